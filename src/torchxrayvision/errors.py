@@ -1,0 +1,270 @@
+"""Every error and warning the package raises on its own account.
+
+::
+
+    XRVError
+    ├── ImageReadError (ValueError)        a file cannot be read as a radiograph
+    │   ├── ImageTooLargeError             declared size above the limit; nothing was decoded
+    │   └── UnsupportedImageError          a valid file of a kind that is not one grey image
+    ├── ImageRangeError (ValueError)       pixel values outside what the call takes
+    ├── ImageShapeError (ValueError)       array or tensor of the wrong shape
+    ├── UnknownNameError (ValueError)      no weights, model or dataset of that name
+    ├── RemoteError (OSError)              a file could not be fetched
+    │   ├── OfflineError                   the network may not be used, and the cache lacks the file
+    │   ├── DownloadError                  the transfer failed
+    │   └── ChecksumError                  the bytes are not those that were published or pinned
+    ├── CheckpointError (ValueError)       a file holds no readable tensors
+    │   └── StateMismatchError             the tensors are not those of the network
+    ├── DatasetError (ValueError)          a release and its tables do not fit the request
+    │   ├── DatasetNotFoundError (FileNotFoundError)  a folder, table or image is missing
+    │   ├── EmptyDatasetError              no row is left after the filters
+    │   └── ViewError                      an unknown view, or one that the source lacks
+    └── DependencyError (ImportError)      an optional package is missing
+
+    XRVWarning (UserWarning)
+    ├── ImageRangeWarning                  values that look like another scale
+    ├── UnpinnedDownloadWarning            a file whose checksum nobody has published
+    └── DataWarning                        a table that needed a guess, and which
+
+They derive from the built-in exception of the same meaning, so code that catches
+``ValueError`` or ``OSError`` goes on working.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable
+
+__all__ = [
+    "CheckpointError",
+    "ChecksumError",
+    "DataWarning",
+    "DatasetError",
+    "DatasetNotFoundError",
+    "DependencyError",
+    "DownloadError",
+    "EmptyDatasetError",
+    "ImageRangeError",
+    "ImageRangeWarning",
+    "ImageReadError",
+    "ImageShapeError",
+    "ImageTooLargeError",
+    "OfflineError",
+    "RemoteError",
+    "StateMismatchError",
+    "UnknownNameError",
+    "UnpinnedDownloadWarning",
+    "UnsupportedImageError",
+    "ViewError",
+    "XRVError",
+    "XRVWarning",
+]
+
+
+class XRVError(Exception):
+    """Base of every error that the package raises on its own account."""
+
+
+class ImageReadError(XRVError, ValueError):
+    """A file cannot be read as a radiograph.
+
+    Args:
+        path: The file as the caller named it.
+        reason: What is wrong with it, one clause without a full stop.
+        advice: What to do about it, if anything is known.
+
+    Example:
+        >>> str(ImageReadError("a.png", "the file is empty"))
+        'a.png: the file is empty'
+    """
+
+    def __init__(self, path: str | os.PathLike[str], reason: str, advice: str = "") -> None:
+        self.path = path
+        self.reason = reason
+        self.advice = advice
+        super().__init__(path, reason, advice)  # the arguments, so that the error pickles
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}" + (f"; {self.advice}" if self.advice else "")
+
+
+class ImageTooLargeError(ImageReadError):
+    """The declared size is above the limit; no pixel was decoded."""
+
+
+class UnsupportedImageError(ImageReadError):
+    """A valid file of a kind that is not one grey image: colour or multi-frame DICOM, CMYK."""
+
+
+class ImageRangeError(XRVError, ValueError):
+    """Pixel values outside the range that the call takes."""
+
+
+class ImageShapeError(XRVError, ValueError):
+    """An array or tensor whose shape the call does not take."""
+
+
+class UnknownNameError(XRVError, ValueError):
+    """No weights, model or dataset of that name.
+
+    Args:
+        kind: What was asked for, such as ``"weights"``.
+        name: The name as given.
+        known: Every valid name.
+
+    Example:
+        >>> print(UnknownNameError("weights", "densnet", ["densenet", "resnet"]))
+        unknown weights 'densnet'; did you mean 'densenet'? Known: densenet, resnet
+    """
+
+    def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
+        self.kind = kind
+        self.name = name
+        self.known = tuple(known)
+        super().__init__(kind, name, self.known)
+
+    def __str__(self) -> str:
+        close = difflib.get_close_matches(str(self.name), self.known, n=1)
+        hint = f" did you mean {close[0]!r}?" if close else ""
+        return f"unknown {self.kind} {self.name!r};{hint} Known: {', '.join(self.known)}"
+
+
+class RemoteError(XRVError, OSError):
+    """A file could not be fetched."""
+
+
+class OfflineError(RemoteError):
+    """The network may not be used or cannot be reached, and the cache lacks the file."""
+
+
+class DownloadError(RemoteError):
+    """The transfer failed."""
+
+
+class ChecksumError(RemoteError):
+    """The bytes are not those that were published or pinned."""
+
+
+class CheckpointError(XRVError, ValueError):
+    """A file holds no tensors that can be read without executing code."""
+
+
+class StateMismatchError(CheckpointError):
+    """The tensors of a file are not those of the network.
+
+    Args:
+        source: The file or the weights that were read.
+        missing: Names that the network has and the file lacks.
+        unexpected: Names that the file has and the network lacks.
+        shapes: Name to the pair (shape in the file, shape in the network) where they differ.
+    """
+
+    SHOWN = 5
+
+    def __init__(
+        self,
+        source: str,
+        missing: Iterable[str] = (),
+        unexpected: Iterable[str] = (),
+        shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] | None = None,
+    ) -> None:
+        self.source = source
+        self.missing = tuple(missing)
+        self.unexpected = tuple(unexpected)
+        self.shapes = dict(shapes or {})
+        super().__init__(source, self.missing, self.unexpected, self.shapes)
+
+    def __str__(self) -> str:
+        parts = [f"{self.source} does not fit the network"]
+        differing = [f"{name} {file} instead of {net}" for name, (file, net) in self.shapes.items()]
+        for label, names in (
+            ("missing", self.missing),
+            ("unexpected", self.unexpected),
+            ("of another shape", differing),
+        ):
+            if names:
+                more = f" and {len(names) - self.SHOWN} more" if len(names) > self.SHOWN else ""
+                parts.append(f"{len(names)} {label}: {', '.join(names[: self.SHOWN])}{more}")
+        return "; ".join(parts)
+
+
+class DatasetError(XRVError, ValueError):
+    """A release and its tables do not fit the request."""
+
+
+class DatasetNotFoundError(DatasetError, FileNotFoundError):
+    """A folder, table or image of a dataset is missing.
+
+    Args:
+        dataset: Name of the dataset class.
+        argument: The constructor argument that named the place.
+        path: Its value.
+        advice: What to place there, or where to get it.
+    """
+
+    def __init__(
+        self, dataset: str, argument: str, path: str | os.PathLike[str], advice: str = ""
+    ) -> None:
+        self.dataset = dataset
+        self.argument = argument
+        self.path = path
+        self.advice = advice
+        super().__init__(dataset, argument, path, advice)
+
+    def __str__(self) -> str:
+        text = f"{self.dataset}: {self.argument}={str(self.path)!r} does not exist"
+        return f"{text}; {self.advice}" if self.advice else text
+
+
+class EmptyDatasetError(DatasetError):
+    """No row is left after the filters."""
+
+
+class ViewError(DatasetError):
+    """An unknown view, or one that the source lacks."""
+
+
+class DependencyError(XRVError, ImportError):
+    """An optional package is missing.
+
+    Args:
+        package: The distribution to install.
+        purpose: What it is needed for.
+        extra: The extra of this package that brings it.
+
+    Example:
+        >>> print(DependencyError("pyjpegls", "JPEG-LS pixels", "dicom"))
+        JPEG-LS pixels needs the package pyjpegls: pip install "torchxrayvision[dicom]"
+    """
+
+    def __init__(self, package: str, purpose: str, extra: str) -> None:
+        self.package = package
+        self.purpose = purpose
+        self.extra = extra
+        super().__init__(package, purpose, extra)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.purpose} needs the package {self.package}: "
+            f'pip install "torchxrayvision[{self.extra}]"'
+        )
+
+
+class XRVWarning(UserWarning):
+    """Base of every warning that the package gives on its own account."""
+
+
+class ImageRangeWarning(XRVWarning):
+    """Pixel values that look like another scale than [-1024, 1024]."""
+
+
+class UnpinnedDownloadWarning(XRVWarning):
+    """A file whose checksum nobody has published was trusted on first use."""
+
+
+class DataWarning(XRVWarning):
+    """A table that needed a guess, and which."""

@@ -1,0 +1,85 @@
+"""Value types for the facts that datasets and weights declare. No input or output happens here."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["License", "Reference", "RemoteFile"]
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reference:
+    """A publication to cite.
+
+    Args:
+        authors: As the publication prints them, shortened with "et al." if many.
+        title: Full title.
+        year: Year of publication.
+        venue: Journal, conference or archive.
+        url: Permanent link, a DOI where there is one.
+    """
+
+    authors: str
+    title: str
+    year: int
+    venue: str = ""
+    url: str = ""
+
+    def __str__(self) -> str:
+        venue = f" {self.venue}," if self.venue else ""
+        return f"{self.authors}. {self.title}.{venue} {self.year}. {self.url}".strip()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class License:
+    """Terms under which data or weights may be used.
+
+    Args:
+        name: Name of the licence or agreement.
+        url: Where its text stands.
+        commercial: Whether commercial use is allowed; None where nobody says.
+        note: What a user must know besides.
+    """
+
+    name: str
+    url: str = ""
+    commercial: bool | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RemoteFile:
+    """A file on the network, with what is known about its bytes.
+
+    Args:
+        url: Address, https.
+        filename: Name in the cache.
+        sha256: 64 hexadecimal digits, or None where nobody has published one.
+        size: Bytes, or None where unknown.
+        certainty: ``"certain"`` when independent sources agree, so that a difference is an
+            error; ``"reported"`` when one source says so, so that a difference is a warning.
+
+    Raises:
+        ValueError: If a field is malformed.
+    """
+
+    url: str
+    filename: str
+    sha256: str | None = None
+    size: int | None = None
+    certainty: Literal["certain", "reported"] = "certain"
+
+    def __post_init__(self) -> None:
+        if not self.url.startswith("https://"):
+            msg = f"url must start with https://, got {self.url!r}"
+            raise ValueError(msg)
+        if self.sha256 is not None and not _SHA256.fullmatch(self.sha256):
+            msg = f"sha256 must be 64 lower-case hexadecimal digits, got {self.sha256!r}"
+            raise ValueError(msg)
+        if not self.filename or "/" in self.filename or "\\" in self.filename:
+            msg = f"filename must be a bare name, got {self.filename!r}"
+            raise ValueError(msg)
