@@ -24,6 +24,7 @@
     XRVWarning (UserWarning)
     ├── ImageRangeWarning                  values that look like another scale
     ├── UnpinnedDownloadWarning            a file whose checksum nobody has published
+    ├── ChecksumWarning                    bytes that differ from what a single source reported
     └── DataWarning                        a table that needed a guess, and which
 
 They derive from the built-in exception of the same meaning, so code that catches
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CheckpointError",
     "ChecksumError",
+    "ChecksumWarning",
     "DataWarning",
     "DatasetError",
     "DatasetNotFoundError",
@@ -264,6 +266,10 @@ class ImageRangeWarning(XRVWarning):
 
 class UnpinnedDownloadWarning(XRVWarning):
     """A file whose checksum nobody has published was trusted on first use."""
+
+
+class ChecksumWarning(XRVWarning):
+    """The bytes of a file differ from what a single, unconfirmed source reported."""
 
 
 class DataWarning(XRVWarning):
