@@ -4,6 +4,7 @@
 
     XRVError
     ├── ImageReadError (ValueError)        a file cannot be read as a radiograph
+    │   ├── ImageNotFoundError (FileNotFoundError)  there is no such file
     │   ├── ImageTooLargeError             declared size above the limit; nothing was decoded
     │   └── UnsupportedImageError          a valid file of a kind that is not one grey image
     ├── ImageRangeError (ValueError)       pixel values outside what the call takes
@@ -50,6 +51,7 @@ __all__ = [
     "DependencyError",
     "DownloadError",
     "EmptyDatasetError",
+    "ImageNotFoundError",
     "ImageRangeError",
     "ImageRangeWarning",
     "ImageReadError",
@@ -92,6 +94,10 @@ class ImageReadError(XRVError, ValueError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}" + (f"; {self.advice}" if self.advice else "")
+
+
+class ImageNotFoundError(ImageReadError, FileNotFoundError):
+    """There is no such file."""
 
 
 class ImageTooLargeError(ImageReadError):
