@@ -1,0 +1,62 @@
+"""The command `xrv`. One module a command; nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from torchxrayvision import __version__
+from torchxrayvision.cli import info as _info
+from torchxrayvision.cli import predict as _predict
+from torchxrayvision.cli import weights as _weights
+from torchxrayvision.cli._console import EXIT_USAGE, errors, show_error
+from torchxrayvision.errors import XRVError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="xrv",
+    help="Chest radiographs: findings, datasets and models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"torchxrayvision {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Chest radiographs: findings, datasets and models."""
+
+
+app.command("predict")(_predict.predict)
+app.command("info")(_info.info)
+app.add_typer(_weights.app, name="weights")
+
+
+def main() -> None:
+    """Run the command line; errors of this package end it with one line, not a traceback."""
+    try:
+        app()
+    except XRVError as error:
+        show_error(error)
+        sys.exit(EXIT_USAGE)
+    except BrokenPipeError:
+        # The reader of our output has gone, as `| head` does; that is not an error.
+        sys.stderr.close()
+        sys.exit(0)
+    except KeyboardInterrupt:
+        errors().print("interrupted")
+        sys.exit(130)

@@ -1,0 +1,44 @@
+"""What the commands share: consoles, exit codes, the way errors are shown."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Final
+
+from rich.console import Console
+from rich.text import Text
+
+__all__ = ["EXIT_SOME_FAILED", "EXIT_USAGE", "console", "errors", "show_error", "show_warnings"]
+
+EXIT_SOME_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+
+
+@cache
+def console() -> Console:
+    """Standard output."""
+    return Console(highlight=False)
+
+
+@cache
+def errors() -> Console:
+    """Standard error."""
+    return Console(stderr=True, highlight=False)
+
+
+def show_error(error: Exception) -> None:
+    """Print one error; never as markup, for a file name may hold brackets."""
+    errors().print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+
+
+@contextmanager
+def show_warnings() -> Iterator[None]:
+    """Print warnings as one line each while the command runs, instead of with source lines."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        yield
+    for item in caught:
+        errors().print(Text.assemble(("warning: ", "yellow"), str(item.message)), soft_wrap=True)

@@ -1,0 +1,39 @@
+"""`xrv info`: what a file says of itself, without decoding its pixels."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from torchxrayvision.cli._console import EXIT_SOME_FAILED, console, show_error
+
+__all__ = ["info"]
+
+
+def info(
+    files: Annotated[list[Path], typer.Argument(help="PNG, JPEG, TIFF or DICOM files.")],
+) -> None:
+    """Show format, size, depth and geometry of radiographs."""
+    from rich.table import Table
+
+    from torchxrayvision.errors import ImageReadError
+    from torchxrayvision.images import read_info
+
+    failed = False
+    for file in files:
+        try:
+            facts = dataclasses.asdict(read_info(file))
+        except ImageReadError as error:
+            show_error(error)
+            failed = True
+            continue
+        table = Table(box=None, show_header=False, title=str(file), title_justify="left")
+        for name, value in facts.items():
+            if value not in (None, ""):
+                table.add_row(name.replace("_", " "), str(value))
+        console().print(table)
+    if failed:
+        raise typer.Exit(EXIT_SOME_FAILED)

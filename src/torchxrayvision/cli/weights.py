@@ -1,0 +1,100 @@
+"""`xrv weights`: what is published, what is here, fetch and verify."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from torchxrayvision.cli._console import (
+    EXIT_SOME_FAILED,
+    console,
+    errors,
+    show_error,
+    show_warnings,
+)
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Published weights: list, fetch, verify, path.", no_args_is_help=True)
+
+Names = Annotated[list[str] | None, typer.Argument(help="Names or aliases; all if none is given.")]
+
+
+def _entries(names: list[str] | None) -> list[Any]:
+    from torchxrayvision.weights import get, list_weights
+
+    return [get(name) for name in names] if names else list(list_weights())
+
+
+def _megabytes(size: int | None) -> str:
+    return "?" if size is None else f"{size / 1e6:.1f} MB"
+
+
+@app.command("list")
+def list_() -> None:
+    """Show every published weight, and whether it is on this machine."""
+    from rich.table import Table
+
+    from torchxrayvision.remote import locate
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("name", "aliases", "size", "findings", "file", "here", "checksum"):
+        table.add_column(column)
+    for entry in _entries(None):
+        here = locate(entry.file)
+        table.add_row(
+            entry.name,
+            ", ".join(entry.aliases),
+            _megabytes(entry.file.size),
+            str(sum(entry.trained)),
+            f"{entry.input_resolution} px",
+            "yes" if here else "no",
+            entry.file.certainty if entry.file.sha256 else "none published",
+        )
+    console().print(table)
+
+
+@app.command()
+def fetch(names: Names = None) -> None:
+    """Download weights into the cache, verified."""
+    from torchxrayvision.weights import fetch_weights
+
+    for entry in _entries(names):
+        with show_warnings():
+            path = fetch_weights(entry)
+        console().print(f"{entry.name}: {path}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def path(names: Names = None) -> None:
+    """Print where weights lie, or would lie; nothing is downloaded."""
+    from torchxrayvision.remote import cache_dir, locate
+
+    for entry in _entries(names):
+        place = locate(entry.file) or cache_dir() / entry.file.filename
+        console().print(str(place), markup=False, soft_wrap=True)
+
+
+@app.command()
+def verify(names: Names = None) -> None:
+    """Check the files in the cache against what was published, or against the first use."""
+    from torchxrayvision.errors import RemoteError
+    from torchxrayvision.remote import locate, verify
+
+    failed = 0
+    for entry in _entries(names):
+        here = locate(entry.file)
+        if here is None:
+            console().print(f"{entry.name}: not here", markup=False)
+            continue
+        try:
+            outcome = verify(here, entry.file)
+        except RemoteError as error:
+            show_error(error)
+            failed += 1
+            continue
+        console().print(f"{entry.name}: {outcome}", markup=False, soft_wrap=True)
+    if failed:
+        errors().print(f"{failed} of the files are not what they should be")
+        raise typer.Exit(EXIT_SOME_FAILED)

@@ -1,0 +1,35 @@
+"""Networks for chest radiographs, with the published weights of the core models.
+
+Example:
+    >>> from torchxrayvision.models import DenseNet
+    >>> DenseNet().targets[:2]
+    ['Atelectasis', 'Consolidation']
+"""
+
+from torchxrayvision.models._base import XRayClassifier
+from torchxrayvision.models._calibration import OUTPUT_KINDS, OutputKind, check_output_kind, op_norm
+from torchxrayvision.models._factory import get_model, get_weights, list_models, load_checkpoint
+from torchxrayvision.models.densenet import DenseNet, get_densenet_params
+from torchxrayvision.models.resnet import ResNet
+from torchxrayvision.weights import DenseNet121_Weights, ResNet50_Weights, model_urls_view
+
+model_urls = model_urls_view()
+"""The published weights in the form that 1.5.7 has them; read-only."""
+
+__all__ = [
+    "OUTPUT_KINDS",
+    "DenseNet",
+    "DenseNet121_Weights",
+    "OutputKind",
+    "ResNet",
+    "ResNet50_Weights",
+    "XRayClassifier",
+    "check_output_kind",
+    "get_densenet_params",
+    "get_model",
+    "get_weights",
+    "list_models",
+    "load_checkpoint",
+    "model_urls",
+    "op_norm",
+]

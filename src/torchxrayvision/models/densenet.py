@@ -1,0 +1,178 @@
+"""DenseNet on one grey channel: the architecture of seven of the eight core weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from torchxrayvision.errors import UnknownNameError
+from torchxrayvision.models._base import XRayClassifier, default_targets
+from torchxrayvision.models._pretrained import apply_weights, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torchxrayvision.models._input import ResizeRoute
+    from torchxrayvision.weights import Weights, WeightsEnum
+
+__all__ = ["DenseNet", "get_densenet_params"]
+
+_PARAMS: Final[dict[str, dict[str, Any]]] = {
+    "densenet121": {
+        "growth_rate": 32,
+        "block_config": (6, 12, 24, 16),
+        "num_init_features": 64,
+    },
+    "densenet161": {
+        "growth_rate": 48,
+        "block_config": (6, 12, 36, 24),
+        "num_init_features": 96,
+    },
+    "densenet169": {
+        "growth_rate": 32,
+        "block_config": (6, 12, 32, 32),
+        "num_init_features": 64,
+    },
+    "densenet201": {
+        "growth_rate": 32,
+        "block_config": (6, 12, 48, 32),
+        "num_init_features": 64,
+    },
+}
+
+
+def get_densenet_params(arch: str) -> dict[str, Any]:
+    """Sizes of a published DenseNet.
+
+    Args:
+        arch: `"densenet121"`, `"densenet161"`, `"densenet169"` or `"densenet201"`.
+
+    Returns:
+        Keyword arguments of `DenseNet`: growth_rate, block_config, num_init_features.
+
+    Raises:
+        UnknownNameError: For any other name.
+
+    Example:
+        >>> get_densenet_params("densenet161")["growth_rate"]
+        48
+
+    Source:
+        Huang et al. Densely connected convolutional networks. CVPR 2017, table 1.
+    """
+    if arch not in _PARAMS:
+        raise UnknownNameError("DenseNet", arch, _PARAMS)
+    return dict(_PARAMS[arch])
+
+
+class DenseNet(XRayClassifier):
+    """Densely connected network for grey radiographs.
+
+    Args:
+        growth_rate: Channels that each layer adds (k in the paper).
+        block_config: Layers in each of the four blocks.
+        num_init_features: Channels of the first convolution.
+        bn_size: Factor of the bottleneck layers.
+        drop_rate: Dropout after each layer.
+        num_classes: Number of outputs P.
+        in_channels: Channels of the input.
+        weights: Published weights by name, alias or enum member; None for an untrained network.
+        cache_dir: Folder for downloaded weights; None for the usual one.
+        op_threshs: Operating points, shape (P,); None takes those of the weights.
+        apply_sigmoid: Whether `forward` gives probabilities where there are no operating points.
+        output: What `forward` gives by default; None decides as 1.5.7 does.
+        compat: `"xrv-1.5"` takes operating points exactly as 1.5.7 has them.
+        resize_route: How inputs are brought to the trained resolution, see `XRayClassifier`.
+
+    Raises:
+        UnknownNameError: If no such weights exist.
+        RemoteError: If they cannot be fetched.
+
+    Example:
+        >>> model = DenseNet(num_classes=18)
+        >>> model(torch.zeros(2, 1, 224, 224)).shape
+        torch.Size([2, 18])
+
+    Source:
+        Huang et al. Densely connected convolutional networks. CVPR 2017.
+        https://arxiv.org/abs/1608.06993
+    """
+
+    architecture = "DenseNet121"
+
+    def __init__(
+        self,
+        growth_rate: int = 32,
+        block_config: tuple[int, int, int, int] = (6, 12, 24, 16),
+        num_init_features: int = 64,
+        bn_size: int = 4,
+        drop_rate: float = 0,
+        num_classes: int = 18,
+        in_channels: int = 1,
+        weights: str | Weights | WeightsEnum | None = None,
+        cache_dir: str | None = None,
+        op_threshs: Tensor | Sequence[float] | None = None,
+        apply_sigmoid: bool = False,
+        *,
+        output: str | None = None,
+        compat: str | None = None,
+        resize_route: ResizeRoute = "antialias",
+    ) -> None:
+        entry = None if weights is None else resolve(weights, "densenet")
+        if entry is not None:
+            sizes = get_densenet_params(entry.architecture)
+            growth_rate, block_config = sizes["growth_rate"], sizes["block_config"]
+            num_init_features, num_classes = sizes["num_init_features"], len(entry.targets)
+        super().__init__(
+            targets=default_targets(num_classes),
+            input_resolution=None,
+            op_threshs=op_threshs,
+            apply_sigmoid=apply_sigmoid,
+            resize_route=resize_route,
+            output=output,
+        )
+        # Weights overwrite every tensor, so drawing random ones first would be wasted, and would
+        # advance the caller's generator.
+        with torch.device("meta" if entry is not None else torch.get_default_device()):
+            net = torchvision.models.DenseNet(
+                growth_rate, block_config, num_init_features, bn_size, drop_rate, num_classes
+            )
+            if in_channels != 3:
+                net.features.conv0 = nn.Conv2d(
+                    in_channels, num_init_features, kernel_size=7, stride=2, padding=3, bias=False
+                )
+        # An in-place ReLU overwrites what hooks on the layer before it, Grad-CAM among them, hold.
+        for module in net.modules():
+            if isinstance(module, nn.ReLU):
+                module.inplace = False
+        self.features: nn.Sequential = net.features
+        self.classifier: nn.Linear = net.classifier
+        if entry is not None:
+            apply_weights(self, self, entry, cache_dir=cache_dir, compat=compat)
+
+    @property
+    def head(self) -> nn.Linear:
+        """The last layer, from embeddings to logits."""
+        return self.classifier
+
+    @head.setter
+    def head(self, layer: nn.Linear) -> None:
+        self.classifier = layer
+
+    def _embed(self, x: Tensor) -> Tensor:
+        activations = torch.relu(self.features(x))
+        return torch.nn.functional.adaptive_avg_pool2d(activations, 1).flatten(1)
+
+    def features2(self, x: Tensor) -> Tensor:
+        """Pooled features, under the name of 1.5.7; the same as `embed`.
+
+        Args:
+            x: Images, shape (B, 1, S, S) in [-1024, 1024].
+
+        Returns:
+            Shape (B, 1024) for DenseNet121.
+        """
+        return self.embed(x)

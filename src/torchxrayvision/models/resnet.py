@@ -1,0 +1,124 @@
+"""ResNet on one grey channel: the architecture of the 512-pixel core weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from torchxrayvision.errors import UnknownNameError
+from torchxrayvision.models._base import XRayClassifier, default_targets
+from torchxrayvision.models._pretrained import apply_weights, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torchxrayvision.models._input import ResizeRoute
+    from torchxrayvision.weights import Weights, WeightsEnum
+
+__all__ = ["ResNet"]
+
+_BUILDERS: Final[dict[str, Callable[..., Any]]] = {
+    "resnet50": torchvision.models.resnet50,
+    "resnet101": torchvision.models.resnet101,
+}
+
+
+class ResNet(XRayClassifier):
+    """Residual network for grey radiographs; the network itself is `model`.
+
+    Args:
+        weights: Published weights by name, alias or enum member; None for an untrained network.
+        apply_sigmoid: Whether `forward` gives probabilities where there are no operating points.
+        cache_dir: Folder for downloaded weights; None for the usual one.
+        architecture: `"resnet50"` or `"resnet101"`, for an untrained network.
+        num_classes: Number of outputs P, for an untrained network.
+        op_threshs: Operating points, shape (P,); None takes those of the weights.
+        output: What `forward` gives by default; None decides as 1.5.7 does.
+        compat: `"xrv-1.5"` takes the operating points of 1.5.7, which were computed on a sigmoid
+            applied twice. The default is their logit, the point that was meant.
+        resize_route: How inputs are brought to the trained resolution, see `XRayClassifier`.
+
+    Raises:
+        UnknownNameError: If no such weights or architecture exist.
+        RemoteError: If they cannot be fetched.
+
+    Example:
+        >>> model = ResNet(num_classes=3)
+        >>> model.embed(torch.zeros(1, 1, 64, 64)).shape
+        torch.Size([1, 2048])
+
+    Source:
+        He et al. Deep residual learning for image recognition. CVPR 2016.
+        https://arxiv.org/abs/1512.03385
+    """
+
+    architecture = "ResNet"
+
+    def __init__(
+        self,
+        weights: str | Weights | WeightsEnum | None = None,
+        apply_sigmoid: bool = False,
+        cache_dir: str | None = None,
+        *,
+        architecture: str = "resnet50",
+        num_classes: int = 18,
+        op_threshs: Tensor | Sequence[float] | None = None,
+        output: str | None = None,
+        compat: str | None = None,
+        resize_route: ResizeRoute = "antialias",
+    ) -> None:
+        entry = None if weights is None else resolve(weights, "resnet")
+        if entry is not None:
+            architecture, num_classes = entry.architecture, len(entry.targets)
+        if architecture not in _BUILDERS:
+            raise UnknownNameError("ResNet", architecture, _BUILDERS)
+        super().__init__(
+            targets=default_targets(num_classes),
+            input_resolution=None,
+            op_threshs=op_threshs,
+            apply_sigmoid=apply_sigmoid,
+            resize_route=resize_route,
+            output=output,
+        )
+        with torch.device("meta" if entry is not None else torch.get_default_device()):
+            net = _BUILDERS[architecture](num_classes=num_classes)
+            net.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
+        for module in net.modules():
+            if isinstance(module, nn.ReLU):
+                module.inplace = False  # see DenseNet: hooks must see what a layer gave
+        self.model: Any = net
+        if entry is not None:
+            apply_weights(self, self.model, entry, cache_dir=cache_dir, compat=compat)
+
+    @property
+    def head(self) -> nn.Linear:
+        """The last layer, from embeddings to logits."""
+        layer: nn.Linear = self.model.fc
+        return layer
+
+    @head.setter
+    def head(self, layer: nn.Linear) -> None:
+        self.model.fc = layer
+
+    def _embed(self, x: Tensor) -> Tensor:
+        net = self.model
+        x = net.maxpool(net.relu(net.bn1(net.conv1(x))))
+        x = net.layer4(net.layer3(net.layer2(net.layer1(x))))
+        pooled: Tensor = net.avgpool(x)
+        return pooled.flatten(1)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Pooled features, under the name of 1.5.7; the same as `embed`.
+
+        Args:
+            x: Images, shape (B, 1, S, S) in [-1024, 1024].
+
+        Returns:
+            Shape (B, 2048).
+        """
+        return self.embed(x)
+
+    features2 = features

@@ -1,0 +1,149 @@
+"""The helper functions of 1.5.7 under their old names; nothing inside the package imports them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torchxrayvision.images import load_image, normalize, read_xray_dcm
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+__all__ = [
+    "download",
+    "fix_resolution",
+    "get_cache_dir",
+    "in_notebook",
+    "infer",
+    "load_image",
+    "normalize",
+    "read_xray_dcm",
+    "warn_normalization",
+]
+
+_log = logging.getLogger(__name__)
+
+
+def get_cache_dir() -> str:
+    """Folder of downloaded weights, ending with a separator as in 1.5.7.
+
+    Returns:
+        `XRV_CACHE_DIR` if it is set, else `~/.torchxrayvision/models_data/`.
+    """
+    from torchxrayvision.remote import cache_dir
+
+    return os.path.join(cache_dir(), "")  # noqa: PTH118 - a Path cannot end with a separator
+
+
+def in_notebook() -> bool:
+    """Whether the code runs in a Jupyter notebook."""
+    import sys
+
+    module = sys.modules.get("IPython")
+    shell = module.get_ipython() if module is not None else None
+    return shell is not None and "IPKernelApp" in getattr(shell, "config", {})
+
+
+def download(url: str, filename: str) -> None:
+    """Fetch a file whose checksum is not known; see `torchxrayvision.remote.fetch` for others.
+
+    Args:
+        url: Address, https.
+        filename: Where to put it.
+
+    Raises:
+        RemoteError: If it cannot be fetched; nothing is left at `filename` then.
+
+    Warns:
+        UnpinnedDownloadWarning: The content was trusted on first use.
+    """
+    from torchxrayvision.facts import RemoteFile
+    from torchxrayvision.remote import fetch
+
+    target = Path(filename)
+    fetch(RemoteFile(url=url, filename=target.name), cache=target.parent)
+
+
+def fix_resolution(x: Tensor, resolution: int, model: Any = None) -> Tensor:
+    """Bring a batch of square images to a resolution, filtered against aliasing.
+
+    Args:
+        x: Images, shape (B, 1, S, S).
+        resolution: Side to give, in pixels.
+        model: Ignored; 1.5.7 kept on it whether it had warned.
+
+    Returns:
+        Shape (B, 1, resolution, resolution).
+
+    Raises:
+        ImageShapeError: If the images are not square.
+    """
+    from torchxrayvision.models._input import check_shape, resize
+
+    check_shape(x)
+    if x.shape[-1] != resolution:
+        _log.info("resizing %d x %d images to %d", x.shape[-2], x.shape[-1], resolution)
+    return resize(x, resolution)
+
+
+def warn_normalization(x: Tensor) -> None:
+    """Warn if images look as if they were not scaled to [-1024, 1024].
+
+    Args:
+        x: Images, shape (B, 1, H, W).
+
+    Raises:
+        ImageRangeError: If a value is NaN or infinite.
+
+    Warns:
+        ImageRangeWarning: Names the scale that the values look like.
+    """
+    from torchxrayvision.models._input import check_range
+
+    check_range(x)
+
+
+def infer(
+    model: torch.nn.Module, dataset: Any, threads: int = 4, device: str = "cpu"
+) -> NDArray[np.float32]:
+    """Outputs of a model for every item of a dataset, in its order.
+
+    Args:
+        model: Moved to the device and put in evaluation mode for the call; its mode is restored.
+        dataset: Map-style, items with `"img"` of one size.
+        threads: Worker processes that read items, also the batch size, as in 1.5.7.
+        device: Where the network runs.
+
+    Returns:
+        Shape (N, P) float32.
+    """
+    import torch
+    from torch.utils.data import DataLoader
+
+    loader = DataLoader(
+        dataset,
+        batch_size=max(1, threads),
+        num_workers=threads,
+        collate_fn=_images_only,
+    )
+    mode = model.training
+    model = model.to(device).eval()
+    try:
+        with torch.inference_mode():
+            outputs = [model(batch.to(device)).float().cpu() for batch in loader]
+    finally:
+        model.train(mode)
+    result: NDArray[np.float32] = torch.cat(outputs).numpy()
+    return result
+
+
+def _images_only(items: list[dict[str, Any]]) -> Tensor:
+    import torch
+
+    return torch.stack([torch.as_tensor(item["img"]) for item in items])
