@@ -1,0 +1,529 @@
+"""A server with faults: never a bad file at the final name, a typed error or success, recovery."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from support.file_server import CONTENT, NAME, OTHER, UNKNOWN, Step, fetch, remote_file
+from torchxrayvision.errors import (
+    ChecksumError,
+    DownloadError,
+    OfflineError,
+    RemoteError,
+    UnpinnedDownloadWarning,
+)
+from torchxrayvision.remote._storage import Partial
+
+HALF = len(CONTENT) // 2
+PAGE = b"<!DOCTYPE html><html><body>Please log in</body></html>"
+
+
+def leftovers(cache):
+    return sorted(p.name for p in cache.iterdir() if ".part" in p.name)
+
+
+def assert_clean_success(path, cache):
+    assert path == cache / NAME
+    assert path.read_bytes() == CONTENT
+    assert leftovers(cache) == []
+
+
+# Each script ends in the right file, in one call.
+SUCCESS = {
+    "plain": [Step()],
+    "chunked": [Step(framed="chunked")],
+    "close_delimited": [Step(framed="close")],
+    "error_500_then_success": [Step(status=500), Step()],
+    "error_503_with_retry_after_then_success": [
+        Step(status=503, headers={"Retry-After": "0"}),
+        Step(),
+    ],
+    "error_429_twice_then_success": [Step(status=429), Step(status=429), Step()],
+    "reset_then_success": [Step(cut=HALF, reset=True), Step()],
+    "reset_before_the_body_then_success": [Step(cut=0, reset=True), Step()],
+    "stall_then_success": [Step(cut=HALF, stall=2.0), Step()],
+    "stall_before_the_body_then_success": [Step(cut=0, stall=2.0), Step()],
+    "chunked_truncated_then_success": [Step(cut=HALF, framed="chunked"), Step()],
+    "range_ignored": [Step(cut=HALF), Step(ranges=False)],
+    "range_refused_416": [Step(cut=HALF), Step(status=416), Step()],
+    "no_validator": [Step(cut=HALF, etag=None), Step(etag=None)],
+    "weak_etag": [Step(cut=HALF, etag='W/"v1"'), Step(etag='W/"v1"')],
+    "date_as_validator": [
+        Step(cut=HALF, etag=None, modified="Sun, 01 Nov 2020 00:00:00 GMT"),
+        Step(etag=None, modified="Sun, 01 Nov 2020 00:00:00 GMT"),
+    ],
+    "etag_changed_midway": [Step(cut=HALF, body=OTHER, etag='"v0"'), Step()],
+    "etag_changed_and_if_range_ignored": [
+        Step(cut=HALF, body=OTHER, etag='"v0"'),
+        Step(if_range=False),
+        Step(),
+    ],
+    "length_changed_and_if_range_ignored": [
+        Step(cut=HALF, body=OTHER[:-7], etag='"v1"', declare=len(OTHER)),
+        Step(if_range=False),
+    ],
+    "same_etag_other_bytes": [Step(cut=HALF, body=OTHER), Step(), Step()],
+    "redirect": [Step(status=302, body=b"", headers={"Location": "/elsewhere"}), Step()],
+    "redirect_308_then_cut": [
+        Step(status=308, body=b"", headers={"Location": "/elsewhere"}),
+        Step(cut=HALF),
+        Step(status=308, body=b"", headers={"Location": "/elsewhere"}),
+        Step(),
+    ],
+    "slow_but_steady": [Step(cut=len(CONTENT) - 200, drip=20)],
+    "ten_cuts_that_each_gain_something": [*(Step(cut=29_000) for _ in range(10)), Step()],
+}
+
+
+@pytest.mark.parametrize("script", SUCCESS.values(), ids=SUCCESS)
+def test_passing_fault_ends_in_the_right_file(server, cache, script):
+    server.script(*script)
+    assert_clean_success(fetch(cache), cache)
+
+
+@pytest.mark.parametrize("offset", [0, 1, 4095, 65_536, HALF, len(CONTENT) - 1])
+def test_truncation_is_resumed_at_the_byte(server, cache, offset):
+    server.script(Step(cut=offset), Step())
+    assert_clean_success(fetch(cache), cache)
+    asked = [headers.get("Range") for _, headers in server.requests]
+    assert asked == [None, f"bytes={offset}-" if offset else None]
+    if offset:
+        assert server.requests[1][1]["If-Range"] == '"v1"'
+
+
+@pytest.mark.parametrize(
+    "step",
+    [Step(cut=HALF, etag=None), Step(cut=HALF, etag='W/"v1"')],
+    ids=["no_validator", "weak_etag"],
+)
+def test_object_without_strong_validator_starts_again(server, cache, step):
+    server.script(step, Step())
+    fetch(cache)
+    assert [headers.get("Range") for _, headers in server.requests] == [None, None]
+
+
+# Each script never gives the file: the error, a word of its message, and the facts of the file.
+FAILURE = {
+    "not_found": ([Step(status=404)], DownloadError, "404", {}),
+    "gone": ([Step(status=410)], DownloadError, "410", {}),
+    "forbidden": ([Step(status=403)], DownloadError, "403", {}),
+    "unasked_206": ([Step(status=206)], DownloadError, "206", {}),
+    "unasked_416": ([Step(status=416)], DownloadError, "416", {}),
+    "no_content_204": ([Step(status=204, body=b"")], DownloadError, "204", {}),
+    "unknown_status": ([Step(status=799)], DownloadError, "799", {}),
+    "error_500_for_ever": ([Step(status=500)], DownloadError, "500", {}),
+    "html_with_200": (
+        [Step(status=200, body=PAGE, headers={"Content-Type": "text/html; charset=utf-8"})],
+        DownloadError,
+        "web page",
+        {},
+    ),
+    "html_disguised": ([Step(body=b"\n " + PAGE)], DownloadError, "web page", UNKNOWN),
+    "lfs_pointer": (
+        [Step(body=b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n")],
+        DownloadError,
+        "LFS",
+        UNKNOWN,
+    ),
+    "compressed": ([Step(headers={"Content-Encoding": "gzip"})], DownloadError, "gzip", {}),
+    "wrong_bytes": ([Step(body=OTHER)], ChecksumError, "sha256", {}),
+    "one_bit_flipped": (
+        [Step(body=CONTENT[:HALF] + bytes([CONTENT[HALF] ^ 1]) + CONTENT[HALF + 1 :])],
+        ChecksumError,
+        "sha256",
+        {},
+    ),
+    "wrong_bytes_chunked": ([Step(body=OTHER, framed="chunked")], ChecksumError, "sha256", {}),
+    "declared_too_short": (
+        [Step(declare=HALF)],
+        ChecksumError,
+        "declares 150,001 bytes instead of 300,002",
+        {},
+    ),
+    "declared_too_short_unknown_size": (
+        [Step(declare=HALF)],
+        ChecksumError,
+        "sha256",
+        {"size": None},
+    ),
+    "declared_too_long": (
+        [Step(declare=len(CONTENT) + 9)],
+        DownloadError,
+        "closed after|refuses to go on",
+        UNKNOWN,
+    ),
+    "endless": ([Step(body=CONTENT * 3, framed="chunked")], DownloadError, "more than", {}),
+    "length_unknown_and_no_checksum": (
+        [Step(framed="close", cut=HALF)],
+        DownloadError,
+        "does not say how long",
+        UNKNOWN,
+    ),
+    "truncated_for_ever": (
+        [Step(cut=HALF, ranges=False)],
+        DownloadError,
+        "3 attempts gained nothing",
+        {},
+    ),
+    "chunked_truncated_for_ever": (
+        [Step(cut=HALF, framed="chunked", ranges=False)],
+        DownloadError,
+        "attempts gained nothing",
+        UNKNOWN,
+    ),
+    "stall_for_ever": ([Step(cut=HALF, stall=3.0, ranges=False)], DownloadError, "silent", {}),
+    "reset_for_ever": ([Step(cut=0, reset=True)], DownloadError, "connection", {}),
+    "redirect_loop": (
+        [Step(status=302, body=b"", headers={"Location": "/round"})],
+        DownloadError,
+        "circle",
+        {},
+    ),
+    "redirect_to_nowhere": ([Step(status=302, body=b"")], DownloadError, "without saying", {}),
+    "redirect_to_file": (
+        [Step(status=302, body=b"", headers={"Location": "file:///etc/passwd"})],
+        DownloadError,
+        "to file",
+        {},
+    ),
+    "redirect_to_closed_port": (
+        [Step(status=302, body=b"", headers={"Location": "http://127.0.0.1:1/x"})],
+        OfflineError,
+        "cannot be reached",
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize(("script", "error", "word", "facts"), FAILURE.values(), ids=FAILURE)
+def test_lasting_fault_is_a_typed_error_and_the_next_call_recovers(
+    server, cache, script, error, word, facts
+):
+    server.script(*script)
+    with pytest.raises(error, match=word) as caught:
+        fetch(cache, remote_file(**facts))
+    assert type(caught.value) is error
+    assert not (cache / NAME).exists()
+    assert str(cache / NAME) in str(caught.value), "the error says what to place where"
+    server.script(Step())
+    assert_clean_success(fetch(cache), cache)
+
+
+@pytest.mark.parametrize("status", [404, 403, 410])
+def test_client_error_is_not_tried_again(server, cache, status):
+    server.script(Step(status=status))
+    with pytest.raises(DownloadError):
+        fetch(cache)
+    assert len(server.requests) == 1
+
+
+def test_slow_drip_is_broken_off(server, cache):
+    server.script(Step(cut=100, drip=1))
+    start = time.monotonic()
+    with pytest.raises(DownloadError, match="bytes a second"):
+        fetch(cache, window=0.15, slowest=5000.0, attempts=2)
+    assert time.monotonic() - start < 5
+    server.script(Step())
+    assert_clean_success(fetch(cache), cache)
+
+
+def test_deadline_ends_the_call_and_keeps_the_bytes(server, cache):
+    server.script(Step(cut=10_000, drip=50))
+    with pytest.raises(DownloadError, match="took too long"):
+        fetch(cache, deadline=0.2)
+    assert len(leftovers(cache)) == 2
+    server.script(Step())
+    assert_clean_success(fetch(cache), cache)
+    offset = int(server.requests[0][1]["Range"].removeprefix("bytes=").rstrip("-"))
+    assert 10_000 <= offset < len(CONTENT)
+
+
+def test_next_call_goes_on_where_the_last_one_stopped(server, cache):
+    server.script(Step(cut=HALF), Step(status=500))
+    with pytest.raises(DownloadError):
+        fetch(cache)
+    server.script(Step())
+    assert_clean_success(fetch(cache), cache)
+    assert server.requests[0][1]["Range"] == f"bytes={HALF}-"
+
+
+def test_whole_partial_file_needs_no_request(server, cache):
+    server.script(Step())
+    url = f"{server.url}/{NAME}"
+    cache.mkdir()
+    partial = Partial(cache, NAME, url)
+    partial.restart({"etag": '"v1"', "last_modified": None}, len(CONTENT))
+    partial.path.write_bytes(CONTENT)
+    assert_clean_success(fetch(cache), cache)
+    assert server.requests == []
+
+
+def stale_other_object(cache, url):
+    """Bytes and record of an object that the server has replaced since."""
+    partial = Partial(cache, NAME, url)
+    partial.restart({"etag": '"old"', "last_modified": None}, len(OTHER))
+    partial.path.write_bytes(OTHER[:HALF])
+
+
+def stale_without_record(cache, url):
+    Partial(cache, NAME, url).path.write_bytes(OTHER[:HALF])
+
+
+def stale_longer_than_the_object(cache, url):
+    partial = Partial(cache, NAME, url)
+    partial.restart({"etag": '"v1"', "last_modified": None}, 100)
+    partial.path.write_bytes(OTHER[:HALF])
+
+
+def stale_with_damaged_record(cache, url):
+    partial = Partial(cache, NAME, url)
+    partial.path.write_bytes(OTHER[:HALF])
+    partial.record.write_text('{"url": ')
+
+
+def stale_with_odd_record(cache, url):
+    partial = Partial(cache, NAME, url)
+    partial.path.write_bytes(OTHER[:HALF])
+    partial.record.write_text(json.dumps({"url": url, "etag": 7, "length": "many"}))
+
+
+def stale_same_etag_wrong_bytes(cache, url):
+    partial = Partial(cache, NAME, url)
+    partial.restart({"etag": '"v1"', "last_modified": None}, len(CONTENT))
+    partial.path.write_bytes(OTHER[:HALF])
+
+
+def stale_whole_but_wrong(cache, url):
+    partial = Partial(cache, NAME, url)
+    partial.restart({"etag": '"v1"', "last_modified": None}, len(OTHER))
+    partial.path.write_bytes(OTHER)
+
+
+def stale_part_of_1_5_7(cache, url):
+    (cache / f"{NAME}.part").write_bytes(OTHER[:HALF])
+
+
+def stale_folder_of_another_address(cache, url):
+    stale_other_object(cache, "http://127.0.0.1/other/" + NAME)
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        stale_other_object,
+        stale_without_record,
+        stale_longer_than_the_object,
+        stale_with_damaged_record,
+        stale_with_odd_record,
+        stale_same_etag_wrong_bytes,
+        stale_whole_but_wrong,
+        stale_part_of_1_5_7,
+        stale_folder_of_another_address,
+    ],
+)
+def test_stale_partial_is_never_spliced(server, cache, plant):
+    cache.mkdir()
+    plant(cache, f"{server.url}/{NAME}")
+    path = fetch(cache)
+    assert path.read_bytes() == CONTENT
+    assert not Partial(cache, NAME, f"{server.url}/{NAME}").path.exists()
+
+
+def test_stale_partial_is_not_spliced_into_a_file_without_checksum(server, cache):
+    cache.mkdir()
+    stale_other_object(cache, f"{server.url}/{NAME}")
+    with pytest.warns(UnpinnedDownloadWarning):
+        path = fetch(cache, remote_file(**UNKNOWN))
+    assert path.read_bytes() == CONTENT
+
+
+CHILD = """
+import sys, logging
+from pathlib import Path
+from torchxrayvision.facts import RemoteFile
+from torchxrayvision.remote import _config
+from torchxrayvision.remote._fetch import Fetch
+logging.basicConfig(level=logging.WARNING, stream=sys.stdout)
+url, name, digest, folder = sys.argv[1:]
+file = RemoteFile(url=url, filename=name, sha256=digest)
+print(Fetch(file, Path(folder), _config.Settings(), progress=True).run(), flush=True)
+"""
+
+
+def child(cache):
+    file = remote_file()
+    return subprocess.Popen(
+        [sys.executable, "-c", CHILD, file.url, file.filename, file.sha256, str(cache)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+def wait_until(condition, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.01)
+
+
+def test_two_processes_at_once_make_one_download(server, cache):
+    server.script(Step(cut=HALF, stall=1.0), Step())
+    first = child(cache)
+    wait_until(lambda: server.requests)
+    second = child(cache)
+    outputs = [process.communicate(timeout=30) for process in (first, second)]
+    assert [process.returncode for process in (first, second)] == [0, 0], outputs
+    assert [errors for _, errors in outputs] == ["", ""], "no bar without a terminal"
+    assert all(out.rstrip().endswith(str(cache / NAME)) for out, _ in outputs)
+    assert len(server.requests) == 1
+    assert_clean_success(cache / NAME, cache)
+
+
+def test_waiting_process_says_what_it_waits_for(server, cache, caplog):
+    server.script(Step(cut=HALF, stall=0.7), Step())
+    other = child(cache)
+    wait_until(lambda: server.requests)
+    with caplog.at_level(logging.WARNING):
+        fetch(cache)
+    assert "another process fetches weights.pt" in caplog.text
+    assert other.wait(30) == 0
+    other.communicate()
+
+
+def test_killed_process_is_resumed_by_the_next(server, cache):
+    server.script(Step(cut=HALF, stall=30.0))
+    process = child(cache)
+    partial = Partial(cache, NAME, f"{server.url}/{NAME}")
+    wait_until(lambda: partial.resume() is not None)
+    process.kill()
+    process.communicate()
+    assert not (cache / NAME).exists()
+    kept = partial.size()
+    assert kept > 0
+    server.script(Step())
+    assert_clean_success(fetch(cache), cache)
+    assert server.requests[0][1]["Range"] == f"bytes={kept}-"
+
+
+def test_lock_held_too_long_is_a_download_error(server, cache):
+    import filelock
+
+    cache.mkdir()
+    with (
+        filelock.FileLock(str(cache / f".{NAME}.lock")),
+        pytest.raises(DownloadError, match=r"another process has held .* more than 0.05 s"),
+    ):
+        fetch(cache, lock=0.05)
+    assert_clean_success(fetch(cache), cache)
+
+
+needs_posix = pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
+
+
+@needs_posix
+def test_read_only_cache_is_a_download_error_with_advice(server, read_only):
+    with read_only, pytest.raises(DownloadError, match=r"cannot write in .*XRV_CACHE_DIR"):
+        fetch(read_only.path)
+    assert list(read_only.path.iterdir()) == []
+    assert_clean_success(fetch(read_only.path), read_only.path)
+
+
+@needs_posix
+def test_read_only_cache_that_holds_the_file_is_enough(read_only):
+    (read_only.path / NAME).write_bytes(CONTENT)
+    with read_only:
+        assert fetch(read_only.path).read_bytes() == CONTENT
+
+
+@needs_posix
+def test_read_only_cache_says_that_a_pin_could_not_be_recorded(read_only):
+    (read_only.path / NAME).write_bytes(CONTENT)
+    with read_only, pytest.warns(UnpinnedDownloadWarning, match="not recorded"):
+        fetch(read_only.path, remote_file(**UNKNOWN))
+
+
+def test_cache_below_a_file_is_a_download_error(server, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DownloadError, match="XRV_CACHE_DIR"):
+        fetch(tmp_path / "file" / "cache")
+
+
+def test_folder_at_the_final_name_is_a_download_error(server, cache):
+    (cache / NAME).mkdir(parents=True)
+    with pytest.raises(DownloadError, match="not a file"):
+        fetch(cache)
+
+
+def test_full_disk_is_seen_before_the_transfer(server, cache, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+        with pytest.raises(DownloadError, match=r"300,002 bytes are needed and 1,000 are free"):
+            fetch(cache)
+    assert_clean_success(fetch(cache), cache)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_disk_that_fills_up_is_a_download_error(server, cache, monkeypatch):
+    cache.mkdir()
+    partial = Partial(cache, NAME, f"{server.url}/{NAME}")
+    partial.path.symlink_to("/dev/full")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", lambda *_: 0)  # emptying the file would replace nothing
+        with pytest.raises(DownloadError, match="no space left"):
+            fetch(cache)
+    partial.path.unlink()
+    assert_clean_success(fetch(cache), cache)
+
+
+def test_file_size_limit_of_the_system_is_a_download_error(server, cache):
+    """The kernel refuses the write itself: RLIMIT_FSIZE in a process of its own."""
+    pytest.importorskip("resource")
+    code = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100000, 100000))\n{CHILD}"
+    file = remote_file()
+    done = subprocess.run(
+        [sys.executable, "-c", code, file.url, NAME, file.sha256, str(cache)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "DownloadError: no space left" in done.stderr
+    assert not (cache / NAME).exists()
+    assert_clean_success(fetch(cache), cache)
+    assert server.requests[-1][1]["Range"] == "bytes=100000-"
+
+
+def test_every_typed_error_is_a_remote_error_and_pickles(server, cache):
+    import pickle
+
+    server.script(Step(status=404))
+    with pytest.raises(RemoteError) as caught:
+        fetch(cache)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (type(again), str(again)) == (type(caught.value), str(caught.value))
+
+
+def test_request_asks_for_the_bytes_as_they_are(server, cache):
+    fetch(cache)
+    assert server.requests[0][0] == f"/{NAME}"
+    assert server.requests[0][1]["Accept-Encoding"] == "identity"
+
+
+def test_the_server_fixture_serves_what_the_tests_take_for_right(server):
+    import requests
+
+    assert requests.get(f"{server.url}/{NAME}", timeout=5).content == CONTENT
+    assert hashlib.sha256(CONTENT).hexdigest() == remote_file().sha256
