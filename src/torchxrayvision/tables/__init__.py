@@ -1,0 +1,184 @@
+"""Packaged metadata: one parquet file a table, and where each came from.
+
+The tables are those that TorchXRayVision 1.5.7 packages as CSV, XML and PNG, row for row in the
+order of their sources, without the free text of reports. ``tables.json`` beside them names the
+source, its sha256, the publisher, the licence and what was left out; :func:`info` reads it.
+
+Text that repeats is categorical with sorted categories, so a table costs little memory and its
+codes sort as the text does. PadChest's ``PatientID`` is the one exception: digits as text, in
+numeric order.
+
+Example:
+    >>> from torchxrayvision import tables
+    >>> frame = tables.load("rsna", columns=["patientId", "Target"])
+    >>> frame.shape
+    (30227, 2)
+    >>> tables.info("rsna").licence
+    'RSNA Pneumonia Detection Challenge terms of use'
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torchxrayvision.errors import DatasetError, UnknownNameError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pandas as pd
+    import pyarrow as pa
+
+__all__ = ["TableInfo", "info", "list_tables", "load", "path"]
+
+_FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TableInfo:
+    """What a packaged table is and where it came from.
+
+    Args:
+        name: Name that :func:`load` takes.
+        title: What a row is.
+        file: Name of the parquet file.
+        rows: Number of rows.
+        columns: Names of the columns, in order.
+        left_out: Columns of the source that are not packaged, with the reason.
+        note: How the table differs from the source besides.
+        source: Name of the source file.
+        source_sha256: SHA-256 of the source file.
+        sha256: SHA-256 of the parquet file.
+        publisher: Who published the original.
+        url: Where the original stands.
+        licence: Name of the licence or agreement.
+        terms: What a user must know.
+        taken: Date on which the source was taken, ISO 8601.
+    """
+
+    name: str
+    title: str
+    file: str
+    rows: int
+    columns: tuple[str, ...]
+    left_out: Mapping[str, str]
+    note: str
+    source: str
+    source_sha256: str
+    sha256: str
+    publisher: str
+    url: str
+    licence: str
+    terms: str
+    taken: str
+
+
+@cache
+def _index() -> dict[str, TableInfo]:
+    record = json.loads((_FOLDER / "tables.json").read_text("utf-8"))["tables"]
+    return {
+        name: TableInfo(name=name, **{**facts, "columns": tuple(facts["columns"])})
+        for name, facts in record.items()
+    }
+
+
+def list_tables() -> list[str]:
+    """Name the packaged tables.
+
+    Returns:
+        Names that :func:`load` takes, in the order of ``tables.json``.
+
+    Example:
+        >>> "chexpert" in list_tables()
+        True
+    """
+    return list(_index())
+
+
+def info(name: str) -> TableInfo:
+    """Say what a table is and where it came from.
+
+    Args:
+        name: One of :func:`list_tables`.
+
+    Returns:
+        Source, licence, rows and columns.
+
+    Raises:
+        UnknownNameError: If there is no such table.
+
+    Example:
+        >>> info("nih").rows
+        112120
+    """
+    try:
+        return _index()[name]
+    except KeyError:
+        raise UnknownNameError("table", name, list_tables()) from None
+
+
+def path(name: str) -> Path:
+    """Tell where the parquet file of a table is.
+
+    Args:
+        name: One of :func:`list_tables`.
+
+    Returns:
+        Path of the file inside the package.
+
+    Raises:
+        UnknownNameError: If there is no such table.
+
+    Example:
+        >>> path("nih").name
+        'nih.parquet'
+    """
+    return _FOLDER / info(name).file
+
+
+def load(name: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Read a table.
+
+    Args:
+        name: One of :func:`list_tables`.
+        columns: Columns to read, returned in this order; all of them by default. Naming a few
+            is much faster than reading all and dropping the rest.
+
+    Returns:
+        A frame of the caller's own with a ``RangeIndex``; rows in the order of the source. Text
+        that repeats is categorical, other text ``str``, missing values NaN.
+
+    Raises:
+        UnknownNameError: If there is no such table.
+        DatasetError: If the table lacks a column.
+
+    Example:
+        >>> load("nih", columns=["Image Index", "View Position"]).iloc[0].to_list()
+        ['00000001_000.png', 'PA']
+    """
+    known = info(name).columns
+    wanted = list(known if columns is None else columns)
+    missing = [c for c in wanted if c not in known]
+    if missing:
+        msg = f"table {name!r} has no columns {missing}; it has {', '.join(map(repr, known))}"
+        raise DatasetError(msg)
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(path(name), page_checksum_verification=False) as file:
+        table = file.read(columns=wanted, use_threads=True)
+    return _to_pandas(table.select(wanted))
+
+
+def _to_pandas(table: pa.Table) -> pd.DataFrame:
+    import pandas as pd
+    import pyarrow as pa
+
+    # pandas 3 reads text as `str`; earlier releases make a Python object of each cell unless told.
+    kinds: dict[Any, Any] = {}
+    if int(pd.__version__.partition(".")[0]) < 3:
+        kinds[pa.string()] = pd.StringDtype("pyarrow_numpy")
+    return table.to_pandas(types_mapper=kinds.get, self_destruct=True)
