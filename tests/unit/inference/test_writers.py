@@ -1,0 +1,91 @@
+import csv
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from torchxrayvision.errors import UnknownNameError
+from torchxrayvision.inference import Result, columns_of, open_writer
+
+NAMES = ("Mass", "", "Hernia, hiatal")
+RESULTS = [
+    Result("broken.png", "the file is empty"),
+    Result("a,\"b\"\nü.png", "", np.array([0.1, 0.5, 1 / 3], "f4"), np.arange(3, dtype="f4") / 7),
+    Result("late.dcm", "no pixel data"),
+]
+
+
+def columns():
+    return columns_of(NAMES, [True, False, True])
+
+
+def write(path, embeddings=False):
+    with open_writer(path, columns(), embeddings) as writer:
+        for result in RESULTS:
+            writer.write(result)
+    return path
+
+
+def read(path):
+    if path.suffix == ".csv":
+        return pd.read_csv(path, keep_default_na=False).to_dict("records")
+    if path.suffix == ".json":
+        return json.loads(path.read_text("utf-8"))
+    return pd.read_parquet(path).to_dict("records")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])
+def test_every_format_holds_every_row_and_only_trained_findings(tmp_path, suffix):
+    rows = read(write(tmp_path / f"table{suffix}"))
+    assert [r["path"] for r in rows] == [r.path for r in RESULTS]
+    assert [r["error"] for r in rows] == [r.error for r in RESULTS]
+    assert list(rows[0]) == ["path", "error", "Mass", "Hernia, hiatal"]
+    assert np.float32(rows[1]["Hernia, hiatal"]) == np.float32(1 / 3)
+    missing = rows[0]["Mass"]
+    assert missing in (None, "") or math.isnan(missing)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])
+def test_embeddings_come_back_exactly(tmp_path, suffix):
+    rows = read(write(tmp_path / f"table{suffix}", embeddings=True))
+    if suffix == ".csv":
+        vector = [rows[1][f"embedding_{i:04d}"] for i in range(3)]
+        assert rows[0]["embedding_0000"] == ""
+    else:
+        vector = list(rows[1]["embedding"])
+        assert rows[0]["embedding"] is None
+    assert np.array_equal(np.array(vector, "f4"), RESULTS[1].embedding)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])
+def test_a_run_without_rows_gives_an_empty_table(tmp_path, suffix):
+    path = tmp_path / f"table{suffix}"
+    with open_writer(path, columns(), embeddings=True):
+        pass
+    assert read(path) == []
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])
+def test_an_interrupted_run_leaves_its_rows_but_not_the_final_name(tmp_path, suffix):
+    path = tmp_path / f"table{suffix}"
+    path.write_text("earlier result")
+    with pytest.raises(KeyboardInterrupt), open_writer(path, columns(), False) as writer:
+        writer.write(RESULTS[1])
+        raise KeyboardInterrupt
+    assert path.read_text() == "earlier result"
+    part = path.with_name(path.name + ".part")
+    part = part.rename(tmp_path / f"kept{suffix}")
+    assert len(read(part)) == 1
+
+
+def test_csv_is_read_by_the_standard_library(tmp_path):
+    with write(tmp_path / "t.csv").open(newline="", encoding="utf-8") as file:
+        assert [row["path"] for row in csv.DictReader(file)] == [r.path for r in RESULTS]
+
+
+def test_unknown_format_names_the_known_ones(tmp_path):
+    with pytest.raises(UnknownNameError, match=r"\.parquet"):
+        open_writer(tmp_path / "table.xlsx", columns(), False)
+    assert not list(tmp_path.iterdir())
