@@ -7,6 +7,7 @@ Example:
 """
 
 from torchxrayvision.models._base import XRayClassifier
+from torchxrayvision.models._base import XRayClassifier as Model
 from torchxrayvision.models._calibration import OUTPUT_KINDS, OutputKind, check_output_kind, op_norm
 from torchxrayvision.models._factory import get_model, get_weights, list_models, load_checkpoint
 from torchxrayvision.models.densenet import DenseNet, get_densenet_params
@@ -20,6 +21,7 @@ __all__ = [
     "OUTPUT_KINDS",
     "DenseNet",
     "DenseNet121_Weights",
+    "Model",
     "OutputKind",
     "ResNet",
     "ResNet50_Weights",
