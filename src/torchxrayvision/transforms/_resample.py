@@ -1,0 +1,297 @@
+"""scikit-image's anti-aliased resize as two small banded matrix products.
+
+``skimage.transform.resize(image, shape, order=1, mode="constant")`` is a Gaussian filter
+followed by linear interpolation. Both are linear and act on each axis alone, so the whole is
+``rows @ image @ columns.T`` with two banded matrices that depend on the sizes only:
+
+- Gaussian: sigma ``max(0, (factor - 1) / 2)`` for the shrinking factor ``factor = n / m``, cut
+  at ``int(4 * sigma + 0.5)`` pixels; what lies outside the image counts as 0;
+- linear interpolation between pixel centres, output pixel ``i`` at ``(i + 0.5) * n / m - 0.5``;
+  a neighbour outside the image counts as 0;
+- the result is cut to the range of the image where that range lies on one side of 0, which
+  undoes the darkening that the zeros outside would otherwise leave along the border.
+
+The products run on blocks of output rows, each a small dense matrix times the slice of the
+image that it touches. Integer pixels are converted a block at a time and scaled after they
+have been reduced, so no float copy of a large image is ever made.
+
+Source: the documented behaviour of scikit-image 0.26 and ``scipy.ndimage``; the tests
+compare the two to 0.01 on a range of 2048.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from torchxrayvision.errors import ImageShapeError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Float32 = NDArray[np.float32]
+
+__all__ = ["nearest", "resize"]
+
+# Rows of a block. Few rows keep the dense blocks close to the band where an axis shrinks; where
+# it grows a block touches few input rows in any case, and long blocks save calls.
+BLOCK_SHRINKING = 8
+BLOCK_GROWING = 64
+
+# OpenBLAS splits a product of more multiplications than this among threads, and on blocks this
+# small waiting for the other threads costs more than they bring (tens of milliseconds when the
+# cores are busy). Products are therefore cut into column stripes that stay below it.
+SINGLE_THREAD_PRODUCT = 262_144
+STRIPE = 16  # columns; stripes start at multiples of a cache line
+
+# Pixels of these types are exact in float32. Others are scaled in float64 first.
+EXACT = frozenset(np.dtype(t) for t in ("u1", "i1", "u2", "i2", "f2", "f4"))
+# Beyond this offset the pixels carry a pedestal that float32 sums would round.
+LARGEST_OFFSET = 4096.0
+
+# Another order of axes must save this much arithmetic to be worth strided reads.
+STRIDED_READ_PENALTY = 0.7
+
+OPERATORS_KEPT = 256  # about 0.1 MB each
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Output rows ``start:stop`` are ``matrix @ image[first:last]``."""
+
+    start: int
+    stop: int
+    first: int
+    last: int
+    matrix: Float32
+
+
+@dataclass(frozen=True)
+class _Operator:
+    """The banded matrix from ``n`` to ``m`` pixels, in blocks; none where ``n == m``."""
+
+    blocks: tuple[_Block, ...]
+    sums: Float32  # (m,), below 1 where an output pixel reaches over the border
+    cost: int  # multiplications for one line of pixels
+    reach: int  # most input pixels that one block touches
+
+
+def resize(
+    image: NDArray[Any], size: tuple[int, int], *, scale: float = 1.0, offset: float = 0.0
+) -> Float32:
+    """Resize ``image * scale + offset`` as scikit-image does, anti-aliased.
+
+    Equal to ``skimage.transform.resize(image * scale + offset, size, order=1,
+    mode="constant", preserve_range=True)`` to 0.01 on a range of 2048, at any size up or down.
+
+    Args:
+        image: Pixels of any integer or float type, shape (..., H, W); each (H, W) image is
+            resized on its own. Boolean images take the nearest pixel, as in scikit-image.
+        size: Height and width of the result, in pixels.
+        scale: Factor from a pixel to its value.
+        offset: Added after the factor. The border counts as value 0, not as pixel 0.
+
+    Returns:
+        float32 array, shape (..., h, w).
+
+    Raises:
+        ImageShapeError: If the image has fewer than two axes or no pixel, or ``size`` is not
+            two positive numbers.
+        TypeError: If the image holds neither booleans, integers nor floats.
+
+    Example:
+        >>> resize(np.full((1, 8, 6), 255, np.uint8), (1, 2), scale=2048 / 255, offset=-1024)
+        array([[[1024., 1024.]]], dtype=float32)
+
+    Source: see the head of this module.
+    """
+    image, (height, width) = _checked(image, size)
+    if image.dtype == np.bool_:
+        return nearest(image, (height, width)) * np.float32(scale) + np.float32(offset)
+    if image.dtype not in EXACT or abs(offset) > LARGEST_OFFSET:
+        values = image.astype(np.float64) * scale + offset
+        image, scale, offset = values.astype(np.float32), 1.0, 0.0
+    result = np.empty((*image.shape[:-2], height, width), np.float32)
+    for index in np.ndindex(*image.shape[:-2]):
+        result[index] = _resize_one(image[index], (height, width), scale, offset)
+    return result
+
+
+def _checked(image: NDArray[Any], size: tuple[int, int]) -> tuple[NDArray[Any], tuple[int, int]]:
+    image = np.asarray(image)
+    if image.dtype.kind not in "buif":
+        msg = f"resize takes booleans, integers or floats, not an array of {image.dtype}"
+        raise TypeError(msg)
+    if image.ndim < 2 or 0 in image.shape[-2:]:
+        msg = (
+            f"resize takes an image of shape (..., H, W) with at least one pixel, not {image.shape}"
+        )
+        raise ImageShapeError(msg)
+    if len(size) != 2 or min(size) < 1:
+        msg = f"the size of the result is a height and a width of at least 1 pixel, not {size}"
+        raise ImageShapeError(msg)
+    return image, (int(size[0]), int(size[1]))
+
+
+def nearest(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """Take the nearest pixel, as scikit-image does at order 0.
+
+    Args:
+        image: Pixels of any type, shape (..., H, W).
+        size: Height and width of the result, in pixels.
+
+    Returns:
+        Array of the type of the image, shape (..., h, w); a copy.
+
+    Example:
+        >>> nearest(np.array([[1, 2, 3]]), (1, 2))
+        array([[1, 3]])
+    """
+    rows, columns = (
+        ((np.arange(m) + 0.5) * (n / m)).astype(np.intp)
+        for n, m in zip(image.shape[-2:], size, strict=True)
+    )
+    return image[..., rows[:, None], columns]
+
+
+def _resize_one(image: NDArray[Any], size: tuple[int, int], scale: float, offset: float) -> Float32:
+    if image.shape == size:
+        return image.astype(np.float32) * np.float32(scale) + np.float32(offset)
+    rows = _operator(image.shape[0], size[0])
+    columns = _operator(image.shape[1], size[1])
+    rows_first = rows.cost * image.shape[1] + columns.cost * size[0]
+    columns_first = columns.cost * image.shape[0] + rows.cost * size[1]
+    if columns_first < STRIDED_READ_PENALTY * rows_first:
+        result = _apply(rows, _apply(columns, image.T).T)
+    else:
+        result = _apply(columns, _apply(rows, image).T).T
+    if scale != 1.0:
+        result *= np.float32(scale)
+    if offset != 0.0:
+        result += np.float32(offset) * np.outer(rows.sums, columns.sums)
+    limits = _one_sided_range(image, scale, offset)
+    if limits is not None:
+        np.clip(result, *limits, out=result)
+    return result
+
+
+def _one_sided_range(
+    image: NDArray[Any], scale: float, offset: float
+) -> tuple[float, float] | None:
+    """The range of the values if 0 lies outside it, else None: then no value can leave it."""
+    for sample in (image[::32, ::32], image):  # a few pixels show both signs in most images
+        ends = sorted(float(end) * scale + offset for end in (sample.min(), sample.max()))
+        if not (ends[0] > 0 or ends[1] < 0):  # also where an end is not a number
+            return None
+    return ends[0], ends[1]
+
+
+def _apply(operator: _Operator, image: NDArray[Any]) -> Float32:
+    """``operator @ image`` in float32; always a new array."""
+    if not operator.blocks:
+        return image.astype(np.float32)
+    width = image.shape[1]
+    result = np.empty((len(operator.sums), width), np.float32)
+    convert = image.dtype != np.float32
+    if convert:  # the copy keeps the order of the image's axes, so that it reads memory in order
+        by_row = image.strides[0] >= image.strides[1]
+        buffer = np.empty((operator.reach, width), np.float32, order="C" if by_row else "F")
+    for block in operator.blocks:
+        pixels = image[block.first : block.last]
+        if convert:
+            converted = buffer[: len(pixels)]
+            np.copyto(converted, pixels)
+            pixels = converted
+        _product(block.matrix, pixels, result[block.start : block.stop])
+    return result
+
+
+def _product(matrix: Float32, pixels: Float32, out: Float32) -> None:
+    """``out[:] = matrix @ pixels`` in stripes that BLAS keeps to one thread."""
+    height, width = pixels.shape
+    stripe = max(STRIPE, SINGLE_THREAD_PRODUCT // matrix.size // STRIPE * STRIPE)
+    whole = width - width % stripe
+    if whole:  # one call for all stripes: a stack of products
+        shape = (whole // stripe, stripe)
+        np.matmul(
+            matrix,
+            pixels[:, :whole].reshape(height, *shape).transpose(1, 0, 2),
+            out=out[:, :whole].reshape(len(out), *shape).transpose(1, 0, 2),
+        )
+    if whole < width:
+        np.matmul(matrix, pixels[:, whole:], out=out[:, whole:])
+
+
+@lru_cache(maxsize=OPERATORS_KEPT)
+def _operator(n: int, m: int) -> _Operator:
+    """The operator from ``n`` to ``m`` pixels. Its arrays are read-only, as threads share it."""
+    if n == m:
+        return _Operator((), _read_only(np.ones(m, np.float32)), n, n)
+    first, weights = _weights(n, m)
+    blocks = _blocks(first, weights, n, BLOCK_SHRINKING if n > m else BLOCK_GROWING)
+    return _Operator(
+        blocks,
+        _read_only(weights.sum(axis=1).astype(np.float32)),
+        sum(block.matrix.size for block in blocks),
+        max(block.last - block.first for block in blocks),
+    )
+
+
+def _weights(n: int, m: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """The band: row ``i`` is ``weights[i]`` on the input pixels from ``first[i]`` on.
+
+    Pixels outside the image have the weight 0.
+    """
+    sigma = max(0.0, (n / m - 1) / 2)
+    radius = int(4 * sigma + 0.5)
+    kernel = np.ones(1)
+    if radius:
+        kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+        kernel /= kernel.sum()
+    centre = (np.arange(m) + 0.5) * (n / m) - 0.5
+    left = np.floor(centre).astype(np.intp)
+    share = centre - left  # of the right neighbour
+    weights = np.zeros((m, len(kernel) + 1))
+    weights[:, :-1] += np.where(left >= 0, 1 - share, 0)[:, None] * kernel
+    weights[:, 1:] += np.where(left + 1 < n, share, 0)[:, None] * kernel
+    first = left - radius
+    positions = first[:, None] + np.arange(weights.shape[1])
+    weights[(positions < 0) | (positions >= n)] = 0
+    return first, weights
+
+
+def _blocks(
+    first: NDArray[np.intp], weights: NDArray[np.float64], n: int, length: int
+) -> tuple[_Block, ...]:
+    """Dense blocks of ``length`` rows of the band, all in one buffer that is filled at once."""
+    m, band = weights.shape
+    starts = np.arange(0, m, length)
+    stops = np.minimum(starts + length, m)
+    lows = np.maximum(first[starts], 0)
+    highs = np.minimum(first[stops - 1] + band, n)
+    widths = highs - lows
+    ends = np.cumsum((stops - starts) * widths)
+    begins = ends - (stops - starts) * widths
+
+    row = np.arange(m)
+    block = row // length
+    origin = begins[block] + (row - starts[block]) * widths[block] - lows[block]
+    positions = first[:, None] + np.arange(band)
+    inside = (positions >= 0) & (positions < n)
+    buffer = np.zeros(int(ends[-1]), np.float32)
+    buffer[(origin[:, None] + positions)[inside]] = weights[inside]
+    _read_only(buffer)  # and with it every view of it below
+    return tuple(
+        _Block(start, stop, low, high, buffer[begin:end].reshape(stop - start, high - low))
+        for start, stop, low, high, begin, end in np.stack(
+            [starts, stops, lows, highs, begins, ends], axis=1
+        ).tolist()
+    )
+
+
+def _read_only(array: Float32) -> Float32:
+    array.setflags(write=False)
+    return array
