@@ -43,6 +43,8 @@ class Step:
         drip: Bytes at a time, one every 5 ms, from `cut` on.
         declare: Content-Length to lie with.
         headers: Further headers.
+        drop: Close the connection without any answer.
+        span: Most bytes that an answer to Range holds.
         ranges: Whether Range is honoured.
         if_range: Whether If-Range is honoured.
         framed: ``"length"``, ``"chunked"`` or ``"close"``.
@@ -58,6 +60,8 @@ class Step:
     drip: int = 0
     declare: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    drop: bool = False
+    span: int = len(CONTENT)
     ranges: bool = True
     if_range: bool = True
     framed: str = "length"
@@ -79,6 +83,8 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def _answer(self, step):
+        if step.drop:
+            return None
         if step.status is not None:
             return self._send(step, step.status, step.body, {})
         start = self._start(step)
@@ -86,8 +92,9 @@ class Handler(BaseHTTPRequestHandler):
             return self._send(step, 200, step.body, {})
         if start >= len(step.body):
             return self._send(step, 416, b"", {"Content-Range": f"bytes */{len(step.body)}"})
-        span = f"bytes {start}-{len(step.body) - 1}/{len(step.body)}"
-        return self._send(step, 206, step.body[start:], {"Content-Range": span})
+        end = min(len(step.body), start + step.span)
+        span = f"bytes {start}-{end - 1}/{len(step.body)}"
+        return self._send(step, 206, step.body[start:end], {"Content-Range": span})
 
     def _start(self, step):
         asked = self.headers.get("Range")

@@ -72,6 +72,9 @@ class Verification:
         """Whether the file may be used."""
         return self.status not in _REJECTED
 
+    def __str__(self) -> str:
+        return f"{self.status}: {self.reason}"
+
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file, as 64 hexadecimal digits."""

@@ -10,7 +10,7 @@ from torchxrayvision.errors import DownloadError, OfflineError, RemoteError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["SourceFailure", "failure_of_error", "failure_of_status"]
+__all__ = ["SourceFailure", "failure_of_error", "failure_of_status", "short"]
 
 _ADVICE = {
     HTTPStatus.UNAUTHORIZED: "the server wants credentials; requests reads them from ~/.netrc",
@@ -91,22 +91,30 @@ def failure_of_error(error: Exception) -> SourceFailure:
     cause = getattr(error.args[0], "reason", None) if error.args else None
     if isinstance(error, requests.exceptions.SSLError):
         return SourceFailure(
-            f"no trusted connection ({cause or error}); behind a company proxy, name its "
+            f"no trusted connection ({short(cause or error)}); behind a company proxy, name its "
             "certificates in REQUESTS_CA_BUNDLE"
         )
     if isinstance(error, requests.exceptions.ProxyError):
-        return SourceFailure(f"the proxy cannot be reached ({cause})", kind=OfflineError)
+        return SourceFailure(
+            f"the proxy cannot be reached ({short(cause or error)})", kind=OfflineError
+        )
     if isinstance(error, requests.exceptions.ConnectTimeout) or isinstance(
         cause, NewConnectionError
     ):
-        return SourceFailure(f"the host cannot be reached ({_short(cause)})", kind=OfflineError)
+        return SourceFailure(
+            f"the host cannot be reached ({short(cause or error)})", kind=OfflineError
+        )
     if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
         return SourceFailure(f"not an address ({error})")
     if isinstance(error, requests.exceptions.Timeout):
         return SourceFailure("the server fell silent", retry=True)
-    return SourceFailure(f"the connection broke ({_short(cause or error)})", retry=True)
+    return SourceFailure(f"the connection broke ({short(cause or error)})", retry=True)
 
 
-def _short(error: object) -> str:
-    # urllib3 prefixes the representation of the connection, which says nothing to a reader.
-    return str(error).rsplit(": ", 1)[-1].strip("')\"")
+def short(error: object) -> str:
+    """The innermost message of an error of the HTTP client, without representations of objects."""
+    inner = [arg for arg in getattr(error, "args", ()) if isinstance(arg, BaseException)]
+    if inner:
+        return short(inner[-1])
+    # urllib3 puts the representation of the connection before what happened.
+    return str(error).rsplit(": ", 1)[-1]

@@ -15,7 +15,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from torchxrayvision.errors import ChecksumError, OfflineError
-from torchxrayvision.remote._failure import SourceFailure, failure_of_error, failure_of_status
+from torchxrayvision.remote._failure import (
+    SourceFailure,
+    failure_of_error,
+    failure_of_status,
+    short,
+)
 from torchxrayvision.remote._storage import storage
 
 if TYPE_CHECKING:
@@ -262,7 +267,7 @@ def _read(response: requests.Response) -> bytes:
         msg = "the server fell silent"
         raise SourceFailure(msg, retry=True) from error
     except (HTTPError, HTTPException, OSError) as error:
-        msg = f"the connection broke ({error})"
+        msg = f"the connection broke ({short(error)})"
         raise SourceFailure(msg, retry=True) from error
     return chunk
 

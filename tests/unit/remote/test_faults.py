@@ -81,6 +81,8 @@ SUCCESS = {
         Step(),
     ],
     "slow_but_steady": [Step(cut=len(CONTENT) - 200, drip=20)],
+    "closed_without_answer_then_success": [Step(drop=True), Step()],
+    "answers_to_range_hold_less_than_the_rest": [Step(cut=HALF), Step(span=60_000)],
     "ten_cuts_that_each_gain_something": [*(Step(cut=29_000) for _ in range(10)), Step()],
 }
 
@@ -178,10 +180,16 @@ FAILURE = {
     "chunked_truncated_for_ever": (
         [Step(cut=HALF, framed="chunked", ranges=False)],
         DownloadError,
-        "attempts gained nothing",
+        r"broke \(IncompleteRead.*; 3 attempts gained nothing",
         UNKNOWN,
     ),
     "stall_for_ever": ([Step(cut=HALF, stall=3.0, ranges=False)], DownloadError, "silent", {}),
+    "closed_without_answer_for_ever": (
+        [Step(drop=True)],
+        DownloadError,
+        r"broke \(Remote end closed",
+        {},
+    ),
     "reset_for_ever": ([Step(cut=0, reset=True)], DownloadError, "connection", {}),
     "redirect_loop": (
         [Step(status=302, body=b"", headers={"Location": "/round"})],
@@ -391,6 +399,17 @@ def test_two_processes_at_once_make_one_download(server, cache):
     assert_clean_success(cache / NAME, cache)
 
 
+def test_threads_at_once_make_one_download(server, cache):
+    from concurrent.futures import ThreadPoolExecutor
+
+    server.script(Step(cut=HALF, stall=0.2), Step())
+    with ThreadPoolExecutor(4) as pool:
+        paths = list(pool.map(lambda _: fetch(cache), range(4)))
+    assert set(paths) == {cache / NAME}
+    assert len(server.requests) == 1
+    assert_clean_success(cache / NAME, cache)
+
+
 def test_waiting_process_says_what_it_waits_for(server, cache, caplog):
     server.script(Step(cut=HALF, stall=0.7), Step())
     other = child(cache)
@@ -452,6 +471,36 @@ def test_read_only_cache_says_that_a_pin_could_not_be_recorded(read_only):
     (read_only.path / NAME).write_bytes(CONTENT)
     with read_only, pytest.warns(UnpinnedDownloadWarning, match="not recorded"):
         fetch(read_only.path, remote_file(**UNKNOWN))
+
+
+@needs_posix
+def test_unreadable_file_in_the_cache_is_a_download_error(read_only):
+    (read_only.path / NAME).write_bytes(CONTENT)
+    (read_only.path / NAME).chmod(0)
+    with read_only, pytest.raises(DownloadError, match=r"cannot read .*weights.pt \(Permission"):
+        fetch(read_only.path)
+
+
+@needs_posix
+def test_unreadable_cache_is_a_download_error(read_only):
+    hidden = read_only.path / "hidden"
+    hidden.mkdir()
+    hidden.chmod(0)
+    with read_only, pytest.raises(DownloadError, match=r"cannot read .*\(Permission"):
+        fetch(hidden)
+
+
+def test_file_system_without_locks_is_a_download_error(server, cache, monkeypatch):
+    import filelock
+
+    def acquire(self, **options):
+        raise NotImplementedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(filelock.FileLock, "acquire", acquire)
+        with pytest.raises(DownloadError, match="has no locks; set XRV_CACHE_DIR"):
+            fetch(cache)
+    assert_clean_success(fetch(cache), cache)
 
 
 def test_cache_below_a_file_is_a_download_error(server, tmp_path):
