@@ -1,8 +1,36 @@
-"""Names of findings: the order of the core models' outputs, and the vocabularies of the releases."""
+"""Names of findings: the order of the core models' outputs, and the vocabularies of the releases.
+
+Facts only, no input or output. A vocabulary is a tuple in the order in which its release (or
+torchxrayvision 1.5.7) lists it; a synonym table maps a finding to the whole terms that mean it.
+
+Example:
+    >>> "Effusion" in NIH14 and "Effusion" in CHEXPERT13
+    True
+    >>> is_known("Pleural_Thickening"), is_known("Wide smile")
+    (True, False)
+"""
 
 from __future__ import annotations
 
-__all__ = ["DEFAULT_PATHOLOGIES"]
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "CANONICAL_VIEWS",
+    "CHEXPERT13",
+    "CHEXPERT_RENAME",
+    "DEFAULT_PATHOLOGIES",
+    "FRONTAL_VIEWS",
+    "NIH14",
+    "NIH_RENAME",
+    "OTHER_FINDINGS",
+    "PADCHEST28",
+    "PADCHEST_TERMS",
+    "UNKNOWN_VIEW",
+    "is_known",
+]
 
 DEFAULT_PATHOLOGIES: tuple[str, ...] = (
     "Atelectasis",
@@ -25,3 +53,129 @@ DEFAULT_PATHOLOGIES: tuple[str, ...] = (
     "Enlarged Cardiomediastinum",
 )
 """The 18 findings of the core models, in the order of their outputs."""
+
+NIH14: tuple[str, ...] = (
+    "Atelectasis",
+    "Cardiomegaly",
+    "Consolidation",
+    "Edema",
+    "Effusion",
+    "Emphysema",
+    "Fibrosis",
+    "Hernia",
+    "Infiltration",
+    "Mass",
+    "Nodule",
+    "Pleural_Thickening",
+    "Pneumonia",
+    "Pneumothorax",
+)
+"""ChestX-ray14, sorted. Source: column *Finding Labels* of Data_Entry_2017_v2020.csv."""
+
+NIH_RENAME: Mapping[str, str] = {"Infiltrate": "Infiltration"}
+"""BBox_List_2017.csv says *Infiltrate* where Data_Entry_2017_v2020.csv says *Infiltration*."""
+
+CHEXPERT13: tuple[str, ...] = (
+    "Atelectasis",
+    "Cardiomegaly",
+    "Consolidation",
+    "Edema",
+    "Enlarged Cardiomediastinum",
+    "Fracture",
+    "Lung Lesion",
+    "Lung Opacity",
+    "Effusion",
+    "Pleural Other",
+    "Pneumonia",
+    "Pneumothorax",
+    "Support Devices",
+)
+"""The CheXpert labeller's findings without *No Finding*, sorted by their names in the release.
+
+The release says *Pleural Effusion*; the order was fixed before the name was shortened.
+"""
+
+CHEXPERT_RENAME: Mapping[str, str] = {"Effusion": "Pleural Effusion"}
+"""Finding here to column of the releases that the CheXpert labeller made."""
+
+PADCHEST28: tuple[str, ...] = (
+    "Air Trapping",
+    "Aortic Atheromatosis",
+    "Aortic Elongation",
+    "Atelectasis",
+    "Bronchiectasis",
+    "Cardiomegaly",
+    "Consolidation",
+    "Costophrenic Angle Blunting",
+    "Edema",
+    "Effusion",
+    "Emphysema",
+    "Fibrosis",
+    "Flattened Diaphragm",
+    "Fracture",
+    "Granuloma",
+    "Hemidiaphragm Elevation",
+    "Hernia",
+    "Hilar Enlargement",
+    "Infiltration",
+    "Mass",
+    "Nodule",
+    "Pleural_Thickening",
+    "Pneumonia",
+    "Pneumothorax",
+    "Scoliosis",
+    "Support Devices",
+    "Tube",
+    "Tuberculosis",
+)
+"""The findings that 1.5.7 reads out of PadChest's labels, sorted."""
+
+PADCHEST_TERMS: Mapping[str, tuple[str, ...]] = {}
+"""Filled below: finding to the whole terms of PadChest that mean it."""
+
+OTHER_FINDINGS: frozenset[str] = frozenset(
+    {
+        "Nodule/Mass",
+        "Geographic Extent",
+        "Foreign Object",
+        "ActiveTuberculosis",
+        "ObsoletePulmonaryTuberculosis",
+        "PulmonaryTuberculosis",
+    }
+)
+"""Findings of single releases that belong to none of the vocabularies above."""
+
+UNKNOWN_VIEW = "UNKNOWN"
+"""The view of an image for which its release names none."""
+
+FRONTAL_VIEWS: tuple[str, ...] = ("PA", "AP", "AP Supine", "AP Erect")
+"""Views from the front or the back."""
+
+CANONICAL_VIEWS: tuple[str, ...] = (
+    *FRONTAL_VIEWS,
+    "L",
+    "LL",
+    "RL",
+    "COSTAL",
+    "OBLIQUE",
+    "UNK",
+    "EXCLUDE",
+    "Unknown",
+    UNKNOWN_VIEW,
+)
+"""Every view name that a dataset of this package may use; a request for another is a slip."""
+
+
+def is_known(finding: str) -> bool:
+    """Whether a finding belongs to one of the vocabularies of this module.
+
+    Args:
+        finding: Name as in ``dataset.pathologies``.
+
+    Returns:
+        True if some vocabulary has it.
+    """
+    return any(
+        finding in vocabulary
+        for vocabulary in (DEFAULT_PATHOLOGIES, NIH14, CHEXPERT13, PADCHEST28, OTHER_FINDINGS)
+    )

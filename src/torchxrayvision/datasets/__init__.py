@@ -1,0 +1,80 @@
+"""Public chest X-ray datasets behind one interface.
+
+Every dataset yields dicts with ``idx``, ``lab``, ``img`` (float32 (1, H, W) in [-1024, 1024]) and
+has ``.pathologies``, ``.labels`` and ``.csv``, aligned by row. Constructing one, its labels and
+its totals need neither images nor torch.
+
+Example:
+    >>> import torchxrayvision as xrv
+    >>> dataset = xrv.datasets.NIH_Dataset(views=["PA", "AP"], unique_patients=False)
+    >>> len(dataset)
+    112120
+"""
+
+from __future__ import annotations
+
+from torchxrayvision.datasets._base import COMPAT, SpecDataset
+from torchxrayvision.datasets._cards import Card, card, get_dataset_class, list_datasets
+from torchxrayvision.datasets._collate import collate
+from torchxrayvision.datasets._compose import (
+    Filter_Dataset,
+    FilterDataset,
+    Merge_Dataset,
+    MergeDataset,
+    Subset_Dataset,
+    SubsetDataset,
+)
+from torchxrayvision.datasets._covariate import CovariateDataset
+from torchxrayvision.datasets._dataset import Dataset, Sample
+from torchxrayvision.datasets._relabel import relabel_dataset
+from torchxrayvision.datasets._spec import USE_INCLUDED_FILE, DatasetSpec, Table
+from torchxrayvision.datasets._split import official_splits, split_by_patient
+from torchxrayvision.datasets._verify import Report, verify
+from torchxrayvision.images import normalize
+from torchxrayvision.labels import DEFAULT_PATHOLOGIES
+from torchxrayvision.transforms import ToPILImage, XRayCenterCrop, XRayResizer, apply_transforms
+
+# One line a module; the contract tests find the classes here.
+from torchxrayvision.datasets.chexpert import CheX_Dataset  # isort: skip
+from torchxrayvision.datasets.nih import NIH_Dataset, NIH_Google_Dataset  # isort: skip
+from torchxrayvision.datasets.rsna import RSNA_Pneumonia_Dataset  # isort: skip
+
+default_pathologies: list[str] = list(DEFAULT_PATHOLOGIES)
+"""A copy of `torchxrayvision.labels.DEFAULT_PATHOLOGIES`, a list as in 1.5.7."""
+
+__all__ = [
+    "COMPAT",
+    "USE_INCLUDED_FILE",
+    "Card",
+    "CheX_Dataset",
+    "CovariateDataset",
+    "Dataset",
+    "DatasetSpec",
+    "FilterDataset",
+    "Filter_Dataset",
+    "MergeDataset",
+    "Merge_Dataset",
+    "NIH_Dataset",
+    "NIH_Google_Dataset",
+    "RSNA_Pneumonia_Dataset",
+    "Report",
+    "Sample",
+    "SpecDataset",
+    "SubsetDataset",
+    "Subset_Dataset",
+    "Table",
+    "ToPILImage",
+    "XRayCenterCrop",
+    "XRayResizer",
+    "apply_transforms",
+    "card",
+    "collate",
+    "default_pathologies",
+    "get_dataset_class",
+    "list_datasets",
+    "normalize",
+    "official_splits",
+    "relabel_dataset",
+    "split_by_patient",
+    "verify",
+]

@@ -1,0 +1,312 @@
+"""The one pipeline that every dataset runs: `SpecDataset`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+
+import numpy as np
+
+from torchxrayvision.datasets._dataset import Dataset, Sample, Transform
+from torchxrayvision.datasets._read import as_place, read_tables
+from torchxrayvision.datasets._release import Release, Row
+from torchxrayvision.datasets._spec import SHARED_COLUMNS, USE_INCLUDED_FILE, DatasetSpec, Rule
+from torchxrayvision.datasets._views import named_views, rows_with_views, view_list
+from torchxrayvision.errors import DatasetError, EmptyDatasetError
+from torchxrayvision.transforms import SeedSource, apply_transforms
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+__all__ = ["COMPAT", "Compat", "PathLike", "SpecDataset", "TableLike", "Views"]
+
+COMPAT = "xrv-1.5"
+"""Value of ``compat`` that asks for the rows, order and labels of torchxrayvision 1.5.7."""
+
+Compat = Literal["xrv-1.5"] | None
+PathLike = str | os.PathLike[str] | None
+TableLike: TypeAlias = "str | os.PathLike[str] | pd.DataFrame | None"
+Views = str | Iterable[str] | None
+
+
+class SpecDataset(Dataset):
+    """A dataset that its class attribute `spec` describes.
+
+    Args:
+        imgpath: Folder of the images. It need not exist to read labels; it is looked at when the
+            first image is.
+        csvpath: Table of the release: a path, a DataFrame, or USE_INCLUDED_FILE.
+        views: One view, several, or ``"*"`` for all; None: the default of the source.
+        transform: Applied to image and masks, see `torchxrayvision.transforms.apply_transforms`.
+        data_aug: Applied after `transform`.
+        seed: Of the transforms' random numbers; no global generator is touched.
+        unique_patients: Keep one image a patient: the first in the table, with its own labels.
+        pathology_masks: Add ``pathology_masks`` to the samples.
+        compat: ``"xrv-1.5"`` for the rows, order and labels of 1.5.7.
+
+    Raises:
+        DatasetError: If a table does not fit.
+        DatasetNotFoundError: If a table is missing.
+        ViewError: If a view is unknown, or the source has none of them.
+        EmptyDatasetError: If no row is left.
+    """
+
+    spec: ClassVar[DatasetSpec]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        spec = cls.__dict__.get("spec")
+        if spec is not None and not isinstance(spec, DatasetSpec):
+            msg = f"{cls.__name__}.spec must be a DatasetSpec, got {type(spec).__name__}"
+            raise TypeError(msg)
+        forbidden = {"__getitem__", "__len__", "string"} & set(cls.__dict__)
+        if forbidden:
+            msg = f"{cls.__name__} must not define {sorted(forbidden)}; the pipeline does"
+            raise TypeError(msg)
+
+    def __init__(
+        self,
+        imgpath: PathLike = None,
+        csvpath: TableLike = USE_INCLUDED_FILE,
+        views: Views = None,
+        transform: Transform | None = None,
+        data_aug: Transform | None = None,
+        seed: int = 0,
+        unique_patients: bool = True,
+        pathology_masks: bool = False,
+        *,
+        compat: Compat = None,
+    ) -> None:
+        self._setup(
+            imgpath=imgpath,
+            tables={"csvpath": csvpath},
+            views=views,
+            transform=transform,
+            data_aug=data_aug,
+            seed=seed,
+            unique_patients=unique_patients,
+            pathology_masks=pathology_masks,
+            compat=compat,
+        )
+
+    def _setup(
+        self,
+        *,
+        imgpath: PathLike = None,
+        tables: Mapping[str, Any] | None = None,
+        views: Views = None,
+        transform: Transform | None = None,
+        data_aug: Transform | None = None,
+        seed: int = 0,
+        unique_patients: bool = False,
+        pathology_masks: bool = False,
+        semantic_masks: bool = False,
+        compat: Compat = None,
+        arguments: Mapping[str, Any] | None = None,
+        places: Mapping[str, PathLike] | None = None,
+        nrows: int | None = None,
+    ) -> None:
+        """Build the dataset; every constructor ends here.
+
+        Args:
+            imgpath: As in the constructor.
+            tables: Table argument to what the caller passed for it.
+            views: As in the constructor.
+            transform: As in the constructor.
+            data_aug: As in the constructor.
+            seed: As in the constructor.
+            unique_patients: As in the constructor.
+            pathology_masks: As in the constructor.
+            semantic_masks: Add ``semantic_masks`` to the samples.
+            compat: As in the constructor.
+            arguments: Further constructor arguments for rules and path templates; each becomes
+                an attribute, as in 1.5.7.
+            places: Folders and archives besides `imgpath`, by argument.
+            nrows: Read only the first rows of the first table.
+        """
+        name = type(self).__name__
+        if compat not in (None, COMPAT):
+            msg = f"{name}: compat must be None or {COMPAT!r}, got {compat!r}"
+            raise DatasetError(msg)
+        self.imgpath = imgpath
+        self.transform, self.data_aug = transform, data_aug
+        self.seed, self.compat = seed, compat
+        self.unique_patients = unique_patients
+        self.pathology_masks, self.semantic_masks = pathology_masks, semantic_masks
+        paths = {key: given for key, given in (tables or {}).items() if isinstance(given, str)}
+        self.__dict__.update({**paths, **(arguments or {}), **(places or {})})
+        self._seeds = SeedSource(seed)
+        roots = {"imgpath": as_place(imgpath)}
+        roots |= {argument: as_place(path) for argument, path in (places or {}).items()}
+        self._release = Release(
+            dataset=name,
+            places=roots,
+            tables=read_tables(self.spec, tables or {}, roots["imgpath"], name),
+            arguments=dict(arguments or {}),
+            compat=compat is not None,
+        )
+        if nrows is not None:
+            first = self.spec.tables[0].argument
+            self._release.tables[first] = self._release.tables[first].head(nrows)
+        self._build(views)
+
+    def _build(self, views: Views) -> None:
+        spec, release = self.spec, self._release
+        if spec.join is not None:
+            frame = spec.join(release)
+        else:
+            frame = release.tables[spec.tables[0].argument].copy()
+        kept = spec.kept_tables
+        release.tables = {key: table for key, table in release.tables.items() if key in kept}
+        frame = self._with_views(frame, views)
+        if spec.drop is not None:
+            frame = frame[~np.asarray(spec.drop(frame, release), dtype=bool)]
+        if self.unique_patients and spec.patient is not None:
+            frame = self._one_a_patient(frame, spec.patient)
+        if spec.keep is not None:
+            frame = frame[np.asarray(spec.keep(frame, release), dtype=bool)]
+        if len(frame) == 0:
+            msg = f"{release.dataset}: no row is left; check the table, views and other filters"
+            raise EmptyDatasetError(msg)
+        self.csv = frame.reset_index(drop=True)
+        names, self.labels = spec.findings.encode(self.csv, release)
+        self.pathologies = [str(finding) for finding in names]
+        self._add_columns()
+
+    def _with_views(self, frame: pd.DataFrame, views: Views) -> pd.DataFrame:
+        rule = self.spec.view
+        if rule is None:
+            return frame
+        raw = frame[rule] if isinstance(rule, str) else rule(frame, self._release)
+        frame = frame.assign(view=raw)
+        frame["view"] = named_views(frame["view"])
+        self.views = view_list(views, self.spec.default_views)
+        return frame[rows_with_views(frame["view"], self.views, self._release.dataset)]
+
+    def _one_a_patient(self, frame: pd.DataFrame, patient: str) -> pd.DataFrame:
+        ordered = self.spec.patient_order == "sorted"
+        if self._release.compat:
+            # 1.5.7 takes the first value that is not blank, column by column, so that a row may
+            # hold values of several images of the patient.
+            return frame.groupby(patient, sort=ordered, observed=True).first().reset_index()
+        first = frame[frame[patient].notna()].drop_duplicates(patient)
+        return first.sort_values(patient, kind="stable") if ordered else first
+
+    def _add_columns(self) -> None:
+        for column, rule in self.spec.columns.items():
+            self.csv[column] = self._column(column, rule)
+        if self.spec.masks is not None:
+            self.csv["has_masks"] = self.spec.masks.present(self.csv, self._release)
+
+    def _column(self, name: str, rule: str | Rule) -> Any:
+        import pandas as pd
+
+        raw = self.csv[rule] if isinstance(rule, str) else rule(self.csv, self._release)
+        column = pd.Series(raw, index=self.csv.index)
+        kind = SHARED_COLUMNS[name]
+        if kind == "str":
+            return column.astype(str)
+        if kind == "bool":
+            return column.astype(bool)
+        numeric = pd.to_numeric(column, errors="coerce")
+        whole = kind == "number" and not numeric.isna().any()
+        return numeric.astype(np.int64 if whole else np.float64)
+
+    def __getitem__(self, idx: int) -> Sample:
+        """One sample.
+
+        Args:
+            idx: Position, negative ones count from the end.
+
+        Returns:
+            Dict with ``idx``, ``lab``, ``img`` and, where asked for and offered,
+            ``pathology_masks``, ``semantic_masks``, ``bbox``.
+
+        Raises:
+            IndexError: If `idx` is outside.
+            DatasetNotFoundError: If the image is missing.
+            ImageReadError: If it cannot be decoded.
+        """
+        position = self._position(idx)
+        row = self._row(position)
+        image = self.spec.images.read(row, self._release)
+        sample: Sample = {"idx": position, "lab": self.labels[position].copy(), "img": image}
+        shape = (int(image.shape[-2]), int(image.shape[-1]))
+        if self.pathology_masks and self.spec.masks is not None:
+            sample["pathology_masks"] = self._pathology_masks(row, shape)
+        if self.semantic_masks and self.spec.semantic is not None:
+            found = self.spec.semantic.masks(row, shape, self._release)
+            sample["semantic_masks"] = {name: _as_image(mask) for name, mask in found.items()}
+        if self.spec.boxes is not None:
+            sample["bbox"] = self.spec.boxes.boxes(row, shape, self._release)
+        return self._transformed(sample)
+
+    def _transformed(self, sample: Sample) -> Sample:
+        for transform in (self.transform, self.data_aug):
+            if transform is not None:
+                sample = apply_transforms(sample, transform, seed=self._seeds.next())  # type: ignore[assignment, arg-type]
+        return sample
+
+    def _row(self, position: int) -> Row:
+        return Row(self.csv, position, self._release.arguments)
+
+    def _pathology_masks(self, row: Row, shape: tuple[int, int]) -> dict[int, Any]:
+        if self.spec.masks is None:
+            msg = f"{type(self).__name__} has no masks"
+            raise DatasetError(msg)
+        index = {finding: j for j, finding in enumerate(self.pathologies)}
+        found = self.spec.masks.masks(row, shape, self._release)
+        # Masks may name findings that the labels leave out, or that were relabelled away.
+        return {index[name]: _as_image(mask) for name, mask in found.items() if name in index}
+
+    def get_mask_dict(self, image_name: str, this_size: int | tuple[int, int]) -> dict[int, Any]:
+        """Masks of an image by its name, without reading the image.
+
+        Args:
+            image_name: Value of the column that names images, such as "00000150_002.png".
+            this_size: Height and width of the masks, or one number for a square.
+
+        Returns:
+            Index of the finding to its mask, float32 (1, H, W) of 0 and 1.
+
+        Raises:
+            DatasetError: If the dataset has no masks, or no image of that name.
+        """
+        column = getattr(self.spec.masks, "image", None)
+        rows: list[int] = []
+        if column is not None:
+            rows = np.flatnonzero(self.csv[column] == image_name).tolist()
+        if not rows:
+            msg = f"{type(self).__name__} has no masks for {image_name!r}"
+            raise DatasetError(msg)
+        shape = (this_size, this_size) if isinstance(this_size, int) else this_size
+        return self._pathology_masks(self._row(rows[0]), shape)
+
+    def image_path(self, idx: int) -> str:
+        """Path of an image below its folder or inside its archive.
+
+        Args:
+            idx: Position of the sample.
+
+        Returns:
+            Relative path.
+        """
+        return self.spec.images.name(self._row(self._position(idx)))
+
+    def check_paths_exist(self) -> None:
+        """Raise if an image of some row is missing.
+
+        Raises:
+            DatasetNotFoundError: Naming the first one.
+        """
+        images = self.spec.images
+        for position in range(len(self)):
+            row = self._row(position)
+            if not images.exists(row, self._release):
+                raise images.missing(row, self._release)
+
+
+def _as_image(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    return mask[None].astype(np.float32)

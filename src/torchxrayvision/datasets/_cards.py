@@ -1,0 +1,148 @@
+"""What the package knows about each dataset, as data: `list_datasets`, `card`."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from torchxrayvision.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from torchxrayvision.datasets._base import SpecDataset
+
+__all__ = ["Card", "card", "get_dataset_class", "list_datasets"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """Facts about one dataset, out of its spec.
+
+    Attributes:
+        name: Public name of the class.
+        title: Name of the release.
+        summary: First line of the class's docstring.
+        reference: Fields of the publication.
+        license: Fields of the terms.
+        homepage: Where the release is.
+        findings: In order; empty where the table itself decides.
+        default_views: Views when the caller names none; empty where the source has no views.
+        shared_columns: Shared csv columns it offers.
+        tables: Table argument to the name of the packaged copy, or None.
+        pathology_masks: Whether it has masks of findings.
+        semantic_masks: Whether it has masks of anatomy.
+        boxes: Whether its samples have ``bbox``.
+        official_split: Whether the release has one.
+        unique_patients: Whether one image a patient can be chosen.
+        scores: Whether labels are scores.
+        verified: Which columns were seen in the release.
+        signature: Of the constructor.
+    """
+
+    name: str
+    title: str
+    summary: str
+    reference: dict[str, Any]
+    license: dict[str, Any]
+    homepage: str
+    findings: tuple[str, ...]
+    default_views: tuple[str, ...]
+    shared_columns: tuple[str, ...]
+    tables: dict[str, str | None]
+    pathology_masks: bool
+    semantic_masks: bool
+    boxes: bool
+    official_split: bool
+    unique_patients: bool
+    scores: bool
+    verified: str
+    signature: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as nested dicts, for JSON."""
+        return asdict(self)
+
+
+def _members() -> dict[str, type[SpecDataset]]:
+    from torchxrayvision import datasets
+    from torchxrayvision.datasets._base import SpecDataset
+
+    return {
+        name: member
+        for name, member in vars(datasets).items()
+        if inspect.isclass(member)
+        and issubclass(member, SpecDataset)
+        and "spec" in vars(member)
+        and member.__name__ == name  # aliases are left out
+    }
+
+
+def list_datasets() -> list[str]:
+    """Public names of all datasets, sorted.
+
+    Example:
+        >>> "NIH_Dataset" in list_datasets()
+        True
+    """
+    return sorted(_members(), key=str.lower)
+
+
+def get_dataset_class(name: str) -> type[SpecDataset]:
+    """The class of a public name.
+
+    Args:
+        name: As in `list_datasets`; aliases work.
+
+    Returns:
+        The class.
+
+    Raises:
+        UnknownNameError: If there is none.
+    """
+    from torchxrayvision import datasets
+    from torchxrayvision.datasets._base import SpecDataset
+
+    member = vars(datasets).get(name)
+    if not (inspect.isclass(member) and issubclass(member, SpecDataset) and member != SpecDataset):
+        raise UnknownNameError("dataset", name, list_datasets())
+    return member
+
+
+def card(name: str) -> Card:
+    """The card of a dataset.
+
+    Args:
+        name: As in `list_datasets`.
+
+    Returns:
+        Its facts.
+
+    Raises:
+        UnknownNameError: If there is none.
+
+    Example:
+        >>> card("NIH_Dataset").findings[:2]
+        ('Atelectasis', 'Cardiomegaly')
+    """
+    cls = get_dataset_class(name)
+    spec = cls.spec
+    return Card(
+        name=cls.__name__,
+        title=spec.title,
+        summary=(inspect.getdoc(cls) or "").partition("\n")[0],
+        reference=asdict(spec.reference),
+        license=asdict(spec.license),
+        homepage=spec.homepage,
+        findings=spec.findings.names or (),
+        default_views=spec.default_views if spec.view is not None else (),
+        shared_columns=(*(["view"] if spec.view is not None else []), *spec.columns),
+        tables={table.argument: table.packaged for table in spec.tables},
+        pathology_masks=spec.masks is not None,
+        semantic_masks=spec.semantic is not None,
+        boxes=spec.boxes is not None,
+        official_split=spec.split is not None,
+        unique_patients=spec.patient is not None,
+        scores=spec.scores,
+        verified=spec.verified,
+        signature=f"{cls.__name__}{inspect.signature(cls)}",
+    )

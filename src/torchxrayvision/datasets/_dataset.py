@@ -1,0 +1,248 @@
+"""What every dataset and container offers: `Dataset`, and the sample."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NotRequired, Required, TypedDict
+
+import numpy as np
+
+from torchxrayvision.datasets._pack import pack_frame, pack_labels, unpack_frame, unpack_labels
+from torchxrayvision.datasets._relabel import align
+from torchxrayvision.datasets._views import rows_with_views, view_list
+from torchxrayvision.errors import DatasetError, EmptyDatasetError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+__all__ = ["Dataset", "Sample", "Transform"]
+
+Transform = Callable[..., Any]
+"""A callable on one array (1, H, W), as in 1.5.7, or a torchvision v2 transform, which is joint."""
+
+Sample = TypedDict(
+    "Sample",
+    {
+        "idx": Required[int],
+        "lab": Required["NDArray[np.float32]"],
+        "img": Required[Any],
+        "pathology_masks": NotRequired[dict[int, Any]],
+        "semantic_masks": NotRequired[dict[str, Any]],
+        "bbox": NotRequired[Any],
+        "source": NotRequired[int],
+        "lab-old": NotRequired[Any],
+        "site": NotRequired[int],
+    },
+    total=False,
+)
+"""One item: ``idx`` in the leaf dataset, ``lab`` float32 (P,), ``img`` float32 (1, H, W) in
+[-1024, 1024] unless a transform changed it."""
+
+
+class Dataset:
+    """Images with labels: the interface of every dataset and container of this package.
+
+    It is map-style and goes into a ``torch.utils.data.DataLoader`` as it is, although it does not
+    import torch.
+
+    Attributes:
+        pathologies: Findings, in the order of the columns of `labels`.
+        labels: float32 (N, P): 1 present, 0 absent, NaN unknown.
+        csv: One row an image, index 0 to N-1, aligned with `labels`.
+        views: The views that were asked for, where the source has views.
+    """
+
+    pathologies: list[str]
+    labels: NDArray[np.float32]
+    csv: pd.DataFrame
+    views: list[str]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, idx: int) -> Sample:
+        raise NotImplementedError
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
+        """Several samples, as a DataLoader asks for them."""
+        return [self[index] for index in indices]
+
+    def __repr__(self) -> str:
+        return self.string()
+
+    def _position(self, idx: int) -> int:
+        """An index as a position from 0, negative ones counted from the end.
+
+        Raises:
+            IndexError: If it is outside.
+            TypeError: If it is no integer.
+        """
+        import operator
+
+        position = operator.index(idx)
+        length = len(self)
+        if not -length <= position < length:
+            msg = f"index {position} is outside {type(self).__name__} of {length} samples"
+            raise IndexError(msg)
+        return position % length
+
+    def string(self) -> str:
+        """One line: class, number of samples, views, augmentation."""
+        parts = [type(self).__name__, f"num_samples={len(self)}"]
+        if hasattr(self, "views"):
+            parts.append(f"views={self.views}")
+        parts.append(f"data_aug={getattr(self, 'data_aug', None)}")
+        return " ".join(parts)
+
+    def totals(self) -> dict[str, dict[float, int]]:
+        """How often each label occurs.
+
+        Returns:
+            Finding to label to count; labels are Python floats, NaN is not counted.
+
+        Example:
+            >>> import numpy as np
+            >>> tiny = Dataset()
+            >>> tiny.pathologies, tiny.labels = ["Mass"], np.array([[1.0], [0.0], [np.nan]])
+            >>> tiny.totals()
+            {'Mass': {0.0: 1, 1.0: 1}}
+        """
+        labels = np.asarray(self.labels)
+        absent, present = (labels == 0).sum(axis=0), (labels == 1).sum(axis=0)
+        if int(absent.sum() + present.sum() + np.isnan(labels).sum()) == labels.size:
+            pairs = zip(absent.tolist(), present.tolist(), strict=True)
+            counted = [{label: n for label, n in ((0.0, a), (1.0, p)) if n} for a, p in pairs]
+        else:
+            counted = [_counts(column) for column in labels.T]
+        return dict(zip(map(str, self.pathologies), counted, strict=True))
+
+    def describe(self, by: str | None = None) -> pd.DataFrame:
+        """Counts per finding as a table.
+
+        Args:
+            by: A column of the csv such as ``"view"``; or ``"sex"``, ``"age"`` (decades), which
+                are made of the shared columns. None for the whole.
+
+        Returns:
+            One row a finding. Without `by`: present, absent, unknown, prevalence (of the known).
+            With it: images with the finding in each group.
+
+        Raises:
+            DatasetError: If the csv lacks what `by` needs.
+        """
+        import pandas as pd
+
+        labels = np.asarray(self.labels, dtype=np.float32)
+        present = labels == 1
+        if by is not None:
+            groups = self._groups(by)
+            frame = pd.DataFrame(present, columns=pd.Index(self.pathologies))
+            return frame.groupby(groups.to_numpy(), sort=True).sum().T.rename_axis("finding")
+        absent = labels == 0
+        n_present, n_absent = present.sum(axis=0), absent.sum(axis=0)
+        known = n_present + n_absent
+        return pd.DataFrame(
+            {
+                "present": n_present,
+                "absent": n_absent,
+                "unknown": len(labels) - known,
+                "prevalence": np.divide(
+                    n_present, known, out=np.full(len(known), np.nan), where=known > 0
+                ),
+            },
+            index=pd.Index(self.pathologies, name="finding"),
+        )
+
+    def _groups(self, by: str) -> pd.Series[Any]:
+        import pandas as pd
+
+        csv = self.csv
+        if by == "sex" and {"sex_male", "sex_female"} <= set(csv.columns):
+            male, female = (
+                csv["sex_male"].fillna(value=False),
+                csv["sex_female"].fillna(value=False),
+            )
+            names = np.select(
+                [male.astype(bool), female.astype(bool)], ["male", "female"], "unknown"
+            )
+            return pd.Series(names)
+        if by == "age" and "age_years" in csv.columns:
+            decade = csv["age_years"] // 10 * 10
+            text = decade.map(lambda low: f"{low:03.0f}-{low + 9:03.0f}", na_action="ignore")
+            return text.astype(object).where(decade.notna(), "unknown")
+        if by in csv.columns:
+            return csv[by].astype(object).where(csv[by].notna(), "unknown").astype(str)
+        msg = f"{type(self).__name__} cannot be grouped by {by!r}; its csv has {list(csv.columns)}"
+        raise DatasetError(msg)
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{html.escape(name)}</td><td>{counts.get(1.0, 0):,}</td>"
+            f"<td>{counts.get(0.0, 0):,}</td><td>{len(self) - sum(counts.values()):,}</td></tr>"
+            for name, counts in self.totals().items()
+        )
+        return (
+            f"<pre>{html.escape(self.string())}</pre><table><thead><tr><th>finding</th>"
+            f"<th>present</th><th>absent</th><th>unknown</th></tr></thead>"
+            f"<tbody>{rows}</tbody></table>"
+        )
+
+    def check_paths_exist(self) -> None:
+        """Raise if an image of some row is missing.
+
+        Raises:
+            DatasetNotFoundError: Naming the first one and how many there are.
+        """
+        raise NotImplementedError
+
+    def limit_to_selected_views(self, views: str | Iterable[str]) -> None:
+        """Keep only the rows with some of the views, in place.
+
+        Args:
+            views: One view, several, or ``"*"``.
+
+        Raises:
+            ViewError: If a view is unknown, or the source has none of them.
+            DatasetError: If the source has no views.
+        """
+        if "view" not in self.csv.columns:
+            msg = f"{type(self).__name__} has no views"
+            raise DatasetError(msg)
+        self.views = view_list(views, [])
+        self._take(
+            np.flatnonzero(rows_with_views(self.csv["view"], self.views, type(self).__name__))
+        )
+
+    def _take(self, rows: NDArray[np.intp]) -> None:
+        """Keep some rows, in place."""
+        if len(rows) == 0:
+            raise EmptyDatasetError(f"{type(self).__name__}: no row is left")
+        self.csv = self.csv.iloc[rows].reset_index(drop=True)
+        self.labels = self.labels[rows]
+
+    def _relabel(self, pathologies: list[str]) -> None:
+        """Take on other findings, in place; see `relabel_dataset`."""
+        self.labels = align(np.asarray(self.labels), self.pathologies, pathologies)
+        self.pathologies = list(pathologies)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(self.__dict__)
+        if "labels" in state:
+            state["labels"] = pack_labels(state["labels"])
+        if "csv" in state:
+            state["csv"] = pack_frame(state["csv"])
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if "labels" in state:
+            self.__dict__["labels"] = unpack_labels(state["labels"])
+        if "csv" in state:
+            self.__dict__["csv"] = unpack_frame(state["csv"])
+
+
+def _counts(column: NDArray[np.float32]) -> dict[float, int]:
+    values, counts = np.unique(column[~np.isnan(column)], return_counts=True)
+    return {float(value): int(count) for value, count in zip(values, counts, strict=True)}

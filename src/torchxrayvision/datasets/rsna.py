@@ -1,0 +1,143 @@
+"""The RSNA Pneumonia Detection Challenge."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from torchxrayvision.datasets._annotations import BoxTable
+from torchxrayvision.datasets._base import Compat, PathLike, SpecDataset, TableLike, Views
+from torchxrayvision.datasets._columns import plausible_age
+from torchxrayvision.datasets._findings import FindingColumns
+from torchxrayvision.datasets._images import Files
+from torchxrayvision.datasets._spec import USE_INCLUDED_FILE, DatasetSpec, Table, equals
+from torchxrayvision.facts import License, Reference
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from torchxrayvision.datasets._dataset import Transform
+    from torchxrayvision.datasets._release import Release
+
+__all__ = ["RSNA_Pneumonia_Dataset"]
+
+
+def _one_row_an_image(release: Release) -> pd.DataFrame:
+    """The first box of each image beside the fields of its DICOM header, sorted by patient."""
+    boxes = release.tables["csvpath"].drop_duplicates("patientId")
+    headers = release.tables["dicomcsvpath"]
+    joined = boxes.merge(headers, left_on="patientId", right_on="PatientID")
+    return joined.drop(columns="PatientID").sort_values("patientId", kind="stable")
+
+
+def _age(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
+    return plausible_age(frame["PatientAge"])  # the headers go up to 155
+
+
+def _sides_of_1024(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
+    return np.full((len(frame), 2), 1024)
+
+
+class RSNA_Pneumonia_Dataset(SpecDataset):
+    """RSNA Pneumonia Detection Challenge: 26,684 frontal images out of NIH ChestX-ray14.
+
+    Radiologists drew boxes around opacities suspicious for pneumonia; 6,012 images have some
+    (30,227 rows, one a box). *Lung Opacity* and *Pneumonia* are the same label. Each image has a
+    ``patientId`` of its own, so there is no ``unique_patients`` to choose: it is accepted and
+    changes nothing. 14,511 images with the default arguments (PA).
+
+    Args:
+        imgpath: Folder of the images.
+        csvpath: stage_2_train_labels.csv.
+        dicomcsvpath: Fields of the DICOM headers, one row an image.
+        views: "PA", "AP", both, or "*".
+        transform: See `SpecDataset`.
+        data_aug: See `SpecDataset`.
+        nrows: Read only the first rows of `csvpath`.
+        seed: See `SpecDataset`.
+        pathology_masks: Add the boxes as masks, under both findings.
+        extension: ".jpg", or ".dcm" for the files of the challenge.
+        unique_patients: See above.
+        compat: See `SpecDataset`.
+
+    Source:
+        Shih et al., Radiology: Artificial Intelligence 2019,
+        https://doi.org/10.1148/ryai.2019180041.
+    """
+
+    spec = DatasetSpec(
+        title="RSNA Pneumonia Detection Challenge",
+        reference=Reference(
+            authors="Shih G, Wu CC, Halabi SS, et al.",
+            title="Augmenting the National Institutes of Health chest radiograph dataset with "
+            "expert annotations of possible pneumonia",
+            year=2019,
+            venue="Radiology: Artificial Intelligence",
+            url="https://doi.org/10.1148/ryai.2019180041",
+        ),
+        license=License(
+            name="Terms of the RSNA Pneumonia Detection Challenge",
+            url="https://www.rsna.org/education/ai-resources-and-training/"
+            "ai-image-challenge/rsna-pneumonia-detection-challenge-2018",
+            note="Academic research and education; read the terms before any other use.",
+        ),
+        homepage="https://www.kaggle.com/c/rsna-pneumonia-detection-challenge",
+        tables=(
+            Table("csvpath", packaged="rsna", what="stage_2_train_labels.csv of the challenge"),
+            Table("dicomcsvpath", packaged="rsna_dicom", what="a table of the DICOM headers"),
+        ),
+        join=_one_row_an_image,
+        images=Files(
+            "{patientId}{extension}",
+            layout="one folder of files <patientId>.dcm (extension='.dcm') or .jpg",
+            search=True,
+        ),
+        findings=FindingColumns({"Lung Opacity": "Target", "Pneumonia": "Target"}),
+        view="ViewPosition",
+        columns={
+            "patientid": "patientId",
+            "age_years": _age,
+            "sex_male": equals("PatientSex", "M"),
+            "sex_female": equals("PatientSex", "F"),
+        },
+        masks=BoxTable(
+            table="csvpath",
+            image="patientId",
+            finding=("Lung Opacity", "Pneumonia"),
+            box=("x", "y", "width", "height"),
+            frame=1024,
+        ),
+        size=_sides_of_1024,
+        verified="all columns",
+    )
+
+    def __init__(
+        self,
+        imgpath: PathLike = None,
+        csvpath: TableLike = USE_INCLUDED_FILE,
+        dicomcsvpath: TableLike = USE_INCLUDED_FILE,
+        views: Views = None,
+        transform: Transform | None = None,
+        data_aug: Transform | None = None,
+        nrows: int | None = None,
+        seed: int = 0,
+        pathology_masks: bool = False,
+        extension: str = ".jpg",
+        *,
+        unique_patients: bool = False,
+        compat: Compat = None,
+    ) -> None:
+        self._setup(
+            imgpath=imgpath,
+            tables={"csvpath": csvpath, "dicomcsvpath": dicomcsvpath},
+            views=views,
+            transform=transform,
+            data_aug=data_aug,
+            seed=seed,
+            unique_patients=unique_patients,
+            pathology_masks=pathology_masks,
+            compat=compat,
+            arguments={"extension": extension},
+            nrows=nrows,
+        )
