@@ -1,0 +1,43 @@
+"""Read one radiograph to float32 of shape (1, H, W) in [-1024, 1024], whatever its format.
+
+The rules, and where they come from:
+
+* **Format** is told from the content, never from the name.
+* **Full scale** is declared, never measured: -1024 is the smallest and 1024 the largest value that
+  the declared depth can hold. For DICOM that is Bits Stored and Pixel Representation (PS3.3
+  section C.7.6.3.1). A linear rescale (C.11.1) moves values and range together and so leaves the
+  picture as it is, except that a negative slope inverts it; the range after a Modality LUT is
+  that of the bits in its descriptor; after a window or VOI LUT (C.11.2) it is the window.
+* **Colour** is the mean of red, green and blue; alpha is dropped. Colour DICOM is refused.
+* **Orientation** of Exif and TIFF is applied, as every viewer does.
+* **MONOCHROME1** and white-is-zero are inverted last, unless ``fix_monochrome=False``.
+* **Pixel padding** (PS3.3 section C.7.5.1.1.2) is not part of the picture and becomes air, -1024.
+* **Unused high bits** of a DICOM pixel cell, with old overlays in them, are cut off (PS3.5
+  section 8.1.1).
+* **Damage** is an error: nothing comes back half grey, and no other exception than those of
+  `torchxrayvision.errors` leaves this package.
+"""
+
+from torchxrayvision.images._limits import DEFAULT_LIMITS, Limits
+from torchxrayvision.images._normalize import normalize
+from torchxrayvision.images._raster import ImageInfo, Raster
+from torchxrayvision.images._read import (
+    load_image,
+    read_image,
+    read_info,
+    read_raster,
+    read_xray_dcm,
+)
+
+__all__ = [
+    "DEFAULT_LIMITS",
+    "ImageInfo",
+    "Limits",
+    "Raster",
+    "load_image",
+    "normalize",
+    "read_image",
+    "read_info",
+    "read_raster",
+    "read_xray_dcm",
+]

@@ -1,0 +1,84 @@
+"""DICOM files to rasters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from torchxrayvision.images._dicom_file import open_dataset
+from torchxrayvision.images._dicom_grey import padding_range, read_transform
+from torchxrayvision.images._dicom_header import Header, Tags, check_grey, read_header
+from torchxrayvision.images._dicom_pixels import stored_values
+from torchxrayvision.images._raster import ImageInfo, Raster, spread
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from torchxrayvision.images._options import Options
+
+__all__ = ["dicom_info", "read_dicom"]
+
+
+def dicom_info(data: bytes, path: str, options: Options) -> ImageInfo:
+    """What the header says; also of colour and multi-frame files."""
+    dataset, syntax = open_dataset(data, path, options.limits, pixels=False)
+    return _info(read_header(Tags(dataset, path)), syntax)
+
+
+def read_dicom(data: bytes, path: str, options: Options) -> Raster:
+    """One frame: stored values, Modality LUT, VOI where asked for, padding to air, direction."""
+    dataset, syntax = open_dataset(data, path, options.limits)
+    tags = Tags(dataset, path)
+    header = read_header(tags)
+    check_grey(header, tags)
+    options.limits.check_picture(
+        path,
+        header.rows,
+        header.columns,
+        bits=header.allocated,
+        stored=len(data),
+        frames=header.frames,
+    )
+    frame = options.check_frame(path, header.frames)
+    transform = read_transform(tags, header, frame, voi=options.voi)
+    padding = padding_range(tags, header)
+    stored = stored_values(dataset, syntax, header, frame, path)
+
+    pixels = stored if transform.plain else transform(stored)
+    inverted = header.photometric == "MONOCHROME1" and options.fix_monochrome
+    falling = transform.plain and transform.slope < 0
+    low, high = transform.range
+    white_is_low = inverted != falling
+    if padding is not None:
+        pixels = _air(pixels, stored, padding, high if white_is_low else low)
+    scale, offset = spread(low, high, white_is_low=white_is_low)
+    return Raster(pixels=pixels, scale=scale, offset=offset, info=_info(header, syntax))
+
+
+def _air(
+    pixels: NDArray[Any], stored: NDArray[Any], padding: tuple[int, int], black: int
+) -> NDArray[Any]:
+    """Set padding to the value that comes out as -1024.
+
+    PS3.3 section C.7.5.1.1.2: no pixel of the native image has a value in the padding range, so
+    nothing of the patient is lost.
+    """
+    first, last = padding
+    outside = (stored >= first) & (stored <= last)
+    return np.where(outside, pixels.dtype.type(black), pixels) if outside.any() else pixels
+
+
+def _info(header: Header, syntax: str) -> ImageInfo:
+    return ImageInfo(
+        format="dicom",
+        height=header.rows,
+        width=header.columns,
+        bits=header.stored,
+        photometric=header.photometric,
+        channels=header.samples,
+        signed=header.signed,
+        frames=header.frames,
+        transfer_syntax=syntax,
+        pixel_spacing=header.spacing,
+    )

@@ -1,0 +1,74 @@
+"""Colour to grey, and Exif orientation, for pictures that are not DICOM."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["mean_of_channels", "mean_of_palette", "upright"]
+
+_ROWS = 64
+
+
+def mean_of_channels(pixels: NDArray[Any], peak: int) -> tuple[NDArray[Any], int]:
+    """Grey of a colour picture: the mean of red, green and blue.
+
+    Films scanned in colour mostly have three equal channels: those keep their dtype. Otherwise
+    the sum of the channels is returned, which is exact in integers; the peak says so.
+
+    Args:
+        pixels: Shape (H, W, C); channels past the third (alpha) are dropped.
+        peak: Value of white in one channel.
+
+    Returns:
+        Pixels of shape (H, W), and the value of white in them.
+    """
+    red, green, blue = (pixels[:, :, channel] for channel in range(3))
+    for start in range(0, pixels.shape[0], _ROWS):  # true colour shows in the first rows
+        rows = slice(start, start + _ROWS)
+        if not (np.array_equal(red[rows], green[rows]) and np.array_equal(red[rows], blue[rows])):
+            total: NDArray[Any] = red.astype(np.uint16 if peak <= 255 else np.uint32)
+            np.add(total, green, out=total)
+            np.add(total, blue, out=total)
+            return total, 3 * peak
+    return np.ascontiguousarray(red), peak
+
+
+def mean_of_palette(indices: NDArray[Any], palette: NDArray[Any]) -> tuple[NDArray[Any], int]:
+    """Grey of a picture of palette indices.
+
+    Args:
+        indices: Shape (H, W), uint8.
+        palette: Shape (N, 3), uint8; indices past its end are black.
+
+    Returns:
+        Pixels of shape (H, W), and the value of white in them.
+    """
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(palette)] = palette[:256]
+    grey, peak = mean_of_channels(table[np.newaxis], 255)
+    return grey[0][indices], peak
+
+
+def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Turn stored pixels the way the orientation tag says that they are meant to be seen.
+
+    Source: TIFF 6.0 section 8 and Exif 3.0 section 4.6.5, tag 274.
+
+    Example:
+        >>> upright(np.array([[1, 2], [3, 4]]), 6).tolist()
+        [[3, 1], [4, 2]]
+    """
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.T
+    flip_rows = orientation in (3, 4, 7, 8)
+    flip_columns = orientation in (2, 3, 6, 7)
+    if flip_rows:
+        pixels = pixels[::-1]
+    if flip_columns:
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
