@@ -181,4 +181,9 @@ def _to_pandas(table: pa.Table) -> pd.DataFrame:
     kinds: dict[Any, Any] = {}
     if int(pd.__version__.partition(".")[0]) < 3:
         kinds[pa.string()] = pd.StringDtype("pyarrow_numpy")
-    return table.to_pandas(types_mapper=kinds.get, self_destruct=True)
+    frame: pd.DataFrame = table.to_pandas(types_mapper=kinds.get)
+    for column in frame.columns[frame.dtypes == "category"]:
+        values = frame[column].array
+        # Arrow lends its codes read-only; the caller's frame must be writable.
+        frame[column] = pd.Categorical.from_codes(values.codes.copy(), dtype=values.dtype)
+    return frame
