@@ -20,10 +20,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torchvision
+
 import torchxrayvision as xrv
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from support.synthetic import film, fill  # noqa: E402
+from support.synthetic import fill, film
 
 NETWORKS = {"densenet121-res224-all": 224, "resnet50-res512-all": 512}
 

@@ -70,7 +70,7 @@ def download(url: str, filename: str) -> None:
     fetch(RemoteFile(url=url, filename=target.name), cache=target.parent)
 
 
-def fix_resolution(x: Tensor, resolution: int, model: Any = None) -> Tensor:
+def fix_resolution(x: Tensor, resolution: int, model: Any = None) -> Tensor:  # noqa: ARG001
     """Bring a batch of square images to a resolution, filtered against aliasing.
 
     Args:

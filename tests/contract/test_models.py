@@ -97,15 +97,16 @@ def test_gradients_reach_every_parameter_and_the_input(model):
     assert x.grad.abs().sum() > 0
 
 
-def test_full_backward_hooks_on_every_module_work(model):
+def test_full_backward_hooks_on_every_layer_work(model):
     net = copy.deepcopy(model)
     seen = set()
-    for name, module in net.named_modules():
+    # Dense layers take a list of tensors, which torch's hooks do not look into; layers below them
+    # take tensors.
+    layers = {n: m for n, m in net.named_modules() if next(m.children(), None) is None}
+    for name, module in layers.items():
         module.register_full_backward_hook(lambda *_, name=name: seen.add(name))
     net(images(1).requires_grad_(), output="logit").sum().backward()
-    modules = {n for n, m in net.named_modules() if next(m.children(), None) is None}
-    unused = {n for n in modules if n.endswith("drop") or "fc" in n and n not in seen}
-    assert modules - seen <= unused
+    assert seen == set(layers)
 
 
 def test_a_forward_hook_sees_what_the_layer_gave(model):
@@ -137,7 +138,7 @@ def test_vmap_gives_what_a_batch_gives(model):
 def test_export_gives_the_same_outputs(model):
     x = images(2, 80)
     batch = torch.export.Dim("batch", min=1, max=16)
-    exported = torch.export.export(model, (x,), dynamic_shapes={"x": {0: batch}, "output": None})
+    exported = torch.export.export(model, (x,), dynamic_shapes={"x": {0: batch}})
     torch.testing.assert_close(exported.module()(images(5, 80)), model(images(5, 80)))
 
 

@@ -168,7 +168,9 @@ def test_nothing_prints_seeds_or_silences():
     assert not found
 
 
-@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL))
+@pytest.mark.parametrize(
+    "block", re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+)
 def test_python_in_the_readme_compiles_and_names_what_exists(block):
     tree = ast.parse(block)
     for node in ast.walk(tree):

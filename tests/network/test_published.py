@@ -23,7 +23,9 @@ from torchxrayvision.transforms import XRayCenterCrop, XRayResizer
 pytestmark = [
     pytest.mark.network,
     # Some of these files have no published checksum; the warning that says so is expected.
-    pytest.mark.filterwarnings(f"ignore::{UnpinnedDownloadWarning.__module__}.{UnpinnedDownloadWarning.__name__}"),
+    pytest.mark.filterwarnings(
+        f"ignore::{UnpinnedDownloadWarning.__module__}.{UnpinnedDownloadWarning.__name__}"
+    ),
 ]
 
 VECTORS = json.loads((Path(__file__).parents[1] / "golden" / "published.json").read_text())

@@ -1,1 +1,1 @@
-"""Helpers that tests and the recording tools share; they need numpy only, so any environment runs them."""
+"""Helpers of the tests; `synthetic` needs numpy only, so that recording tools share it."""

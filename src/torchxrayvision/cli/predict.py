@@ -33,7 +33,8 @@ _TOP: Final = 3
 def predict(
     paths: Annotated[list[Path], typer.Argument(help="Radiographs, or folders of them.")],
     weights: Annotated[
-        str | None, typer.Option(help=f"Published weights, see `xrv weights list` [{DEFAULT_WEIGHTS}].")
+        str | None,
+        typer.Option(help=f"Published weights, see `xrv weights list` [{DEFAULT_WEIGHTS}]."),
     ] = None,
     checkpoint: Annotated[
         Path | None,
@@ -104,6 +105,8 @@ def _load(weights: str | None, checkpoint: Path | None, compat: str | None) -> X
 def _best_device() -> str:
     import torch
 
+    if not torch.accelerator.is_available():
+        return "cpu"
     accelerator = torch.accelerator.current_accelerator()
     return "cpu" if accelerator is None else accelerator.type
 
@@ -180,13 +183,13 @@ def _print_side_by_side(results: list[Result], columns: dict[str, int]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    good = [r for r in results if r.values is not None]
+    good = [r for r in results if r.outputs is not None]
     table = Table(box=None, pad_edge=False)
     table.add_column("finding")
     for result in good:
         table.add_column(Text(Path(result.path).name), justify="right")
     for name, index in columns.items():
-        table.add_row(name, *(f"{r.values[index]:.5f}" for r in good if r.values is not None))
+        table.add_row(name, *(f"{r.outputs[index]:.5f}" for r in good if r.outputs is not None))
     if good:
         console().print(table)
     for result in results:
@@ -198,7 +201,7 @@ def _print_line(result: Result, columns: dict[str, int]) -> None:
     """Many files: one line each with the highest findings."""
     from rich.text import Text
 
-    values = result.values
+    values = result.outputs
     if values is None:
         line = Text.assemble(result.path, "  ", (result.error, "red"))
     else:

@@ -10,7 +10,6 @@ from torchxrayvision.cli._console import (
     EXIT_SOME_FAILED,
     console,
     errors,
-    show_error,
     show_warnings,
 )
 
@@ -79,7 +78,6 @@ def path(names: Names = None) -> None:
 @app.command()
 def verify(names: Names = None) -> None:
     """Check the files in the cache against what was published, or against the first use."""
-    from torchxrayvision.errors import RemoteError
     from torchxrayvision.remote import locate, verify
 
     failed = 0
@@ -88,12 +86,8 @@ def verify(names: Names = None) -> None:
         if here is None:
             console().print(f"{entry.name}: not here", markup=False)
             continue
-        try:
-            outcome = verify(here, entry.file)
-        except RemoteError as error:
-            show_error(error)
-            failed += 1
-            continue
+        outcome = verify(here, entry.file)
+        failed += not outcome.ok
         console().print(f"{entry.name}: {outcome}", markup=False, soft_wrap=True)
     if failed:
         errors().print(f"{failed} of the files are not what they should be")

@@ -9,7 +9,6 @@ Example:
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from torchxrayvision.inference._pipeline import Result, default_workers, run
@@ -17,6 +16,8 @@ from torchxrayvision.inference._sources import Source, expand
 from torchxrayvision.inference._writers import CsvWriter, Writer, columns_of, open_writer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import pandas as pd
     import torch
 
@@ -84,6 +85,6 @@ def predict(
         "error": [r.error for r in results],
     }
     for name, index in columns.items():
-        values = [float("nan") if r.values is None else r.values[index] for r in results]
+        values = [float("nan") if r.outputs is None else r.outputs[index] for r in results]
         table[name] = pd.Series(values, dtype="float32")
     return pd.DataFrame(table)

@@ -6,7 +6,6 @@ import itertools
 import logging
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,6 +19,8 @@ from torchxrayvision.models._calibration import OutputKind, calibrate
 from torchxrayvision.transforms import prepare
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from numpy.typing import NDArray
 
     from torchxrayvision.inference._sources import Source
@@ -37,13 +38,13 @@ class Result:
     Args:
         path: The file as the user named it.
         error: What went wrong, or an empty string.
-        values: Outputs for every target, shape (P,) float32, or None after an error.
+        outputs: One number a target, shape (P,) float32, or None after an error.
         embedding: Features, shape (D,) float32, if they were asked for.
     """
 
     path: str
     error: str
-    values: NDArray[np.float32] | None = None
+    outputs: NDArray[np.float32] | None = None
     embedding: NDArray[np.float32] | None = None
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import abc
 import csv
 import json
-import os
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from torchxrayvision.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
     from types import TracebackType
 
     from torchxrayvision.inference._pipeline import Result
@@ -28,7 +27,7 @@ class Writer(abc.ABC):
 
     Args:
         path: Final name.
-        findings: Names of the value columns, with their positions in `Result.values`.
+        findings: Names of the value columns, with their positions in `Result.outputs`.
         embeddings: Whether results carry embeddings.
     """
 
@@ -48,7 +47,7 @@ class Writer(abc.ABC):
 
     def record(self, result: Result) -> dict[str, Any]:
         """The row as plain values: path, error, one number a finding, None after an error."""
-        values = result.values
+        values = result.outputs
         row: dict[str, Any] = {"path": result.path, "error": result.error}
         for name, index in self.findings.items():
             row[name] = None if values is None else values[index]
@@ -65,7 +64,7 @@ class Writer(abc.ABC):
     ) -> None:
         self.close()
         if kind is None:
-            os.replace(self.part, self.path)
+            self.part.replace(self.path)
 
 
 class CsvWriter(Writer):
@@ -141,7 +140,7 @@ class JsonWriter(Writer):
 
     def write(self, result: Result) -> None:
         """Add one object."""
-        row = {
+        row: dict[str, object] = {
             k: v if v is None or isinstance(v, str) else float(str(v))
             for k, v in self.record(result).items()
         }

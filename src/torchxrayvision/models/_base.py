@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -15,7 +14,7 @@ from torchxrayvision.models._calibration import OutputKind, calibrate, check_out
 from torchxrayvision.models._input import ResizeRoute, check_range, check_shape, resize
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["XRayClassifier", "default_targets", "load_strictly"]
 
@@ -95,6 +94,7 @@ class XRayClassifier(nn.Module, abc.ABC):
         self.apply_sigmoid = apply_sigmoid
         self.resize_route: ResizeRoute = resize_route
         self.weights: str | None = None
+        self.weights_filename_local: str | None = None
         # A buffer follows .to(device); as in 1.5.7 it is part of the state where it is set.
         self.register_buffer("op_threshs", None)
         if op_threshs is not None:
@@ -133,9 +133,9 @@ class XRayClassifier(nn.Module, abc.ABC):
     def head(self) -> nn.Linear:
         """The last layer, from embeddings to logits."""
 
-    @head.setter
     @abc.abstractmethod
-    def head(self, layer: nn.Linear) -> None: ...
+    def _replace_head(self, layer: nn.Linear) -> None:
+        """Put a layer in that place; nn.Module would register an assignment to a property."""
 
     @abc.abstractmethod
     def _embed(self, x: Tensor) -> Tensor:
@@ -228,9 +228,10 @@ class XRayClassifier(nn.Module, abc.ABC):
             msg = f"{len(names)} targets for {num_classes} outputs; give one name an output"
             raise ImageShapeError(msg)
         old = self.head
-        self.head = nn.Linear(
+        fresh = nn.Linear(
             old.in_features, num_classes, device=old.weight.device, dtype=old.weight.dtype
         )
+        self._replace_head(fresh)
         self.targets = names
         self.op_threshs = None
         self.output = None

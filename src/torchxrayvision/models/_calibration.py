@@ -1,4 +1,4 @@
-"""From logits to the number a reader wants: probability, or probability relative to an operating point."""
+"""From logits to the number a reader wants, a probability or one relative to an operating point."""
 
 from __future__ import annotations
 

@@ -114,10 +114,10 @@ def load_checkpoint(
     Raises:
         CheckpointError: If the file is not one of these networks, or does not fit `weights`.
     """
-    from torchxrayvision.weights.checkpoint import unwrap_state
-    from torchxrayvision.weights.store import load_tensors
+    from torchxrayvision.weights import store
+    from torchxrayvision.weights.checkpoint import state_dict_of
 
-    tensors = normalise_names(unwrap_state(load_tensors(path)))
+    tensors = normalise_names(state_dict_of(store.load_checkpoint(path)))
     found = architecture_of(tensors, str(path))
     entry = None if weights is None else resolve(weights, "")
     if entry is not None:

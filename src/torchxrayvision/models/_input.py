@@ -60,7 +60,6 @@ def _traced(x: Tensor) -> bool:
     return (
         torch.compiler.is_compiling()
         or torch.compiler.is_exporting()
-        or torch.jit.is_tracing()
         or x.is_meta
         or torch._C._functorch.is_functorch_wrapped_tensor(x)
     )
@@ -108,7 +107,8 @@ def check_range(x: Tensor, stacklevel: int = 3) -> None:
         if guess:
             warnings.warn(
                 f"image {index} of the batch has values from {low:g} to {high:g}, which look like "
-                f"{guess}, not [-1024, 1024]; scale with torchxrayvision.utils.normalize(img, maxval) "
+                f"{guess}, not [-1024, 1024]; "
+                "scale with torchxrayvision.utils.normalize(img, maxval) "
                 "or read with torchxrayvision.utils.load_image(path)",
                 ImageRangeWarning,
                 stacklevel=stacklevel,

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from torch import Tensor, nn
-
 from torchxrayvision.errors import CheckpointError, UnknownNameError
 from torchxrayvision.models._base import XRayClassifier, load_strictly
 from torchxrayvision.weights import Weights, WeightsEnum, fetch_weights, list_weights
@@ -14,6 +12,8 @@ from torchxrayvision.weights import get as get_entry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from torch import Tensor, nn
 
 __all__ = ["COMPAT", "apply_weights", "architecture_of", "normalise_names", "resolve"]
 

@@ -158,8 +158,7 @@ class DenseNet(XRayClassifier):
         """The last layer, from embeddings to logits."""
         return self.classifier
 
-    @head.setter
-    def head(self, layer: nn.Linear) -> None:
+    def _replace_head(self, layer: nn.Linear) -> None:
         self.classifier = layer
 
     def _embed(self, x: Tensor) -> Tensor:

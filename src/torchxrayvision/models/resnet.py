@@ -13,17 +13,25 @@ from torchxrayvision.models._base import XRayClassifier, default_targets
 from torchxrayvision.models._pretrained import apply_weights, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from torchxrayvision.models._input import ResizeRoute
     from torchxrayvision.weights import Weights, WeightsEnum
 
 __all__ = ["ResNet"]
 
-_BUILDERS: Final[dict[str, Callable[..., Any]]] = {
-    "resnet50": torchvision.models.resnet50,
-    "resnet101": torchvision.models.resnet101,
-}
+_LAYERS: Final[dict[str, list[int]]] = {"resnet50": [3, 4, 6, 3], "resnet101": [3, 4, 23, 3]}
+
+
+class _Bottleneck(torchvision.models.resnet.Bottleneck):  # type: ignore[misc] # untyped package
+    """The bottleneck of torchvision with an addition that leaves its operands as hooks saw them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        identity = x if self.downsample is None else self.downsample(x)
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.relu(self.bn2(self.conv2(out)))
+        result: Tensor = self.relu(self.bn3(self.conv3(out)) + identity)
+        return result
 
 
 class ResNet(XRayClassifier):
@@ -73,8 +81,8 @@ class ResNet(XRayClassifier):
         entry = None if weights is None else resolve(weights, "resnet")
         if entry is not None:
             architecture, num_classes = entry.architecture, len(entry.targets)
-        if architecture not in _BUILDERS:
-            raise UnknownNameError("ResNet", architecture, _BUILDERS)
+        if architecture not in _LAYERS:
+            raise UnknownNameError("ResNet", architecture, _LAYERS)
         super().__init__(
             targets=default_targets(num_classes),
             input_resolution=None,
@@ -84,7 +92,9 @@ class ResNet(XRayClassifier):
             output=output,
         )
         with torch.device("meta" if entry is not None else torch.get_default_device()):
-            net = _BUILDERS[architecture](num_classes=num_classes)
+            net = torchvision.models.ResNet(
+                _Bottleneck, _LAYERS[architecture], num_classes=num_classes
+            )
             net.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
         for module in net.modules():
             if isinstance(module, nn.ReLU):
@@ -99,8 +109,7 @@ class ResNet(XRayClassifier):
         layer: nn.Linear = self.model.fc
         return layer
 
-    @head.setter
-    def head(self, layer: nn.Linear) -> None:
+    def _replace_head(self, layer: nn.Linear) -> None:
         self.model.fc = layer
 
     def _embed(self, x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torchxrayvision.inference import Result, columns_of, open_writer
 NAMES = ("Mass", "", "Hernia, hiatal")
 RESULTS = [
     Result("broken.png", "the file is empty"),
-    Result("a,\"b\"\nü.png", "", np.array([0.1, 0.5, 1 / 3], "f4"), np.arange(3, dtype="f4") / 7),
+    Result('a,"b"\nü.png', "", np.array([0.1, 0.5, 1 / 3], "f4"), np.arange(3, dtype="f4") / 7),
     Result("late.dcm", "no pixel data"),
 ]
 

