@@ -125,13 +125,19 @@ def read_masks(path: Path) -> pd.DataFrame:
             if name.endswith("/"):
                 continue
             pixels = np.asarray(Image.open(io.BytesIO(archive.read(name))))
-            if not np.isin(pixels, (0, 255)).all():
-                msg = f"{name} is not a mask of 0 and 255"
+            if not np.isin(pixels, (0, 127, 255)).all():
+                msg = f"{name} holds values other than 0, 127 and 255"
                 raise ValueError(msg)
-            height, width = pixels.shape
-            counts = encode_coco_rle(pixels > 0)
-            file_name = name.partition("/")[2]
-            rows.append({"filename": file_name, "height": height, "width": width, "counts": counts})
+            half = pixels == 127
+            rows.append(
+                {
+                    "filename": name.partition("/")[2],
+                    "height": pixels.shape[0],
+                    "width": pixels.shape[1],
+                    "counts": encode_coco_rle(pixels == 255),
+                    "counts_127": encode_coco_rle(half) if half.any() else "",
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -278,7 +284,9 @@ SOURCES = (
         licence="CC BY 4.0",
         terms="Name V7 Labs.",
         read=read_masks,
-        note="Masks of 0 and 255 in PNG, here as COCO's compressed run lengths.",
+        note="Masks in PNG, here as COCO's compressed run lengths: counts for pixels of 255, "
+        "which 1.5.7 takes as lung, and counts_127 for pixels of 127, which some masks have beside "
+        "them and whose meaning the source does not state. Some masks are empty.",
     ),
 )
 
