@@ -76,7 +76,7 @@ class CovariateDataset(Dataset):
         self.d1_target = _target(d1_target, d1, "d1_target")
         self.d2_target = _target(d2_target, d2, "d2_target")
         self._check()
-        pools = self._pools(np.random.default_rng(seed), by_patient)
+        pools = self._pools(by_patient)
         if verbose:
             import logging
 
@@ -109,10 +109,11 @@ class CovariateDataset(Dataset):
         part = _MODES.index(self.mode)
         return slice(int(ends[part]), int(ends[part + 1]))
 
-    def _pools(
-        self, generator: np.random.Generator, by_patient: bool
-    ) -> dict[tuple[int, int], NDArray[np.int64]]:
-        """Rows of this part by (site, label), shuffled."""
+    def _pools(self, by_patient: bool) -> dict[tuple[int, int], NDArray[np.int64]]:
+        """Rows of this part by (site, label), shuffled.
+
+        Each shuffle has a generator of its own, so that the three parts cut the same order.
+        """
         pools = {}
         for site, (dataset, target) in enumerate(
             ((self.d1, self.d1_target), (self.d2, self.d2_target))
@@ -120,9 +121,11 @@ class CovariateDataset(Dataset):
             members = np.ones(len(target), dtype=bool)
             if by_patient:
                 names, codes = np.unique(patients(dataset), return_inverse=True)
-                mine = generator.permutation(len(names))[self._part(len(names))]
+                order = np.random.default_rng([self.seed, site]).permutation(len(names))
+                mine = order[self._part(len(names))]
                 members = np.isin(codes, mine)
             for label in (0, 1):
+                generator = np.random.default_rng([self.seed, site, label])
                 rows = generator.permutation(np.flatnonzero((target == label) & members))
                 pools[site, label] = rows if by_patient else rows[self._part(len(rows))]
         return pools

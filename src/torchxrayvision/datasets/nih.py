@@ -63,7 +63,7 @@ class NIH_Dataset(SpecDataset):
         >>> from torchxrayvision.datasets import NIH_Dataset
         >>> dataset = NIH_Dataset()
         >>> len(dataset), dataset.totals()["Hernia"][1.0]
-        (28868, 70)
+        (28868, 81)
 
     Source:
         Wang et al., CVPR 2017, https://arxiv.org/abs/1705.02315.
