@@ -100,6 +100,7 @@ def test_importing_changes_nothing_global():
         "    numpy.random.get_state()[1].tolist(), torch.get_rng_state().tolist(),\n"
         "    list(logging.getLogger().handlers))\n"
         "import torchvision, pandas, pydicom, PIL.Image, typer, requests, pyarrow.parquet\n"
+        "import rich.console\n"  # draws a random number when it is imported
         "before = state()\n"
         f"import importlib\nfor m in {MODULES!r}: importlib.import_module(m)\n"
         "after = state()\n"
@@ -154,18 +155,26 @@ def calls(tree):
             yield ast.unparse(node.func)
 
 
+# Calls that are banned everywhere else, with the reason why here they change nothing for others.
+ALLOWED = {
+    "transforms/_apply.py: random.seed": "lent to one call of a caller's transform, then given back",
+    "transforms/_apply.py: np.random.seed": "lent to one call of a caller's transform, then given back",
+    "images/_guard.py: warnings.filterwarnings": "inside catch_warnings, for decoders only",
+}
+
+
 def test_nothing_prints_seeds_or_silences():
     banned = re.compile(
         r"^(print|random\.seed|np\.random\.seed|torch\.manual_seed|warnings\.filterwarnings|"
         r"sys\.path\.(insert|append))$"
     )
-    found = [
-        f"{path.name}: {call}"
+    found = {
+        f"{path.relative_to(SOURCE).as_posix()}: {call}"
         for path in SOURCE.rglob("*.py")
         for call in calls(ast.parse(path.read_text("utf-8")))
         if banned.match(call)
-    ]
-    assert not found
+    }
+    assert found == set(ALLOWED)
 
 
 @pytest.mark.parametrize(
