@@ -68,13 +68,12 @@ def build_google(folder: Path) -> Fake:
         ("00000013_008.png", 13, 60, "M", "AP", "NO,NO,YES,NO", "test"),
         ("00000013_026.png", 13, 57, "M", "PA", "NO,YES,NO,NO", "test"),
         ("00000013_030.png", 13, 57, "M", "PA", "NO,NO,NO,NO", "test"),
-        ("00000211_006.png", 211, 58, "F", "PA", "YES,NO,NO,YES", "validation"),
+        ("00000211_006.png", 211, 58, "F", "PA", "YES,NO,NO,YES", "val"),
     ]
     lines = [header]
     for seed, (name, patient, age, sex, view, labels, part) in enumerate(rows):
-        lines.append(
-            f"{name},No Finding,8,{patient},{age},{sex},{view},3056,2544,0.139,0.139,{labels},{part}"
-        )
+        start = f"{name},No Finding,8,{patient},{age},{sex},{view}"
+        lines.append(f"{start},3056,2544,0.139,0.139,{labels},{part}")
         write_image(folder / name, SHAPE, seed)
     return Fake(
         kwargs={"imgpath": folder, "csvpath": write_text(folder / "google2019.csv", lines)},
@@ -89,7 +88,7 @@ def build_google(folder: Path) -> Fake:
         patients={row[0]: str(row[1]) for row in rows},
         ages={row[0]: float(row[2]) for row in rows},
         sexes={row[0]: row[3] for row in rows},
-        splits={"test": [row[0] for row in rows[:3]], "validation": [rows[3][0]]},
+        splits={"test": [row[0] for row in rows[:3]], "val": [rows[3][0]]},
     )
 
 
