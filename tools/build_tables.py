@@ -8,10 +8,12 @@ source, column by column, before the run succeeds. ``tables.json`` records where
 
 Encodings, chosen by measurement on the two largest tables:
 
-* Text that repeats becomes a dictionary with sorted values, so that its codes sort as the text
-  does, and pandas reads it as a categorical. Identifiers that pandas would read as integers too
-  wide for 64 bits become text whose dictionary is in numeric order.
-* Text that hardly repeats is stored plain: zstd finds the shared prefixes.
+* In tables of many rows, text that repeats becomes a dictionary with sorted values, so that its
+  codes sort as the text does, and pandas reads it as a categorical. Identifiers that
+  pandas would read as integers too wide for 64 bits become text whose dictionary is in numeric
+  order.
+* Text that hardly repeats is stored plain: zstd finds the shared prefixes. Integers that hardly
+  repeat are stored as differences.
 * Columns of -1, 0, 1 and blank (CheXpert findings) become float32, which holds them exactly;
   any other float stays float64. Integers become int32, the narrowest in which products of image
   sizes do not overflow.
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 OUT = Path(__file__).parents[1] / "src" / "torchxrayvision" / "tables"
+MANY_ROWS = 20_000  # below, a categorical costs more time than it saves memory
 ONE_PAGE = 1 << 27  # bytes: a dictionary that spills into plain pages costs size and read time
 DATE = "2026-11-22"
 """When the sources were taken from the wheel."""
@@ -297,7 +300,7 @@ def _order(values: pd.Series, numeric: bool) -> list[str]:
 
 
 def _text(values: pd.Series, numeric: bool) -> pa.Array:
-    if values.nunique() * 2 > len(values):
+    if len(values) < MANY_ROWS or values.nunique() * 2 > len(values):
         return pa.array(values, pa.string(), from_pandas=True)
     order = _order(values, numeric)
     small = pa.int8() if len(order) < 128 else pa.int16() if len(order) < 1 << 15 else pa.int32()
@@ -330,15 +333,22 @@ def to_arrow(frame: pd.DataFrame, source: Source) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
 
 
+def _mostly_distinct(column: pa.ChunkedArray, kind: pa.DataType) -> bool:
+    coded = pa.types.is_dictionary(kind) or pa.types.is_floating(kind)
+    return not coded and len(column.unique()) * 2 > len(column)
+
+
 def write(table: pa.Table, path: Path) -> None:
     """Write one row group, each column one page; numbers and dictionaries dictionary-coded."""
-    plain = [f.name for f in table.schema if pa.types.is_string(f.type)]
+    distinct = [f.name for f in table.schema if _mostly_distinct(table[f.name], f.type)]
+    integers = [n for n in distinct if pa.types.is_integer(table.schema.field(n).type)]
     pq.write_table(
         table,
         path,
         compression="zstd",
         compression_level=19,
-        use_dictionary=[n for n in table.column_names if n not in plain],
+        use_dictionary=[n for n in table.column_names if n not in distinct],
+        column_encoding=dict.fromkeys(integers, "DELTA_BINARY_PACKED") or None,
         write_statistics=False,
         row_group_size=max(1, table.num_rows),
         data_page_size=ONE_PAGE,

@@ -4,9 +4,9 @@ The tables are those that TorchXRayVision 1.5.7 packages as CSV, XML and PNG, ro
 order of their sources, without the free text of reports. ``tables.json`` beside them names the
 source, its sha256, the publisher, the licence and what was left out; :func:`info` reads it.
 
-Text that repeats is categorical with sorted categories, so a table costs little memory and its
-codes sort as the text does. PadChest's ``PatientID`` is the one exception: digits as text, in
-numeric order.
+In the tables of 20,000 rows and more, text that repeats is categorical with sorted categories, so
+the table costs little memory and its codes sort as the text does. PadChest's ``PatientID`` is the
+one exception: digits as text, in numeric order.
 
 Example:
     >>> from torchxrayvision import tables
@@ -150,7 +150,7 @@ def load(name: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
 
     Returns:
         A frame of the caller's own with a ``RangeIndex``; rows in the order of the source. Text
-        that repeats is categorical, other text ``str``, missing values NaN.
+        is ``str``, or categorical where it repeats in a large table; missing values are NaN.
 
     Raises:
         UnknownNameError: If there is no such table.
@@ -174,6 +174,28 @@ def load(name: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
 
 
 def _to_pandas(table: pa.Table) -> pd.DataFrame:
+    """Convert; categoricals are built here, since Arrow would make an object a category."""
+    import pandas as pd
+    import pyarrow as pa
+
+    coded = [f.name for f in table.schema if pa.types.is_dictionary(f.type)]
+    frame = _plain(table.drop_columns(coded))
+    if not coded:
+        return frame
+    parts: dict[str, Any] = {}
+    for name in coded:
+        column = table.column(name).combine_chunks()
+        categories = _plain(pa.table({"values": column.dictionary}))["values"]
+        codes = column.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        # A copy, because Arrow lends its memory read-only and the frame is the caller's.
+        parts[name] = pd.Categorical.from_codes(
+            codes.copy(), dtype=pd.CategoricalDtype(pd.Index(categories, name=None)), validate=False
+        )
+    joined: pd.DataFrame = pd.concat([frame, pd.DataFrame(parts)], axis=1)[table.column_names]
+    return joined
+
+
+def _plain(table: pa.Table) -> pd.DataFrame:
     import pandas as pd
     import pyarrow as pa
 
@@ -182,8 +204,4 @@ def _to_pandas(table: pa.Table) -> pd.DataFrame:
     if int(pd.__version__.partition(".")[0]) < 3:
         kinds[pa.string()] = pd.StringDtype("pyarrow_numpy")
     frame: pd.DataFrame = table.to_pandas(types_mapper=kinds.get)
-    for column in frame.columns[frame.dtypes == "category"]:
-        values = frame[column].array
-        # Arrow lends its codes read-only; the caller's frame must be writable.
-        frame[column] = pd.Categorical.from_codes(values.codes.copy(), dtype=values.dtype)
     return frame
