@@ -19,6 +19,7 @@ _GROUP_DEPTH = 3
 _MAX_TEXT = 4096  # a longer string is left out of the values
 _MAX_VALUES_TEXT = 4 << 20
 _VALUE_DEPTH = 32
+_CONTAINER_COST = 16  # steps that entering a container is worth
 _SCRIPTED = "__torch__"
 _ABSENT = object()
 
@@ -75,9 +76,7 @@ class _Walker:
         while self._frames:
             frame = self._frames[-1]
             for key, child in frame.children:
-                self._left -= 1
-                if self._left < 0:
-                    raise Refused(f"its objects unfold to more than {self._limits.operations}")
+                self._charge(1)
                 if type(child) in _LEAVES:
                     continue
                 self._visit(self._join(frame.prefix, key), child)
@@ -85,6 +84,11 @@ class _Walker:
             else:
                 self._frames.pop()
                 self._path.discard(id(frame.node))
+
+    def _charge(self, steps: int) -> None:
+        self._left -= steps
+        if self._left < 0:
+            raise Refused(f"its objects unfold to more than {self._limits.operations} steps")
 
     @staticmethod
     def _join(prefix: str, key: str) -> str:
@@ -123,6 +127,7 @@ class _Walker:
                 self.found.groups.setdefault(frame.prefix)
 
     def _enter(self, name: str, node: Any) -> None:
+        self._charge(_CONTAINER_COST)
         plain_object = type(node) is Instance and not _is_module(node)
         if id(node) in (self._seen if plain_object else self._path):
             if plain_object:

@@ -108,14 +108,18 @@ def read_tensors(path: str | os.PathLike[str], *, limits: Limits = DEFAULT) -> C
     try:
         return _read(path, limits)
     except Refused as error:
-        reason = str(error)
-        cause: Exception = error
+        raise CheckpointError(f"{path}: {error}") from _bare(error)
     except FileNotFoundError as error:
-        reason, cause = "the file does not exist", error
+        raise CheckpointError(f"{path}: the file does not exist") from error
     except _EXPECTED as error:
-        detail = " ".join(str(error).split())[:200]
-        reason, cause = f"malformed ({type(error).__name__}{': ' if detail else ''}{detail})", error
-    raise CheckpointError(f"{path}: {reason}") from cause
+        detail = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise CheckpointError(f"{path}: malformed ({detail})") from _bare(error)
+
+
+def _bare(error: Exception) -> Exception:
+    """The error without its frames, which would keep all that was read in memory."""
+    error.__context__ = error.__cause__ = None
+    return error.with_traceback(None)
 
 
 def _read(path: Path, limits: Limits) -> Checkpoint:
@@ -251,32 +255,38 @@ def state_dict_of(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
 
 
 def _network_group(checkpoint: Checkpoint) -> str:
-    group = ""
+    """The innermost group that a trainer's names lead to; empty where the file is the state."""
+    group, known = "", False
     while True:
-        prefix = f"{group}." if group else ""
-        inner = {
-            name[len(prefix) :]: name
-            for name in checkpoint.groups
-            if name.startswith(prefix) and name != group
-        }
-        known = next((inner[name] for name in WRAPPERS if name in inner), None)
-        if known is not None:
-            group = known
-            continue
-        return group if group else _only_group(checkpoint)
+        inner = _direct_groups(checkpoint, group)
+        wrapper = next((inner[name] for name in WRAPPERS if name in inner), None)
+        if wrapper is not None:
+            group, known = wrapper, True
+        elif not known and _holds_all(checkpoint, group, inner.values()):
+            group = _the_only(checkpoint, inner)
+        else:
+            return group
 
 
-def _only_group(checkpoint: Checkpoint) -> str:
-    """The one dict that holds all tensors, or none if the outermost dict holds some itself."""
-    outer = [
-        g for g in checkpoint.groups if not any(g.startswith(f"{o}.") for o in checkpoint.groups)
-    ]
-    inside = sum(any(n.startswith(f"{g}.") for g in outer) for n in checkpoint.tensors)
-    if not outer or inside < len(checkpoint.tensors):
-        return ""
-    if len(outer) == 1:
-        return outer[0]
+def _direct_groups(checkpoint: Checkpoint, group: str) -> dict[str, str]:
+    """Key to full name of the groups just below one."""
+    prefix = f"{group}." if group else ""
+    below = [name for name in checkpoint.groups if name.startswith(prefix) and name != group]
+    direct = [name for name in below if not any(name.startswith(f"{other}.") for other in below)]
+    return {name[len(prefix) :]: name for name in direct}
+
+
+def _holds_all(checkpoint: Checkpoint, group: str, inner: Iterable[str]) -> bool:
+    prefix = f"{group}." if group else ""
+    starts = tuple(f"{name}." for name in inner)
+    names = [name for name in checkpoint.tensors if name.startswith(prefix)]
+    return bool(starts) and all(name.startswith(starts) for name in names)
+
+
+def _the_only(checkpoint: Checkpoint, inner: Mapping[str, str]) -> str:
+    if len(inner) == 1:
+        return next(iter(inner.values()))
     raise CheckpointError(
-        f"{checkpoint.path}: holds several groups of tensors, {_names(outer)}; "
+        f"{checkpoint.path}: holds several groups of tensors, {_names(inner)}; "
         "choose one with pick()"
     )

@@ -1,0 +1,324 @@
+"""A checkpoint is parsed once; its copy is used as long as it is what was written."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from torchxrayvision.errors import CheckpointError
+from torchxrayvision.weights import store
+from torchxrayvision.weights._safetensors import read_safetensors, write_safetensors
+from torchxrayvision.weights.checkpoint import read_tensors
+from torchxrayvision.weights.store import load_checkpoint, load_tensors
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def source(tmp_path):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 4), nn.Linear(4, 4))
+    net[3].weight = net[2].weight
+    value = {
+        "epoch": 3,
+        "tasks": {"Edema": 0},
+        "state_dict": net.state_dict(),
+        "flags": torch.tensor([True, False]),
+        "half": torch.ones(3).bfloat16(),
+        "scalar": torch.tensor(2.5),
+        "empty": torch.empty(0, 4),
+        "strided": torch.arange(6.0).reshape(2, 3).t(),
+        "sparse": torch.eye(2).to_sparse(),
+    }
+    path = tmp_path / "net.pt"
+    torch.save(value, path)
+    return path
+
+
+def copies(cache):
+    return sorted((cache / "tensors").glob("*.safetensors"))
+
+
+def count(monkeypatch, name):
+    """Replace a function of the store by one that counts its calls."""
+    calls, original = [], getattr(store, name)
+
+    def counted(*args, **kwargs):
+        calls.append(args)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(store, name, counted)
+    return calls
+
+
+def assert_equal(first, second):
+    assert list(first) == list(second)
+    for name, tensor in first.items():
+        assert tensor.dtype == second[name].dtype
+        assert torch.equal(tensor, second[name]), name
+
+
+def test_second_load_parses_and_hashes_nothing_and_is_equal(source, cache, monkeypatch):
+    first = load_checkpoint(source, cache=cache)
+    parses, hashes = count(monkeypatch, "read_tensors"), count(monkeypatch, "_sha256")
+    second = load_checkpoint(source, cache=cache)
+    assert (parses, hashes) == ([], [])
+    assert_equal(first.tensors, second.tensors)
+    for field in ("path", "container", "values", "skipped", "groups", "globals"):
+        assert getattr(first, field) == getattr(second, field), field
+    assert second.values == {"epoch": 3, "tasks": {"Edema": 0}}
+    assert list(second.skipped) == ["sparse"]
+
+
+def test_copy_is_named_after_the_hash_of_its_source(source, cache):
+    import hashlib
+
+    load_tensors(source, cache=cache)
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    assert [path.stem for path in copies(cache)] == [digest]
+
+
+def test_default_cache_is_the_packages_own(source, tmp_path, monkeypatch):
+    from torchxrayvision.remote import cache_dir
+
+    load_tensors(source)
+    assert len(copies(cache_dir())) == 1
+
+
+def test_tied_tensors_stay_one_and_are_written_once(source, cache):
+    for _ in range(2):
+        tensors = load_tensors(source, cache=cache)
+        assert tensors["state_dict.2.weight"] is tensors["state_dict.3.weight"]
+    kept, _ = read_safetensors(copies(cache)[0])
+    assert "state_dict.3.weight" not in kept
+
+
+def test_changing_a_mapped_tensor_changes_no_file(source, cache):
+    load_tensors(source, cache=cache)
+    before = copies(cache)[0].read_bytes()
+    mapped = load_tensors(source, cache=cache)
+    mapped["state_dict.0.weight"].zero_()
+    assert copies(cache)[0].read_bytes() == before
+    assert load_tensors(source, cache=cache)["state_dict.0.weight"].any()
+
+
+def test_copy_is_a_safetensors_file_for_others(source, cache):
+    from safetensors.torch import load_file
+
+    ours = load_tensors(source, cache=cache)
+    theirs = load_file(copies(cache)[0])
+    assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
+
+
+def flip(path, offset):
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 0x55
+    path.write_bytes(data)
+
+
+DAMAGES = {
+    "flipped in the data": lambda p: flip(p, -3),
+    "flipped in the header": lambda p: flip(p, 40),
+    "cut": lambda p: p.write_bytes(p.read_bytes()[:-10]),
+    "longer": lambda p: p.write_bytes(p.read_bytes() + b"\0"),
+    "empty": lambda p: p.write_bytes(b""),
+    "gone": lambda p: p.unlink(),
+    "of another": lambda p: write_other(p),
+    "seal gone": lambda p: p.with_suffix(".json").unlink(),
+    "seal no json": lambda p: p.with_suffix(".json").write_text("{"),
+    "seal a list": lambda p: p.with_suffix(".json").write_text("[]"),
+}
+
+
+def write_other(path):
+    with path.open("wb") as file:
+        write_safetensors({"w": torch.ones(2)}, {"torchxrayvision": "{}"}, file.write)
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_damaged_copy_is_detected_and_rebuilt(damage, source, cache, monkeypatch):
+    expected = load_tensors(source, cache=cache)
+    damage(copies(cache)[0])
+    parses = count(monkeypatch, "read_tensors")
+    assert_equal(load_tensors(source, cache=cache), expected)
+    assert len(parses) == 1
+    assert_equal(load_tensors(source, cache=cache), expected)
+    assert len(parses) == 1
+
+
+def test_copy_sealed_under_another_source_is_rebuilt(source, cache, monkeypatch):
+    """The header says whose copy it is, so that a renamed pair is not believed."""
+    expected = load_tensors(source, cache=cache)
+    other = source.with_name("other.pt")
+    torch.save({"w": torch.zeros(3)}, other)
+    load_tensors(other, cache=cache)
+    kept = {path.stem: path for path in copies(cache)}
+    mine = store.source_sha256(source, folder=cache / "tensors")
+    theirs = next(stem for stem in kept if stem != mine)
+    for suffix in (".safetensors", ".json"):
+        (cache / "tensors" / f"{theirs}{suffix}").replace(cache / "tensors" / f"{mine}{suffix}")
+    assert_equal(load_tensors(source, cache=cache), expected)
+
+
+def test_touched_copy_is_hashed_once_and_kept(source, cache, monkeypatch):
+    load_tensors(source, cache=cache)
+    os.utime(copies(cache)[0], ns=(1, 1))
+    parses, hashes = count(monkeypatch, "read_tensors"), count(monkeypatch, "_sha256")
+    load_tensors(source, cache=cache)
+    load_tensors(source, cache=cache)
+    assert parses == []
+    assert len(hashes) == 1
+
+
+def test_changed_source_is_read_again(source, cache):
+    load_tensors(source, cache=cache)
+    torch.save({"w": torch.ones(2)}, source)
+    assert list(load_tensors(source, cache=cache)) == ["w"]
+    assert len(copies(cache)) == 2
+
+
+def test_source_replaced_with_same_size_and_time_is_read_again(tmp_path, cache):
+    path, other = tmp_path / "a.pt", tmp_path / "b.pt"
+    torch.save({"w": torch.zeros(4)}, path)
+    torch.save({"w": torch.ones(4)}, other)
+    other.write_bytes(other.read_bytes().ljust(path.stat().st_size))
+    load_tensors(path, cache=cache)
+    stamp = path.stat()
+    os.utime(other, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    other.replace(path)
+    assert load_tensors(path, cache=cache)["w"].tolist() == [1, 1, 1, 1]
+
+
+def test_same_bytes_elsewhere_use_the_same_copy(source, cache, monkeypatch):
+    load_tensors(source, cache=cache)
+    twin = source.with_name("twin.pt")
+    twin.write_bytes(source.read_bytes())
+    parses = count(monkeypatch, "read_tensors")
+    assert load_checkpoint(twin, cache=cache).path == str(twin)
+    assert parses == []
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"path": 3}', "[" * 100_000])
+def test_damaged_record_of_a_source_is_made_anew(content, source, cache):
+    expected = load_tensors(source, cache=cache)
+    records = list((cache / "tensors" / "sources").iterdir())
+    records[0].write_text(content)
+    assert_equal(load_tensors(source, cache=cache), expected)
+    assert json.loads(records[0].read_text())["path"] == str(source)
+
+
+def test_record_that_names_a_path_is_not_followed(source, cache):
+    """A digest from a record becomes a file name, so it has to look like one."""
+    expected = load_tensors(source, cache=cache)
+    record = next((cache / "tensors" / "sources").iterdir())
+    content = json.loads(record.read_text())
+    record.write_text(json.dumps({**content, "sha256": "../" * 21 + "x"}))
+    assert_equal(load_tensors(source, cache=cache), expected)
+
+
+def test_unwritable_cache_only_means_no_copy(source, tmp_path, caplog):
+    blocked = tmp_path / "blocked"
+    blocked.write_text("a file where the folder should be")
+    expected = read_tensors(source).tensors
+    with caplog.at_level(logging.WARNING, logger="torchxrayvision"):
+        assert_equal(load_tensors(source, cache=blocked), expected)
+    assert "no copy" in caplog.text
+    assert blocked.read_text().startswith("a file")
+
+
+def test_full_disk_leaves_no_partial_copy(source, cache, monkeypatch, caplog):
+    def full(tensors, metadata, write):
+        write(b"partial")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store, "write_safetensors", full)
+    with caplog.at_level(logging.WARNING, logger="torchxrayvision"):
+        assert load_tensors(source, cache=cache)
+    assert "No space left" in caplog.text
+    assert [p for p in (cache / "tensors").iterdir() if p.is_file()] == []
+
+
+def test_abandoned_partial_copies_are_swept(source, cache):
+    folder = cache / "tensors"
+    folder.mkdir(parents=True)
+    old, new = folder / ".x.old.part", folder / ".x.new.part"
+    for part in (old, new):
+        part.write_bytes(b"x")
+    long_ago = time.time() - 3 * 24 * 3600
+    os.utime(old, (long_ago, long_ago))
+    load_tensors(source, cache=cache)
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_dtype_that_safetensors_lacks_means_no_copy(tmp_path, cache):
+    path = tmp_path / "c.pt"
+    torch.save({"w": torch.ones(2, dtype=torch.complex128)}, path)
+    for _ in range(2):
+        assert load_tensors(path, cache=cache)["w"].dtype is torch.complex128
+    assert copies(cache) == []
+
+
+def test_safetensors_source_needs_no_copy(tmp_path, cache):
+    from safetensors.torch import save_file
+
+    save_file({"w": torch.ones(2)}, tmp_path / "s.safetensors")
+    assert list(load_tensors(tmp_path / "s.safetensors", cache=cache)) == ["w"]
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize("make", ["missing", "folder", "empty", "text"])
+def test_bad_source_is_a_checkpoint_error_and_leaves_no_copy(make, tmp_path, cache):
+    path = tmp_path / "x.pt"
+    {"missing": lambda: None, "folder": path.mkdir, "empty": path.touch,
+     "text": lambda: path.write_text("weights")}[make]()  # fmt: skip
+    with pytest.raises(CheckpointError, match=r"x\.pt"):
+        load_tensors(path, cache=cache)
+    assert copies(cache) == []
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool,
+     torch.uint16, torch.complex64, torch.float8_e4m3fn],
+    ids=str,
+)  # fmt: skip
+def test_safetensors_writer_and_reader_agree(dtype, tmp_path):
+    tensors = {
+        "a": torch.tensor([1, 0, 1]).to(dtype),  # an odd number of bytes before the next
+        "b": torch.tensor([[1, 0], [0, 1]]).to(dtype),
+        "c": torch.tensor(1).to(dtype),
+        "d": torch.empty(0, 2, dtype=dtype),
+    }
+    path = tmp_path / "t.safetensors"
+    with path.open("wb") as file:
+        write_safetensors(tensors, {"k": "v"}, file.write)
+    found, metadata = read_safetensors(path)
+    assert metadata == {"k": "v"}
+    assert list(found) == list(tensors)
+    for name, tensor in tensors.items():
+        assert found[name].dtype == dtype
+        assert found[name].shape == tensor.shape
+        ours, theirs = (t.reshape(-1).view(torch.uint8) for t in (found[name], tensor))
+        assert torch.equal(ours, theirs)
+
+
+def test_unaligned_safetensors_are_read(tmp_path):
+    header = json.dumps(
+        {"a": {"dtype": "U8", "shape": [3], "data_offsets": [0, 3]},
+         "b": {"dtype": "F64", "shape": [2], "data_offsets": [3, 19]}}
+    ).encode()  # fmt: skip
+    raw = torch.tensor([1.5, -2.5], dtype=torch.float64).numpy().tobytes()
+    path = tmp_path / "u.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + b"\1\2\3" + raw)
+    found = read_tensors(path).tensors
+    assert found["b"].tolist() == [1.5, -2.5]
+    assert found["a"].tolist() == [1, 2, 3]
