@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Final
@@ -11,7 +11,15 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
-__all__ = ["EXIT_SOME_FAILED", "EXIT_USAGE", "console", "errors", "show_error", "show_warnings"]
+__all__ = [
+    "EXIT_SOME_FAILED",
+    "EXIT_USAGE",
+    "console",
+    "errors",
+    "progress_of",
+    "show_error",
+    "show_warnings",
+]
 
 EXIT_SOME_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -42,3 +50,14 @@ def show_warnings() -> Iterator[None]:
         yield
     for item in caught:
         errors().print(Text.assemble(("warning: ", "yellow"), str(item.message)), soft_wrap=True)
+
+
+@contextmanager
+def progress_of(total: int) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, moved by calling with (done, total); silent elsewhere."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors(), transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -15,6 +15,7 @@ from torchxrayvision.cli._console import (
     EXIT_USAGE,
     console,
     errors,
+    progress_of,
     show_error,
     show_warnings,
 )
@@ -148,14 +149,10 @@ def _run(
 
 def _progress(results: Iterator[Result], total: int) -> Iterator[Result]:
     """The results, under a bar on a terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors(), transient=True) as bar:
-        task = bar.add_task("", total=total)
-        for result in results:
+    with progress_of(total) as advance:
+        for done, result in enumerate(results, start=1):
             yield result
-            bar.advance(task)
+            advance(done, total)
 
 
 def _sink(

@@ -14,7 +14,13 @@ Example:
 from __future__ import annotations
 
 from torchxrayvision.datasets._base import COMPAT, SpecDataset
-from torchxrayvision.datasets._cards import Card, card, get_dataset_class, list_datasets
+from torchxrayvision.datasets._cards import (
+    Card,
+    card,
+    find_dataset_class,
+    get_dataset_class,
+    list_datasets,
+)
 from torchxrayvision.datasets._collate import collate
 from torchxrayvision.datasets._compose import (
     Filter_Dataset,
@@ -26,6 +32,8 @@ from torchxrayvision.datasets._compose import (
 )
 from torchxrayvision.datasets._covariate import CovariateDataset
 from torchxrayvision.datasets._dataset import Dataset, Sample
+from torchxrayvision.datasets._describe import describe
+from torchxrayvision.datasets._export import export_folder, export_parquet, label_table
 from torchxrayvision.datasets._relabel import relabel_dataset
 from torchxrayvision.datasets._spec import USE_INCLUDED_FILE, DatasetSpec, Table
 from torchxrayvision.datasets._split import official_splits, split_by_patient
@@ -70,7 +78,12 @@ __all__ = [
     "card",
     "collate",
     "default_pathologies",
+    "describe",
+    "export_folder",
+    "export_parquet",
+    "find_dataset_class",
     "get_dataset_class",
+    "label_table",
     "list_datasets",
     "normalize",
     "official_splits",

@@ -11,7 +11,7 @@ from torchxrayvision.errors import UnknownNameError
 if TYPE_CHECKING:
     from torchxrayvision.datasets._base import SpecDataset
 
-__all__ = ["Card", "card", "get_dataset_class", "list_datasets"]
+__all__ = ["Card", "card", "find_dataset_class", "get_dataset_class", "list_datasets"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +106,37 @@ def get_dataset_class(name: str) -> type[SpecDataset]:
     if not (inspect.isclass(member) and issubclass(member, SpecDataset) and member != SpecDataset):
         raise UnknownNameError("dataset", name, list_datasets())
     return member
+
+
+def find_dataset_class(name: str) -> type[SpecDataset]:
+    """The class that a person means.
+
+    Args:
+        name: Case and the ending ``_Dataset`` do not matter, and a beginning will do if it is that
+            of one name only: ``"nih"``, ``"chex"``, ``"rsna"``.
+
+    Returns:
+        The class.
+
+    Raises:
+        UnknownNameError: If there is none.
+
+    Example:
+        >>> find_dataset_class("rsna").__name__
+        'RSNA_Pneumonia_Dataset'
+    """
+    from torchxrayvision import datasets
+
+    wanted = name.lower().replace("-", "_").removesuffix("_dataset")
+    public = {
+        known.lower().removesuffix("_dataset"): known
+        for known in datasets.__all__
+        if known.endswith("_Dataset")
+    }
+    begins = [known for short, known in public.items() if short.startswith(wanted)]
+    if wanted in public:
+        return get_dataset_class(public[wanted])
+    return get_dataset_class(begins[0] if len(begins) == 1 else name)
 
 
 def card(name: str) -> Card:

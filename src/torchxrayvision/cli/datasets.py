@@ -1,0 +1,220 @@
+"""`xrv datasets`: what there is, what is in it, whether it is whole, and export."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from torchxrayvision.cli._console import (
+    EXIT_SOME_FAILED,
+    console,
+    errors,
+    progress_of,
+    show_error,
+    show_warnings,
+)
+
+if TYPE_CHECKING:
+    from torchxrayvision.datasets import Dataset
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Public datasets: list, describe, verify, export. No images are needed for the packaged "
+    "tables.",
+    no_args_is_help=True,
+)
+
+Name = Annotated[
+    str, typer.Argument(help="As in `xrv datasets list`; NIH is short for NIH_Dataset.")
+]
+ImgPath = Annotated[Path | None, typer.Option(help="Folder, or zip file, of the images.")]
+Arguments = Annotated[
+    list[str] | None,
+    typer.Option("--with", help="Another argument, as csvpath=FILE; may be given several times."),
+]
+Views = Annotated[
+    list[str] | None, typer.Option("--view", help="View to keep, * for all; may be repeated.")
+]
+AllImages = Annotated[bool, typer.Option(help="Every image, not one a patient.")]
+
+
+def _build(
+    name: str,
+    imgpath: Path | None,
+    arguments: list[str] | None,
+    views: list[str] | None,
+    all_images: bool,
+    **extra: Any,
+) -> Dataset:
+    """Construct a dataset from what the command line says."""
+    import inspect
+
+    from torchxrayvision.datasets import find_dataset_class
+
+    cls = find_dataset_class(name)
+    accepted = list(inspect.signature(cls).parameters)
+    chosen: dict[str, Any] = dict(extra)
+    if imgpath is not None:
+        chosen[accepted[0]] = str(imgpath)
+    if views:
+        chosen["views"] = "*" if views == ["*"] else views
+    if all_images and "unique_patients" in accepted:
+        chosen["unique_patients"] = False
+    for item in arguments or []:
+        key, sign, value = item.partition("=")
+        if not sign:
+            raise typer.BadParameter(f"--with takes NAME=VALUE, got {item!r}")
+        chosen[key] = value
+    unknown = [key for key in chosen if key not in accepted]
+    if unknown:
+        raise typer.BadParameter(
+            f"{cls.__name__} does not take {', '.join(unknown)}; it takes {', '.join(accepted)}"
+        )
+    required = inspect.signature(cls).parameters.values()
+    missing = [
+        p.name for p in required if p.default is p.empty and p.name not in chosen and p.kind < 2
+    ]
+    if missing:
+        raise typer.BadParameter(
+            f"{cls.__name__} needs {', '.join(missing)}: --imgpath FOLDER, --with NAME=VALUE"
+        )
+    with show_warnings():
+        return cls(**chosen)
+
+
+@app.command("list")
+def list_(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the cards as JSON.")] = False,
+) -> None:
+    """Show every dataset, and whether its table is inside the package."""
+    from rich.table import Table
+
+    from torchxrayvision.datasets import card, list_datasets
+
+    cards = [card(name) for name in list_datasets()]
+    if as_json:
+        typer.echo(json.dumps([c.to_dict() for c in cards], indent=1, ensure_ascii=False))
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("name", "release", "findings", "masks", "table inside"):
+        table.add_column(column)
+    for item in cards:
+        table.add_row(
+            item.name,
+            item.title,
+            str(len(item.findings)) if item.findings else "from the table",
+            "yes" if item.pathology_masks or item.semantic_masks or item.boxes else "",
+            "yes" if any(item.tables.values()) else "",
+        )
+    console().print(table)
+
+
+@app.command()
+def describe(
+    name: Name,
+    imgpath: ImgPath = None,
+    arguments: Arguments = None,
+    views: Views = None,
+    all_images: AllImages = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Count findings, views, sex and age. By default every view and every image."""
+    import inspect
+
+    from torchxrayvision.datasets import describe as counts
+    from torchxrayvision.datasets import find_dataset_class
+
+    if views is None and "views" in inspect.signature(find_dataset_class(name)).parameters:
+        views = ["*"]
+    description = counts(_build(name, imgpath, arguments, views, all_images))
+    if as_json:
+        typer.echo(json.dumps(description, indent=1, ensure_ascii=False))
+        return
+    head = f"{description['dataset']}: {description['images']:,} images"
+    if description["patients"] is not None:
+        head += f" of {description['patients']:,} patients"
+    console().print(head)
+    _print_findings(description["findings"])
+    for group in ("view", "sex", "age"):
+        if description[group]:
+            _print_counts(group, description[group], description["images"])
+
+
+def _print_findings(findings: dict[str, dict[str, int]]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("finding")
+    for column in ("present", "absent", "unknown", "other"):
+        if column != "other" or any(counts["other"] for counts in findings.values()):
+            table.add_column(column, justify="right")
+    columns = [str(column.header) for column in table.columns[1:]]
+    for finding, counts in findings.items():
+        table.add_row(finding, *(f"{counts[column]:,}" for column in columns))
+    console().print(table)
+
+
+def _print_counts(group: str, counts: dict[str, int], total: int) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column(group)
+    table.add_column("images", justify="right")
+    table.add_column("share", justify="right")
+    for value, count in counts.items():
+        table.add_row(value, f"{count:,}", f"{count / max(1, total):.1%}")
+    console().print(table)
+
+
+@app.command()
+def verify(
+    name: Name,
+    imgpath: ImgPath = None,
+    arguments: Arguments = None,
+    views: Views = None,
+    all_images: AllImages = True,
+    decode: Annotated[
+        bool, typer.Option(help="Decode the pixels, not only look for files.")
+    ] = True,
+) -> None:
+    """Check that every image is there, can be read and has its size; find duplicates."""
+    from torchxrayvision.datasets import verify as check
+
+    dataset: Any = _build(name, imgpath, arguments, views, all_images)
+    with progress_of(len(dataset)) as advance:
+        report = check(dataset, decode=decode, hashes=decode, progress=advance)
+    console().print(str(report), markup=False, soft_wrap=True)
+    if not report.ok:
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+@app.command()
+def export(
+    name: Name,
+    output: Annotated[Path, typer.Option(help="File or folder to write.")],
+    to: Annotated[str, typer.Option(help="parquet (labels) or folder (images too).")] = "parquet",
+    imgpath: ImgPath = None,
+    arguments: Arguments = None,
+    views: Views = None,
+    all_images: AllImages = False,
+) -> None:
+    """Write the labels as one Parquet file, or images, masks and labels as plain files."""
+    from torchxrayvision.datasets import export_folder, export_parquet
+
+    if to not in ("parquet", "folder"):
+        raise typer.BadParameter(f"--to takes parquet or folder, got {to!r}")
+    dataset = _build(name, imgpath, arguments, views, all_images)
+    if to == "parquet":
+        export_parquet(dataset, output)
+        errors().print(f"{len(dataset):,} rows in {output}", markup=False, soft_wrap=True)
+        return
+    with progress_of(len(dataset)) as advance:
+        failed = export_folder(dataset, output, progress=advance)
+    errors().print(f"{len(dataset) - len(failed):,} images in {output}", markup=False)
+    if failed:
+        show_error(ValueError(f"{len(failed)} images could not be read; their json files say why"))
+        raise typer.Exit(EXIT_SOME_FAILED)
