@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from skimage.transform import resize
+
 from torchxrayvision.datasets import XRayCenterCrop, XRayResizer
 
 # Height and width before and after: down, up, one of each, equal, one pixel, extreme ratios.

@@ -1,0 +1,165 @@
+"""Compare this package with version 1.5.7, in turns, in one run.
+
+A benchmark is a script with two workers, one for each side, and ends with :func:`main`::
+
+    def version_1(out: Path) -> Timings: ...
+    def this_package(out: Path) -> Timings: ...
+
+    if __name__ == "__main__":
+        main(__doc__, version_1, this_package, settings=THREADS)
+
+``python benchmarks/bench_NAME.py --baseline-python PATH`` starts the script again as a worker, in
+turns under the Python at PATH (an environment with torchxrayvision 1.5.7) and under its own, at
+least five times each, the order swapped every round, so that what else the machine does falls on
+both sides. A worker imports its side, measures its cases and returns their timings in seconds.
+
+Printed are the medians over the rounds, and the ratio of each pair of neighbouring workers as
+median and range: a ratio of 20 [18 - 23] means that no round gave less than 18. The case "peak
+memory" is added to each worker, in MB. ``out`` is a folder in which workers may leave results that
+``check`` compares.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+Timings = dict[str, list[float]]  # case: seconds of each repetition
+Worker = Callable[[Path], Timings]
+
+PEAK = "peak memory"
+SIDES = ("1.5.7", "this package")
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+THREADS = {"one thread": ONE_THREAD, "default threads": {}}
+
+
+def timed(function: Callable[[], object], repeats: int = 7, warm_up: int = 1) -> list[float]:
+    """Seconds of each of ``repeats`` calls, after ``warm_up`` calls that do not count."""
+    for _ in range(warm_up):
+        function()
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def main(
+    doc: str | None,
+    version_1: Worker,
+    this_package: Worker,
+    *,
+    settings: dict[str, dict[str, str]] | None = None,
+    check: Callable[[Path, Path], str] | None = None,
+) -> None:
+    """Run a benchmark from the command line.
+
+    Args:
+        doc: The docstring of the script: which question it answers.
+        version_1: Measures 1.5.7; runs under the baseline's Python.
+        this_package: Measures this package.
+        settings: Name of a setting to environment variables of its workers; all in turn.
+        check: Compares what the two workers left in their folders and says how they differ.
+    """
+    workers = dict(zip(SIDES, (version_1, this_package), strict=True))
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--baseline-python", help="Python of an environment with 1.5.7")
+    parser.add_argument("--rounds", type=int, default=5, help="workers of each side (default 5)")
+    parser.add_argument("--json", type=Path, help="also write every timing to this file")
+    parser.add_argument("--worker", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        _work(workers[args.worker], args.out)
+        return
+    pythons = {"1.5.7": args.baseline_python, "this package": sys.executable}
+    record = {}
+    for setting, environment in (settings or {"": {}}).items():
+        with tempfile.TemporaryDirectory() as folder:
+            rounds = _rounds(pythons, environment, args.rounds, Path(folder))
+            difference = ""
+            if check is not None and args.baseline_python:
+                difference = check(Path(folder, SIDES[0]), Path(folder, SIDES[1]))
+        record[setting] = rounds
+        _print(setting, rounds, difference)
+    if args.json:
+        args.json.write_text(json.dumps(record, indent=1))
+
+
+def _work(worker: Worker, out: Path) -> None:
+    timings = worker(out)
+    try:
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        timings[PEAK] = [peak / (2**20 if sys.platform == "darwin" else 2**10)]
+    except ImportError:  # Windows
+        pass
+    (out / "timings.json").write_text(json.dumps(timings))
+
+
+def _rounds(
+    pythons: dict[str, str | None], environment: dict[str, str], rounds: int, folder: Path
+) -> list[dict[str, Timings]]:
+    """One entry a round: side to the timings of its worker."""
+    record = []
+    for number in range(rounds):
+        turn = [side for side in SIDES if pythons[side]]
+        if number % 2:
+            turn.reverse()
+        found = {}
+        for side in turn:
+            out = folder / side
+            out.mkdir(exist_ok=True)
+            # What a worker prints is not a result: 1.5.7 prints advice.
+            done = subprocess.run(
+                [str(pythons[side]), sys.argv[0], "--worker", side, "--out", str(out)],
+                env={**os.environ, **environment},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode:
+                sys.exit(f"the worker of {side} failed:\n{done.stderr}")
+            found[side] = json.loads((out / "timings.json").read_text())
+        record.append(found)
+    return record
+
+
+def _print(setting: str, rounds: list[dict[str, Timings]], difference: str) -> None:
+    print(f"\n## {setting or Path(sys.argv[0]).stem}\n")
+    print(f"{platform.machine()}, {os.cpu_count()} cores, {len(rounds)} rounds\n")
+    print("| case | 1.5.7 | this package | ratio [range over the rounds] |")
+    print("| --- | ---: | ---: | ---: |")
+    for case in rounds[0][SIDES[1]]:
+        medians = {
+            side: [median(found[side][case]) for found in rounds]
+            for side in SIDES
+            if all(case in found.get(side, {}) for found in rounds)
+        }
+        cells = [_amount(case, median(medians[s])) if s in medians else "" for s in SIDES]
+        ratio = ""
+        if len(medians) == 2:
+            ratios = [old / new for old, new in zip(*medians.values(), strict=True)]
+            ratio = f"{median(ratios):.1f} [{min(ratios):.1f} - {max(ratios):.1f}]"
+        print(f"| {case} | {cells[0]} | {cells[1]} | {ratio} |")
+    if difference:
+        print(f"\n{difference}")
+
+
+def _amount(case: str, value: float) -> str:
+    if case == PEAK:
+        return f"{value:.0f} MB"
+    return f"{value:.2f} s" if value >= 1 else f"{value * 1e3:.2f} ms"
