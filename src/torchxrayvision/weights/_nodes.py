@@ -48,6 +48,7 @@ _STORAGE_DTYPES = {
     "BoolStorage": "bool", "ComplexDoubleStorage": "complex128",
     "ComplexFloatStorage": "complex64", "QInt8Storage": "qint8", "QUInt8Storage": "quint8",
     "QInt32Storage": "qint32", "UntypedStorage": UNTYPED,
+    "_UntypedStorage": UNTYPED,
 }  # fmt: skip
 _STORAGE_MODULES = {"torch", "torch.cuda", "torch.storage", "torch.mps", "torch.xpu"}
 _STORAGE_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -207,7 +208,7 @@ def _tensor_with_dtype(args: tuple[Any, ...]) -> TensorRef | Unsupported:
         raise Refused("the dtype of a tensor is not a name")
     module, _, dtype = args[6].text.rpartition(".")
     if module != "torch" or dtype not in ITEM_BYTES or dtype == "bool":
-        return Unsupported(f"dtype {args[6].text[:80]}")
+        return Unsupported(f"of dtype {args[6].text[:80]!r}")
     if type(args[0]) is Storage and args[0].dtype not in (UNTYPED, dtype):
         raise Refused("a tensor and its storage differ in dtype")
     metadata = args[7] if len(args) > 7 else None
@@ -239,7 +240,7 @@ def _subclass(args: tuple[Any, ...]) -> Any:
     # One step only: a subclass of a subclass is never written, and a chain would recurse.
     build = CONSTRUCTORS.get(function.text)
     if build is None or build is _subclass:
-        return Unsupported(f"a tensor rebuilt by {function.text[:80]}")
+        return Unsupported(f"a tensor rebuilt by {function.text[:80]!r}")
     return build(inner)
 
 

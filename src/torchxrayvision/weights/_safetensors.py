@@ -47,7 +47,11 @@ def write_safetensors(
     metadata: Mapping[str, str],
     write: Callable[[bytes | memoryview], Any],
 ) -> None:
-    """Write contiguous CPU tensors through ``write``, one after another."""
+    """Write contiguous CPU tensors through ``write``, one after another.
+
+    Raises:
+        Refused: If their names and the metadata are more than a header may hold.
+    """
     import torch
 
     header: dict[str, Any] = {_METADATA: dict(metadata)}
@@ -61,6 +65,8 @@ def write_safetensors(
         position = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-(len(text) + 8) % _ALIGNMENT)
+    if len(text) > _MAX_HEADER:
+        raise Refused(f"a safetensors header of {len(text)} bytes")
     write(len(text).to_bytes(8, "little") + text)
     for tensor in tensors.values():
         if tensor.numel():

@@ -290,7 +290,8 @@ class Machine:
 
     def _line(self) -> str:
         line = self._file.readline(_MAX_NAME_BYTES)
-        if not line.endswith(b"\n"):
+        self._room -= len(line)
+        if not line.endswith(b"\n") or self._room < 0:
             raise Refused("a global name is cut short or absurdly long")
         return _decoded(line[:-1])
 

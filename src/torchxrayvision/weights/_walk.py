@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["ROOT", "Found", "walk"]
 
 ROOT = "tensor"  # the name of a tensor that is all a file holds
-_MAX_KEY = 512
+_MAX_NAME = 512
 _GROUP_DEPTH = 3
 _MAX_TEXT = 4096  # a longer string is left out of the values
 _MAX_VALUES_TEXT = 4 << 20
@@ -92,7 +92,7 @@ class _Walker:
 
     @staticmethod
     def _join(prefix: str, key: str) -> str:
-        if len(key) > _MAX_KEY or not key.isprintable():
+        if len(prefix) + len(key) > _MAX_NAME or not key.isprintable():
             raise Refused(f"the key of a dict is not a short printable word: {key[:40]!a}")
         return f"{prefix}.{key}" if prefix else key
 
@@ -148,7 +148,7 @@ def _attributes(node: Instance) -> dict[Any, Any]:
     """The attributes that a BUILD gave: a dict, or with ``__slots__`` a pair of dicts."""
     if isinstance(node.state, dict):
         return node.state
-    if isinstance(node.state, tuple):
+    if isinstance(node.state, tuple) and len(node.state) == 2:
         return {k: v for part in node.state if isinstance(part, dict) for k, v in part.items()}
     return {}
 
@@ -164,7 +164,11 @@ def _is_module(node: Instance) -> bool:
 
 def _module_children(state: dict[Any, Any]) -> Iterator[tuple[Any, Any]]:
     hidden = state.get("_non_persistent_buffers_set")
-    names = {n for n in hidden if isinstance(n, str)} if isinstance(hidden, list) else set()
+    if not isinstance(hidden, list):
+        hidden = []
+    if len(hidden) > len(state["_buffers"]):
+        raise Refused("a module hides more buffers than it has")
+    names = {name for name in hidden if isinstance(name, str)}
     yield from state["_parameters"].items()
     yield from ((name, value) for name, value in state["_buffers"].items() if name not in names)
     yield from state["_modules"].items()
@@ -212,7 +216,7 @@ class _Values:
         result = {}
         for position, (key, child) in enumerate(node.items()):
             name = _key(key, position)
-            value = self._of(child, depth + 1) if len(name) <= _MAX_KEY else _ABSENT
+            value = self._of(child, depth + 1) if len(name) <= _MAX_NAME else _ABSENT
             if value is not _ABSENT:
                 result[name] = value
         return result
@@ -225,6 +229,7 @@ class _Values:
             return self._word(node)
         if node is None or isinstance(node, bool | int | float):
             return node
+        self._left -= _CONTAINER_COST
         if depth >= _VALUE_DEPTH:
             return _ABSENT
         if isinstance(node, dict):

@@ -57,7 +57,7 @@ _SHOWN = 5
 
 # What reading a damaged file may raise below; anything else would be a fault of this package.
 _EXPECTED = (
-    ArithmeticError, EOFError, LookupError, MemoryError, OSError, RuntimeError, TypeError,
+    ArithmeticError, EOFError, LookupError, MemoryError, RuntimeError, TypeError,
     ValueError, struct.error, zlib.error,
 )  # fmt: skip
 
@@ -111,6 +111,8 @@ def read_tensors(path: str | os.PathLike[str], *, limits: Limits = DEFAULT) -> C
         raise CheckpointError(f"{path}: {error}") from _bare(error)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: the file does not exist") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
     except _EXPECTED as error:
         detail = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise CheckpointError(f"{path}: malformed ({detail})") from _bare(error)

@@ -224,7 +224,7 @@ class _Copy:
             size, changed, _ = _stamp_of(self._file)
             seal = {"size": size, "mtime_ns": changed, "sha256": hasher.hexdigest()}
             _write_json(self._seal, seal)
-        except OSError as error:
+        except (OSError, Refused) as error:
             logger.warning("no copy of %s is kept in %s: %s", checkpoint.path, self._folder, error)
 
     def _sweep(self) -> None:

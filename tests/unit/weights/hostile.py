@@ -11,6 +11,11 @@ import io
 import struct
 import zipfile
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 REFUSED, HARMLESS = "refused", "harmless"
 MAGIC = 0x1950A86A20F9469CFC6C
@@ -20,9 +25,12 @@ CANARY = "canary"  # every payload tries to make or write this, in its working f
 @dataclass(frozen=True)
 class Case:
     name: str
-    data: bytes
+    build: Callable[[], bytes]
     outcome: str
-    suffix: str = ".pt"
+
+    @property
+    def file(self):
+        return f"{self.name}.pt"
 
 
 # Pieces of an object stream
@@ -89,7 +97,8 @@ HONEST = struct.pack("<4f", 1, 2, 3, 4)
 
 
 def with_honest(payload):
-    """An object with the honest tensor ``w`` and a payload beside it."""
+    """An object with the honest tensor ``w`` and a payload (large ones are functions) beside it."""
+    payload = payload() if callable(payload) else payload
     return proto() + dict_of(("w", tensor()), ("x", payload)) + b"."
 
 
@@ -336,6 +345,7 @@ def _tensors():
     wide = [tensor((1, 2**22 + i), (1, 0)) for i in range(60)]
     yield "broadcast-rows", list_of(*wide), REFUSED
     yield "empty-absurd", tensor((0, 2**62), (1, 1)), REFUSED
+    yield "empty-overflowing", tensor((0, 2**48, 2**48, 2**48), (1, 1, 1, 1)), REFUSED
 
 
 def _bombs():
@@ -361,9 +371,29 @@ def _bombs():
     yield "instance-in-itself", instance + dict_of(("me", b"h\0")) + b"b", HARMLESS
     parts = (("_parameters", b"}"), ("_buffers", b"}"), ("_modules", dict_of(("me", b"h\0"))))
     yield "module-in-itself", instance + dict_of(*parts) + b"b", REFUSED
+    scripted_class = name("__torch__", "M") + b")\x81"
+    wide = (
+        b"](" + dict_of(("a", b"N")) + b"q\1" + b"h\1" * 100_000 + b"t"
+    )  # a state of 100,000 dicts
+    instance_of = scripted_class + wide[1:] + b"bq\2"
+    yield "state-of-many-dicts", b"](" + instance_of + b"h\2" * 50_000 + b"e", HARMLESS
+    hidden = b"](" + text("a") + b"q\1" + b"h\1" * 100_000 + b"e"
+    parts = (
+        ("_parameters", b"}"), ("_buffers", b"}"), ("_modules", b"}"),
+        ("_non_persistent_buffers_set", hidden),
+    )  # fmt: skip
+    module = name("m", "M") + b")\x81" + dict_of(*parts) + b"bq\2"
+    yield "many-hidden-buffers", b"](" + module + b"h\2" * 50_000 + b"e", REFUSED
+    deep = b"".join(b"}(" + text("k" * 500) for _ in range(400))
+    yield (
+        "long-names",
+        deep + b"](" + tensor() + b"q\1" + b"h\1" * 40_000 + b"e" + b"u" * 400,
+        REFUSED,
+    )
+    yield "forty-thousand-long-names", _long_names, REFUSED
+    yield "values-of-many-dicts", b"}q\1" + b"0](" + b"h\1" * 300_000 + b"e", REFUSED
     yield "three-million-operations", b"N0" * 1_500_000 + b"N", REFUSED
-    collide = b"".join(integer(i * (2**61 - 1)) + b"N" for i in range(100_000))
-    yield "colliding-keys", b"}(" + collide + b"u", HARMLESS
+    yield "colliding-keys", _colliding_keys, HARMLESS
     pairs = b"](" + b"NN\x86" * 10_000 + b"eq\0" + b"0"
     calls = (name("collections", "OrderedDict") + b"h\0\x85R0") * 10_000
     yield "dicts-from-one-list", pairs + calls + b"N", REFUSED
@@ -371,6 +401,21 @@ def _bombs():
         b"](" + b"N" * 100_000 + b"eq\0" + b"0" + (name("builtins", "set") + b"h\0\x85R0") * 10_000
     )
     yield "sets-from-one-list", many + b"N", HARMLESS
+
+
+def _long_names():
+    names = b"".join(b"c%d\n%s\n0" % (i, b"n" * 900) for i in range(40_000))
+    return names + b"N"
+
+
+def _colliding_keys():
+    """Integers of one hash: a dict of them takes quadratic time."""
+    return b"}(" + b"".join(integer(i * (2**61 - 1)) + b"N" for i in range(100_000)) + b"u"
+
+
+def _wide_strings(count):
+    """Strings that take four times their bytes in memory, for one wide character in each."""
+    return list_of(*[text("a" * (3 << 20) + "\U0001f600")] * count)
 
 
 def _values():
@@ -390,9 +435,8 @@ def _values():
     yield "key-with-escape", dict_of(("\x1b[2J", tensor())), REFUSED
     yield "key-with-surrogate", dict_of(("\udc80", tensor())), REFUSED
     yield "key-of-a-megabyte", dict_of(("k" * (1 << 20), tensor())), REFUSED
-    wide = text("a" * (3 << 20) + "\U0001f600")
-    yield "wide-strings", list_of(*[wide] * 12), REFUSED
-    yield "wide-strings-within", list_of(*[wide] * 8), HARMLESS
+    yield "wide-strings", partial(_wide_strings, 12), REFUSED
+    yield "wide-strings-within", partial(_wide_strings, 8), HARMLESS
 
 
 def payload_cases():
@@ -400,9 +444,13 @@ def payload_cases():
     families = (_calls, _states, _memo, _storages, _tensors, _bombs, _values)
     for family in families:
         for label, payload, outcome in family():
-            stream = with_honest(payload)
-            yield Case(f"legacy-{label}", legacy(stream), outcome)
+            stream = partial(with_honest, payload)
+            yield Case(f"legacy-{label}", partial(_file, legacy, stream), outcome)
             if family in (_calls, _states, _memo, _storages):
-                yield Case(f"zip-{label}", zipped(stream), outcome)
+                yield Case(f"zip-{label}", partial(_file, zipped, stream), outcome)
             if family in (_calls, _states):
-                yield Case(f"script-{label}", scripted(stream), outcome)
+                yield Case(f"script-{label}", partial(_file, scripted, stream), outcome)
+
+
+def _file(container, stream):
+    return container(stream())

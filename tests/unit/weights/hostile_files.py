@@ -9,6 +9,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
+from functools import partial
 
 from .hostile import (
     CANARY,
@@ -113,9 +114,9 @@ def _zip_files():
     yield "unknown-byte-order", good.replace(b"little", b"middle"), REFUSED
     yield "deflated-honest", zipped(HONEST_STREAM, compress=("archive/data/0",)), HARMLESS
     zeros = proto() + dict_of(("w", tensor((2**27,), source=storage(numel=2**27)))) + b"."
-    yield "inflating-storage", _bomb(zeros, ("0", 2**29)), REFUSED
-    yield "inflating-object", _bomb(b"", ("0", 2**20), stream_bytes=2**27), REFUSED
-    yield "many-members", _many_members(120_000), REFUSED
+    yield "inflating-storage", partial(_bomb, zeros, ("0", 2**29)), REFUSED
+    yield "inflating-object", partial(_bomb, b"", ("0", 2**20), stream_bytes=2**27), REFUSED
+    yield "many-members", partial(_many_members, 120_000), REFUSED
     yield "comment", _with_comment(good, b"x" * 70), HARMLESS
     yield "comment-hides-end", _with_comment(good, zipped(hostile)), REFUSED
 
@@ -182,7 +183,9 @@ def file_cases():
     }  # fmt: skip
     for family, build in families.items():
         for label, data, outcome in build():
-            yield Case(f"{family}-{label}", data, outcome)
+            yield Case(
+                f"{family}-{label}", data if callable(data) else partial(bytes, data), outcome
+            )
 
 
 def _safetensors(header):

@@ -36,7 +36,7 @@ def run_worker(reader, files, work):
 def results(tmp_path_factory):
     files, work = tmp_path_factory.mktemp("hostile"), tmp_path_factory.mktemp("work")
     for case in CASES:
-        (files / f"{case.name}{case.suffix}").write_bytes(case.data)
+        (files / case.file).write_bytes(case.build())
     found = run_worker("ours", files, work)
     found["left behind"] = [p.name for p in work.rglob("*")]
     found["files"] = {p.name for p in files.iterdir()}
@@ -45,7 +45,7 @@ def results(tmp_path_factory):
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_hostile_file_executes_nothing_and_ends_typed_and_soon(case, results):
-    result = results[f"{case.name}{case.suffix}"]
+    result = results[case.file]
     assert result["events"] == []
     assert result["outcome"] == case.outcome, result
     assert "MemoryError" not in result.get("error", "")
@@ -55,9 +55,9 @@ def test_hostile_file_executes_nothing_and_ends_typed_and_soon(case, results):
 
 def test_refusals_name_the_file_and_a_reason(results):
     for case in CASES:
-        result = results[f"{case.name}{case.suffix}"]
+        result = results[case.file]
         if result["outcome"] == "refused":
-            path, _, reason = result["error"].partition(f"{case.name}{case.suffix}: ")
+            path, _, reason = result["error"].partition(f"{case.file}: ")
             assert path
             assert len(reason) > 10, result
             assert reason.isprintable()
@@ -65,7 +65,7 @@ def test_refusals_name_the_file_and_a_reason(results):
 
 def test_hostile_files_leave_nothing_behind(results):
     assert results["left behind"] == []
-    assert results["files"] == {f"{case.name}{case.suffix}" for case in CASES}
+    assert results["files"] == {case.file for case in CASES}
 
 
 def test_there_are_enough_cases_and_each_has_its_own_name():

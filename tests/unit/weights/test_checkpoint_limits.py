@@ -25,7 +25,7 @@ from .torch_files import CONTAINERS, network, save
         (lambda p: None, "does not exist"),
         (lambda p: p.mkdir(), "a folder"),
         (lambda p: p.symlink_to(p.with_name("gone")), "does not exist"),
-        (lambda p: p.symlink_to(p), "malformed"),
+        (lambda p: p.symlink_to(p), "cannot be read"),
         (lambda p: p.write_bytes(b""), "empty"),
         (lambda p: os.mkfifo(p), "not a regular file"),
         (lambda p: p.write_bytes(b"<!DOCTYPE html><p>404"), "web page"),
