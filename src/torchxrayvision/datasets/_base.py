@@ -170,6 +170,8 @@ class SpecDataset(Dataset):
         if len(frame) == 0:
             msg = f"{release.dataset}: no row is left; check the table, views and other filters"
             raise EmptyDatasetError(msg)
+        if spec.order is not None:
+            frame = frame.sort_values(spec.order, kind="stable")
         self.csv = frame.reset_index(drop=True)
         names, self.labels = spec.findings.encode(self.csv, release)
         self.pathologies = [str(finding) for finding in names]

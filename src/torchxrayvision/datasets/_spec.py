@@ -3,7 +3,7 @@
 A dataset is a `DatasetSpec`: facts and small rules, checked when the class is made. One pipeline,
 `SpecDataset` in ``_base.py``, runs them in this order::
 
-    read tables -> join -> view -> drop rows -> one image a patient -> keep rows
+    read tables -> join -> view -> drop rows -> one image a patient -> keep rows -> order
     -> encode findings -> shared columns -> has_masks
 
 **For authors of dataset modules.** A module holds a spec and a class::
@@ -131,6 +131,7 @@ class DatasetSpec:
         patient_order: Order of the patients when there is one image of each.
         drop: Rule: True for rows that are no usable image of the release.
         keep: Rule: True for rows to keep, after the choice of one image a patient.
+        order: Column by which the rows stand in the end; None: as in the table or by patient.
         columns: Shared columns: name of a raw column or a rule.
         masks: Source of ``pathology_masks``.
         semantic: Source of ``semantic_masks``.
@@ -159,6 +160,7 @@ class DatasetSpec:
     patient_order: Literal["sorted", "appearance"] = "sorted"
     drop: Rule | None = None
     keep: Rule | None = None
+    order: str | None = None
     columns: Mapping[str, str | Rule] = field(default_factory=dict)
     masks: MaskSource | None = None
     semantic: MaskSource | None = None
