@@ -112,7 +112,7 @@ def test_labels_are_those_of_the_release(cls, fake):
     assert stated <= set(dataset.pathologies)
     np.testing.assert_array_equal(dataset.labels, expected_labels(dataset, fake))
     # A fake proves something only if its labels vary.
-    assert len(np.unique(dataset.labels[~np.isnan(dataset.labels)])) > 1
+    assert len(np.unique(dataset.labels)) > 1  # NaN counts: some releases only say what is there
 
 
 def test_labels_have_their_type_shape_and_values(cls, fake):
@@ -408,7 +408,8 @@ def test_a_missing_image_is_named(cls, fake):
     hidden = path.with_name("hidden")
     path.rename(hidden)
     try:
-        dataset = whole(cls, fake)
+        if cls.spec.tables:  # otherwise the folder is the table, and an older object knows the file
+            dataset = whole(cls, fake)
         with pytest.raises(DatasetNotFoundError, match=path.name):
             dataset[0]
         with pytest.raises(DatasetNotFoundError, match=path.name):

@@ -44,6 +44,7 @@ from torchxrayvision.transforms import ToPILImage, XRayCenterCrop, XRayResizer, 
 
 # One line a module; the contract tests find the classes here.
 from torchxrayvision.datasets.chexpert import CheX_Dataset  # isort: skip
+from torchxrayvision.datasets.custom import CSV_Dataset, Folder_Dataset  # isort: skip
 from torchxrayvision.datasets.nih import NIH_Dataset, NIH_Google_Dataset  # isort: skip
 from torchxrayvision.datasets.rsna import RSNA_Pneumonia_Dataset  # isort: skip
 
@@ -53,6 +54,7 @@ default_pathologies: list[str] = list(DEFAULT_PATHOLOGIES)
 __all__ = [
     "COMPAT",
     "USE_INCLUDED_FILE",
+    "CSV_Dataset",
     "Card",
     "CheX_Dataset",
     "CovariateDataset",
@@ -60,6 +62,7 @@ __all__ = [
     "DatasetSpec",
     "FilterDataset",
     "Filter_Dataset",
+    "Folder_Dataset",
     "MergeDataset",
     "Merge_Dataset",
     "NIH_Dataset",
