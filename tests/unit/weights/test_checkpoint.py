@@ -178,6 +178,23 @@ def test_names_follow_containers(container, tmp_path):
     assert {name: t.numel() for name, t in ours.items()} == {"0": 1, "1.a.0": 2, "1.3": 3, "2.0": 4}
 
 
+class Tagged(torch.Tensor):
+    """A tensor subclass, as frameworks make them."""
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_tensors_with_attributes_and_of_subclasses_are_plain_tensors(container, tmp_path):
+    parameter, plain = nn.Parameter(torch.ones(2)), torch.full((2,), 3.0)
+    parameter.tag, plain.owner = "x", Callback()
+    value = {"p": parameter, "t": plain, "s": torch.full((2,), 5.0).as_subclass(Tagged)}
+    checkpoint = read_tensors(save(value, tmp_path / "a.pt", container))
+    assert {name: t.tolist() for name, t in checkpoint.tensors.items()} == {
+        "p": [1, 1], "t": [3, 3], "s": [5, 5],
+    }  # fmt: skip
+    assert all(type(t) is torch.Tensor for t in checkpoint.tensors.values())
+    assert not any("owner" in name or "tag" in name for name in checkpoint.tensors)
+
+
 @pytest.mark.parametrize("container", CONTAINERS)
 def test_file_of_one_tensor_calls_it_tensor(container, tmp_path):
     path = save(torch.arange(3), tmp_path / "one.pt", container)
