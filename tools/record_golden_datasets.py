@@ -10,8 +10,10 @@ classes and writes numbers and digests, never data. Digests, exactly:
 * a column: SHA-256 of ``"\\n".join(map(text, values)).encode()``, where ``text`` of a missing value
   is ``""``, of a boolean ``"1"`` or ``"0"``, of a number with no fraction its integer, of any other
   number ``repr(float(x))``, of anything else ``str``.
-* ``masks``: SHA-256 of, for each image in turn and each pathology in alphabetical order, the line
-  ``"<image>|<pathology>|"`` and ``np.packbits(mask > 0.5, axis=None).tobytes()`` of the (H, W) mask.
+* ``masks``: SHA-256 of, for each image in turn and each pathology in alphabetical order, the text
+  ``"<image>|<pathology>|"`` and ``np.packbits(mask > 0.5, axis=None).tobytes()``, mask (H, W).
+
+``tests/support/digests.py`` takes the same digests in the suite.
 """
 
 from __future__ import annotations
@@ -124,9 +126,11 @@ def digest_masks(dataset, method: str, images, size) -> tuple[str, int]:
 def totals(dataset) -> dict:
     """Counts per pathology and value, JSON keys as text."""
     counts = {}
-    for name, column in zip(dataset.pathologies, np.asarray(dataset.labels, np.float32).T):
+    for name, column in zip(
+        dataset.pathologies, np.asarray(dataset.labels, np.float32).T, strict=True
+    ):
         values, numbers = np.unique(column[~np.isnan(column)], return_counts=True)
-        counts[str(name)] = {text(v): int(n) for v, n in zip(values, numbers)}
+        counts[str(name)] = {text(v): int(n) for v, n in zip(values, numbers, strict=True)}
         if np.isnan(column).any():
             counts[str(name)]["nan"] = int(np.isnan(column).sum())
     return counts
@@ -170,7 +174,7 @@ def record_rows(dataset, image_column: str) -> dict:
 def totals_of(values) -> dict:
     """Counts of the values of a column."""
     found, numbers = np.unique(np.asarray(values), return_counts=True)
-    return {text(v): int(n) for v, n in zip(found, numbers)}
+    return {text(v): int(n) for v, n in zip(found, numbers, strict=True)}
 
 
 def parameters(takes_views: bool, takes_unique: bool):
@@ -271,6 +275,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="names of classes")
     args = parser.parse_args()
     import pandas as pd
+
     import torchxrayvision as xrv
 
     warnings.simplefilter("ignore")

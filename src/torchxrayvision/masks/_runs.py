@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 _COCO_ZERO = 48  # COCO writes six bits as the character 48 + value, "0" to "o"
+_LARGEST = 1 << 53  # float64 holds every whole number up to here
 _COCO_LONGEST = 8  # groups of five bits in one number: 40 bits, more than any image has pixels
 
 
@@ -166,7 +167,11 @@ def decode_coco_rle(counts: str | bytes | Sequence[int], shape: Shape) -> Mask:
     if isinstance(counts, (str, bytes)):
         numbers = _uncompress(counts)
     else:
-        numbers = checked_numbers(counts, "run lengths").astype(np.int64)
+        given = checked_numbers(counts, "run lengths")
+        if given.ndim != 1 or (given % 1).any() or (np.abs(given) > _LARGEST).any():
+            msg = f"run lengths are a list of whole numbers, got {shown(counts)}"
+            raise DatasetError(msg)
+        numbers = given.astype(np.int64)
     if numbers.sum() != height * width:
         msg = (
             f"run lengths add up to {numbers.sum()} pixels, but an image of {height} by {width} "
