@@ -9,7 +9,35 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["extract", "plausible_age"]
+__all__ = ["days", "extract", "plausible_age"]
+
+
+def days(dates: pd.Series[Any]) -> pd.Series[float]:
+    """Days since 1970-01-01 of dates that are written YYYYMMDD.
+
+    Args:
+        dates: Numbers or text, blank where unknown.
+
+    Returns:
+        float64, NaN where there is no such date.
+
+    Example:
+        >>> import pandas as pd
+        >>> days(pd.Series([19700102, "20140415", None, 20130230])).tolist()
+        [1.0, 16175.0, nan, nan]
+    """
+    import pandas as pd
+
+    numeric = pd.to_numeric(dates, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    known = (numeric >= 1_01_01) & (numeric <= 9999_12_31)
+    whole = np.where(known, numeric, 1970_01_01).astype(np.int64)
+    years, months, day = whole // 10_000, whole // 100 % 100, whole % 100
+    first = (years - 1970).astype("datetime64[Y]").astype("datetime64[M]") + (months - 1)
+    counted = first.astype("datetime64[D]") + (day - 1)
+    # 30 February would be counted as 2 March.
+    known &= (months >= 1) & (months <= 12) & (counted.astype("datetime64[M]") == first) & (day > 0)
+    result = np.where(known, counted.astype(np.int64), np.nan)
+    return pd.Series(result, index=dates.index)
 
 
 def extract(column: pd.Series[Any], pattern: str) -> pd.Series[str]:
