@@ -145,7 +145,8 @@ class TableMasks:
         if table is None:
             msg = f"{release.dataset}: masks need the argument {self.table}"
             raise DatasetError(msg)
-        slot = f"groups:{self.table}:{self.key or self.image}"
+        # Masks and boxes may be read of one table in two ways.
+        slot = f"groups:{type(self).__name__}:{self.table}:{self.key or self.image}"
         if slot not in release.cache:
             groups = Groups(table[self.key or self.image])
             release.cache[slot] = groups, self.valid(table), self.prepared(table)
