@@ -111,7 +111,6 @@ def _reports(path: Path) -> Iterator[dict[str, Any]]:
                     "imageid": image.get("id"),
                     "labels_major": terms["major"],
                     "labels_automatic": terms["automatic"],
-                    "caption": image.findtext("caption") or "",
                 }
 
 
@@ -236,8 +235,8 @@ SOURCES = (
         title="One row an image: its report and the MeSH terms of that report",
         read=read_reports,
         note="Read from 3,955 reports in XML, in the order of the archive. Terms are in lower "
-        "case, distinct, sorted, joined with '|'; caption is the name of the examination. "
-        "The reports' text (comparison, indication, findings, impression) is left out.",
+        "case, distinct, sorted, joined with '|'. The reports' text is left out, and the captions, "
+        "which quote it in places.",
         **OPENI,
     ),
     Source(

@@ -86,7 +86,6 @@ def test_free_text_of_reports_is_left_out():
         "imageid",
         "labels_major",
         "labels_automatic",
-        "caption",
     )
 
 
