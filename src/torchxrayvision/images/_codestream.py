@@ -11,6 +11,8 @@ __all__ = ["CodeStream", "read_codestream"]
 _FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 _STANDALONE = {0x01, *range(0xD0, 0xD8)}
 _SOS, _EOI = 0xDA, 0xD9
+# In entropy-coded data a byte FF is followed by 00 or a restart marker, so these stand alone.
+_SCAN, _END = bytes([0xFF, _SOS]), bytes([0xFF, _EOI])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,6 +27,7 @@ class CodeStream:
         precision: Bits of a sample.
         components: Samples a pixel.
         scans: Scans after the first frame header; a JPEG may hold many to exhaust a decoder.
+        ended: JPEG: whether an end marker follows the first scan.
     """
 
     kind: str
@@ -34,6 +37,7 @@ class CodeStream:
     precision: int
     components: int
     scans: int = 1
+    ended: bool = True
 
 
 def read_codestream(data: bytes | memoryview) -> CodeStream | None:
@@ -90,6 +94,7 @@ def _read_sof(data: bytes) -> CodeStream | None:
         (length,) = struct.unpack_from(">H", data, position)
         if marker in _FRAMES:
             precision, height, width, components = struct.unpack_from(">BHHB", data, position + 2)
+            scan = data.find(_SCAN, position + length)
             return CodeStream(
                 kind="jpeg-ls" if marker == 0xF7 else "jpeg",
                 process=marker & 0x0F if marker != 0xF7 else 0,
@@ -97,6 +102,7 @@ def _read_sof(data: bytes) -> CodeStream | None:
                 width=width,
                 precision=precision,
                 components=components,
-                scans=max(1, data.count(b"\xff\xda", position + length)),
+                scans=max(1, data.count(_SCAN, position + length)),
+                ended=scan >= 0 and data.find(_END, scan) >= 0,
             )
         position += length

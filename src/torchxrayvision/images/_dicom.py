@@ -29,7 +29,7 @@ def dicom_info(data: bytes, path: str, options: Options) -> ImageInfo:
 def read_dicom(data: bytes, path: str, options: Options) -> Raster:
     """One frame: stored values, Modality LUT, VOI where asked for, padding to air, direction."""
     dataset, syntax = open_dataset(data, path, options.limits)
-    tags = Tags(dataset, path)
+    tags = Tags(dataset, path, little=dataset.original_encoding[1] is not False)
     header = read_header(tags)
     check_grey(header, tags)
     options.limits.check_picture(

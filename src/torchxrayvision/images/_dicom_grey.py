@@ -214,7 +214,8 @@ def _entries(item: Tags, count: int) -> NDArray[np.uint16]:
     data = item.get("LUTData")
     try:
         if isinstance(data, bytes):  # VR OW, or eight-bit entries packed two to a word
-            width = "u1" if len(data) < 2 * count else "<u2"
+            word = "<u2" if item.little else ">u2"
+            width = "u1" if len(data) < 2 * count else word
             entries = np.frombuffer(data, width, min(count, len(data) // np.dtype(width).itemsize))
         else:
             values = [] if data is None else np.atleast_1d(np.asarray(data)).tolist()

@@ -24,11 +24,13 @@ class Tags:
     Args:
         dataset: A pydicom dataset.
         path: The file, for errors.
+        little: Whether words are little endian, which pydicom leaves to the reader of bytes.
     """
 
-    def __init__(self, dataset: Dataset, path: str) -> None:
+    def __init__(self, dataset: Dataset, path: str, *, little: bool = True) -> None:
         self.dataset = dataset
         self.path = path
+        self.little = little
 
     def get(self, keyword: str) -> Any:
         """The value, or None where it is absent or empty."""
@@ -44,7 +46,7 @@ class Tags:
         if value is None:
             return []
         with foreign(self.path, f"the DICOM sequence {keyword} is damaged"):
-            return [Tags(item, self.path) for item in value]
+            return [Tags(item, self.path, little=self.little) for item in value]
 
     def number(self, keyword: str) -> float | None:
         """The first value as a number, or None where it is absent."""

@@ -170,7 +170,9 @@ def _clean(pixels: NDArray[Any], header: Header, *, lossless: bool, path: str) -
     """
     if header.stored == header.allocated:
         return pixels
-    inside = header.low <= int(pixels.min()) and int(pixels.max()) <= header.high
+    inside = int(pixels.max()) <= header.high
+    if header.signed:
+        inside = inside and header.low <= int(pixels.min())
     if inside and header.high_bit == header.stored - 1:
         return pixels
     if lossless:

@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["mean_of_channels", "mean_of_palette", "upright"]
+__all__ = ["mean_of_channels", "mean_of_palette", "one_bit", "upright"]
 
 _ROWS = 64
 
@@ -52,6 +52,11 @@ def mean_of_palette(indices: NDArray[Any], palette: NDArray[Any]) -> tuple[NDArr
     table[: len(palette)] = palette[:256]
     grey, peak = mean_of_channels(table[np.newaxis], 255)
     return grey[0][indices], peak
+
+
+def one_bit(pixels: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Zeros and ones; in the arrays that Pillow gives for mode 1, true is any byte but zero."""
+    return np.not_equal(pixels.view(np.uint8), 0).view(np.uint8)
 
 
 def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:

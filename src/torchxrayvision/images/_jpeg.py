@@ -78,6 +78,8 @@ def _check_kind(header: CodeStream, path: str) -> None:
     if header.components not in (1, 3):
         reason = f"a JPEG of {header.components} channels (CMYK is for print)"
         raise UnsupportedImageError(path, reason, "convert it to grey")
+    if not header.ended:  # Pillow may have been told to fill in grey
+        raise ImageReadError(path, "truncated: the JPEG ends without its end marker")
     if header.scans > MOST_SCANS:
         raise ImageTooLargeError(path, f"a JPEG of {header.scans} scans, above {MOST_SCANS}")
 

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from torchxrayvision.errors import ImageReadError, UnsupportedImageError
-from torchxrayvision.images._grey import mean_of_channels, mean_of_palette, upright
+from torchxrayvision.images._grey import mean_of_channels, mean_of_palette, one_bit, upright
 from torchxrayvision.images._guard import foreign
 from torchxrayvision.images._raster import ImageInfo, Raster, spread
 
@@ -28,6 +28,17 @@ __all__ = ["png_info", "read_png"]
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6
 _CHANNELS = {_GREY: 1, _RGB: 3, _PALETTE: 1, _GREY_ALPHA: 2, _RGB_ALPHA: 4}
+_PIECE = 1 << 20
+# First row, first column, rows and columns between samples of each pass (clause 8.2).
+_ADAM7 = (
+    (0, 0, 8, 8),
+    (0, 4, 8, 8),
+    (4, 0, 8, 4),
+    (0, 2, 4, 4),
+    (2, 0, 4, 2),
+    (0, 1, 2, 2),
+    (1, 0, 2, 1),
+)
 _DEPTHS = {
     _GREY: (1, 2, 4, 8, 16),
     _RGB: (8, 16),
@@ -66,6 +77,8 @@ def read_png(data: bytes, path: str, options: Options) -> Raster:
     if png.frames > 1:
         raise UnsupportedImageError(path, f"an animation of {png.frames} frames", "save one as PNG")
     pixels, peak = _decode(png, path)
+    if png.interlace or not pixels[-1].any():
+        _check_rows(png, path)
     scale, offset = spread(0, peak)
     info = _info(png)
     return Raster(pixels=upright(pixels, png.orientation), scale=scale, offset=offset, info=info)
@@ -178,7 +191,7 @@ def _decode(png: _Png, path: str) -> tuple[NDArray[Any], int]:
     if png.colour == _GREY_ALPHA:
         return np.ascontiguousarray(pixels[:, :, 0]), 255
     if png.depth == 1:
-        return pixels.view(np.uint8), 1
+        return one_bit(pixels), 1
     return pixels, 65535 if png.depth == 16 else 255  # Pillow spreads 2 and 4 bits over 8
 
 
@@ -206,6 +219,29 @@ def _pillow(png: _Png, path: str, half: str = "") -> NDArray[Any]:
             image.tile = [image.tile[0]._replace(args=f"{image.mode};16{half}")]
         image.load()
         return np.asarray(image)
+
+
+def _check_rows(png: _Png, path: str) -> None:
+    """Refuse a compressed stream that ends before the last row.
+
+    Pillow leaves the missing rows black and says nothing, so this is asked where the last row
+    is black, or where rows are interlaced.
+    """
+    passes = _ADAM7 if png.interlace else ((0, 0, 1, 1),)
+    expected = 0
+    for row, column, down, right in passes:
+        rows, columns = -(-(png.height - row) // down), -(-(png.width - column) // right)
+        if rows > 0 and columns > 0:
+            expected += rows * (1 + -(-columns * png.depth * _CHANNELS[png.colour] // 8))
+    engine, found = zlib.decompressobj(), 0
+    with foreign(path, "the PNG pixel data is damaged or truncated"):
+        for body in png.pixels:
+            while body and found < expected:
+                found += len(engine.decompress(body, _PIECE))
+                body = engine.unconsumed_tail
+    if found < expected:
+        reason = f"truncated: the PNG holds {found:,} bytes of rows, {expected:,} declared"
+        raise ImageReadError(path, reason)
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:

@@ -88,7 +88,8 @@ class Raster:
         Returns:
             float32, shape (1, H, W), values in [-1024, 1024].
         """
-        work = np.float32 if self.pixels.dtype.itemsize <= 2 else np.float64
+        exact = self.pixels.dtype.itemsize <= 2 or self.pixels.dtype == np.float32
+        work = np.float32 if exact else np.float64
         span = work(2048.0 / abs(self.scale))
         black = work((-1024.0 - self.offset) / self.scale)
         out = np.empty((1, *self.pixels.shape), np.float32)

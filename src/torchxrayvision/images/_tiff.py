@@ -9,7 +9,7 @@ import numpy as np
 from PIL import TiffImagePlugin
 
 from torchxrayvision.errors import ImageReadError, ImageTooLargeError, UnsupportedImageError
-from torchxrayvision.images._grey import mean_of_channels, mean_of_palette, upright
+from torchxrayvision.images._grey import mean_of_channels, mean_of_palette, one_bit, upright
 from torchxrayvision.images._guard import foreign
 from torchxrayvision.images._raster import ImageInfo, Raster, spread
 from torchxrayvision.images._tiff_directory import Directory, Tag, read_directories
@@ -86,6 +86,8 @@ def _check_size(page: Directory, path: str, stored: int, limits: Limits) -> None
 
 
 def _check_kind(page: Directory, path: str) -> None:
+    if page.big and page.order == ">":
+        raise UnsupportedImageError(path, "a big-endian BigTIFF", "save it as an ordinary TIFF")
     photometric, bits = page.first(Tag.PHOTOMETRIC, -1), page.first(Tag.BITS, 1)
     samples, form = page.first(Tag.SAMPLES, 1), page.first(Tag.SAMPLE_FORMAT, _UNSIGNED)
     if photometric not in _PHOTOMETRIC or photometric == _CMYK:
@@ -134,7 +136,7 @@ def _decode(
     if mode == "LA":
         return np.ascontiguousarray(pixels[:, :, 0]), 0, 255
     if mode == "1":
-        return pixels.view(np.uint8), 0, 1
+        return one_bit(pixels), 0, 1
     if mode == "L" and not info.signed:
         return pixels, 0, 255  # Pillow spreads 2 and 4 bits over 8
     if mode == "L":
