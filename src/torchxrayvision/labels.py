@@ -25,10 +25,14 @@ __all__ = [
     "FRONTAL_VIEWS",
     "NIH14",
     "NIH_RENAME",
+    "OPENI18",
     "OTHER_FINDINGS",
     "PADCHEST28",
-    "PADCHEST_TERMS",
     "UNKNOWN_VIEW",
+    "VINDR14",
+    "VINDR_GLOBAL",
+    "VINDR_LOCAL",
+    "VINDR_RENAME",
     "is_known",
 ]
 
@@ -130,8 +134,69 @@ PADCHEST28: tuple[str, ...] = (
 )
 """The findings that 1.5.7 reads out of PadChest's labels, sorted."""
 
-PADCHEST_TERMS: Mapping[str, tuple[str, ...]] = {}
-"""Filled below: finding to the whole terms of PadChest that mean it."""
+OPENI18: tuple[str, ...] = (
+    "Atelectasis",
+    "Calcified Granuloma",
+    "Cardiomegaly",
+    "Edema",
+    "Effusion",
+    "Emphysema",
+    "Fibrosis",
+    "Fracture",
+    "Granuloma",
+    "Hernia",
+    "Infiltration",
+    "Lung Lesion",
+    "Mass",
+    "Nodule",
+    "Lung Opacity",
+    "Pleural_Thickening",
+    "Pneumonia",
+    "Pneumothorax",
+)
+"""The findings that 1.5.7 reads out of Open-i's terms, in its order, fixed before renaming."""
+
+VINDR14: tuple[str, ...] = (
+    "Aortic enlargement",
+    "Atelectasis",
+    "Calcification",
+    "Cardiomegaly",
+    "Consolidation",
+    "Effusion",
+    "ILD",
+    "Infiltration",
+    "Lung Opacity",
+    "Nodule/Mass",
+    "Other Lesion",
+    "Pleural_Thickening",
+    "Pneumothorax",
+    "Pulmonary Fibrosis",
+)
+"""VinDr-CXR as on Kaggle, sorted. Source: train.csv of the challenge."""
+
+VINDR_RENAME: Mapping[str, str] = {
+    "Effusion": "Pleural effusion",
+    "Pleural_Thickening": "Pleural thickening",
+    "Other Lesion": "Other lesion",
+    "Pulmonary Fibrosis": "Pulmonary fibrosis",
+}
+"""Finding here to class name of VinDr-CXR."""
+
+VINDR_LOCAL: tuple[str, ...] = (
+    *VINDR14,
+    "Clavicle fracture",
+    "Edema",
+    "Emphysema",
+    "Enlarged PA",
+    "Lung cavity",
+    "Lung cyst",
+    "Mediastinal shift",
+    "Rib fracture",
+)
+"""The 22 findings that VinDr-CXR on PhysioNet draws boxes for. Source: annotations_train.csv."""
+
+VINDR_GLOBAL: tuple[str, ...] = ("COPD", "Lung tumor", "Pneumonia", "Tuberculosis", "Other disease")
+"""Diagnoses of VinDr-CXR that have no boxes. Source: image_labels_train.csv of PhysioNet."""
 
 OTHER_FINDINGS: frozenset[str] = frozenset(
     {
@@ -141,6 +206,8 @@ OTHER_FINDINGS: frozenset[str] = frozenset(
         "ActiveTuberculosis",
         "ObsoletePulmonaryTuberculosis",
         "PulmonaryTuberculosis",
+        "Calcification",
+        "Diffuse Nodule",
     }
 )
 """Findings of single releases that belong to none of the vocabularies above."""
@@ -165,6 +232,17 @@ CANONICAL_VIEWS: tuple[str, ...] = (
 )
 """Every view name that a dataset of this package may use; a request for another is a slip."""
 
+_VOCABULARIES = (
+    DEFAULT_PATHOLOGIES,
+    NIH14,
+    CHEXPERT13,
+    PADCHEST28,
+    OPENI18,
+    VINDR_LOCAL,
+    VINDR_GLOBAL,
+    OTHER_FINDINGS,
+)
+
 
 def is_known(finding: str) -> bool:
     """Whether a finding belongs to one of the vocabularies of this module.
@@ -175,7 +253,4 @@ def is_known(finding: str) -> bool:
     Returns:
         True if some vocabulary has it.
     """
-    return any(
-        finding in vocabulary
-        for vocabulary in (DEFAULT_PATHOLOGIES, NIH14, CHEXPERT13, PADCHEST28, OTHER_FINDINGS)
-    )
+    return any(finding in vocabulary for vocabulary in _VOCABULARIES)
