@@ -43,8 +43,10 @@ from torchxrayvision.labels import DEFAULT_PATHOLOGIES
 from torchxrayvision.transforms import ToPILImage, XRayCenterCrop, XRayResizer, apply_transforms
 
 # One line a module; the contract tests find the classes here.
+from torchxrayvision.datasets.chestxdet import ChestXDet_Dataset  # isort: skip
 from torchxrayvision.datasets.chexpert import CheX_Dataset  # isort: skip
 from torchxrayvision.datasets.custom import CSV_Dataset, Folder_Dataset  # isort: skip
+from torchxrayvision.datasets.mscxr import MSCXR_Dataset  # isort: skip
 from torchxrayvision.datasets.nih import NIH_Dataset, NIH_Google_Dataset  # isort: skip
 from torchxrayvision.datasets.rsna import RSNA_Pneumonia_Dataset  # isort: skip
 
@@ -57,12 +59,14 @@ __all__ = [
     "CSV_Dataset",
     "Card",
     "CheX_Dataset",
+    "ChestXDet_Dataset",
     "CovariateDataset",
     "Dataset",
     "DatasetSpec",
     "FilterDataset",
     "Filter_Dataset",
     "Folder_Dataset",
+    "MSCXR_Dataset",
     "MergeDataset",
     "Merge_Dataset",
     "NIH_Dataset",

@@ -1,0 +1,112 @@
+"""Datasets of drawn annotations: options, official files that are missing, raw annotations."""
+
+import json
+
+import numpy as np
+import pytest
+
+import torchxrayvision.datasets as xd
+from fakes import BUILDERS
+from torchxrayvision.errors import DatasetError, DatasetNotFoundError
+
+
+@pytest.fixture(scope="module")
+def fake(tmp_path_factory):
+    """A builder's release by the name of its class, built once."""
+    built = {}
+
+    def get(name):
+        if name not in built:
+            built[name] = BUILDERS[name](tmp_path_factory.mktemp(name))
+        return built[name]
+
+    return get
+
+
+def test_chestxdet_needs_one_of_its_files(fake, tmp_path):
+    release = fake("ChestXDet_Dataset")
+    with pytest.raises(DatasetError, match="train_json or test_json"):
+        xd.ChestXDet_Dataset(tmp_path)
+    alone = xd.ChestXDet_Dataset(test_json=release.kwargs["test_json"])
+    assert [alone.image_path(i) for i in range(len(alone))] == release.splits["test"]
+    assert set(xd.official_splits(alone)) == {"test"}
+
+
+def test_chestxdet_finds_its_files_beside_the_images(fake):
+    release = fake("ChestXDet_Dataset")
+    assert len(xd.ChestXDet_Dataset(release.kwargs["imgpath"])) == len(release.labels)
+
+
+def test_chestxdet10_has_ten_findings_and_masks_of_boxes(fake):
+    release = fake("ChestXDet_Dataset")
+    ten = xd.ChestXDet_Dataset(**release.kwargs, version="ChestX-Det10", pathology_masks=True)
+    assert len(ten.pathologies) == 10
+    assert {"Cardiomegaly", "Diffuse Nodule", "Pleural_Thickening"}.isdisjoint(ten.pathologies)
+    sample = ten[2]
+    assert sample["lab"].sum() == 1
+    assert list(sample["pathology_masks"]) == [ten.pathologies.index("Mass")]
+    with pytest.raises(DatasetError, match="'ChestX-Det10', got 'Det10'"):
+        xd.ChestXDet_Dataset(**release.kwargs, version="Det10")
+
+
+def test_chestxdet_refuses_json_of_another_form(tmp_path):
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps({"images": []}))
+    with pytest.raises(DatasetError, match=r"train_json=.*no list of objects"):
+        xd.ChestXDet_Dataset(train_json=path)
+    path.write_text(json.dumps([{"name": "a.png"}]))
+    with pytest.raises(DatasetError, match="no column 'file_name'"):
+        xd.ChestXDet_Dataset(train_json=path)
+
+
+def test_chestxdet_scales_outlines_to_smaller_copies(tmp_path):
+    from fakes._fake import write_image
+
+    write_image(tmp_path / "1.png", (512, 512))
+    corners = [[100, 200], [300, 200], [300, 400], [100, 400]]
+    entry = {"file_name": "1.png", "syms": ["Mass"], "boxes": [[100, 200, 300, 400]]}
+    path = tmp_path / "ChestX_Det_train.json"
+    for polygons in ([corners], []):
+        path.write_text(json.dumps([{**entry, "polygons": polygons}]))
+        sample = xd.ChestXDet_Dataset(tmp_path, pathology_masks=True)[0]
+        (mask,) = sample["pathology_masks"].values()
+        assert np.argwhere(mask[0]).min(axis=0).tolist() == [100, 50]
+        assert np.argwhere(mask[0]).max(axis=0).tolist() == [199, 149]
+        assert sample["bbox"].tolist() == [[50, 100, 100, 100]]
+
+
+def test_annotations_are_those_of_the_image_in_the_order_of_its_boxes(fake):
+    release = fake("ChestXDet_Dataset")
+    dataset = xd.ChestXDet_Dataset(**release.kwargs)
+    drawn = dataset.annotations(0)
+    assert drawn["finding"].tolist() == ["Effusion", "Effusion", "Pleural Thickening"]
+    assert drawn["x_min"].tolist() == dataset[0]["bbox"][:, 0].tolist()
+    assert len(dataset.annotations(1)) == 0
+    with pytest.raises(IndexError):
+        dataset.annotations(6)
+
+
+def test_mscxr_keeps_the_phrase_of_each_box(fake):
+    dataset = xd.MSCXR_Dataset(**fake("MSCXR_Dataset").kwargs)
+    drawn = dataset.annotations(0)
+    assert drawn["label_text"].tolist()[0] == "right, lower lobe opacity"
+    assert drawn["category_name"].tolist() == ["Pneumonia", "Pneumonia", "Pleural Effusion"]
+    assert len(drawn) == len(dataset[0]["bbox"])
+
+
+def test_mscxr_of_version_1_0_0_has_no_split_and_may_lack_the_first_folder(fake, tmp_path):
+    release = fake("MSCXR_Dataset")
+    lines = release.kwargs["csvpath"].read_text().splitlines()
+    older = tmp_path / "MS_CXR_Local_Alignment_v1.0.0.csv"
+    older.write_text("\n".join(line.rpartition(",")[0].replace("files/", "") for line in lines))
+    dataset = xd.MSCXR_Dataset(release.kwargs["imgpath"], older)
+    assert [dataset.image_path(i) for i in range(len(dataset))] == list(release.labels)
+    with pytest.raises(DatasetError, match="no official split"):
+        xd.official_splits(dataset)
+    dataset.check_paths_exist()
+
+
+def test_mscxr_names_the_place_of_a_missing_image(fake, tmp_path):
+    dataset = xd.MSCXR_Dataset(tmp_path, fake("MSCXR_Dataset").kwargs["csvpath"])
+    with pytest.raises(DatasetNotFoundError, match=r"files/p10/p10000032/s50414267"):
+        dataset[0]
