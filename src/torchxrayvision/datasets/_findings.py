@@ -215,13 +215,23 @@ class FindingText:
         for j, wanted in enumerate(self.terms.values()):
             for term in wanted:
                 index.setdefault(term.casefold(), []).append(j)
-        labels = np.zeros((len(texts), len(self.terms)), dtype=np.float32)
+        rows: list[int] = []
+        columns: list[int] = []
+        blank: list[int] = []
+        folded: dict[str, list[int]] = {}  # terms repeat: PadChest has 350 in all
         for i, text in enumerate(texts):
-            terms = [term.casefold() for term in self.split(text)]
+            terms = self.split(text)
             if not any(terms):
-                labels[i] = self.blank
+                blank.append(i)
             for term in terms:
-                labels[i, index.get(term, [])] = 1
+                if term not in folded:
+                    folded[term] = index.get(term.casefold(), [])
+                for j in folded[term]:
+                    rows.append(i)
+                    columns.append(j)
+        labels = np.zeros((len(texts), len(self.terms)), dtype=np.float32)
+        labels[blank] = self.blank
+        labels[rows, columns] = 1
         return labels
 
     def _by_substring(self, texts: list[str]) -> NDArray[np.float32]:
