@@ -12,7 +12,7 @@ from torch.func import vmap
 from support.networks import synthetic
 from torchxrayvision.errors import ImageShapeError, StateMismatchError
 from torchxrayvision.models import OUTPUT_KINDS, DenseNet, ResNet, list_models
-from torchxrayvision.models._base import load_strictly
+from torchxrayvision.models._network import load_strictly
 
 POINTS = torch.tensor([0.3, float("nan"), 0.6])
 SMALL = {"growth_rate": 8, "block_config": (2, 2, 2, 2), "num_init_features": 16}
@@ -201,3 +201,13 @@ def test_calling_changes_no_random_state(model):
     before = torch.random.get_rng_state()
     model(images(1, 80))
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_predictions_are_named_and_leave_out_untrained_outputs(model):
+    net = copy.deepcopy(model)
+    net.targets, net.weights = ["Mass", "Hernia", ""], "mine"
+    assert net.trained == (True, False, False)
+    prediction = net.predict(images(2))
+    assert prediction.kind == "operating-point"
+    assert list(prediction.values) == ["Mass"]
+    assert torch.equal(prediction.values["Mass"], net(images(2))[:, 0])

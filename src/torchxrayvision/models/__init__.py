@@ -10,6 +10,7 @@ from torchxrayvision.models._base import XRayClassifier
 from torchxrayvision.models._base import XRayClassifier as Model
 from torchxrayvision.models._calibration import OUTPUT_KINDS, OutputKind, check_output_kind, op_norm
 from torchxrayvision.models._factory import get_model, get_weights, list_models, load_checkpoint
+from torchxrayvision.models._network import Prediction, XRayModel
 from torchxrayvision.models.densenet import DenseNet, get_densenet_params
 from torchxrayvision.models.resnet import ResNet
 from torchxrayvision.weights import DenseNet121_Weights, ResNet50_Weights, model_urls_view
@@ -23,9 +24,11 @@ __all__ = [
     "DenseNet121_Weights",
     "Model",
     "OutputKind",
+    "Prediction",
     "ResNet",
     "ResNet50_Weights",
     "XRayClassifier",
+    "XRayModel",
     "check_output_kind",
     "get_densenet_params",
     "get_model",

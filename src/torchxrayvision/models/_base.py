@@ -1,4 +1,4 @@
-"""What every model does: check the input, resize it, run the network, calibrate the outputs."""
+"""What every classifier does on top of `XRayModel`: one head, calibrated outputs."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from torchxrayvision.errors import ImageShapeError, StateMismatchError
+from torchxrayvision.errors import ImageShapeError
 from torchxrayvision.labels import DEFAULT_PATHOLOGIES
 from torchxrayvision.models._calibration import OutputKind, calibrate, check_output_kind
-from torchxrayvision.models._input import ResizeRoute, check_range, check_shape, resize
+from torchxrayvision.models._network import Prediction, XRayModel
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from torchxrayvision.models._input import ResizeRoute
+    from collections.abc import Sequence
 
-__all__ = ["XRayClassifier", "default_targets", "load_strictly"]
+__all__ = ["XRayClassifier", "default_targets"]
 
 
 def default_targets(count: int) -> list[str]:
@@ -31,35 +32,7 @@ def default_targets(count: int) -> list[str]:
     return list(DEFAULT_PATHOLOGIES) if count == len(DEFAULT_PATHOLOGIES) else [""] * count
 
 
-def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Put every tensor in its place, or say which do not fit.
-
-    The tensors are assigned, not copied, so that a network built on the meta device costs
-    neither the random initialisation nor its memory.
-
-    Args:
-        module: The network, on the meta device or any other.
-        tensors: One for each name of `module.state_dict()`.
-        source: What the error calls the file.
-
-    Raises:
-        StateMismatchError: If names or shapes differ; nothing was loaded then.
-    """
-    own = module.state_dict()
-    differing = {
-        name: (tuple(tensors[name].shape), tuple(value.shape))
-        for name, value in own.items()
-        if name in tensors and tensors[name].shape != value.shape
-    }
-    missing = [name for name in own if name not in tensors]
-    unexpected = [name for name in tensors if name not in own]
-    if missing or unexpected or differing:
-        raise StateMismatchError(source, missing, unexpected, differing)
-    same_dtype = {name: value.to(own[name].dtype) for name, value in tensors.items()}
-    module.load_state_dict(same_dtype, strict=True, assign=True)
-
-
-class XRayClassifier(nn.Module, abc.ABC):
+class XRayClassifier(XRayModel):
     """Base of the classifiers: one input contract, one output contract.
 
     Input is a float tensor (B, 1, S, S) in [-1024, 1024], of any size S: it is resized, filtered
@@ -67,11 +40,9 @@ class XRayClassifier(nn.Module, abc.ABC):
 
     Attributes:
         targets: Names of the P outputs; an empty name marks an output that nobody trained.
-        trained: For each output, whether it was trained.
-        input_resolution: Side in pixels that images are resized to, or None to take any size.
         op_threshs: Operating points, shape (P,), or None. Set it to None for plain logits.
         apply_sigmoid: Whether `forward` gives probabilities where there are no operating points.
-        resize_route: `"antialias"`, or `"bilinear"` for the route from before 2025.
+        output: What `forward` gives by default; None decides as 1.5.7 does.
     """
 
     architecture: ClassVar[str]
@@ -87,14 +58,11 @@ class XRayClassifier(nn.Module, abc.ABC):
         resize_route: ResizeRoute = "antialias",
         output: str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            targets=targets, input_resolution=input_resolution, resize_route=resize_route
+        )
         self.output = None if output is None else check_output_kind(output)
-        self.targets = list(targets)
-        self.input_resolution = input_resolution
         self.apply_sigmoid = apply_sigmoid
-        self.resize_route: ResizeRoute = resize_route
-        self.weights: str | None = None
-        self.weights_filename_local: str | None = None
         # A buffer follows .to(device); as in 1.5.7 it is part of the state where it is set.
         self.register_buffer("op_threshs", None)
         if op_threshs is not None:
@@ -109,22 +77,11 @@ class XRayClassifier(nn.Module, abc.ABC):
         self.op_threshs = torch.as_tensor(points, dtype=torch.float32)
 
     @property
-    def pathologies(self) -> list[str]:
-        """The targets, under the name that the datasets use."""
-        return self.targets
-
-    @pathologies.setter
-    def pathologies(self, names: Sequence[str]) -> None:
-        self.targets = list(names)
-
-    @property
     def trained(self) -> tuple[bool, ...]:
         """For each output, whether it was trained and, where points are set, calibrated."""
-        if self.weights is None:
-            return (False,) * len(self.targets)
-        named = [bool(name) for name in self.targets]
-        if self.op_threshs is None:
-            return tuple(named)
+        named = super().trained
+        if self.weights is None or self.op_threshs is None:
+            return named
         known = (~torch.isnan(self.op_threshs)).tolist()
         return tuple(a and b for a, b in zip(named, known, strict=True))
 
@@ -136,46 +93,6 @@ class XRayClassifier(nn.Module, abc.ABC):
     @abc.abstractmethod
     def _replace_head(self, layer: nn.Linear) -> None:
         """Put a layer in that place; nn.Module would register an assignment to a property."""
-
-    @abc.abstractmethod
-    def _embed(self, x: Tensor) -> Tensor:
-        """Pooled features (B, D) of an input that was checked and resized."""
-
-    def prepare(self, x: Tensor) -> Tensor:
-        """Check a batch and bring it to the resolution of the weights.
-
-        Args:
-            x: Images, shape (B, 1, S, S), floating point in [-1024, 1024].
-
-        Returns:
-            Shape (B, 1, R, R) with R the resolution of the weights; dtype of `x`.
-
-        Raises:
-            ImageShapeError: If the shape is another.
-            ImageRangeError: If a value is NaN or infinite.
-
-        Warns:
-            ImageRangeWarning: If the values look like another scale.
-        """
-        return self._prepare(x, stacklevel=4)
-
-    def _prepare(self, x: Tensor, stacklevel: int) -> Tensor:
-        check_shape(x)
-        check_range(x, stacklevel)
-        if self.input_resolution is None:
-            return x
-        return resize(x, self.input_resolution, self.resize_route)
-
-    def embed(self, x: Tensor) -> Tensor:
-        """Pooled features of the last layer before the classifier.
-
-        Args:
-            x: Images, shape (B, 1, S, S) in [-1024, 1024].
-
-        Returns:
-            Shape (B, D), not negative.
-        """
-        return self._embed(self._prepare(x, stacklevel=4))
 
     def forward(self, x: Tensor, output: str | None = None) -> Tensor:
         """Predict.
@@ -236,12 +153,23 @@ class XRayClassifier(nn.Module, abc.ABC):
         self.op_threshs = None
         self.output = None
 
-    def __repr__(self) -> str:
-        if self.weights is None:
-            return super().__repr__()
-        return f"XRV-{self.architecture}-{self.weights}"
+    def predict(self, x: Tensor) -> Prediction:
+        """Trained outputs by name, of the kind that `default_output` says.
 
-    # nn.Module types calls as returning Any; users of a typed package deserve better.
+        Args:
+            x: Images, shape (B, 1, S, S) in [-1024, 1024].
+
+        Returns:
+            Target to values of shape (B,).
+        """
+        values = self(x)
+        pairs = zip(self.targets, self.trained, strict=True)
+        named = {name: values[:, i] for i, (name, trained) in enumerate(pairs) if trained}
+        return Prediction(self.default_output, named)
+
+    def _name(self) -> str:
+        return self.architecture
+
     if TYPE_CHECKING:
 
         def __call__(self, x: Tensor, output: str | None = None, **kwargs: Any) -> Tensor: ...

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from torchxrayvision.errors import UnknownNameError
-from torchxrayvision.models._base import XRayClassifier, load_strictly
+from torchxrayvision.models._network import load_strictly
 from torchxrayvision.models._pretrained import (
     architecture_of,
     describe_as,
@@ -21,6 +21,7 @@ from torchxrayvision.weights import fetch_weights, list_weights
 from torchxrayvision.weights import get as get_entry
 
 if TYPE_CHECKING:
+    from torchxrayvision.models._base import XRayClassifier
     from collections.abc import Sequence
 
     from torchxrayvision.weights import Weights, WeightsEnum

@@ -6,11 +6,12 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from torchxrayvision.errors import CheckpointError, UnknownNameError
-from torchxrayvision.models._base import XRayClassifier, load_strictly
+from torchxrayvision.models._network import load_strictly
 from torchxrayvision.weights import Weights, WeightsEnum, fetch_weights, list_weights
 from torchxrayvision.weights import get as get_entry
 
 if TYPE_CHECKING:
+    from torchxrayvision.models._base import XRayClassifier
     from collections.abc import Mapping
 
     from torch import Tensor, nn
