@@ -14,8 +14,9 @@ from torchxrayvision.models._calibration import OutputKind, calibrate, check_out
 from torchxrayvision.models._network import Prediction, XRayModel
 
 if TYPE_CHECKING:
-    from torchxrayvision.models._input import ResizeRoute
     from collections.abc import Sequence
+
+    from torchxrayvision.models._input import ResizeRoute
 
 __all__ = ["XRayClassifier", "default_targets"]
 

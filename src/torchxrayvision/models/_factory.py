@@ -21,9 +21,9 @@ from torchxrayvision.weights import fetch_weights, list_weights
 from torchxrayvision.weights import get as get_entry
 
 if TYPE_CHECKING:
-    from torchxrayvision.models._base import XRayClassifier
     from collections.abc import Sequence
 
+    from torchxrayvision.models._base import XRayClassifier
     from torchxrayvision.weights import Weights, WeightsEnum
 
 __all__ = ["get_model", "get_weights", "list_models", "load_checkpoint"]

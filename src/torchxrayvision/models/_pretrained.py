@@ -11,10 +11,11 @@ from torchxrayvision.weights import Weights, WeightsEnum, fetch_weights, list_we
 from torchxrayvision.weights import get as get_entry
 
 if TYPE_CHECKING:
-    from torchxrayvision.models._base import XRayClassifier
     from collections.abc import Mapping
 
     from torch import Tensor, nn
+
+    from torchxrayvision.models._base import XRayClassifier
 
 __all__ = ["COMPAT", "apply_weights", "architecture_of", "normalise_names", "resolve"]
 
