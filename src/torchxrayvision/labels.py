@@ -208,6 +208,9 @@ OTHER_FINDINGS: frozenset[str] = frozenset(
         "PulmonaryTuberculosis",
         "Calcification",
         "Diffuse Nodule",
+        "COVID-19",
+        "Chest Tube",
+        "Rib Fracture",
     }
 )
 """Findings of single releases that belong to none of the vocabularies above."""

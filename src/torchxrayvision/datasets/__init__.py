@@ -43,9 +43,12 @@ from torchxrayvision.labels import DEFAULT_PATHOLOGIES
 from torchxrayvision.transforms import ToPILImage, XRayCenterCrop, XRayResizer, apply_transforms
 
 # One line a module; the contract tests find the classes here.
+from torchxrayvision.datasets.candidptx import CANDIDPTX_Dataset  # isort: skip
 from torchxrayvision.datasets.chestxdet import ChestXDet_Dataset  # isort: skip
 from torchxrayvision.datasets.chexpert import CheX_Dataset  # isort: skip
+from torchxrayvision.datasets.chexpertplus import CheXpertPlus_Dataset  # isort: skip
 from torchxrayvision.datasets.custom import CSV_Dataset, Folder_Dataset  # isort: skip
+from torchxrayvision.datasets.hannover import HannoverCOVID_Dataset  # isort: skip
 from torchxrayvision.datasets.mscxr import MSCXR_Dataset  # isort: skip
 from torchxrayvision.datasets.nih import NIH_Dataset, NIH_Google_Dataset  # isort: skip
 from torchxrayvision.datasets.rsna import RSNA_Pneumonia_Dataset  # isort: skip
@@ -56,9 +59,11 @@ default_pathologies: list[str] = list(DEFAULT_PATHOLOGIES)
 __all__ = [
     "COMPAT",
     "USE_INCLUDED_FILE",
+    "CANDIDPTX_Dataset",
     "CSV_Dataset",
     "Card",
     "CheX_Dataset",
+    "CheXpertPlus_Dataset",
     "ChestXDet_Dataset",
     "CovariateDataset",
     "Dataset",
@@ -66,6 +71,7 @@ __all__ = [
     "FilterDataset",
     "Filter_Dataset",
     "Folder_Dataset",
+    "HannoverCOVID_Dataset",
     "MSCXR_Dataset",
     "MergeDataset",
     "Merge_Dataset",

@@ -1,0 +1,96 @@
+"""Options and tolerances of datasets that the contract does not reach."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import torchxrayvision.datasets as xd
+from fakes import BUILDERS
+from torchxrayvision.errors import DatasetError
+
+
+@pytest.fixture(scope="module")
+def fake(tmp_path_factory):
+    """A builder's release by the name of its class, built once."""
+    built = {}
+
+    def get(name):
+        if name not in built:
+            built[name] = BUILDERS[name](tmp_path_factory.mktemp(name))
+        return built[name]
+
+    return get
+
+
+@pytest.mark.parametrize(
+    ("image_format", "ending"), [("png", ".png"), ("dicom", ".dcm"), ("jpg", ".jpg")]
+)
+def test_chexpert_plus_reads_the_format_asked_for(fake, image_format, ending):
+    kwargs = fake("CheXpertPlus_Dataset").kwargs
+    dataset = xd.CheXpertPlus_Dataset(**kwargs, image_format=image_format)
+    assert dataset.image_path(0).endswith(f"view1_frontal{ending}")
+
+
+def test_chexpert_plus_refuses_another_format(fake):
+    with pytest.raises(DatasetError, match="'png', 'dicom' or 'jpg', got 'tiff'"):
+        xd.CheXpertPlus_Dataset(**fake("CheXpertPlus_Dataset").kwargs, image_format="tiff")
+
+
+def test_chexpert_plus_knows_no_labels_without_a_label_file(fake):
+    kwargs = dict(fake("CheXpertPlus_Dataset").kwargs, labelpath=None)
+    dataset = xd.CheXpertPlus_Dataset(**kwargs, views="*", unique_patients=False)
+    assert len(dataset.pathologies) == 13
+    assert np.isnan(dataset.labels).all()
+
+
+def test_chexpert_plus_keeps_no_text_of_the_reports(fake):
+    kwargs = fake("CheXpertPlus_Dataset").kwargs
+    from_frame = dict(kwargs, csvpath=pd.read_csv(kwargs["csvpath"]))
+    for arguments in (kwargs, from_frame):
+        columns = set(xd.CheXpertPlus_Dataset(**arguments).csv)
+        assert not [name for name in columns if name == "report" or name.startswith("section_")]
+        assert {"race", "insurance_type", "patient_report_date_order"} <= columns
+
+
+def test_chexpert_plus_takes_labels_from_a_csv_too(fake, tmp_path):
+    kwargs = fake("CheXpertPlus_Dataset").kwargs
+    wanted = xd.CheXpertPlus_Dataset(**kwargs, views="*", unique_patients=False)
+    path = tmp_path / "labels.csv"
+    pd.read_json(kwargs["labelpath"], lines=True).to_csv(path, index=False)
+    found = xd.CheXpertPlus_Dataset(
+        **dict(kwargs, labelpath=path), views="*", unique_patients=False
+    )
+    np.testing.assert_array_equal(found.labels, wanted.labels)
+
+
+def test_chexpert_plus_refuses_labels_of_another_form(fake):
+    kwargs = dict(fake("CheXpertPlus_Dataset").kwargs, labelpath=pd.DataFrame({"a": [1]}))
+    with pytest.raises(DatasetError, match="no column 'path_to_image'"):
+        xd.CheXpertPlus_Dataset(**kwargs)
+
+
+def test_candid_knows_nothing_of_tables_that_were_not_given(fake):
+    kwargs = dict(fake("CANDIDPTX_Dataset").kwargs, chest_tube_csvpath=None)
+    dataset = xd.CANDIDPTX_Dataset(**kwargs)
+    tube = dataset.pathologies.index("Chest Tube")
+    assert np.isnan(dataset.labels[:, tube]).all()
+    assert not np.isnan(np.delete(dataset.labels, tube, axis=1)).any()
+
+
+def test_candid_names_the_columns_that_a_table_lacks(fake):
+    kwargs = dict(fake("CANDIDPTX_Dataset").kwargs, chest_tube_csvpath=pd.DataFrame({"a": [1]}))
+    with pytest.raises(DatasetError, match=r"Chest Tube.*anon_SOPUID.*mask_rle.*\['a'\]"):
+        xd.CANDIDPTX_Dataset(**kwargs)
+
+
+def test_hannover_reads_both_letters_for_women_and_tables_without_ages():
+    table = pd.DataFrame(
+        {"patient_id": ["a", "b"], "image_id": ["x", "y"], "projection": ["ap", " PA"]}
+    )
+    bare = xd.HannoverCOVID_Dataset(csvpath=table)
+    assert bare.labels.tolist() == [[1.0], [1.0]]
+    assert bare.csv["view"].tolist() == ["AP", "PA"]
+    assert bare.csv["offset_day_int"].isna().all()
+    dataset = xd.HannoverCOVID_Dataset(csvpath=table.assign(sex=["w", "f"], age=[130, 40]))
+    assert dataset.csv["sex_female"].tolist() == [True, True]
+    assert np.isnan(dataset.csv["age_years"][0])
