@@ -30,10 +30,11 @@ def info(
             show_error(error)
             failed = True
             continue
-        table = Table(box=None, show_header=False, title=str(file), title_justify="left")
+        table = Table(box=None, show_header=False)
         for name, value in facts.items():
             if value not in (None, ""):
                 table.add_row(name.replace("_", " "), str(value))
+        console().print(str(file), markup=False, soft_wrap=True)
         console().print(table)
     if failed:
         raise typer.Exit(EXIT_SOME_FAILED)

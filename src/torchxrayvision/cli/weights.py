@@ -38,7 +38,7 @@ def list_() -> None:
     from torchxrayvision.remote import locate
 
     table = Table(box=None, pad_edge=False)
-    for column in ("name", "aliases", "size", "findings", "file", "here", "checksum"):
+    for column in ("name", "aliases", "size", "findings", "input", "here", "checksum"):
         table.add_column(column)
     for entry in _entries(None):
         here = locate(entry.file)
