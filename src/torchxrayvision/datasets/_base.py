@@ -189,7 +189,7 @@ class SpecDataset(Dataset):
 
     def _one_a_patient(self, frame: pd.DataFrame, patient: str) -> pd.DataFrame:
         ordered = self.spec.patient_order == "sorted"
-        if self._release.compat:
+        if self._release.compat and not self.spec.compat_whole_rows:
             # 1.5.7 takes the first value that is not blank, column by column, so that a row may
             # hold values of several images of the patient.
             return frame.groupby(patient, sort=ordered, observed=True).first().reset_index()

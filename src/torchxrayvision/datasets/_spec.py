@@ -129,6 +129,7 @@ class DatasetSpec:
         default_views: Views when the caller passes None.
         patient: Column that names the patient, used by ``unique_patients``; None where unknown.
         patient_order: Order of the patients when there is one image of each.
+        compat_whole_rows: Whether 1.5.7 keeps whole rows too when there is one image of each.
         drop: Rule: True for rows that are no usable image of the release.
         keep: Rule: True for rows to keep, after the choice of one image a patient.
         order: Column by which the rows stand in the end; None: as in the table or by patient.
@@ -158,6 +159,7 @@ class DatasetSpec:
     default_views: tuple[str, ...] = ("PA",)
     patient: str | None = None
     patient_order: Literal["sorted", "appearance"] = "sorted"
+    compat_whole_rows: bool = False
     drop: Rule | None = None
     keep: Rule | None = None
     order: str | None = None
