@@ -43,15 +43,23 @@ from torchxrayvision.labels import DEFAULT_PATHOLOGIES
 from torchxrayvision.transforms import ToPILImage, XRayCenterCrop, XRayResizer, apply_transforms
 
 # One line a module; the contract tests find the classes here.
+from torchxrayvision.datasets.brax import BRAX_Dataset  # isort: skip
 from torchxrayvision.datasets.candidptx import CANDIDPTX_Dataset  # isort: skip
 from torchxrayvision.datasets.chestxdet import ChestXDet_Dataset  # isort: skip
+from torchxrayvision.datasets.chexlocalize import CheXlocalize_Dataset  # isort: skip
 from torchxrayvision.datasets.chexpert import CheX_Dataset  # isort: skip
 from torchxrayvision.datasets.chexpertplus import CheXpertPlus_Dataset  # isort: skip
+from torchxrayvision.datasets.covid19 import COVID19_Dataset  # isort: skip
 from torchxrayvision.datasets.custom import CSV_Dataset, Folder_Dataset  # isort: skip
 from torchxrayvision.datasets.hannover import HannoverCOVID_Dataset  # isort: skip
+from torchxrayvision.datasets.mimic import MIMIC_Dataset  # isort: skip
 from torchxrayvision.datasets.mscxr import MSCXR_Dataset  # isort: skip
 from torchxrayvision.datasets.nih import NIH_Dataset, NIH_Google_Dataset  # isort: skip
+from torchxrayvision.datasets.nlmtb import NLMTB_Dataset  # isort: skip
+from torchxrayvision.datasets.objectcxr import ObjectCXR_Dataset  # isort: skip
 from torchxrayvision.datasets.rsna import RSNA_Pneumonia_Dataset  # isort: skip
+from torchxrayvision.datasets.stonybrook import StonyBrookCOVID_Dataset  # isort: skip
+from torchxrayvision.datasets.tbx11k import TBX11K_Dataset  # isort: skip
 
 default_pathologies: list[str] = list(DEFAULT_PATHOLOGIES)
 """A copy of `torchxrayvision.labels.DEFAULT_PATHOLOGIES`, a list as in 1.5.7."""
@@ -59,10 +67,13 @@ default_pathologies: list[str] = list(DEFAULT_PATHOLOGIES)
 __all__ = [
     "COMPAT",
     "USE_INCLUDED_FILE",
+    "BRAX_Dataset",
     "CANDIDPTX_Dataset",
+    "COVID19_Dataset",
     "CSV_Dataset",
     "Card",
     "CheX_Dataset",
+    "CheXlocalize_Dataset",
     "CheXpertPlus_Dataset",
     "ChestXDet_Dataset",
     "CovariateDataset",
@@ -72,17 +83,22 @@ __all__ = [
     "Filter_Dataset",
     "Folder_Dataset",
     "HannoverCOVID_Dataset",
+    "MIMIC_Dataset",
     "MSCXR_Dataset",
     "MergeDataset",
     "Merge_Dataset",
     "NIH_Dataset",
     "NIH_Google_Dataset",
+    "NLMTB_Dataset",
+    "ObjectCXR_Dataset",
     "RSNA_Pneumonia_Dataset",
     "Report",
     "Sample",
     "SpecDataset",
+    "StonyBrookCOVID_Dataset",
     "SubsetDataset",
     "Subset_Dataset",
+    "TBX11K_Dataset",
     "Table",
     "ToPILImage",
     "XRayCenterCrop",
