@@ -47,6 +47,7 @@ from torchxrayvision.datasets.brax import BRAX_Dataset  # isort: skip
 from torchxrayvision.datasets.candidptx import CANDIDPTX_Dataset  # isort: skip
 from torchxrayvision.datasets.chestxdet import ChestXDet_Dataset  # isort: skip
 from torchxrayvision.datasets.chexlocalize import CheXlocalize_Dataset  # isort: skip
+from torchxrayvision.datasets.chexmask import CheXmask, with_chexmask  # isort: skip
 from torchxrayvision.datasets.chexpert import CheX_Dataset  # isort: skip
 from torchxrayvision.datasets.chexpertplus import CheXpertPlus_Dataset  # isort: skip
 from torchxrayvision.datasets.covid19 import COVID19_Dataset  # isort: skip
@@ -74,6 +75,7 @@ __all__ = [
     "Card",
     "CheX_Dataset",
     "CheXlocalize_Dataset",
+    "CheXmask",
     "CheXpertPlus_Dataset",
     "ChestXDet_Dataset",
     "CovariateDataset",
@@ -119,4 +121,5 @@ __all__ = [
     "relabel_dataset",
     "split_by_patient",
     "verify",
+    "with_chexmask",
 ]

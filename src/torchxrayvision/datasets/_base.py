@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from torchxrayvision.datasets._annotations import MaskSource
+
 __all__ = ["COMPAT", "Compat", "PathLike", "SpecDataset", "TableLike", "Views"]
 
 COMPAT = "xrv-1.5"
@@ -54,6 +56,8 @@ class SpecDataset(Dataset):
     """
 
     spec: ClassVar[DatasetSpec]
+    anatomy: MaskSource | None = None
+    """Masks of anatomy out of another release, such as CheXmask; None where there are none."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -238,9 +242,8 @@ class SpecDataset(Dataset):
         shape = (int(image.shape[-2]), int(image.shape[-1]))
         if self.pathology_masks and self.spec.masks is not None:
             sample["pathology_masks"] = self._pathology_masks(row, shape)
-        if self.semantic_masks and self.spec.semantic is not None:
-            found = self.spec.semantic.masks(row, shape, self._release)
-            sample["semantic_masks"] = {name: _as_image(mask) for name, mask in found.items()}
+        if self.semantic_masks and (self.spec.semantic or self.anatomy) is not None:
+            sample["semantic_masks"] = self._semantic_masks(row, shape)
         if self.spec.boxes is not None:
             sample["bbox"] = self.spec.boxes.boxes(row, shape, self._release)
         return self._transformed(sample)
@@ -253,6 +256,13 @@ class SpecDataset(Dataset):
 
     def _row(self, position: int) -> Row:
         return Row(self.csv, position, self._release.arguments)
+
+    def _semantic_masks(self, row: Row, shape: tuple[int, int]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for source in (self.spec.semantic, self.anatomy):
+            if source is not None:
+                found |= source.masks(row, shape, self._release)
+        return {name: _as_image(mask) for name, mask in found.items()}
 
     def _pathology_masks(self, row: Row, shape: tuple[int, int]) -> dict[int, Any]:
         if self.spec.masks is None:
