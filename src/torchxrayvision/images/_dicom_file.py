@@ -42,7 +42,6 @@ _KEYWORDS = [
     "SOPClassUID",
     "SamplesPerPixel",
     "PhotometricInterpretation",
-    "PresentationLUTShape",
     "NumberOfFrames",
     "Rows",
     "Columns",

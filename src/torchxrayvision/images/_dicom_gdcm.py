@@ -15,6 +15,7 @@ from pydicom.uid import UID, SecondaryCaptureImageStorage
 
 from torchxrayvision.errors import ImageReadError, UnsupportedImageError
 from torchxrayvision.images._guard import foreign
+from torchxrayvision.images._jpeg_markers import check_markers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,6 +48,7 @@ def decode_twelve_bits(frame: bytes, header: Header, path: str) -> NDArray[Any]:
         advice = 'pip install "torchxrayvision[dicom]"'
         raise UnsupportedImageError(path, reason, advice) from error
     with foreign(path, "the JPEG Extended pixel data is damaged or truncated"):
+        check_markers(frame, lossless=False)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "frame.dcm"
             file.write_bytes(_wrap(frame, header))

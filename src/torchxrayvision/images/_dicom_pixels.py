@@ -15,6 +15,7 @@ from torchxrayvision.images._dicom_file import pixel_element
 from torchxrayvision.images._dicom_gdcm import decode_twelve_bits
 from torchxrayvision.images._guard import foreign
 from torchxrayvision.images._jpeg import MOST_SCANS
+from torchxrayvision.images._jpeg_markers import check_markers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -116,6 +117,8 @@ def _encapsulated(
         reason = f"{name} pixels need the package {package}"
         raise UnsupportedImageError(path, reason, 'pip install "torchxrayvision[dicom]"')
     with foreign(path, f"the {name} pixel data is damaged or truncated"):
+        if _CODECS[syntax] is _LOSSLESS:
+            check_markers(one, lossless=True)
         pixels, _ = decoder.as_array(
             encapsulate([one], has_bot=False),
             raw=True,

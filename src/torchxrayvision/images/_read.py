@@ -12,7 +12,6 @@ from torchxrayvision.images._sniff import sniff
 from torchxrayvision.images._source import ImageSource, load
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable
 
     import numpy as np
@@ -140,12 +139,23 @@ def load_image(fname: ImageSource) -> NDArray[np.float32]:
 
     Returns:
         float32, shape (1, H, W), values in [-1024, 1024].
+
+    Raises:
+        ImageReadError: As `read_raster`.
+
+    Example:
+        >>> import io
+        >>> from PIL import Image
+        >>> file = io.BytesIO()
+        >>> Image.new("L", (3, 2), 255).save(file, "JPEG")
+        >>> load_image(file.getvalue()).shape
+        (1, 2, 3)
     """
     return read_image(fname)
 
 
 def read_xray_dcm(
-    path: str | os.PathLike[str], voi_lut: bool = False, fix_monochrome: bool = True
+    path: ImageSource, voi_lut: bool = False, fix_monochrome: bool = True
 ) -> NDArray[np.float32]:
     """Read a DICOM file, by the name and signature of TorchXRayVision 1.5.7.
 
@@ -159,6 +169,11 @@ def read_xray_dcm(
 
     Raises:
         ImageReadError: As `read_raster`, or if the file is not DICOM.
+
+    Example:
+        >>> from pydicom.data import get_testdata_file
+        >>> read_xray_dcm(get_testdata_file("MR_small.dcm", download=False)).shape
+        (64, 64)
     """
     options = Options(voi=voi_lut, fix_monochrome=fix_monochrome)
     data, name = load(path, options.limits)

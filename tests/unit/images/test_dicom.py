@@ -353,6 +353,8 @@ def test_tags_that_are_not_needed_may_be_missing(tag):
         ({"ModalityLUTSequence": build.lut([1, 2, 300], bits=8)}, "need 9 bits"),
         ({"ModalityLUTSequence": build.lut([1, 2, 3], bits=20)}, "says 20"),
         ({"ModalityLUTSequence": build.sequence_item(LUTExplanation="x")}, "Descriptor"),
+        ({"ModalityLUTSequence": build.sequence_item(LUTDescriptor=[1, 0])}, "Descriptor"),
+        ({"ModalityLUTSequence": build.sequence_item(LUTDescriptor=[9, 0, 8])}, "0 LUT entries"),
     ],
 )
 def test_impossible_tags_are_named(tags, words):

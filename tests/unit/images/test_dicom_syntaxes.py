@@ -174,23 +174,51 @@ def test_code_stream_that_contradicts_the_tags_is_refused(stream, words):
 
 
 @needs("jpeg_ls")
-@pytest.mark.parametrize(("level", "refused"), [(1023, True), (1, False)])
-def test_lossy_overshoot_is_clipped_and_a_wrong_depth_is_refused(level, refused):
+@pytest.mark.parametrize(("above", "refused"), [(20, False), (200, True)])
+def test_lossy_overshoot_is_clipped_and_a_wrong_depth_is_refused(above, refused):
     """Values above Bits Stored: a few are ringing of the codec, many are a wrong tag."""
-    pixels = np.full((30, 40), 500, "uint16")
-    pixels[:15] = 1020 + level
-    pixels[1:15] = 1020 + level if refused else 900
+    pixels = np.minimum(GREY12, 1000)
+    pixels.flat[:above] = 1100
     found = build.dataset(pixels, stored=12)
     found.compress(build.JPEG_LS_NEAR, generate_instance_uid=False, jls_error=0)
     found.BitsStored, found.HighBit = 10, 9
-    pixels[0, :] = 1021
-    file = io.BytesIO()
-    found.save_as(file, enforce_file_format=True)
+    data = build.write(found, build.JPEG_LS_NEAR)
     if refused:
-        with pytest.raises(ImageReadError, match="10 bits declared"):
-            read_image(file.getvalue())
+        with pytest.raises(
+            ImageReadError, match="4% of the pixels lie outside the 10 bits declared"
+        ):
+            read_image(data)
     else:
-        assert read_raster(file.getvalue()).pixels.max() <= 1023
+        assert np.array_equal(read_raster(data).pixels, np.minimum(pixels, 1023))
+
+
+@needs("jpeg_ls")
+def test_lossless_pixels_lose_their_unused_high_bits():
+    found = build.dataset(GREY12 | np.uint16(0x8000), stored=16)
+    found.compress(build.JPEG_LS, generate_instance_uid=False)
+    found.BitsStored, found.HighBit = 12, 11
+    assert np.array_equal(read_raster(build.write(found, build.JPEG_LS)).pixels, GREY12)
+
+
+def test_encapsulated_pixels_under_an_uncompressed_syntax_are_refused():
+    data = build.encapsulated([build.jpeg(GREY8)], GREY8, build.BASELINE)
+    native = build.EXPLICIT.encode().ljust(len(build.BASELINE), b"\0")
+    with pytest.raises(ImageReadError, match="encapsulated"):
+        read_image(data.replace(build.BASELINE.encode(), native))
+
+
+def test_extended_offset_table_finds_the_frames():
+    from pydicom.encaps import encapsulate_extended
+
+    frames = np.stack([GREY8, GREY8[::-1]])
+    streams = [build.jpeg(frame, quality=98) for frame in frames]
+    found = build.dataset(frames)
+    found.PixelData, offsets, lengths = encapsulate_extended(streams)
+    found.ExtendedOffsetTable, found.ExtendedOffsetTableLengths = offsets, lengths
+    found["PixelData"].VR = "OB"
+    found["PixelData"].is_undefined_length = True
+    pixels = read_raster(build.write(found, build.BASELINE), frame=1).pixels
+    assert abs(pixels.astype(int) - frames[1]).max() <= 4
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import struct
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from support import image_files as build
-from torchxrayvision.errors import ImageReadError, UnsupportedImageError
+from torchxrayvision.errors import ImageReadError, ImageTooLargeError, UnsupportedImageError
 from torchxrayvision.images import load_image, read_image, read_info, read_raster, read_xray_dcm
 from torchxrayvision.images._codestream import read_codestream
 
@@ -229,6 +230,50 @@ def test_tiff_that_pillow_wrote(mode, compression):
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "TIFF", compression=compression)
     assert_image(read_image(file.getvalue()), pixels / top)
+
+
+def test_tiff_palette_is_looked_up():
+    pixels = build.ramp(6, 10, 255)
+    palette = build.ramp(3, 256, 255)
+    colormap = [int(value) * 257 for value in palette.flat]
+    data = build.tiff(pixels, 8, photometric=3, tags={320: colormap})
+    assert_image(read_image(data), palette.mean(0)[pixels] / 255)
+
+
+def test_tiff_alpha_is_dropped():
+    pixels = build.ramp(6, 10, 255, 2)
+    assert_image(read_image(build.tiff(pixels, 8, tags={338: 2})), pixels[:, :, 0] / 255)
+    with pytest.raises(UnsupportedImageError, match="2 samples of 16 bits"):
+        read_image(build.tiff(pixels, 16, tags={338: 2}))
+
+
+def test_tiff_tiles_are_put_together_and_limited():
+    data = tiled(np.arange(32 * 48).reshape(32, 48) % 256)
+    assert_image(read_image(data), np.arange(32 * 48).reshape(32, 48) % 256 / 255)
+    assert read_info(data).width == 48
+    place = data.index(struct.pack("<HHI", 322, 3, 1)) + 8
+    huge = data[:place] + struct.pack("<H", 60000) + data[place + 2 :]
+    place = data.index(struct.pack("<HHI", 323, 3, 1)) + 8
+    huge = huge[:place] + struct.pack("<H", 60000) + huge[place + 2 :]
+    with pytest.raises(ImageTooLargeError, match="tiles"):
+        read_image(huge)
+
+
+def tiled(pixels):
+    """A TIFF of 16 x 16 tiles, the tag values and tiles in one run behind the header."""
+    tiles = [pixels[r : r + 16, c : c + 16] for r in (0, 16) for c in (0, 16, 32)]
+    tags = [(256, 3, [48]), (257, 3, [32]), (258, 3, [8]), (259, 3, [1]), (262, 3, [1]),
+            (277, 3, [1]), (322, 3, [16]), (323, 3, [16]), (324, 4, None), (325, 4, [256] * 6)]  # fmt: skip
+    start = 8 + 2 + 12 * len(tags) + 4
+    body, entries = b"", b""
+    for tag, kind, values in tags:
+        numbers = values or [start + 48 + 256 * number for number in range(6)]
+        packed = struct.pack(f"<{len(numbers)}{'I' if kind == 4 else 'H'}", *numbers)
+        if len(packed) > 4:
+            packed, body = struct.pack("<I", start + len(body)), body + packed
+        entries += struct.pack("<HHI", tag, kind, len(numbers)) + packed.ljust(4, b"\0")
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+    return head + body + b"".join(tile.astype(np.uint8).tobytes() for tile in tiles)
 
 
 def test_tiff_pages_need_a_number():
