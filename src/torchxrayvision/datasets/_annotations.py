@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
+from torchxrayvision.datasets._compact import is_among
 from torchxrayvision.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -135,9 +136,8 @@ class TableMasks:
         table = release.tables.get(self.table)
         if table is None:
             return np.zeros(len(frame), dtype=bool)
-        marked = table.loc[self.valid(table), self.key or self.image].unique()
-        present: NDArray[np.bool_] = frame[self.image].isin(marked).to_numpy(dtype=bool)
-        return present
+        marked = table.loc[self.valid(table), self.key or self.image]
+        return is_among(frame[self.image], marked)
 
     def found(self, row: Row, release: Release) -> tuple[Any, list[int]]:
         """What `prepared` made, and the positions of a row's annotations that are not empty."""
@@ -321,7 +321,8 @@ class Shapes(TableMasks):
             return np.ones(len(table), dtype=bool)
         marked = table[self.column]
         text = marked.astype(str).str.strip()
-        return (marked.notna() & (text != "") & (text != "[]")).to_numpy(dtype=bool)
+        # A copy, because pandas lends its memory read-only and a subclass may say no to more rows.
+        return (marked.notna() & (text != "") & (text != "[]")).to_numpy(dtype=bool, copy=True)
 
     def paint(self, prepared: Any, position: int, row: Row, shape: Size) -> Any:
         """Mask of one annotation."""

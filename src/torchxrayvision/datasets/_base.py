@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 
+from torchxrayvision.datasets._compact import Later, as_text, ordinary
 from torchxrayvision.datasets._dataset import Dataset, Sample, Transform
-from torchxrayvision.datasets._read import as_place, read_tables
+from torchxrayvision.datasets._pack import pack_frame, pack_labels, unpack_frame
+from torchxrayvision.datasets._read import as_place, is_packaged, read_tables
 from torchxrayvision.datasets._release import Release, Row
 from torchxrayvision.datasets._spec import SHARED_COLUMNS, USE_INCLUDED_FILE, DatasetSpec, Rule
 from torchxrayvision.datasets._views import named_views, rows_with_views, view_list
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from torchxrayvision.datasets._annotations import MaskSource
+    from torchxrayvision.datasets._pack import PackedFrame
 
 __all__ = ["COMPAT", "Compat", "PathLike", "SpecDataset", "TableLike", "Views"]
 
@@ -58,6 +61,8 @@ class SpecDataset(Dataset):
     spec: ClassVar[DatasetSpec]
     anatomy: MaskSource | None = None
     """Masks of anatomy out of another release, such as CheXmask; None where there are none."""
+    _compact: pd.DataFrame | PackedFrame
+    _later: Later | None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -147,9 +152,16 @@ class SpecDataset(Dataset):
         self._release = Release(
             dataset=name,
             places=roots,
-            tables=read_tables(self.spec, tables or {}, roots["imgpath"], name),
+            tables=read_tables(
+                self.spec, tables or {}, roots["imgpath"], name, whole=compat is not None
+            ),
             arguments=dict(arguments or {}),
             compat=compat is not None,
+            packaged=frozenset(
+                table.argument
+                for table in self.spec.tables
+                if is_packaged(table, (tables or {}).get(table.argument))
+            ),
         )
         if nrows is not None:
             first = self.spec.tables[0].argument
@@ -176,10 +188,35 @@ class SpecDataset(Dataset):
             raise EmptyDatasetError(msg)
         if spec.order is not None:
             frame = frame.sort_values(spec.order, kind="stable")
-        self.csv = frame.reset_index(drop=True)
-        names, self.labels = spec.findings.encode(self.csv, release)
+        self._later = self._left_for_later(frame)
+        frame = frame.reset_index(drop=True)
+        encode = getattr(spec.findings, "packed", spec.findings.encode)
+        names, labels = encode(frame, release)
         self.pathologies = [str(finding) for finding in names]
-        self._add_columns()
+        self._labels = pack_labels(labels)
+        if self._later is not None:
+            frame = frame.drop(columns=list(self._later.columns), errors="ignore")
+        self._compact = self._with_columns(frame)
+
+    def _left_for_later(self, frame: pd.DataFrame) -> Later | None:
+        table = next(iter(self.spec.tables), None)
+        if table is None or not table.later or table.argument not in self._release.packaged:
+            return None
+        if self.compat is not None:
+            return None  # 1.5.7 mixes values of all columns, see _one_a_patient
+        return Later(str(table.packaged), table.later, frame.index.to_numpy(dtype=np.int32))
+
+    def _make_csv(self) -> pd.DataFrame:
+        frame = unpack_frame(self.__dict__.pop("_compact"))
+        if self._later is not None:
+            frame = self._later.added(frame)
+        made = frozenset({"view", *self.spec.columns})
+        return ordinary(frame, made, bool(self._release.packaged))
+
+    @property
+    def _frame(self) -> pd.DataFrame | PackedFrame:
+        """The table that items are read from: the caller's, once somebody looked at it."""
+        return self._compact if self._csv is None else self._csv
 
     def _with_views(self, frame: pd.DataFrame, views: Views) -> pd.DataFrame:
         rule = self.spec.view
@@ -187,7 +224,7 @@ class SpecDataset(Dataset):
             return frame
         raw = frame[rule] if isinstance(rule, str) else rule(frame, self._release)
         frame = frame.assign(view=raw)
-        frame["view"] = named_views(frame["view"])
+        frame = frame.assign(view=named_views(frame["view"]))
         self.views = view_list(views, self.spec.default_views)
         return frame[rows_with_views(frame["view"], self.views, self._release.dataset)]
 
@@ -200,20 +237,22 @@ class SpecDataset(Dataset):
         first = frame[frame[patient].notna()].drop_duplicates(patient)
         return first.sort_values(patient, kind="stable") if ordered else first
 
-    def _add_columns(self) -> None:
-        for column, rule in self.spec.columns.items():
-            self.csv[column] = self._column(column, rule)
+    def _with_columns(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """With the shared columns, and whether a row has masks."""
+        made = {name: self._column(frame, name, rule) for name, rule in self.spec.columns.items()}
+        frame = frame.assign(**made)
         if self.spec.masks is not None:
-            self.csv["has_masks"] = self.spec.masks.present(self.csv, self._release)
+            frame["has_masks"] = self.spec.masks.present(frame, self._release)
+        return frame
 
-    def _column(self, name: str, rule: str | Rule) -> Any:
+    def _column(self, frame: pd.DataFrame, name: str, rule: str | Rule) -> Any:
         import pandas as pd
 
-        raw = self.csv[rule] if isinstance(rule, str) else rule(self.csv, self._release)
-        column = pd.Series(raw, index=self.csv.index)
+        raw = frame[rule] if isinstance(rule, str) else rule(frame, self._release)
+        column = pd.Series(raw, index=frame.index)
         kind = SHARED_COLUMNS[name]
         if kind == "str":
-            return column.astype(str)
+            return as_text(column)
         if kind == "bool":
             return column.astype(bool)
         numeric = pd.to_numeric(column, errors="coerce")
@@ -238,7 +277,7 @@ class SpecDataset(Dataset):
         position = self._position(idx)
         row = self._row(position)
         image = self.spec.images.read(row, self._release)
-        sample: Sample = {"idx": position, "lab": self.labels[position].copy(), "img": image}
+        sample: Sample = {"idx": position, "lab": self._lab(position), "img": image}
         shape = (int(image.shape[-2]), int(image.shape[-1]))
         if self.pathology_masks and self.spec.masks is not None:
             sample["pathology_masks"] = self._pathology_masks(row, shape)
@@ -255,7 +294,7 @@ class SpecDataset(Dataset):
         return sample
 
     def _row(self, position: int) -> Row:
-        return Row(self.csv, position, self._release.arguments)
+        return Row(self._frame, position, self._release.arguments)
 
     def _semantic_masks(self, row: Row, shape: tuple[int, int]) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -289,7 +328,7 @@ class SpecDataset(Dataset):
         column = getattr(self.spec.masks, "image", None)
         rows: list[int] = []
         if column is not None:
-            rows = np.flatnonzero(self.csv[column] == image_name).tolist()
+            rows = np.flatnonzero(self._frame[column] == image_name).tolist()
         if not rows:
             msg = f"{type(self).__name__} has no masks for {image_name!r}"
             raise DatasetError(msg)
@@ -318,6 +357,14 @@ class SpecDataset(Dataset):
             row = self._row(position)
             if not images.exists(row, self._release):
                 raise images.missing(row, self._release)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        if state.get("_csv") is None:
+            state["_compact"] = pack_frame(self._compact)
+        else:
+            state.pop("_compact", None)
+        return state
 
 
 def _as_image(mask: NDArray[np.bool_]) -> NDArray[np.float32]:

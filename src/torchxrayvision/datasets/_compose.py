@@ -79,8 +79,8 @@ class Container(Dataset):
         """Findings, in the order of the columns of `labels`."""
         return self._inner_names() if self._wanted is None else self._wanted
 
-    @property
-    def labels(self) -> NDArray[np.float32]:  # type: ignore[override]
+    @property  # type: ignore[misc]
+    def labels(self) -> NDArray[np.float32]:
         """float32 (N, P): 1 present, 0 absent, NaN unknown."""
 
         def gather() -> NDArray[np.float32]:
@@ -93,27 +93,31 @@ class Container(Dataset):
         labels: NDArray[np.float32] = self._cached("labels", sources, gather)
         return labels
 
-    @property
-    def csv(self) -> pd.DataFrame:  # type: ignore[override]
+    @property  # type: ignore[misc]
+    def csv(self) -> pd.DataFrame:
         """One row an image, aligned with `labels`."""
         sources = tuple(inner.csv for inner in self._inner())
         frame: pd.DataFrame = self._cached("csv", sources, self._inner_csv)
         return frame
 
+    def _stored(self) -> NDArray[Any]:
+        return self.labels
+
     def _relabel(self, pathologies: list[str]) -> None:
         self._wanted = list(pathologies)
 
-    def _finish(self, sample: Sample, position: int, names: Sequence[str]) -> Sample:
+    def _finish(self, sample: Sample, names: Sequence[str]) -> Sample:
         """A sample of a dataset inside, with this container's labels and mask keys.
 
         Args:
             sample: From the dataset inside.
-            position: Row of this container.
-            names: The container's finding of each mask key of `sample`.
+            names: The container's finding of each label and mask key of `sample`.
         """
-        sample["lab"] = self.labels[position].copy()
         own = self.pathologies
-        if "pathology_masks" in sample and list(names) != own:
+        if list(names) == own:
+            return sample
+        sample["lab"] = align(np.asarray(sample["lab"]), names, own)
+        if "pathology_masks" in sample:
             index = {name: j for j, name in enumerate(own)}
             sample["pathology_masks"] = {
                 index[names[key]]: mask
@@ -233,7 +237,7 @@ class MergeDataset(Container):
         source = int(self.which_dataset[position])
         sample: Sample = self.datasets[source][position - int(self.offset[position])]
         sample["source"] = source
-        return self._finish(sample, position, self._parts()[source])
+        return self._finish(sample, self._parts()[source])
 
 
 class SubsetDataset(Container):
@@ -289,7 +293,7 @@ class SubsetDataset(Container):
         """One sample; its ``idx`` is the position in the innermost dataset."""
         position = self._position(idx)
         sample: Sample = self.dataset[int(self.idxs[position])]
-        return self._finish(sample, position, [str(name) for name in self.dataset.pathologies])
+        return self._finish(sample, [str(name) for name in self.dataset.pathologies])
 
 
 def _listed(idxs: Iterable[int] | NDArray[Any]) -> Any:

@@ -88,7 +88,6 @@ class CovariateDataset(Dataset):
         target = np.concatenate([np.full(len(rows), label) for (_, label), rows in chosen])
         self.labels = target.astype(np.float32)[:, None]
         self.pathologies = ["Custom"]
-        self.csv = self._table()
 
     def _check(self) -> None:
         shares = np.asarray(self.splits, dtype=np.float64)
@@ -151,7 +150,7 @@ class CovariateDataset(Dataset):
                 raise DatasetError(msg)
         return [(pool, pools[pool][:count]) for pool, count in counts.items()]
 
-    def _table(self) -> pd.DataFrame:
+    def _make_csv(self) -> pd.DataFrame:
         import pandas as pd
 
         parts: list[pd.DataFrame] = [
@@ -167,7 +166,7 @@ class CovariateDataset(Dataset):
         dataset = (self.d1, self.d2)[self.site[position]]
         sample: Sample = dataset[int(self.imageids[position])]
         sample["lab-old"] = sample["lab"]
-        sample["lab"] = self.labels[position].copy()
+        sample["lab"] = self._lab(position)
         sample["site"] = int(self.site[position])
         return sample
 

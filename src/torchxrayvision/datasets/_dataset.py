@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any, NotRequired, Required, TypedDict
 
 import numpy as np
 
-from torchxrayvision.datasets._pack import pack_frame, pack_labels, unpack_frame, unpack_labels
+from torchxrayvision.datasets._pack import (
+    PackedFrame,
+    pack_frame,
+    pack_labels,
+    unpack_frame,
+    unpack_labels,
+)
 from torchxrayvision.datasets._relabel import align
 from torchxrayvision.datasets._views import rows_with_views, view_list
 from torchxrayvision.errors import DatasetError, EmptyDatasetError
@@ -55,12 +61,51 @@ class Dataset:
     """
 
     pathologies: list[str]
-    labels: NDArray[np.float32]
-    csv: pd.DataFrame
     views: list[str]
 
+    # Both are unpacked when somebody looks at them; items and totals need neither.
+    _labels: NDArray[Any]
+    _csv: pd.DataFrame | PackedFrame | None = None
+
+    @property
+    def labels(self) -> NDArray[np.float32]:
+        """float32 (N, P): 1 present, 0 absent, NaN unknown."""
+        self._labels = unpack_labels(self._labels)
+        return self._labels
+
+    @labels.setter
+    def labels(self, labels: NDArray[np.float32]) -> None:
+        # int8 is how labels are packed here; those of a caller are plain numbers.
+        self._labels = labels.astype(np.float32) if labels.dtype == np.int8 else labels
+
+    @property
+    def csv(self) -> pd.DataFrame:
+        """One row an image, index 0 to N-1, aligned with `labels`."""
+        frame = self._make_csv() if self._csv is None else unpack_frame(self._csv)
+        self._csv = frame
+        return frame
+
+    @csv.setter
+    def csv(self, frame: pd.DataFrame) -> None:
+        self._csv = frame
+
+    def _make_csv(self) -> pd.DataFrame:
+        """The table, when it is first looked at."""
+        msg = f"{type(self).__name__} has no csv"
+        raise DatasetError(msg)
+
+    def _stored(self) -> NDArray[Any]:
+        """Labels as they are kept: float, or int8 with -1 for NaN."""
+        kept: NDArray[Any] | None = self.__dict__.get("_labels")
+        return self.labels if kept is None else kept
+
+    def _lab(self, position: int) -> NDArray[np.float32]:
+        """The labels of one row, a copy."""
+        row: NDArray[Any] = self._stored()[position]
+        return unpack_labels(row) if row.dtype == np.int8 else row.copy()
+
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self._stored())
 
     def __getitem__(self, idx: int) -> Sample:
         raise NotImplementedError
@@ -109,9 +154,10 @@ class Dataset:
             >>> tiny.totals()
             {'Mass': {0.0: 1, 1.0: 1}}
         """
-        labels = np.asarray(self.labels)
+        labels = self._stored()
+        packed = labels.dtype == np.int8
         absent, present = (labels == 0).sum(axis=0), (labels == 1).sum(axis=0)
-        if int(absent.sum() + present.sum() + np.isnan(labels).sum()) == labels.size:
+        if packed or int(absent.sum() + present.sum() + np.isnan(labels).sum()) == labels.size:
             pairs = zip(absent.tolist(), present.tolist(), strict=True)
             counted = [{label: n for label, n in ((0.0, a), (1.0, p)) if n} for a, p in pairs]
         else:
@@ -220,27 +266,20 @@ class Dataset:
         if len(rows) == 0:
             raise EmptyDatasetError(f"{type(self).__name__}: no row is left")
         self.csv = self.csv.iloc[rows].reset_index(drop=True)
-        self.labels = self.labels[rows]
+        self._labels = self._labels[rows]
 
     def _relabel(self, pathologies: list[str]) -> None:
         """Take on other findings, in place; see `relabel_dataset`."""
-        self.labels = align(np.asarray(self.labels), self.pathologies, pathologies)
+        self._labels = align(np.asarray(self._stored()), self.pathologies, pathologies)
         self.pathologies = list(pathologies)
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
-        if "labels" in state:
-            state["labels"] = pack_labels(state["labels"])
-        if "csv" in state:
-            state["csv"] = pack_frame(state["csv"])
+        if "_labels" in state:
+            state["_labels"] = pack_labels(state["_labels"])
+        if state.get("_csv") is not None:
+            state["_csv"] = pack_frame(state["_csv"])
         return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        if "labels" in state:
-            self.__dict__["labels"] = unpack_labels(state["labels"])
-        if "csv" in state:
-            self.__dict__["csv"] = unpack_frame(state["csv"])
 
 
 def _counts(column: NDArray[np.float32]) -> dict[float, int]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from torchxrayvision.datasets._pack import UNKNOWN, pack_labels, unpack_labels
 from torchxrayvision.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -36,7 +37,11 @@ __all__ = [
 
 @runtime_checkable
 class Findings(Protocol):
-    """Anything that turns a table into labels."""
+    """Anything that turns a table into labels.
+
+    One that also has ``packed``, the same with int8 labels and -1 for NaN, is asked for those;
+    one that has ``reads``, the columns it needs, lets the table drop them afterwards.
+    """
 
     @property
     def names(self) -> tuple[str, ...] | None:
@@ -78,12 +83,10 @@ def numbers(frame: pd.DataFrame, columns: Iterable[str]) -> NDArray[np.float32]:
     Returns:
         Shape (N, number of columns).
     """
-    import pandas as pd
-
     names = list(columns)
     result = np.empty((len(frame), len(names)), dtype=np.float32)
     for j, name in enumerate(names):
-        column = pd.to_numeric(frame[name], errors="coerce")
+        column = as_numbers(frame[name])
         result[:, j] = column.to_numpy(dtype=np.float32, na_value=np.nan)
     return result
 
@@ -121,29 +124,48 @@ class FindingColumns:
         """The findings in order."""
         return tuple(self.columns)
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Raw columns."""
+        return (*self.columns.values(), *filter(None, [self.healthy]))
+
     def encode(
         self, frame: pd.DataFrame, release: Release
     ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
         """Names and labels of shape (N, P)."""
-        need_columns(frame, [*self.columns.values(), *filter(None, [self.healthy])], release)
-        if self.values is not None:
-            return self.names, self._translated(frame)
-        labels = numbers(frame, self.columns.values())
+        names, labels = self.packed(frame, release)
+        return names, unpack_labels(labels)
+
+    def packed(self, frame: pd.DataFrame, release: Release) -> tuple[tuple[str, ...], NDArray[Any]]:
+        """Names and labels of shape (N, P), int8 unless they are scores."""
+        need_columns(frame, self.reads, release)
         if self.scores:
-            return self.names, labels
-        labels[(labels != 0) & (labels != 1)] = np.nan
+            return self.names, numbers(frame, self.columns.values())
+        labels = np.full((len(frame), len(self.columns)), UNKNOWN, dtype=np.int8)
+        coded = {0: 0, 1: 1} if self.values is None else self.values
+        for j, name in enumerate(self.columns.values()):
+            column = frame[name]
+            if self.values is None:
+                column = as_numbers(column)
+            for raw, label in coded.items():
+                if label == label:  # a value that stands for unknown leaves NaN
+                    labels[_same(column, raw), j] = label
         if self.healthy is not None:
-            rows = numbers(frame, [self.healthy])[:, 0] == 1
+            rows = _same(as_numbers(frame[self.healthy]), 1)
             cleared = [j for j, name in enumerate(self.names) if name not in self.spares]
-            labels[np.ix_(rows, cleared)] = 0
+            labels[np.ix_(np.flatnonzero(rows), np.array(cleared))] = 0
         return self.names, labels
 
-    def _translated(self, frame: pd.DataFrame) -> NDArray[np.float32]:
-        labels = np.full((len(frame), len(self.columns)), np.nan, dtype=np.float32)
-        for j, column in enumerate(self.columns.values()):
-            for raw, label in (self.values or {}).items():
-                labels[(frame[column] == raw).to_numpy(dtype=bool, na_value=False), j] = label
-        return labels
+
+def as_numbers(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Numbers, NaN for anything else."""
+    import pandas as pd
+
+    return pd.to_numeric(column, errors="coerce")
+
+
+def _same(column: pd.Series[Any], raw: object) -> NDArray[np.bool_]:
+    return (column == raw).to_numpy(dtype=bool, na_value=False)
 
 
 def separated(separator: str) -> Callable[[str], list[str]]:
@@ -197,10 +219,20 @@ class FindingText:
         """The findings in order."""
         return tuple(self.terms)
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Raw columns."""
+        return (self.column,)
+
     def encode(
         self, frame: pd.DataFrame, release: Release
     ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
         """Names and labels of shape (N, P)."""
+        names, labels = self.packed(frame, release)
+        return names, unpack_labels(labels)
+
+    def packed(self, frame: pd.DataFrame, release: Release) -> tuple[tuple[str, ...], NDArray[Any]]:
+        """Names and labels of shape (N, P), int8."""
         need_columns(frame, [self.column], release)
         # Releases repeat their texts: 112,120 NIH rows have 836 texts. Each is read once.
         codes, texts = frame[self.column].factorize()
@@ -208,7 +240,7 @@ class FindingText:
         table = np.empty((len(texts) + 1, len(self.terms)), dtype=np.float32)
         table[:-1] = read([str(text) for text in texts])
         table[-1] = self.compat_blank if release.compat else self.blank  # factorize codes NaN as -1
-        return self.names, table[codes]
+        return self.names, pack_labels(table)[codes]
 
     def _by_term(self, texts: list[str]) -> NDArray[np.float32]:
         index: dict[str, list[int]] = {}

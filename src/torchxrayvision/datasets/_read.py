@@ -10,11 +10,11 @@ from torchxrayvision.errors import DatasetError, DatasetNotFoundError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import pandas as pd
 
-__all__ = ["as_place", "read_csv", "read_tables"]
+__all__ = ["as_place", "is_packaged", "read_csv", "read_tables"]
 
 
 def as_place(path: str | os.PathLike[str] | None) -> Path | None:
@@ -39,7 +39,12 @@ def read_csv(path: Path) -> pd.DataFrame:
 
 
 def read_tables(
-    spec: DatasetSpec, given: Mapping[str, Any], imgpath: Path | None, dataset: str
+    spec: DatasetSpec,
+    given: Mapping[str, Any],
+    imgpath: Path | None,
+    dataset: str,
+    *,
+    whole: bool = True,
 ) -> dict[str, pd.DataFrame]:
     """Every table of a spec by its argument.
 
@@ -48,6 +53,7 @@ def read_tables(
         given: Argument to what the caller passed: a path, a DataFrame, USE_INCLUDED_FILE or None.
         imgpath: Folder of the images, for tables that lie inside it.
         dataset: Name for messages.
+        whole: Read the columns, too, that a table names as `later`.
 
     Returns:
         Argument to table; optional tables that were not given are left out.
@@ -58,10 +64,34 @@ def read_tables(
     """
     tables = {}
     for table in spec.tables:
-        frame = _read_table(table, given.get(table.argument), imgpath, dataset)
+        argument = given.get(table.argument)
+        if is_packaged(table, argument):
+            frame: pd.DataFrame | None = _packaged(
+                table, getattr(spec.findings, "reads", ()), whole
+            )
+        else:
+            frame = _read_table(table, argument, imgpath, dataset)
         if frame is not None:
             tables[table.argument] = frame
     return tables
+
+
+def is_packaged(table: Table, given: Any) -> bool:
+    """Whether the copy in this package is what a caller means by an argument."""
+    unsaid = given is None or (isinstance(given, str) and given == USE_INCLUDED_FILE)
+    return unsaid and table.packaged is not None
+
+
+def _packaged(table: Table, needed: Sequence[str], whole: bool) -> pd.DataFrame:
+    from torchxrayvision import tables
+
+    name = str(table.packaged)
+    columns = table.columns
+    if table.later and not whole:
+        later = set(table.later) - set(needed)
+        known = columns or tables.info(name).columns
+        columns = tuple(column for column in known if column not in later)
+    return tables.load(name, columns=columns)
 
 
 def _read_table(
@@ -72,10 +102,6 @@ def _read_table(
     if isinstance(given, pd.DataFrame):
         return given
     if given is None or (isinstance(given, str) and given == USE_INCLUDED_FILE):
-        if table.packaged is not None:
-            from torchxrayvision import tables
-
-            return tables.load(table.packaged, columns=table.columns)
         given = _inside(table, imgpath)
     if given is None and table.optional:
         return None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from torchxrayvision.datasets._pack import UNKNOWN
 from torchxrayvision.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -19,24 +20,24 @@ __all__ = ["align", "relabel_dataset"]
 logger = logging.getLogger(__name__)
 
 
-def align(
-    labels: NDArray[np.float32], names: Sequence[str], wanted: Sequence[str]
-) -> NDArray[np.float32]:
+def align(labels: NDArray[Any], names: Sequence[str], wanted: Sequence[str]) -> NDArray[Any]:
     """Columns of labels in another order; NaN for findings that are not there.
 
     Args:
-        labels: Shape (N, len(names)).
+        labels: Shape (..., len(names)), numbers, or int8 as `pack_labels` makes them.
         names: Finding of each column.
         wanted: Findings of the result.
 
     Returns:
-        float32, shape (N, len(wanted)); never the array that was given.
+        float32 or int8, shape (..., len(wanted)); never the array that was given.
     """
     index = {name: j for j, name in enumerate(names)}
-    result = np.full((len(labels), len(wanted)), np.nan, dtype=np.float32)
+    packed = labels.dtype == np.int8
+    blank, kind = (UNKNOWN, np.int8) if packed else (np.nan, np.float32)
+    result = np.full((*labels.shape[:-1], len(wanted)), blank, dtype=kind)
     for j, name in enumerate(wanted):
         if name in index:
-            result[:, j] = labels[:, index[name]]
+            result[..., j] = labels[..., index[name]]
     return result
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from torchxrayvision.datasets._pack import pack_frame, unpack_frame
+from torchxrayvision.datasets._pack import PackedFrame, pack_frame, unpack_frame
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +27,7 @@ class Release:
             tables that masks or boxes declare are kept.
         arguments: Further constructor arguments by name, such as ``extension``.
         compat: Whether the caller asked for 1.5.7's results.
+        packaged: Arguments of the tables that came from this package.
         cache: What an image or mask source computed once for this object. Everything in it
             must pickle.
     """
@@ -36,6 +37,7 @@ class Release:
     tables: dict[str, pd.DataFrame]
     arguments: dict[str, Any] = field(default_factory=dict)
     compat: bool = False
+    packaged: frozenset[str] = frozenset()
     cache: dict[str, Any] = field(default_factory=dict)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -52,7 +54,7 @@ class Row(Mapping[str, Any]):
     """One row of a dataset's csv, read column by column when asked.
 
     Args:
-        frame: The csv of the dataset.
+        frame: The csv of the dataset, or its compact form.
         position: Which row, from 0.
         arguments: Constructor arguments, which stand behind the columns, so that a path
             template may say ``{patientId}{extension}``.
@@ -67,7 +69,10 @@ class Row(Mapping[str, Any]):
     __slots__ = ("_arguments", "_frame", "position")
 
     def __init__(
-        self, frame: pd.DataFrame, position: int, arguments: Mapping[str, Any] | None = None
+        self,
+        frame: pd.DataFrame | PackedFrame,
+        position: int,
+        arguments: Mapping[str, Any] | None = None,
     ) -> None:
         self._frame = frame
         self._arguments = arguments or {}

@@ -100,6 +100,9 @@ class Table:
         inside: Path below ``imgpath`` that is read when the argument is None.
         optional: Whether the dataset works without it; the rules then do not find it.
         columns: Columns to read of the packaged copy; None for all.
+        later: Columns of the packaged copy that neither rules nor images nor masks need. They
+            are read when ``.csv`` is first looked at, which saves time and memory. Only of the
+            first table, and only if `join` keeps its index.
         what: What the table is and where the release keeps it, for messages.
     """
 
@@ -109,6 +112,7 @@ class Table:
     inside: str | None = None
     optional: bool = False
     columns: tuple[str, ...] | None = None
+    later: tuple[str, ...] = ()
     what: str = ""
 
 

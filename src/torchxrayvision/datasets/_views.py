@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from torchxrayvision.datasets._compact import is_coded_text
 from torchxrayvision.errors import ViewError
 from torchxrayvision.labels import CANONICAL_VIEWS, UNKNOWN_VIEW
 
@@ -46,18 +47,23 @@ def view_list(views: str | Iterable[str] | None, default: Iterable[str]) -> list
     return wanted
 
 
-def named_views(views: pd.Series[str]) -> pd.Series[str]:
+def named_views(views: pd.Series[Any]) -> pd.Series[Any]:
     """A column of views with a name in every row.
 
     Args:
         views: Raw names, blank where the release has none.
 
     Returns:
-        Same with "UNKNOWN" for blanks, text.
+        Same with "UNKNOWN" for blanks; text, or categorical text where it was that.
     """
-    named = views.notna() & (views != "")
-    # Text, not categories: a caller compares and concatenates the column as such.
-    return views.astype(str).where(named, UNKNOWN_VIEW)
+    blank = views.isna() | (views == "")
+    if not is_coded_text(views):
+        return views.astype(str).mask(blank, UNKNOWN_VIEW)
+    if not blank.any():
+        return views
+    if UNKNOWN_VIEW not in views.cat.categories:
+        views = views.cat.add_categories([UNKNOWN_VIEW])
+    return views.mask(blank, UNKNOWN_VIEW)
 
 
 def rows_with_views(column: pd.Series[str], wanted: list[str], dataset: str) -> NDArray[np.bool_]:
@@ -84,7 +90,7 @@ def rows_with_views(column: pd.Series[str], wanted: list[str], dataset: str) -> 
     lacking = not any(view in present for view in wanted)
     if unknown or (lacking and len(column)):
         counts = column.value_counts()
-        has = ", ".join(f"{view} ({counts[view]:,})" for view in counts.index)
+        has = ", ".join(f"{view} ({counts[view]:,})" for view in counts.index if counts[view])
         what = f"unknown view {unknown[0]!r}" if unknown else f"no image with views {wanted}"
         msg = f"{dataset}: {what}; this source has {has}. Pass '*' for all"
         raise ViewError(msg)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torchxrayvision.datasets._base import Compat, PathLike, SpecDataset, TableLike, Views
 from torchxrayvision.datasets._columns import extract
+from torchxrayvision.datasets._compact import is_coded_text
 from torchxrayvision.datasets._findings import FindingColumns, need_columns
 from torchxrayvision.datasets._images import Files
 from torchxrayvision.datasets._spec import USE_INCLUDED_FILE, DatasetSpec, Table, equals
@@ -37,7 +38,9 @@ def _with_patient(release: Release) -> pd.DataFrame:
 
 def chexpert_view(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
     """PA, AP, LL or RL as the table says; "L" for lateral images."""
-    view = frame["AP/PA"].astype("str")
+    view = frame["AP/PA"]
+    if is_coded_text(view) and "L" not in view.cat.categories:
+        view = view.cat.add_categories(["L"])
     return view.mask(frame["Frontal/Lateral"] == "Lateral", "L")
 
 
@@ -94,7 +97,14 @@ class CheX_Dataset(SpecDataset):
             commercial=False,
         ),
         homepage="https://stanfordmlgroup.github.io/competitions/chexpert/",
-        tables=(Table("csvpath", packaged="chexpert", what="train.csv or valid.csv"),),
+        tables=(
+            Table(
+                "csvpath",
+                packaged="chexpert",
+                later=CHEXPERT_FINDINGS.reads,
+                what="train.csv or valid.csv",
+            ),
+        ),
         join=_with_patient,
         images=Files(
             _below_release,

@@ -82,7 +82,15 @@ class NIH_Dataset(SpecDataset):
         license=_TERMS,
         homepage="https://nihcc.app.box.com/v/ChestXray-NIHCC",
         tables=(
-            Table("csvpath", packaged="nih", what="Data_Entry_2017_v2020.csv of the release"),
+            Table(
+                "csvpath",
+                packaged="nih",
+                what="Data_Entry_2017_v2020.csv of the release",
+                later=(
+                    *("Finding Labels", "Follow-up #", "OriginalImage[Width", "Height]"),
+                    *("OriginalImagePixelSpacing[x", "y]"),
+                ),
+            ),
             Table("bbox_list_path", packaged="nih_boxes", what="BBox_List_2017.csv of the release"),
         ),
         images=_IMAGES,

@@ -1,0 +1,112 @@
+"""The compact table of a dataset, and the ordinary one that ``.csv`` gives.
+
+Packaged tables come with categorical text and narrow numbers, and some columns are of no use to
+labels and images. Most programs never look at ``.csv``: it is made when first asked for, whole and
+with the types that pandas gives a csv file, so that a caller can add, compare and join columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+__all__ = ["Later", "as_text", "decoded", "is_among", "is_coded_text", "ordinary"]
+
+
+@dataclass(frozen=True)
+class Later:
+    """Columns of a packaged table that are read when ``.csv`` is first looked at.
+
+    Args:
+        packaged: Name of the table.
+        columns: Which of its columns are missing in the compact table.
+        positions: Row of the packaged table for each row of the dataset, int32 (N,).
+    """
+
+    packaged: str
+    columns: tuple[str, ...]
+    positions: NDArray[np.int32]
+
+    def added(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """A compact table with the missing columns, in the order of the packaged table."""
+        import pandas as pd
+
+        from torchxrayvision import tables
+
+        rest = tables.load(self.packaged, columns=self.columns)
+        if len(rest) != len(self.positions) or (np.diff(self.positions) != 1).any():
+            rest = rest.take(self.positions)
+        rest.index = frame.index
+        whole = pd.concat([frame, rest], axis=1)
+        order = [name for name in tables.info(self.packaged).columns if name in whole.columns]
+        return whole[[*order, *(name for name in frame.columns if name not in order)]]
+
+
+def is_coded_text(column: pd.Series[Any]) -> bool:
+    """Whether a column is text kept as a categorical."""
+    import pandas as pd
+
+    return isinstance(column.dtype, pd.CategoricalDtype) and pd.api.types.is_string_dtype(
+        column.cat.categories.dtype
+    )
+
+
+def decoded(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Categorical text as text, missing where it was; pandas' own astype is ten times slower."""
+    import pandas as pd
+
+    codes = column.cat.codes.to_numpy()
+    values = column.cat.categories.array.take(codes, allow_fill=True)
+    return pd.Series(values, index=column.index, name=column.name)
+
+
+def is_among(column: pd.Series[Any], values: pd.Series[Any]) -> NDArray[np.bool_]:
+    """Which elements are among some values, both of a table; pandas' isin is slow for text."""
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.compute
+
+    if not isinstance(column.dtype, pd.StringDtype) or column.dtype != values.dtype:
+        return column.isin(values).to_numpy(dtype=bool)
+    kind = pa.large_string()
+    among = pa.compute.is_in(pa.array(column, kind), value_set=pa.array(values.dropna(), kind))
+    return np.asarray(among, dtype=bool)
+
+
+def as_text(column: pd.Series[Any]) -> pd.Series[Any]:
+    """A column as text, or as categorical text where it is that without a blank."""
+    if is_coded_text(column) and bool((column.cat.codes >= 0).all()):
+        return column
+    return column.astype(str)
+
+
+def ordinary(frame: pd.DataFrame, made: frozenset[str], packaged: bool) -> pd.DataFrame:
+    """A compact table with the types that pandas gives a csv file.
+
+    Args:
+        frame: Compact table.
+        made: Columns that the pipeline made; their text is always decoded.
+        packaged: Whether the others came from a packaged table. A caller's own table keeps its
+            types.
+
+    Returns:
+        New table: text, int64, float64 and bool.
+    """
+    changed: dict[str, Any] = {}
+    for name in frame.columns:
+        if not packaged and name not in made:
+            continue
+        column = frame[name]
+        if is_coded_text(column):
+            changed[name] = decoded(column)
+        elif column.dtype == np.int32:
+            changed[name] = column.astype(np.int64)
+        elif column.dtype == np.float32:
+            changed[name] = column.astype(np.float64)
+    return frame.assign(**changed)
