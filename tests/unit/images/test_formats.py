@@ -262,8 +262,18 @@ def test_tiff_tiles_are_put_together_and_limited():
 def tiled(pixels):
     """A TIFF of 16 x 16 tiles, the tag values and tiles in one run behind the header."""
     tiles = [pixels[r : r + 16, c : c + 16] for r in (0, 16) for c in (0, 16, 32)]
-    tags = [(256, 3, [48]), (257, 3, [32]), (258, 3, [8]), (259, 3, [1]), (262, 3, [1]),
-            (277, 3, [1]), (322, 3, [16]), (323, 3, [16]), (324, 4, None), (325, 4, [256] * 6)]  # fmt: skip
+    tags = [
+        (256, 3, [48]),
+        (257, 3, [32]),
+        (258, 3, [8]),
+        (259, 3, [1]),
+        (262, 3, [1]),
+        (277, 3, [1]),
+        (322, 3, [16]),
+        (323, 3, [16]),
+        (324, 4, None),
+        (325, 4, [256] * 6),
+    ]
     start = 8 + 2 + 12 * len(tags) + 4
     body, entries = b"", b""
     for tag, kind, values in tags:
