@@ -126,7 +126,7 @@ class CheXmask:
         place = _cached_index(self.csvpath)
         if place.is_file():
             try:
-                with np.load(place) as kept:
+                with place.open("rb") as stream, np.load(stream) as kept:
                     return kept["hashes"], kept["offsets"], kept["dice"]
             except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
                 logger.info("the index %s is made again: %s", place, error)
