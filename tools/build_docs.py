@@ -1,0 +1,424 @@
+"""Write the pages of docs/ that are made of data: datasets, weights, changes of labels.
+
+    python tools/build_docs.py                   # write all of them
+    python tools/build_docs.py --check           # fail if one is stale, write nothing
+    python tools/build_docs.py weights datasets  # only these
+
+The counts of docs/label-changes.md take about half a minute; the others a second or two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import math
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from torchxrayvision import datasets, weights
+from torchxrayvision.facts import License, Reference
+
+DOCS = Path(__file__).parents[1] / "docs"
+MADE = "<!-- Made by tools/build_docs.py out of the code: edit that. -->"
+MANY = 40  # targets; more are listed in a paragraph, not in a table
+
+
+# ------------------------------------------------------------------------------------ Markdown
+
+
+def table(header, rows, right=()):
+    """A Markdown table; `right` are the columns to align right."""
+    line = ["---:" if column in right else "---" for column in range(len(header))]
+    lines = [header, line, *rows]
+    return "\n".join("| " + " | ".join(cell(value) for value in row) + " |" for row in lines)
+
+
+def cell(value):
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def page(*parts):
+    return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
+
+
+def anchor(heading):
+    """The fragment that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def link(text, url):
+    return f"[{text}]({url})" if url else text
+
+
+def prose(docstring):
+    """The text of a docstring before its sections, as Markdown."""
+    text = re.split(r"\n(?=(?:Args|Attributes|Example|Source|Raises):)", docstring)[0]
+    return re.sub(r"``(.+?)``", r"`\1`", text).strip()
+
+
+def section(docstring, name):
+    """One section of a docstring as argument to text, lines joined."""
+    found = re.search(rf"^{name}:\n((?:    .*\n?|\n)*)", docstring, re.MULTILINE)
+    entries = re.findall(
+        r"^    (\w+)(?: \([^)]*\))?: (.*(?:\n(?:        .*)?)*)",
+        found.group(1) if found else "",
+        re.MULTILINE,
+    )
+    return {key: re.sub(r"``(.+?)``", r"`\1`", " ".join(text.split())) for key, text in entries}
+
+
+def licence(record: License):
+    use = {True: "Commercial use allowed", False: "No commercial use", None: ""}[record.commercial]
+    parts = [link(record.name, record.url), use, record.note.rstrip(".")]
+    return ". ".join(part for part in parts if part)
+
+
+def cite(record: Reference):
+    venue = f" *{record.venue}*" if record.venue else ""
+    return f"{record.authors.rstrip('.')}. {link(record.title, record.url)}.{venue} {record.year}"
+
+
+# ------------------------------------------------------------------------------------ datasets
+
+COLUMNS = {
+    "patientid": "patient",
+    "offset_day_int": "day",
+    "age_years": "age",
+    "sex_male": "sex",
+    "view": "view",
+}
+NOT_ABOUT_IT = {"imgpath", "views", "transform", "data_aug", "seed", "compat"}
+
+
+def datasets_page():
+    cards = [datasets.card(name) for name in datasets.list_datasets()]
+    rows = [
+        (
+            link(f"`{c.name}`", f"#{anchor(c.name)}"),
+            c.title,
+            len(c.findings) or "from the table",
+            kinds_of_masks(c, short=True),
+            ", ".join(text for name, text in COLUMNS.items() if name in c.shared_columns),
+            "yes" if packaged(c) else "",
+        )
+        for c in cards
+    ]
+    header = ["class", "release", "findings", "masks", "knows", "table inside"]
+    intro = (
+        f"{len(cards)} datasets, one interface. *Knows* lists the shared columns that the source "
+        "allows: patient (`patientid`), day of the study (`offset_day_int`), age (`age_years`), "
+        "sex (`sex_male`, `sex_female`) and view. Where the *table is inside*, labels and counts "
+        "need no download. *Verified* says which columns were seen in a release or a copy of its "
+        "tables; the others are read by name and tolerantly. How to use them: "
+        "[guide](guide.md#datasets). Read the terms of a release before you use it."
+    )
+    return page(
+        MADE, "# Datasets", intro, table(header, rows, right=(2,)), *map(dataset_section, cards)
+    )
+
+
+def kinds_of_masks(c, short=False):
+    kinds = [
+        ("findings", c.pathology_masks, "`pathology_masks`, keyed by the index of the finding"),
+        ("anatomy", c.semantic_masks, "`semantic_masks`, keyed by name"),
+        ("boxes", c.boxes, "`bbox`, rows of x, y, width, height"),
+    ]
+    return ", ".join(text if not short else kind for kind, has, text in kinds if has)
+
+
+def packaged(c):
+    """Whether the dataset can be made without any file of the release."""
+    return any(c.tables.values()) and constructs(c)
+
+
+def constructs(c):
+    tables = datasets.get_dataset_class(c.name).spec.tables
+    return all(t.packaged or t.optional for t in tables)
+
+
+def dataset_section(c):
+    cls = datasets.get_dataset_class(c.name)
+    doc = inspect.getdoc(cls) or ""
+    arguments = section(doc, "Args")
+    inside = [f"`{argument}` (`{name}`)" for argument, name in c.tables.items() if name]
+    facts = [
+        ("release", link(c.title, c.homepage)),
+        ("findings", ", ".join(c.findings) or "those of the table"),
+        ("views", views(c, arguments)),
+        ("masks", kinds_of_masks(c)),
+        ("columns", ", ".join(f"`{name}`" for name in c.shared_columns)),
+        ("labels", "scores" if c.scores else ""),
+        ("official split", "yes, `official_splits(dataset)`" if c.official_split else ""),
+        ("tables inside", ", ".join(inside)),
+        ("verified", c.verified),
+        ("licence", licence(cls.spec.license)),
+        ("reference", cite(cls.spec.reference)),
+    ]
+    notes = [
+        f"- `{name}`: {text}"
+        for name, text in arguments.items()
+        if name not in NOT_ABOUT_IT and not text.startswith("See `SpecDataset`")
+    ]
+    return page(
+        f"## {c.name}",
+        prose(doc),
+        table(["", ""], [(f"**{key}**", value) for key, value in facts if value]),
+        f"```python\n{signature(cls)}\n```",
+        "\n".join(notes),
+    )
+
+
+def views(c, arguments):
+    if not c.default_views:
+        return ""
+    default = " and ".join(f'"{view}"' for view in c.default_views)
+    listed = re.sub(r"[.;,]? ?None: .*", "", arguments.get("views", "")).rstrip(".")
+    return f"{listed}; default {default}" if listed else f"default {default}"
+
+
+def signature(cls):
+    """The constructor without its types, one line if it fits."""
+    parts, keyword = [], False
+    for p in inspect.signature(cls).parameters.values():
+        if p.kind is p.KEYWORD_ONLY and not keyword:
+            parts, keyword = [*parts, "*"], True
+        default = "USE_INCLUDED_FILE" if p.default == "USE_INCLUDED_FILE" else repr(p.default)
+        parts.append(p.name if p.default is p.empty else f"{p.name}={default}")
+    line = f"{cls.__name__}({', '.join(parts)})"
+    if len(line) <= 100:
+        return line
+    lines, current = [], ""
+    for part in parts:
+        if len(current) + len(part) > 90:
+            lines, current = [*lines, current.rstrip()], ""
+        current += f"{part}, "
+    return f"{cls.__name__}(\n    " + "\n    ".join([*lines, current.rstrip()]) + "\n)"
+
+
+# ------------------------------------------------------------------------------------- weights
+
+
+def weights_page():
+    entries = weights.list_weights()
+    header = ["name", "aliases", "network", "pixels", "output", "trained outputs", "trained on"]
+    rows = [
+        (
+            link(f"`{e.name}`", f"#{anchor(e.name)}"),
+            ", ".join(f"`{alias}`" for alias in e.aliases),
+            e.architecture,
+            e.input_resolution,
+            e.output,
+            f"{sum(e.trained)} of {len(e.targets)}",
+            ", ".join(e.trained_on),
+        )
+        for e in entries
+    ]
+    intro = (
+        "`xrv weights list` shows the same, `xrv weights fetch NAME` downloads one, `xrv weights "
+        "verify NAME` hashes the copy in the cache. *Certain*: independent sources agree on the "
+        "checksum, so another file is an error. *Reported*: a single source names it, so another "
+        "file is a warning. *Not published*: the first copy is trusted, recorded, and a later "
+        "change refused ([guide](guide.md#offline-and-mirrors)).\n\n"
+        "An *operating point* is the probability that becomes 0.5 in the default output. "
+        "*ppv80* is the probability at which four of five positive predictions were right on the "
+        "data it was chosen on. AUROC is what the publisher measured; none of it was "
+        "measured by this package."
+    )
+    return page(
+        MADE, "# Weights", intro, table(header, rows, right=(3,)), *map(weights_section, entries)
+    )
+
+
+def weights_section(e):
+    facts = [
+        ("file", link(e.file.filename, e.file.url)),
+        ("bytes", f"{e.file.size:,}" if e.file.size else "not published"),
+        (
+            "SHA-256",
+            f"`{e.file.sha256}` ({e.file.certainty})" if e.file.sha256 else "not published",
+        ),
+        ("container", e.container.replace("_", " ")),
+        ("licence", licence(e.license)),
+        ("reference", cite(e.reference)),
+        ("AUROC from", e.metrics_source),
+    ]
+    return page(
+        f"## {e.name}",
+        e.description,
+        table(["", ""], [(f"**{key}**", value) for key, value in facts if value]),
+        targets_table(e),
+    )
+
+
+def targets_table(e):
+    if len(e.targets) > MANY:
+        return f"Outputs, in order: {', '.join(e.targets)}."
+    blank = (math.nan,) * len(e.targets)
+    points, old = e.operating_points or blank, e.compat_operating_points or blank
+    ppv80 = e.ppv80 or blank
+    sets = list(e.metrics)
+    columns = [("operating point", points, ".6g")]
+    if numbers_differ(points, old):
+        columns.append(("1.5.7's", old, ".6g"))
+    if any(map(math.isfinite, ppv80)):
+        columns.append(("ppv80", ppv80, ".4g"))
+    columns = [c for c in columns if any(map(math.isfinite, c[1]))]
+    columns += [
+        (f"AUROC {name}", [e.metrics[name].get(t, math.nan) for t in e.targets], ".2f")
+        for name in sets
+    ]
+    rows = []
+    for i, (target, trained) in enumerate(zip(e.targets, e.trained, strict=True)):
+        name = target or "*untrained*"
+        shown = [number(values[i], form) for _, values, form in columns]
+        rows.append([i, name if trained or not target else f"{name} (untrained)", *shown])
+    header = ["#", "output", *(name for name, *_ in columns)]
+    return table(header, rows, right=(0, *range(2, len(header))))
+
+
+def numbers_differ(a, b):
+    return any(x != y and not (math.isnan(x) and math.isnan(y)) for x, y in zip(a, b, strict=True))
+
+
+def number(value, form):
+    return "" if math.isnan(value) else format(value, form)
+
+
+# ------------------------------------------------------------------------------- label changes
+
+# The column that names the image, by packaged table.
+IMAGE = {
+    "nih": "Image Index",
+    "nih_google": "Image Index",
+    "rsna": "patientId",
+    "chexpert": "Path",
+    "padchest": "ImageID",
+    "openi": "imageid",
+    "siim": "ImageId",
+    "vindr": "image_id",
+}
+
+
+def label_changes_page():
+    cards = [datasets.card(name) for name in datasets.list_datasets()]
+    cards = [c for c in cards if packaged(c)]
+    rows = [row for c in cards for row in constructions(c)]
+    header = ["dataset", "construction", "images, 1.5.7", "images", "in both", "other labels"]
+    intro = (
+        'Every packaged table, counted in both modes: `compat="xrv-1.5"` gives the rows and '
+        "labels of 1.5.7, the default the right ones. Reasons: "
+        "[differences from 1.5.7](differences-from-1.5.7.md). Releases whose tables are not inside "
+        "the package differ by the same rules and cannot be counted here."
+    )
+    return page(
+        MADE,
+        "# Labels before and after",
+        intro,
+        "## Usual constructions",
+        "*Other labels*: images in both whose labels differ in at least one finding. With one "
+        "image a patient, the labels of 1.5.7 are often those of another image of the patient.",
+        table(header, rows, right=(2, 3, 4, 5)),
+        *map(finding_changes, cards),
+    )
+
+
+def constructions(c):
+    cls = datasets.get_dataset_class(c.name)
+    yield construction(cls, "as it comes", {})
+    if c.unique_patients and {"PA", "AP"} <= {str(v) for v in cls(views="*").csv["view"]}:
+        yield construction(cls, 'views=["PA", "AP"]', {"views": ["PA", "AP"]})
+
+
+def construction(cls, text, arguments):
+    old, new = (keyed(cls(**arguments, compat=compat)) for compat in ("xrv-1.5", None))
+    shared = old.index.intersection(new.index)
+    a, b = old.loc[shared], new.loc[shared]
+    both = [name for name in b.columns if name in a.columns]
+    left, right = a[both].to_numpy(), b[both].to_numpy()
+    differ = ~((left == right) | (np.isnan(left) & np.isnan(right))).all(axis=1)
+    counts = (len(old), len(new), len(shared), int(differ.sum()))
+    return (f"`{cls.__name__}`", f"`{text}`" if "=" in text else text, *(f"{n:,}" for n in counts))
+
+
+def keyed(dataset):
+    """The labels by image. Several rows of an image, which 1.5.7 has in places, are one."""
+    import pandas as pd
+
+    column = dataset.csv[IMAGE[dataset.spec.tables[0].packaged]].astype(str)
+    labels = pd.DataFrame(dataset.labels, index=column, columns=dataset.pathologies)
+    return labels[~labels.index.duplicated()]
+
+
+def finding_changes(c):
+    cls = datasets.get_dataset_class(c.name)
+    accepted = inspect.signature(cls).parameters
+    wanted = {"views": "*", "unique_patients": False}
+    arguments = {key: value for key, value in wanted.items() if key in accepted}
+    old, new = (datasets.describe(cls(**arguments, compat=compat)) for compat in ("xrv-1.5", None))
+    rows, same = [], 0
+    for finding in dict.fromkeys([*old["findings"], *new["findings"]]):
+        pair = [side["findings"].get(finding) for side in (old, new)]
+        same += pair[0] == pair[1]
+        rows.append((finding, *counts_of(pair)))
+    size = f"{old['images']:,} images in 1.5.7, {new['images']:,} here"
+    if old["images"] == new["images"]:
+        size = f"{new['images']:,} images in both"
+    head = f"All views, all images: {size}."
+    if same == len(rows):
+        return page(f"## {c.name}", f"{head} No finding differs.", present_only(rows))
+    header = ["finding", "present, 1.5.7", "present", "change"]
+    header += ["absent, 1.5.7", "absent", "unknown, 1.5.7", "unknown"]
+    return page(f"## {c.name}", head, table(header, rows, right=range(1, len(header))))
+
+
+def counts_of(pair):
+    def shown(side, key):
+        return "–" if side is None else f"{side[key]:,}"
+
+    old, new = pair
+    change = "" if None in pair else new["present"] - old["present"]
+    cells = [shown(old, "present"), shown(new, "present"), f"{change:+,}" if change else ""]
+    for key in ("absent", "unknown"):
+        cells += [shown(old, key), shown(new, key)]
+    return cells
+
+
+def present_only(rows):
+    columns = [(row[0], row[2], row[5], row[7]) for row in rows]
+    return table(["finding", "present", "absent", "unknown"], columns, right=(1, 2, 3))
+
+
+# ----------------------------------------------------------------------------------------- main
+
+PAGES = {"datasets": datasets_page, "weights": weights_page, "label-changes": label_changes_page}
+
+
+def main(argv=None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="fail if a page is stale")
+    parser.add_argument("pages", nargs="*", help=f"of {', '.join(PAGES)}; all if none")
+    arguments = parser.parse_args(argv)
+    unknown = set(arguments.pages) - set(PAGES)
+    if unknown:
+        parser.error(f"no page {', '.join(sorted(unknown))}; there are {', '.join(PAGES)}")
+    stale = []
+    for name in arguments.pages or PAGES:
+        path = DOCS / f"{name}.md"
+        text = PAGES[name]()
+        if path.is_file() and path.read_text("utf-8") == text:
+            continue
+        stale.append(path.name)
+        if not arguments.check:
+            path.write_text(text, "utf-8")
+            print(f"wrote {path}")
+    if arguments.check and stale:
+        print(f"stale: {', '.join(stale)}; run python tools/build_docs.py", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
