@@ -53,6 +53,10 @@ from torchxrayvision.datasets.chexpertplus import CheXpertPlus_Dataset  # isort:
 from torchxrayvision.datasets.covid19 import COVID19_Dataset  # isort: skip
 from torchxrayvision.datasets.custom import CSV_Dataset, Folder_Dataset  # isort: skip
 from torchxrayvision.datasets.hannover import HannoverCOVID_Dataset  # isort: skip
+from torchxrayvision.datasets.medmnist import (  # isort: skip
+    ChestMNIST_Dataset,
+    PneumoniaMNIST_Dataset,
+)
 from torchxrayvision.datasets.mimic import MIMIC_Dataset  # isort: skip
 from torchxrayvision.datasets.mscxr import MSCXR_Dataset  # isort: skip
 from torchxrayvision.datasets.nih import NIH_Dataset, NIH_Google_Dataset  # isort: skip
@@ -77,6 +81,7 @@ __all__ = [
     "CheXlocalize_Dataset",
     "CheXmask",
     "CheXpertPlus_Dataset",
+    "ChestMNIST_Dataset",
     "ChestXDet_Dataset",
     "CovariateDataset",
     "Dataset",
@@ -93,6 +98,7 @@ __all__ = [
     "NIH_Google_Dataset",
     "NLMTB_Dataset",
     "ObjectCXR_Dataset",
+    "PneumoniaMNIST_Dataset",
     "RSNA_Pneumonia_Dataset",
     "Report",
     "Sample",

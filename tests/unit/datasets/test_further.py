@@ -1,5 +1,8 @@
 """Options and tolerances of datasets that the contract does not reach."""
 
+import pickle
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -94,3 +97,57 @@ def test_hannover_reads_both_letters_for_women_and_tables_without_ages():
     dataset = xd.HannoverCOVID_Dataset(csvpath=table.assign(sex=["w", "f"], age=[130, 40]))
     assert dataset.csv["sex_female"].tolist() == [True, True]
     assert np.isnan(dataset.csv["age_years"][0])
+
+
+@pytest.mark.parametrize("name", ["ChestMNIST_Dataset", "PneumoniaMNIST_Dataset"])
+def test_medmnist_maps_its_images_instead_of_holding_them(fake, name):
+    dataset = getattr(xd, name)(**fake(name).kwargs)
+    with np.load(fake(name).kwargs["npzpath"]) as arrays:
+        wanted = np.concatenate([arrays[f"{split}_images"] for split in ("train", "val", "test")])
+    for i, image in enumerate(wanted):
+        found = dataset[i]["img"]
+        assert (found.shape, found.dtype) == ((1, *image.shape), np.float32)
+        np.testing.assert_allclose(found[0], image / 255 * 2048 - 1024, atol=1e-3)
+    assert len(pickle.dumps(dataset)) < 20_000
+    assert all(isinstance(path, Path) for path in dataset._release.cache.values())
+
+
+def test_medmnist_unpacks_again_where_the_cache_was_emptied(fake, tmp_path, monkeypatch):
+    dataset = xd.ChestMNIST_Dataset(**fake("ChestMNIST_Dataset").kwargs)
+    wanted = dataset[0]["img"]
+    for kept in dataset._release.cache.values():
+        kept.unlink()
+    np.testing.assert_array_equal(dataset[0]["img"], wanted)
+    blocked = tmp_path / "file"
+    blocked.touch()
+    monkeypatch.setenv("XRV_CACHE_DIR", str(blocked))
+    other = xd.ChestMNIST_Dataset(**fake("ChestMNIST_Dataset").kwargs)
+    with pytest.raises(DatasetError, match="XRV_CACHE_DIR"):
+        other[0]
+
+
+def test_medmnist_refuses_other_archives(fake, tmp_path):
+    with pytest.raises(DatasetError, match=r"labels of shape \(4, 14\).*\(N, 1\)"):
+        xd.PneumoniaMNIST_Dataset(fake("ChestMNIST_Dataset").kwargs["npzpath"])
+    other = tmp_path / "other.npz"
+    np.savez(other, a=np.zeros(3))
+    with pytest.raises(DatasetError, match="no archive of MedMNIST"):
+        xd.ChestMNIST_Dataset(other)
+    other.write_bytes(b"no archive")
+    with pytest.raises(DatasetError, match="no archive of MedMNIST"):
+        xd.ChestMNIST_Dataset(other)
+
+
+def test_medmnist_executes_nothing_that_an_archive_holds(tmp_path):
+    class Hostile:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "executed",)
+
+    arrays = {}
+    for split in ("train", "val", "test"):
+        arrays[f"{split}_images"] = np.zeros((1, 28, 28), np.uint8)
+        arrays[f"{split}_labels"] = np.array([[Hostile()]], dtype=object)
+    np.savez(tmp_path / "hostile.npz", **arrays)
+    with pytest.raises(DatasetError, match="no archive of MedMNIST"):
+        xd.PneumoniaMNIST_Dataset(tmp_path / "hostile.npz")
+    assert not (tmp_path / "executed").exists()
