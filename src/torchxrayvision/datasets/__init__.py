@@ -62,9 +62,13 @@ from torchxrayvision.datasets.mscxr import MSCXR_Dataset  # isort: skip
 from torchxrayvision.datasets.nih import NIH_Dataset, NIH_Google_Dataset  # isort: skip
 from torchxrayvision.datasets.nlmtb import NLMTB_Dataset  # isort: skip
 from torchxrayvision.datasets.objectcxr import ObjectCXR_Dataset  # isort: skip
+from torchxrayvision.datasets.openi import Openi_Dataset  # isort: skip
+from torchxrayvision.datasets.padchest import PC_Dataset  # isort: skip
 from torchxrayvision.datasets.rsna import RSNA_Pneumonia_Dataset  # isort: skip
+from torchxrayvision.datasets.siim import SIIM_Pneumothorax_Dataset  # isort: skip
 from torchxrayvision.datasets.stonybrook import StonyBrookCOVID_Dataset  # isort: skip
 from torchxrayvision.datasets.tbx11k import TBX11K_Dataset  # isort: skip
+from torchxrayvision.datasets.vindr import VinBrain_Dataset, VinDr_Dataset  # isort: skip
 
 default_pathologies: list[str] = list(DEFAULT_PATHOLOGIES)
 """A copy of `torchxrayvision.labels.DEFAULT_PATHOLOGIES`, a list as in 1.5.7."""
@@ -98,9 +102,12 @@ __all__ = [
     "NIH_Google_Dataset",
     "NLMTB_Dataset",
     "ObjectCXR_Dataset",
+    "Openi_Dataset",
+    "PC_Dataset",
     "PneumoniaMNIST_Dataset",
     "RSNA_Pneumonia_Dataset",
     "Report",
+    "SIIM_Pneumothorax_Dataset",
     "Sample",
     "SpecDataset",
     "StonyBrookCOVID_Dataset",
@@ -109,6 +116,8 @@ __all__ = [
     "TBX11K_Dataset",
     "Table",
     "ToPILImage",
+    "VinBrain_Dataset",
+    "VinDr_Dataset",
     "XRayCenterCrop",
     "XRayResizer",
     "apply_transforms",
