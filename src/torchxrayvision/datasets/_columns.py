@@ -40,27 +40,6 @@ def days(dates: pd.Series[Any]) -> pd.Series[float]:
     return pd.Series(result, index=dates.index)
 
 
-def day_number(dates: pd.Series[Any]) -> pd.Series[Any]:
-    """Dates as days since 1 January 1970.
-
-    Args:
-        dates: YYYYMMDD as numbers or text; what follows the eight digits is ignored.
-
-    Returns:
-        float64 with NaN where there is no date.
-
-    Example:
-        >>> import pandas as pd
-        >>> day_number(pd.Series(["20200401_120000", None])).tolist()
-        [18353.0, nan]
-    """
-    import pandas as pd
-
-    text = dates.astype("str").str.extract(r"^(\d{8})", expand=False)
-    parsed = pd.to_datetime(text, format="%Y%m%d", errors="coerce")
-    return (parsed - pd.Timestamp(0)) / pd.Timedelta(days=1)
-
-
 def extract(column: pd.Series[Any], pattern: str) -> pd.Series[str]:
     r"""The part of a text that a pattern's group ``value`` matches.
 

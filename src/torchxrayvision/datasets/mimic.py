@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from torchxrayvision.datasets._base import Compat, PathLike, SpecDataset, TableLike, Views
-from torchxrayvision.datasets._columns import day_number
+from torchxrayvision.datasets._columns import days
 from torchxrayvision.datasets._findings import FindingColumns, need_columns
 from torchxrayvision.datasets._images import Files
 from torchxrayvision.datasets._spec import DatasetSpec, Table
@@ -75,7 +75,7 @@ def _view(frame: pd.DataFrame, release: Release) -> Any:
 
 
 def _day(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
-    return day_number(frame["StudyDate"])
+    return days(frame["StudyDate"])
 
 
 def _path(row: Row) -> str:

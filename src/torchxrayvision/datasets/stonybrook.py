@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torchxrayvision.datasets._base import Compat, PathLike, SpecDataset, TableLike, Views
-from torchxrayvision.datasets._columns import day_number
+from torchxrayvision.datasets._columns import days
 from torchxrayvision.datasets._findings import FindingRules, need_columns
 from torchxrayvision.datasets._images import Files
 from torchxrayvision.datasets._spec import DatasetSpec, Rule, Table, value
@@ -59,7 +59,7 @@ def _mean_of(score: str) -> Rule:
 
 
 def _day(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
-    return day_number(frame["Exam_DateTime"])
+    return days(frame["Exam_DateTime"].astype("str").str[:8])  # "20200408_093015"
 
 
 class StonyBrookCOVID_Dataset(SpecDataset):
