@@ -211,6 +211,16 @@ OTHER_FINDINGS: frozenset[str] = frozenset(
         "COVID-19",
         "Chest Tube",
         "Rib Fracture",
+        "Abnormal mediastinal contour",
+        "Acute fracture",
+        "Airway wall thickening",
+        "Enlarged cardiac silhouette",
+        "Groundglass opacity",
+        "Hiatal hernia",
+        "High lung volume / emphysema",
+        "Interstitial lung disease",
+        "Pleural abnormality",
+        "Wide mediastinum",
     }
 )
 """Findings of single releases that belong to none of the vocabularies above."""

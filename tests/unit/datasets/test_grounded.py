@@ -110,3 +110,54 @@ def test_mscxr_names_the_place_of_a_missing_image(fake, tmp_path):
     dataset = xd.MSCXR_Dataset(tmp_path, fake("MSCXR_Dataset").kwargs["csvpath"])
     with pytest.raises(DatasetNotFoundError, match=r"files/p10/p10000032/s50414267"):
         dataset[0]
+
+
+def test_reflacx_thresholds_the_mean_certainty(fake):
+    kwargs = fake("REFLACX_Dataset").kwargs
+    for threshold, atelectasis, mass, edema in ((1, 1, 1, 1), (2.5, 1, 1, 0), (4, 0, 0, 0)):
+        dataset = xd.REFLACX_Dataset(**kwargs, threshold=threshold)
+        row = dict(zip(dataset.pathologies, dataset.labels[0].tolist(), strict=True))
+        assert (row["Atelectasis"], row["Mass"], row["Edema"]) == (atelectasis, mass, edema)
+        assert row["Support Devices"] == 1  # seen or not, whatever the threshold
+    assert dataset.csv["Atelectasis"][0] == 3.5
+    assert dataset.csv["readers"].tolist() == [2, 1, 1]
+
+
+def test_reflacx_keeps_reader_and_certainty_of_each_ellipse(fake):
+    kwargs = fake("REFLACX_Dataset").kwargs
+    drawn = xd.REFLACX_Dataset(**kwargs).annotations(0)
+    assert set(drawn["id"]) == {"P101R000001", "P101R000002"}
+    assert drawn["certainty"].min() == 3
+    every = xd.REFLACX_Dataset(**kwargs, threshold=1).annotations(0)
+    assert len(every) == len(drawn) + 1
+
+
+def test_reflacx_phases_and_formats(fake):
+    kwargs = fake("REFLACX_Dataset").kwargs
+    assert len(xd.REFLACX_Dataset(**kwargs, phases=1)) == 2
+    third = xd.REFLACX_Dataset(**kwargs, phases=[3], image_format="dicom")
+    assert third.image_path(0).endswith("s58733084/2a2277a9-b0ded155.dcm")
+    with pytest.raises(DatasetError, match=r"no phase \(2,\)"):
+        xd.REFLACX_Dataset(**kwargs, phases=2)
+    beside = dict(kwargs, reflacxpath=kwargs["reflacxpath"] / "main_data")
+    assert len(xd.REFLACX_Dataset(**beside)) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"phases": 4}, "some of 1, 2 and 3, got 4"),
+        ({"phases": ()}, "some of 1, 2 and 3"),
+        ({"threshold": 0}, "above 0 and at most 5, got 0"),
+        ({"threshold": 6}, "above 0 and at most 5"),
+        ({"image_format": "png"}, "'jpg' or 'dicom', got 'png'"),
+    ],
+)
+def test_reflacx_refuses_what_makes_no_sense(fake, arguments, said):
+    with pytest.raises(DatasetError, match=said):
+        xd.REFLACX_Dataset(**fake("REFLACX_Dataset").kwargs, **arguments)
+
+
+def test_reflacx_says_what_a_folder_lacks(tmp_path):
+    with pytest.raises(DatasetError, match=r"reflacxpath=.*no metadata_phase_1\.csv"):
+        xd.REFLACX_Dataset(reflacxpath=tmp_path)
