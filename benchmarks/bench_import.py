@@ -25,7 +25,7 @@ STATEMENTS = {
 
 
 def both(out: Path) -> Timings:
-    """Each statement in a fresh process, timed inside it, so that starting Python does not count."""
+    """Each statement in a fresh process, timed inside it: starting Python does not count."""
     timings: Timings = {}
     for name, statement in STATEMENTS.items():
         code = (

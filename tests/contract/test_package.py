@@ -157,8 +157,8 @@ def calls(tree):
 
 # Calls that are banned everywhere else, with the reason why here they change nothing for others.
 ALLOWED = {
-    "transforms/_apply.py: random.seed": "lent to one call of a caller's transform, then given back",
-    "transforms/_apply.py: np.random.seed": "lent to one call of a caller's transform, then given back",
+    "transforms/_apply.py: random.seed": "lent to one call of a transform, then given back",
+    "transforms/_apply.py: np.random.seed": "lent to one call of a transform, then given back",
     "images/_guard.py: warnings.filterwarnings": "inside catch_warnings, for decoders only",
 }
 
