@@ -33,7 +33,7 @@ class GroundedDataset(SpecDataset):
         Raises:
             IndexError: If `idx` is outside.
         """
-        source = self.spec.masks
+        source = self.spec.boxes or self.spec.masks
         if not isinstance(source, TableMasks):
             msg = f"{type(self).__name__} has no table of annotations"
             raise DatasetError(msg)

@@ -161,3 +161,38 @@ def test_reflacx_refuses_what_makes_no_sense(fake, arguments, said):
 def test_reflacx_says_what_a_folder_lacks(tmp_path):
     with pytest.raises(DatasetError, match=r"reflacxpath=.*no metadata_phase_1\.csv"):
         xd.REFLACX_Dataset(reflacxpath=tmp_path)
+
+
+def test_padchest_gr_has_raw_labels_on_request(fake):
+    kwargs = fake("PadChestGR_Dataset").kwargs
+    raw = xd.PadChestGR_Dataset(**kwargs, findings="raw", pathology_masks=True)
+    assert raw.pathologies == [
+        *("Consolidation", "cardiomegaly", "nodule", "pleural effusion", "pseudonodule"),
+        "scoliosis",
+    ]
+    assert raw.labels.sum(axis=0).tolist() == [1, 1, 1, 1, 1, 1]
+    found = raw[0]["pathology_masks"]
+    assert {raw.pathologies[j] for j in found} == {"Consolidation", "nodule", "pleural effusion"}
+    with pytest.raises(DatasetError, match="'padchest' or 'raw'"):
+        xd.PadChestGR_Dataset(**kwargs, findings="all")
+
+
+def test_padchest_gr_keeps_sentences_groups_and_extra_boxes(fake):
+    kwargs = fake("PadChestGR_Dataset").kwargs
+    dataset = xd.PadChestGR_Dataset(**kwargs)
+    drawn = dataset.annotations(0)
+    assert drawn["sentence_en"].tolist()[2] == "Consolidation with a nodule."
+    assert drawn["labels"].tolist()[2] == "Consolidation|nodule"
+    assert dataset.csv["label_groups"].tolist()[:2] == ["Consolidation|Nodule|Pleural effusion", ""]
+    more = xd.PadChestGR_Dataset(**kwargs, extra_boxes=True)
+    assert len(more.annotations(0)) == len(drawn) + 1
+
+
+def test_padchest_gr_finds_its_tables_beside_the_images(fake):
+    dataset = xd.PadChestGR_Dataset(fake("PadChestGR_Dataset").kwargs["imgpath"])
+    assert (len(dataset), len(dataset[0]["bbox"])) == (5, 3)
+
+
+def test_padchest_gr_keeps_all_digits_of_its_numbers(fake):
+    dataset = xd.PadChestGR_Dataset(**fake("PadChestGR_Dataset").kwargs)
+    assert dataset.csv["StudyID"][1] == "20536686640136348236148679891891455886461"
