@@ -11,7 +11,8 @@ A benchmark is a script with two workers, one for each side, and ends with :func
 ``python benchmarks/bench_NAME.py --baseline-python PATH`` starts the script again as a worker, in
 turns under the Python at PATH (an environment with torchxrayvision 1.5.7) and under its own, at
 least five times each, the order swapped every round, so that what else the machine does falls on
-both sides. A worker imports its side, measures its cases and returns their timings in seconds.
+both sides. A worker imports its side, measures its cases and returns their timings in seconds; a
+case with "memory" in its name is in MB.
 
 Printed are the medians over the rounds, and the ratio of each pair of neighbouring workers as
 median and range: a ratio of 20 [18 - 23] means that no round gave less than 18. The case "peak
@@ -160,6 +161,6 @@ def _print(setting: str, rounds: list[dict[str, Timings]], difference: str) -> N
 
 
 def _amount(case: str, value: float) -> str:
-    if case == PEAK:
+    if "memory" in case:
         return f"{value:.0f} MB"
     return f"{value:.2f} s" if value >= 1 else f"{value * 1e3:.2f} ms"

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 
-from torchxrayvision.datasets._compact import Later, as_text, ordinary
+from torchxrayvision.datasets._compact import Later, as_text, ordinary, with_columns
 from torchxrayvision.datasets._dataset import Dataset, Sample, Transform
 from torchxrayvision.datasets._pack import pack_frame, pack_labels, unpack_frame
 from torchxrayvision.datasets._read import as_place, is_packaged, read_tables
 from torchxrayvision.datasets._release import Release, Row
 from torchxrayvision.datasets._spec import SHARED_COLUMNS, USE_INCLUDED_FILE, DatasetSpec, Rule
-from torchxrayvision.datasets._views import named_views, rows_with_views, view_list
+from torchxrayvision.datasets._views import ALL_VIEWS, named_views, rows_with_views, view_list
 from torchxrayvision.errors import DatasetError, EmptyDatasetError
 from torchxrayvision.transforms import SeedSource, apply_transforms
 
@@ -173,7 +173,7 @@ class SpecDataset(Dataset):
         if spec.join is not None:
             frame = spec.join(release)
         else:
-            frame = release.tables[spec.tables[0].argument].copy()
+            frame = release.tables[spec.tables[0].argument].copy(deep=False)
         kept = spec.kept_tables
         release.tables = {key: table for key, table in release.tables.items() if key in kept}
         frame = self._with_views(frame, views)
@@ -226,6 +226,8 @@ class SpecDataset(Dataset):
         frame = frame.assign(view=raw)
         frame = frame.assign(view=named_views(frame["view"]))
         self.views = view_list(views, self.spec.default_views)
+        if ALL_VIEWS in self.views:
+            return frame
         return frame[rows_with_views(frame["view"], self.views, self._release.dataset)]
 
     def _one_a_patient(self, frame: pd.DataFrame, patient: str) -> pd.DataFrame:
@@ -240,10 +242,11 @@ class SpecDataset(Dataset):
     def _with_columns(self, frame: pd.DataFrame) -> pd.DataFrame:
         """With the shared columns, and whether a row has masks."""
         made = {name: self._column(frame, name, rule) for name, rule in self.spec.columns.items()}
-        frame = frame.assign(**made)
-        if self.spec.masks is not None:
-            frame["has_masks"] = self.spec.masks.present(frame, self._release)
-        return frame
+        if self.spec.masks is None:
+            return with_columns(frame, made)
+        # Masks may look at the shared columns.
+        frame = with_columns(frame, made)
+        return with_columns(frame, {"has_masks": self.spec.masks.present(frame, self._release)})
 
     def _column(self, frame: pd.DataFrame, name: str, rule: str | Rule) -> Any:
         import pandas as pd
@@ -312,12 +315,13 @@ class SpecDataset(Dataset):
         # Masks may name findings that the labels leave out, or that were relabelled away.
         return {index[name]: _as_image(mask) for name, mask in found.items() if name in index}
 
-    def get_mask_dict(self, image_name: str, this_size: int | tuple[int, int]) -> dict[int, Any]:
+    def get_mask_dict(self, image_name: str, this_size: int | Sequence[int]) -> dict[int, Any]:
         """Masks of an image by its name, without reading the image.
 
         Args:
             image_name: Value of the column that names images, such as "00000150_002.png".
-            this_size: Height and width of the masks, or one number for a square.
+            this_size: Height and width of the masks, the shape (1, H, W) of an image, or one
+                number for a square.
 
         Returns:
             Index of the finding to its mask, float32 (1, H, W) of 0 and 1.
@@ -332,8 +336,8 @@ class SpecDataset(Dataset):
         if not rows:
             msg = f"{type(self).__name__} has no masks for {image_name!r}"
             raise DatasetError(msg)
-        shape = (this_size, this_size) if isinstance(this_size, int) else this_size
-        return self._pathology_masks(self._row(rows[0]), shape)
+        height, width = [this_size] * 2 if isinstance(this_size, int) else this_size[-2:]
+        return self._pathology_masks(self._row(rows[0]), (height, width))
 
     def image_path(self, idx: int) -> str:
         """Path of an image below its folder or inside its archive.

@@ -13,10 +13,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["Later", "as_text", "decoded", "is_among", "is_coded_text", "ordinary"]
+__all__ = [
+    "Later",
+    "as_text",
+    "decoded",
+    "is_among",
+    "is_coded_text",
+    "ordinary",
+    "rows_of",
+    "with_columns",
+]
 
 
 @dataclass(frozen=True)
@@ -69,14 +80,31 @@ def decoded(column: pd.Series[Any]) -> pd.Series[Any]:
 def is_among(column: pd.Series[Any], values: pd.Series[Any]) -> NDArray[np.bool_]:
     """Which elements are among some values, both of a table; pandas' isin is slow for text."""
     import pandas as pd
-    import pyarrow as pa
-    import pyarrow.compute
 
     if not isinstance(column.dtype, pd.StringDtype) or column.dtype != values.dtype:
         return column.isin(values).to_numpy(dtype=bool)
+    return rows_of(column, values) >= 0
+
+
+def rows_of(column: pd.Series[Any], values: pd.Series[Any]) -> NDArray[np.intp]:
+    """Where each text of a column stands first among some texts; -1 where it does not."""
+    import pyarrow as pa
+    import pyarrow.compute
+
     kind = pa.large_string()
-    among = pa.compute.is_in(pa.array(column, kind), value_set=pa.array(values.dropna(), kind))
-    return np.asarray(among, dtype=bool)
+    found = pa.compute.index_in(
+        pa.array(column, kind), value_set=pa.array(values, kind), skip_nulls=True
+    )
+    return np.asarray(found.fill_null(-1)).astype(np.intp)
+
+
+def with_columns(frame: pd.DataFrame, made: Mapping[str, Any]) -> pd.DataFrame:
+    """A table with columns replaced or added; faster than assign, which adds one after another."""
+    import pandas as pd
+
+    whole: dict[Any, Any] = dict(frame.items())
+    whole.update(made)
+    return pd.DataFrame(whole, index=frame.index, copy=False)
 
 
 def as_text(column: pd.Series[Any]) -> pd.Series[Any]:
@@ -109,4 +137,4 @@ def ordinary(frame: pd.DataFrame, made: frozenset[str], packaged: bool) -> pd.Da
             changed[name] = column.astype(np.int64)
         elif column.dtype == np.float32:
             changed[name] = column.astype(np.float64)
-    return frame.assign(**changed)
+    return with_columns(frame, changed)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from torchxrayvision.datasets._pack import UNKNOWN, pack_labels, unpack_labels
+from torchxrayvision.datasets._pack import pack_labels, unpack_labels
 from torchxrayvision.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -141,17 +141,11 @@ class FindingColumns:
         need_columns(frame, self.reads, release)
         if self.scores:
             return self.names, numbers(frame, self.columns.values())
-        labels = np.full((len(frame), len(self.columns)), UNKNOWN, dtype=np.int8)
-        coded = {0: 0, 1: 1} if self.values is None else self.values
-        for j, name in enumerate(self.columns.values()):
-            column = frame[name]
-            if self.values is None:
-                column = as_numbers(column)
-            for raw, label in coded.items():
-                if label == label:  # a value that stands for unknown leaves NaN
-                    labels[_same(column, raw), j] = label
+        raw = self.columns.values()
+        coded = {name: _coded(frame[name], self.values) for name in dict.fromkeys(raw)}
+        labels = np.stack([coded[name] for name in raw], axis=1)
         if self.healthy is not None:
-            rows = _same(as_numbers(frame[self.healthy]), 1)
+            rows = _coded(frame[self.healthy], None) == 1
             cleared = [j for j, name in enumerate(self.names) if name not in self.spares]
             labels[np.ix_(np.flatnonzero(rows), np.array(cleared))] = 0
         return self.names, labels
@@ -164,8 +158,18 @@ def as_numbers(column: pd.Series[Any]) -> pd.Series[Any]:
     return pd.to_numeric(column, errors="coerce")
 
 
-def _same(column: pd.Series[Any], raw: object) -> NDArray[np.bool_]:
-    return (column == raw).to_numpy(dtype=bool, na_value=False)
+def _coded(column: pd.Series[Any], values: Mapping[Any, float] | None) -> NDArray[np.int8]:
+    """The int8 labels of one raw column; `values` as in `FindingColumns`."""
+    if values is None:
+        number = as_numbers(column).to_numpy(dtype=np.float32, na_value=np.nan)
+        present = number == 1
+        unknown = ~(present | (number == 0))
+        numeric: NDArray[np.int8] = present.view(np.int8) - unknown.view(np.int8)
+        return numeric
+    codes, raw = column.factorize()
+    labels = [values.get(value, np.nan) for value in raw]
+    table: NDArray[np.int8] = pack_labels(np.array([*labels, np.nan], dtype=np.float32))
+    return table[codes]  # the last one is for blanks, which factorize codes as -1
 
 
 def separated(separator: str) -> Callable[[str], list[str]]:

@@ -122,7 +122,8 @@ def pack_labels(labels: NDArray[Any]) -> NDArray[Any]:
     counted = sum(map(np.count_nonzero, (present, unknown, labels == 0)))
     if counted != labels.size:
         return labels
-    return present.view(np.int8) - unknown.view(np.int8)
+    packed: NDArray[np.int8] = present.view(np.int8) - unknown.view(np.int8)
+    return packed
 
 
 def unpack_labels(labels: NDArray[Any]) -> NDArray[np.float32]:

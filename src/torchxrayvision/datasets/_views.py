@@ -58,7 +58,8 @@ def named_views(views: pd.Series[Any]) -> pd.Series[Any]:
     """
     blank = views.isna() | (views == "")
     if not is_coded_text(views):
-        return views.astype(str).mask(blank, UNKNOWN_VIEW)
+        named = views.astype(str)
+        return named.mask(blank, UNKNOWN_VIEW) if blank.any() else named
     if not blank.any():
         return views
     if UNKNOWN_VIEW not in views.cat.categories:

@@ -9,7 +9,8 @@ import numpy as np
 from torchxrayvision.datasets._annotations import BoxTable
 from torchxrayvision.datasets._base import Compat, PathLike, SpecDataset, TableLike, Views
 from torchxrayvision.datasets._columns import plausible_age
-from torchxrayvision.datasets._findings import FindingColumns
+from torchxrayvision.datasets._compact import rows_of
+from torchxrayvision.datasets._findings import FindingColumns, need_columns
 from torchxrayvision.datasets._images import Files
 from torchxrayvision.datasets._spec import USE_INCLUDED_FILE, DatasetSpec, Table, equals
 from torchxrayvision.facts import License, Reference
@@ -25,10 +26,15 @@ __all__ = ["RSNA_Pneumonia_Dataset"]
 
 def _one_row_an_image(release: Release) -> pd.DataFrame:
     """The first box of each image beside the fields of its DICOM header, sorted by patient."""
-    boxes = release.tables["csvpath"].drop_duplicates("patientId")
-    headers = release.tables["dicomcsvpath"]
-    joined = boxes.merge(headers, left_on="patientId", right_on="PatientID")
-    return joined.drop(columns="PatientID").sort_values("patientId", kind="stable")
+    import pandas as pd
+
+    boxes, headers = release.tables["csvpath"], release.tables["dicomcsvpath"]
+    need_columns(boxes, ["patientId", "Target"], release)
+    need_columns(headers, ["PatientID", "ViewPosition"], release)
+    boxes = boxes.drop_duplicates("patientId").sort_values("patientId", kind="stable")
+    rows = rows_of(boxes["patientId"], headers["PatientID"])
+    parts = [boxes[rows >= 0], headers.drop(columns="PatientID").take(rows[rows >= 0])]
+    return pd.concat([part.reset_index(drop=True) for part in parts], axis=1)
 
 
 def _age(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
