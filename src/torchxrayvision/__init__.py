@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torchxrayvision import (
+        autoencoders,
         datasets,
         errors,
         facts,
@@ -36,6 +37,7 @@ __version__ = "2.0.0a1"
 
 __all__ = [
     "__version__",
+    "autoencoders",
     "datasets",
     "errors",
     "facts",

@@ -26,7 +26,8 @@
     ├── ImageRangeWarning                  values that look like another scale
     ├── UnpinnedDownloadWarning            a file whose checksum nobody has published
     ├── ChecksumWarning                    bytes that differ from what a single source reported
-    └── DataWarning                        a table that needed a guess, and which
+    ├── DataWarning                        a table that needed a guess, and which
+    └── LicenseWarning                     weights that may not be used commercially
 
 They derive from the built-in exception of the same meaning, so code that catches
 ``ValueError`` or ``OSError`` goes on working.
@@ -57,6 +58,7 @@ __all__ = [
     "ImageReadError",
     "ImageShapeError",
     "ImageTooLargeError",
+    "LicenseWarning",
     "OfflineError",
     "RemoteError",
     "StateMismatchError",
@@ -280,3 +282,7 @@ class ChecksumWarning(XRVWarning):
 
 class DataWarning(XRVWarning):
     """A table that needed a guess, and which."""
+
+
+class LicenseWarning(XRVWarning):
+    """Weights under terms that allow no commercial use were loaded."""

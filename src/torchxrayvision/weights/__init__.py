@@ -13,7 +13,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from torchxrayvision.weights._baselines import Baseline_Weights
 from torchxrayvision.weights._core import DenseNet121_Weights, ResNet50_Weights
+from torchxrayvision.weights._dense import ResNetAE_Weights
 from torchxrayvision.weights._registry import (
     fetch_weights,
     get_weights_entry,
@@ -30,9 +32,11 @@ if TYPE_CHECKING:
     from torchxrayvision.weights.store import load_tensors
 
 __all__ = [
+    "Baseline_Weights",
     "DenseNet121_Weights",
     "Metrics",
     "ResNet50_Weights",
+    "ResNetAE_Weights",
     "Weights",
     "WeightsEnum",
     "checkpoint",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Container", "Metrics", "Output", "Weights", "WeightsEnum"]
 
 Container = Literal["pickled_module", "state_dict", "lightning", "torchscript", "safetensors"]
-Output = Literal["logit", "probability", "log-probability", "years"]
+Output = Literal["logit", "probability", "log-probability", "years", "image"]
 
 
 class Metrics(Mapping[str, Mapping[str, float]]):

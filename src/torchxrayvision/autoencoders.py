@@ -1,0 +1,316 @@
+"""Residual autoencoders for radiographs: from an image to a small code and back.
+
+Example:
+    >>> import torch
+    >>> from torchxrayvision.autoencoders import ResNetAE50
+    >>> model = ResNetAE50()
+    >>> model.encode(torch.full((1, 1, 224, 224), -1024.0)).shape
+    torch.Size([1, 512, 3, 3])
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from torchxrayvision.errors import ImageShapeError, UnknownNameError
+from torchxrayvision.models._input import check_range, check_shape
+from torchxrayvision.models._network import Prediction, XRayModel
+from torchxrayvision.models._published import (
+    apply_published,
+    chosen,
+    read_published,
+    warn_of_terms,
+)
+from torchxrayvision.weights import ResNetAE_Weights, Weights, WeightsEnum
+from torchxrayvision.weights.checkpoint import state_dict_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torchxrayvision.models._input import ResizeRoute
+
+__all__ = ["ResNetAE", "ResNetAE50", "ResNetAE101", "ResNetAE_Weights", "model_urls"]
+
+_BLOCKS: Final[dict[str, tuple[int, int, int, int]]] = {
+    "autoencoder-resnet50": (3, 4, 6, 3),
+    "autoencoder-resnet101": (3, 4, 23, 2),
+}
+_RESOLUTION: Final = 224
+# Width inside the blocks of each stage, and its stride; the last leaves 3 x 3 of 14 x 14.
+_WIDTHS: Final = (64, 128, 256, 128)
+_STRIDES: Final = (1, 2, 2, 6)
+
+
+class _Block(nn.Module):
+    """Bottleneck: narrow, 3 x 3, widen; its sum is of two rectified maps, unlike He et al.'s."""
+
+    def __init__(
+        self, narrow: nn.Conv2d, middle: nn.Conv2d | nn.ConvTranspose2d, widen: nn.Conv2d
+    ) -> None:
+        super().__init__()
+        self.conv1, self.conv2, self.conv3 = narrow, middle, widen
+        self.bn1 = nn.BatchNorm2d(narrow.out_channels)
+        self.bn2 = nn.BatchNorm2d(middle.out_channels)
+        self.bn3 = nn.BatchNorm2d(widen.out_channels)
+        self.relu = nn.ReLU()
+
+    def _shortcut(self, x: Tensor) -> Tensor:
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.relu(self.bn2(self.conv2(out)))
+        out = self.relu(self.bn3(self.conv3(out)))
+        result: Tensor = self.relu(out + self._shortcut(x))
+        return result
+
+
+def _pointwise(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+
+
+class _Down(_Block):
+    def __init__(self, inputs: int, width: int, outputs: int, stride: int, change: bool) -> None:
+        middle = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
+        super().__init__(_pointwise(inputs, width), middle, _pointwise(width, outputs))
+        self.downsample = (
+            nn.Sequential(_pointwise(inputs, outputs, stride), nn.BatchNorm2d(outputs))
+            if change
+            else None
+        )
+
+    def _shortcut(self, x: Tensor) -> Tensor:
+        return x if self.downsample is None else self.downsample(x)
+
+
+class _Up(_Block):
+    def __init__(self, inputs: int, width: int, outputs: int, stride: int) -> None:
+        # Several sizes shrink to the same one by the stride; one pixel more gives the right one.
+        middle = (
+            nn.ConvTranspose2d(width, width, 3, stride, padding=1, output_padding=1, bias=False)
+            if stride > 1
+            else nn.Conv2d(width, width, 3, padding=1, bias=False)
+        )
+        super().__init__(_pointwise(inputs, width), middle, _pointwise(width, outputs))
+        self.upsample = (
+            nn.Sequential(
+                nn.ConvTranspose2d(inputs, outputs, 1, stride, output_padding=1, bias=False),
+                nn.BatchNorm2d(outputs),
+            )
+            if stride > 1
+            else None
+        )
+
+    def _shortcut(self, x: Tensor) -> Tensor:
+        return x if self.upsample is None else self.upsample(x)
+
+
+def _down_stage(inputs: int, width: int, blocks: int, stride: int) -> tuple[nn.Sequential, int]:
+    outputs = 4 * width
+    change = stride != 1 or inputs != outputs
+    layers = [_Down(inputs, width, outputs, stride, change)]
+    layers += [_Down(outputs, width, outputs, 1, False) for _ in range(blocks - 1)]
+    return nn.Sequential(*layers), outputs
+
+
+def _up_stage(inputs: int, blocks: int, stride: int) -> nn.Sequential:
+    layers = [_Up(inputs, inputs // 4, inputs, 1) for _ in range(blocks - 1)]
+    return nn.Sequential(*layers, _Up(inputs, inputs // 4, inputs // 2, stride))
+
+
+class ResNetAE(XRayModel):
+    """Autoencoder of a ResNet and its mirror image: 224 x 224 pixels to 512 x 3 x 3 and back.
+
+    Args:
+        weights: Published weights by name, alias or enum member; None for an untrained network.
+        cache_dir: Folder for downloaded weights; None for the usual one.
+        architecture: `"autoencoder-resnet50"` or `"autoencoder-resnet101"`, for an untrained
+            network.
+        resize_route: How inputs are brought to 224 x 224 pixels, see `XRayModel`.
+
+    Raises:
+        UnknownNameError: If no such weights or architecture exist.
+        RemoteError: If they cannot be fetched.
+        CheckpointError: If their file holds other tensors.
+
+    Example:
+        >>> model = ResNetAE()
+        >>> result = model(torch.full((1, 1, 224, 224), -1024.0))
+        >>> result["z"].shape, result["out"].shape
+        (torch.Size([1, 512, 3, 3]), torch.Size([1, 1, 224, 224]))
+
+    Source:
+        Cohen et al. Gifsplanation via latent shift. MIDL 2021. https://arxiv.org/abs/2102.09475
+    """
+
+    def __init__(
+        self,
+        weights: str | Weights | WeightsEnum | None = None,
+        cache_dir: str | None = None,
+        *,
+        architecture: str = "autoencoder-resnet101",
+        resize_route: ResizeRoute = "antialias",
+    ) -> None:
+        entry = chosen(weights, "101-elastic")
+        architecture = architecture if entry is None else entry.architecture
+        if architecture not in _BLOCKS:
+            raise UnknownNameError("autoencoder", architecture, _BLOCKS)
+        super().__init__(
+            targets=["Reconstruction"], input_resolution=_RESOLUTION, resize_route=resize_route
+        )
+        with torch.device("meta" if entry is not None else torch.get_default_device()):
+            self._build(_BLOCKS[architecture])
+        if entry is not None:
+            warn_of_terms(entry, stacklevel=2)
+            path, tensors = read_published(entry, cache_dir, state_dict_of)
+            apply_published(self, self, entry, tensors, path)
+
+    def _build(self, blocks: tuple[int, int, int, int]) -> None:
+        self.conv1 = nn.Conv2d(1, 64, 7, 2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.relu = nn.ReLU()
+        self.maxpool = nn.MaxPool2d(3, 2, padding=1)
+        channels = 64
+        for stage, facts in enumerate(zip(_WIDTHS, blocks, _STRIDES, strict=True), start=1):
+            layer, channels = _down_stage(channels, *facts)
+            setattr(self, f"layer{stage}", layer)
+        # The last stage of the way up doubles the side, as the pooling halved it on the way down.
+        strides = (*reversed(_STRIDES[1:]), 2)
+        for stage, (count, stride) in enumerate(zip(reversed(blocks), strides, strict=True), 1):
+            setattr(self, f"uplayer{stage}", _up_stage(channels, count, stride))
+            channels //= 2
+        self.uplayer_top = _Up(channels, 64, 64, 2)
+        self.conv1_1 = nn.ConvTranspose2d(64, 1, 1, bias=False)
+
+    def _code(self, x: Tensor) -> Tensor:
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        for stage in range(1, 5):
+            x = getattr(self, f"layer{stage}")(x)
+        return x
+
+    def _embed(self, x: Tensor) -> Tensor:
+        return self._code(x).mean((2, 3))
+
+    def encode(self, x: Tensor, check_resolution: bool = True) -> Tensor:
+        """The code of each image.
+
+        Args:
+            x: Images, shape (B, 1, S, S) in [-1024, 1024].
+            check_resolution: False takes images at their own size; they are resized otherwise.
+
+        Returns:
+            Shape (B, 512, H, W); H = W = 3 at 224 x 224 pixels.
+        """
+        return self._encode(x, check_resolution, stacklevel=4)
+
+    def _encode(self, x: Tensor, check_resolution: bool, stacklevel: int) -> Tensor:
+        if check_resolution:
+            return self._code(self._prepare(x, stacklevel=stacklevel + 1))
+        check_shape(x)
+        check_range(x, stacklevel)
+        return self._code(x)
+
+    def features(self, x: Tensor) -> Tensor:
+        """The code of each image, under the name of 1.5.7; the same as `encode`.
+
+        Args:
+            x: Images, shape (B, 1, S, S) in [-1024, 1024].
+
+        Returns:
+            Shape (B, 512, 3, 3).
+        """
+        return self._encode(x, check_resolution=True, stacklevel=4)
+
+    def decode(self, z: Tensor, image_size: Sequence[int] | None = None) -> Tensor:
+        """The image of each code.
+
+        Args:
+            z: Codes, shape (B, 512, H, W), as `encode` gives them.
+            image_size: Shape that the images must have; its last two numbers are compared. None
+                takes what comes.
+
+        Returns:
+            Shape (B, 1, 224, 224) for codes of 3 x 3, nominally in [-1024, 1024]; not clipped.
+
+        Raises:
+            ImageShapeError: If the codes give images of another size.
+        """
+        for stage in range(1, 5):
+            z = getattr(self, f"uplayer{stage}")(z)
+        image: Tensor = self.conv1_1(self.uplayer_top(z))
+        if image_size is not None and tuple(image.shape[-2:]) != tuple(image_size)[-2:]:
+            msg = (
+                f"these codes give images of {tuple(image.shape[-2:])}, not of "
+                f"{tuple(image_size)[-2:]}; encode images of 224 x 224 pixels, or leave "
+                "image_size out"
+            )
+            raise ImageShapeError(msg)
+        return image
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Encode and decode.
+
+        Args:
+            x: Images, shape (B, 1, S, S) in [-1024, 1024].
+
+        Returns:
+            `"z"`, the codes (B, 512, 3, 3), and `"out"`, the images (B, 1, 224, 224).
+        """
+        z = self._encode(x, check_resolution=True, stacklevel=6)  # two frames of nn.Module
+        return {"z": z, "out": self.decode(z)}
+
+    def predict(self, x: Tensor) -> Prediction:
+        """The reconstruction, by name.
+
+        Args:
+            x: Images, shape (B, 1, S, S) in [-1024, 1024].
+
+        Returns:
+            `"Reconstruction"`, shape (B, 224, 224), of kind `"image"`; nothing if untrained.
+        """
+        named = {"Reconstruction": self(x)["out"][:, 0]} if any(self.trained) else {}
+        return Prediction("image", named)
+
+    if TYPE_CHECKING:
+
+        def __call__(self, x: Tensor) -> dict[str, Tensor]: ...  # type: ignore[override] # noqa: D102
+
+
+def ResNetAE50() -> ResNetAE:  # noqa: N802 - public name of 1.5.7
+    """An untrained autoencoder with the block counts of ResNet-50.
+
+    Example:
+        >>> len(ResNetAE50().state_dict())
+        655
+    """
+    return ResNetAE(architecture="autoencoder-resnet50")
+
+
+def ResNetAE101() -> ResNetAE:  # noqa: N802 - public name of 1.5.7
+    """An untrained autoencoder of the depth that has published weights.
+
+    Example:
+        >>> len(ResNetAE101().state_dict())
+        1231
+    """
+    return ResNetAE(architecture="autoencoder-resnet101")
+
+
+def _urls() -> Mapping[str, Mapping[str, Any]]:
+    entry: Weights = ResNetAE_Weights.ELASTIC_101.value
+    facts = {
+        "description": entry.description,
+        "weights_url": entry.file.url,
+        "image_range": [int(v) for v in entry.pixel_range],
+        "resolution": entry.input_resolution,
+        "class": "ResNetAE101",
+    }
+    return MappingProxyType({"101-elastic": MappingProxyType(facts)})
+
+
+model_urls = _urls()
+"""The published weights in the form that 1.5.7 has them; read-only."""

@@ -1,0 +1,78 @@
+"""What the golden records of segmentation networks and autoencoders hold, and how to make one.
+
+The recorder runs this in an environment with 1.5.7, the tests in this project's: the same code
+makes inputs and records on both sides, so a record is compared with a record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import torch
+
+from support.synthetic import fill, film
+
+# Where a logit is this near to 0, or two structures this near to each other, rounding decides.
+TIE = 1e-4
+_SAMPLES = 16
+
+
+def images(count: int, size: int) -> torch.Tensor:
+    """Different radiograph-like pictures, shape (B, 1, S, S) in [-1024, 1024]."""
+    films = [film(size, size, seed).astype(np.float32) for seed in range(1, count + 1)]
+    return torch.from_numpy(np.stack(films)[:, None] / 255 * 2048 - 1024)
+
+
+def state_of(network: torch.nn.Module, prefix: str = "") -> dict[str, torch.Tensor]:
+    """Synthetic tensors for every name of the network, under a prefix."""
+    values = fill({name: tuple(v.shape) for name, v in network.state_dict().items()})
+    return {prefix + name: torch.from_numpy(value) for name, value in values.items()}
+
+
+def record_image(values: torch.Tensor) -> dict:
+    """Sums and samples of each image of a batch, shape (B, ...)."""
+    flat = values.detach().double().flatten(1)
+    stride = max(1, flat.shape[1] // _SAMPLES)
+    # An odd offset walks through rows and columns instead of along one of them.
+    samples = flat[:, stride // 3 :: stride][:, :_SAMPLES]
+    return {
+        "shape": list(values.shape),
+        "mean": flat.mean(1).tolist(),
+        "size": flat.abs().mean(1).tolist(),
+        "samples": samples.tolist(),
+    }
+
+
+def record_logits(logits: torch.Tensor) -> dict:
+    """The same, with digests of the masks and of the largest structure of each pixel.
+
+    Ties, where rounding would decide, are listed by position and left out of the digests.
+    """
+    record = record_image(logits)
+    thin = logits[:, :, 1::4, 1::4] if logits[0].numel() > 2**22 else logits
+    top = thin.topk(2, dim=1).values
+    near = {"mask": thin.abs() < TIE, "argmax": (top[:, 0] - top[:, 1]) < TIE}
+    for name, ties in near.items():
+        record[f"{name}_ties"] = ties.flatten().nonzero().flatten().tolist()
+        record[f"{name}_digest"] = digest(thin, name, record[f"{name}_ties"])
+    return record
+
+
+def digest(logits: torch.Tensor, name: str, ties: list[int]) -> str:
+    """SHA-256 of the masks or of the largest structures, without the listed positions."""
+    found = (logits > 0) if name == "mask" else logits.argmax(1)
+    flat = found.flatten().to(torch.uint8).clone()
+    flat[ties] = 0
+    return hashlib.sha256(flat.numpy().tobytes()).hexdigest()
+
+
+def differences(ours: dict, golden: dict) -> float:
+    """The largest difference between two records of values, relative to their mean size."""
+    assert ours["shape"] == golden["shape"]
+    scale = max(golden["size"])
+    worst = 0.0
+    for key in ("mean", "size", "samples"):
+        a, b = np.array(ours[key]), np.array(golden[key])
+        worst = max(worst, float(np.abs(a - b).max()))
+    return worst / scale
