@@ -54,7 +54,7 @@ def build(folder: Path) -> Fake:
             UIDS[0]: {"Pneumothorax": 1.0},
             UIDS[1]: {},
             UIDS[2]: {"Chest Tube": 1.0},
-            UIDS[3]: {"Rib Fracture": 1.0},
+            UIDS[3]: {"Rib fracture": 1.0},
             UIDS[4]: {"Chest Tube": 1.0},
         },
         default=UIDS,
@@ -62,7 +62,7 @@ def build(folder: Path) -> Fake:
         masks={
             UIDS[0]: {"Pneumothorax": first | second},
             UIDS[2]: {"Chest Tube": tube},
-            UIDS[3]: {"Rib Fracture": rib},
+            UIDS[3]: {"Rib fracture": rib},
         },
         required=("csvpath",),
     )

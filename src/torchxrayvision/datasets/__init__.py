@@ -71,6 +71,7 @@ from torchxrayvision.datasets.siim import SIIM_Pneumothorax_Dataset  # isort: sk
 from torchxrayvision.datasets.stonybrook import StonyBrookCOVID_Dataset  # isort: skip
 from torchxrayvision.datasets.tbx11k import TBX11K_Dataset  # isort: skip
 from torchxrayvision.datasets.vindr import VinBrain_Dataset, VinDr_Dataset  # isort: skip
+from torchxrayvision.datasets.vindrpcxr import VinDrPCXR_Dataset  # isort: skip
 
 default_pathologies: list[str] = list(DEFAULT_PATHOLOGIES)
 """A copy of `torchxrayvision.labels.DEFAULT_PATHOLOGIES`, a list as in 1.5.7."""
@@ -121,6 +122,7 @@ __all__ = [
     "Table",
     "ToPILImage",
     "VinBrain_Dataset",
+    "VinDrPCXR_Dataset",
     "VinDr_Dataset",
     "XRayCenterCrop",
     "XRayResizer",

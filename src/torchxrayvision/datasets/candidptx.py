@@ -30,7 +30,7 @@ _SIDE = 1024
 _TABLES = {
     "Pneumothorax": "csvpath",
     "Chest Tube": "chest_tube_csvpath",
-    "Rib Fracture": "rib_fracture_csvpath",
+    "Rib fracture": "rib_fracture_csvpath",
 }
 _IDS = ("SOPInstanceUID", "anon_SOPUID")
 _RUNS = ("EncodedPixels", "mask_rle")
@@ -101,7 +101,7 @@ class CANDIDPTX_Dataset(GroundedDataset):
     Outlines are by radiologists and radiology registrars in New Zealand; images are 1024 by 1024
     DICOM files of 8 bits. Outlines of a finding in one image are united. A label is 1 where a
     table has the image with an outline (or, for the two smaller tables, lists it at all), 0
-    elsewhere, and NaN throughout for a table that was not given. *Rib Fracture* is acute rib
+    elsewhere, and NaN throughout for a table that was not given. *Rib fracture* is acute rib
     fractures alone. The texts of the reports are not kept.
 
     Args:

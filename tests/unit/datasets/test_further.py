@@ -151,3 +151,21 @@ def test_medmnist_executes_nothing_that_an_archive_holds(tmp_path):
     with pytest.raises(DatasetError, match="no archive of MedMNIST"):
         xd.PneumoniaMNIST_Dataset(tmp_path / "hostile.npz")
     assert not (tmp_path / "executed").exists()
+
+
+def test_vindr_pcxr_takes_one_part_and_knows_no_findings_without_boxes(fake, tmp_path):
+    release = fake("VinDrPCXR_Dataset")
+    alone = xd.VinDrPCXR_Dataset(test_csvpath=release.kwargs["test_csvpath"])
+    assert [alone.image_path(i) for i in range(len(alone))] == release.splits["test"]
+    column = alone.labels[:, alone.pathologies.index("Consolidation")]
+    assert np.isnan(column).all()
+    assert alone.labels[0, alone.pathologies.index("Pneumonia")] == 1
+    with pytest.raises(DatasetError, match="train_csvpath or test_csvpath"):
+        xd.VinDrPCXR_Dataset(tmp_path)
+
+
+def test_vindr_pcxr_finds_its_tables_beside_the_images(fake):
+    release = fake("VinDrPCXR_Dataset")
+    dataset = xd.VinDrPCXR_Dataset(release.kwargs["imgpath"])
+    assert len(dataset) == len(release.labels)
+    assert dataset.annotations(0)["class_name"].tolist()[2] == "Pleural effusion"
