@@ -210,7 +210,6 @@ OTHER_FINDINGS: frozenset[str] = frozenset(
         "Diffuse Nodule",
         "COVID-19",
         "Chest Tube",
-        "Rib Fracture",
         "Abnormal mediastinal contour",
         "Acute fracture",
         "Airway wall thickening",
