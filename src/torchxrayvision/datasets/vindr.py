@@ -326,7 +326,7 @@ class VinDr_Dataset(SpecDataset):
         Example:
             >>> from torchxrayvision.datasets import VinDr_Dataset
             >>> table = VinDr_Dataset().reader_labels()
-            >>> len(table), table.groupby("rad_id")["Cardiomegaly"].sum()["R10"]
+            >>> len(table), int(table.groupby("rad_id")["Cardiomegaly"].sum()["R10"])
             (45000, 1834)
         """
         import pandas as pd
