@@ -108,11 +108,10 @@ def decode_rle(
     if numbers.size and (starts.min() < 0 or lengths.min() < 0 or (starts > size - lengths).any()):
         msg = f"run lengths leave an image of {height} by {width} pixels: {shown(text)}"
         raise DatasetError(msg)
-    # Starts and ends as steps up and down, so that runs may overlap and stand in any order.
-    steps = np.zeros(size + 1, np.int32)
-    np.add.at(steps, starts, 1)
-    np.subtract.at(steps, starts + lengths, 1)
-    flat: Mask = np.cumsum(steps[:-1]) > 0
+    # A slice a run: a mask has a run a line, and a pass over all pixels takes ten times as long.
+    flat: Mask = np.zeros(size, bool)
+    for start, end in zip(starts.tolist(), (starts + lengths).tolist(), strict=True):
+        flat[start:end] = True
     return flat.reshape(height, width) if order == "rows" else flat.reshape(width, height).T
 
 
