@@ -1,0 +1,188 @@
+"""Where the pixels of a row are: folders, folders of unknown depth, archives."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+
+from support.tiny import NAMES, Tiny, as_image, picture, tiny, write_pictures
+from torchxrayvision.datasets._images import Files, IndexedFiles, ZipFiles, ZipHandle
+from torchxrayvision.errors import DatasetNotFoundError, ImageReadError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_pictures(tmp_path_factory.mktemp("flat"))
+
+
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory):
+    """Each image in a folder of its own, as archives unpack."""
+    flat = write_pictures(tmp_path_factory.mktemp("deep"))
+    for i, name in enumerate(NAMES):
+        (flat / f"part{i}" / "images").mkdir(parents=True)
+        (flat / f"{name}.png").rename(flat / f"part{i}" / "images" / f"{name}.png")
+    return flat
+
+
+@pytest.fixture(scope="module")
+def archive(folder, tmp_path_factory):
+    path = tmp_path_factory.mktemp("zip") / "images.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        for name in NAMES:
+            file.write(folder / f"{name}.png", f"train/{name}.png")
+        file.writestr("readme.txt", "not an image")
+    return path
+
+
+SOURCES = {
+    "files": ("folder", Files("{name}.png")),
+    "files by a function": ("folder", Files(lambda row: f"{row['name']}.png")),
+    "files somewhere below": ("deep", Files("{name}.png", search=True)),
+    "indexed files": ("deep", IndexedFiles("{name}")),
+    "indexed by a key": ("deep", IndexedFiles("{name}.PNG", key=str.swapcase)),
+    "members by their path": ("archive", ZipFiles("train/{name}.png", search=False)),
+    "members by their name": ("archive", ZipFiles("{name}.png")),
+}
+
+
+@pytest.fixture(params=SOURCES)
+def source(request):
+    place, images = SOURCES[request.param]
+    if request.param == "indexed by a key":
+        images = IndexedFiles(lambda row: f"{row['name']}.png".swapcase(), key=str.swapcase)
+    return request.getfixturevalue(place), images
+
+
+def test_every_source_gives_the_pixels_of_its_row(source):
+    place, images = source
+    dataset = tiny(place, images=images)
+    for i in range(len(dataset)):
+        np.testing.assert_allclose(dataset[i]["img"], as_image(i), atol=1e-3)
+    dataset.check_paths_exist()
+
+
+def test_every_source_names_the_image_that_is_missing(source):
+    place, images = source
+    table = tiny().csv.assign(name=[*NAMES[:3], "lost"])
+    dataset = tiny(place, images=images, kwargs={"csvpath": table})
+    assert dataset[2]["idx"] == 2
+    with pytest.raises(DatasetNotFoundError, match=r"(?i)imgpath=.*lost.*row 3"):
+        dataset[3]
+    with pytest.raises(DatasetNotFoundError, match=r"(?i)lost"):
+        dataset.check_paths_exist()
+
+
+def test_every_source_names_the_argument_of_its_place(source, tmp_path):
+    _, images = source
+    with pytest.raises(DatasetNotFoundError, match=r"imgpath=.*pass imgpath"):
+        tiny(images=images)[0]
+    with pytest.raises(DatasetNotFoundError, match="nowhere"):
+        tiny(tmp_path / "nowhere", images=images)[0]
+
+
+def test_a_damaged_image_is_named_wherever_it_is(folder, tmp_path):
+    damaged = (folder / "b.png").read_bytes()[:40]
+    (tmp_path / "b.png").write_bytes(damaged)
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as file:
+        file.writestr("b.png", damaged)
+    with pytest.raises(ImageReadError, match=r"b\.png"):
+        tiny(tmp_path)[1]
+    with pytest.raises(ImageReadError, match=r"all\.zip/b\.png"):
+        tiny(tmp_path / "all.zip", images=ZipFiles("{name}.png"))[1]
+
+
+def test_a_file_without_the_release_does_not_open_the_wrong_one(deep):
+    """Without `search` a bare name means that place and no other."""
+    with pytest.raises(DatasetNotFoundError):
+        tiny(deep, images=Files("{name}.png"))[0]
+
+
+def test_two_objects_with_two_folders_keep_their_files_apart(folder, tmp_path):
+    """1.5.7 kept one list of files for the whole process."""
+    other = write_pictures(tmp_path / "x" / "y")
+    (other / "a.png").write_bytes((folder / "b.png").read_bytes())
+    images = IndexedFiles("{name}")
+    first, second = tiny(folder, images=images), tiny(tmp_path, images=images)
+    assert np.array_equal(second[0]["img"], first[1]["img"])
+    assert not np.array_equal(second[0]["img"], first[0]["img"])
+
+
+def test_the_first_of_two_files_of_one_name_is_taken_in_sorted_order(folder, tmp_path):
+    for part in ("p2", "p1"):
+        write_pictures(tmp_path / part)
+    (tmp_path / "p2" / "a.png").write_bytes((folder / "c.png").read_bytes())
+    found = tiny(tmp_path, images=IndexedFiles("{name}"))[0]["img"]
+    np.testing.assert_allclose(found, as_image(0), atol=1e-3)
+
+
+def read_in_child(handle, connection):
+    connection.send_bytes(handle.read("train/c.png"))
+
+
+@pytest.mark.parametrize("method", ["fork", "thread"])
+def test_an_archive_reads_on_in_other_processes_and_threads(archive, folder, method):
+    handle = ZipHandle(archive)
+    wanted = {name: (folder / f"{name}.png").read_bytes() for name in NAMES}
+    assert handle.read("train/a.png") == wanted["a"]
+    if method == "thread":
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(4) as pool:
+            names = [NAMES[i % 4] for i in range(40)]
+            read = list(pool.map(lambda name: handle.read(f"train/{name}.png"), names))
+        assert read == [wanted[name] for name in names]
+    else:
+        context = multiprocessing.get_context("fork")
+        here, there = context.Pipe()
+        children = [context.Process(target=read_in_child, args=(handle, there)) for _ in range(3)]
+        for child in children:
+            child.start()
+        parent = [handle.read(f"train/{name}.png") for name in NAMES for _ in range(5)]
+        assert [here.recv_bytes() for _ in children] == [wanted["c"]] * 3
+        for child in children:
+            child.join()
+        assert parent == [wanted[name] for name in NAMES for _ in range(5)]
+    handle.close()
+
+
+def test_an_open_archive_pickles_and_reads_on(archive, folder):
+    handle = ZipHandle(archive)
+    handle.read("train/a.png")
+    again = pickle.loads(pickle.dumps(handle))
+    assert again.read("train/b.png") == (folder / "b.png").read_bytes()
+    handle.close()
+    assert handle.read("train/b.png") == again.read("train/b.png")  # it opens itself again
+    handle.close()
+    again.close()
+
+
+def test_an_archive_lists_members_and_refuses_others(archive):
+    handle = ZipHandle(archive)
+    assert "train/d.png" in handle.names()
+    with pytest.raises(KeyError):
+        handle.read("train/e.png")
+    handle.close()
+
+
+def test_a_reader_of_ones_own_is_used(folder):
+    def reader(path):
+        return np.full((1, 2, 2), float(len(path.name)), dtype=np.float32)
+
+    assert tiny(folder, images=Files("{name}.png", reader=reader))[0]["img"].tolist() == [
+        [[5.0, 5.0], [5.0, 5.0]]
+    ]
+
+
+def test_constructor_arguments_stand_behind_the_columns(tmp_path):
+    write_pictures(tmp_path, ".tif")
+    images = Files("{name}{extension}")
+    dataset = tiny(tmp_path, images=images, kwargs={"arguments": {"extension": ".tif"}})
+    np.testing.assert_allclose(dataset[3]["img"], as_image(3), atol=1e-3)
+    assert dataset.extension == ".tif"
+    assert picture(3).dtype == np.uint8
+    assert Tiny.spec.images.name(dataset._row(3)) == "d.png"
