@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torchxrayvision import (
         autoencoders,
+        baseline_models,
         datasets,
         errors,
         facts,
@@ -38,6 +39,7 @@ __version__ = "2.0.0a1"
 __all__ = [
     "__version__",
     "autoencoders",
+    "baseline_models",
     "datasets",
     "errors",
     "facts",

@@ -7,16 +7,31 @@ import zlib
 import numpy as np
 
 
-def fill(shapes: dict[str, tuple[int, ...]], seed: int = 0) -> dict[str, np.ndarray]:
+def fill(
+    shapes: dict[str, tuple[int, ...]],
+    seed: int = 0,
+    *,
+    first: float | None = 1e-3,
+    residual: str = ".bn3.",
+) -> dict[str, np.ndarray]:
     """A value for every tensor of a network, from its name and shape alone.
 
     BatchNorm statistics are away from 0 and 1, so that a network in training mode, or one with
     statistics of another layer, gives other outputs.
+
+    Args:
+        shapes: Shape of each tensor by name.
+        seed: Another one gives other values.
+        first: Standard deviation of the first layer's weights; None for that of every layer, for
+            networks that see values near 1.
+        residual: Part of the names of normalisations that end a residual branch.
     """
-    return {name: _tensor(name, shape, seed) for name, shape in shapes.items()}
+    return {name: _tensor(name, shape, seed, first, residual) for name, shape in shapes.items()}
 
 
-def _tensor(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
+def _tensor(
+    name: str, shape: tuple[int, ...], seed: int, first: float | None, residual: str
+) -> np.ndarray:
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
     kind = name.rpartition(".")[2]
     if kind == "num_batches_tracked":
@@ -25,14 +40,15 @@ def _tensor(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
         return rng.uniform(0.5, 1.5, shape).astype(np.float32)
     if kind == "running_mean" or (kind == "bias" and len(shape) == 1):
         return rng.normal(0, 0.1, shape).astype(np.float32)
-    if len(shape) == 1 and ".bn3." in name:
+    if len(shape) == 1 and residual in name:
         # Sixteen residual sums would otherwise grow a ResNet's logits into the thousands.
         return rng.uniform(0.1, 0.3, shape).astype(np.float32)
     if len(shape) == 1:
         return rng.uniform(0.8, 1.2, shape).astype(np.float32)
-    if name.endswith(("conv0.weight", "model.conv1.weight")) or name == "conv1.weight":
+    outer = name.endswith(("conv0.weight", "model.conv1.weight")) or name == "conv1.weight"
+    if first is not None and outer:
         # The first layer sees values up to 1024.
-        return rng.normal(0, 1e-3, shape).astype(np.float32)
+        return rng.normal(0, first, shape).astype(np.float32)
     fan_in = int(np.prod(shape[1:]))
     gain = 1.0 if len(shape) == 2 else 2.0
     return rng.normal(0, np.sqrt(gain / fan_in), shape).astype(np.float32)

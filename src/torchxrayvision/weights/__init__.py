@@ -15,7 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from torchxrayvision.weights._baselines import Baseline_Weights
 from torchxrayvision.weights._core import DenseNet121_Weights, ResNet50_Weights
-from torchxrayvision.weights._dense import ResNetAE_Weights
+from torchxrayvision.weights._dense import (
+    PSPNet_Weights,
+    ResNetAE_Weights,
+    UNetResNet50_Weights,
+)
 from torchxrayvision.weights._registry import (
     fetch_weights,
     get_weights_entry,
@@ -35,8 +39,10 @@ __all__ = [
     "Baseline_Weights",
     "DenseNet121_Weights",
     "Metrics",
+    "PSPNet_Weights",
     "ResNet50_Weights",
     "ResNetAE_Weights",
+    "UNetResNet50_Weights",
     "Weights",
     "WeightsEnum",
     "checkpoint",

@@ -1,0 +1,88 @@
+"""Fourteen structures in chest radiographs: the network of the ChestX-Det dataset.
+
+Example:
+    >>> from torchxrayvision.baseline_models.chestx_det import PSPNet
+    >>> PSPNet.targets[:3]
+    ['Left Clavicle', 'Right Clavicle', 'Left Scapula']
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+from torchxrayvision.baseline_models._loading import entry_of, load_entry
+from torchxrayvision.baseline_models._segmenter import Segmenter
+from torchxrayvision.baseline_models.chestx_det._net import PyramidNet
+from torchxrayvision.weights import PSPNet_Weights, Weights, WeightsEnum
+from torchxrayvision.weights.checkpoint import Checkpoint, state_dict_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from torchxrayvision.models._input import ResizeRoute
+
+__all__ = ["PSPNet", "PSPNet_Weights"]
+
+# A second head that only training uses; the release carries it.
+_AUXILIARY: Final = ("convbnrelu4_aux.", "aux_cls.")
+
+
+def _names(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    tensors = state_dict_of(checkpoint)
+    return {name: value for name, value in tensors.items() if not name.startswith(_AUXILIARY)}
+
+
+class PSPNet(Segmenter):
+    """Segments 14 structures at 512 x 512 pixels; the network itself is `model`.
+
+    Unlike in 1.5.7 the model is in evaluation mode when it is loaded.
+
+    Args:
+        cache_dir: Folder for downloaded weights; None for the usual one.
+        weights: True for the published ones, a name or entry, or False for an untrained network.
+        resize_route: How inputs are brought to 512 x 512 pixels, see `XRayModel`.
+
+    Raises:
+        UnknownNameError: If no such weights exist.
+        RemoteError: If they cannot be fetched.
+        CheckpointError: If their file holds other tensors.
+
+    Example:
+        >>> model = PSPNet(weights=False)
+        >>> model.input_resolution, len(model.targets)
+        (512, 14)
+
+    Source:
+        Lian et al. A structure-aware relation network for thoracic diseases detection and
+        segmentation. IEEE TMI 2021. https://arxiv.org/abs/2104.10326
+    """
+
+    targets = list(PSPNet_Weights.DEFAULT.value.targets)  # noqa: RUF012 - a list, as in 1.5.7
+
+    def __init__(
+        self,
+        cache_dir: str | None = None,
+        *,
+        weights: bool | str | Weights | WeightsEnum = True,
+        resize_route: ResizeRoute = "antialias",
+    ) -> None:
+        default: Weights = PSPNet_Weights.DEFAULT.value
+        entry = entry_of(weights, default.name)
+        facts = default if entry is None else entry
+        super().__init__(
+            targets=facts.targets,
+            input_resolution=facts.input_resolution,
+            resize_route=resize_route,
+        )
+        with torch.device("meta" if entry is not None else torch.get_default_device()):
+            self.model = PyramidNet(len(facts.targets))
+        if entry is not None:
+            load_entry(self, self.model, entry, cache_dir=cache_dir, names=_names)
+
+    def _maps(self, x: Tensor) -> Tensor:
+        return self.model.maps(x)
+
+    def _logits(self, maps: Tensor, side: int) -> Tensor:
+        return self.model.logits(maps, side)

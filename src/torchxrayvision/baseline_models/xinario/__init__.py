@@ -1,0 +1,104 @@
+"""Frontal or lateral: the view classifier of chestViewSplit.
+
+Example:
+    >>> from torchxrayvision.baseline_models import xinario
+    >>> xinario.ViewModel(weights=None).targets
+    ['Frontal', 'Lateral']
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from torchxrayvision.baseline_models._classifier import BaselineClassifier, imagenet_scale
+from torchxrayvision.baseline_models._loading import entry_of, load_entry
+from torchxrayvision.baseline_models._resnet import pooled, resnet50
+from torchxrayvision.weights.checkpoint import state_dict_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from torchxrayvision.models._input import ResizeRoute
+    from torchxrayvision.weights import Weights, WeightsEnum
+    from torchxrayvision.weights.checkpoint import Checkpoint
+
+__all__ = ["ViewModel"]
+
+WEIGHTS = "xinario-view-resnet50"
+_IMAGENET_CLASSES = 1000
+
+
+class ViewModel(BaselineClassifier):
+    """Whether a radiograph is frontal or lateral, by a ResNet-50 on 224 pixels.
+
+    The published file kept the 1000 outputs of ImageNet, of which the first two were trained; the
+    others are left out here.
+
+    Args:
+        weights: True for the published weights, False or None for an untrained network, or an
+            entry, enum member or name of weights for this network.
+        cache_dir: Folder for downloaded weights; None for the usual one.
+        output: What `forward` gives by default: `"logit"` (as in 1.5.7) or `"probability"`, in
+            which the two views are weighed against each other only.
+        resize_route: How inputs are brought to 224 pixels, see `XRayModel`.
+
+    Raises:
+        UnknownNameError: If no such weights or output exist.
+        RemoteError: If the weights cannot be fetched.
+        CheckpointError: If the file holds other tensors.
+
+    Example:
+        >>> ViewModel(weights=None)(torch.full((3, 1, 64, 64), -1024.0)).shape
+        torch.Size([3, 2])
+
+    Source:
+        https://github.com/xinario/chestViewSplit
+    """
+
+    kinds: ClassVar = ("logit", "probability")
+    label: ClassVar = "xinario-view-prediction"
+
+    def __init__(
+        self,
+        *,
+        weights: bool | str | Weights | WeightsEnum | None = True,
+        cache_dir: str | None = None,
+        output: str | None = None,
+        resize_route: ResizeRoute = "antialias",
+    ) -> None:
+        entry = entry_of(weights, WEIGHTS)
+        super().__init__(
+            targets=["Frontal", "Lateral"],
+            input_resolution=224,
+            output=output,
+            default="logit",
+            resize_route=resize_route,
+        )
+        with torch.device("meta" if entry is not None else torch.get_default_device()):
+            self.model = resnet50(2)
+        if entry is not None:
+            load_entry(self, self.model, entry, cache_dir=cache_dir, names=_names)
+
+    def _rescale(self, x: Tensor) -> Tensor:
+        return imagenet_scale(x)
+
+    def _embed(self, x: Tensor) -> Tensor:
+        return pooled(self.model, x)
+
+    def _classify(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.model.fc(self._embed(x))
+        return logits
+
+    def _convert(self, raw: Tensor, kind: str) -> Tensor:
+        return raw if kind == "logit" else raw.softmax(1)
+
+
+def _names(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """Those of the file, with the two outputs of its head that were trained."""
+    tensors = state_dict_of(checkpoint)
+    for name in ("fc.weight", "fc.bias"):
+        if name in tensors and tensors[name].shape[:1] == (_IMAGENET_CLASSES,):
+            tensors[name] = tensors[name][:2].clone()
+    return tensors
