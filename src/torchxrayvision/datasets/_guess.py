@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from torchxrayvision.datasets._columns import plausible_age
-from torchxrayvision.errors import DatasetError
+from torchxrayvision.errors import DatasetError, DataWarning
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -185,6 +186,9 @@ def find_labels(table: pd.DataFrame, others: Sequence[str | None], dataset: str)
     Returns:
         Finding to column, in the order of the table.
 
+    Warns:
+        DataWarning: If there is none although the table has further columns.
+
     Example:
         >>> import pandas as pd
         >>> table = pd.DataFrame({"age": [40, 50], "Mass": [0, 1], "Edema": [None, -1.0]})
@@ -199,6 +203,14 @@ def find_labels(table: pd.DataFrame, others: Sequence[str | None], dataset: str)
         if _looks_like_labels(table[column]):
             found[name] = name
     logger.info("%s: label columns found: %s", dataset, ", ".join(found) or "none")
+    rest = [str(column) for column in table.columns if str(column) not in others]
+    if not found and rest and len(table):
+        msg = (
+            f"{dataset}: no column holds 0, 1, -1 and blank alone, so there are no findings; the "
+            f"table also has {', '.join(map(repr, rest[:20]))}. Pass terms=<a column of text that "
+            f"lists findings>, labels=[...], or labels=None"
+        )
+        warnings.warn(msg, DataWarning, stacklevel=4)
     return found
 
 

@@ -152,6 +152,7 @@ class CANDIDPTX_Dataset(GroundedDataset):
         images=IndexedFiles("{SOPInstanceUID}", key=_uid, layout="DICOM files named by their UID"),
         findings=FindingRules({finding: _marked(finding) for finding in _TABLES}),
         patient="patient",
+        compat_whole_rows=True,
         columns={"patientid": "patient"},
         masks=RleColumn(
             table="annotations",

@@ -147,6 +147,7 @@ class CheXpertPlus_Dataset(SpecDataset):
         findings=CHEXPERT_FINDINGS,
         view=_view,
         patient="deid_patient_id",
+        compat_whole_rows=True,
         columns={
             "patientid": "deid_patient_id",
             "age_years": _age,

@@ -149,6 +149,7 @@ class CSV_Dataset(SpecDataset):
         view="view",
         default_views=("*",),
         patient="patientid",
+        compat_whole_rows=True,
         patient_order="appearance",
         columns={
             "patientid": "patientid",
@@ -311,9 +312,14 @@ def _listing(release: Release) -> pd.DataFrame:
 
 
 def _images_below(folder: Path) -> Iterator[str]:
-    passed_over = 0
-    for root, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    passed_over, seen = 0, set()
+    for root, folders, files in os.walk(folder, followlinks=True):
+        place = os.path.realpath(root)
+        if place in seen:  # a link back to where the search has been
+            folders.clear()
+            continue
+        seen.add(place)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in files:
             if name.startswith("."):
                 continue
@@ -343,8 +349,8 @@ class Folder_Dataset(SpecDataset):
 
     PNG, JPEG, TIFF and DICOM are told apart by their content. Files that end like an image
     count as images; others count if their first bytes say so, as DICOM files without an ending
-    do. Hidden files and folders, and everything else, are passed over. The order is that of the
-    sorted paths, on every machine.
+    do. Hidden files and folders, and everything else, are passed over; links to folders are
+    followed. The order is that of the sorted paths, on every machine.
 
     Args:
         folder: Searched with all its subfolders.

@@ -104,6 +104,7 @@ class HannoverCOVID_Dataset(SpecDataset):
         view=_view,
         default_views=("AP", "PA"),
         patient="patient_id",
+        compat_whole_rows=True,
         columns={
             "patientid": "patient_id",
             "offset_day_int": _days_since_admission,

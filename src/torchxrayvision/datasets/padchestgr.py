@@ -206,6 +206,7 @@ class PadChestGR_Dataset(GroundedDataset):
         images=Files("{ImageID}", layout="the PNG files, in one folder or several", search=True),
         findings=_Reported(),
         patient="PatientID",
+        compat_whole_rows=True,
         columns={"patientid": "PatientID"},
         masks=BoxTable(
             table="grounded",

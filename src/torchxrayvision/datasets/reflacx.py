@@ -266,6 +266,7 @@ class REFLACX_Dataset(GroundedDataset):
         images=Files(_path, layout="files/p10/p10000032/s50414267/<dicom_id>.jpg"),
         findings=_Thresholded(),
         patient="subject_id",
+        compat_whole_rows=True,
         columns={"patientid": "subject_id"},
         masks=_Ellipses(
             table="annotations",

@@ -9,6 +9,7 @@ from fakes._fake import write_dicom, write_image, write_text
 from torchxrayvision.errors import (
     DatasetError,
     DatasetNotFoundError,
+    DataWarning,
     EmptyDatasetError,
     ViewError,
 )
@@ -243,3 +244,20 @@ def test_an_image_outside_the_folders_has_no_label(tmp_path):
 def test_other_kinds_of_folder_labels_are_refused(tmp_path):
     with pytest.raises(DatasetError, match="'folders' or None"):
         xd.Folder_Dataset(tmp_path, labels="files")
+
+
+def test_a_table_without_label_columns_says_what_to_pass():
+    frame = table(diagnosis=["Mass", "normal", "Mass"])
+    with pytest.warns(DataWarning, match=r"no findings.*'diagnosis'.*terms=") as caught:
+        assert xd.CSV_Dataset(frame).pathologies == []
+    assert caught[0].filename == __file__
+    assert xd.CSV_Dataset(frame, labels=None).pathologies == []
+    assert xd.CSV_Dataset(table()).pathologies == []
+
+
+def test_linked_folders_are_followed_once(tmp_path):
+    write_image(tmp_path / "store" / "a.png")
+    write_image(tmp_path / "mine" / "b.png")
+    (tmp_path / "mine" / "linked").symlink_to(tmp_path / "store")
+    (tmp_path / "mine" / "round").symlink_to(tmp_path / "mine")
+    assert xd.Folder_Dataset(tmp_path / "mine").csv["path"].tolist() == ["b.png", "linked/a.png"]

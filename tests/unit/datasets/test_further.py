@@ -169,3 +169,20 @@ def test_vindr_pcxr_finds_its_tables_beside_the_images(fake):
     dataset = xd.VinDrPCXR_Dataset(release.kwargs["imgpath"])
     assert len(dataset) == len(release.labels)
     assert dataset.annotations(0)["class_name"].tolist()[2] == "Pleural effusion"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("CSV_Dataset", "MSCXR_Dataset", "CheXpertPlus_Dataset", "CANDIDPTX_Dataset"),
+        *("HannoverCOVID_Dataset", "REFLACX_Dataset", "PadChestGR_Dataset"),
+    ],
+)
+def test_compat_changes_nothing_where_1_5_7_has_no_such_dataset(fake, name):
+    kwargs = {**fake(name).kwargs, "unique_patients": True}
+    ours, theirs = (getattr(xd, name)(**kwargs, compat=way) for way in (None, "xrv-1.5"))
+    assert [ours.image_path(i) for i in range(len(ours))] == [
+        theirs.image_path(i) for i in range(len(theirs))
+    ]
+    np.testing.assert_array_equal(ours.labels, theirs.labels)
+    pd.testing.assert_frame_equal(ours.csv, theirs.csv)
