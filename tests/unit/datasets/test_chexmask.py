@@ -169,7 +169,11 @@ def test_merged_and_collated_datasets_keep_their_masks(nih, table):
         ("CheX_Dataset", "Path", "{}"),
         ("CheX_Dataset", "Path", "CheXpert-v1.0/{}"),
         ("CheXpertPlus_Dataset", "Path", "{}"),
+        ("MIMIC_Dataset", "dicom_id", None),
+        ("PC_Dataset", "ImageID", None),
+        ("VinDr_Dataset", "image_id", None),
         ("MSCXR_Dataset", "dicom_id", None),
+        ("REFLACX_Dataset", "dicom_id", None),
         ("CANDIDPTX_Dataset", "ImageID", "{}.jpg"),
     ],
 )
