@@ -372,4 +372,6 @@ class SpecDataset(Dataset):
 
 
 def _as_image(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    return mask[None].astype(np.float32)
+    image = np.zeros((1, *mask.shape), dtype=np.float32)
+    np.copyto(image[0], 1, where=mask)  # leaves the memory of empty parts untouched
+    return image

@@ -168,8 +168,10 @@ def _coded(column: pd.Series[Any], values: Mapping[Any, float] | None) -> NDArra
         return numeric
     codes, raw = column.factorize()
     labels = [values.get(value, np.nan) for value in raw]
+    # The last one is for blanks, which factorize codes as -1.
     table: NDArray[np.int8] = pack_labels(np.array([*labels, np.nan], dtype=np.float32))
-    return table[codes]  # the last one is for blanks, which factorize codes as -1
+    text: NDArray[np.int8] = table[codes]
+    return text
 
 
 def separated(separator: str) -> Callable[[str], list[str]]:
@@ -242,7 +244,7 @@ class FindingText:
         codes, texts = frame[self.column].factorize()
         read = self._by_substring if release.compat else self._by_term
         table = np.empty((len(texts) + 1, len(self.terms)), dtype=np.float32)
-        table[:-1] = read([str(text) for text in texts])
+        table[:-1] = read([str(text) for text in np.asarray(texts, dtype=object)])
         table[-1] = self.compat_blank if release.compat else self.blank  # factorize codes NaN as -1
         return self.names, pack_labels(table)[codes]
 

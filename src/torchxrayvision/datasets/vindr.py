@@ -112,12 +112,16 @@ def _texts(marked: NDArray[np.bool_], names: list[str], blank: str) -> Any:
     """Names of the marked columns of each row, with ``|`` between, as categorical text."""
     import pandas as pd
 
-    # Rows repeat; numpy's unique would sort them, which takes longer than all the rest.
+    # Rows repeat. Eight bytes at a time they are numbers, which pandas groups without sorting.
     packed = np.packbits(marked, axis=1)
-    codes, rows = pd.factorize(pd.Series([row.tobytes() for row in packed], dtype=object))
-    patterns = np.frombuffer(b"".join(rows), dtype=np.uint8).reshape(len(rows), -1)
-    bits = np.unpackbits(patterns, axis=1, count=len(names)).astype(bool)
-    texts = ["|".join(np.asarray(names, dtype=object)[row]) or blank for row in bits]
+    packed = np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8)))
+    codes = np.zeros(len(marked), dtype=np.int64)
+    for column in np.ascontiguousarray(packed).view(np.int64).T:
+        codes = pd.factorize(codes * len(codes) + pd.factorize(column)[0])[0]
+    first = np.zeros(codes.max(initial=-1) + 1, dtype=np.int64)
+    first[codes[::-1]] = np.arange(len(codes))[::-1]
+    known = np.asarray(names, dtype=object)
+    texts = ["|".join(known[row]) or blank for row in marked[first]]
     return pd.Categorical.from_codes(codes, pd.Index(texts))
 
 
