@@ -16,8 +16,9 @@ predict: $(INSTALLED)
 	@test -n "$(IMAGES)" || { echo "say which: make predict IMAGES=path/to/radiographs"; exit 2; }
 	$(BIN)/xrv predict $(IMAGES)
 
+# Fixtures that write checkpoints belong to one file, so a file stays on one worker.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 # Everything that CI asks for besides the tests.
 check: $(INSTALLED)
