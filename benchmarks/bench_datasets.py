@@ -39,7 +39,7 @@ NAMES = {
 }
 EVERYTHING = {"views": "*", "unique_patients": False, "pathology_masks": True}
 APART = 5_000  # rows between the items that a worker looks at
-LOOKUPS = 20
+LOOKUPS = 100
 
 
 def cpu(function: Callable[[], Any]) -> tuple[list[float], Any]:
@@ -79,8 +79,8 @@ def relabelled(datasets: Any, members: list[Any]) -> list[Any]:
     return members
 
 
-def look_up(vindr: Any) -> None:
-    for name in vindr.csv["image_id"][:LOOKUPS]:
+def look_up(vindr: Any, names: list[str]) -> None:
+    for name in names:
         vindr.get_mask_dict(name, (1, 512, 512))
 
 
@@ -96,14 +96,13 @@ class Unpickled:
         before = resident() - len(self.packed) / 2**20
         merged = pickle.loads(self.packed)
         self.packed = b""
-        for row in range(0, len(merged), APART):
-            inner = merged.datasets[int(merged.which_dataset[row])]
-            position = row - int(merged.offset[row])
-            if hasattr(inner, "image_path"):
-                inner.image_path(position)
-                inner._lab(position)
-            else:
-                inner.csv.iloc[position], inner.labels[position]
+        for inner in merged.datasets:
+            for row in range(0, len(inner), APART):
+                if hasattr(inner, "image_path"):
+                    inner.image_path(row)
+                    inner._lab(row)
+                else:
+                    inner.csv.iloc[row], inner.labels[row]
         connection.send(resident() - before)
 
 
@@ -144,7 +143,10 @@ def measure(_: Path) -> Timings:
             cases["merge all"][0] + cases["labels and csv of the merge"][0]
         ]
         if "VinDr" in built:
-            cases[f"{LOOKUPS} masks of VinDr"], _none = cpu(lambda: look_up(built["VinDr"]))
+            names = built["VinDr"].csv["image_id"][:LOOKUPS].tolist()
+            cases[f"masks of {LOOKUPS} images of VinDr"], _none = cpu(
+                lambda: look_up(built["VinDr"], names)
+            )
         three = ("NIH", "CheXpert", "PadChest")
         members = [build(datasets, name, folder) for name in three if name in built]
     grown, size = worker_growth(datasets.MergeDataset(relabelled(datasets, members)))

@@ -9,8 +9,6 @@ import pandas as pd
 import pytest
 
 import torchxrayvision.datasets as xd
-from fakes import BUILDERS
-from fakes._fake import random_constant
 from torchxrayvision.errors import DatasetError, EmptyDatasetError, UnknownNameError
 
 
@@ -405,29 +403,3 @@ def test_collate_says_what_to_do_with_images_of_several_sizes():
     ]
     with pytest.raises(ValueError, match="XRayResizer"):
         xd.collate(samples)
-
-
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_augmentation_in_workers_differs_and_repeats(tmp_path, method):
-    import torch
-    from torch.utils.data import DataLoader
-
-    fake = BUILDERS["CheX_Dataset"](tmp_path)
-    dataset = xd.CheX_Dataset(
-        **fake.kwargs, views="*", unique_patients=False, data_aug=random_constant
-    )
-
-    def run():
-        torch.manual_seed(0)
-        loader = DataLoader(
-            dataset,
-            batch_size=1,
-            num_workers=2,
-            collate_fn=xd.collate,
-            multiprocessing_context=method,
-        )
-        return [[float(batch["img"].flatten()[0]) for batch in loader] for _ in range(2)]
-
-    first, second = run()
-    assert len(set(first + second)) == 2 * len(dataset)
-    assert run() == [first, second]

@@ -162,8 +162,7 @@ class MergeDataset(Container):
 
     Attributes:
         datasets: The datasets.
-        which_dataset: int64 (N,), the dataset of each row.
-        offset: int64 (N,), the first row of that dataset.
+        length: Number of samples.
 
     Raises:
         DatasetError: If the findings differ.
@@ -177,11 +176,9 @@ class MergeDataset(Container):
         if not self.datasets:
             msg = "MergeDataset needs at least one dataset, got an empty list"
             raise EmptyDatasetError(msg)
-        lengths = [len(dataset) for dataset in self.datasets]
-        starts = np.cumsum([0, *lengths[:-1]])
-        self.which_dataset = np.repeat(np.arange(len(lengths)), lengths)
-        self.offset = np.repeat(starts, lengths)
-        self.length = int(sum(lengths))
+        ends = np.cumsum([len(dataset) for dataset in self.datasets])
+        self._starts = np.array([0, *ends[:-1]])
+        self.length = int(ends[-1])
         self._check_findings()
 
     def _check_findings(self) -> None:
@@ -203,6 +200,16 @@ class MergeDataset(Container):
 
     def _inner(self) -> tuple[Any, ...]:
         return tuple(self.datasets)
+
+    @property
+    def which_dataset(self) -> NDArray[np.int64]:
+        """The dataset of each row, int64 (N,)."""
+        return np.repeat(np.arange(len(self._starts)), np.diff([*self._starts, self.length]))
+
+    @property
+    def offset(self) -> NDArray[np.int64]:
+        """The first row of that dataset, int64 (N,)."""
+        return self._starts[self.which_dataset]
 
     def _parts(self) -> list[list[str]]:
         """The container's names for the findings of each dataset."""
@@ -234,8 +241,8 @@ class MergeDataset(Container):
     def __getitem__(self, idx: int) -> Sample:
         """One sample, with ``source``: which dataset it comes from."""
         position = self._position(idx)
-        source = int(self.which_dataset[position])
-        sample: Sample = self.datasets[source][position - int(self.offset[position])]
+        source = int(np.searchsorted(self._starts, position, side="right")) - 1
+        sample: Sample = self.datasets[source][position - int(self._starts[source])]
         sample["source"] = source
         return self._finish(sample, self._parts()[source])
 

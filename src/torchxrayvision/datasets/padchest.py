@@ -8,6 +8,7 @@ import numpy as np
 
 from torchxrayvision.datasets._base import Compat, PathLike, SpecDataset, TableLike, Views
 from torchxrayvision.datasets._columns import days
+from torchxrayvision.datasets._compact import is_coded_text
 from torchxrayvision.datasets._findings import FindingText, need_columns
 from torchxrayvision.datasets._images import Files
 from torchxrayvision.datasets._spec import USE_INCLUDED_FILE, DatasetSpec, Table, equals
@@ -275,7 +276,10 @@ def _old_enough(frame: pd.DataFrame, release: Release) -> Any:
 
 
 def _view(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
-    return frame["Projection"].astype("str").replace({"AP_horizontal": "AP Supine"})
+    view = frame["Projection"]
+    if is_coded_text(view):
+        return view.cat.rename_categories({"AP_horizontal": "AP Supine"})
+    return view.replace({"AP_horizontal": "AP Supine"})
 
 
 def _days(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
