@@ -166,7 +166,7 @@ def dataset_section(c):
         f"## {c.name}",
         prose(doc),
         table(["", ""], [(f"**{key}**", value) for key, value in facts if value]),
-        f"```python\n{signature(cls)}\n```",
+        f"```text\n{signature(cls)}\n```",
         "\n".join(notes),
     )
 
@@ -306,7 +306,7 @@ def label_changes_page():
     cards = [datasets.card(name) for name in datasets.list_datasets()]
     cards = [c for c in cards if packaged(c)]
     rows = [row for c in cards for row in constructions(c)]
-    header = ["dataset", "construction", "images, 1.5.7", "images", "in both", "other labels"]
+    header = ["dataset", "construction", "rows, 1.5.7", "rows", "images in both", "other labels"]
     intro = (
         'Every packaged table, counted in both modes: `compat="xrv-1.5"` gives the rows and '
         "labels of 1.5.7, the default the right ones. Reasons: "
@@ -333,13 +333,14 @@ def constructions(c):
 
 
 def construction(cls, text, arguments):
-    old, new = (keyed(cls(**arguments, compat=compat)) for compat in ("xrv-1.5", None))
+    made = [cls(**arguments, compat=compat) for compat in ("xrv-1.5", None)]
+    rows, (old, new) = [len(dataset) for dataset in made], map(keyed, made)
     shared = old.index.intersection(new.index)
     a, b = old.loc[shared], new.loc[shared]
     both = [name for name in b.columns if name in a.columns]
     left, right = a[both].to_numpy(), b[both].to_numpy()
     differ = ~((left == right) | (np.isnan(left) & np.isnan(right))).all(axis=1)
-    counts = (len(old), len(new), len(shared), int(differ.sum()))
+    counts = (rows[0], rows[1], len(shared), int(differ.sum()))
     return (f"`{cls.__name__}`", f"`{text}`" if "=" in text else text, *(f"{n:,}" for n in counts))
 
 
@@ -363,9 +364,9 @@ def finding_changes(c):
         pair = [side["findings"].get(finding) for side in (old, new)]
         same += pair[0] == pair[1]
         rows.append((finding, *counts_of(pair)))
-    size = f"{old['images']:,} images in 1.5.7, {new['images']:,} here"
+    size = f"{old['images']:,} rows in 1.5.7, {new['images']:,} here"
     if old["images"] == new["images"]:
-        size = f"{new['images']:,} images in both"
+        size = f"{new['images']:,} rows in both"
     head = f"All views, all images: {size}."
     if same == len(rows):
         return page(f"## {c.name}", f"{head} No finding differs.", present_only(rows))
@@ -399,6 +400,7 @@ PAGES = {"datasets": datasets_page, "weights": weights_page, "label-changes": la
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="fail if a page is stale")
+    parser.add_argument("--to", type=Path, default=DOCS, help="folder of the pages")
     parser.add_argument("pages", nargs="*", help=f"of {', '.join(PAGES)}; all if none")
     arguments = parser.parse_args(argv)
     unknown = set(arguments.pages) - set(PAGES)
@@ -406,7 +408,7 @@ def main(argv=None) -> int:
         parser.error(f"no page {', '.join(sorted(unknown))}; there are {', '.join(PAGES)}")
     stale = []
     for name in arguments.pages or PAGES:
-        path = DOCS / f"{name}.md"
+        path = arguments.to / f"{name}.md"
         text = PAGES[name]()
         if path.is_file() and path.read_text("utf-8") == text:
             continue

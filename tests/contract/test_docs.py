@@ -1,0 +1,165 @@
+"""The pages of docs/ are true: examples run, links lead somewhere, made pages are fresh."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import typer
+from PIL import Image
+
+import torchxrayvision as xrv
+from fakes import nih
+from fakes._fake import write_dicom
+from support.networks import published
+from support.synthetic import film
+from torchxrayvision.cli import app
+from torchxrayvision.models import DenseNet
+from torchxrayvision.weights import _registry
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md")])
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+def blocks(page, kind):
+    return [body for found, body in FENCE.findall(page.read_text("utf-8")) if found == kind]
+
+
+def anchors(page):
+    text = FENCE.sub("", page.read_text("utf-8"))
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    plain = [re.sub(r"[^\w\- ]", "", re.sub(r"\[(.*?)\]\(.*?\)", r"\1", h)) for h in headings]
+    return {heading.strip().lower().replace(" ", "-") for heading in plain}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_relative_links_lead_to_files_and_headings(page):
+    text = FENCE.sub("", page.read_text("utf-8"))
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            assert target.startswith(("https://", "http://")), target
+            continue
+        path, _, fragment = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), f"{page.name} links to {target}"
+        if fragment:
+            assert fragment in anchors(linked), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_commands_exist_with_their_options(page):
+    root = typer.main.get_command(app)
+    for body in (body for kind in ("", "sh", "bash") for body in blocks(page, kind)):
+        for line in body.splitlines():
+            words = shlex.split(line, comments=True)
+            if words[:1] != ["xrv"]:
+                continue
+            command = root
+            for word in words[1:]:
+                command = getattr(command, "commands", {}).get(word, command)
+            known = {option for p in command.params for option in p.opts}
+            used = {word for word in words if word.startswith("--")}
+            assert command is not root, line
+            assert used <= known, f"{line}: {sorted(used - known)}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_python_compiles_and_names_what_exists(page):
+    for body in blocks(page, "python"):
+        compile(body, str(page), "exec")
+        for text in re.findall(r"\bxrv(?:\.\w+)+", body):
+            value = xrv
+            for part in text.split(".")[1:]:
+                value = getattr(value, part)
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """A folder with what the guide names, and weights of random numbers in the cache."""
+    torch = importlib.import_module("torch")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # on a busy machine two threads wait for each other far longer
+    monkeypatch.chdir(tmp_path)
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    monkeypatch.setenv("XRV_CACHE_DIR", str(cache))
+    entry = published("densenet121-res224-all", cache)
+    for name in ("densenet121-res224-all", "all"):
+        monkeypatch.setitem(_registry._by_name, name, entry)
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    for i in range(2):
+        Image.fromarray(film(300, 260, i)).save(archive / f"{i}.png")
+    write_dicom(tmp_path / "film.dcm", (260, 300))
+    shutil.copy(archive / "0.png", tmp_path / "film.png")
+    table = pd.DataFrame({"path": ["archive/0.png", "archive/1.png"], "Mass": [0, 1]})
+    table.to_csv(tmp_path / "mine.csv", index=False)
+    fake = nih.build(tmp_path / "NIH" / "images")
+    checkpoint = DenseNet(num_classes=2)
+    torch.save(checkpoint.state_dict(), tmp_path / "mine.pt")
+    yield fake
+    torch.set_num_threads(threads)
+
+
+def test_the_guide_runs_from_top_to_bottom(workplace, monkeypatch):
+    original = xrv.datasets.NIH_Dataset.__init__
+
+    def on_fake_tables(self, *args, **kwargs):
+        # The packaged table names 112,120 images; these tables name those in the folder.
+        if kwargs.get("pathology_masks"):
+            kwargs = {**workplace.kwargs, **kwargs}
+        original(self, *args, **kwargs)
+
+    monkeypatch.setattr(xrv.datasets.NIH_Dataset, "__init__", on_fake_tables)
+    names = {}
+    for body in blocks(ROOT / "docs" / "guide.md", "python"):
+        exec(compile(body, "guide.md", "exec"), names)
+    assert names["table"]["error"].tolist() == ["", ""]
+    assert set(names["findings"]) == set(xrv.labels.DEFAULT_PATHOLOGIES)
+    assert set(names["parts"]) == {"val", "test"}
+    assert len(names["both"]) == sum(len(names[part]) for part in ("train", "valid", "test"))
+    assert names["features"].shape == (3, 1024)
+    assert np.isfinite(names["loss"].item())
+    assert names["again"].targets == list(xrv.labels.NIH14)
+
+
+def build_docs(*arguments):
+    """The tool in a process of its own: other tests register weights and datasets."""
+    return subprocess.run(
+        [sys.executable, ROOT / "tools" / "build_docs.py", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_made_pages_are_fresh():
+    done = build_docs("--check", "datasets", "weights")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_counts_of_changed_labels_are_fresh():
+    done = build_docs("--check", "label-changes")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_stale_page_fails_the_check_and_is_left_alone(tmp_path):
+    assert build_docs("--to", tmp_path, "weights").returncode == 0
+    page = tmp_path / "weights.md"
+    assert build_docs("--to", tmp_path, "--check", "weights").returncode == 0
+    page.write_text("old")
+    done = build_docs("--to", tmp_path, "--check", "weights")
+    assert done.returncode == 1
+    assert "stale: weights.md" in done.stderr
+    assert page.read_text() == "old"
