@@ -292,3 +292,13 @@ def test_two_folders_of_siim_do_not_share_their_files(tmp_path):
         dataset.spec.images.open(dataset._row(0), dataset._release) for dataset in (first, second)
     ]
     assert [path.relative_to(tmp_path).parts[0] for path in found] == ["a", "b"]
+
+
+@pytest.mark.shared
+def test_a_real_file_of_siim_loads(shared):
+    dataset = xd.SIIM_Pneumothorax_Dataset(shared / "samples", pathology_masks=True)
+    sample = dataset[0]
+    assert dataset.csv["ImageId"][0].endswith("6904.1517875201.850819")
+    assert sample["img"].shape == (1, 1024, 1024)
+    assert sample["img"][0, 60, 2] == pytest.approx(-959.749, abs=0.01)
+    assert sample["pathology_masks"] == {}
