@@ -185,7 +185,7 @@ class _ZipArchive:
         if member is None:
             return False
         order = self._zip.read(member, 16)
-        if order not in (b"little", b"big"):
+        if bytes(order) not in (b"little", b"big"):
             raise Refused("a zip archive of an unknown byte order")
         return order == b"big"
 
@@ -218,7 +218,7 @@ def _empty(nbytes: int) -> torch.Tensor:
 
 
 def _bytes_of(raw: torch.Tensor) -> memoryview:
-    return memoryview(raw.numpy())
+    return raw.numpy().data
 
 
 def needs_swap(*, big_endian: bool) -> bool:

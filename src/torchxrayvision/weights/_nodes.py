@@ -212,7 +212,8 @@ def _tensor_with_dtype(args: tuple[Any, ...]) -> TensorRef | Unsupported:
     if type(args[0]) is Storage and args[0].dtype not in (UNTYPED, dtype):
         raise Refused("a tensor and its storage differ in dtype")
     metadata = args[7] if len(args) > 7 else None
-    return _plain(_describe(*args[:4], dtype=dtype), metadata)
+    storage, offset, size, stride = args[:4]
+    return _plain(_describe(storage, offset, size, stride, dtype), metadata)
 
 
 def _plain(ref: TensorRef, metadata: Any) -> TensorRef | Unsupported:

@@ -70,7 +70,7 @@ def write_safetensors(
     write(len(text).to_bytes(8, "little") + text)
     for tensor in tensors.values():
         if tensor.numel():
-            write(memoryview(tensor.detach().reshape(-1).view(torch.uint8).numpy()))
+            write(tensor.detach().reshape(-1).view(torch.uint8).numpy().data)
 
 
 def read_safetensors(
@@ -157,9 +157,9 @@ def _over(storage: torch.UntypedStorage, dtype: torch.dtype, shape: list[int]) -
     if not storage.nbytes():
         return torch.empty(shape, dtype=dtype)
     if storage.data_ptr() % dtype.itemsize:
-        storage = storage.clone()
+        storage = storage.clone()  # type: ignore[no-untyped-call]
     if dtype is torch.bool:
         # Kernels may do anything with another byte in a bool.
         torch.empty(0, dtype=torch.uint8).set_(storage).clamp_(max=1)
-    tensor: torch.Tensor = torch.empty(0, dtype=dtype).set_(storage, 0, shape)
-    return tensor
+    # The strides may be left out, which the annotations of torch do not know.
+    return torch.empty(0, dtype=dtype).set_(storage, 0, shape)  # type: ignore[call-overload, no-any-return]

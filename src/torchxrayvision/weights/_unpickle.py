@@ -106,7 +106,8 @@ class Machine:
             raise Refused(_CUT_SHORT)
         import pickletools
 
-        known = pickletools.code2op.get(code.decode("latin-1"))
+        letter = code.decode("latin-1")
+        known = next((op for op in pickletools.opcodes if op.code == letter), None)
         what = f"the opcode {known.name}" if known else f"the byte 0x{code.hex()}"
         raise Refused(f"{what} in the object stream, which torch.save never writes")
 
