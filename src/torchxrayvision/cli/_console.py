@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,12 +24,13 @@ __all__ = [
 
 EXIT_SOME_FAILED: Final = 1
 EXIT_USAGE: Final = 2
+_PIPE_WIDTH: Final = 160
 
 
 @cache
 def console() -> Console:
-    """Standard output."""
-    return Console(highlight=False)
+    """Standard output; wide where it is a file or a pipe, so that tables keep whole names."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 
 
 @cache

@@ -38,8 +38,8 @@ def list_() -> None:
     from torchxrayvision.remote import locate
 
     table = Table(box=None, pad_edge=False)
-    for column in ("name", "aliases", "size", "findings", "input", "here", "checksum"):
-        table.add_column(column)
+    for column in ("name", "aliases", "size", "outputs", "input", "here", "checksum"):
+        table.add_column(column, no_wrap=column == "name")
     for entry in _entries(None):
         here = locate(entry.file)
         table.add_row(
