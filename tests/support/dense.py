@@ -17,6 +17,39 @@ from support.synthetic import fill, film
 TIE = 1e-4
 _SAMPLES = 16
 
+# Two small networks of the kinds of the two releases: four and three levels, words of two lengths.
+VQGANS = {
+    "sd": {
+        "resolution": 64,
+        "ch_mult": (1, 1, 2, 4),
+        "num_res_blocks": 2,
+        "z_channels": 8,
+        "embed_dim": 8,
+        "n_embed": 32,
+    },
+    "msdd": {
+        "resolution": 96,
+        "ch_mult": (2, 1, 3),
+        "num_res_blocks": 1,
+        "z_channels": 6,
+        "embed_dim": 10,
+        "n_embed": 50,
+    },
+}
+
+
+def vqgan_state(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Synthetic tensors with words as large as what is rounded to them."""
+    state = state_of(network)
+    state["quantize.embedding.weight"] = state["quantize.embedding.weight"] * 2
+    return state
+
+
+def lightning(state: dict[str, torch.Tensor]) -> dict:
+    """A checkpoint as Lightning writes it, with what only training uses."""
+    loss = {"loss.discriminator.main.0.weight": torch.zeros(3), "loss.logvar": torch.zeros(())}
+    return {"epoch": 1, "global_step": 5, "state_dict": {**state, **loss}, "callbacks": {}}
+
 
 def images(count: int, size: int) -> torch.Tensor:
     """Different radiograph-like pictures, shape (B, 1, S, S) in [-1024, 1024]."""
@@ -24,9 +57,12 @@ def images(count: int, size: int) -> torch.Tensor:
     return torch.from_numpy(np.stack(films)[:, None] / 255 * 2048 - 1024)
 
 
-def state_of(network: torch.nn.Module, prefix: str = "") -> dict[str, torch.Tensor]:
+def state_of(
+    network: torch.nn.Module, prefix: str = "", residual: str = ".bn3."
+) -> dict[str, torch.Tensor]:
     """Synthetic tensors for every name of the network, under a prefix."""
-    values = fill({name: tuple(v.shape) for name, v in network.state_dict().items()})
+    shapes = {name: tuple(v.shape) for name, v in network.state_dict().items()}
+    values = fill(shapes, residual=residual)
     return {prefix + name: torch.from_numpy(value) for name, value in values.items()}
 
 
@@ -50,13 +86,18 @@ def record_logits(logits: torch.Tensor) -> dict:
     Ties, where rounding would decide, are listed by position and left out of the digests.
     """
     record = record_image(logits)
-    thin = logits[:, :, 1::4, 1::4] if logits[0].numel() > 2**22 else logits
+    thin = thinned(logits)
     top = thin.topk(2, dim=1).values
     near = {"mask": thin.abs() < TIE, "argmax": (top[:, 0] - top[:, 1]) < TIE}
     for name, ties in near.items():
         record[f"{name}_ties"] = ties.flatten().nonzero().flatten().tolist()
         record[f"{name}_digest"] = digest(thin, name, record[f"{name}_ties"])
     return record
+
+
+def thinned(logits: torch.Tensor) -> torch.Tensor:
+    """Every fourth row and column of large maps, so that the list of ties stays short."""
+    return logits[:, :, 1::4, 1::4] if logits[0].numel() > 2**21 else logits
 
 
 def digest(logits: torch.Tensor, name: str, ties: list[int]) -> str:
@@ -76,3 +117,10 @@ def differences(ours: dict, golden: dict) -> float:
         a, b = np.array(ours[key]), np.array(golden[key])
         worst = max(worst, float(np.abs(a - b).max()))
     return worst / scale
+
+
+def assert_same_masks(logits: torch.Tensor, golden: dict) -> None:
+    """The same masks and the same largest structure in every pixel that rounding cannot decide."""
+    thin = thinned(logits)
+    for name in ("mask", "argmax"):
+        assert digest(thin, name, golden[f"{name}_ties"]) == golden[f"{name}_digest"], name

@@ -19,6 +19,7 @@ from torchxrayvision.weights._dense import (
     PSPNet_Weights,
     ResNetAE_Weights,
     UNetResNet50_Weights,
+    VQGAN_Weights,
 )
 from torchxrayvision.weights._registry import (
     fetch_weights,
@@ -43,6 +44,7 @@ __all__ = [
     "ResNet50_Weights",
     "ResNetAE_Weights",
     "UNetResNet50_Weights",
+    "VQGAN_Weights",
     "Weights",
     "WeightsEnum",
     "checkpoint",
