@@ -137,7 +137,8 @@ def vqgan(folder: Path) -> dict[str, dict]:
         ddconfig = dict(config, double_z=False, in_channels=3, out_ch=3, ch=32, dropout=0.0)
         ddconfig["attn_resolutions"] = [16]
         words, word = ddconfig.pop("n_embed"), ddconfig.pop("embed_dim")
-        state = vqgan_state(ieee8023.VQModel(ddconfig, words, word))
+        network = ieee8023.VQModel(ddconfig, words, word)
+        state = vqgan_state({k: tuple(v.shape) for k, v in network.state_dict().items()})
         torch.save(lightning(state), folder / "a.ckpt")
         paths = {"ckpt_path": str(folder / "a.ckpt"), "yaml_path": str(folder / "a.yaml")}
         net = ieee8023.VQGAN(**paths).eval()
