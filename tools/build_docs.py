@@ -14,6 +14,7 @@ import inspect
 import math
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,11 @@ def table(header, rows, right=()):
 
 def cell(value):
     return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def wrapped(*paragraphs):
+    options = {"break_long_words": False, "break_on_hyphens": False}
+    return "\n\n".join(textwrap.fill(text, 110, **options) for text in paragraphs)
 
 
 def page(*parts):
@@ -99,7 +105,7 @@ def datasets_page():
         (
             link(f"`{c.name}`", f"#{anchor(c.name)}"),
             c.title,
-            len(c.findings) or "from the table",
+            len(findings(c)) or "from the table",
             kinds_of_masks(c, short=True),
             ", ".join(text for name, text in COLUMNS.items() if name in c.shared_columns),
             "yes" if packaged(c) else "",
@@ -107,7 +113,7 @@ def datasets_page():
         for c in cards
     ]
     header = ["class", "release", "findings", "masks", "knows", "table inside"]
-    intro = (
+    intro = wrapped(
         f"{len(cards)} datasets, one interface. *Knows* lists the shared columns that the source "
         "allows: patient (`patientid`), day of the study (`offset_day_int`), age (`age_years`), "
         "sex (`sex_male`, `sex_female`) and view. Where the *table is inside*, labels and counts "
@@ -116,7 +122,17 @@ def datasets_page():
         "[guide](guide.md#datasets). Read the terms of a release before you use it."
     )
     return page(
-        MADE, "# Datasets", intro, table(header, rows, right=(2,)), *map(dataset_section, cards)
+        MADE,
+        "# Datasets",
+        intro,
+        table(header, rows, right=(2,)),
+        "Masks of the lungs and the heart can be added to several of them: [CheXmask](#chexmask).",
+        *map(dataset_section, cards),
+        "## CheXmask",
+        prose(inspect.getdoc(datasets.CheXmask)),
+        prose(inspect.getdoc(datasets.with_chexmask)),
+        "```text\nwith_chexmask(dataset, source, *, min_dice=0.7, column=None)\n```",
+        listed(section(inspect.getdoc(datasets.with_chexmask), "Args")),
     )
 
 
@@ -127,6 +143,11 @@ def kinds_of_masks(c, short=False):
         ("boxes", c.boxes, "`bbox`, rows of x, y, width, height"),
     ]
     return ", ".join(text if not short else kind for kind, has, text in kinds if has)
+
+
+def findings(c):
+    """The findings, those of the packaged table where the table decides."""
+    return c.findings or (datasets.get_dataset_class(c.name)().pathologies if packaged(c) else [])
 
 
 def packaged(c):
@@ -146,7 +167,7 @@ def dataset_section(c):
     inside = [f"`{argument}` (`{name}`)" for argument, name in c.tables.items() if name]
     facts = [
         ("release", link(c.title, c.homepage)),
-        ("findings", ", ".join(c.findings) or "those of the table"),
+        ("findings", ", ".join(findings(c)) or "those of the table"),
         ("views", views(c, arguments)),
         ("masks", kinds_of_masks(c)),
         ("columns", ", ".join(f"`{name}`" for name in c.shared_columns)),
@@ -157,18 +178,22 @@ def dataset_section(c):
         ("licence", licence(cls.spec.license)),
         ("reference", cite(cls.spec.reference)),
     ]
-    notes = [
-        f"- `{name}`: {text}"
+    notes = {
+        name: text
         for name, text in arguments.items()
         if name not in NOT_ABOUT_IT and not text.startswith("See `SpecDataset`")
-    ]
+    }
     return page(
         f"## {c.name}",
         prose(doc),
         table(["", ""], [(f"**{key}**", value) for key, value in facts if value]),
         f"```text\n{signature(cls)}\n```",
-        "\n".join(notes),
+        listed(notes),
     )
+
+
+def listed(arguments):
+    return "\n".join(f"- `{name}`: {text}" for name, text in arguments.items())
 
 
 def views(c, arguments):
@@ -216,16 +241,16 @@ def weights_page():
         )
         for e in entries
     ]
-    intro = (
+    intro = wrapped(
         "`xrv weights list` shows the same, `xrv weights fetch NAME` downloads one, `xrv weights "
         "verify NAME` hashes the copy in the cache. *Certain*: independent sources agree on the "
         "checksum, so another file is an error. *Reported*: a single source names it, so another "
         "file is a warning. *Not published*: the first copy is trusted, recorded, and a later "
-        "change refused ([guide](guide.md#offline-and-mirrors)).\n\n"
+        "change refused ([guide](guide.md#offline-and-mirrors)).",
         "An *operating point* is the probability that becomes 0.5 in the default output. "
         "*ppv80* is the probability at which four of five positive predictions were right on the "
         "data it was chosen on. AUROC is what the publisher measured; none of it was "
-        "measured by this package."
+        "measured by this package.",
     )
     return page(
         MADE, "# Weights", intro, table(header, rows, right=(3,)), *map(weights_section, entries)
@@ -307,7 +332,7 @@ def label_changes_page():
     cards = [c for c in cards if packaged(c)]
     rows = [row for c in cards for row in constructions(c)]
     header = ["dataset", "construction", "rows, 1.5.7", "rows", "images in both", "other labels"]
-    intro = (
+    intro = wrapped(
         'Every packaged table, counted in both modes: `compat="xrv-1.5"` gives the rows and '
         "labels of 1.5.7, the default the right ones. Reasons: "
         "[differences from 1.5.7](differences-from-1.5.7.md). Releases whose tables are not inside "

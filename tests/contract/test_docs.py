@@ -133,6 +133,13 @@ def test_the_guide_runs_from_top_to_bottom(workplace, monkeypatch):
     assert names["again"].targets == list(xrv.labels.NIH14)
 
 
+def test_the_example_of_differences_counts_what_it_says():
+    names = {}
+    (body,) = blocks(ROOT / "docs" / "differences-from-1.5.7.md", "python")
+    exec(compile(body, "differences", "exec"), names)
+    assert f"# {names['changed']} of {len(names['new'])}" in body
+
+
 def build_docs(*arguments):
     """The tool in a process of its own: other tests register weights and datasets."""
     return subprocess.run(
