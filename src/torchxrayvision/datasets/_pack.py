@@ -61,6 +61,7 @@ class PackedFrame:
         options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
         with pa.ipc.open_file(self._data, options=options) as file:
             frame: pd.DataFrame = file.read_pandas()
+        pa.default_memory_pool().release_unused()  # a worker shall stay small
         return frame
 
     def __getstate__(self) -> bytes:
