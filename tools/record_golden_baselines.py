@@ -13,17 +13,27 @@ the release's file; timm's `legacy_senet154` with the head of a fastai learner s
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 
 import torch
 import torchvision
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from support.baselines import SIZES, record, shapes_of, values, weighing
+from support.baselines import (
+    CHEXPERT_TASKS,
+    SIZES,
+    ensemble_zip,
+    record,
+    shapes_of,
+    values,
+    weighing,
+)
 
 FILES = {
     "jfhealthcare": "baseline_models_jfhealthcare-DenseNet121_pre_train.pth",
@@ -88,11 +98,107 @@ def xinario(folder: Path) -> torch.nn.Module:
     return xrv.baseline_models.xinario.ViewModel()
 
 
+class Learner(torch.nn.Sequential):
+    """A body and fastai's head on it; positions are the names that fastai gives."""
+
+    def __init__(self) -> None:
+        import timm
+
+        net = timm.create_model("legacy_senet154", pretrained=False)
+        stages = [net.layer0, torch.nn.Sequential(net.pool0, *net.layer1)]
+        body = torch.nn.Sequential(*stages, net.layer2, net.layer3, net.layer4)
+        head = torch.nn.Sequential(
+            Concat(),
+            torch.nn.Flatten(),
+            torch.nn.BatchNorm1d(4096),
+            torch.nn.Dropout(0.25),
+            torch.nn.Linear(4096, 512),
+            torch.nn.ReLU(),
+            torch.nn.BatchNorm1d(512),
+            torch.nn.Dropout(0.5),
+            torch.nn.Linear(512, 1),
+        )
+        super().__init__(body, head)
+
+
+class Concat(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        pool = torch.nn.functional
+        return torch.cat([pool.adaptive_max_pool2d(x, 1), pool.adaptive_avg_pool2d(x, 1)], 1)
+
+
+def own_name(name: str) -> str:
+    """The name that this project has for a tensor of `Learner`."""
+    part, position, rest = name.split(".", 2)
+    if part == "1":
+        return f"head.{int(position) - 2}.{rest}"
+    if position == "1":  # behind the pooling
+        block, rest = rest.split(".", 1)
+        rest = f"{int(block) - 1}.{rest}"
+    return f"layer{position}.{rest}"
+
+
+def riken(folder: Path) -> torch.nn.Module:
+    import torchxrayvision as xrv
+
+    learner = Learner()
+    shapes = {own_name(k): s for k, s in shapes_of(learner).items()}
+    tensors = values("riken", shapes)
+    learner.load_state_dict({k: tensors[own_name(k)] for k in learner.state_dict()})
+    traced = torch.jit.trace(learner.eval(), torch.zeros(1, 3, 320, 320), check_trace=False)
+    traced.save(folder / FILES["riken"])
+    return xrv.baseline_models.riken.AgeModel()
+
+
+def member_names() -> list[str]:
+    """What 1.5.7 opens in the zip of the ensemble, in its order."""
+    import torchxrayvision as xrv
+
+    opened: list[str] = []
+    content = io.BytesIO()
+    tasks = {name: place for place, name in enumerate(CHEXPERT_TASKS)}
+    torch.save({"task_sequence": tasks, "model_state": {}, "ckpt_info": {}}, content)
+    real_open, real_load = zipfile.ZipFile.open, torch.nn.Module.load_state_dict
+
+    def spy(_self, name, *_args, **_kwargs):
+        opened.append(getattr(name, "filename", name))
+        return io.BytesIO(content.getvalue())
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "empty.zip")
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("nothing", b"")
+        try:
+            zipfile.ZipFile.open = spy
+            torch.nn.Module.load_state_dict = lambda *_, **__: None
+            xrv.baseline_models.chexpert.DenseNet(weights_zip=str(path), num_models=30)
+        finally:
+            zipfile.ZipFile.open, torch.nn.Module.load_state_dict = real_open, real_load
+    return opened
+
+
+def chexpert(folder: Path) -> torch.nn.Module:
+    import torchxrayvision as xrv
+
+    names = member_names()
+    members = {}
+    for position, (group, index) in enumerate((g, i) for g in range(3) for i in range(2)):
+        outputs = len(CHEXPERT_TASKS) * (3 if group == 1 else 1)
+        net = torchvision.models.densenet121(weights=None, num_classes=outputs)
+        members[names[30 * group + index]] = values("chexpert", shapes_of(net), seed=position)
+    ensemble_zip(folder / "chexpert.zip", members)
+    model = xrv.baseline_models.chexpert.DenseNet(str(folder / "chexpert.zip"), num_models=2)
+    model.member_names = names
+    return model
+
+
 BUILDERS = {
     "jfhealthcare": jfhealthcare,
     "emory_hiti": emory_hiti,
     "mira": mira,
     "xinario": xinario,
+    "riken": riken,
+    "chexpert": chexpert,
 }
 
 
@@ -109,7 +215,9 @@ def main() -> None:
         for name in arguments.names or BUILDERS:
             model = BUILDERS[name](folder).eval()
             golden[name] = record(model, SIZES[name], weighing(len(model.targets)))
-            print(name, {k: v for k, v in golden[name].items() if k != "gradient"})
+            if name == "chexpert":
+                golden[name]["members"] = model.member_names
+            print(name, {k: v for k, v in golden[name].items() if "x" in k[:2]})
     arguments.target.write_text(json.dumps(golden, indent=1) + "\n")
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
+import zipfile
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,7 +40,17 @@ SIZES = {
     "riken": (320, 401),
 }
 HEAD_SCALE = 0.1
-_HEADS = ("fc.", "fc_", "classifier.", "last_linear.")
+_HEADS = ("fc.", "fc_")
+# Seven of the labels in an order of their own, so that the place of each must be looked up.
+CHEXPERT_TASKS = (
+    "No Finding",
+    "Cardiomegaly",
+    "Edema",
+    "Consolidation",
+    "Atelectasis",
+    "Pleural Effusion",
+    "Fracture",
+)
 
 
 def values(model: str, shapes: dict[str, tuple[int, ...]], seed: int = 0) -> dict:
@@ -86,6 +98,18 @@ def record(model: torch.nn.Module, sizes: tuple[int, int], weigh: torch.Tensor) 
 def weighing(outputs: int) -> torch.Tensor:
     """Weights that tell the outputs apart in the gradient of their sum."""
     return torch.linspace(1, 2, outputs)
+
+
+def ensemble_zip(path: Path, members: dict[str, dict[str, torch.Tensor]]) -> None:
+    """The zip of an ensemble: under each name the checkpoint that its trainer wrote."""
+    tasks = {name: place for place, name in enumerate(CHEXPERT_TASKS)}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, tensors in members.items():
+            state = {f"module.model.{k}": v for k, v in tensors.items()}
+            content = {"ckpt_info": {"epoch": 3}, "model_state": state, "task_sequence": tasks}
+            stream = io.BytesIO()
+            torch.save(content, stream, _use_new_zipfile_serialization=False)
+            archive.writestr(name, stream.getvalue())
 
 
 def described(name: str, path: Path) -> Weights:

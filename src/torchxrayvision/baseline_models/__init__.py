@@ -13,16 +13,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torchxrayvision.baseline_models import (
+        chestx_anatomy,
+        chestx_det,
+        chexpert,
         emory_hiti,
+        ieee8023,
         jfhealthcare,
         mira,
+        riken,
         xinario,
     )
 
 __all__ = [
+    "chestx_anatomy",
+    "chestx_det",
+    "chexpert",
     "emory_hiti",
+    "ieee8023",
     "jfhealthcare",
     "mira",
+    "riken",
     "xinario",
 ]
 

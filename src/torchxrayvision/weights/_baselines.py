@@ -139,3 +139,50 @@ class Baseline_Weights(WeightsEnum):  # noqa: N801 - torchvision's form of such 
             url="https://github.com/xinario/chestViewSplit",
         ),
     )
+    RIKEN_AGE = _published(
+        "riken-age-senet154",
+        "baseline_models_riken_xray_age_every_model_age_senet154_v2_tl_26_ft_7_fp32.pt",
+        "riken-senet154",
+        ("Age",),
+        320,
+        trained_on="nih",
+        output="years",
+        container="torchscript",
+        terms=_terms("Apache-2.0", "https://github.com/pirocv/xray_age", _DATA_TERMS["nih"]),
+        reference=Reference(
+            authors="Hirotaka Ieki, Kaoru Ito et al.",
+            title=(
+                "Deep learning-based age estimation from chest X-rays indicates cardiovascular "
+                "prognosis"
+            ),
+            year=2022,
+            venue="Communications Medicine",
+            url="https://doi.org/10.1038/s43856-022-00220-6",
+        ),
+    )
+    CHEXPERT = _published(
+        "chexpert-densenet121-ensemble",
+        "chexpert_weights.zip",
+        "chexpert-densenet121",
+        ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Effusion"),
+        320,
+        trained_on="chex",
+        output="probability",
+        container="zip",
+        release="https://archive.org/download/torchxrayvision_chexpert_weights/",
+        terms=_terms(
+            "not stated",
+            "https://academictorrents.com/details/5c7ee21e6770308f2d2b4bd829e896dbd9d3ee87",
+            _CHEXPERT,
+        ),
+        reference=Reference(
+            authors="Jeremy Irvin, Pranav Rajpurkar, Michael Ko et al.",
+            title=(
+                "CheXpert: a large chest radiograph dataset with uncertainty labels and expert "
+                "comparison"
+            ),
+            year=2019,
+            venue="AAAI",
+            url="https://arxiv.org/abs/1901.07031",
+        ),
+    )

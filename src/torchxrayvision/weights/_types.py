@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Container", "Metrics", "Output", "Weights", "WeightsEnum"]
 
-Container = Literal["pickled_module", "state_dict", "lightning", "torchscript", "safetensors"]
+Container = Literal[
+    "pickled_module", "state_dict", "lightning", "torchscript", "safetensors", "zip"
+]
 Output = Literal["logit", "probability", "log-probability", "years", "image"]
 
 
@@ -65,7 +67,7 @@ class Weights:
         name: What users type, such as ``"densenet121-res224-all"``.
         aliases: Shorter names.
         file: Where it is, and what its bytes are.
-        container: How its tensors are packed.
+        container: How its tensors are packed; `"zip"` is one of several state dicts.
         architecture: The network that they fit, such as ``"densenet121"``.
         targets: Name of each output in order, P of them; ``""`` where the output was not trained.
         input_resolution: Side of the square input in pixels.

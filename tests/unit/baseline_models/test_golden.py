@@ -12,8 +12,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from support.baselines import SIZES, described, record, shapes_of, values, weighing
-from torchxrayvision.baseline_models import emory_hiti, jfhealthcare, mira, xinario
+from support.baselines import (
+    CHEXPERT_TASKS,
+    SIZES,
+    batch,
+    described,
+    ensemble_zip,
+    record,
+    shapes_of,
+    values,
+    weighing,
+)
+from torchxrayvision.baseline_models import chexpert, emory_hiti, jfhealthcare, mira, riken, xinario
+from torchxrayvision.models._network import load_strictly
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "baselines.json").read_text())
 TOLERANCE = 1e-4
@@ -71,7 +82,31 @@ def xinario_file(folder):
     return xinario.ViewModel, described("xinario-view-resnet50", path)
 
 
+def chexpert_file(folder):
+    path = folder / "chexpert.zip"
+    write_ensemble(path)
+    return lambda **_: chexpert.DenseNet(path, num_models=2), None
+
+
+def write_ensemble(path):
+    """Two members of each group, as the recorder numbers them."""
+    names = GOLDEN["chexpert"]["members"]
+    untrained = chexpert.DenseNet(weights_zip=None, num_models=1).members[0]
+    body = {k: v for k, v in shapes_of(untrained).items() if k.startswith("features.")}
+    members = {}
+    for position, (group, index) in enumerate((g, i) for g in range(3) for i in range(2)):
+        outputs = len(CHEXPERT_TASKS) * (3 if group == 1 else 1)
+        shapes = {
+            **body,
+            "classifier.weight": (outputs, 1024),
+            "classifier.bias": (outputs,),
+        }
+        members[names[30 * group + index]] = values("chexpert", shapes, seed=position)
+    ensemble_zip(path, members)
+
+
 FILES = {
+    "chexpert": chexpert_file,
     "jfhealthcare": jfhealthcare_file,
     "emory_hiti": emory_file,
     "mira": mira_file,
@@ -91,7 +126,7 @@ def case(request, tmp_path_factory):
 
 def test_outputs_equal_those_of_157_at_two_sizes_and_two_batch_sizes(case):
     _, found, golden = case
-    for key in golden.keys() - {"gradient"}:
+    for key in golden.keys() - {"gradient", "members"}:
         torch.testing.assert_close(
             torch.tensor(found[key]), torch.tensor(golden[key]), atol=TOLERANCE, rtol=TOLERANCE
         )
@@ -118,3 +153,40 @@ def test_loaded_model_says_what_it_is(case):
     assert "\n" not in repr(model)
     assert Path(model.weights_filename_local).is_file()
     assert list(model.predict(torch.zeros(1, 1, 64, 64)).values) == model.targets
+
+
+# --- the network of riken: 113 million parameters, so without a file, and at one size
+
+
+def test_age_network_gives_what_the_network_of_its_paper_gives():
+    """Recorded from 1.5.7 on an archive of timm's SENet-154 with the head of fastai."""
+    golden = GOLDEN["riken"]
+    with torch.device("meta"):
+        model = riken.AgeModel(weights=None)
+    load_strictly(model.model, tensors_of("riken", model.model), "synthetic")
+    x = batch(1, 401)
+    with torch.no_grad():
+        found = model.eval()(x)
+    torch.testing.assert_close(found, torch.tensor(golden["1x401"]), atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
+def test_age_model_gives_outputs_and_gradients_of_157(tmp_path):
+    """The same through an archive as large as the release's, at two sizes and batch sizes."""
+    with torch.device("meta"):
+        network = riken.AgeModel(weights=None).model
+    load_strictly(network, tensors_of("riken", network), "synthetic")
+    path = tmp_path / "age.pt"
+    traced = torch.jit.trace(network.eval(), torch.zeros(1, 3, 64, 64), check_trace=False)
+    traced.save(path)
+    del network, traced
+    entry = described("riken-age-senet154", path)
+    model = riken.AgeModel(weights=entry, cache_dir=str(tmp_path))
+    found, golden = record(model, SIZES["riken"], weighing(1)), GOLDEN["riken"]
+    for key in ("1x401", "2x320"):
+        torch.testing.assert_close(
+            torch.tensor(found[key]), torch.tensor(golden[key]), atol=TOLERANCE, rtol=TOLERANCE
+        )
+    for part, value in golden["gradient"].items():
+        assert found["gradient"][part] == pytest.approx(value, abs=1e-3 * golden["gradient"]["abs"])

@@ -48,9 +48,9 @@ class RaceModel(BaselineClassifier):
         CheckpointError: If the file holds other tensors.
 
     Example:
-        >>> model = RaceModel(weights=None)
-        >>> model(torch.full((1, 1, 64, 64), -1024.0), output="probability").sum().item()
-        1.0...
+        >>> probabilities = RaceModel(weights=None, output="probability")
+        >>> round(float(probabilities(torch.full((1, 1, 64, 64), -1024.0)).sum()), 3)
+        1.0
 
     Source:
         Gichoya et al. AI recognition of patient race in medical imaging: a modelling study. Lancet
