@@ -33,6 +33,18 @@ pytestmark = [
 
 FILM = "https://raw.githubusercontent.com/mlmed/torchxrayvision/master/tests/00000001_000.png"
 SHA256 = "c8cbe59e6b9b186060dc68e63965658fa6b5b3ada6648d25c189b8b69b43cd4c"
+# The authors' own example, at the commits that hold it.
+DEEPWISE = "https://raw.githubusercontent.com/Deepwise-AILab/ChestX-Det-Dataset"
+DEMO = RemoteFile(
+    url=f"{DEEPWISE}/25566973f5bedf1bb1e9ba98e78e4ad502dec97c/pre-trained_PSPNet/demo.png",
+    filename="demo.png",
+    sha256="04b94409c88760a347bcd614f571922caf616662257f49ac71835039232f4743",
+)
+LEFT_LUNG = RemoteFile(
+    url=f"{DEEPWISE}/a33fa5ce55f58b0f2b7b7977c9ed5c313283303a/pre-trained_PSPNet/demo_left_lung.png",
+    filename="demo_left_lung.png",
+    sha256="64635475cf40974a9dc52f23b1147293e85c68daf6d45d417383fed6eacb4f26",
+)
 
 
 def or_skip(call):
@@ -56,6 +68,19 @@ def test_logits_of_the_pspnet_span_what_was_reported(film):
     assert logits.shape == (1, 14, 512, 512)
     assert float(logits.min()) == pytest.approx(-26.15, abs=0.05)
     assert float(logits.max()) == pytest.approx(14.30, abs=0.05)
+
+
+def test_left_lung_is_the_mask_that_the_authors_show(tmp_path):
+    cv2 = pytest.importorskip("cv2")
+    paths = [or_skip(lambda f=f: fetch(f, cache=tmp_path)) for f in (DEMO, LEFT_LUNG)]
+    film, expected = (cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in paths)
+    film = cv2.resize(film, (512, 512), interpolation=cv2.INTER_CUBIC)
+    x = torch.from_numpy(film)[None, None].float() / 255 * 2048 - 1024
+    model = or_skip(PSPNet)
+    with torch.inference_mode():
+        mask = model(x)[0, model.targets.index("Left Lung")].numpy() > 0
+    assert mask.mean() == pytest.approx(0.1351395, abs=1e-4)
+    assert (mask != (expected > 0)).mean() < 1e-4
 
 
 @pytest.mark.parametrize("name", ["cxr2-vqgan-768-sd", "cxr2-vqgan-768-msdd"])

@@ -141,6 +141,7 @@ def test_targets_are_those_of_1_5_7():
 def test_network_has_the_parameters_of_1_5_7():
     with torch.device("meta"):
         net = UNetResNet50(False)
+    assert not net.training
     assert sum(p.numel() for p in net.parameters()) == 73_380_191
     assert len(net.state_dict()) == 383
     assert list(inspect.signature(UNetResNet50).parameters)[:2] == ["weights", "cache_dir"]

@@ -81,7 +81,7 @@ def test_loaded_model_is_ready_to_use(model):
 
 def test_input_resolution_is_that_of_the_release():
     with torch.device("meta"):
-        model = PSPNet(weights=False).eval()
+        model = PSPNet(weights=False)
     assert model.input_resolution == 512
     assert model(torch.zeros(1, 1, 200, 200, device="meta")).shape == (1, 14, 512, 512)
     assert model.predict(torch.zeros(1, 1, 64, 64, device="meta")).values == {}

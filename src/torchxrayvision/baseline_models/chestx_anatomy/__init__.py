@@ -104,6 +104,7 @@ class UNetResNet50(Segmenter):
             self.head = Head(len(facts.targets))
         if entry is not None:
             load_entry(self, self, entry, cache_dir=cache_dir, names=_names)
+        self.eval()  # as in 1.5.7, also without weights
 
     def _maps(self, x: Tensor) -> Tensor:
         return self.head.maps(self.backbone(x))

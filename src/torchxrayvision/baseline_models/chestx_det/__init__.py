@@ -37,7 +37,7 @@ def _names(checkpoint: Checkpoint) -> dict[str, Tensor]:
 class PSPNet(Segmenter):
     """Segments 14 structures at 512 x 512 pixels; the network itself is `model`.
 
-    Unlike in 1.5.7 the model is in evaluation mode when it is loaded.
+    Unlike in 1.5.7 the model is in evaluation mode from the start; `train()` changes that.
 
     Args:
         cache_dir: Folder for downloaded weights; None for the usual one.
@@ -80,6 +80,7 @@ class PSPNet(Segmenter):
             self.model = PyramidNet(len(facts.targets))
         if entry is not None:
             load_entry(self, self.model, entry, cache_dir=cache_dir, names=_names)
+        self.eval()  # a grid of one cell cannot be normalised over a batch of one
 
     def _maps(self, x: Tensor) -> Tensor:
         return self.model.maps(x)
