@@ -34,8 +34,8 @@ NAMES = xd.list_datasets()
 # Member to check (the name of the test function) to the reason; each is a strict xfail.
 EXPECTED_FAILURES: dict[str, dict[str, str]] = {
     "REFLACX_Dataset": {
-        "test_masks_belong_to_findings_that_are_present": "readers draw an ellipse whatever their "
-        "certainty, and a label is present from a certainty on that the caller chooses"
+        "test_masks_belong_to_findings_that_are_present": "an ellipse counts by the certainty of "
+        "the reader who drew it, a label by the mean of all readers"
     },
 }
 
