@@ -39,6 +39,15 @@ def shallow_ensemble():
     return model
 
 
+def shallow_attention():
+    """The heads of the published network on a backbone of a few layers."""
+    model = jfhealthcare.DenseNet(weights=None)
+    net = torchvision.models.DenseNet(8, (1, 1, 1, 1), 16)
+    widen = torch.nn.Conv2d(net.classifier.in_features, 1024, kernel_size=1)
+    model.model.backbone.features = without_inplace(torch.nn.Sequential(net.features, widen))
+    return model
+
+
 def shallow_senet():
     with torch.device("meta"):
         model = riken.AgeModel(weights=None)
@@ -49,7 +58,7 @@ def shallow_senet():
 BUILDERS = {
     "chexpert": shallow_ensemble,
     "emory_hiti": lambda: emory_hiti.RaceModel(weights=None),
-    "jfhealthcare": lambda: jfhealthcare.DenseNet(weights=None),
+    "jfhealthcare": shallow_attention,
     "mira": lambda: mira.SexModel(weights=None),
     "riken": shallow_senet,
     "xinario": lambda: xinario.ViewModel(weights=None),
