@@ -27,6 +27,10 @@ _IMAGES = Files(
     layout="the PNG files of images_001.tar.gz to images_012.tar.gz, in one folder or several",
     search=True,
 )
+_LATER = (
+    *("Finding Labels", "Follow-up #", "OriginalImage[Width", "Height]"),
+    *("OriginalImagePixelSpacing[x", "y]"),
+)
 _TERMS = License(
     name="No restriction stated",
     url="https://nihcc.app.box.com/v/ChestXray-NIHCC",
@@ -86,10 +90,7 @@ class NIH_Dataset(SpecDataset):
                 "csvpath",
                 packaged="nih",
                 what="Data_Entry_2017_v2020.csv of the release",
-                later=(
-                    *("Finding Labels", "Follow-up #", "OriginalImage[Width", "Height]"),
-                    *("OriginalImagePixelSpacing[x", "y]"),
-                ),
+                later=_LATER,
             ),
             Table("bbox_list_path", packaged="nih_boxes", what="BBox_List_2017.csv of the release"),
         ),
@@ -176,7 +177,14 @@ class NIH_Google_Dataset(SpecDataset):
         ),
         license=_TERMS,
         homepage="https://pubs.rsna.org/doi/10.1148/radiol.2019191293",
-        tables=(Table("csvpath", packaged="nih_google", what="the table of adjudicated labels"),),
+        tables=(
+            Table(
+                "csvpath",
+                packaged="nih_google",
+                what="the table of adjudicated labels",
+                later=_LATER,
+            ),
+        ),
         images=_IMAGES,
         findings=FindingColumns(
             {
