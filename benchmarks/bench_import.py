@@ -1,6 +1,6 @@
 """What does the import cost, and what does it cost on top of torch?
 
-    python benchmarks/bench_import.py --baseline-python PATH
+python benchmarks/bench_import.py --baseline-python PATH
 """
 
 from __future__ import annotations
