@@ -166,13 +166,21 @@ def test_without_its_table_there_are_no_masks(folder, kind):
         dataset[0]
 
 
-def test_masks_are_at_the_shape_of_a_smaller_copy(tmp_path, kind):
-    source, marks = kind
-    if isinstance(source, Shapes) or getattr(source, "frame", 0) is None:
-        pytest.skip("its coordinates are pixels of the image that was read")
+# The others have coordinates in pixels of the image that was read.
+SCALED = [
+    "boxes in another frame",
+    "boxes in a frame that the csv states",
+    "run lengths of fixed size",
+    "run lengths with their size",
+    "COCO run lengths",
+]
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_masks_are_at_the_shape_of_a_smaller_copy(tmp_path, name):
     half = (HEIGHT // 2, WIDTH // 2)
     small = write_pictures(tmp_path, shape=half)
-    found = dataset_of(small, (source, marks))[3]["pathology_masks"][0][0]
+    found = dataset_of(small, KINDS[name])[3]["pathology_masks"][0][0]
     assert found.shape == half
     # Half the size on each side: the middle of the box is set, what is far outside is not.
     assert found[3, 3] == 1

@@ -103,8 +103,7 @@ def test_the_csv_has_every_column_of_the_packaged_table_in_its_order(nih):
     assert list(nih.csv)[: len(columns)] == columns
 
 
-@pytest.mark.parametrize("views", ["*", "AP"])
-@pytest.mark.parametrize("unique", [False, True])
+@pytest.mark.parametrize(("views", "unique"), [("*", False), ("AP", True)])
 @pytest.mark.parametrize(
     ("name", "table", "key"),
     [
@@ -259,7 +258,7 @@ def test_a_merge_of_the_three_largest_costs_a_spawned_worker_little(tmp_path):
     process.start()
     try:
         assert here.poll(60), "the worker did not answer"
-        assert here.recv() < 75
+        assert here.recv() < 70  # measured: 58; 1.5.7: 999
     finally:
         process.kill()
         process.join()
