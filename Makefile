@@ -16,9 +16,10 @@ predict: $(INSTALLED)
 	@test -n "$(IMAGES)" || { echo "say which: make predict IMAGES=path/to/radiographs"; exit 2; }
 	$(BIN)/xrv predict $(IMAGES)
 
-# Fixtures that write checkpoints belong to one file, so a file stays on one worker.
+# Fixtures that write checkpoints belong to one file, so a file stays on one worker. A worker a core
+# leaves no core for further threads.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 # Everything that CI asks for besides the tests.
 check: $(INSTALLED)
