@@ -5,13 +5,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image, ImageChops
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["mean_of_channels", "mean_of_palette", "one_bit", "upright"]
+__all__ = ["channels_are_equal", "mean_of_channels", "mean_of_palette", "one_bit", "upright"]
 
 _ROWS = 64
+
+
+def channels_are_equal(image: Image.Image) -> bool:
+    """Whether a decoded RGB picture is grey: every pixel has three equal channels.
+
+    Args:
+        image: Decoded; False for any other mode than RGB.
+    """
+    if image.mode != "RGB":
+        return False
+    red, green, blue = image.split()
+    return all(ImageChops.difference(red, other).getbbox() is None for other in (green, blue))
 
 
 def mean_of_channels(pixels: NDArray[Any], peak: int) -> tuple[NDArray[Any], int]:

@@ -10,7 +10,7 @@ from PIL import JpegImagePlugin
 
 from torchxrayvision.errors import ImageReadError, ImageTooLargeError, UnsupportedImageError
 from torchxrayvision.images._codestream import CodeStream, read_codestream
-from torchxrayvision.images._grey import mean_of_channels, upright
+from torchxrayvision.images._grey import channels_are_equal, mean_of_channels, upright
 from torchxrayvision.images._guard import foreign
 from torchxrayvision.images._raster import ImageInfo, Raster, spread
 
@@ -102,6 +102,8 @@ def _decode(data: bytes, path: str, header: CodeStream) -> tuple[NDArray[Any], i
         if image.size != (header.width, header.height):
             raise ImageReadError(path, "the JPEG declares two different sizes")
         image.load()
-        pixels = np.asarray(image)
+        # Most colour films have three equal channels; one of them is then a third of the copying.
+        grey = image.getchannel(0) if channels_are_equal(image) else image
+        pixels = np.asarray(grey)
     orientation = _orientation(data) if b"Exif\x00" in data[:65536] else 1
     return pixels, orientation
