@@ -49,7 +49,7 @@ class RaceModel(BaselineClassifier):
 
     Example:
         >>> probabilities = RaceModel(weights=None, output="probability")
-        >>> round(float(probabilities(torch.full((1, 1, 64, 64), -1024.0)).sum()), 3)
+        >>> round(probabilities(torch.full((1, 1, 64, 64), -1024.0)).sum().item(), 3)
         1.0
 
     Source:
