@@ -77,7 +77,7 @@ def quiet(model, x):
 
 
 def assert_close(ours, theirs):
-    torch.testing.assert_close(ours, theirs, atol=1e-4 * float(theirs.abs().mean()), rtol=1e-4)
+    torch.testing.assert_close(ours, theirs, atol=1e-4 * theirs.abs().mean().item(), rtol=1e-4)
 
 
 @pytest.mark.parametrize("size", [32, 100])

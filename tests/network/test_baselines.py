@@ -64,8 +64,8 @@ def test_sex_of_the_published_example(film):
     model = or_skip(mira.SexModel)
     x = resized(film, 224)
     with torch.inference_mode():
-        assert float(model(x)[0, 0]) == pytest.approx(8.347, abs=1e-2)
-        assert float(model.predict(x).values["Male"]) == pytest.approx(0.9999995, abs=1e-6)
+        assert model(x)[0, 0].item() == pytest.approx(8.347, abs=1e-2)
+        assert model.predict(x).values["Male"].item() == pytest.approx(0.9999995, abs=1e-6)
 
 
 def test_age_of_the_published_example(film):
@@ -73,4 +73,4 @@ def test_age_of_the_published_example(film):
     model = or_skip(lambda: riken.AgeModel(resize_route="bilinear"))
     with torch.inference_mode():
         years = model.predict(torch.from_numpy(film)[None]).values["Age"]
-    assert float(years) == pytest.approx(50.4033, abs=0.05)
+    assert years.item() == pytest.approx(50.4033, abs=0.05)
