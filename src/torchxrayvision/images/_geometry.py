@@ -1,0 +1,120 @@
+"""From the square that a model saw back to the picture of the file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from torchxrayvision.errors import ImageShapeError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Placement", "resample"]
+
+
+def resample(plane: ArrayLike, height: int, width: int) -> NDArray[Any]:
+    """Resample a map that has no detail to lose: bilinear between centres of pixels.
+
+    Args:
+        plane: Shape (H, W). Boolean maps take the nearest pixel, so that they stay masks.
+        height: Rows of the result.
+        width: Columns of the result.
+
+    Returns:
+        Shape (height, width); bool for a boolean map, else float32.
+
+    Example:
+        >>> resample([[0.0, 1.0]], 1, 4).tolist()
+        [[0.0, 0.25, 0.75, 1.0]]
+    """
+    array = np.asarray(plane)
+    if array.ndim != 2 or 0 in array.shape:
+        msg = f"expected a map of shape (H, W) with at least one pixel, got {array.shape}"
+        raise ImageShapeError(msg)
+    if array.dtype == bool:
+        rows, columns = (_nearest(n, m) for n, m in zip(array.shape, (height, width), strict=True))
+        return array[rows][:, columns]
+    out = _lines(array.astype(np.float32, copy=False), height)
+    return np.ascontiguousarray(_lines(out.T, width).T)
+
+
+def _nearest(inputs: int, outputs: int) -> NDArray[np.int64]:
+    """For each new pixel the old one that its centre lies in."""
+    return (2 * np.arange(outputs) + 1) * inputs // (2 * outputs)
+
+
+def _lines(array: NDArray[np.float32], outputs: int) -> NDArray[np.float32]:
+    """Resample along the first axis."""
+    inputs = array.shape[0]
+    if inputs == outputs:
+        return array
+    centres = np.clip((np.arange(outputs) + 0.5) * inputs / outputs - 0.5, 0, inputs - 1)
+    below = centres.astype(np.int64)
+    above = np.minimum(below + 1, inputs - 1)
+    share = (centres - below).astype(np.float32)[:, None]
+    return array[below] * (1 - share) + array[above] * share
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where the square that a model saw lies in the picture of a file.
+
+    A picture is upright, as it is read: orientations of Exif and TIFF are applied.
+
+    Args:
+        height: Rows of the picture.
+        width: Columns of the picture.
+        top: First row of the square.
+        left: First column of the square.
+        side: Rows and columns of the square, before it was resized.
+
+    Example:
+        >>> from torchxrayvision.transforms import crop_box
+        >>> place = Placement(6, 4, *crop_box(6, 4))
+        >>> place.to_picture(np.ones((2, 2))).shape
+        (6, 4)
+    """
+
+    height: int
+    width: int
+    top: int
+    left: int
+    side: int
+
+    def __post_init__(self) -> None:
+        fits = 0 <= self.top <= self.height - self.side and 0 <= self.left <= self.width - self.side
+        if self.side < 1 or not fits:
+            msg = f"the square does not lie in the picture: {self}"
+            raise ImageShapeError(msg)
+
+    def to_picture(self, plane: ArrayLike, outside: float = 0) -> NDArray[Any]:
+        """Undo resizing and cropping of one map.
+
+        Args:
+            plane: What a model gave for the square, shape (R, R) of any R.
+            outside: Value of what the model did not see.
+
+        Returns:
+            Shape (height, width); bool for a boolean map, by the nearest pixel, else float32.
+        """
+        square = resample(plane, self.side, self.side)
+        picture = np.full((self.height, self.width), outside, square.dtype)
+        picture[self.top : self.top + self.side, self.left : self.left + self.side] = square
+        return picture
+
+    def point_to_picture(self, y: float, x: float, resolution: int) -> tuple[float, float]:
+        """Undo resizing and cropping of one point.
+
+        Args:
+            y: Distance from the top edge of the resized square, pixels.
+            x: Distance from its left edge.
+            resolution: Rows and columns of the resized square.
+
+        Returns:
+            Distances from the top and left edges of the picture, pixels.
+        """
+        factor = self.side / resolution
+        return self.top + y * factor, self.left + x * factor
