@@ -20,6 +20,9 @@
     │   ├── DatasetNotFoundError (FileNotFoundError)  a folder, table or image is missing
     │   ├── EmptyDatasetError              no row is left after the filters
     │   └── ViewError                      an unknown view, or one that the source lacks
+    ├── OutputError (OSError)              results cannot be written
+    ├── ResumeError (ValueError)           an unfinished run that this one cannot go on with
+    ├── StalledError (TimeoutError)        so many files hang that their storage must be the cause
     └── DependencyError (ImportError)      an optional package is missing
 
     XRVWarning (UserWarning)
@@ -60,7 +63,10 @@ __all__ = [
     "ImageTooLargeError",
     "LicenseWarning",
     "OfflineError",
+    "OutputError",
     "RemoteError",
+    "ResumeError",
+    "StalledError",
     "StateMismatchError",
     "UnknownNameError",
     "UnpinnedDownloadWarning",
@@ -236,6 +242,34 @@ class EmptyDatasetError(DatasetError):
 
 class ViewError(DatasetError):
     """An unknown view, or one that the source lacks."""
+
+
+class OutputError(XRVError, OSError):
+    """Results cannot be written; what was finished is kept."""
+
+
+class ResumeError(XRVError, ValueError):
+    """An unfinished run lies where this one would write, and this one cannot go on with it."""
+
+
+class StalledError(XRVError, TimeoutError):
+    """So many files hang that the storage they lie on must be the cause.
+
+    Args:
+        files: How many.
+        limit: Seconds that each was given.
+    """
+
+    def __init__(self, files: int, limit: float) -> None:
+        self.files = files
+        self.limit = limit
+        super().__init__(files, limit)
+
+    def __str__(self) -> str:
+        return (
+            f"reading {self.files} files took longer than {self.limit:g} s each and never ended; "
+            "see whether their disk or server answers, then run the same command again to go on"
+        )
 
 
 class DependencyError(XRVError, ImportError):
