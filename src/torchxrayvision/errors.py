@@ -23,6 +23,7 @@
     ├── OutputError (OSError)              results cannot be written
     ├── ResumeError (ValueError)           an unfinished run that this one cannot go on with
     ├── StalledError (TimeoutError)        so many files hang that their storage must be the cause
+    ├── ExplanationError (ValueError)      a network does not allow the explanation asked for
     └── DependencyError (ImportError)      an optional package is missing
 
     XRVWarning (UserWarning)
@@ -55,6 +56,7 @@ __all__ = [
     "DependencyError",
     "DownloadError",
     "EmptyDatasetError",
+    "ExplanationError",
     "ImageNotFoundError",
     "ImageRangeError",
     "ImageRangeWarning",
@@ -270,6 +272,10 @@ class StalledError(XRVError, TimeoutError):
             f"reading {self.files} files took longer than {self.limit:g} s each and never ended; "
             "see whether their disk or server answers, then run the same command again to go on"
         )
+
+
+class ExplanationError(XRVError, ValueError):
+    """A network does not allow the explanation that was asked for."""
 
 
 class DependencyError(XRVError, ImportError):

@@ -1,0 +1,173 @@
+"""Class activation maps: the last map of a network, weighed by what it means for a target."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from torchxrayvision.errors import ExplanationError
+from torchxrayvision.explain._layers import CamLayer, cam_layer, captured
+from torchxrayvision.explain._model import at_rest, checked, score, target_index
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from torchxrayvision.explain._model import Target
+
+__all__ = ["class_activation_map", "grad_cam", "grad_cam_plus_plus"]
+
+
+def class_activation_map(
+    model: nn.Module,
+    x: Tensor,
+    target: Target,
+    *,
+    layer: CamLayer | None = None,
+    upsample: bool = True,
+) -> Tensor:
+    """Share the logit out over positions, exactly, where it is linear in the mean of the last map.
+
+    The mean of the map over its positions plus the bias of the target is its logit. Positive
+    values speak for the target, negative ones against it.
+
+    Args:
+        model: The network.
+        x: Images, shape (B, 1, S, S) in [-1024, 1024].
+        target: Name or place of the output.
+        layer: Layer and head; None for those declared for networks of this package.
+        upsample: False leaves the map at its own resolution, where it is exact.
+
+    Returns:
+        float32, shape (B, S, S), or (B, H, W) of the last map.
+
+    Raises:
+        ExplanationError: If the logit is another function of the map; use `grad_cam` then.
+        UnknownNameError: If the network has no such target.
+
+    Example:
+        >>> from torchxrayvision.models import DenseNet
+        >>> model = DenseNet(num_classes=1).eval()
+        >>> x = torch.rand(1, 1, 64, 64) * 2048 - 1024
+        >>> heat = class_activation_map(model, x, 0, upsample=False)
+        >>> bool(torch.isclose(heat.mean() + model.classifier.bias, model(x), atol=1e-4))
+        True
+
+    Source:
+        Zhou et al. Learning deep features for discriminative localization. CVPR 2016.
+        https://arxiv.org/abs/1512.04150
+    """
+    index = target_index(model, target)
+    layer = cam_layer(model) if layer is None else layer
+    weight = _head(model, layer).weight[index].detach().float()
+    with at_rest(model), captured(model, layer) as maps, torch.no_grad():
+        score(model, checked(x), index)
+        (last,) = maps.of(index)
+        if last.shape[1] != len(weight):
+            msg = f"{layer.head!r} takes {len(weight)} features, {layer.path!r} gives {last.shape[1]}"
+            raise ExplanationError(msg)
+        heat = torch.einsum("k,bkhw->bhw", weight, last.detach().float())
+    return _resized(heat, x) if upsample else heat
+
+
+def _head(model: nn.Module, layer: CamLayer) -> nn.Linear:
+    if layer.head is None:
+        msg = (
+            f"the outputs of {type(model).__name__} are not linear in the mean of its last map, "
+            "so there is no exact class activation map; use grad_cam"
+        )
+        raise ExplanationError(msg)
+    head = model.get_submodule(layer.head)
+    if not isinstance(head, nn.Linear):
+        msg = f"{layer.head!r} is a {type(head).__name__}, not a linear layer; use grad_cam"
+        raise ExplanationError(msg)
+    return head
+
+
+def grad_cam(
+    model: nn.Module, x: Tensor, target: Target, *, layer: CamLayer | None = None
+) -> Tensor:
+    """Weigh the channels of the last map by their mean gradient; keep what speaks for the target.
+
+    Args:
+        model: The network.
+        x: Images, shape (B, 1, S, S) in [-1024, 1024].
+        target: Name or place of the output.
+        layer: The layer; None for the one declared for networks of this package.
+
+    Returns:
+        float32, shape (B, S, S), at least 0.
+
+    Raises:
+        ExplanationError: If no layer is declared, or it does not run.
+        UnknownNameError: If the network has no such target.
+
+    Source:
+        Selvaraju et al. Grad-CAM: visual explanations from deep networks via gradient-based
+        localization. ICCV 2017. https://arxiv.org/abs/1610.02391
+    """
+    maps, gradients = _maps_and_gradients(model, x, target, layer)
+    return _weighed(maps, gradients.mean((2, 3)), x)
+
+
+def grad_cam_plus_plus(
+    model: nn.Module, x: Tensor, target: Target, *, layer: CamLayer | None = None
+) -> Tensor:
+    """Like `grad_cam`, with positive gradients that count more where a channel is rarely active.
+
+    Better where a finding is there more than once. The formula is that for the exponential of
+    the logit, whose own value only scales the map and is left out.
+
+    Args:
+        model: The network.
+        x: Images, shape (B, 1, S, S) in [-1024, 1024].
+        target: Name or place of the output.
+        layer: The layer; None for the one declared for networks of this package.
+
+    Returns:
+        float32, shape (B, S, S), at least 0.
+
+    Raises:
+        ExplanationError: If no layer is declared, or it does not run.
+        UnknownNameError: If the network has no such target.
+
+    Source:
+        Chattopadhay et al. Grad-CAM++: improved visual explanations for deep convolutional
+        networks. WACV 2018, equations 10 and 19. https://arxiv.org/abs/1710.11063
+    """
+    maps, gradients = _maps_and_gradients(model, x, target, layer)
+    # The weights are homogeneous of degree one in the gradients; scaling them first keeps their
+    # cubes within range.
+    largest = gradients.abs().amax((1, 2, 3), keepdim=True)
+    g = gradients / torch.where(largest > 0, largest, 1)
+    below = 2 * g**2 + maps.sum((2, 3), keepdim=True) * g**3
+    alpha = torch.where(below != 0, g**2 / torch.where(below != 0, below, 1), 0)
+    return _weighed(maps, (alpha * g.relu()).sum((2, 3)), x)
+
+
+def _maps_and_gradients(
+    model: nn.Module, x: Tensor, target: Target, layer: CamLayer | None
+) -> tuple[Tensor, Tensor]:
+    """The last maps and the gradients of the logit to them, float32, both (B, K, H, W)."""
+    index = target_index(model, target)
+    layer = cam_layer(model) if layer is None else layer
+    with at_rest(model), captured(model, layer) as captures:
+        total = score(model, checked(x), index).sum()
+        maps = captures.of(index)
+        gradients = torch.autograd.grad(total, maps)
+    # The channels of several networks of an ensemble are those of one wide network.
+    return torch.cat([a.detach().float() for a in maps], 1), torch.cat(
+        [g.float() for g in gradients], 1
+    )
+
+
+def _weighed(maps: Tensor, weights: Tensor, x: Tensor) -> Tensor:
+    return _resized(torch.einsum("bk,bkhw->bhw", weights, maps).relu(), x)
+
+
+def _resized(heat: Tensor, x: Tensor) -> Tensor:
+    size = (x.shape[-2], x.shape[-1])
+    resized = functional.interpolate(heat[:, None], size, mode="bilinear", align_corners=False)
+    return cast("Tensor", resized[:, 0])

@@ -1,0 +1,156 @@
+"""Which layer of each network holds the last map, and what becomes of it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import torch
+from torch import nn
+
+from torchxrayvision.errors import ExplanationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+    from torch.utils.hooks import RemovableHandle
+
+__all__ = ["CamLayer", "cam_layer", "captured"]
+
+
+@dataclass(frozen=True)
+class CamLayer:
+    """The layer whose map a class activation map is made of.
+
+    Args:
+        path: Its name in `named_modules()`; `*` stands for every member of a list.
+        rectify: Whether the network rectifies what the layer gives before it is pooled, in a
+            function that is no layer of its own.
+        head: Name of the linear layer that sees the mean of the map over its positions, or None
+            where the outputs are another function of the map.
+        call_of_target: Whether the layer runs once for each output, the first call for the first.
+
+    Example:
+        >>> CamLayer("backbone.layer4", head="fc").head
+        'fc'
+    """
+
+    path: str
+    rectify: bool = False
+    head: str | None = None
+    call_of_target: bool = False
+
+
+_BASELINES: Final = "torchxrayvision.baseline_models"
+_DECLARED: Final = {
+    "torchxrayvision.models.densenet.DenseNet": CamLayer("features", True, "classifier"),
+    "torchxrayvision.models.resnet.ResNet": CamLayer("model.layer4", head="model.fc"),
+    # The mean of the members' probabilities is no linear function of their maps.
+    f"{_BASELINES}.chexpert.DenseNet": CamLayer("members.*.features", rectify=True),
+    f"{_BASELINES}.emory_hiti.RaceModel": CamLayer("model.layer4", head="model.fc.0"),
+    # Each head sees the map after one more pass through the attention, its mean and its maximum.
+    f"{_BASELINES}.jfhealthcare.DenseNet": CamLayer("model.attention_map", call_of_target=True),
+    f"{_BASELINES}.mira.SexModel": CamLayer("model.layer4", head="model.fc"),
+    # Maxima besides means, and two layers after them.
+    f"{_BASELINES}.riken.AgeModel": CamLayer("model.layer4"),
+    f"{_BASELINES}.xinario.ViewModel": CamLayer("model.layer4", head="model.fc"),
+}
+
+
+def cam_layer(model: nn.Module) -> CamLayer:
+    """The declared layer of a classifier of this package.
+
+    Args:
+        model: The network.
+
+    Raises:
+        ExplanationError: If none is declared for its class.
+
+    Example:
+        >>> from torchxrayvision.models import DenseNet
+        >>> cam_layer(DenseNet()).path
+        'features'
+    """
+    for kind in type(model).__mro__:
+        found = _DECLARED.get(f"{kind.__module__}.{kind.__qualname__}")
+        if found is not None:
+            return found
+    known = ", ".join(name.removeprefix("torchxrayvision.") for name in _DECLARED)
+    msg = (
+        f"no layer for class activation maps is declared for {type(model).__name__}; pass "
+        f"layer=CamLayer('name of the layer'). Declared: {known}"
+    )
+    raise ExplanationError(msg)
+
+
+def _modules(model: nn.Module, path: str) -> list[nn.Module]:
+    before, star, after = path.partition(".*.")
+    try:
+        if star:
+            return [member.get_submodule(after) for member in model.get_submodule(before).children()]
+        return [model.get_submodule(path)]
+    except AttributeError as error:
+        msg = f"{type(model).__name__} has no layer {path!r}: {error}"
+        raise ExplanationError(msg) from error
+
+
+class _Maps:
+    """What the layers gave; filled while the network runs."""
+
+    def __init__(self, layer: CamLayer, calls: list[list[Tensor]]) -> None:
+        self._layer = layer
+        self._calls = calls
+
+    def of(self, index: int) -> list[Tensor]:
+        """One map a module, shape (B, K, H, W), that output `index` depends on."""
+        call = index if self._layer.call_of_target else -1
+        if not self._calls or any(len(given) <= max(call, 0) for given in self._calls):
+            msg = (
+                f"the layer {self._layer.path!r} did not run; a model that reads its members from "
+                "a file each time has none to look at: build it with keep='memory'"
+            )
+            raise ExplanationError(msg)
+        maps = [given[call] for given in self._calls]
+        if any(a.dim() != 4 for a in maps):
+            msg = f"{self._layer.path!r} gives {tuple(maps[0].shape)}, not maps (B, K, H, W)"
+            raise ExplanationError(msg)
+        return maps
+
+
+@contextmanager
+def captured(model: nn.Module, layer: CamLayer) -> Iterator[_Maps]:
+    """Keep what a layer gives while the network runs, and cut the graph of gradients there.
+
+    A map that the network rectifies is kept as it is after that. A second rectification leaves
+    it as it is, but has no gradient at zero; so zeros become the smallest positive number.
+
+    Args:
+        model: The network; its hooks are as before afterwards.
+        layer: Which layer.
+
+    Yields:
+        What becomes of the maps, to be asked after the run.
+    """
+    modules = _modules(model, layer.path)
+    calls: list[list[Tensor]] = [[] for _ in modules]
+    handles: list[RemovableHandle] = []
+
+    def keep(given: list[Tensor]) -> None:
+        def hook(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+            leaf = output.detach()
+            if layer.rectify:
+                leaf = leaf.clamp(min=torch.finfo(leaf.dtype).tiny)
+            given.append(leaf.requires_grad_())
+            return leaf
+
+        handles.append(module.register_forward_hook(hook))
+
+    try:
+        for module, given in zip(modules, calls, strict=True):
+            keep(given)
+        yield _Maps(layer, calls)
+    finally:
+        for handle in handles:
+            handle.remove()
