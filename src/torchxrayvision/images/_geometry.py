@@ -70,6 +70,10 @@ class Placement:
         top: First row of the square.
         left: First column of the square.
         side: Rows and columns of the square, before it was resized.
+        turns: Quarter turns counterclockwise of the square, before the model saw it.
+
+    Raises:
+        ImageShapeError: If the square does not lie in the picture.
 
     Example:
         >>> from torchxrayvision.transforms import crop_box
@@ -83,12 +87,28 @@ class Placement:
     top: int
     left: int
     side: int
+    turns: int = 0
 
     def __post_init__(self) -> None:
         fits = 0 <= self.top <= self.height - self.side and 0 <= self.left <= self.width - self.side
         if self.side < 1 or not fits:
             msg = f"the square does not lie in the picture: {self}"
             raise ImageShapeError(msg)
+
+    def cut(self, picture: NDArray[Any]) -> NDArray[Any]:
+        """The square as the model saw it, before it was resized.
+
+        Args:
+            picture: Shape (height, width).
+
+        Returns:
+            Shape (side, side); a view.
+        """
+        if picture.shape != (self.height, self.width):
+            msg = f"expected a picture of {self.height} x {self.width}, got {picture.shape}"
+            raise ImageShapeError(msg)
+        square = picture[self.top : self.top + self.side, self.left : self.left + self.side]
+        return np.rot90(square, self.turns)
 
     def to_picture(self, plane: ArrayLike, outside: float = 0) -> NDArray[Any]:
         """Undo resizing and cropping of one map.
@@ -100,13 +120,13 @@ class Placement:
         Returns:
             Shape (height, width); bool for a boolean map, by the nearest pixel, else float32.
         """
-        square = resample(plane, self.side, self.side)
+        square = np.rot90(resample(plane, self.side, self.side), -self.turns)
         picture = np.full((self.height, self.width), outside, square.dtype)
         picture[self.top : self.top + self.side, self.left : self.left + self.side] = square
         return picture
 
     def point_to_picture(self, y: float, x: float, resolution: int) -> tuple[float, float]:
-        """Undo resizing and cropping of one point.
+        """Undo resizing, turning and cropping of one point.
 
         Args:
             y: Distance from the top edge of the resized square, pixels.
@@ -117,4 +137,26 @@ class Placement:
             Distances from the top and left edges of the picture, pixels.
         """
         factor = self.side / resolution
-        return self.top + y * factor, self.left + x * factor
+        y, x = y * factor, x * factor
+        for _ in range(self.turns % 4):  # a turn had taken the right edge to the top
+            y, x = x, self.side - y
+        return self.top + y, self.left + x
+
+    def box_to_picture(
+        self, box: tuple[float, float, float, float], resolution: int
+    ) -> tuple[float, float, float, float]:
+        """Undo resizing, turning and cropping of one box.
+
+        Args:
+            box: Left, top, right and bottom edges in the resized square, pixels.
+            resolution: Rows and columns of the resized square.
+
+        Returns:
+            Left, top, right and bottom edges in the picture, pixels.
+        """
+        left, top, right, bottom = box
+        corners = [
+            self.point_to_picture(y, x, resolution) for y, x in ((top, left), (bottom, right))
+        ]
+        (y1, y2), (x1, x2) = (sorted(values) for values in zip(*corners, strict=True))
+        return x1, y1, x2, y2
