@@ -66,7 +66,9 @@ def class_activation_map(
         score(model, checked(x), index)
         (last,) = maps.of(index)
         if last.shape[1] != len(weight):
-            msg = f"{layer.head!r} takes {len(weight)} features, {layer.path!r} gives {last.shape[1]}"
+            msg = (
+                f"{layer.head!r} takes {len(weight)} features, {layer.path!r} gives {last.shape[1]}"
+            )
             raise ExplanationError(msg)
         heat = torch.einsum("k,bkhw->bhw", weight, last.detach().float())
     return _resized(heat, x) if upsample else heat

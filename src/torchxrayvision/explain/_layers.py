@@ -89,7 +89,9 @@ def _modules(model: nn.Module, path: str) -> list[nn.Module]:
     before, star, after = path.partition(".*.")
     try:
         if star:
-            return [member.get_submodule(after) for member in model.get_submodule(before).children()]
+            return [
+                member.get_submodule(after) for member in model.get_submodule(before).children()
+            ]
         return [model.get_submodule(path)]
     except AttributeError as error:
         msg = f"{type(model).__name__} has no layer {path!r}: {error}"
@@ -137,7 +139,7 @@ def captured(model: nn.Module, layer: CamLayer) -> Iterator[_Maps]:
     calls: list[list[Tensor]] = [[] for _ in modules]
     handles: list[RemovableHandle] = []
 
-    def keep(given: list[Tensor]) -> None:
+    def keep(module: nn.Module, given: list[Tensor]) -> None:
         def hook(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
             leaf = output.detach()
             if layer.rectify:
@@ -149,7 +151,7 @@ def captured(model: nn.Module, layer: CamLayer) -> Iterator[_Maps]:
 
     try:
         for module, given in zip(modules, calls, strict=True):
-            keep(given)
+            keep(module, given)
         yield _Maps(layer, calls)
     finally:
         for handle in handles:

@@ -49,7 +49,7 @@ def target_index(model: nn.Module, target: Target) -> int:
 
 
 def value_kind(model: nn.Module) -> str:
-    """What `probability` gives of this network: `"probability"`, or `"years"` where it has no other.
+    """What `probability` gives of this network: `"probability"`, or `"years"` of a network of age.
 
     Args:
         model: The network.

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["input_gradients", "integrated_gradients"]
 
 
-def input_gradients(
-    model: nn.Module, x: Tensor, target: Target, *, signed: bool = False
-) -> Tensor:
+def input_gradients(model: nn.Module, x: Tensor, target: Target, *, signed: bool = False) -> Tensor:
     """How much the logit changes with each pixel.
 
     Args:
