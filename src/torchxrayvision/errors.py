@@ -24,6 +24,7 @@
     ├── ResumeError (ValueError)           an unfinished run that this one cannot go on with
     ├── StalledError (TimeoutError)        so many files hang that their storage must be the cause
     ├── ExplanationError (ValueError)      a network does not allow the explanation asked for
+    ├── RecipeError (ValueError)           a training run that cannot be carried out as described
     └── DependencyError (ImportError)      an optional package is missing
 
     XRVWarning (UserWarning)
@@ -53,6 +54,7 @@ __all__ = [
     "DataWarning",
     "DatasetError",
     "DatasetNotFoundError",
+    "DemonstrationWarning",
     "DependencyError",
     "DownloadError",
     "EmptyDatasetError",
@@ -66,6 +68,7 @@ __all__ = [
     "LicenseWarning",
     "OfflineError",
     "OutputError",
+    "RecipeError",
     "RemoteError",
     "ResumeError",
     "StalledError",
@@ -278,6 +281,10 @@ class ExplanationError(XRVError, ValueError):
     """A network does not allow the explanation that was asked for."""
 
 
+class RecipeError(XRVError, ValueError):
+    """A training run cannot be carried out as it is described."""
+
+
 class DependencyError(XRVError, ImportError):
     """An optional package is missing.
 
@@ -326,3 +333,7 @@ class DataWarning(XRVWarning):
 
 class LicenseWarning(XRVWarning):
     """Weights under terms that allow no commercial use were loaded."""
+
+
+class DemonstrationWarning(XRVWarning):
+    """Weights that are there to try the package with were loaded."""
