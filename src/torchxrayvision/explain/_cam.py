@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -140,13 +140,10 @@ def grad_cam_plus_plus(
         networks. WACV 2018, equations 10 and 19. https://arxiv.org/abs/1710.11063
     """
     maps, gradients = _maps_and_gradients(model, x, target, layer)
-    # The weights are homogeneous of degree one in the gradients; scaling them first keeps their
-    # cubes within range.
-    largest = gradients.abs().amax((1, 2, 3), keepdim=True)
-    g = gradients / torch.where(largest > 0, largest, 1)
-    below = 2 * g**2 + maps.sum((2, 3), keepdim=True) * g**3
-    alpha = torch.where(below != 0, g**2 / torch.where(below != 0, below, 1), 0)
-    return _weighed(maps, (alpha * g.relu()).sum((2, 3)), x)
+    # Equation 19 is g^2 / (2 g^2 + S g^3), S the sum of a channel; only positive g count in 10.
+    g = gradients.relu()
+    below = 2 + maps.sum((2, 3), keepdim=True) * g
+    return _weighed(maps, (g / below).sum((2, 3)), x)
 
 
 def _maps_and_gradients(
@@ -172,4 +169,4 @@ def _weighed(maps: Tensor, weights: Tensor, x: Tensor) -> Tensor:
 def _resized(heat: Tensor, x: Tensor) -> Tensor:
     size = (x.shape[-2], x.shape[-1])
     resized = functional.interpolate(heat[:, None], size, mode="bilinear", align_corners=False)
-    return cast("Tensor", resized[:, 0])
+    return resized[:, 0]

@@ -164,18 +164,20 @@ class _Search:
             )
             raise ExplanationError(msg)
         scale = self.code.float().norm().item() or 1.0
-        return (gradient.float() * (scale / length)).to(self.code.dtype)
+        direction: Tensor = (gradient.float() * (scale / length)).to(self.code.dtype)
+        return direction
 
     def _decode(self, code: Tensor) -> Tensor:
         return self.autoencoder.decode(code).clamp(-_RANGE, _RANGE)
 
     def _images(self, shifts: Tensor) -> Tensor:
         steps = shifts.to(self.code).reshape(-1, *[1] * (self.code.dim() - 1))
-        return self._decode(self.code + steps * self.direction)
+        code: Tensor = self.code + steps * self.direction
+        return self._decode(code)
 
     def _value(self, shift: float) -> float:
         images = self._images(torch.tensor([shift]))
-        return probability(self.model, images, self.index).item()
+        return float(probability(self.model, images, self.index).item())
 
     @torch.no_grad()
     def run(self, change: float, frames: int, limit: float) -> Counterfactual:
@@ -185,7 +187,7 @@ class _Search:
         up, reached_up = self._end(1, self._aim(change, kind), limit)
         shifts = torch.linspace(-down, up, frames)
         images, values = [], []
-        for some in shifts.split(self.batch):
+        for some in torch.split(shifts, self.batch):
             decoded = self._images(some)
             values.append(probability(self.model, decoded, self.index).float().cpu())
             images.append(decoded[:, 0].float().clamp(-1024, 1024).cpu())

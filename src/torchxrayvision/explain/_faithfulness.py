@@ -97,7 +97,7 @@ def deletion_insertion(
 def _ranks(heat: Tensor) -> Tensor:
     """For each pixel the share of pixels with stronger evidence, shape of `heat`."""
     flat = heat.detach().float().flatten(1)
-    order = flat.argsort(1, descending=True, stable=True)
+    order = flat.argsort(stable=True, dim=1, descending=True)
     ranks = torch.empty_like(flat)
     places = torch.arange(flat.shape[1], device=flat.device, dtype=flat.dtype) / flat.shape[1]
     ranks.scatter_(1, order, places.expand_as(flat))
@@ -116,7 +116,7 @@ def _curves(
     """Deletion and insertion curve of one image."""
     ranks = ranks.to(image.device)
     deletion, insertion = [], []
-    for some in fractions.split(batch_size):
+    for some in torch.split(fractions, batch_size):
         gone = ranks[None, None] < some.to(ranks)[:, None, None, None]
         deletion.append(probability(model, torch.where(gone, empty, image), index))
         insertion.append(probability(model, torch.where(gone, image, empty), index))

@@ -41,14 +41,15 @@ def grey(image: ArrayLike) -> NDArray[np.uint8]:
         [[0, 255]]
     """
     array = np.asarray(image)
-    plane = array[0] if array.ndim == 3 and array.shape[0] == 1 else array
+    plane: NDArray[Any] = array[0] if array.ndim == 3 and array.shape[0] == 1 else array
     if plane.ndim != 2:
         msg = f"expected one image of shape (H, W) or (1, H, W), got {array.shape}"
         raise ImageShapeError(msg)
     if plane.dtype == np.uint8:
         return plane
     scaled = np.clip((plane.astype(np.float32) + 1024) * (255 / 2048), 0, 255)
-    return np.round(scaled).astype(np.uint8)
+    shown: NDArray[np.uint8] = np.round(scaled).astype(np.uint8)
+    return shown
 
 
 def scale_of(heat: ArrayLike) -> float:

@@ -87,7 +87,8 @@ def pointing_game(
         Zhang et al. Top-down neural attention by excitation backprop. ECCV 2016, section 4.1.
         https://arxiv.org/abs/1608.00507. Wilson. Probable inference. JASA 22, 1927.
     """
-    hits, chances = [], []
+    hits: list[float] = []
+    chances: list[float] = []
     for heat, mask in zip(heats, masks, strict=True):
         values, region = np.asarray(heat, np.float64), np.asarray(mask, bool)
         if values.shape != region.shape or values.ndim != 2 or not region.any():

@@ -16,7 +16,7 @@ from torchxrayvision.explain._attribute import attribute
 from torchxrayvision.explain._model import at_rest, checked, score, target_index
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -133,12 +133,12 @@ def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def _from_output_to_input(model: nn.Module, x: Tensor, index: int) -> list[tuple[str, nn.Module]]:
-    """Modules with tensors of their own, the one that ran last first; unused ones are left out."""
+    """Modules with parameters of their own that run, the last one first."""
     order: dict[nn.Module, None] = {}
     handles = [
         module.register_forward_pre_hook(lambda ran, _inputs: order.setdefault(ran))
         for module in model.modules()
-        if any(True for _ in _own_tensors(module))
+        if next(module.parameters(recurse=False), None) is not None
     ]
     try:
         with at_rest(model), torch.no_grad():
@@ -150,22 +150,17 @@ def _from_output_to_input(model: nn.Module, x: Tensor, index: int) -> list[tuple
     return [(names[module], module) for module in reversed(order)]
 
 
-def _own_tensors(module: nn.Module) -> Iterator[Tensor]:
-    yield from module.parameters(recurse=False)
-
-
 def _make_random(module: nn.Module, generator: torch.Generator) -> None:
-    normalises = isinstance(module, nn.modules.batchnorm._NormBase)
     with torch.no_grad():
-        if normalises:
-            module.reset_running_stats()
+        if isinstance(module, nn.modules.batchnorm._NormBase) and module.track_running_stats:
+            nn.modules.batchnorm._NormBase.reset_running_stats(module)
         for name, tensor in module.named_parameters(recurse=False):
             if tensor.dim() > 1:
                 deviation = math.sqrt(2 / max(1, tensor[0].numel()))
                 drawn = torch.randn(tensor.shape, generator=generator) * deviation
                 tensor.copy_(drawn)
             else:
-                tensor.fill_(1.0 if normalises and name == "weight" else 0.0)
+                tensor.fill_(1.0 if name == "weight" else 0.0)  # of a normalisation, if any
 
 
 def _ranked(heat: Tensor) -> list[NDArray[np.float64]]:

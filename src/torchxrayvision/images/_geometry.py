@@ -55,7 +55,8 @@ def _lines(array: NDArray[np.float32], outputs: int) -> NDArray[np.float32]:
     below = centres.astype(np.int64)
     above = np.minimum(below + 1, inputs - 1)
     share = (centres - below).astype(np.float32)[:, None]
-    return array[below] * (1 - share) + array[above] * share
+    lines: NDArray[np.float32] = array[below] * (1 - share) + array[above] * share
+    return lines
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,163 @@
+"""The declared layer of every classifier is the last map that its outputs depend on."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from torchxrayvision import explain
+from torchxrayvision.baseline_models import chexpert, emory_hiti, jfhealthcare, mira, riken, xinario
+from torchxrayvision.baseline_models.riken import _net
+from torchxrayvision.errors import ExplanationError
+from torchxrayvision.explain._model import value_kind
+from torchxrayvision.models import XRayModel, get_model, list_models
+
+SIDE = 96
+
+
+def small_riken():
+    """AgeModel with one block a stage; the 113 million parameters would cost seconds."""
+    with torch.device("meta"):
+        model = riken.AgeModel(weights=None)
+    model.model = _net.Network((1, 1, 1, 1), _net.concat_head(16))
+    return model
+
+
+BUILDERS = {
+    "densenet": lambda: get_model("densenet121", num_classes=2),
+    "resnet": lambda: get_model("resnet50", num_classes=2),
+    "chexpert": lambda: chexpert.DenseNet(weights_zip=None, num_models=1),
+    "emory_hiti": lambda: emory_hiti.RaceModel(weights=None),
+    "jfhealthcare": lambda: jfhealthcare.DenseNet(weights=None),
+    "mira": lambda: mira.SexModel(weights=None),
+    "riken": small_riken,
+    "xinario": lambda: xinario.ViewModel(weights=None),
+}
+EXACT = ("densenet", "resnet", "emory_hiti", "mira", "xinario")
+
+
+@pytest.fixture(scope="module")
+def films():
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(2, 1, SIDE, SIDE, generator=generator) * 2048 - 1024
+
+
+@pytest.fixture(scope="module", params=BUILDERS)
+def case(request):
+    torch.manual_seed(3)
+    model = BUILDERS[request.param]().eval()
+    if model.input_resolution is not None:
+        model.input_resolution = SIDE  # the networks take any; small ones keep this fast
+    return request.param, model
+
+
+@pytest.mark.parametrize("method", ["gradcam", "gradcam++", "gradients"])
+def test_every_classifier_is_explained(case, films, method):
+    _, model = case
+    target = len(model.targets) - 1
+    heat = explain.attribute(model, films, target, method)
+    assert heat.shape == (2, SIDE, SIDE)
+    assert torch.isfinite(heat).all()
+    assert (heat >= 0).all()
+    if method == "gradients":
+        assert heat.any()
+
+
+def test_gradient_of_the_last_map_is_that_of_finite_differences(case, films):
+    """Adding to the map where its gradient is positive raises the logit by what that says."""
+    name, model = case
+    from torchxrayvision.explain._layers import captured
+    from torchxrayvision.explain._model import at_rest, score
+
+    layer = explain.cam_layer(model)
+    index = 1 if name == "jfhealthcare" else 0
+    with at_rest(model), captured(model, layer) as captures:
+        total = score(model, films[:1], index).sum()
+        maps = captures.of(index)
+        gradients = torch.autograd.grad(total, maps)
+    assert all(a.dim() == 4 and a.shape[2] > 1 for a in maps)
+    assert any(g.any() for g in gradients)
+    path = layer.path.replace("*", "0")
+    module, calls = model.get_submodule(path), []
+    rise = gradients[0].relu()
+    rise = 1e-2 * maps[0].norm() * rise / rise.norm()
+    last_call = index + 1 if layer.call_of_target else 1
+
+    def move(_module, _inputs, output):
+        calls.append(output)
+        output = output.relu() if layer.rectify else output
+        return output + rise if len(calls) == last_call else None
+
+    handle = module.register_forward_hook(move)
+    with torch.no_grad():
+        moved = score(model, films[:1], index).sum()
+    handle.remove()
+    expected = (rise * gradients[0]).sum().item()
+    assert expected > 0
+    assert (moved - total).item() == pytest.approx(expected, rel=0.1)
+
+
+def test_activation_maps_are_exact_or_refused(case, films):
+    name, model = case
+    if name not in EXACT:
+        with pytest.raises(ExplanationError, match="use grad_cam"):
+            explain.class_activation_map(model, films, 0)
+        return
+    heat = explain.class_activation_map(model, films, 1, upsample=False)
+    head = model.get_submodule(explain.cam_layer(model).head)
+    logits = model(films, output="logit")[:, 1]
+    torch.testing.assert_close(heat.mean((1, 2)) + head.bias[1], logits, rtol=1e-4, atol=1e-3)
+
+
+def test_attention_is_looked_at_after_as_many_passes_as_the_head_saw(films):
+    torch.manual_seed(0)
+    model = jfhealthcare.DenseNet(weights=None).eval()
+    model.input_resolution = SIDE
+    net, seen = model.model, []
+    from torchxrayvision.explain._layers import captured
+    from torchxrayvision.explain._model import score
+
+    with torch.no_grad():
+        attended = net.backbone(model.prepare(films))
+        for _ in model.targets:
+            attended = net.attention_map(attended)
+            seen.append(attended)
+        for index, expected in enumerate(seen):
+            with captured(model, explain.cam_layer(model)) as captures:
+                score(model, films, index)
+                (found,) = captures.of(index)
+            torch.testing.assert_close(found, expected)
+
+
+def test_ensemble_that_is_read_member_by_member_says_what_to_do(films):
+    model = chexpert.DenseNet(weights_zip=None, num_models=1).eval()
+    model.input_resolution = SIDE
+    del model.members[:]  # as with keep="zip"
+    model._each = lambda x: iter([])
+    model._classify = lambda x: torch.full((len(x), 5), 0.5)
+    with pytest.raises(ExplanationError, match="keep='memory'"):
+        explain.grad_cam(model, films, "Edema")
+
+
+def test_age_is_explained_in_years():
+    assert value_kind(small_riken()) == "years"
+    assert value_kind(mira.SexModel(weights=None)) == "probability"
+    assert value_kind(nn.Identity()) == "probability"
+
+
+def test_every_core_architecture_has_a_declared_layer():
+    bare = [name for name in list_models() if not name.startswith("densenet121-")]
+    with torch.device("meta"):
+        for name in bare:
+            if "-" not in name:
+                assert isinstance(get_model(name), XRayModel)
+                assert explain.cam_layer(get_model(name)).head is not None
+
+
+def test_models_that_derive_from_ours_keep_the_layer():
+    class Mine(mira.SexModel):
+        pass
+
+    with torch.device("meta"):
+        assert explain.cam_layer(Mine(weights=None)).path == "model.layer4"
