@@ -9,6 +9,7 @@ import typer
 
 from torchxrayvision import __version__
 from torchxrayvision.cli import datasets as _datasets
+from torchxrayvision.cli import explain as _explain
 from torchxrayvision.cli import info as _info
 from torchxrayvision.cli import predict as _predict
 from torchxrayvision.cli import weights as _weights
@@ -43,6 +44,7 @@ def _root(
 
 
 app.command("predict")(_predict.predict)
+app.command("explain")(_explain.explain)
 app.command("info")(_info.info)
 app.add_typer(_datasets.app, name="datasets")
 app.add_typer(_weights.app, name="weights")
