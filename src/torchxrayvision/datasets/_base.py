@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 
-from torchxrayvision.datasets._compact import Later, as_text, ordinary, with_columns
+from torchxrayvision.datasets._compact import (
+    Later,
+    as_text,
+    ordinary,
+    row_numbers,
+    with_columns,
+)
 from torchxrayvision.datasets._dataset import Dataset, Sample, Transform
 from torchxrayvision.datasets._pack import pack_frame, pack_labels, unpack_frame
 from torchxrayvision.datasets._read import as_place, is_packaged, read_tables
@@ -194,9 +200,12 @@ class SpecDataset(Dataset):
         names, labels = encode(frame, release)
         self.pathologies = [str(finding) for finding in names]
         self._labels = pack_labels(labels)
-        if self._later is not None:
-            frame = frame.drop(columns=list(self._later.columns), errors="ignore")
-        self._compact = self._with_columns(frame)
+        made = self._shared_columns(frame)
+        dropped = () if self._later is None else self._later.columns
+        frame = with_columns(frame, made, without=dropped)
+        if spec.masks is not None:  # masks may look at the shared columns
+            frame = with_columns(frame, {"has_masks": spec.masks.present(frame, release)})
+        self._compact = frame
 
     def _left_for_later(self, frame: pd.DataFrame) -> Later | None:
         table = next(iter(self.spec.tables), None)
@@ -204,7 +213,7 @@ class SpecDataset(Dataset):
             return None
         if self.compat is not None:
             return None  # 1.5.7 mixes values of all columns, see _one_a_patient
-        return Later(str(table.packaged), table.later, frame.index.to_numpy(dtype=np.int32))
+        return Later(str(table.packaged), table.later, row_numbers(frame.index))
 
     def _make_csv(self) -> pd.DataFrame:
         frame = unpack_frame(self.__dict__.pop("_compact"))
@@ -223,8 +232,7 @@ class SpecDataset(Dataset):
         if rule is None:
             return frame
         raw = frame[rule] if isinstance(rule, str) else rule(frame, self._release)
-        frame = frame.assign(view=raw)
-        frame = frame.assign(view=named_views(frame["view"]))
+        frame = frame.assign(view=named_views(_as_column(raw, frame)))
         self.views = view_list(views, self.spec.default_views)
         if ALL_VIEWS in self.views:
             return frame
@@ -239,25 +247,21 @@ class SpecDataset(Dataset):
         first = frame[frame[patient].notna()].drop_duplicates(patient)
         return first.sort_values(patient, kind="stable") if ordered else first
 
-    def _with_columns(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """With the shared columns, and whether a row has masks."""
-        made = {name: self._column(frame, name, rule) for name, rule in self.spec.columns.items()}
-        if self.spec.masks is None:
-            return with_columns(frame, made)
-        # Masks may look at the shared columns.
-        frame = with_columns(frame, made)
-        return with_columns(frame, {"has_masks": self.spec.masks.present(frame, self._release)})
+    def _shared_columns(self, frame: pd.DataFrame) -> dict[str, Any]:
+        """The columns that every dataset has, by name."""
+        columns = self.spec.columns.items()
+        return {name: self._column(frame, name, rule) for name, rule in columns}
 
     def _column(self, frame: pd.DataFrame, name: str, rule: str | Rule) -> Any:
         import pandas as pd
 
         raw = frame[rule] if isinstance(rule, str) else rule(frame, self._release)
-        column = pd.Series(raw, index=frame.index)
         kind = SHARED_COLUMNS[name]
+        if kind == "bool":
+            return np.asarray(raw, dtype=bool)
+        column = _as_column(raw, frame)
         if kind == "str":
             return as_text(column)
-        if kind == "bool":
-            return column.astype(bool)
         numeric = pd.to_numeric(column, errors="coerce")
         whole = kind == "number" and not numeric.isna().any()
         return numeric.astype(np.int64 if whole else np.float64)
@@ -369,6 +373,15 @@ class SpecDataset(Dataset):
         else:
             state.pop("_compact", None)
         return state
+
+
+def _as_column(raw: Any, frame: pd.DataFrame) -> pd.Series[Any]:
+    """What a rule returned, one value a row, as a column of the frame."""
+    import pandas as pd
+
+    if isinstance(raw, pd.Series) and raw.index.is_(frame.index):
+        return raw
+    return pd.Series(raw, index=frame.index)
 
 
 def _as_image(mask: NDArray[np.bool_]) -> NDArray[np.float32]:

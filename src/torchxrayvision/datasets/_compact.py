@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -25,6 +25,7 @@ __all__ = [
     "is_among",
     "is_coded_text",
     "ordinary",
+    "row_numbers",
     "rows_of",
     "with_columns",
 ]
@@ -37,12 +38,12 @@ class Later:
     Args:
         packaged: Name of the table.
         columns: Which of its columns are missing in the compact table.
-        positions: Row of the packaged table for each row of the dataset, int32 (N,).
+        positions: From `row_numbers`: row of the packaged table for each row of the dataset.
     """
 
     packaged: str
     columns: tuple[str, ...]
-    positions: NDArray[np.int32]
+    positions: range | NDArray[np.int32]
 
     def added(self, frame: pd.DataFrame) -> pd.DataFrame:
         """A compact table with the missing columns, in the order of the packaged table."""
@@ -51,12 +52,25 @@ class Later:
         from torchxrayvision import tables
 
         rest = tables.load(self.packaged, columns=self.columns)
-        if len(rest) != len(self.positions) or (np.diff(self.positions) != 1).any():
+        if isinstance(self.positions, range):
+            rest = rest.iloc[self.positions.start : self.positions.stop]
+        else:
             rest = rest.take(self.positions)
         rest.index = frame.index
         whole = pd.concat([frame, rest], axis=1)
         order = [name for name in tables.info(self.packaged).columns if name in whole.columns]
         return whole[[*order, *(name for name in frame.columns if name not in order)]]
+
+
+def row_numbers(index: pd.Index[Any]) -> range | NDArray[np.int32]:
+    """Numbers of the rows that a selection kept, int32 (N,).
+
+    A range where none between the first and the last is missing: its pickle has a few bytes.
+    """
+    numbers = index.to_numpy(dtype=np.int32)
+    if len(numbers) and bool((np.diff(numbers) == 1).all()):
+        return range(int(numbers[0]), int(numbers[-1]) + 1)
+    return numbers
 
 
 def is_coded_text(column: pd.Series[Any]) -> bool:
@@ -98,11 +112,16 @@ def rows_of(column: pd.Series[Any], values: pd.Series[Any]) -> NDArray[np.intp]:
     return np.asarray(found.fill_null(-1)).astype(np.intp)
 
 
-def with_columns(frame: pd.DataFrame, made: Mapping[str, Any]) -> pd.DataFrame:
-    """A table with columns replaced or added; faster than assign, which adds one after another."""
+def with_columns(
+    frame: pd.DataFrame, made: Mapping[str, Any], without: Collection[str] = ()
+) -> pd.DataFrame:
+    """A table with columns replaced, added or left out, in one step.
+
+    pandas' assign adds one column after another, and drop makes a table of its own.
+    """
     import pandas as pd
 
-    whole: dict[Any, Any] = dict(frame.items())
+    whole: dict[Any, Any] = {name: column for name, column in frame.items() if name not in without}
     whole.update(made)
     return pd.DataFrame(whole, index=frame.index, copy=False)
 

@@ -49,11 +49,14 @@ class PackedFrame:
     def __getitem__(self, name: str) -> pd.Series[Any]:
         if name not in self._columns:
             self._columns[name] = self._read([self.columns.index(name)])[name]
+            _release_unused()
         return self._columns[name]
 
     def frame(self) -> pd.DataFrame:
         """The whole table, with its dtypes."""
-        return self._read(None)
+        frame = self._read(None)
+        _release_unused()
+        return frame
 
     def _read(self, fields: list[int] | None) -> pd.DataFrame:
         import pyarrow as pa
@@ -61,7 +64,6 @@ class PackedFrame:
         options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
         with pa.ipc.open_file(self._data, options=options) as file:
             frame: pd.DataFrame = file.read_pandas()
-        pa.default_memory_pool().release_unused()  # a worker shall stay small
         return frame
 
     def __getstate__(self) -> bytes:
@@ -69,6 +71,13 @@ class PackedFrame:
 
     def __setstate__(self, data: bytes) -> None:
         self.__init__(data)  # type: ignore[misc]
+
+
+def _release_unused() -> None:
+    """Give back what decoding needed, once no reader holds it: a worker shall stay small."""
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()
 
 
 def pack_frame(frame: pd.DataFrame | PackedFrame) -> PackedFrame | pd.DataFrame:

@@ -217,7 +217,9 @@ def equals(column: str, *values: object) -> Rule:
     """
 
     def rule(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - signature of rules
-        return frame[column].isin(values).to_numpy(dtype=bool)
+        raw = frame[column]
+        found = raw == values[0] if len(values) == 1 else raw.isin(values)
+        return found.to_numpy(dtype=bool)
 
     return rule
 

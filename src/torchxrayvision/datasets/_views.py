@@ -56,7 +56,7 @@ def named_views(views: pd.Series[Any]) -> pd.Series[Any]:
     Returns:
         Same with "UNKNOWN" for blanks; text, or categorical text where it was that.
     """
-    blank = views.isna() | (views == "")
+    blank = views.isna().to_numpy() | (views == "").to_numpy(dtype=bool, na_value=False)
     if not is_coded_text(views):
         named = views.astype(str)
         return named.mask(blank, UNKNOWN_VIEW) if blank.any() else named
