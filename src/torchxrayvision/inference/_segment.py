@@ -1,0 +1,267 @@
+"""Structures of radiographs as masks in the geometry of their files."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from torchxrayvision import measures
+from torchxrayvision.errors import ImageReadError, UnknownNameError
+from torchxrayvision.images._geometry import Placement
+from torchxrayvision.inference._ahead import ahead
+from torchxrayvision.inference._attempt import attempt
+from torchxrayvision.inference._sources import expand
+from torchxrayvision.transforms import crop_box, prepare
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+    from torchxrayvision.baseline_models._segmenter import Segmenter
+    from torchxrayvision.images import Raster
+    from torchxrayvision.inference._sources import Source
+
+    Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+
+__all__ = ["MEASURES", "Masks", "Segmentation", "segment"]
+
+MEASURES: Final = (
+    "cardiothoracic_ratio",
+    "heart_width",
+    "thorax_width",
+    "lung_area_ratio",
+    "spine_heart_distance",
+)
+_RESOLUTION: Final = 512  # of networks that take any
+_DARKEST, _BRIGHTEST = 0.002, 0.998  # quantiles of the grey that a screen shows as black and white
+
+
+class Masks(Mapping[str, "NDArray[np.bool_]"]):
+    """Name to mask, each made when it is asked for, so that a hundred cost no more than one.
+
+    A mask is bool, shape (H, W), in the geometry of the file: resizing, turning and cropping are
+    undone, and nothing is set outside the square that the network saw.
+
+    Args:
+        names: Structures.
+        maps: Their probabilities, shape (P, R, R).
+        placement: Where the square lies in the picture.
+        threshold: Least probability inside a mask.
+
+    Example:
+        >>> place = Placement(6, 4, 1, 0, 4)
+        >>> masks = Masks(["Heart"], np.ones((1, 2, 2), np.float16), place)
+        >>> masks["Heart"].shape, masks["Heart"].sum().item()
+        ((6, 4), 16)
+    """
+
+    def __init__(
+        self,
+        names: Iterable[str],
+        maps: NDArray[np.float16],
+        placement: Placement,
+        threshold: float = 0.5,
+    ) -> None:
+        self._maps = dict(zip(names, maps, strict=True))
+        self.placement = placement
+        self.threshold = threshold
+        # Made masks, an eighth of a byte a pixel: files, measures and pictures ask for the same.
+        self._made: dict[str, NDArray[np.uint8]] = {}
+
+    def probability(self, name: str) -> NDArray[np.float32]:
+        """Probability of a structure in each pixel of the picture.
+
+        Args:
+            name: One of the names.
+
+        Returns:
+            float32, shape (H, W), in [0, 1].
+        """
+        probability: NDArray[np.float32] = self.placement.to_picture(self._maps[name])
+        return probability
+
+    def __getitem__(self, name: str) -> NDArray[np.bool_]:
+        shape = (self.placement.height, self.placement.width)
+        if not (self._maps[name] >= self.threshold).any():
+            return np.zeros(shape, bool)
+        if name not in self._made:
+            self._made[name] = np.packbits(self.probability(name) >= self.threshold, axis=1)
+        return np.unpackbits(self._made[name], axis=1, count=shape[1]).view(bool)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._maps)
+
+    def __len__(self) -> int:
+        return len(self._maps)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segmentation:
+    """What came of one file.
+
+    Args:
+        path: The file as the user named it.
+        error: What went wrong, or an empty string.
+        masks: Name to mask of shape (H, W), or None after an error.
+        picture: The radiograph as a screen shows it, uint8 of shape (H, W), or None.
+        pixel_spacing: Millimetres between rows and between columns, where known.
+    """
+
+    path: str
+    error: str
+    masks: Masks | None = None
+    picture: NDArray[np.uint8] | None = None
+    pixel_spacing: tuple[float, float] | None = None
+
+    def cardiothoracic(self) -> measures.Cardiothoracic | None:
+        """Widths of heart and thorax, or None where they cannot be measured."""
+        if self.masks is None:
+            return None
+        try:
+            return measures.cardiothoracic(_of(self.masks, "Heart", "Lungs", "Spine"))
+        except UnknownNameError:
+            return None
+
+    def measures(self) -> dict[str, float]:
+        """Measures of `torchxrayvision.measures`, lengths in pixels.
+
+        Returns:
+            One value for each of `MEASURES`, NaN where it cannot be measured.
+        """
+        values = dict.fromkeys(MEASURES, math.nan)
+        if self.masks is None:
+            return values
+        found = self.cardiothoracic()
+        if found is not None:
+            values["cardiothoracic_ratio"] = found.ratio
+            values["heart_width"] = found.heart_width
+            values["thorax_width"] = found.thorax_width
+        masks = _of(self.masks, "Heart", "Spine", "Left Lung", "Right Lung")
+        for name in ("lung_area_ratio", "spine_heart_distance"):
+            try:
+                values[name] = getattr(measures, name)(masks)
+            except UnknownNameError:  # the network has no such structures
+                continue
+        return values
+
+
+def _of(masks: Masks, *structures: str) -> dict[str, NDArray[np.bool_]]:
+    """The masks that make up some structures, each made once; those that there are."""
+    names: dict[str, None] = {}
+    for structure in structures:
+        try:
+            names |= dict.fromkeys(measures.parts_of(structure, masks))
+        except UnknownNameError:
+            continue
+    return {name: masks[name] for name in names}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Film:
+    """One file, ready for the network."""
+
+    path: str
+    error: str
+    square: NDArray[np.float32] | None = None
+    placement: Placement | None = None
+    picture: NDArray[np.uint8] | None = None
+    pixel_spacing: tuple[float, float] | None = None
+
+
+def segment(
+    paths: Paths,
+    model: str | Segmenter,
+    *,
+    threshold: float = 0.5,
+    pixel_spacing: tuple[float, float] | None = None,
+    batch_size: int = 1,
+    workers: int = 1,
+    device: str | torch.device | None = None,
+) -> Iterator[Segmentation]:
+    """Segment radiographs, one after the other; nothing piles up however many there are.
+
+    Args:
+        paths: A file or folder, or several; see `expand`.
+        model: Name of a network, see `get_segmenter`, or a network with weights.
+        threshold: Least probability inside a mask.
+        pixel_spacing: Millimetres between rows and between columns of all the files; None takes
+            what each DICOM file says.
+        batch_size: Images that go through the network together.
+        workers: Threads that read files ahead.
+        device: Where the network runs; None leaves it where it is.
+
+    Yields:
+        One result a file, in order; a file that cannot be read gives one with an error.
+
+    Raises:
+        UnknownNameError: If there is no such network.
+        RemoteError: If its weights cannot be fetched.
+    """
+    from torchxrayvision.inference._segmenters import get_segmenter
+
+    net = get_segmenter(model) if isinstance(model, str) else model
+    net = net.eval() if device is None else net.eval().to(device)
+    listed = [paths] if isinstance(paths, str | os.PathLike) else paths
+    return _results(net, expand(listed), threshold, pixel_spacing, batch_size, workers)
+
+
+def _results(
+    net: Segmenter,
+    sources: Iterable[Source],
+    threshold: float,
+    spacing: tuple[float, float] | None,
+    batch_size: int,
+    workers: int,
+) -> Iterator[Segmentation]:
+    size = net.input_resolution or _RESOLUTION
+    films = ahead(
+        lambda source: _film(source, size), sources, workers=workers, waiting=batch_size + workers
+    )
+    while chunk := list(itertools.islice(films, batch_size)):
+        squares = [film.square for film in chunk if film.square is not None]
+        maps = iter(_maps(net, squares) if squares else ())
+        for film in chunk:
+            if film.placement is None:
+                yield Segmentation(film.path, film.error)
+                continue
+            masks = Masks(net.targets, next(maps), film.placement, threshold)
+            yield Segmentation(film.path, "", masks, film.picture, spacing or film.pixel_spacing)
+
+
+def _film(source: Source, size: int) -> _Film:
+    film = attempt(source, lambda raster: _prepared(source.given, raster, size))
+    return _Film(source.given, film) if isinstance(film, str) else film
+
+
+def _prepared(path: str, raster: Raster, size: int) -> _Film:
+    placement = Placement(*raster.shape, *crop_box(*raster.shape))
+    square = prepare(raster.pixels, raster.scale, raster.offset, size)
+    if not np.isfinite(square).all():
+        raise ImageReadError(path, "holds NaN or infinity")
+    return _Film(path, "", square, placement, _on_screen(raster), raster.info.pixel_spacing)
+
+
+def _on_screen(raster: Raster) -> NDArray[np.uint8]:
+    """The picture in 8 bits, its darkest pixels black and its brightest white."""
+    values = raster.to_array()[0]
+    low, high = np.quantile(values[::4, ::4], (_DARKEST, _BRIGHTEST))
+    values -= low
+    values *= 255 / max(high - low, 1e-6)
+    return np.clip(values, 0, 255).astype(np.uint8)
+
+
+def _maps(net: Segmenter, squares: list[NDArray[np.float32]]) -> NDArray[np.float16]:
+    """Probabilities (B, P, R, R)."""
+    import torch
+
+    parameter = next(net.parameters())
+    with torch.inference_mode():
+        x = torch.from_numpy(np.stack(squares)).to(parameter.device, parameter.dtype)
+        maps: NDArray[np.float16] = net(x).float().sigmoid().half().cpu().numpy()
+    return maps
