@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
+import uuid
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from torchxrayvision.weights._limits import DEFAULT, Limits, Refused
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["read_safetensors", "storable", "write_safetensors"]
+__all__ = ["read_safetensors", "save_safetensors", "storable", "write_safetensors"]
 
 # Names in the format, and of torch's dtypes.
 _DTYPES = {
@@ -71,6 +73,30 @@ def write_safetensors(
     for tensor in tensors.values():
         if tensor.numel():
             write(tensor.detach().reshape(-1).view(torch.uint8).numpy().data)
+
+
+def save_safetensors(
+    path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]
+) -> None:
+    """Write a file that is whole or, whatever stops the process, absent or as it was.
+
+    Tensors are brought to the CPU first, and laid out in the order of their axes.
+
+    Raises:
+        Refused: If the format lacks a dtype, or the header would be too large.
+    """
+    if not storable(tensors):
+        raise Refused("a dtype that safetensors lacks")
+    held = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        with part.open("xb") as file:
+            write_safetensors(held, metadata, file.write)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def read_safetensors(
