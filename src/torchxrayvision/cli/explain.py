@@ -69,7 +69,7 @@ def explain(
     autoencoder: Annotated[
         str, typer.Option(help="Weights of the autoencoder of a counterfactual.")
     ] = DEFAULT_AUTOENCODER,
-    film: Annotated[str, typer.Option(help="gif, webp, png or mp4.")] = "gif",
+    film: Annotated[str, typer.Option(help="gif, webp or mp4.")] = "gif",
     boxes: Annotated[
         bool, typer.Option("--boxes", help="Draw a box around the strongest evidence.")
     ] = False,

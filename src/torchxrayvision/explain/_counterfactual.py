@@ -32,7 +32,7 @@ __all__ = ["Autoencoder", "Counterfactual", "latent_shift"]
 _FIRST: Final = 0.01  # share of the length of the code, too short a step to see
 _HALVINGS: Final = 8  # the shift is then known to 0.4 %
 # Decoders overshoot; a little more than the range of radiographs leaves them a gradient there.
-_RANGE: Final = 1024 * 1.05
+_OVERSHOOT: Final = 1024 * 1.05
 _SURE: Final = 0.02  # nobody waits for a probability of 0 or 1
 
 
@@ -154,7 +154,8 @@ class _Search:
     def _direction(self) -> Tensor:
         """The gradient of the logit to the code, of the length of the code."""
         code = self.code.clone().requires_grad_()
-        logit = score(self.model, self._decode(code), self.index).sum()
+        decoded = self.autoencoder.decode(code).clamp(-_OVERSHOOT, _OVERSHOOT)
+        logit = score(self.model, decoded, self.index).sum()
         (gradient,) = torch.autograd.grad(logit, code, allow_unused=True)
         length = 0.0 if gradient is None else gradient.float().norm().item()
         if gradient is None or not length > 0:
@@ -167,13 +168,9 @@ class _Search:
         direction: Tensor = (gradient.float() * (scale / length)).to(self.code.dtype)
         return direction
 
-    def _decode(self, code: Tensor) -> Tensor:
-        return self.autoencoder.decode(code).clamp(-_RANGE, _RANGE)
-
     def _images(self, shifts: Tensor) -> Tensor:
         steps = shifts.to(self.code).reshape(-1, *[1] * (self.code.dim() - 1))
-        code: Tensor = self.code + steps * self.direction
-        return self._decode(code)
+        return self.autoencoder.decode(self.code + steps * self.direction).clamp(-1024, 1024)
 
     def _value(self, shift: float) -> float:
         images = self._images(torch.tensor([shift]))
@@ -190,8 +187,8 @@ class _Search:
         for some in torch.split(shifts, self.batch):
             decoded = self._images(some)
             values.append(probability(self.model, decoded, self.index).float().cpu())
-            images.append(decoded[:, 0].float().clamp(-1024, 1024).cpu())
-        middle = self._images(torch.zeros(1))[0, 0].float().clamp(-1024, 1024).cpu()
+            images.append(decoded[:, 0].float().cpu())
+        middle = self._images(torch.zeros(1))[0, 0].float().cpu()
         return Counterfactual(
             shifts=shifts,
             frames=torch.cat(images),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["save_film"]
 
-_PILLOW: Final = (".gif", ".png", ".webp")
+_PILLOW: Final = (".gif", ".webp")
 _OPENCV: Final = ".mp4"
 
 
@@ -35,7 +35,7 @@ def save_film(
 
     Args:
         counterfactual: What `latent_shift` gave.
-        path: `.gif`, `.webp` or `.png` (animated), or `.mp4` with the extra `cv2`. (The packages
+        path: `.gif` or `.webp`, or `.mp4` with the extra `cv2`. (The packages
             that bring an encoder for H.264 are under the GPL; OpenCV's MPEG-4 is not.)
         title: Put under each frame, before its value.
         size: Rows and columns of the image; None leaves those of the autoencoder.

@@ -1,0 +1,169 @@
+"""From files to explanations in their geometry, in Python and by `xrv explain`."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from support.evidence import LAYER, SIDE, CellAutoencoder, Planted
+from support.networks import write
+from support.synthetic import film
+from torchxrayvision import explain
+from torchxrayvision.cli import app
+from torchxrayvision.errors import ImageNotFoundError, UnknownNameError
+
+HEIGHT, WIDTH = 300, 200
+
+
+@pytest.fixture
+def picture(tmp_path):
+    """A portrait picture with a dark spot; the square begins at row 50."""
+    pixels = np.full((HEIGHT, WIDTH), 128, np.uint8)
+    pixels[100:150, 100:150] = 5
+    pixels[:40] = 0  # darker still, but outside the square
+    path = tmp_path / "a b.png"
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.mark.parametrize("method", ["cam", "gradcam", "gradcam++", "ig", "occlusion"])
+def test_evidence_comes_back_in_the_geometry_of_the_file(picture, method):
+    options = {"layer": LAYER} if "cam" in method else {}
+    found = explain.explain_file(picture, Planted(), "dark", method, **options)
+    assert found.heat.shape == found.image.shape == (HEIGHT, WIDTH)
+    seen = np.zeros((HEIGHT, WIDTH), bool)
+    seen[50:250] = True
+    np.testing.assert_array_equal(np.isfinite(found.heat), seen)
+    row, column = found.peak
+    assert 95 <= row < 155
+    assert 95 <= column < 155
+    left, top, right, bottom = found.box
+    cell = WIDTH / (SIDE / 8)
+    assert abs(left - 100) <= cell
+    assert abs(top - 100) <= cell
+    assert abs(right - 150) <= cell
+    assert abs(bottom - 150) <= cell
+
+
+def test_value_is_what_the_network_says_of_the_prepared_file(picture):
+    from torchxrayvision.images import read_raster
+    from torchxrayvision.transforms import prepare
+
+    raster = read_raster(picture)
+    x = torch.from_numpy(prepare(raster.pixels, raster.scale, raster.offset, SIDE))[None]
+    with torch.no_grad():
+        expected = Planted()(x).sigmoid()[0, 1].item()
+    found = explain.explain_file(picture, Planted(), "dark", layer=LAYER)
+    assert found.value == pytest.approx(expected)
+    assert found.kind == "probability"
+    assert found.title == f"dark: probability {expected:.3g} (gradcam)"
+
+
+def test_picture_is_the_file_with_a_legend(picture):
+    found = explain.explain_file(picture, Planted(), "dark", layer=LAYER)
+    shown = found.picture(boxes=True)
+    assert shown.shape[1] == WIDTH
+    assert shown.shape[0] > HEIGHT
+    np.testing.assert_array_equal(shown[260:HEIGHT, :, 0], 128)  # outside the square
+    left, top, _, _ = found.box
+    assert shown[top, left].tolist() == [0, 255, 255]
+    assert found.picture()[top, left].tolist() != [0, 255, 255]
+
+
+def test_counterfactual_of_a_file(picture):
+    found = explain.explain_file(
+        picture, Planted(), "dark", "counterfactual", autoencoder=CellAutoencoder(),
+        frames=3, change=0.01,
+    )  # fmt: skip
+    assert found.counterfactual.frames.shape == (3, SIDE, SIDE)
+    row, column = found.peak
+    assert 95 <= row < 155
+    assert 95 <= column < 155
+    with pytest.raises(TypeError, match="autoencoder="):
+        explain.explain_file(picture, Planted(), "dark", "counterfactual")
+
+
+def test_model_without_names_and_resolution_is_explained(picture):
+    model = torch.nn.Sequential(
+        torch.nn.AvgPool2d(64), torch.nn.Flatten(), torch.nn.Linear(64, 2)
+    ).bfloat16()
+    found = explain.explain_file(picture, model, 1, "gradients")
+    assert found.target == "output 1"
+    assert found.heat.shape == (HEIGHT, WIDTH)
+
+
+def test_absent_files_and_targets_are_refused(picture, tmp_path):
+    with pytest.raises(ImageNotFoundError):
+        explain.explain_file(tmp_path / "gone.png", Planted(), "dark")
+    with pytest.raises(UnknownNameError, match="bright, dark, corner"):
+        explain.explain_file(picture, Planted(), "Mass")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return write("densenet121-res224-all", tmp_path_factory.mktemp("weights"))
+
+
+def xrv(*arguments):
+    return CliRunner().invoke(app, ["explain", *map(str, arguments)])
+
+
+def test_command_writes_pictures_and_what_was_done(checkpoint, tmp_path):
+    for folder in ("x", "y"):
+        (tmp_path / "films" / folder).mkdir(parents=True)
+        Image.fromarray(film(120, 90, 1)).save(tmp_path / "films" / folder / "same.png")
+    (tmp_path / "films" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    result = xrv(
+        tmp_path / "films", "--checkpoint", checkpoint, "--weights", "all", "--out",
+        tmp_path / "out", "--target", "Effusion", "--target", "Lung Opacity", "--method", "cam",
+        "--boxes",
+    )  # fmt: skip
+    assert result.exit_code == 1, result.output
+    assert "broken.png" in result.stderr
+    rows = json.loads((tmp_path / "out" / "explanations.json").read_text())
+    assert [bool(row["error"]) for row in rows] == [True, True, False, False, False, False]
+    good = rows[2:]
+    assert [row["target"] for row in good] == ["Effusion", "Lung Opacity"] * 2
+    names = [row["picture"] for row in good]
+    assert len(set(names)) == 4
+    assert names[:2] == ["same.Effusion.cam.png", "same.Lung_Opacity.cam.png"]
+    for row in good:
+        with Image.open(tmp_path / "out" / row["picture"]) as shown:
+            assert shown.width == 90
+            assert shown.height > 120
+        assert row["method"] == "cam"
+        assert row["weights"] == checkpoint.stem
+        assert 0 <= row["value"] <= 1
+        assert 0 <= row["peak"][0] < 120
+        assert row["box"] is None or row["box"][2] <= 90
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--target", "Efusion"), "did you mean 'Effusion'"),
+        (("--target", "Effusion", "--method", "gradcm"), "did you mean 'gradcam'"),
+    ],
+)
+def test_command_refuses_before_it_reads(checkpoint, tmp_path, arguments, said):
+    Image.fromarray(film(90, 90, 1)).save(tmp_path / "a.png")
+    result = xrv(
+        tmp_path / "a.png", "--checkpoint", checkpoint, "--out", tmp_path / "out", *arguments
+    )
+    assert isinstance(result.exception, UnknownNameError)
+    assert said in str(result.exception)
+    assert not (tmp_path / "out").exists()
+
+
+def test_command_without_images_says_so(checkpoint, tmp_path):
+    (tmp_path / "none").mkdir()
+    result = xrv(
+        tmp_path / "none", "--checkpoint", checkpoint, "--out", tmp_path, "--target", "Mass"
+    )
+    assert result.exit_code == 2
+    assert "no image in" in result.output
