@@ -304,7 +304,7 @@ def _urls() -> Mapping[str, Mapping[str, Any]]:
     entry: Weights = ResNetAE_Weights.ELASTIC_101.value
     facts = {
         "description": entry.description,
-        "weights_url": entry.file.url,
+        "weights_url": entry.url,
         "image_range": [int(v) for v in entry.pixel_range],
         "resolution": entry.input_resolution,
         "class": "ResNetAE101",

@@ -24,6 +24,7 @@
     ├── ResumeError (ValueError)           an unfinished run that this one cannot go on with
     ├── StalledError (TimeoutError)        so many files hang that their storage must be the cause
     ├── ExplanationError (ValueError)      a network does not allow the explanation asked for
+    ├── EvaluationError (ValueError)       labels and scores that give no such measure
     ├── RecipeError (ValueError)           a training run that cannot be carried out as described
     └── DependencyError (ImportError)      an optional package is missing
 
@@ -58,6 +59,7 @@ __all__ = [
     "DependencyError",
     "DownloadError",
     "EmptyDatasetError",
+    "EvaluationError",
     "ExplanationError",
     "ImageNotFoundError",
     "ImageRangeError",
@@ -283,6 +285,10 @@ class ExplanationError(XRVError, ValueError):
 
 class RecipeError(XRVError, ValueError):
     """A training run cannot be carried out as it is described."""
+
+
+class EvaluationError(XRVError, ValueError):
+    """Labels and scores that do not fit each other, or that leave a measure undefined."""
 
 
 class DependencyError(XRVError, ImportError):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
-__all__ = ["License", "Reference", "RemoteFile"]
+__all__ = ["License", "PackagedFile", "Reference", "RemoteFile"]
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -77,9 +77,44 @@ class RemoteFile:
         if not self.url.startswith("https://"):
             msg = f"url must start with https://, got {self.url!r}"
             raise ValueError(msg)
-        if self.sha256 is not None and not _SHA256.fullmatch(self.sha256):
-            msg = f"sha256 must be 64 lower-case hexadecimal digits, got {self.sha256!r}"
-            raise ValueError(msg)
-        if not self.filename or "/" in self.filename or "\\" in self.filename:
-            msg = f"filename must be a bare name, got {self.filename!r}"
-            raise ValueError(msg)
+        if self.sha256 is not None:
+            _check_sha256(self.sha256)
+        _check_bare(self.filename)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PackagedFile:
+    """A file that is installed with the package.
+
+    Args:
+        folder: Folder below that of `torchxrayvision`, with forward slashes.
+        filename: Name in that folder.
+        sha256: 64 hexadecimal digits.
+        size: Bytes.
+
+    Raises:
+        ValueError: If a field is malformed.
+    """
+
+    certainty: ClassVar[Literal["certain"]] = "certain"
+
+    folder: str
+    filename: str
+    sha256: str
+    size: int
+
+    def __post_init__(self) -> None:
+        _check_sha256(self.sha256)
+        _check_bare(self.filename)
+
+
+def _check_sha256(digits: str) -> None:
+    if not _SHA256.fullmatch(digits):
+        msg = f"sha256 must be 64 lower-case hexadecimal digits, got {digits!r}"
+        raise ValueError(msg)
+
+
+def _check_bare(filename: str) -> None:
+    if not filename or "/" in filename or "\\" in filename:
+        msg = f"filename must be a bare name, got {filename!r}"
+        raise ValueError(msg)

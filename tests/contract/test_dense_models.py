@@ -15,6 +15,7 @@ from torchxrayvision.baseline_models.chestx_det import PSPNet
 from torchxrayvision.baseline_models.ieee8023 import VQGAN
 from torchxrayvision.baseline_models.ieee8023._net import Config, Net
 from torchxrayvision.errors import ImageShapeError, StateMismatchError
+from torchxrayvision.models import UNet
 from torchxrayvision.models._network import load_strictly
 
 TINY = Config(
@@ -46,9 +47,15 @@ BUILDERS = {
     "pspnet": lambda _: filled(lambda: PSPNet(weights=False), ".cb3."),
     "unet": lambda _: filled(lambda: UNetResNet50(weights=False)),
     "vqgan": tiny_vqgan,
+    "compact-unet": lambda _: filled(lambda: UNet(targets=["Heart", "Spine"], width=4)),
 }
 # Input, output and channels: the autoencoder's output is smaller where a stage rounds down.
-SIDES = {"autoencoder": (96, 32, 1), "pspnet": (64, 64, 14), "unet": (64, 64, 159)}
+SIDES = {
+    "autoencoder": (96, 32, 1),
+    "pspnet": (64, 64, 14),
+    "unet": (64, 64, 159),
+    "compact-unet": (48, 48, 2),
+}
 # A codebook learns from a loss of its own; nothing reaches it through the image.
 OUT_OF_REACH = {"model.quantize.embedding.weight"}
 

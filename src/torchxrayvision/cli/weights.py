@@ -35,13 +35,13 @@ def list_() -> None:
     """Show every published weight, and whether it is on this machine."""
     from rich.table import Table
 
-    from torchxrayvision.remote import locate
+    from torchxrayvision.weights import locate_weights
 
     table = Table(box=None, pad_edge=False)
     for column in ("name", "aliases", "size", "outputs", "input", "here", "checksum"):
         table.add_column(column, no_wrap=column == "name")
     for entry in _entries(None):
-        here = locate(entry.file)
+        here = locate_weights(entry)
         table.add_row(
             entry.name,
             ", ".join(entry.aliases),
@@ -68,25 +68,25 @@ def fetch(names: Names = None) -> None:
 @app.command()
 def path(names: Names = None) -> None:
     """Print where weights lie, or would lie; nothing is downloaded."""
-    from torchxrayvision.remote import cache_dir, locate
+    from torchxrayvision.remote import cache_dir
+    from torchxrayvision.weights import locate_weights
 
     for entry in _entries(names):
-        place = locate(entry.file) or cache_dir() / entry.file.filename
+        place = locate_weights(entry) or cache_dir() / entry.file.filename
         console().print(str(place), markup=False, soft_wrap=True)
 
 
 @app.command()
 def verify(names: Names = None) -> None:
     """Check the files in the cache against what was published, or against the first use."""
-    from torchxrayvision.remote import locate, verify
+    from torchxrayvision.weights import verify_weights
 
     failed = 0
     for entry in _entries(names):
-        here = locate(entry.file)
-        if here is None:
+        outcome = verify_weights(entry)
+        if outcome is None:
             console().print(f"{entry.name}: not here", markup=False)
             continue
-        outcome = verify(here, entry.file)
         failed += not outcome.ok
         console().print(f"{entry.name}: {outcome}", markup=False, soft_wrap=True)
     if failed:

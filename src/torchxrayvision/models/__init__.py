@@ -6,13 +6,17 @@ Example:
     ['Atelectasis', 'Consolidation']
 """
 
+from torchxrayvision.models._backbone import Backbone
 from torchxrayvision.models._base import XRayClassifier
 from torchxrayvision.models._base import XRayClassifier as Model
 from torchxrayvision.models._calibration import OUTPUT_KINDS, OutputKind, check_output_kind, op_norm
 from torchxrayvision.models._factory import get_model, get_weights, list_models, load_checkpoint
 from torchxrayvision.models._network import Prediction, XRayModel
+from torchxrayvision.models._saved import save_checkpoint
+from torchxrayvision.models._segmenter import Segmenter
 from torchxrayvision.models.densenet import DenseNet, get_densenet_params
 from torchxrayvision.models.resnet import ResNet
+from torchxrayvision.models.unet import UNet
 from torchxrayvision.weights import DenseNet121_Weights, ResNet50_Weights, model_urls_view
 
 model_urls = model_urls_view()
@@ -20,6 +24,7 @@ model_urls = model_urls_view()
 
 __all__ = [
     "OUTPUT_KINDS",
+    "Backbone",
     "DenseNet",
     "DenseNet121_Weights",
     "Model",
@@ -27,6 +32,8 @@ __all__ = [
     "Prediction",
     "ResNet",
     "ResNet50_Weights",
+    "Segmenter",
+    "UNet",
     "XRayClassifier",
     "XRayModel",
     "check_output_kind",
@@ -37,4 +44,5 @@ __all__ = [
     "load_checkpoint",
     "model_urls",
     "op_norm",
+    "save_checkpoint",
 ]

@@ -3,32 +3,48 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 import torch
 
 from torchxrayvision.errors import UnknownNameError
+from torchxrayvision.models._backbone import BACKBONES, Backbone
 from torchxrayvision.models._network import load_strictly
 from torchxrayvision.models._pretrained import (
     architecture_of,
     describe_as,
     normalise_names,
     resolve,
+    split_width,
 )
+from torchxrayvision.models._saved import backbone_of, facts_of
 from torchxrayvision.models.densenet import DenseNet, get_densenet_params
 from torchxrayvision.models.resnet import ResNet
+from torchxrayvision.models.unet import UNet
 from torchxrayvision.weights import fetch_weights, list_weights
 from torchxrayvision.weights import get as get_entry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from torch import Tensor
+
     from torchxrayvision.models._base import XRayClassifier
     from torchxrayvision.weights import Weights, WeightsEnum
 
 __all__ = ["get_model", "get_weights", "list_models", "load_checkpoint"]
 
-_UNTRAINED = ("densenet121", "densenet161", "densenet169", "densenet201", "resnet50", "resnet101")
+_CLASSIFIERS: Final = (
+    "densenet121",
+    "densenet161",
+    "densenet169",
+    "densenet201",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+)
+_UNTRAINED: Final = (*_CLASSIFIERS, "unet")
 
 
 def list_models() -> list[str]:
@@ -38,7 +54,8 @@ def list_models() -> list[str]:
         >>> list_models()[0]
         'densenet121-res224-all'
     """
-    return [w.name for w in list_weights() if w.architecture in _UNTRAINED] + list(_UNTRAINED)
+    ours = [w.name for w in list_weights() if split_width(w.architecture, 0)[0] in _UNTRAINED]
+    return ours + list(_UNTRAINED)
 
 
 def _build(architecture: str, **kwargs: Any) -> XRayClassifier:
@@ -47,12 +64,24 @@ def _build(architecture: str, **kwargs: Any) -> XRayClassifier:
     return DenseNet(**get_densenet_params(architecture), **kwargs)
 
 
-def get_model(weights: str | Weights | WeightsEnum, **kwargs: Any) -> XRayClassifier:
+# A type checker learns from these names that the answer is not a classifier; any other text is.
+@overload
+def get_model(  # type: ignore[overload-overlap]
+    weights: Literal["unet", "demo-anatomy"], **kwargs: Any
+) -> UNet: ...
+
+
+@overload
+def get_model(weights: str | Weights | WeightsEnum, **kwargs: Any) -> XRayClassifier: ...
+
+
+def get_model(weights: str | Weights | WeightsEnum, **kwargs: Any) -> XRayClassifier | UNet:
     """A model by the name of its weights, or an untrained one by its architecture.
 
     Args:
-        weights: A name of `list_models`, an alias, or an enum member.
-        **kwargs: Passed to `DenseNet` or `ResNet`.
+        weights: A name of `list_models`, an alias, an enum member, or `"timm:NAME"` or
+            `"torchvision:NAME"` for a network of those libraries, see `Backbone`.
+        **kwargs: Passed to `DenseNet`, `ResNet`, `UNet` or `Backbone`.
 
     Returns:
         The model; in evaluation mode if it has weights.
@@ -60,17 +89,26 @@ def get_model(weights: str | Weights | WeightsEnum, **kwargs: Any) -> XRayClassi
     Raises:
         UnknownNameError: If nothing has that name.
 
+    Warns:
+        DemonstrationWarning: If the weights are there to try the package with.
+
     Example:
         >>> get_model("resnet50", num_classes=2).targets
         ['', '']
     """
     if isinstance(weights, str) and weights in _UNTRAINED:
-        return _build(weights, **kwargs)
+        return UNet(**kwargs) if weights == "unet" else _build(weights, **kwargs)
+    if isinstance(weights, str) and weights.startswith(BACKBONES):
+        return Backbone(weights, **kwargs)
     entry = get_entry(weights)
-    if entry.architecture.startswith("resnet"):
-        return ResNet(weights=entry, **kwargs)
-    if entry.architecture.startswith("densenet"):
-        return DenseNet(weights=entry, **kwargs)
+    family: dict[str, type[ResNet | DenseNet | UNet]] = {
+        "resnet": ResNet,
+        "densenet": DenseNet,
+        "unet": UNet,
+    }
+    for name, network in family.items():
+        if entry.architecture.startswith(name):
+            return network(weights=entry, **kwargs)
     raise UnknownNameError("model", entry.name, list_models())
 
 
@@ -98,15 +136,17 @@ def load_checkpoint(
     """Load a DenseNet or ResNet from a file of your own, without executing anything in it.
 
     Reads whole pickled modules, state dictionaries, DataParallel and Lightning checkpoints and
-    safetensors; the architecture is recognised by the tensors.
+    safetensors; the architecture is recognised by the tensors. A file of `save_checkpoint`, as
+    training writes them, says its targets and resolution itself, and may hold a `Backbone`.
 
     Args:
         path: The file.
         weights: Published weights whose targets, resolution and operating points apply.
-        targets: Names of the outputs, if `weights` is not given; None takes the 18 findings of
-            the core models if there are 18 outputs, else numbered names.
+        targets: Names of the outputs, if `weights` is not given; None takes those in the file,
+            else the 18 findings of the core models if there are 18 outputs, else numbered names.
         input_resolution: Side in pixels that the network was trained at, if `weights` is not
-            given; None takes 224 for a DenseNet and 512 for a ResNet.
+            given; None takes that in the file, else 512 for a ResNet of 50 layers or more, else
+            224.
         compat: `"xrv-1.5"` for 1.5.7's operating points, with `weights`.
 
     Returns:
@@ -118,21 +158,43 @@ def load_checkpoint(
     from torchxrayvision.weights import store
     from torchxrayvision.weights.checkpoint import state_dict_of
 
-    tensors = normalise_names(state_dict_of(store.load_checkpoint(path)))
-    found = architecture_of(tensors, str(path))
+    checkpoint = store.load_checkpoint(path)
     entry = None if weights is None else resolve(weights, "")
-    if entry is not None:
-        found = {"architecture": entry.architecture, "num_classes": len(entry.targets)}
-    with torch.device("meta"):  # every tensor is about to be replaced
-        model = _build(found["architecture"], num_classes=found["num_classes"], apply_sigmoid=True)
+    backbone = backbone_of(checkpoint.values, str(path)) if entry is None else None
+    if backbone is not None:
+        tensors = dict(checkpoint.tensors)
+        model = _meta_backbone(*backbone, tensors)
+    else:
+        tensors = normalise_names(state_dict_of(checkpoint))
+        model = _meta_model(tensors, entry, str(path))
     network = model.model if isinstance(model, ResNet) else model
     load_strictly(network, tensors, source=str(path))
+    facts = facts_of(checkpoint.values, len(model.targets), str(path))
     if entry is not None:
         describe_as(model, entry, compat)
     else:
         numbered = [t or f"output {i}" for i, t in enumerate(model.targets)]
-        model.targets = numbered if targets is None else list(targets)
-        native = 512 if isinstance(model, ResNet) else 224
-        model.input_resolution = input_resolution or native
+        model.targets = list(targets or facts.get("targets", numbered))
+        deep = isinstance(model, ResNet) and hasattr(model.model.layer1[0], "conv3")
+        native = 512 if deep else 224
+        model.input_resolution = input_resolution or facts.get("input_resolution", native)
     model.weights = Path(path).stem
     return model.eval()
+
+
+def _meta_model(tensors: dict[str, Tensor], entry: Weights | None, path: str) -> XRayClassifier:
+    """The network that tensors belong to, without memory: every tensor is about to be replaced."""
+    found = architecture_of(tensors, path)
+    if entry is not None:
+        found = {"architecture": entry.architecture, "num_classes": len(entry.targets)}
+    with torch.device("meta"):
+        return _build(found["architecture"], num_classes=found["num_classes"], apply_sigmoid=True)
+
+
+def _meta_backbone(
+    name: str, arguments: dict[str, Any], tensors: dict[str, Tensor]
+) -> XRayClassifier:
+    head = tensors.get("classifier.bias")
+    outputs = 0 if head is None else head.numel()
+    with torch.device("meta"):
+        return Backbone(name, num_classes=outputs, apply_sigmoid=True, **arguments)

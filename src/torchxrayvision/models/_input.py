@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from torchxrayvision.errors import ImageRangeError, ImageRangeWarning, ImageShapeError
 
-__all__ = ["ResizeRoute", "check_range", "check_shape", "resize"]
+__all__ = ["ResizeRoute", "check_range", "check_shape", "resize", "standardize"]
 
 ResizeRoute = Literal["antialias", "bilinear"]
 
@@ -20,6 +20,8 @@ ResizeRoute = Literal["antialias", "bilinear"]
 _SMALL: Final = 10.0
 # Interpolation and augmentation overshoot a little; another bit depth overshoots by thousands.
 _LIMIT: Final = 1024.0 * 1.1
+# Variance, at unit scale, far below that of any radiograph: nothing is divided by zero.
+_FLAT: Final = 1e-6
 
 
 def check_shape(x: Tensor) -> None:
@@ -139,3 +141,19 @@ def resize(x: Tensor, resolution: int, route: ResizeRoute = "antialias") -> Tens
     full = x.float() if half else x
     out = functional.interpolate(full, size=size, mode="bilinear", antialias=True)
     return out.to(x.dtype) if half else out
+
+
+def standardize(x: Tensor) -> Tensor:
+    """Bring each image to mean 0 and standard deviation 1.
+
+    Args:
+        x: Shape (B, 1, S, S) in [-1024, 1024], any floating dtype.
+
+    Returns:
+        Shape and dtype of `x`; zeros for an image of one value.
+    """
+    # In float32 and at unit scale, for the squares of half precision overflow or are too coarse.
+    unit = (x.float() if x.dtype in (torch.float16, torch.bfloat16) else x) / 1024
+    centred = unit - unit.mean((2, 3), keepdim=True)
+    variance = centred.square().mean((2, 3), keepdim=True)
+    return (centred / (variance + _FLAT).sqrt()).to(x.dtype)

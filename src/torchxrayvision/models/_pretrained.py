@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from torchxrayvision.errors import CheckpointError, UnknownNameError
 from torchxrayvision.models._network import load_strictly
+from torchxrayvision.models._published import warn_of_terms
 from torchxrayvision.weights import Weights, WeightsEnum, fetch_weights, list_weights
 from torchxrayvision.weights import get as get_entry
 
@@ -17,7 +18,14 @@ if TYPE_CHECKING:
 
     from torchxrayvision.models._base import XRayClassifier
 
-__all__ = ["COMPAT", "apply_weights", "architecture_of", "normalise_names", "resolve"]
+__all__ = [
+    "COMPAT",
+    "apply_weights",
+    "architecture_of",
+    "normalise_names",
+    "resolve",
+    "split_width",
+]
 
 COMPAT: Final = "xrv-1.5"
 """The value of `compat` that asks for the numbers of 1.5.7 where they differ."""
@@ -28,7 +36,26 @@ _DENSENET_BLOCKS: Final = {
     (64, (6, 12, 32, 32)): "densenet169",
     (64, (6, 12, 48, 32)): "densenet201",
 }
-_RESNET_LAYER3: Final = {6: "resnet50", 23: "resnet101"}
+_RESNET_LAYER3: Final = {
+    "conv2": {2: "resnet18", 6: "resnet34"},
+    "conv3": {6: "resnet50", 23: "resnet101"},
+}
+"""By the last convolution of a block, then by the blocks of the third stage."""
+_RESNET_WIDTH: Final = 64
+
+
+def split_width(architecture: str, usual: int) -> tuple[str, int]:
+    """Name and width of an architecture such as `"resnet18-width32"`.
+
+    Args:
+        architecture: A name, with or without a width.
+        usual: The width where the name has none.
+
+    Returns:
+        The name before the width, and the width, in channels; 0 for one that is no number.
+    """
+    name, _, width = architecture.partition("-width")
+    return name, (int(width) if width.isdecimal() else 0) if width else usual
 
 
 def resolve(weights: str | Weights | WeightsEnum, family: str) -> Weights:
@@ -98,9 +125,13 @@ def apply_weights(
     Raises:
         RemoteError: If the file cannot be fetched.
         CheckpointError: If it holds other tensors.
+
+    Warns:
+        DemonstrationWarning: If the weights are there to try the package with.
     """
     from torchxrayvision.weights.store import load_tensors
 
+    warn_of_terms(entry, stacklevel=3)
     path = fetch_weights(entry, cache=cache_dir)
     tensors = normalise_names(load_tensors(path))
     points, model.op_threshs = model.op_threshs, None  # not part of a published file
@@ -150,17 +181,24 @@ def architecture_of(tensors: Mapping[str, Tensor], source: str) -> dict[str, Any
         blocks = tuple(sum(b == block for b, _ in found) for block in "1234")
         name = _DENSENET_BLOCKS.get((tensors["features.conv0.weight"].shape[0], blocks))
         head = tensors["classifier.weight"]
-    elif "fc.weight" in tensors and "layer3.0.conv3.weight" in tensors:
-        depth = sum(k.startswith("layer3.") and k.endswith(".conv1.weight") for k in tensors)
-        name = _RESNET_LAYER3.get(depth)
+    elif "fc.weight" in tensors and "layer3.0.conv2.weight" in tensors:
+        name = _resnet_of(tensors)
         head = tensors["fc.weight"]
     else:
         name, head = None, None
     if name is None or head is None or head.dim() != 2:
         some = ", ".join(list(tensors)[:3]) or "no tensor at all"
         msg = (
-            f"{source}: not a DenseNet (121, 161, 169, 201) or ResNet (50, 101) of this package; "
-            f"it holds {len(tensors)} tensors ({some}, ...)"
+            f"{source}: not a DenseNet (121, 161, 169, 201) or ResNet (18, 34, 50, 101) of this "
+            f"package; it holds {len(tensors)} tensors ({some}, ...)"
         )
         raise CheckpointError(msg)
     return {"architecture": name, "num_classes": int(head.shape[0])}
+
+
+def _resnet_of(tensors: Mapping[str, Tensor]) -> str | None:
+    last = "conv3" if "layer3.0.conv3.weight" in tensors else "conv2"
+    depth = sum(k.startswith("layer3.") and k.endswith(".conv1.weight") for k in tensors)
+    name = _RESNET_LAYER3[last].get(depth)
+    width = tensors["layer1.0.conv1.weight"].shape[0]
+    return name if name is None or width == _RESNET_WIDTH else f"{name}-width{width}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
-from torchxrayvision.errors import LicenseWarning
+from torchxrayvision.errors import DemonstrationWarning, LicenseWarning
 from torchxrayvision.models._network import load_strictly
 from torchxrayvision.weights import Weights, WeightsEnum, fetch_weights
 from torchxrayvision.weights import get as get_entry
@@ -41,7 +41,7 @@ def chosen(weights: bool | str | Weights | WeightsEnum | None, default: str) -> 
 
 
 def warn_of_terms(entry: Weights, stacklevel: int) -> None:
-    """Say aloud that weights may not be used commercially, where that is so.
+    """Say aloud that weights may not be used commercially, or are for trying the package only.
 
     Args:
         entry: The weights.
@@ -49,12 +49,20 @@ def warn_of_terms(entry: Weights, stacklevel: int) -> None:
 
     Warns:
         LicenseWarning: Python shows it once for each line that loads such weights.
+        DemonstrationWarning: Likewise.
     """
     if entry.license.commercial is False:
         warnings.warn(
             f"{entry.name}: these weights are under {entry.license.name}, which allows no "
             f"commercial use; see {entry.license.url}",
             LicenseWarning,
+            stacklevel=stacklevel + 1,
+        )
+    if entry.demonstration:
+        warnings.warn(
+            f"{entry.name}: demonstration weights, to try the package with; what they give is no "
+            "finding. `xrv weights show` says what they were trained on and how good they are",
+            DemonstrationWarning,
             stacklevel=stacklevel + 1,
         )
 

@@ -1,4 +1,4 @@
-"""ResNet on one grey channel: the architecture of the 512-pixel core weights."""
+"""ResNet on one grey channel: that of the 512-pixel core weights, and small ones to train."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from torchxrayvision.errors import UnknownNameError
 from torchxrayvision.models._base import XRayClassifier, default_targets
-from torchxrayvision.models._pretrained import apply_weights, resolve
+from torchxrayvision.models._input import standardize
+from torchxrayvision.models._pretrained import apply_weights, resolve, split_width
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +21,24 @@ if TYPE_CHECKING:
 
 __all__ = ["ResNet"]
 
-_LAYERS: Final[dict[str, list[int]]] = {"resnet50": [3, 4, 6, 3], "resnet101": [3, 4, 23, 3]}
+_LAYERS: Final[dict[str, list[int]]] = {
+    "resnet18": [2, 2, 2, 2],
+    "resnet34": [3, 4, 6, 3],
+    "resnet50": [3, 4, 6, 3],
+    "resnet101": [3, 4, 23, 3],
+}
+_SMALL: Final = ("resnet18", "resnet34")
+_WIDTH: Final = 64  # channels after the first layer, as published
+
+
+class _BasicBlock(torchvision.models.resnet.BasicBlock):  # type: ignore[misc] # untyped package
+    """The block of torchvision with an addition that leaves its operands as hooks saw them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        identity = x if self.downsample is None else self.downsample(x)
+        out = self.relu(self.bn1(self.conv1(x)))
+        result: Tensor = self.relu(self.bn2(self.conv2(out)) + identity)
+        return result
 
 
 class _Bottleneck(torchvision.models.resnet.Bottleneck):  # type: ignore[misc] # untyped package
@@ -34,14 +52,54 @@ class _Bottleneck(torchvision.models.resnet.Bottleneck):  # type: ignore[misc] #
         return result
 
 
+def _shape_of(architecture: str) -> tuple[str, int]:
+    """Depth and width of a name such as `"resnet18-width32"`."""
+    name, width = split_width(architecture, _WIDTH)
+    if name not in _LAYERS or not width:
+        raise UnknownNameError("ResNet", architecture, _LAYERS)
+    return name, width
+
+
+def _network(architecture: str, num_classes: int) -> Any:
+    name, width = _shape_of(architecture)
+    block, layers = _BasicBlock if name in _SMALL else _Bottleneck, _LAYERS[name]
+    net = torchvision.models.ResNet(block, layers, num_classes=num_classes)
+    if width != _WIDTH:
+        _set_width(net, width, block, layers)
+    net.conv1 = nn.Conv2d(1, width, kernel_size=7, stride=2, padding=3, bias=False)
+    for module in net.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = False  # see DenseNet: hooks must see what a layer gave
+    return net
+
+
+def _set_width(net: Any, width: int, block: Any, layers: list[int]) -> None:
+    """Replace every layer by one of another width, initialised as torchvision's are."""
+    net.bn1 = nn.BatchNorm2d(width)
+    net.inplanes = width
+    for index, depth in enumerate(layers):
+        stage = net._make_layer(block, width * 2**index, depth, stride=1 if index == 0 else 2)
+        for module in stage.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        setattr(net, f"layer{index + 1}", stage)
+    net.fc = nn.Linear(net.inplanes, net.fc.out_features)
+
+
 class ResNet(XRayClassifier):
     """Residual network for grey radiographs; the network itself is `model`.
+
+    The small ones, of 18 and 34 layers, are there to be trained on few images from several places:
+    they bring every image to mean 0 and standard deviation 1 first, so that exposure and window do
+    not matter.
 
     Args:
         weights: Published weights by name, alias or enum member; None for an untrained network.
         apply_sigmoid: Whether `forward` gives probabilities where there are no operating points.
         cache_dir: Folder for downloaded weights; None for the usual one.
-        architecture: `"resnet50"` or `"resnet101"`, for an untrained network.
+        architecture: `"resnet18"`, `"resnet34"`, `"resnet50"` or `"resnet101"`, for an untrained
+            network; `"resnet18-width32"` has 32 channels after the first layer instead of 64, and
+            so half of all channels.
         num_classes: Number of outputs P, for an untrained network.
         op_threshs: Operating points, shape (P,); None takes those of the weights.
         output: What `forward` gives by default; None decides as 1.5.7 does.
@@ -81,8 +139,6 @@ class ResNet(XRayClassifier):
         entry = None if weights is None else resolve(weights, "resnet")
         if entry is not None:
             architecture, num_classes = entry.architecture, len(entry.targets)
-        if architecture not in _LAYERS:
-            raise UnknownNameError("ResNet", architecture, _LAYERS)
         super().__init__(
             targets=default_targets(num_classes),
             input_resolution=None,
@@ -92,14 +148,8 @@ class ResNet(XRayClassifier):
             output=output,
         )
         with torch.device("meta" if entry is not None else torch.get_default_device()):
-            net = torchvision.models.ResNet(
-                _Bottleneck, _LAYERS[architecture], num_classes=num_classes
-            )
-            net.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
-        for module in net.modules():
-            if isinstance(module, nn.ReLU):
-                module.inplace = False  # see DenseNet: hooks must see what a layer gave
-        self.model: Any = net
+            self.model: Any = _network(architecture, num_classes)
+        self._standardize = _shape_of(architecture)[0] in _SMALL
         if entry is not None:
             apply_weights(self, self.model, entry, cache_dir=cache_dir, compat=compat)
 
@@ -111,6 +161,9 @@ class ResNet(XRayClassifier):
 
     def _replace_head(self, layer: nn.Linear) -> None:
         self.model.fc = layer
+
+    def _rescale(self, x: Tensor) -> Tensor:
+        return standardize(x) if self._standardize else x
 
     def _embed(self, x: Tensor) -> Tensor:
         net = self.model
@@ -126,7 +179,7 @@ class ResNet(XRayClassifier):
             x: Images, shape (B, 1, S, S) in [-1024, 1024].
 
         Returns:
-            Shape (B, 2048).
+            Shape (B, D); D is 2048 for 50 layers and more, 512 for fewer, at the usual width.
         """
         return self.embed(x)
 

@@ -25,7 +25,7 @@ from torchxrayvision.remote._config import Settings, cache_dir, is_offline
 if TYPE_CHECKING:
     import os
 
-    from torchxrayvision.facts import RemoteFile
+    from torchxrayvision.facts import PackagedFile, RemoteFile
 
 __all__ = ["Verification", "cache_dir", "fetch", "forget", "is_offline", "locate", "verify"]
 
@@ -98,7 +98,7 @@ def locate(file: RemoteFile, cache: str | os.PathLike[str] | None = None) -> Pat
     return path if path.is_file() else None
 
 
-def verify(path: str | os.PathLike[str], file: RemoteFile) -> Verification:
+def verify(path: str | os.PathLike[str], file: RemoteFile | PackagedFile) -> Verification:
     """Hash a file and compare it with what is known; nothing is changed or raised for a mismatch.
 
     Args:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torchxrayvision.facts import RemoteFile
+    from torchxrayvision.facts import PackagedFile, RemoteFile
     from torchxrayvision.remote._pins import Pin
 
 __all__ = ["Status", "Verification", "examine", "sha256_of"]
@@ -82,7 +82,7 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def examine(path: Path, file: RemoteFile, pin: Pin | None) -> Verification:
+def examine(path: Path, file: RemoteFile | PackagedFile, pin: Pin | None) -> Verification:
     """Hash a file and compare it with what is published and with what was pinned.
 
     Args:
@@ -111,7 +111,9 @@ def examine(path: Path, file: RemoteFile, pin: Pin | None) -> Verification:
     )
 
 
-def _compare(file: RemoteFile, size: int, digest: str, pin: Pin | None) -> tuple[Status, str]:
+def _compare(
+    file: RemoteFile | PackagedFile, size: int, digest: str, pin: Pin | None
+) -> tuple[Status, str]:
     difference = _difference(file, size, digest)
     if file.certainty == "certain":
         if difference:
@@ -129,7 +131,7 @@ def _compare(file: RemoteFile, size: int, digest: str, pin: Pin | None) -> tuple
     return "unknown", "nobody has published its checksum"
 
 
-def _difference(file: RemoteFile, size: int, digest: str) -> str:
+def _difference(file: RemoteFile | PackagedFile, size: int, digest: str) -> str:
     if file.size is not None and size != file.size:
         return f"it has {size:,} bytes instead of {file.size:,}"
     if file.sha256 is not None and digest != file.sha256:

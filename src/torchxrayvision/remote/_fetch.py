@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import filelock
 
     from torchxrayvision.errors import RemoteError, XRVWarning
-    from torchxrayvision.facts import RemoteFile
+    from torchxrayvision.facts import PackagedFile, RemoteFile
     from torchxrayvision.remote._check import Verification
     from torchxrayvision.remote._config import Settings
 
@@ -41,7 +41,7 @@ __all__ = ["Fetch", "read_pin"]
 _log = logging.getLogger(__name__)
 
 
-def read_pin(folder: Path, file: RemoteFile) -> Pin | None:
+def read_pin(folder: Path, file: RemoteFile | PackagedFile) -> Pin | None:
     """The pin of a file, or None.
 
     A damaged record matters only where it is all there is to compare with.

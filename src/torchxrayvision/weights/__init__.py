@@ -21,8 +21,13 @@ from torchxrayvision.weights._dense import (
     UNetResNet50_Weights,
     VQGAN_Weights,
 )
-from torchxrayvision.weights._registry import (
+from torchxrayvision.weights._files import (
+    card_of,
     fetch_weights,
+    locate_weights,
+    verify_weights,
+)
+from torchxrayvision.weights._registry import (
     get_weights_entry,
     list_weights,
     model_urls_view,
@@ -47,16 +52,19 @@ __all__ = [
     "VQGAN_Weights",
     "Weights",
     "WeightsEnum",
+    "card_of",
     "checkpoint",
     "fetch_weights",
     "get",
     "get_weights_entry",
     "list_weights",
     "load_tensors",
+    "locate_weights",
     "model_urls_view",
     "read_tensors",
     "register",
     "store",
+    "verify_weights",
 ]
 
 # These import torch, which a list of names does not need.

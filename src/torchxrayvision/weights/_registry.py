@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from torchxrayvision.errors import UnknownNameError
 from torchxrayvision.weights._types import Weights, WeightsEnum
 
-if TYPE_CHECKING:
-    import os
-    from pathlib import Path
-
 __all__ = [
-    "fetch_weights",
     "get_weights_entry",
     "list_weights",
     "model_urls_view",
@@ -103,31 +98,6 @@ def list_weights() -> list[Weights]:
     return list(dict.fromkeys(_by_name.values()))
 
 
-def fetch_weights(
-    weights: str | Weights | WeightsEnum,
-    *,
-    cache: str | os.PathLike[str] | None = None,
-    progress: bool = True,
-) -> Path:
-    """Return the verified local checkpoint, downloading it if there is none.
-
-    Args:
-        weights: Name, alias, record or enum member.
-        cache: Cache folder; `torchxrayvision.remote.cache_dir` by default.
-        progress: Draw a progress bar, if standard error is a terminal.
-
-    Returns:
-        Path of the file.
-
-    Raises:
-        UnknownNameError: If nothing has that name.
-        RemoteError: If the file cannot be fetched; see `torchxrayvision.remote.fetch`.
-    """
-    from torchxrayvision.remote import fetch
-
-    return fetch(get_weights_entry(weights).file, cache=cache, progress=progress)
-
-
 class _ModelUrls(Mapping[str, dict[str, Any]]):
     """The core weights in the shape of 1.5.7's `model_urls`; each look-up gives a new dictionary.
 
@@ -138,7 +108,7 @@ class _ModelUrls(Mapping[str, dict[str, Any]]):
         entry = self._entries()[name]
         points, ppv80 = entry.compat_operating_points, entry.compat_ppv80
         view: dict[str, Any] = {"description": entry.description} if entry.description else {}
-        view["weights_url"] = entry.file.url
+        view["weights_url"] = entry.url
         view["labels"] = list(entry.targets)
         if points is not None:
             view["op_threshs"] = list(points)

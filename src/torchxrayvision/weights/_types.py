@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from torchxrayvision.errors import UnknownNameError
 
 if TYPE_CHECKING:
-    from torchxrayvision.facts import License, Reference, RemoteFile
+    from torchxrayvision.facts import License, PackagedFile, Reference, RemoteFile
 
 __all__ = ["Container", "Metrics", "Output", "Weights", "WeightsEnum"]
 
@@ -66,7 +66,7 @@ class Weights:
     Args:
         name: What users type, such as ``"densenet121-res224-all"``.
         aliases: Shorter names.
-        file: Where it is, and what its bytes are.
+        file: Where it is, on the network or in the package, and what its bytes are.
         container: How its tensors are packed; `"zip"` is one of several state dicts.
         architecture: The network that they fit, such as ``"densenet121"``.
         targets: Name of each output in order, P of them; ``""`` where the output was not trained.
@@ -85,13 +85,14 @@ class Weights:
         metrics: Area under the ROC curve, by test set and target.
         metrics_source: Where those numbers come from.
         description: The sentence that 1.5.7 published with them, or ``""``.
+        demonstration: Whether they are there to try the package with; who loads them is warned.
 
     Raises:
         ValueError: If fields are malformed or contradict each other.
     """
 
     name: str
-    file: RemoteFile
+    file: RemoteFile | PackagedFile
     container: Container
     architecture: str
     targets: tuple[str, ...]
@@ -109,6 +110,7 @@ class Weights:
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=Metrics)
     metrics_source: str = ""
     description: str = ""
+    demonstration: bool = False
 
     def __post_init__(self) -> None:
         for derived, source in (
@@ -140,6 +142,11 @@ class Weights:
             bool(name) and not math.isnan(point)
             for name, point in zip(self.targets, points, strict=True)
         )
+
+    @property
+    def url(self) -> str:
+        """Address of the file; ``""`` for one that is installed with the package."""
+        return getattr(self.file, "url", "")
 
     def __str__(self) -> str:
         return self.name

@@ -129,7 +129,7 @@ def test_older_resize_route_is_available_by_name(chex, folder):
         (lambda: ResNet(weights="all"), "resnet weights"),
         (lambda: get_model("densenet"), "densenet121-res224-all"),
         (lambda: get_densenet_params("densenet264"), "densenet121"),
-        (lambda: ResNet(architecture="resnet18"), "resnet50"),
+        (lambda: ResNet(architecture="resnet18-widthy"), "resnet50"),
     ],
 )
 def test_unknown_names_are_refused_with_the_known_ones(call, match):

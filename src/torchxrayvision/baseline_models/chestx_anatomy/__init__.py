@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, overload
 import torch
 
 from torchxrayvision.baseline_models._loading import entry_of, load_entry
-from torchxrayvision.baseline_models._segmenter import Segmenter
+from torchxrayvision.baseline_models._segmenter import BaselineSegmenter
 from torchxrayvision.baseline_models.chestx_anatomy._net import Backbone, Head
 from torchxrayvision.errors import CheckpointError, ImageShapeError
 from torchxrayvision.weights import UNetResNet50_Weights, Weights, WeightsEnum
@@ -50,7 +50,7 @@ def _renamed(name: str) -> str:
     return name
 
 
-class UNetResNet50(Segmenter):
+class UNetResNet50(BaselineSegmenter):
     """Segments 159 structures at 512 x 512 pixels.
 
     The published weights may not be used commercially; loading them warns of it.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from torchxrayvision.baseline_models._loading import entry_of, load_entry
-from torchxrayvision.baseline_models._segmenter import Segmenter
+from torchxrayvision.baseline_models._segmenter import BaselineSegmenter
 from torchxrayvision.baseline_models.chestx_det._net import PyramidNet
 from torchxrayvision.weights import PSPNet_Weights, Weights, WeightsEnum
 from torchxrayvision.weights.checkpoint import Checkpoint, state_dict_of
@@ -34,7 +34,7 @@ def _names(checkpoint: Checkpoint) -> dict[str, Tensor]:
     return {name: value for name, value in tensors.items() if not name.startswith(_AUXILIARY)}
 
 
-class PSPNet(Segmenter):
+class PSPNet(BaselineSegmenter):
     """Segments 14 structures at 512 x 512 pixels; the network itself is `model`.
 
     Unlike in 1.5.7 the model is in evaluation mode from the start; `train()` changes that.

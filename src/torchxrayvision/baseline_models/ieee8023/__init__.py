@@ -173,8 +173,8 @@ def _urls() -> Mapping[str, Mapping[str, Any]]:
             member.value.name: MappingProxyType(
                 {
                     "description": member.value.description,
-                    "weights_url": member.value.file.url,
-                    "config_url": member.value.file.url.removesuffix("ckpt") + "yaml",
+                    "weights_url": member.value.url,
+                    "config_url": member.value.url.removesuffix("ckpt") + "yaml",
                     "image_range": [int(v) for v in member.value.pixel_range],
                     "resolution": member.value.input_resolution,
                 }

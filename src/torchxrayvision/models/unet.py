@@ -1,0 +1,128 @@
+"""A compact U-Net on one grey channel, to outline what lies in a radiograph."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from torchxrayvision.models._input import standardize
+from torchxrayvision.models._pretrained import resolve, split_width
+from torchxrayvision.models._published import apply_published, read_published, warn_of_terms
+from torchxrayvision.models._segmenter import Segmenter
+from torchxrayvision.weights.checkpoint import state_dict_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torchxrayvision.models._input import ResizeRoute
+    from torchxrayvision.weights import Weights, WeightsEnum
+
+__all__ = ["UNet"]
+
+_WIDTH: Final = 16
+_GROWTH: Final = (1, 2, 4, 8, 8)  # channels of the levels, in widths
+_STRIDE: Final = 2 ** len(_GROWTH)  # from a pixel of the input to one of the deepest level
+
+
+def _twice(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    """Two convolutions, each normalised and rectified; the first may halve the picture."""
+    layers: list[nn.Module] = []
+    for channels, step in ((inputs, stride), (outputs, 1)):
+        layers += [
+            nn.Conv2d(channels, outputs, 3, step, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(),
+        ]
+    return nn.Sequential(*layers)
+
+
+class _Net(nn.Module):
+    """Levels at half the side of the image and below; the logits are brought to the full side."""
+
+    def __init__(self, width: int, outputs: int) -> None:
+        super().__init__()
+        sizes = [width * g for g in _GROWTH]
+        self.down = nn.ModuleList(
+            _twice(a, b, stride=2) for a, b in itertools.pairwise([1, *sizes])
+        )
+        below = sizes[::-1]
+        self.up = nn.ModuleList(_twice(a + b, b) for a, b in itertools.pairwise(below))
+        self.last = nn.Conv2d(width, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = []
+        for level in self.down:
+            x = level(x)
+            seen.append(x)
+        for level, skip in zip(self.up, seen[-2::-1], strict=True):
+            x = level(torch.cat([functional.interpolate(x, scale_factor=2.0), skip], 1))
+        return x
+
+
+class UNet(Segmenter):
+    """Compact U-Net: five levels, the first at half the side of the image; the network is `model`.
+
+    It brings every image to mean 0 and standard deviation 1 first, so that exposure and window do
+    not matter, and pads it to a side that halves five times.
+
+    Args:
+        weights: Published weights by name, alias or enum member; None for an untrained network.
+        cache_dir: Folder for downloaded weights; None for the usual one.
+        targets: Names of the structures, for an untrained network.
+        width: Channels of the first level, for an untrained network.
+        resize_route: How inputs are brought to the trained resolution, see `XRayModel`.
+
+    Raises:
+        UnknownNameError: If no such weights exist, or they are of another network.
+        RemoteError: If they cannot be fetched.
+
+    Example:
+        >>> model = UNet(targets=["Left Lung", "Right Lung"], width=4)
+        >>> model(torch.full((1, 1, 64, 64), -1024.0)).shape
+        torch.Size([1, 2, 64, 64])
+
+    Source:
+        Ronneberger et al. U-Net: convolutional networks for biomedical image segmentation.
+        MICCAI 2015. https://arxiv.org/abs/1505.04597
+    """
+
+    def __init__(
+        self,
+        weights: str | Weights | WeightsEnum | None = None,
+        cache_dir: str | None = None,
+        *,
+        targets: Sequence[str] = (),
+        width: int = _WIDTH,
+        resize_route: ResizeRoute = "antialias",
+    ) -> None:
+        entry = None if weights is None else resolve(weights, "unet")
+        if entry is not None:
+            targets, width = entry.targets, split_width(entry.architecture, _WIDTH)[1]
+        super().__init__(
+            targets=targets,
+            input_resolution=None if entry is None else entry.input_resolution,
+            resize_route=resize_route,
+        )
+        with torch.device("meta" if entry is not None else torch.get_default_device()):
+            self.model: Any = _Net(width, len(self.targets))
+        if entry is not None:
+            warn_of_terms(entry, stacklevel=2)
+            path, tensors = read_published(entry, cache_dir, state_dict_of)
+            apply_published(self, self.model, entry, tensors, path)
+
+    def _rescale(self, x: Tensor) -> Tensor:
+        return standardize(x)
+
+    def _maps(self, x: Tensor) -> Tensor:
+        missing = -x.shape[-1] % _STRIDE
+        maps: Tensor = self.model(functional.pad(x, (0, missing, 0, missing)))
+        return maps
+
+    def _logits(self, maps: Tensor, side: int) -> Tensor:
+        logits = self.model.last(maps)
+        whole = functional.interpolate(logits, scale_factor=2.0, mode="bilinear")
+        return whole[:, :, :side, :side]
