@@ -94,16 +94,16 @@ def test_a_folder_of_damaged_files_only_is_still_a_table(archive, model, tmp_pat
 
 
 def test_an_unexpected_fault_of_a_decoder_is_a_row_too(archive, model, monkeypatch):
-    from torchxrayvision.inference import _pipeline
+    from torchxrayvision.inference import _load
 
-    original = _pipeline.read_raster
+    original = _load.read_raster
 
     def faulty(path):
         if "001a" in str(path):
             raise ZeroDivisionError("a decoder's own fault")
         return original(path)
 
-    monkeypatch.setattr(_pipeline, "read_raster", faulty)
+    monkeypatch.setattr(_load, "read_raster", faulty)
     folder, whole = archive
     table = predict([folder / name for name in sorted(whole)], model).set_index("path")
     errors = table["error"][table["error"] != ""]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -15,9 +17,11 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from support import long_run
 from support.networks import synthetic, write
 from support.synthetic import film
 from torchxrayvision.cli import app
+from torchxrayvision.errors import ResumeError
 from torchxrayvision.inference import predict
 from torchxrayvision.models import DenseNet, load_checkpoint
 
@@ -187,3 +191,101 @@ def test_model_that_answers_nonsense_is_not_hidden(films):
     model.classifier = torch.nn.Linear(7, 18)
     with pytest.raises(RuntimeError):
         predict(films / "grey.png", model)
+
+
+@pytest.fixture
+def planted(monkeypatch):
+    """A small network in the place of the published one."""
+    monkeypatch.setattr("torchxrayvision.cli.predict._load", lambda *_: long_run.network())
+    monkeypatch.setattr("torchxrayvision.cli.predict._require_weights", lambda _: None)
+
+
+@pytest.mark.usefixtures("planted")
+def test_lists_archives_and_patterns_give_the_rows_of_the_folder(films, tmp_path):
+    def rows(*arguments):
+        result = xrv("predict", *arguments, "--output", tmp_path / "o.csv")
+        assert result.exit_code == 1, result.output
+        table = pd.read_csv(tmp_path / "o.csv", keep_default_na=False)
+        table["path"] = [re.sub(r".*films(\.zip)?/", "", path) for path in table["path"]]
+        return table.set_index("path").sort_index()
+
+    expected = rows(films)
+    names = sorted(p for p in films.rglob("*") if p.suffix in (".png", ".jpg", ".dcm"))
+    (tmp_path / "list.txt").write_text("\n".join(map(str, names)))
+    shutil.make_archive(str(tmp_path / "films"), "zip", films)
+    for arguments in (
+        [f"@{tmp_path / 'list.txt'}"],
+        ["--from-file", tmp_path / "list.txt"],
+        [tmp_path / "films.zip"],
+        [f"{films}/*.png", f"{films}/*.dcm", f"{films}/deep/**/*.png", f"{films}/deep/**/*.jpg"],
+    ):
+        pd.testing.assert_frame_equal(rows(*arguments), expected, atol=1e-6)
+
+
+@pytest.mark.usefixtures("planted")
+def test_an_interrupted_command_says_how_to_go_on_and_goes_on(tmp_path, monkeypatch):
+    folder = long_run.write_films(tmp_path / "films", 30)
+    whole = tmp_path / "whole.csv"
+    assert xrv("predict", folder, "--output", whole).exit_code == 0
+    from torchxrayvision.inference._journal import Journal
+
+    real = Journal.append
+
+    def interrupted(self, batch):
+        if batch.first >= 16:
+            raise KeyboardInterrupt
+        real(self, batch)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "append", interrupted)
+        result = xrv("predict", folder, "--output", tmp_path / "t.csv")
+    assert result.exit_code == 130
+    assert "the same command goes on from here" in result.output
+    other = xrv("predict", folder, "--output", tmp_path / "t.csv", "--batch-size", 4)
+    assert isinstance(other.exception, ResumeError)
+    result = xrv("predict", folder, "--output", tmp_path / "t.csv")
+    assert "16 rows were there already" in result.output
+    assert (tmp_path / "t.csv").read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.usefixtures("planted")
+def test_shards_are_joined_by_a_command(tmp_path):
+    folder = long_run.write_films(tmp_path / "films", 30, damaged=11)
+    xrv("predict", folder, "--output", tmp_path / "whole.csv")
+    for shard in ("1/3", "3/3", "2/3"):
+        result = xrv("predict", folder, "--output", tmp_path / "t.csv", "--shard", shard)
+        assert f"xrv join {tmp_path / 't.csv'}" in result.output
+    result = xrv("join", tmp_path / "t.csv")
+    assert result.exit_code == 1  # for some images failed, as without shards
+    assert (tmp_path / "t.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+@pytest.mark.usefixtures("planted")
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "name radiographs"),
+        (["a.png", "--shard", "1/2"], "--shard and --restart need --output"),
+        (["a.png", "--shard", "3/2", "--output", "t.csv"], "shard 3/2 does not exist"),
+        (["a.png", "--embeddings"], "--embeddings needs --output"),
+    ],
+)
+def test_usage_is_checked_in_words(arguments, words):
+    result = xrv("predict", *arguments)
+    assert result.exit_code == 2
+    assert words in result.output
+
+
+@pytest.mark.usefixtures("planted")
+def test_progress_is_said_in_lines_where_there_is_no_terminal(tmp_path, monkeypatch):
+    monkeypatch.setattr("torchxrayvision.cli._run._LOG_EVERY", 0.0)
+    folder = long_run.write_films(tmp_path / "films", 30)
+    result = xrv("predict", folder, "--output", tmp_path / "t.csv")
+    assert re.search(r"24 of 30 images, [\d.]+ a second, 0:00:\d\d left", result.output)
+
+
+@pytest.mark.usefixtures("planted")
+def test_reading_in_processes_gives_the_same_bytes(films, tmp_path):
+    for name, options in (("a", []), ("b", ["--isolate", "--workers", 1])):
+        xrv("predict", films, "--output", tmp_path / f"{name}.csv", *options)
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()

@@ -11,6 +11,7 @@ from torchxrayvision import __version__
 from torchxrayvision.cli import datasets as _datasets
 from torchxrayvision.cli import explain as _explain
 from torchxrayvision.cli import info as _info
+from torchxrayvision.cli import join as _join
 from torchxrayvision.cli import predict as _predict
 from torchxrayvision.cli import weights as _weights
 from torchxrayvision.cli._console import EXIT_USAGE, errors, show_error
@@ -44,6 +45,7 @@ def _root(
 
 
 app.command("predict")(_predict.predict)
+app.command("join")(_join.join)
 app.command("explain")(_explain.explain)
 app.command("info")(_info.info)
 app.add_typer(_datasets.app, name="datasets")

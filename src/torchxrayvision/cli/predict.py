@@ -1,38 +1,39 @@
-"""`xrv predict`: findings for files and folders."""
+"""`xrv predict`: findings for files, folders, lists and archives."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from torchxrayvision.cli._console import (
     EXIT_SOME_FAILED,
     EXIT_USAGE,
-    console,
     errors,
-    progress_of,
     show_error,
     show_warnings,
 )
 
 if TYPE_CHECKING:
-    from torchxrayvision.inference import Result
     from torchxrayvision.models import XRayClassifier
 
 __all__ = ["predict"]
 
 DEFAULT_WEIGHTS: Final = "densenet121-res224-all"
-_SIDE_BY_SIDE: Final = 4
-_TOP: Final = 3
 
 
 def predict(
-    paths: Annotated[list[Path], typer.Argument(help="Radiographs, or folders of them.")],
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Radiographs; folders, zip or tar archives of them; quoted patterns; "
+            "@list.txt or a .parquet with a column path."
+        ),
+    ] = None,
+    from_file: Annotated[
+        list[Path] | None, typer.Option(help="A list of paths, one a line; as @FILE.")
+    ] = None,
     weights: Annotated[
         str | None,
         typer.Option(help=f"Published weights, see `xrv weights list` [{DEFAULT_WEIGHTS}]."),
@@ -49,44 +50,80 @@ def predict(
     ] = None,
     embeddings: Annotated[bool, typer.Option(help="Write the features too.")] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Images a batch.")] = 8,
+    engine: Annotated[
+        str, typer.Option(help="torch, onnx, openvino, or auto for the fastest here.")
+    ] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="exact, or fast: probabilities within 0.01 of exact.")
+    ] = "exact",
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1, mps; the fastest there is if not given.")
     ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Threads that read images; one a processor.")
     ] = None,
+    time_limit: Annotated[
+        float, typer.Option(min=0.001, help="Seconds for reading one file.")
+    ] = 120.0,
+    isolate: Annotated[
+        bool, typer.Option(help="Read in processes of their own, which may crash.")
+    ] = False,
+    shard: Annotated[
+        str | None, typer.Option(help="Do part 2 of 8 with 2/8; `xrv join` makes the table.")
+    ] = None,
+    restart: Annotated[
+        bool, typer.Option(help="Throw away the rows of an unfinished run.")
+    ] = False,
     compat: Annotated[
         str | None, typer.Option(help="xrv-1.5 for that version's operating points.")
     ] = None,
 ) -> None:
     """Print or write the findings of radiographs: PNG, JPEG, TIFF or DICOM.
 
-    Files that cannot be read become rows with an error, and the exit code is 1.
+    Files that cannot be read become rows with an error, and the exit code is 1. With --output
+    the same command goes on after whatever stopped it.
     """
-    if embeddings and output is None:
-        show_error(ValueError("--embeddings needs --output FILE, a terminal cannot show them"))
-        raise typer.Exit(EXIT_USAGE)
+    names = [*(paths or []), *(f"@{path}" for path in from_file or [])]
+    _check_usage(names, output, embeddings=embeddings, shard=shard, restart=restart)
     if checkpoint is None:
         _require_weights(weights or DEFAULT_WEIGHTS)  # before the seconds that torch takes to load
     with show_warnings():
-        net = _load(weights, checkpoint, compat)
-        failed, total = _run(
-            net.to(device or _best_device()),
-            paths,
-            output,
-            output_kind,
-            embeddings,
-            batch_size,
-            workers,
-        )
-    if total == 0:
-        show_error(ValueError(f"no image in {', '.join(map(str, paths))}"))
+        from torchxrayvision.cli import _run
+        from torchxrayvision.inference import Reading
+
+        net = _load(weights, checkpoint, compat).to(device or _best_device())
+        reading = Reading(workers=workers, time_limit=time_limit, isolate=isolate)
+        how = _run.How(
+            kind=output_kind, batch_size=batch_size, engine=engine, precision=precision,
+            reading=reading,
+        )  # fmt: skip
+        if output is None:
+            done = _run.show(net, names, how)
+        else:
+            done = _run.write(
+                net, names, output, how, embeddings=embeddings, shard=shard, restart=restart
+            )
+    if done.images == 0:
+        show_error(ValueError(f"no image in {', '.join(names)}"))
         raise typer.Exit(EXIT_USAGE)
-    if output is not None:
-        errors().print(f"{total} rows in {output}", markup=False, soft_wrap=True)
-    if failed:
-        errors().print(f"{failed} of {total} files could not be read")
+    if done.failed:
+        errors().print(f"{done.failed} of {done.total} files could not be read")
         raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _check_usage(
+    names: list[str], output: Path | None, *, embeddings: bool, shard: str | None, restart: bool
+) -> None:
+    wrong = ""
+    if not names:
+        wrong = "name radiographs, folders or archives, or a list with --from-file"
+    elif output is None and embeddings:
+        wrong = "--embeddings needs --output FILE, a terminal cannot show them"
+    elif output is None and (shard or restart):
+        wrong = "--shard and --restart need --output FILE, where the rows are kept"
+    if wrong:
+        show_error(ValueError(wrong))
+        raise typer.Exit(EXIT_USAGE)
 
 
 def _require_weights(name: str) -> None:
@@ -110,98 +147,3 @@ def _best_device() -> str:
         return "cpu"
     accelerator = torch.accelerator.current_accelerator()
     return "cpu" if accelerator is None else accelerator.type
-
-
-def _run(
-    net: XRayClassifier,
-    paths: list[Path],
-    output: Path | None,
-    output_kind: str | None,
-    embeddings: bool,
-    batch_size: int,
-    workers: int | None,
-) -> tuple[int, int]:
-    """Predict everything; returns the number of failed and of all files."""
-    from torchxrayvision.inference import default_workers, expand, run
-    from torchxrayvision.models import check_output_kind
-
-    kind = net.default_output if output_kind is None else check_output_kind(output_kind)
-    sources = list(expand(paths))
-    results = run(
-        net,
-        sources,
-        kind=kind,
-        batch_size=batch_size,
-        workers=workers or default_workers(),
-        embeddings=embeddings,
-    )
-    # Lines that run over a terminal are their own progress.
-    if errors().is_terminal and (output is not None or not console().is_terminal):
-        results = _progress(results, len(sources))
-    failed = 0
-    with ExitStack() as stack:
-        write = _sink(net, output, embeddings, len(sources), stack)
-        for result in results:
-            write(result)
-            failed += bool(result.error)
-    return failed, len(sources)
-
-
-def _progress(results: Iterator[Result], total: int) -> Iterator[Result]:
-    """The results, under a bar on a terminal."""
-    with progress_of(total) as advance:
-        for done, result in enumerate(results, start=1):
-            yield result
-            advance(done, total)
-
-
-def _sink(
-    net: XRayClassifier, output: Path | None, embeddings: bool, count: int, stack: ExitStack
-) -> Any:
-    """Where results go: the file, a table on a terminal, or CSV on standard output."""
-    from torchxrayvision.inference import CsvWriter, columns_of, open_writer
-
-    columns = columns_of(net.targets, net.trained)
-    if output is not None:
-        return stack.enter_context(open_writer(output, columns, embeddings)).write
-    if not console().is_terminal:
-        writer = CsvWriter(Path("-"), columns, embeddings=False, file=sys.stdout)
-        stack.callback(writer.close)
-        return writer.write
-    if count <= _SIDE_BY_SIDE:
-        shown: list[Result] = []
-        stack.callback(lambda: _print_side_by_side(shown, columns))
-        return shown.append
-    return lambda result: _print_line(result, columns)
-
-
-def _print_side_by_side(results: list[Result], columns: dict[str, int]) -> None:
-    """A few files: one row a finding, one column a file."""
-    from rich.table import Table
-    from rich.text import Text
-
-    good = [r for r in results if r.outputs is not None]
-    table = Table(box=None, pad_edge=False)
-    table.add_column("finding")
-    for result in good:
-        table.add_column(Text(Path(result.path).name), justify="right")
-    for name, index in columns.items():
-        table.add_row(name, *(f"{r.outputs[index]:.5f}" for r in good if r.outputs is not None))
-    if good:
-        console().print(table)
-    for result in results:
-        if result.error:
-            show_error(ValueError(f"{result.path}: {result.error}"))
-
-
-def _print_line(result: Result, columns: dict[str, int]) -> None:
-    """Many files: one line each with the highest findings."""
-    from rich.text import Text
-
-    values = result.outputs
-    if values is None:
-        line = Text.assemble(result.path, "  ", (result.error, "red"))
-    else:
-        top = sorted(columns, key=lambda name: -values[columns[name]])[:_TOP]
-        line = Text(f"{result.path}  " + ", ".join(f"{n} {values[columns[n]]:.2f}" for n in top))
-    console().print(line, soft_wrap=True)

@@ -12,36 +12,60 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from torchxrayvision.inference._pipeline import Result, default_workers, run
-    from torchxrayvision.inference._predict import predict
+    from torchxrayvision.inference._longrun import Summary, join_shards, predict_to_file
+    from torchxrayvision.inference._pipeline import Reading, Result, default_workers
+    from torchxrayvision.inference._predict import predict, predictions
+    from torchxrayvision.inference._resume import Shard, parse_shard
+    from torchxrayvision.inference._segment import Masks, Segmentation, segment
+    from torchxrayvision.inference._segment_files import SegmentationWriter
     from torchxrayvision.inference._sources import Source, expand
     from torchxrayvision.inference._writers import CsvWriter, Writer, columns_of, open_writer
 
 __all__ = [
     "CsvWriter",
+    "Masks",
+    "Reading",
     "Result",
+    "Segmentation",
+    "SegmentationWriter",
+    "Shard",
     "Source",
+    "Summary",
     "Writer",
     "columns_of",
     "default_workers",
     "expand",
+    "join_shards",
     "open_writer",
+    "parse_shard",
     "predict",
-    "run",
+    "predict_to_file",
+    "predictions",
+    "segment",
 ]
 
 # Loaded at first use: processes that only read files must not wait for torch.
 _HOME: Final = {
     "CsvWriter": "_writers",
+    "Masks": "_segment",
+    "Reading": "_pipeline",
     "Result": "_pipeline",
+    "Segmentation": "_segment",
+    "SegmentationWriter": "_segment_files",
+    "Shard": "_resume",
     "Source": "_sources",
+    "Summary": "_longrun",
     "Writer": "_writers",
     "columns_of": "_writers",
     "default_workers": "_pipeline",
     "expand": "_sources",
+    "join_shards": "_longrun",
     "open_writer": "_writers",
+    "parse_shard": "_resume",
     "predict": "_predict",
-    "run": "_pipeline",
+    "predict_to_file": "_longrun",
+    "predictions": "_predict",
+    "segment": "_segment",
 }
 
 

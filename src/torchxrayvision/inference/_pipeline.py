@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import os
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import torch
 
-from torchxrayvision.errors import ImageReadError, XRVError
-from torchxrayvision.images import read_raster
-from torchxrayvision.models._calibration import OutputKind, calibrate
-from torchxrayvision.transforms import prepare
+from torchxrayvision.inference._journal import Batch
+from torchxrayvision.inference._readers import Readers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
+    from torchxrayvision.inference._engine import Engine
     from torchxrayvision.inference._sources import Source
-    from torchxrayvision.models import XRayClassifier
 
-__all__ = ["Result", "default_workers", "run"]
+__all__ = [
+    "TIME_LIMIT",
+    "Reading",
+    "Result",
+    "batches",
+    "default_workers",
+    "results_of",
+]
 
-_log = logging.getLogger(__name__)
+# A large JPEG 2000 film takes a second; ten times that on a busy disk, and ten more for doubt.
+TIME_LIMIT: Final = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,92 +50,87 @@ class Result:
     embedding: NDArray[np.float32] | None = None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """How files are read. None of it changes a number.
+
+    Args:
+        workers: Threads that read and prepare images; None for one a processor.
+        time_limit: Seconds for one file, after which its row says so.
+        isolate: Read in processes that may crash or be killed, instead of on threads.
+    """
+
+    workers: int | None = None
+    time_limit: float = TIME_LIMIT
+    isolate: bool = False
+
+
 def default_workers() -> int:
     """Threads that read images: one for each processor this process may use, at most eight."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return min(8, usable or 1)
 
 
-def _load(source: Source, size: int) -> NDArray[np.float32] | str:
-    """The prepared image, or what is wrong with the file."""
-    try:
-        raster = read_raster(source.path)
-        return prepare(raster.pixels, raster.scale, raster.offset, size)
-    except ImageReadError as error:
-        return error.reason + (f"; {error.advice}" if error.advice else "")
-    except (XRVError, OSError) as error:
-        return str(error)
-    except Exception as error:  # noqa: BLE001 - one bad file must not lose the run
-        _log.exception("unexpected error on %s", source.path)
-        return f"{type(error).__name__}: {error}"
-
-
-def _loaded(
-    sources: Iterable[Source], size: int, workers: int, ahead: int
-) -> Iterator[tuple[Source, NDArray[np.float32] | str]]:
-    """Prepared images in order, at most `ahead` of them in memory."""
-    remaining = iter(sources)
-    pending: deque[tuple[Source, Future[NDArray[np.float32] | str]]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="xrv-read") as pool:
-        try:
-            while True:
-                for source in itertools.islice(remaining, ahead - len(pending)):
-                    pending.append((source, pool.submit(_load, source, size)))
-                if not pending:
-                    return
-                source, future = pending.popleft()
-                yield source, future.result()
-        finally:
-            for _, future in pending:
-                future.cancel()
-
-
-def _forward(
-    model: XRayClassifier, batch: list[NDArray[np.float32]], kind: OutputKind
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Outputs (B, P) and embeddings (B, D) of prepared images."""
-    device = next(model.parameters()).device
-    with torch.inference_mode():
-        x = torch.from_numpy(np.stack(batch)).to(device, next(model.parameters()).dtype)
-        features = model.embed(x)
-        values = calibrate(model.head(features), kind, model.op_threshs)
-    return values.float().cpu().numpy(), features.float().cpu().numpy()
-
-
-def run(
-    model: XRayClassifier,
+def batches(
+    engine: Engine,
     sources: Iterable[Source],
     *,
-    kind: OutputKind,
-    batch_size: int,
-    workers: int,
-    embeddings: bool,
-) -> Iterator[Result]:
-    """Predict every source, one result each, in order.
+    first: int = 0,
+    reading: Reading | None = None,
+    features: bool = False,
+) -> Iterator[tuple[list[Source], Batch]]:
+    """Predict every source, batch by batch, in order.
+
+    A batch is `engine.batch_size` sources that follow each other, readable or not, so that an
+    image has the same place in the same batch wherever a run begins.
 
     Args:
-        model: In evaluation mode, on its device; must have an input resolution.
-        sources: Files; consumed lazily.
-        kind: Meaning of the values.
-        batch_size: Images that go through the network together.
-        workers: Threads that read and prepare images.
-        embeddings: Whether results carry the features.
+        engine: Ready to run.
+        sources: Consumed lazily; at most a few batches are in memory.
+        first: Position of the first source in the whole list, a multiple of the batch size.
+        reading: How files are read.
+        features: Whether batches carry the features.
 
     Yields:
-        One result a source. A file that cannot be read gives a result with an error.
+        The sources of a batch and what came of them.
     """
-    size = model.input_resolution
-    if size is None:
-        msg = "this model names no input resolution; set model.input_resolution to a side in pixels"
-        raise ValueError(msg)
-    loaded = _loaded(sources, size, workers, ahead=2 * batch_size + workers)
-    # Batches are counted in files, not in readable files, so results never wait for later ones.
-    while chunk := list(itertools.islice(loaded, batch_size)):
-        images = [image for _, image in chunk if not isinstance(image, str)]
-        outputs = iter(zip(*_forward(model, images, kind), strict=True)) if images else iter(())
-        for source, image in chunk:
-            if isinstance(image, str):
-                yield Result(source.given, image)
-            else:
-                values, features = next(outputs)
-                yield Result(source.given, "", values, features if embeddings else None)
+    how = reading or Reading()
+    workers = how.workers or default_workers()
+    with Readers(engine.size, workers, how.time_limit, isolate=how.isolate) as readers:
+        loaded = readers.map(sources, ahead=2 * engine.batch_size + workers)
+        while chunk := list(itertools.islice(loaded, engine.batch_size)):
+            batch = _batch(engine, first, [image for _, image in chunk], features)
+            yield [source for source, _ in chunk], batch
+            first += len(chunk)
+
+
+def _batch(
+    engine: Engine, first: int, images: list[NDArray[np.float32] | str], features: bool
+) -> Batch:
+    count = len(images)
+    values = np.full((count, engine.outputs), np.nan, np.float32)
+    vectors = np.full((count, engine.width), np.nan, np.float32)
+    errors = tuple(image if isinstance(image, str) else "" for image in images)
+    good = [i for i, error in enumerate(errors) if not error]
+    if good:
+        engine.input[...] = -1024.0  # air in the places that stay empty
+        for i in good:
+            engine.input[i] = images[i]
+        all_values, all_vectors = engine()
+        values[good], vectors[good] = all_values[good], all_vectors[good]
+    return Batch(first, errors, values, vectors if features else None)
+
+
+def results_of(sources: Iterable[Source], batch: Batch) -> Iterator[Result]:
+    """A batch as one result an image.
+
+    Args:
+        sources: The images of the batch, in order.
+        batch: What came of them.
+    """
+    for i, (source, error) in enumerate(zip(sources, batch.errors, strict=True)):
+        if error:
+            yield Result(source.given, error)
+        else:
+            vector = None if batch.features is None else batch.features[i]
+            yield Result(source.given, "", batch.outputs[i], vector)

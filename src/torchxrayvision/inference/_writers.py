@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import csv
 import json
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from torchxrayvision.errors import UnknownNameError
+from torchxrayvision.inference._disk import put_in_place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,24 +18,27 @@ if TYPE_CHECKING:
 
     from torchxrayvision.inference._pipeline import Result
 
-__all__ = ["CsvWriter", "Writer", "columns_of", "open_writer"]
+__all__ = ["CsvWriter", "Writer", "check_format", "columns_of", "open_writer"]
 
 
 class Writer(abc.ABC):
     """A table that grows by one result at a time.
 
-    The rows go to `<name>.part`, which takes the final name only when the run is complete. An
-    interrupted run leaves the part behind, so nothing that was computed is lost.
+    The rows go to another file, which takes the final name only when the table is complete and
+    on the disk. An interrupted run leaves that file behind.
 
     Args:
         path: Final name.
         findings: Names of the value columns, with their positions in `Result.outputs`.
         embeddings: Whether results carry embeddings.
+        part: The other file, on the same file system; None for `<name>.part`.
     """
 
-    def __init__(self, path: Path, findings: dict[str, int], embeddings: bool) -> None:
+    def __init__(
+        self, path: Path, findings: dict[str, int], embeddings: bool, part: Path | None = None
+    ) -> None:
         self.path = path
-        self.part = path.with_name(path.name + ".part")
+        self.part = path.with_name(path.name + ".part") if part is None else part
         self.findings = findings
         self.embeddings = embeddings
 
@@ -62,9 +67,13 @@ class Writer(abc.ABC):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if kind is not None:
+            # What stopped the run matters more than what closing says, such as a full disk again.
+            with contextlib.suppress(OSError):
+                self.close()
+            return
         self.close()
-        if kind is None:
-            self.part.replace(self.path)
+        put_in_place(self.part, self.path)
 
 
 class CsvWriter(Writer):
@@ -74,6 +83,7 @@ class CsvWriter(Writer):
         path: Final name.
         findings: See `Writer`.
         embeddings: See `Writer`.
+        part: See `Writer`.
         file: An open text file to write to instead, such as standard output.
     """
 
@@ -82,9 +92,10 @@ class CsvWriter(Writer):
         path: Path,
         findings: dict[str, int],
         embeddings: bool,
+        part: Path | None = None,
         file: IO[str] | None = None,
     ) -> None:
-        super().__init__(path, findings, embeddings)
+        super().__init__(path, findings, embeddings, part)
         self._own = file is None
         self._file = self.part.open("w", newline="", encoding="utf-8") if file is None else file
         self._csv = csv.writer(self._file, lineterminator="\n")
@@ -133,8 +144,10 @@ class CsvWriter(Writer):
 class JsonWriter(Writer):
     """An array of objects, one a line; embeddings as lists."""
 
-    def __init__(self, path: Path, findings: dict[str, int], embeddings: bool) -> None:
-        super().__init__(path, findings, embeddings)
+    def __init__(
+        self, path: Path, findings: dict[str, int], embeddings: bool, part: Path | None = None
+    ) -> None:
+        super().__init__(path, findings, embeddings, part)
         self._file = self.part.open("w", encoding="utf-8")
         self._separator = "[\n"
 
@@ -161,8 +174,10 @@ class ParquetWriter(Writer):
 
     ROWS: Final = 1024
 
-    def __init__(self, path: Path, findings: dict[str, int], embeddings: bool) -> None:
-        super().__init__(path, findings, embeddings)
+    def __init__(
+        self, path: Path, findings: dict[str, int], embeddings: bool, part: Path | None = None
+    ) -> None:
+        super().__init__(path, findings, embeddings, part)
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -201,22 +216,36 @@ _WRITERS: Final[dict[str, type[Writer]]] = {
 }
 
 
-def open_writer(path: Path, findings: dict[str, int], embeddings: bool) -> Writer:
+def check_format(path: Path) -> None:
+    """Refuse a name that says no format, before anything is computed.
+
+    Args:
+        path: Final name, ending in `.csv`, `.json` or `.parquet`.
+
+    Raises:
+        UnknownNameError: For any other ending.
+    """
+    if path.suffix.lower() not in _WRITERS:
+        raise UnknownNameError("output format", path.suffix or path.name, _WRITERS)
+
+
+def open_writer(
+    path: Path, findings: dict[str, int], embeddings: bool, part: Path | None = None
+) -> Writer:
     """A writer for the format that the name ends with.
 
     Args:
         path: Final name, ending in `.csv`, `.json` or `.parquet`.
         findings: See `columns_of`.
         embeddings: Whether rows carry embeddings.
+        part: Where rows go until the table is complete; None for `<name>.part`.
 
     Raises:
         UnknownNameError: For any other ending.
         OSError: If the file cannot be written.
     """
-    kind = _WRITERS.get(path.suffix.lower())
-    if kind is None:
-        raise UnknownNameError("output format", path.suffix or path.name, _WRITERS)
-    return kind(path, findings, embeddings)
+    check_format(path)
+    return _WRITERS[path.suffix.lower()](path, findings, embeddings, part)
 
 
 def columns_of(findings: Sequence[str], kept: Sequence[bool]) -> dict[str, int]:

@@ -1,0 +1,25 @@
+"""`xrv join`: one table from the shards of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from torchxrayvision.cli._console import EXIT_SOME_FAILED
+
+__all__ = ["join"]
+
+
+def join(
+    output: Annotated[Path, typer.Argument(help="The table that the shards were given.")],
+) -> None:
+    """Make the table of `xrv predict --shard i/n` runs, once all of them are done.
+
+    It is byte for byte the one of a run without shards.
+    """
+    from torchxrayvision.cli import _run
+
+    if _run.join(output):
+        raise typer.Exit(EXIT_SOME_FAILED)

@@ -1,0 +1,105 @@
+"""What runs a network: one buffer in, calibrated numbers and features out, behind one name."""
+
+from __future__ import annotations
+
+import abc
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from torchxrayvision.models._calibration import calibrate
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from torchxrayvision.models import OutputKind, XRayClassifier
+
+__all__ = ["Engine", "TorchEngine", "input_size"]
+
+AIR = -1024.0  # what fills a place of a batch that has no image
+
+
+def input_size(model: XRayClassifier) -> int:
+    """Side in pixels that a model takes.
+
+    Raises:
+        ValueError: If it names none.
+    """
+    if model.input_resolution is None:
+        msg = "this model names no input resolution; set model.input_resolution to a side in pixels"
+        raise ValueError(msg)
+    return model.input_resolution
+
+
+class Engine(abc.ABC):
+    """A network that is ready to run batches of one fixed shape.
+
+    The numbers of an image depend on the shape of its batch, on its place in it and on the
+    alignment of memory, in their last bits. So every batch has the full shape, in the one
+    buffer `input`, whose address is a multiple of 64 bytes; missing images are filled up. Then they
+    depend on nothing but the image, its place and the number of threads.
+
+    Args:
+        model: In evaluation mode.
+        kind: Meaning of the values.
+        batch_size: Images of a batch.
+
+    Attributes:
+        input: Where the images go, shape (B, 1, S, S) float32; written by the caller.
+        outputs: Number of values an image, P.
+        width: Number of features an image, D.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, model: XRayClassifier, kind: OutputKind, batch_size: int) -> None:
+        size = input_size(model)
+        self.kind = kind
+        self.outputs = model.head.out_features
+        self.width = model.head.in_features
+        self._points = None if model.op_threshs is None else model.op_threshs.detach().cpu()
+        # Of torch and not of NumPy: torch aligns to 64 bytes.
+        self._tensor = torch.full((batch_size, 1, size, size), AIR)
+        self.input: NDArray[np.float32] = self._tensor.numpy()
+
+    @property
+    def batch_size(self) -> int:
+        """Images of a batch."""
+        return len(self.input)
+
+    @property
+    def size(self) -> int:
+        """Side of an image in pixels."""
+        return int(self.input.shape[-1])
+
+    @abc.abstractmethod
+    def _run(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits (B, P) and features (B, D) of what is in `input`, float32 on the CPU."""
+
+    def __call__(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Run what is in `input`.
+
+        Returns:
+            Values of the kind asked for, shape (B, P), and features, shape (B, D), float32.
+        """
+        with torch.inference_mode():
+            logits, features = self._run()
+            values = calibrate(logits, self.kind, self._points)
+        return values.numpy(), features.numpy()
+
+
+class TorchEngine(Engine):
+    """PyTorch as it is, on the device of the model."""
+
+    name = "torch"
+
+    def __init__(self, model: XRayClassifier, kind: OutputKind, batch_size: int) -> None:
+        super().__init__(model, kind, batch_size)
+        self._model = model
+
+    def _run(self) -> tuple[torch.Tensor, torch.Tensor]:
+        weight = next(self._model.parameters())
+        features = self._model.embed(self._tensor.to(weight.device, weight.dtype))
+        logits = self._model.head(features)
+        return logits.float().cpu(), features.float().cpu()
