@@ -1,0 +1,168 @@
+"""What happens beside the steps: weights are kept, states to go on from, an early end."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
+
+from torchxrayvision.models import save_checkpoint
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lightning.pytorch import LightningModule, Trainer
+
+__all__ = ["KeepWeights", "ResumePoints", "StopEarly", "write_json"]
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file that is whole or as it was.
+
+    Args:
+        path: The file.
+        content: What JSON holds; NaN becomes null.
+    """
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        with part.open("x", encoding="utf-8") as file:
+            json.dump(_nullable(content), file, indent=1, allow_nan=False)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _nullable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _nullable(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_nullable(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class KeepWeights(Callback):
+    """Writes `best` when the mean AUROC grows, and `last` at the end of each epoch.
+
+    Args:
+        folder: Where to.
+        facts: What the header and the JSON file beside say besides figures.
+    """
+
+    def __init__(self, folder: Path, facts: dict[str, Any]) -> None:
+        self._folder, self._facts = folder, facts
+        self._best = -math.inf
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the weights if they are the best so far.
+
+        Args:
+            trainer: Lightning's.
+            pl_module: A `Training`.
+        """
+        history: Any = pl_module.history
+        score = history[-1]["val_auroc"]
+        # Without any AUROC (no positive case) the first weights stand until one is known.
+        if score > self._best or len(history) == 1:
+            self._best = -math.inf if math.isnan(score) else score
+            self._keep(trainer, pl_module, "best")
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the weights as the latest.
+
+        Args:
+            trainer: Lightning's.
+            pl_module: A `Training`.
+        """
+        self._keep(trainer, pl_module, "last")
+
+    def _keep(self, trainer: Trainer, pl_module: LightningModule, name: str) -> None:
+        if not trainer.is_global_zero:
+            return
+        history: Any = pl_module.history
+        judged: Any = pl_module.judged
+        figures = _nullable(history[-1]) if history else {}
+        facts = {"epoch": trainer.current_epoch, "metrics": figures, **self._facts}
+        described = save_checkpoint(judged, self._folder / f"{name}.safetensors", facts=facts)
+        write_json(self._folder / f"{name}.json", described)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best mean AUROC so far."""
+        return {"best": self._best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it back.
+
+        Args:
+            state_dict: Of an earlier process.
+        """
+        self._best = state_dict["best"]
+
+
+class ResumePoints(Checkpoint):
+    """Writes the state of the run every so many steps, and at the end of each epoch.
+
+    Args:
+        path: The one file, replaced each time.
+        every: Steps; 0 for ends of epochs only.
+    """
+
+    def __init__(self, path: Path, every: int) -> None:
+        self._path, self._every = path, every
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ARG002 - of Lightning
+        batch: Any,  # noqa: ARG002
+        batch_idx: int,
+    ) -> None:
+        """Write one if it is time; the end of an epoch has its own.
+
+        Args:
+            trainer: Lightning's.
+            pl_module: A `Training`.
+            outputs: Not used.
+            batch: Not used.
+            batch_idx: Place of the batch in the epoch.
+        """
+        due = self._every and trainer.global_step % self._every == 0
+        if due and batch_idx + 1 < trainer.num_training_batches:
+            self._write(trainer, pl_module, trainer.current_epoch, batch_idx + 1)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write one after validation.
+
+        Args:
+            trainer: Lightning's.
+            pl_module: A `Training`.
+        """
+        self._write(trainer, pl_module, trainer.current_epoch + 1, 0)
+
+    def _write(
+        self, trainer: Trainer, pl_module: LightningModule, epoch: int, batch: int
+    ) -> None:
+        module: Any = pl_module
+        module.stand_at(epoch, batch)
+        trainer.save_checkpoint(self._path)
+
+
+class StopEarly(EarlyStopping):
+    """Lightning's, which forgets across a resume that it had already said stop."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Say it again.
+
+        Args:
+            trainer: Lightning's.
+            pl_module: A `Training`.
+        """
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True

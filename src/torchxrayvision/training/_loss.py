@@ -1,0 +1,110 @@
+"""Binary cross-entropy over the labels that are there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+__all__ = ["masked_bce", "positive_weights", "task_weights"]
+
+
+def masked_bce(
+    logits: Tensor,
+    labels: Tensor,
+    task_weight: Tensor | None = None,
+    positive_weight: Tensor | None = None,
+    total: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Mean over the findings of the mean over the labels that each has; NaN labels are left out.
+
+    A finding without a label in the batch has no part in the mean, and a batch without any label
+    gives 0, with a gradient of 0.
+
+    Args:
+        logits: (B, P).
+        labels: (B, P) in [0, 1], NaN unknown.
+        task_weight: Weight of each finding in the mean, (P,); None for equal ones.
+        positive_weight: Weight of a positive label, (P,); None for 1.
+        total: Sums counts over all processes, so that the mean of the processes' gradients is
+            that of the whole batch; None for one process.
+
+    Returns:
+        A scalar. Over several processes, their mean is the loss of the whole batch.
+
+    Example:
+        >>> labels = torch.tensor([[1.0, float("nan")]])
+        >>> round(masked_bce(torch.zeros(1, 2), labels).item(), 4)
+        0.6931
+    """
+    known = ~torch.isnan(labels)
+    filled = torch.where(known, labels, torch.zeros_like(labels)).to(logits.dtype)
+    each = functional.binary_cross_entropy_with_logits(
+        logits, filled, pos_weight=positive_weight, reduction="none"
+    )
+    # The unknown are cut off before the sum: 0 times an infinite loss would be NaN.
+    sums = torch.where(known, each, torch.zeros_like(each)).sum(dim=0)
+    here = known.sum(dim=0).to(sums.dtype)
+    counts, processes = here, 1.0
+    if total is not None:
+        summed = total(torch.cat([here, here.new_ones(1)]))
+        counts, processes = summed[:-1], float(summed[-1].item())
+    weight = torch.ones_like(sums) if task_weight is None else task_weight.to(sums)
+    weight = weight * (counts > 0)
+    means = sums * processes / counts.clamp(min=1)
+    whole = weight.sum()
+    return (weight * means).sum() / torch.where(whole > 0, whole, torch.ones_like(whole))
+
+
+def task_weights(labels: NDArray[Any], kind: str = "published") -> NDArray[np.float32]:
+    """Weight of each finding in the loss.
+
+    Args:
+        labels: (N, P) of the training images.
+        kind: `"published"`: with n positives of a finding, max n - n + mean n, divided by the
+            largest of these; rare findings weigh most. `"equal"`: 1.
+
+    Returns:
+        float32 (P,) in (0, 1].
+
+    Example:
+        >>> task_weights(np.array([[1.0, 0.0], [1.0, 1.0], [1.0, np.nan], [1.0, 0.0]])).tolist()
+        [0.4545454680919647, 1.0]
+
+    Source:
+        The training script that the authors of the published models distribute with
+        Cohen et al., On the limits of cross-domain generalization in automated X-ray prediction,
+        MIDL 2020, https://arxiv.org/abs/2002.02497.
+    """
+    if kind == "equal":
+        return np.ones(labels.shape[1], dtype=np.float32)
+    positives = np.nansum(labels, axis=0, dtype=np.float64)
+    weights = positives.max(initial=0) - positives + positives.mean()
+    largest = weights.max(initial=0)
+    return (weights / largest if largest > 0 else np.ones_like(weights)).astype(np.float32)
+
+
+def positive_weights(labels: NDArray[Any], kind: str) -> NDArray[np.float32]:
+    """Weight of a positive label of each finding.
+
+    Args:
+        labels: (N, P) of the training images.
+        kind: `"none"`, `"sqrt"` or `"balanced"`, see `Loss`.
+
+    Returns:
+        float32 (P,); 1 for a finding that has no positive or no negative label.
+    """
+    present, absent = (labels == 1).sum(axis=0), (labels == 0).sum(axis=0)
+    if kind == "none":
+        return np.ones(labels.shape[1], dtype=np.float32)
+    both = (present > 0) & (absent > 0)
+    ratio = np.divide(absent, present, out=np.ones(labels.shape[1]), where=both)
+    return (np.sqrt(ratio) if kind == "sqrt" else ratio).astype(np.float32)

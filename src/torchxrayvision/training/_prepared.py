@@ -1,0 +1,203 @@
+"""Images that are ready for a network, one array of them, with their labels."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from torchxrayvision.errors import DatasetError, ImageShapeError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = ["PreparedImages", "from_stored", "to_stored"]
+
+_LEVELS: Final = {"uint8": 255, "uint16": 65535}
+
+
+def to_stored(image: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """Values in [-1024, 1024] as whole numbers that use the whole range of a type.
+
+    Args:
+        image: Any shape; values outside are clipped.
+        dtype: `"uint8"` or `"uint16"`.
+
+    Returns:
+        The same shape; off by at most half a level, 4 of 2048 grey values for uint8.
+
+    Example:
+        >>> to_stored(np.array([-1024.0, 0.0, 1024.0]), "uint8")
+        array([  0, 128, 255], dtype=uint8)
+    """
+    levels = _LEVELS[dtype]
+    scaled = (np.asarray(image, np.float32) + 1024.0) * (levels / 2048.0)
+    return np.clip(np.rint(scaled), 0, levels).astype(dtype)
+
+
+def from_stored(pixels: Any) -> Any:
+    """The values in [-1024, 1024] of stored pixels.
+
+    Args:
+        pixels: Array or tensor of uint8, uint16 or floating point, which is taken as it is.
+
+    Returns:
+        float32, of the same kind and shape.
+
+    Example:
+        >>> from_stored(np.array([0, 255], np.uint8)).tolist()
+        [-1024.0, 1024.0]
+    """
+    name = str(pixels.dtype).removeprefix("torch.")
+    floats = pixels.astype(np.float32) if isinstance(pixels, np.ndarray) else pixels.float()
+    return floats * (2048.0 / _LEVELS[name]) - 1024.0 if name in _LEVELS else floats
+
+
+class PreparedImages:
+    """A map-style dataset of `(image, labels, index)` over one array of square images.
+
+    Args:
+        images: (N, S, S) or (N, 1, S, S): uint8 or uint16 over the whole range of the type, or
+            floating point in [-1024, 1024]. A memory map stays one.
+        labels: (N, P): 1 present, 0 absent, NaN unknown.
+        names: The P findings.
+        groups: The patient of each image, (N,), of any type; None if every image is one of its
+            own.
+        rows: Which of the images make up this dataset, in order; None for all.
+
+    Attributes:
+        names: The findings.
+        labels: float32 (N, P), of the chosen rows.
+        groups: int64 (N,), of the chosen rows.
+        size: Side of the images in pixels.
+
+    Raises:
+        ImageShapeError: If the shapes do not fit each other.
+
+    Example:
+        >>> data = PreparedImages(np.zeros((3, 8, 8), np.uint8), np.zeros((3, 1)), ["Mass"])
+        >>> image, labels, index = data[2]
+        >>> image.shape, float(image.max()), labels.tolist(), index
+        ((1, 8, 8), -1024.0, [0.0], 2)
+        >>> data.batch([0, 2])[0].shape
+        (2, 1, 8, 8)
+    """
+
+    def __init__(
+        self,
+        images: NDArray[Any],
+        labels: NDArray[Any],
+        names: Sequence[str],
+        groups: NDArray[Any] | Sequence[Any] | None = None,
+        *,
+        rows: NDArray[np.int64] | None = None,
+    ) -> None:
+        pixels = images[:, 0] if images.ndim == 4 and images.shape[1] == 1 else images
+        if pixels.ndim != 3 or pixels.shape[1] != pixels.shape[2]:
+            raise ImageShapeError(f"images must be of shape (N, S, S), got {images.shape}")
+        table = np.asarray(labels, dtype=np.float32)
+        if table.shape != (len(pixels), len(names)):
+            msg = f"{len(pixels)} images and {len(names)} findings need labels of shape "
+            raise ImageShapeError(f"{msg}{(len(pixels), len(names))}, got {table.shape}")
+        if groups is not None and len(groups) != len(pixels):
+            raise ImageShapeError(f"{len(groups)} groups for {len(pixels)} images; give one each")
+        if pixels.dtype.kind != "f" and str(pixels.dtype) not in _LEVELS:
+            raise ImageShapeError(f"images must be uint8, uint16 or float, got {pixels.dtype}")
+        codes = np.arange(len(pixels))
+        if groups is not None:
+            codes = np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
+        self._pixels = pixels
+        self.rows = np.arange(len(pixels)) if rows is None else np.asarray(rows, dtype=np.int64)
+        self._table, self._codes = table, codes.astype(np.int64)
+        self.names = tuple(str(name) for name in names)
+        self.size = int(pixels.shape[1])
+
+    @property
+    def labels(self) -> NDArray[np.float32]:
+        """float32 (N, P): 1 present, 0 absent, NaN unknown."""
+        chosen: NDArray[np.float32] = self._table[self.rows]
+        return chosen
+
+    @property
+    def groups(self) -> NDArray[np.int64]:
+        """The patient of each image, as a number; int64 (N,)."""
+        chosen: NDArray[np.int64] = self._codes[self.rows]
+        return chosen
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32], int]:
+        """One image, float32 (1, S, S) in [-1024, 1024], its labels and its index."""
+        row = int(self.rows[index])
+        return from_stored(np.asarray(self._pixels[row]))[None], self._table[row].copy(), index
+
+    def batch(
+        self, indices: Sequence[int] | NDArray[np.int64]
+    ) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """Several images at once, as they are stored.
+
+        Args:
+            indices: Positions in this dataset, B of them.
+
+        Returns:
+            Pixels (B, 1, S, S) of the stored type, for `from_stored`, and labels float32 (B, P).
+        """
+        rows = self.rows[np.asarray(indices, dtype=np.int64)]
+        return self._pixels[rows][:, None], self._table[rows]
+
+    def subset(self, indices: Sequence[int] | NDArray[Any]) -> PreparedImages:
+        """Some of the images, without a copy.
+
+        Args:
+            indices: Positions in this dataset, or a mask of its length.
+
+        Returns:
+            A dataset over the same array.
+        """
+        part = object.__new__(PreparedImages)
+        part.__dict__.update(self.__dict__)
+        part.rows = self.rows[np.asarray(indices)]
+        return part
+
+    def with_findings(self, names: Sequence[str]) -> PreparedImages:
+        """The same images with other findings; those that are not there are NaN.
+
+        Args:
+            names: Findings wanted, in order.
+
+        Returns:
+            A dataset over the same array.
+
+        Raises:
+            DatasetError: If none of them is there.
+        """
+        known = [name for name in names if name in self.names]
+        if not known:
+            msg = f"none of {', '.join(names)} is among the findings {', '.join(self.names)}"
+            raise DatasetError(msg)
+        table = np.full((len(self._table), len(names)), np.nan, dtype=np.float32)
+        for column, name in enumerate(names):
+            if name in self.names:
+                table[:, column] = self._table[:, self.names.index(name)]
+        part = self.subset(np.arange(len(self)))
+        part.names, part._table = tuple(names), table
+        return part
+
+    def fingerprint(self) -> str:
+        """A hash of images, labels and order, by which a run knows its data again.
+
+        Returns:
+            Hexadecimal digits.
+        """
+        digest = hashlib.sha256(repr((self.names, self.size, str(self._pixels.dtype))).encode())
+        digest.update(np.ascontiguousarray(self.labels).tobytes())
+        self._digest_pixels(digest)
+        return digest.hexdigest()
+
+    def _digest_pixels(self, digest: Any) -> None:
+        for row in self.rows:
+            digest.update(np.ascontiguousarray(self._pixels[row]).data)
