@@ -1,0 +1,369 @@
+"""The chest in three dimensions: solids whose sizes follow the patient and the findings.
+
+Heights and widths are those of the adult reference persons, scaled by stature, girth and sex; the
+lungs of a man hold about 6 l and those of a woman 4.5 l at full inspiration.
+
+Source:
+    ICRP Publication 89 (2002), Basic anatomical and physiological data; ICRP Publication 110
+    (2009), Adult reference computational phantoms; Gray's Anatomy, 41st edition (2015), part 7.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from torchxrayvision.phantom._solids import Column, Ellipsoid, Paraboloid
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from torchxrayvision.phantom._solids import Profile
+
+    Float64 = NDArray[np.float64]
+
+LEFT, RIGHT = 1, -1
+SIDES = (LEFT, RIGHT)
+SIDE_NAMES = {LEFT: "Left", RIGHT: "Right"}
+
+_APEX, _WIDEST = 152.0, -62.0  # of the lungs, z
+_HEART = (16.0, 22.0, -30.0)  # the point about which a heart grows
+
+
+@dataclass(frozen=True)
+class Physique:
+    """What a patient's sex, age and build make of the reference anatomy.
+
+    Args:
+        sex: "M" or "F".
+        age: Years.
+        stature: Scale of heights, 1 for the reference man.
+        girth: Scale of the cage's width.
+        barrel: Scale of the cage's depth.
+        fat: Thickness of the soft tissue over the cage, mm.
+        breast: Radius of the breasts, mm; 0 for none.
+        kyphosis: How far the upper spine leans forward, mm.
+        tortuosity: How far the aorta unfolds, 0 to 1.
+        bone: Mineral of bones, 1 at thirty years.
+        seed: Seed of all small structures of this patient.
+    """
+
+    sex: str
+    age: float
+    stature: float
+    girth: float
+    barrel: float
+    fat: float
+    breast: float
+    kyphosis: float
+    tortuosity: float
+    bone: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Pose:
+    """How the patient stands or lies for one film.
+
+    Args:
+        inspiration: Descent of the diaphragm, 0 (shallow) to 1 (full).
+        turn: Rotation about z, radians.
+        arms: Abduction of the arms, 0 (at the side) to 1.
+        erect: Whether gravity pulls towards the feet.
+    """
+
+    inspiration: float
+    turn: float
+    arms: float
+    erect: bool
+
+
+@dataclass(frozen=True)
+class Change:
+    """What findings do to the shape of the chest.
+
+    Args:
+        hyperinflation: 0 to 1, of emphysema.
+        raised: Side to rise of its dome, mm.
+        shift: Shift of the mediastinum to the left, mm.
+        heart: Scale of the heart.
+    """
+
+    hyperinflation: float = 0.0
+    raised: Mapping[int, float] | None = None
+    shift: float = 0.0
+    heart: float = 1.0
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """Solids of one chest.
+
+    Args:
+        lungs: Side to the pleural cavity, before heart, mediastinum and diaphragm are cut out.
+        domes: Side to the half of the diaphragm.
+        heart: Chamber to ellipsoid.
+        aorta: Ascending part, arch and descending part.
+        vessels: Pulmonary trunk, superior vena cava and the tissue about the hila.
+        mediastinum: The block between the lungs.
+        spine: Column of the vertebral bodies.
+        torso: The skin from hip to neck.
+        limbs: Arms and shoulders.
+        breasts: Breasts, which may be empty.
+        spine_x: Height to the x of the spine.
+        cage: Offsets and scales that place ribs and other bones.
+    """
+
+    lungs: Mapping[int, Column]
+    domes: Mapping[int, Paraboloid]
+    heart: Mapping[str, Ellipsoid]
+    aorta: Mapping[str, Ellipsoid]
+    vessels: Mapping[str, Ellipsoid]
+    mediastinum: Column
+    spine: Column
+    torso: Column
+    limbs: tuple[Ellipsoid, ...]
+    breasts: tuple[Ellipsoid, ...]
+    cage: Cage
+
+
+@dataclass(frozen=True)
+class Cage:
+    """The inner wall of the chest, on which lungs and ribs lie.
+
+    Args:
+        stature: Scale of heights.
+        offset: x of the centre of a lung's section, mm.
+        radii: Half axes of a lung's widest section, mm.
+        apex: Height of the apex, mm.
+        lean: How far the upper spine leans forward, mm.
+    """
+
+    stature: float
+    offset: float
+    radii: tuple[float, float]
+    apex: float
+    lean: float
+
+    def scale(self, z: Float64) -> Float64:
+        """Squared scale of a lung's section at heights z."""
+        widest = _WIDEST * self.stature
+        up = np.maximum((z - widest) / (self.apex - widest), 0.0)
+        down = np.maximum((widest - z) / (110.0 * self.stature), 0.0)
+        squared: Float64 = 1.0 - up**2 * np.sqrt(up) - 0.10 * down**2
+        return squared
+
+    def back(self, z: Float64) -> Float64:
+        """Shift of the sections forward at heights z, which follows the spine, mm."""
+        bend = z / (150.0 * self.stature)
+        forward: Float64 = self.lean * np.where(bend > 0, bend * bend, 0.45 * bend * bend)
+        return forward
+
+
+def _constant(value: float) -> Profile:
+    return lambda z: np.full_like(z, value)
+
+
+def _knots(heights: tuple[float, ...], values: tuple[float, ...], stature: float) -> Profile:
+    """Interpolate between knots and round the corners off over 20 mm."""
+    places = np.asarray(heights) * stature
+
+    def profile(z: Float64) -> Float64:
+        taps = [np.interp(z + shift, places, values) for shift in (-20.0, -10.0, 0.0, 10.0, 20.0)]
+        mean: Float64 = (taps[0] + 2 * taps[1] + 3 * taps[2] + 2 * taps[3] + taps[4]) / 9
+        return mean
+
+    return profile
+
+
+def _cage(body: Physique, change: Change) -> Cage:
+    female = body.sex == "F"
+    radius_x = (84.0 if not female else 78.0) * body.girth * (1 + 0.03 * change.hyperinflation)
+    radius_y = (94.0 if not female else 86.0) * body.barrel * (1 + 0.14 * change.hyperinflation)
+    return Cage(
+        stature=body.stature,
+        offset=(52.0 if not female else 48.0) * body.girth,
+        radii=(radius_x, radius_y),
+        apex=_APEX * body.stature + 4 * change.hyperinflation,
+        lean=body.kyphosis,
+    )
+
+
+def _domes(cage: Cage, pose: Pose, change: Change) -> dict[int, Paraboloid]:
+    down = 34.0 * pose.inspiration + 26.0 * change.hyperinflation
+    raised = change.raised or {}
+    domes = {}
+    for side in SIDES:
+        top = (-50.0 if side == RIGHT else -61.0) * cage.stature - down + raised.get(side, 0.0)
+        height = 50.0 * (1 - 0.68 * change.hyperinflation) + 0.3 * raised.get(side, 0.0)
+        radii = (cage.radii[0] * 0.94, cage.radii[1] * 0.92)
+        domes[side] = Paraboloid((side * cage.offset * 1.22, 14.0), top, radii, height)
+    return domes
+
+
+def _heart(body: Physique, pose: Pose, change: Change) -> dict[str, Ellipsoid]:
+    girth = 0.5 * (body.girth + 1) * (0.93 if body.sex == "F" else 1.0)
+    drop = -20.0 * (pose.inspiration - 0.6) - 16.0 * change.hyperinflation
+    narrow = 1 - 0.06 * change.hyperinflation
+    chambers = {
+        "left ventricle": Ellipsoid.along((36, 20, -34), (0.70, 0.34, -0.62), (57, 39, 38)),
+        "right ventricle": Ellipsoid.along((14, 46, -42), (0.80, 0.10, -0.38), (54, 27, 34)),
+        "right atrium": Ellipsoid.along((-13, 20, -26), (0.10, 0.10, 1.0), (44, 31, 29)),
+        "left atrium": Ellipsoid.upright((5, -8, 2), (36, 22, 27)),
+    }
+    stretch = np.array([girth * narrow, 0.5 * (body.barrel + 1), body.stature])
+    placed = {}
+    for name, solid in chambers.items():
+        grown = solid.scaled(change.heart, _HEART)
+        x, y, z = (float(c * s) for c, s in zip(grown.center, stretch, strict=True))
+        placed[name] = Ellipsoid((x + change.shift, y, z + drop), grown.axes * girth)
+    return placed
+
+
+def _great_vessels(
+    body: Physique, pose: Pose, change: Change
+) -> tuple[dict[str, Ellipsoid], dict[str, Ellipsoid]]:
+    unfold, shift, s = body.tortuosity, change.shift, body.stature
+    drop = -10.0 * (pose.inspiration - 0.6) - 8.0 * change.hyperinflation
+    wide = 1 + 0.25 * unfold
+    aorta = {
+        "ascending": Ellipsoid.upright(
+            (-8 - 8 * unfold + shift, 18, 36 * s + drop), (18 * wide, 18 * wide, 48 * s)
+        ),
+        "arch": Ellipsoid.along(
+            (15 + 7 * unfold + shift, -16, (66 + 5 * unfold) * s + drop),
+            (0.42, -0.9, 0.0),
+            (44 * wide, 19 * wide, 18 * wide),
+        ),
+        "descending": Ellipsoid.upright(
+            (17 + 12 * unfold + 0.5 * shift, -44, -20 * s), (13.5 * wide, 13.5 * wide, 125 * s)
+        ),
+    }
+    vessels = {
+        "trunk": Ellipsoid.along(
+            (22 + shift, 20, 26 * s + drop), (0.42, -0.3, 0.75), (38, 18, 18)
+        ),
+        "cava": Ellipsoid.upright((-19 + shift, 2, 66 * s + drop), (11, 11, 62 * s)),
+        "hilum right": Ellipsoid.along(
+            (-36 + shift, -6, 10 * s + drop), (-0.45, -0.1, -0.9), (27, 11, 12)
+        ),
+        "hilum left": Ellipsoid.along(
+            (37 + shift, -10, 22 * s + drop), (0.55, -0.3, -0.6), (22, 11, 12)
+        ),
+    }
+    return aorta, vessels
+
+
+def _limbs(body: Physique, pose: Pose, cage: Cage) -> tuple[Ellipsoid, ...]:
+    s, reach = body.stature, (cage.offset + cage.radii[0])
+    limbs: list[Ellipsoid] = []
+    for side in SIDES:
+        x = side * (reach + 34.0 + 0.5 * body.fat)
+        limbs.append(
+            Ellipsoid.along(
+                (x * 0.94, -16.0, 112.0 * s), (side * 0.8, 0.0, -0.6), (66.0, 52.0, 44.0)
+            )
+        )
+        out = side * (0.16 + 0.42 * pose.arms)
+        center = (x + out * 110.0 + side * 13.0, -12.0, 0.0 * s)
+        limbs.append(
+            Ellipsoid.along(center, (-out, 0.0, 0.95), (185.0, 40.0 + 0.4 * body.fat, 44.0))
+        )
+    return tuple(limbs)
+
+
+def _torso(body: Physique, cage: Cage) -> Column:
+    side, back = cage.offset + cage.radii[0] + body.fat, cage.radii[1] + 0.8 * body.fat
+    neck = (57.0 if body.sex == "M" else 50.0) + 0.25 * body.fat
+    s = body.stature
+    return Column(
+        cx=_constant(0.0),
+        cy=lambda z: 4.0 + 0.8 * cage.back(z),
+        a=_knots(
+            (-230, -120, 0, 92, 128, 150, 172, 196, 260),
+            (side + 6, side + 4, side, side - 8, side - 6, 0.72 * side, neck + 14, neck, neck),
+            s,
+        ),
+        b=_knots(
+            (-230, -150, -60, 60, 120, 150, 190, 260),
+            (back + 12, back + 8, back + 4, back - 2, 0.84 * back, 0.72 * back, neck, neck),
+            s,
+        ),
+        f=_constant(1.0),
+        depth=(0.0, 4.0),
+    )
+
+
+def build(body: Physique, pose: Pose, change: Change) -> Anatomy:
+    """Place every solid.
+
+    Args:
+        body: The patient.
+        pose: Posture for this film.
+        change: What findings do to shapes.
+
+    Returns:
+        The solids, in the patient's frame.
+    """
+    cage = _cage(body, change)
+    s = body.stature
+    back = -cage.radii[1]
+    lungs = {
+        side: Column(
+            cx=_constant(side * cage.offset),
+            cy=cage.back,
+            a=_constant(cage.radii[0]),
+            b=_constant(cage.radii[1]),
+            f=cage.scale,
+            depth=(side * cage.offset, 0.0),
+        )
+        for side in SIDES
+    }
+    aorta, vessels = _great_vessels(body, pose, change)
+    mediastinum = Column(
+        cx=_knots((-160, 60, 150), (change.shift, change.shift, 0.0), s),
+        cy=lambda z: 6.0 + cage.back(z),
+        a=_knots(
+            (-200, -40, 20, 60, 95, 125, 150, 200), (21, 21, 23, 26, 27, 31, 38, 42), s
+        ),
+        b=_constant(cage.radii[1] - 9.0),
+        f=_constant(1.0),
+        depth=(0.0, 6.0),
+    )
+    spine = Column(
+        cx=_constant(0.0),
+        cy=lambda z: back + 27.0 + cage.back(z),
+        a=_knots((-230, -100, 60, 150, 230), (23.5, 20, 16, 15.5, 13), s),
+        b=_knots((-230, -100, 60, 150, 230), (18, 16.5, 14.5, 11, 9), s),
+        f=_constant(1.0),
+        depth=(0.0, back + 27.0),
+    )
+    breasts = tuple(
+        Ellipsoid.upright(
+            (
+                side * (78.0 * body.girth + 0.2 * body.breast),
+                cage.radii[1] + 0.5 * body.fat,
+                (-40.0 - 0.42 * body.breast) * s,
+            ),
+            (body.breast, 0.75 * body.breast, 0.98 * body.breast),
+        )
+        for side in SIDES
+        if body.breast > 0
+    )
+    return Anatomy(
+        lungs=lungs,
+        domes=_domes(cage, pose, change),
+        heart=_heart(body, pose, change),
+        aorta=aorta,
+        vessels=vessels,
+        mediastinum=mediastinum,
+        spine=spine,
+        torso=_torso(body, cage),
+        limbs=_limbs(body, pose, cage),
+        breasts=breasts,
+        cage=cage,
+    )

@@ -1,0 +1,145 @@
+"""From attenuation to a picture: scatter, blur, quantum noise, logarithm, grey scale.
+
+Pixels meet only sums, products, square roots and tables, so that every machine gives the same
+picture; the last step rounds to 12 bits, the depth of a digital detector.
+
+Source:
+    Scatter fractions and noise: Bushberg et al., The essential physics of medical imaging, 3rd
+    edition (2012), chapters 7 and 8. Grey scale: the sigmoid of film, Hurter and Driffield 1890.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from torchxrayvision.phantom._site import Look
+
+    Float32 = NDArray[np.float32]
+    Float64 = NDArray[np.float64]
+
+_STEPS = 4096  # entries of a table for each unit of attenuation
+_DEEPEST = 14
+_EXPONENTIAL = np.exp(-np.arange(_DEEPEST * _STEPS + 1) / _STEPS).astype(np.float32)
+_LOG_TERMS = (0.0, 1.4426950, -0.7211658, 0.4778590, -0.3473290, 0.2416180, -0.1280260, 0.0343480)
+
+
+def transmitted(attenuation: Float32) -> Float32:
+    """Beer and Lambert: share of quanta that pass, float32 (H, W)."""
+    index = np.clip(attenuation * np.float32(_STEPS), 0, _DEEPEST * _STEPS).astype(np.int32)
+    return _EXPONENTIAL[index]
+
+
+def negative_log(signal: Float32) -> Float32:
+    """Natural logarithm, negated, from the bits of positive float32 and a short table.
+
+    Args:
+        signal: float32, above 0.
+
+    Returns:
+        float32 of the same shape, to 1e-4.
+    """
+    bits = np.ascontiguousarray(signal, np.float32).view(np.int32)
+    exponent = (bits >> 23) - 127
+    mantissa = (bits >> 11) & 0xFFF
+    logarithm = exponent.astype(np.float32)
+    logarithm *= np.float32(np.log(2.0))
+    logarithm += _LOG_TABLE[mantissa]
+    return np.negative(logarithm, out=logarithm)
+
+
+_LOG_TABLE = np.log1p((np.arange(4096) + 0.5) / 4096).astype(np.float32)
+
+
+def shrink(image: Float32, factor: int) -> Float32:
+    """Average blocks of ``factor`` squared pixels; what does not fill a block is left out."""
+    rows, columns = (n // factor * factor for n in image.shape)
+    total = image[0:rows:factor].copy()
+    for k in range(1, factor):
+        total += image[k:rows:factor]
+    small = total[:, 0:columns:factor].copy()
+    for k in range(1, factor):
+        small += total[:, k:columns:factor]
+    return small * np.float32(1 / factor**2)
+
+
+def enlarge(small: Float32, shape: tuple[int, int]) -> Float32:
+    """Interpolate bilinearly to a larger shape."""
+    out = small
+    for axis in (0, 1):
+        count, wanted = out.shape[axis], shape[axis]
+        at = np.clip((np.arange(wanted) + 0.5) * count / wanted - 0.5, 0, count - 1)
+        low = np.minimum(at.astype(int), max(count - 2, 0))
+        share = (at - low).astype(np.float32)
+        share = share[:, None] if axis == 0 else share[None, :]
+        first = out.take(low, axis=axis)
+        second = out.take(np.minimum(low + 1, count - 1), axis=axis)
+        second -= first
+        second *= share
+        second += first
+        out = second
+    return out
+
+
+def box(image: Float32, radius: int) -> Float32:
+    """Average over squares of ``2 radius + 1`` pixels, with the edge repeated."""
+    if radius < 1:
+        return image
+    out = image.astype(np.float64)
+    for axis in (0, 1):
+        widths = [(0, 0), (0, 0)]
+        widths[axis] = (radius + 1, radius)
+        total = np.cumsum(np.pad(out, widths, mode="edge"), axis=axis)
+        width = 2 * radius + 1
+        high = total[width:] if axis == 0 else total[:, width:]
+        low = total[:-width] if axis == 0 else total[:, :-width]
+        out = (high - low) / width
+    return out.astype(np.float32)
+
+
+def smooth(image: Float32, sigma: float) -> Float32:
+    """Blur widely, on a coarser grid: about a Gaussian of ``sigma`` pixels, at least 2."""
+    factor = max(int(sigma / 3), 1)
+    small = shrink(image, factor)
+    radius = max(round(sigma / factor), 1)
+    for _ in range(3):
+        small = box(small, radius)
+    return enlarge(small, (image.shape[0], image.shape[1]))
+
+
+def sharpen_edges(image: Float32, amount: float) -> Float32:
+    """Mix each pixel with its four neighbours; amounts above 0 blur."""
+    if amount <= 0:
+        return image
+    padded = np.pad(image, 1, mode="edge")
+    share = np.float32(amount)
+    rows = padded[1:-1] * (1 - share) + (padded[:-2] + padded[2:]) * (share / 2)
+    mixed: Float32 = rows[:, 1:-1] * (1 - share) + (rows[:, :-2] + rows[:, 2:]) * (share / 2)
+    return mixed
+
+
+def expose(attenuation: Float32, look: Look, spacing: float, rng: np.random.Generator) -> Float32:
+    """Let the quanta through and count them.
+
+    Args:
+        attenuation: float32 (H, W), of the primary rays.
+        look: The site's appearance.
+        spacing: Distance of pixels, mm.
+        rng: Source of the noise.
+
+    Returns:
+        Attenuation as measured, float32 (H, W): with scatter, blur and noise.
+    """
+    primary = transmitted(attenuation)
+    veil = smooth(primary, look.scatter_width / spacing)
+    signal = primary + veil * np.float32(look.scatter) + np.float32(2e-4)
+    signal = sharpen_edges(signal, look.blur)
+    noise = rng.standard_normal(signal.shape, dtype=np.float32)
+    noise = sharpen_edges(noise, look.grain)
+    dose = np.float32(look.dose * spacing**2)
+    counted = signal + noise * np.sqrt(signal / dose)
+    return negative_log(np.maximum(counted, np.float32(1e-5)))

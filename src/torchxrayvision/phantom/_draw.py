@@ -1,0 +1,259 @@
+"""Draw a film's patient, view, findings and geometry, without its pixels."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from torchxrayvision.errors import DatasetError, UnknownNameError, ViewError
+from torchxrayvision.phantom._anatomy import Change, Physique, Pose, build
+from torchxrayvision.phantom._measure import cardiothoracic_ratio, heart_scale, projection
+from torchxrayvision.phantom._prevalence import Correlations
+from torchxrayvision.phantom._types import FINDINGS, OPACITIES, VIEWS, Case, PatientFacts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_PATIENTS = (0, 1, 1, 2, 2, 2)  # of six films in a row: one, two and three films of one patient
+_CHRONIC = ("Emphysema", "Hernia", "Pleural_Thickening", "Cardiomegaly", "Mass", "Nodule")
+
+PATIENT, FINDING, VIEW, DETAIL, APPEARANCE, DEVICE = range(6)
+
+
+def generator(seed: int, index: int, *stream: int) -> np.random.Generator:
+    """Make the generator of one stream of one film or patient.
+
+    Args:
+        seed: Seed of the collection.
+        index: Number of the film or patient.
+        stream: Which of its streams.
+
+    Returns:
+        Philox, which is the same on every machine.
+    """
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, index, *stream])))
+
+
+def patient_of(index: int) -> tuple[int, int]:
+    """Tell whose film this is.
+
+    Six films in a row are of three patients, who have one, two and three of them.
+
+    Args:
+        index: Number of the film.
+
+    Returns:
+        Number of the patient, and of the film among the patient's own, from 0.
+
+    Example:
+        >>> [patient_of(i) for i in range(6)]
+        [(0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2)]
+    """
+    block, place = divmod(index, len(_PATIENTS))
+    mine = _PATIENTS[place]
+    return 3 * block + mine, place - _PATIENTS.index(mine)
+
+
+def _physique(rng: np.random.Generator, seed: int) -> Physique:
+    sex = "F" if rng.random() < 0.47 else "M"
+    age = float(np.clip(rng.normal(54, 18), 18, 94))
+    body = float(np.clip(rng.normal(0, 1), -1.8, 2.4))  # from slim to stout
+    stature = (0.94 if sex == "F" else 1.0) * (1 + 0.035 * float(np.clip(rng.normal(), -2, 2)))
+    bone = 1 - 0.006 * max(age - 30, 0) * (1.25 if sex == "F" else 1.0)
+    return Physique(
+        sex=sex,
+        age=age,
+        stature=stature,
+        girth=1 + 0.035 * body + 0.025 * float(np.clip(rng.normal(), -2, 2)),
+        barrel=1 + 0.06 * body + 0.002 * (age - 54),
+        fat=float(np.clip(26 + 9 * body + rng.normal(0, 3), 12, 58)),
+        breast=float(np.clip(rng.normal(58, 11) + 9 * body, 34, 90)) if sex == "F" else 0.0,
+        kyphosis=8 + 0.12 * age + float(rng.normal(0, 3)),
+        tortuosity=float(np.clip((age - 45) / 50 + rng.normal(0, 0.12), 0, 1)),
+        bone=max(bone, 0.55) * (1 + 0.06 * float(np.clip(rng.normal(), -2, 2))),
+        seed=int(rng.integers(2**31)) ^ (seed & 0xFFFF),
+    )
+
+
+def _view(rng: np.random.Generator, views: Sequence[str], odds: Correlations) -> str:
+    shares = {"AP": odds.ap_share, "L": odds.lateral_share}
+    shares["PA"] = 1 - odds.ap_share - odds.lateral_share
+    weights = np.array([max(shares[v], 0.0) for v in views])
+    if weights.sum() <= 0:
+        weights = np.ones(len(views))
+    place = np.searchsorted(np.cumsum(weights / weights.sum()), rng.random(), side="right")
+    return views[min(int(place), len(views) - 1)]
+
+
+def _findings(
+    chronic: np.random.Generator,
+    acute: np.random.Generator,
+    body: Physique,
+    view: str,
+    odds: Correlations,
+    forced: Mapping[str, float],
+    others: bool,
+) -> dict[str, float]:
+    """Draw the severity of each finding; those that last are drawn from the patient's stream."""
+    severity: dict[str, float] = {}
+    lots = {
+        name: ((chronic if name in _CHRONIC else acute).random(2)) for name in odds.prevalence
+    }
+    for name, share in odds.prevalence.items():
+        logit = math.log(max(share, 1e-9) / max(1 - share, 1e-9))
+        logit += math.log(odds.age.get(name, 1.0)) * (body.age - 50) / 10
+        logit += math.log(odds.female.get(name, 1.0)) * (body.sex == "F")
+        logit += math.log(odds.ap.get(name, 1.0)) * (view == "AP") * (name not in _CHRONIC or name == "Cardiomegaly")
+        for (first, second), ratio in odds.pairs.items():
+            if second == name and severity.get(first, 0) > 0:
+                logit += math.log(ratio)
+        present = lots[name][0] < 1 / (1 + math.exp(-logit))
+        drawn = 0.25 + 0.75 * float(lots[name][1]) if present else 0.0
+        severity[name] = forced.get(name, drawn if others else 0.0)
+    return severity
+
+
+def _force_opacity(
+    severity: dict[str, float], forced: Mapping[str, float]
+) -> dict[str, float]:
+    """Make Lung Opacity what was asked for: through a consolidation, or by taking all away."""
+    if "Lung Opacity" not in forced:
+        return severity
+    wanted = forced["Lung Opacity"]
+    if wanted <= 0:
+        return {n: 0.0 if n in OPACITIES else s for n, s in severity.items()}
+    if not any(severity[n] > 0 for n in OPACITIES):
+        return {**severity, "Consolidation": wanted}
+    return severity
+
+
+def _sides(rng: np.random.Generator, severity: Mapping[str, float]) -> dict[str, int]:
+    lots = {name: rng.random() for name in FINDINGS}
+    sides = {name: 1 if lot < 0.48 else -1 for name, lot in lots.items()}
+    both = lots["Edema"] < 0.45 and severity["Edema"] > 0
+    if lots["Effusion"] > 0.78 or (severity["Effusion"] > 0 and both):
+        sides["Effusion"] = 0
+    return sides
+
+
+def _change(severity: Mapping[str, float], sides: Mapping[str, int]) -> Change:
+    loss, air = severity["Atelectasis"], severity["Pneumothorax"]
+    raised = {side: 0.0 for side in (1, -1)}
+    raised[sides["Atelectasis"]] += 26.0 * loss
+    tension = max(air - 0.7, 0.0) / 0.3
+    shift = 16.0 * loss * sides["Atelectasis"] - 16.0 * tension * sides["Pneumothorax"]
+    raised[sides["Pneumothorax"]] -= 14.0 * tension
+    return Change(severity["Emphysema"], raised, shift, 1.0)
+
+
+def _pose(rng: np.random.Generator, view: str) -> Pose:
+    lots = rng.random(3)
+    turn = math.radians(float(np.clip(rng.normal(0, 2.2 if view != "AP" else 4.0), -8, 8)))
+    if view == "AP":
+        return Pose(0.15 + 0.55 * lots[0], turn, 0.35 * lots[1], bool(lots[2] < 0.6))
+    return Pose(0.5 + 0.5 * lots[0], turn, 0.55 + 0.45 * lots[1], True)
+
+
+def _ratio(lot: float, severity: float) -> float:
+    """Choose the ratio that a PA film is to show."""
+    return 0.525 + 0.14 * severity if severity > 0 else 0.39 + 0.085 * lot
+
+
+def checked_findings(findings: Mapping[str, float] | None) -> dict[str, float]:
+    """Hold forced findings to their names and range."""
+    forced = dict(findings or {})
+    for name, value in forced.items():
+        if name not in FINDINGS:
+            raise UnknownNameError("finding", name, FINDINGS)
+        if not 0 <= value <= 1:
+            msg = f"findings[{name!r}] is a severity from 0 (absent) to 1, got {value!r}"
+            raise DatasetError(msg)
+    return forced
+
+
+def checked_views(views: Sequence[str]) -> tuple[str, ...]:
+    """Hold views to those that are simulated."""
+    chosen = (views,) if isinstance(views, str) else tuple(views)
+    unknown = [v for v in chosen if v not in VIEWS]
+    if unknown or not chosen:
+        msg = f"views must name at least one of {', '.join(VIEWS)}, got {list(chosen)!r}"
+        raise ViewError(msg)
+    return chosen
+
+
+def draw(
+    index: int,
+    *,
+    seed: int = 0,
+    views: Sequence[str] = VIEWS,
+    findings: Mapping[str, float] | None = None,
+    others: bool = True,
+    correlations: Correlations | None = None,
+) -> Case:
+    """Draw everything about a film but its pixels, in a millisecond or two.
+
+    Args:
+        index: Number of the film, from 0. Films in a row may be of one patient: see
+            `patient_of`.
+        seed: Seed of the collection.
+        views: Views to draw from.
+        findings: Finding to the severity that it is to have, 0 for absent. Lung Opacity above 0
+            adds a consolidation unless there is another opacity.
+        others: False leaves out the findings that are not forced.
+        correlations: Prevalences and odds; None for the defaults.
+
+    Returns:
+        Patient, view, labels, severities and the geometry that `simulate` renders.
+
+    Raises:
+        DatasetError: If a number is out of range.
+        UnknownNameError: If a finding is not simulated.
+        ViewError: If a view is not simulated.
+
+    Example:
+        >>> case = draw(3, seed=1, views=["PA"], findings={"Effusion": 0.5}, others=False)
+        >>> case.view, [name for name, label in case.labels.items() if label]
+        ('PA', ['Effusion'])
+    """
+    if index < 0 or seed < 0:
+        msg = f"index and seed count from 0, got index={index} and seed={seed}"
+        raise DatasetError(msg)
+    odds = correlations or Correlations()
+    number, study = patient_of(index)
+    person = generator(seed, number, PATIENT)
+    body = _physique(person, seed)
+    view = _view(generator(seed, index, VIEW), checked_views(views), odds)
+    acute = generator(seed, index, FINDING)
+    forced = checked_findings(findings)
+    severity = _findings(
+        generator(seed, number, FINDING), acute, body, view, odds, forced, others
+    )
+    severity = _force_opacity(severity, forced)
+    sides = _sides(generator(seed, index, FINDING, 1), severity)
+    pose = _pose(generator(seed, index, VIEW, 1), view)
+    wanted = _ratio(float(person.random()), severity["Cardiomegaly"])
+    change = heart_scale(body, pose, _change(severity, sides), wanted)
+    anatomy = build(body, pose, change)
+    severity["Lung Opacity"] = max(severity[n] for n in OPACITIES)
+    ordered = {name: severity[name] for name in FINDINGS}
+    ratio = math.nan
+    if view != "L":
+        ratio = cardiothoracic_ratio(anatomy, projection(body, pose, view, 512))
+    return Case(
+        index=index,
+        seed=seed,
+        patient=PatientFacts(
+            id=f"P{seed}-{number:06d}", sex=body.sex, age_years=round(body.age + 0.3 * study, 1),
+            study=study,
+        ),
+        view=view,
+        labels={name: float(value > 0) for name, value in ordered.items()},
+        severity=ordered,
+        cardiothoracic_ratio=ratio,
+        sides=sides,
+        physique=body,
+        pose=pose,
+        change=change,
+    )  # fmt: skip

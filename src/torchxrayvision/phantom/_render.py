@@ -1,0 +1,236 @@
+"""Render a film: solids, lungs, findings, vessels, bones, devices, detector."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from torchxrayvision.errors import DatasetError, UnknownNameError
+from torchxrayvision.phantom import _detector as detector
+from torchxrayvision.phantom import _findings as finding
+from torchxrayvision.phantom._anatomy import SIDE_NAMES, SIDES
+from torchxrayvision.phantom._devices import devices
+from torchxrayvision.phantom._draw import APPEARANCE, draw, generator
+from torchxrayvision.phantom._scene import LUNG, SOFT, build_scene
+from torchxrayvision.phantom._site import choose, grey
+from torchxrayvision.phantom._skeleton import CORTEX, Break, break_point, build_skeleton, vertebra_levels
+from torchxrayvision.phantom._solids import Ellipsoid, half_space
+from torchxrayvision.phantom._tubes import Canvas, Tubes
+from torchxrayvision.phantom._types import OPACITIES, SITES, VIEWS, Simulation
+from torchxrayvision.phantom._vessels import build_vessels, vessel_tubes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from torchxrayvision.phantom._prevalence import Correlations
+    from torchxrayvision.phantom._scene import Scene
+    from torchxrayvision.phantom._types import Case
+
+    Float32 = NDArray[np.float32]
+    Mask = NDArray[np.bool_]
+
+
+def _breaks(scene: Scene) -> tuple[Break, ...]:
+    severity = scene.case.severity["Fracture"]
+    if severity <= 0:
+        return ()
+    rng = finding.stream(scene, "Fracture")
+    side = scene.case.sides["Fracture"]
+    count = 1 + int(severity > 0.6)
+    first = 2 + int(rng.integers(0, 5))
+    place = 1.0 + 0.75 * float(rng.random())
+    step = 4.5 + 5.5 * severity
+    return tuple(Break(side, first + k, place + 0.06 * k, step) for k in range(count))
+
+
+def _mark_breaks(scene: Scene, breaks: tuple[Break, ...]) -> None:
+    size = scene.plan.size
+    rows, columns = np.ogrid[:size, :size]
+    for broken in breaks:
+        point = break_point(scene.anatomy.cage, broken)
+        column, row, scale = scene.plan.project(point)
+        radius = 14.0 * float(scale) / scene.plan.spacing
+        scene.mark("Fracture", (rows - float(row)) ** 2 + (columns - float(column)) ** 2 < radius**2)
+
+
+def _vessels(scene: Scene) -> Float32:
+    case = scene.case
+    canvas = Canvas(scene.plan)
+    for side in SIDES:
+        branches, sizes = build_vessels(
+            scene.anatomy,
+            side,
+            case.physique.seed,
+            shift=case.change.shift,
+            upper=case.severity["Edema"],
+            sparse=case.severity["Emphysema"],
+        )
+        lung = scene.anatomy.lungs[side]
+        if case.severity["Pneumothorax"] > 0 and case.sides["Pneumothorax"] == side:
+            from torchxrayvision.phantom._scene import collapsed
+
+            lung = collapsed(scene.anatomy, side, case.severity["Pneumothorax"]).lungs[side]
+        inside = lung.contains(branches)
+        inside &= branches[..., 2] > scene.anatomy.domes[side].level(branches)
+        for solid in (*scene.anatomy.heart.values(), *scene.anatomy.aorta.values()):
+            offset = (branches - np.asarray(solid.center)) @ solid.inverse().T
+            inside &= (offset**2).sum(axis=-1) > 1
+        tubes = vessel_tubes(branches, sizes, SOFT - LUNG)
+        canvas.add(Tubes(tubes.points, tubes.radii, tubes.mass * inside))
+    return canvas.image()
+
+
+def _spine(scene: Scene) -> Float32:
+    """Excess of the vertebral bodies: sponge between dense end plates, discs without bone."""
+    spine = scene.anatomy.spine
+    thick = spine.span(scene.rays).length()
+    depth = np.float32(scene.rays.depth(*spine.depth))
+    height = (scene.rays.z + scene.rays.dz * depth)[:, 0].astype(np.float64)
+    levels = vertebra_levels(scene.anatomy.cage.stature)
+    edges = np.concatenate([[levels[0] - 17], (levels[1:] + levels[:-1]) / 2, [levels[-1] + 10]])
+    gap = np.abs(height[:, None] - edges[None, :]).min(axis=1)
+    body = np.clip((gap - 2.0) / 1.2, 0, 1)
+    plate = np.exp(-(((gap - 3.6) / 1.3) ** 2))
+    profile = (0.16 * body + 0.20 * plate).astype(np.float32)[:, None]
+    return thick * profile * np.float32(CORTEX * scene.case.physique.bone)
+
+
+def _airways(scene: Scene) -> Float32:
+    """Trachea and main bronchi, as air in soft tissue."""
+    s, shift = scene.anatomy.cage.stature, scene.case.change.shift
+    cage = scene.anatomy.cage
+
+    def lean(z: float) -> float:
+        return float(cage.back(np.array([z]))[0])
+
+    top, fork = 215.0 * s, 52.0 * s
+    trachea = [(0.0, 6 + lean(top) * 0.7, top), (0.4 * shift, 2 + lean(130 * s) * 0.7, 130 * s), (4 + shift, -14.0, fork)]
+    right = [(3 + shift, -14.0, fork + 3), (-18 + shift, -14.0, fork - 26), (-34 + shift, -12.0, fork - 50)]
+    left = [(5 + shift, -14.0, fork + 3), (26 + shift, -16.0, fork - 20), (44 + shift, -18.0, fork - 38)]
+    canvas = Canvas(scene.plan)
+    for path, radii in ((trachea, (8.6, 8.4, 8.2)), (right, (7.0, 6.2, 4.2)), (left, (6.4, 5.6, 4.0))):
+        t = np.linspace(0, 1, 14)
+        knots = np.asarray(path, float)
+        points = np.stack([np.interp(t, [0, 0.5, 1], knots[:, k]) for k in range(3)], axis=-1)
+        radius = np.interp(t, [0, 0.5, 1], radii)
+        canvas.add(Tubes(points[None], np.stack([radius] * 2, -1)[None], (np.pi * radius**2 * SOFT)[None]))
+    return canvas.image()
+
+
+def _bowel(scene: Scene) -> None:
+    """Gas in the stomach under the left dome, and in the colon."""
+    rng = generator(scene.case.seed, scene.case.index, 3, 99)
+    dome = scene.anatomy.domes[1]
+    erect = scene.case.pose.erect
+    size = 20.0 + 14.0 * float(rng.random())
+    center = (52.0 + 14 * float(rng.random()), -8.0, dome.top - size * 0.9 - 9.0)
+    stomach = Ellipsoid.upright(center, (size * 1.35, size, size)).span(scene.rays)
+    up = (0.0, 0.0, 1.0) if erect else (0.0, 1.0, 0.0)
+    offset = center[2] - 0.25 * size if erect else center[1] + 0.35 * size
+    scene.path -= (stomach & half_space(scene.rays, up, offset)).length() * np.float32(SOFT * 0.9)
+    for _ in range(int(rng.integers(1, 5))):
+        radius = 9.0 + 9.0 * float(rng.random())
+        x = 40.0 + 70.0 * float(rng.random())
+        place = (x, 30.0, dome.top - 40.0 - 40.0 * float(rng.random()) - 0.3 * abs(x - 70))
+        gas = Ellipsoid.upright(place, (radius * 1.3, radius, radius * 0.9)).span(scene.rays)
+        scene.path -= gas.length() * np.float32(SOFT * 0.8)
+
+
+def _masks(scene: Scene) -> dict[str, Mask]:
+    """Name the shadows of organs as ChestX-Det does."""
+    masks = dict(scene.shadows)
+    dome_shadow = {side: scene.sides[side].below.hit() for side in SIDES}
+    organs = masks["Heart"] | masks["Mediastinum"] | masks["Aorta"]
+    lateral = scene.case.view == "L"
+    for side in SIDES:
+        half = scene.sides[side]
+        field = half.within(half.cavity) > 3.0
+        masks[f"{SIDE_NAMES[side]} Lung"] = field if lateral else field & ~dome_shadow[side] & ~organs
+    return masks
+
+
+def _bone_mask(scene: Scene, tubes: list[Tubes]) -> None:
+    del scene, tubes
+
+
+def simulate(
+    index: int,
+    *,
+    seed: int = 0,
+    size: int = 512,
+    site: str = "A",
+    views: Sequence[str] = VIEWS,
+    findings: Mapping[str, float] | None = None,
+    others: bool = True,
+    correlations: Correlations | None = None,
+) -> Simulation:
+    """Simulate one radiograph."""
+    if site not in SITES:
+        raise UnknownNameError("site", site, SITES)
+    if not 32 <= size <= 4096:
+        msg = f"size is 32 to 4096 pixels, got {size}"
+        raise DatasetError(msg)
+    case = draw(
+        index, seed=seed, views=views, findings=findings, others=others, correlations=correlations
+    )
+    return render(case, size=size, site=site)
+
+
+def render(case: Case, *, size: int, site: str) -> Simulation:
+    """Render a case that was drawn."""
+    scene = build_scene(case, size)
+    finding.pleura(scene)
+    for name, add in finding.ADD.items():
+        if case.severity[name] > 0:
+            add(scene, case.severity[name], finding.stream(scene, name))
+    _bowel(scene)
+    breaks = _breaks(scene)
+    bones = Canvas(scene.plan)
+    for tubes in build_skeleton(scene.anatomy, case.physique, case.pose.arms, breaks):
+        bones.add(tubes)
+    _mark_breaks(scene, breaks)
+    path = scene.path
+    path += _vessels(scene)
+    path -= _airways(scene)
+    path += bones.image()
+    path += _spine(scene)
+    path += devices(scene)
+    anatomy = _masks(scene)
+    if case.severity["Cardiomegaly"] > 0:
+        scene.mark("Cardiomegaly", anatomy["Heart"])
+    if case.severity["Emphysema"] > 0:
+        scene.mark("Emphysema", anatomy["Left Lung"] | anatomy["Right Lung"])
+    for name in OPACITIES:
+        if case.severity[name] > 0:
+            scene.mark("Lung Opacity", scene.masks[name])
+    path *= scene.rays.obliquity()
+    image = _picture(scene, np.maximum(path, np.float32(0)), site, anatomy)
+    return Simulation(
+        image=image[None],
+        labels=case.labels,
+        severity=case.severity,
+        masks=scene.masks,
+        anatomy=anatomy,
+        patient=case.patient,
+        view=case.view,
+        site=site,
+        cardiothoracic_ratio=case.cardiothoracic_ratio,
+        pixel_spacing=scene.plan.spacing,
+    )
+
+
+def _picture(scene: Scene, path: Float32, site: str, anatomy: dict[str, Mask]) -> Float32:
+    rng = generator(scene.case.seed, scene.case.index, APPEARANCE)
+    look = choose(site, scene.case.view, rng)
+    measured = detector.expose(path, look, scene.plan.spacing, rng)
+    lungs = (anatomy["Left Lung"] | anatomy["Right Lung"])[::4, ::4]
+    sample = np.sort(measured[::4, ::4][lungs])
+    middle = float(sample[len(sample) // 2]) if len(sample) else 2.0
+    if look.unsharp > 0:
+        low = detector.smooth(measured, look.unsharp_width / scene.plan.spacing)
+        measured = measured + (measured - low) * np.float32(look.unsharp)
+    shade = grey(measured, middle, look)
+    return np.round(np.clip(shade, 0, 1) * np.float32(4095)) * np.float32(2048 / 4095) - np.float32(1024)
