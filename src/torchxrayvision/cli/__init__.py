@@ -13,6 +13,7 @@ from torchxrayvision.cli import explain as _explain
 from torchxrayvision.cli import info as _info
 from torchxrayvision.cli import join as _join
 from torchxrayvision.cli import predict as _predict
+from torchxrayvision.cli import segment as _segment
 from torchxrayvision.cli import weights as _weights
 from torchxrayvision.cli._console import EXIT_USAGE, errors, show_error
 from torchxrayvision.errors import XRVError
@@ -47,6 +48,7 @@ def _root(
 app.command("predict")(_predict.predict)
 app.command("join")(_join.join)
 app.command("explain")(_explain.explain)
+app.command("segment")(_segment.segment)
 app.command("info")(_info.info)
 app.add_typer(_datasets.app, name="datasets")
 app.add_typer(_weights.app, name="weights")

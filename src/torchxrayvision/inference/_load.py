@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from torchxrayvision.inference._archives import read_member
 from torchxrayvision.transforms import prepare
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
     from torchxrayvision.images import Raster
     from torchxrayvision.inference._sources import Source
 
-__all__ = ["load"]
+__all__ = ["attempt", "load", "prepared"]
 
 _log = logging.getLogger(__name__)
+_Made = TypeVar("_Made")
 
 
 def load(source: Source, size: int, data: bytes | None = None) -> NDArray[np.float32] | str:
@@ -37,9 +39,44 @@ def load(source: Source, size: int, data: bytes | None = None) -> NDArray[np.flo
     Returns:
         float32, shape (1, size, size), in [-1024, 1024]; or what is wrong, as one clause.
     """
+    return attempt(source, lambda raster: prepared(source, raster, size), data)
+
+
+def prepared(source: Source, raster: Raster, size: int) -> NDArray[np.float32]:
+    """Crop and resize a picture.
+
+    Args:
+        source: Where it is from, for the error.
+        raster: The picture.
+        size: Side of the result in pixels.
+
+    Returns:
+        float32, shape (1, size, size), in [-1024, 1024].
+
+    Raises:
+        ImageReadError: If a value is NaN or infinite.
+    """
+    image = prepare(raster.pixels, raster.scale, raster.offset, size)
+    if not np.isfinite(image).all():  # a float TIFF may hold anything; a batch must not end for it
+        raise ImageReadError(source.path, "holds NaN or infinity")
+    return image
+
+
+def attempt(
+    source: Source, make: Callable[[Raster], _Made], data: bytes | None = None
+) -> _Made | str:
+    """Read a file and make something of the picture; never raises.
+
+    Args:
+        source: What to read.
+        make: Called with the picture.
+        data: The bytes of the file, where they were read already.
+
+    Returns:
+        What was made; or what is wrong, as one clause.
+    """
     try:
-        raster = _raster(source, data)
-        image = prepare(raster.pixels, raster.scale, raster.offset, size)
+        return make(_raster(source, data))
     except ImageReadError as error:
         return error.reason + (f"; {error.advice}" if error.advice else "")
     except (XRVError, OSError) as error:
@@ -47,9 +84,6 @@ def load(source: Source, size: int, data: bytes | None = None) -> NDArray[np.flo
     except Exception as error:  # noqa: BLE001 - one bad file must not lose the run
         _log.exception("unexpected error on %s", source.given)
         return f"{type(error).__name__}: {error}"
-    if not np.isfinite(image).all():  # a float TIFF may hold anything; a batch must not end for it
-        return "holds NaN or infinity"
-    return image
 
 
 def _raster(source: Source, data: bytes | None) -> Raster:

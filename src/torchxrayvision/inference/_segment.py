@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from torchxrayvision import measures
-from torchxrayvision.errors import ImageReadError, UnknownNameError
+from torchxrayvision.errors import UnknownNameError
 from torchxrayvision.images._geometry import Placement
 from torchxrayvision.inference._ahead import ahead
-from torchxrayvision.inference._attempt import attempt
+from torchxrayvision.inference._load import attempt, prepared
 from torchxrayvision.inference._sources import expand
-from torchxrayvision.transforms import crop_box, prepare
+from torchxrayvision.transforms import crop_box
 
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from torchxrayvision.baseline_models._segmenter import Segmenter
     from torchxrayvision.images import Raster
     from torchxrayvision.inference._sources import Source
+    from torchxrayvision.models._segmenter import Segmenter
 
     Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
@@ -235,16 +235,15 @@ def _results(
 
 
 def _film(source: Source, size: int) -> _Film:
-    film = attempt(source, lambda raster: _prepared(source.given, raster, size))
+    film = attempt(source, lambda raster: _made(source, raster, size))
     return _Film(source.given, film) if isinstance(film, str) else film
 
 
-def _prepared(path: str, raster: Raster, size: int) -> _Film:
+def _made(source: Source, raster: Raster, size: int) -> _Film:
+    square = prepared(source, raster, size)
     placement = Placement(*raster.shape, *crop_box(*raster.shape))
-    square = prepare(raster.pixels, raster.scale, raster.offset, size)
-    if not np.isfinite(square).all():
-        raise ImageReadError(path, "holds NaN or infinity")
-    return _Film(path, "", square, placement, _on_screen(raster), raster.info.pixel_spacing)
+    picture, spacing = _on_screen(raster), raster.info.pixel_spacing
+    return _Film(source.given, "", square, placement, picture, spacing)
 
 
 def _on_screen(raster: Raster) -> NDArray[np.uint8]:

@@ -6,10 +6,14 @@ import importlib
 from typing import TYPE_CHECKING, Final
 
 from torchxrayvision.errors import UnknownNameError
+from torchxrayvision.models.unet import UNet
 from torchxrayvision.weights import get, list_weights
 
 if TYPE_CHECKING:
-    from torchxrayvision.baseline_models._segmenter import Segmenter
+    from collections.abc import Callable
+
+    from torchxrayvision.models._segmenter import Segmenter
+    from torchxrayvision.weights import Weights
 
 __all__ = ["get_segmenter", "list_segmenters"]
 
@@ -27,7 +31,11 @@ def list_segmenters() -> list[str]:
         >>> "chestx_det-pspnet" in list_segmenters()
         True
     """
-    return [entry.name for entry in list_weights() if entry.architecture in _CLASSES]
+    return [entry.name for entry in list_weights() if _is_segmenter(entry)]
+
+
+def _is_segmenter(entry: Weights) -> bool:
+    return entry.architecture in _CLASSES or entry.architecture.startswith("unet")
 
 
 def get_segmenter(name: str) -> Segmenter:
@@ -46,14 +54,17 @@ def get_segmenter(name: str) -> Segmenter:
             return _class(module, kind)()
     try:
         entry = get(name)
-        module, kind = _CLASSES[entry.architecture]
-    except (UnknownNameError, KeyError):
-        raise UnknownNameError("segmentation network", name, list_segmenters()) from None
-    return _class(module, kind)(weights=entry)
+    except UnknownNameError:
+        entry = None
+    if entry is None or not _is_segmenter(entry):
+        raise UnknownNameError("segmentation network", name, list_segmenters())
+    if entry.architecture in _CLASSES:
+        return _class(*_CLASSES[entry.architecture])(weights=entry)
+    return UNet(weights=entry)
 
 
-def _class(module: str, kind: str) -> type[Segmenter]:
-    found: type[Segmenter] = getattr(
+def _class(module: str, kind: str) -> Callable[..., Segmenter]:
+    found: Callable[..., Segmenter] = getattr(
         importlib.import_module(f"torchxrayvision.baseline_models.{module}"), kind
     )
     return found
