@@ -114,6 +114,8 @@ def test_images_masks_and_labels_are_exported_as_plain_files(fake, tmp_path):
         (["describe", "nhi"], "unknown dataset 'nhi'"),
         (["describe", "nih", "--with", "colour=1"], "does not take colour"),
         (["describe", "nih", "--with", "csvpath"], "NAME=VALUE"),
+        (["describe", "nih-google", "--with", "nrows=few"], "takes a whole number, got 'few'"),
+        (["describe", "nih", "--with", "unique_patients=maybe"], "takes true or false"),
         (["describe", "nih", "--view", "LATERAL"], "PA"),
         (["describe", "nih", "--with", "csvpath=absent.csv"], "absent.csv"),
         (["export", "nih", "--output", "x", "--to", "zip"], "parquet or folder"),
@@ -125,6 +127,14 @@ def test_errors_say_what_to_do(arguments, said):
     assert result.exit_code != 0
     text = result.output + str(result.exception or "")
     assert said in " ".join(text.replace("│", " ").split())
+
+
+def test_numbers_and_switches_of_the_constructor_are_given_as_text():
+    described = xrv("describe", "nih-google", "--with", "nrows=10", "--with", "compat=xrv-1.5")
+    assert "10 images" in described.output
+    for text, images in (("false", "112,120"), ("True", "30,805")):
+        described = xrv("describe", "nih", "--with", f"unique_patients={text}")
+        assert f"{images} images" in described.output
 
 
 def test_a_container_is_described_too():

@@ -18,6 +18,9 @@ from torchxrayvision.cli._console import (
 )
 
 if TYPE_CHECKING:
+    import inspect
+    from collections.abc import Mapping
+
     from torchxrayvision.datasets import Dataset
 
 __all__ = ["app"]
@@ -56,7 +59,8 @@ def _build(
     from torchxrayvision.datasets import find_dataset_class
 
     cls = find_dataset_class(name)
-    accepted = list(inspect.signature(cls).parameters)
+    parameters = inspect.signature(cls).parameters
+    accepted = list(parameters)
     chosen: dict[str, Any] = dict(extra)
     if imgpath is not None:
         chosen[accepted[0]] = str(imgpath)
@@ -68,15 +72,16 @@ def _build(
         key, sign, value = item.partition("=")
         if not sign:
             raise typer.BadParameter(f"--with takes NAME=VALUE, got {item!r}")
-        chosen[key] = value
+        chosen[key] = _typed(key, value, parameters)
     unknown = [key for key in chosen if key not in accepted]
     if unknown:
         raise typer.BadParameter(
             f"{cls.__name__} does not take {', '.join(unknown)}; it takes {', '.join(accepted)}"
         )
-    required = inspect.signature(cls).parameters.values()
     missing = [
-        p.name for p in required if p.default is p.empty and p.name not in chosen and p.kind < 2
+        p.name
+        for p in parameters.values()
+        if p.default is p.empty and p.name not in chosen and p.kind < 2
     ]
     if missing:
         raise typer.BadParameter(
@@ -84,6 +89,20 @@ def _build(
         )
     with show_warnings():
         return cls(**chosen)
+
+
+def _typed(key: str, text: str, parameters: Mapping[str, inspect.Parameter]) -> Any:
+    """A value of the command line as the constructor wants it: a number, yes or no, or text."""
+    kind = str(parameters[key].annotation) if key in parameters else ""
+    try:
+        if kind.partition(" ")[0] == "int":
+            return int(text)
+        if kind == "bool":
+            return {"true": True, "false": False}[text.lower()]
+    except (ValueError, KeyError):
+        wanted = "true or false" if kind == "bool" else "a whole number"
+        raise typer.BadParameter(f"--with {key}= takes {wanted}, got {text!r}") from None
+    return text
 
 
 @app.command("list")
