@@ -57,6 +57,24 @@ _DECLARED: Final = {
     f"{_BASELINES}.riken.AgeModel": CamLayer("model.layer4"),
     f"{_BASELINES}.xinario.ViewModel": CamLayer("model.layer4", head="model.fc"),
 }
+_STAGES: Final = CamLayer("body.layer4", head="classifier")
+_FEATURES: Final = CamLayer("body.features", head="classifier")
+# Families of `models.Backbone`, by how the name of the architecture starts. Heads are declared
+# where the mean of the map is all that is left of it.
+_FAMILIES: Final = {
+    "torchvision:densenet": CamLayer("body.features", rectify=True, head="classifier"),
+    "torchvision:efficientnet": _FEATURES,
+    "torchvision:mobilenet_v2": _FEATURES,
+    "torchvision:mobilenet_v3": CamLayer("body.features"),
+    "torchvision:resnet": _STAGES,
+    "torchvision:resnext": _STAGES,
+    "torchvision:wide_resnet": _STAGES,
+    "timm:densenet": _FEATURES,
+    "timm:efficientnet": CamLayer("body.bn2", head="classifier"),
+    "timm:convnext": CamLayer("body.stages"),
+    "timm:resnet": _STAGES,
+    "timm:resnext": _STAGES,
+}
 
 
 def cam_layer(model: nn.Module) -> CamLayer:
@@ -77,9 +95,13 @@ def cam_layer(model: nn.Module) -> CamLayer:
         found = _DECLARED.get(f"{kind.__module__}.{kind.__qualname__}")
         if found is not None:
             return found
-    known = ", ".join(name.removeprefix("torchxrayvision.") for name in _DECLARED)
+    name = str(getattr(model, "architecture", ""))
+    for start, found in _FAMILIES.items():
+        if name.startswith(start):
+            return found
+    known = ", ".join([*(n.removeprefix("torchxrayvision.") for n in _DECLARED), *_FAMILIES])
     msg = (
-        f"no layer for class activation maps is declared for {type(model).__name__}; pass "
+        f"no layer for class activation maps is declared for {type(model).__name__} {name}; pass "
         f"layer=CamLayer('name of the layer'). Declared: {known}"
     )
     raise ExplanationError(msg)
@@ -145,7 +167,7 @@ def captured(model: nn.Module, layer: CamLayer) -> Iterator[_Maps]:
             if layer.rectify:
                 leaf = leaf.clamp(min=torch.finfo(leaf.dtype).tiny)
             given.append(leaf.requires_grad_())
-            return leaf
+            return leaf.clone()  # the next layer may write over what it gets
 
         handles.append(module.register_forward_hook(hook))
 
