@@ -1,7 +1,8 @@
 """Simulated radiographs whose anatomy, findings and masks are known."""
 
-from torchxrayvision.phantom._draw import draw, patient_of
+from torchxrayvision.phantom._draw import draw, draw_record, patient_of
 from torchxrayvision.phantom._prevalence import Correlations
+from torchxrayvision.phantom._release import release_layouts, write_release
 from torchxrayvision.phantom._render import simulate
 from torchxrayvision.phantom._types import (
     FINDINGS,
@@ -10,6 +11,7 @@ from torchxrayvision.phantom._types import (
     VIEWS,
     Case,
     PatientFacts,
+    Record,
     Simulation,
 )
 
@@ -21,8 +23,12 @@ __all__ = [
     "Case",
     "Correlations",
     "PatientFacts",
+    "Record",
     "Simulation",
     "draw",
+    "draw_record",
     "patient_of",
+    "release_layouts",
     "simulate",
+    "write_release",
 ]

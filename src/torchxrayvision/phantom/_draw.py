@@ -11,7 +11,14 @@ from torchxrayvision.errors import DatasetError, UnknownNameError, ViewError
 from torchxrayvision.phantom._anatomy import Change, Physique, Pose, build
 from torchxrayvision.phantom._measure import cardiothoracic_ratio, heart_scale, projection
 from torchxrayvision.phantom._prevalence import Correlations
-from torchxrayvision.phantom._types import FINDINGS, OPACITIES, VIEWS, Case, PatientFacts
+from torchxrayvision.phantom._types import (
+    FINDINGS,
+    OPACITIES,
+    VIEWS,
+    Case,
+    PatientFacts,
+    Record,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -183,6 +190,63 @@ def checked_views(views: Sequence[str]) -> tuple[str, ...]:
     return chosen
 
 
+def _drawn(
+    index: int,
+    seed: int,
+    views: Sequence[str],
+    forced: Mapping[str, float],
+    others: bool,
+    odds: Correlations,
+) -> tuple[Record, Physique, float]:
+    """Draw what a table says of a film, the patient's build, and the lot of the heart's width."""
+    if index < 0 or seed < 0:
+        msg = f"index and seed count from 0, got index={index} and seed={seed}"
+        raise DatasetError(msg)
+    number, study = patient_of(index)
+    person = generator(seed, number, PATIENT)
+    body = _physique(person, seed)
+    view = _view(generator(seed, index, VIEW), checked_views(views), odds)
+    chronic, acute = generator(seed, number, FINDING), generator(seed, index, FINDING)
+    severity = _findings(chronic, acute, body, view, odds, forced, others)
+    severity = _force_opacity(severity, forced)
+    severity["Lung Opacity"] = max(severity[n] for n in OPACITIES)
+    age = round(body.age + 0.3 * study, 1)
+    record = Record(
+        index=index,
+        seed=seed,
+        patient=PatientFacts(id=f"P{seed}-{number:06d}", sex=body.sex, age_years=age, study=study),
+        view=view,
+        labels={name: float(severity[name] > 0) for name in FINDINGS},
+        severity={name: severity[name] for name in FINDINGS},
+    )
+    return record, body, float(person.random())
+
+
+def draw_record(
+    index: int,
+    *,
+    seed: int = 0,
+    views: Sequence[str] = VIEWS,
+    correlations: Correlations | None = None,
+) -> Record:
+    """Draw patient, view and findings of a film: a quarter of a millisecond, without any geometry.
+
+    Args:
+        index: As in `draw`.
+        seed: As in `draw`.
+        views: As in `draw`.
+        correlations: As in `draw`.
+
+    Returns:
+        The same patient, view, labels and severities as `draw` and `simulate` give.
+
+    Example:
+        >>> draw_record(3, seed=1).severity == draw(3, seed=1).severity
+        True
+    """
+    return _drawn(index, seed, views, {}, True, correlations or Correlations())[0]
+
+
 def draw(
     index: int,
     *,
@@ -192,7 +256,7 @@ def draw(
     others: bool = True,
     correlations: Correlations | None = None,
 ) -> Case:
-    """Draw everything about a film but its pixels, in a millisecond or two.
+    """Draw everything about a film but its pixels.
 
     Args:
         index: Number of the film, from 0. Films in a row may be of one patient: see
@@ -217,43 +281,28 @@ def draw(
         >>> case.view, [name for name, label in case.labels.items() if label]
         ('PA', ['Effusion'])
     """
-    if index < 0 or seed < 0:
-        msg = f"index and seed count from 0, got index={index} and seed={seed}"
-        raise DatasetError(msg)
     odds = correlations or Correlations()
-    number, study = patient_of(index)
-    person = generator(seed, number, PATIENT)
-    body = _physique(person, seed)
-    view = _view(generator(seed, index, VIEW), checked_views(views), odds)
-    acute = generator(seed, index, FINDING)
     forced = checked_findings(findings)
-    severity = _findings(
-        generator(seed, number, FINDING), acute, body, view, odds, forced, others
-    )
-    severity = _force_opacity(severity, forced)
+    record, body, lot = _drawn(index, seed, views, forced, others, odds)
+    view, severity = record.view, record.severity
     sides = _sides(generator(seed, index, FINDING, 1), severity)
     pose = _pose(generator(seed, index, VIEW, 1), view)
-    wanted = _ratio(float(person.random()), severity["Cardiomegaly"])
+    wanted = _ratio(lot, severity["Cardiomegaly"])
     change = heart_scale(body, pose, _change(severity, sides), wanted)
     anatomy = build(body, pose, change)
-    severity["Lung Opacity"] = max(severity[n] for n in OPACITIES)
-    ordered = {name: severity[name] for name in FINDINGS}
     ratio = math.nan
     if view != "L":
         ratio = cardiothoracic_ratio(anatomy, projection(body, pose, view, 512))
     return Case(
         index=index,
         seed=seed,
-        patient=PatientFacts(
-            id=f"P{seed}-{number:06d}", sex=body.sex, age_years=round(body.age + 0.3 * study, 1),
-            study=study,
-        ),
+        patient=record.patient,
         view=view,
-        labels={name: float(value > 0) for name, value in ordered.items()},
-        severity=ordered,
+        labels=record.labels,
+        severity=severity,
         cardiothoracic_ratio=ratio,
         sides=sides,
         physique=body,
         pose=pose,
         change=change,
-    )  # fmt: skip
+    )

@@ -59,6 +59,27 @@ class PatientFacts:
 
 
 @dataclass(frozen=True)
+class Record:
+    """What a table says of a film.
+
+    Args:
+        index: Number of the film.
+        seed: Seed of the collection.
+        patient: Who was examined.
+        view: "PA", "AP" or "L".
+        labels: Finding to 0 or 1.
+        severity: Finding to 0 where absent, else up to 1.
+    """
+
+    index: int
+    seed: int
+    patient: PatientFacts
+    view: str
+    labels: Mapping[str, float]
+    severity: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Case:
     """Everything about a film but its pixels: cheap to draw, and all that a table needs.
 
