@@ -14,6 +14,7 @@ from torchxrayvision.cli._console import (
     show_error,
     show_warnings,
 )
+from torchxrayvision.errors import RemoteError
 
 if TYPE_CHECKING:
     from torchxrayvision.models import XRayClassifier
@@ -86,7 +87,7 @@ def predict(
     names = [*(paths or []), *(f"@{path}" for path in from_file or [])]
     _check_usage(names, output, embeddings=embeddings, shard=shard, restart=restart)
     if checkpoint is None:
-        _require_weights(weights or DEFAULT_WEIGHTS)  # before the seconds that torch takes to load
+        _require_weights(weights)  # before the seconds that torch takes to load
     with show_warnings():
         from torchxrayvision.cli import _run
         from torchxrayvision.inference import Reading
@@ -126,10 +127,16 @@ def _check_usage(
         raise typer.Exit(EXIT_USAGE)
 
 
-def _require_weights(name: str) -> None:
+def _require_weights(name: str | None) -> None:
     from torchxrayvision.weights import fetch_weights, get
 
-    fetch_weights(get(name))
+    try:
+        fetch_weights(get(name or DEFAULT_WEIGHTS))
+    except RemoteError as error:
+        if name is not None:
+            raise
+        advice = "--weights demo takes small demonstration weights that need no download"
+        raise type(error)(f"{error}; {advice}") from error
 
 
 def _load(weights: str | None, checkpoint: Path | None, compat: str | None) -> XRayClassifier:
