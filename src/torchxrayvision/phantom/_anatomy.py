@@ -205,23 +205,27 @@ def _domes(cage: Cage, pose: Pose, change: Change) -> dict[int, Paraboloid]:
     return domes
 
 
-def _heart(body: Physique, pose: Pose, change: Change) -> dict[str, Ellipsoid]:
+def _heart(
+    body: Physique, domes: Mapping[int, Paraboloid], change: Change
+) -> dict[str, Ellipsoid]:
     girth = 0.5 * (body.girth + 1) * (0.93 if body.sex == "F" else 1.0)
-    drop = -20.0 * (pose.inspiration - 0.6) - 16.0 * change.hyperinflation
+    floor = 0.5 * (domes[LEFT].top + domes[RIGHT].top) - 10.0  # the heart rests on the diaphragm
     narrow = 1 - 0.06 * change.hyperinflation
     chambers = {
-        "left ventricle": Ellipsoid.along((36, 20, -34), (0.70, 0.34, -0.62), (57, 39, 38)),
-        "right ventricle": Ellipsoid.along((14, 46, -42), (0.80, 0.10, -0.38), (54, 27, 34)),
-        "right atrium": Ellipsoid.along((-13, 20, -26), (0.10, 0.10, 1.0), (44, 31, 29)),
+        "left ventricle": Ellipsoid.along((35, 20, -34), (0.74, 0.32, -0.60), (62, 37, 36)),
+        "right ventricle": Ellipsoid.along((14, 44, -44), (0.86, 0.10, -0.30), (58, 27, 31)),
+        "right atrium": Ellipsoid.along((-14, 18, -24), (0.06, 0.10, 1.0), (46, 31, 29)),
         "left atrium": Ellipsoid.upright((5, -8, 2), (36, 22, 27)),
+        "left appendage": Ellipsoid.along((27, 8, 5), (0.62, 0.1, -0.78), (40, 20, 19)),
     }
     stretch = np.array([girth * narrow, 0.5 * (body.barrel + 1), body.stature])
     placed = {}
     for name, solid in chambers.items():
         grown = solid.scaled(change.heart, _HEART)
         x, y, z = (float(c * s) for c, s in zip(grown.center, stretch, strict=True))
-        placed[name] = Ellipsoid((x + change.shift, y, z + drop), grown.axes * girth)
-    return placed
+        placed[name] = Ellipsoid((x + change.shift, y, z), grown.axes * girth)
+    low = min(float(p.center[2] - np.sqrt((p.axes[:, 2] ** 2).sum())) for p in placed.values())
+    return {name: p.moved((0.0, 0.0, floor - low)) for name, p in placed.items()}
 
 
 def _great_vessels(
@@ -245,7 +249,7 @@ def _great_vessels(
     }
     vessels = {
         "trunk": Ellipsoid.along(
-            (22 + shift, 20, 26 * s + drop), (0.42, -0.3, 0.75), (38, 18, 18)
+            (22 + shift, 16, 28 * s + drop), (0.30, -0.3, 0.75), (36, 19, 19)
         ),
         "cava": Ellipsoid.upright((-19 + shift, 2, 66 * s + drop), (11, 11, 62 * s)),
         "hilum right": Ellipsoid.along(
@@ -328,9 +332,9 @@ def build(body: Physique, pose: Pose, change: Change) -> Anatomy:
         cx=_knots((-160, 60, 150), (change.shift, change.shift, 0.0), s),
         cy=lambda z: 6.0 + cage.back(z),
         a=_knots(
-            (-200, -40, 20, 60, 95, 125, 150, 200), (21, 21, 23, 26, 27, 31, 38, 42), s
+            (-200, -40, 20, 60, 95, 125, 150, 200), (15, 15, 17, 21, 23, 26, 33, 42), s
         ),
-        b=_constant(cage.radii[1] - 9.0),
+        b=_constant(cage.radii[1] - 22.0),
         f=_constant(1.0),
         depth=(0.0, 6.0),
     )
@@ -346,18 +350,19 @@ def build(body: Physique, pose: Pose, change: Change) -> Anatomy:
         Ellipsoid.upright(
             (
                 side * (78.0 * body.girth + 0.2 * body.breast),
-                cage.radii[1] + 0.5 * body.fat,
-                (-40.0 - 0.42 * body.breast) * s,
+                cage.radii[1] + 0.6 * body.fat,
+                (-44.0 - 0.42 * body.breast) * s,
             ),
-            (body.breast, 0.75 * body.breast, 0.98 * body.breast),
+            (1.05 * body.breast, 0.40 * body.breast, body.breast),
         )
         for side in SIDES
         if body.breast > 0
     )
+    domes = _domes(cage, pose, change)
     return Anatomy(
         lungs=lungs,
-        domes=_domes(cage, pose, change),
-        heart=_heart(body, pose, change),
+        domes=domes,
+        heart=_heart(body, domes, change),
         aorta=aorta,
         vessels=vessels,
         mediastinum=mediastinum,

@@ -122,13 +122,14 @@ def sharpen_edges(image: Float32, amount: float) -> Float32:
     return mixed
 
 
-def expose(attenuation: Float32, look: Look, spacing: float, rng: np.random.Generator) -> Float32:
+def expose(attenuation: Float32, look: Look, spacing: float, lung: float, rng: np.random.Generator) -> Float32:
     """Let the quanta through and count them.
 
     Args:
         attenuation: float32 (H, W), of the primary rays.
         look: The site's appearance.
         spacing: Distance of pixels, mm.
+        lung: Attenuation of the lungs, at which the exposure is cut off.
         rng: Source of the noise.
 
     Returns:
@@ -140,6 +141,6 @@ def expose(attenuation: Float32, look: Look, spacing: float, rng: np.random.Gene
     signal = sharpen_edges(signal, look.blur)
     noise = rng.standard_normal(signal.shape, dtype=np.float32)
     noise = sharpen_edges(noise, look.grain)
-    dose = np.float32(look.dose * spacing**2)
+    dose = np.float32(look.dose * spacing**2 * np.exp(lung))
     counted = signal + noise * np.sqrt(signal / dose)
     return negative_log(np.maximum(counted, np.float32(1e-5)))

@@ -15,8 +15,8 @@ import numpy as np
 from torchxrayvision.phantom._anatomy import SIDES
 from torchxrayvision.phantom._detector import enlarge
 from torchxrayvision.phantom._draw import DETAIL, generator
-from torchxrayvision.phantom._scene import FLUID, LUNG, SOFT, blobs, bowl, collapsed
-from torchxrayvision.phantom._solids import Ellipsoid, half_space
+from torchxrayvision.phantom._scene import FLUID, LUNG, SOFT, bowl, collapsed
+from torchxrayvision.phantom._solids import Ellipsoid, Span, half_space
 from torchxrayvision.phantom._tubes import Canvas, Tubes
 from torchxrayvision.phantom._types import FINDINGS
 
@@ -40,13 +40,13 @@ def stream(scene: Scene, finding: str) -> np.random.Generator:
     return generator(case.seed, case.index, DETAIL, FINDINGS.index(finding))
 
 
-def mottle(rng: np.random.Generator, size: int, cells: int) -> Float32:
-    """Draw smooth noise of mean 0 and deviation of about 1, float32 (size, size)."""
-    total = np.zeros((size, size), np.float32)
+def mottle(rng: np.random.Generator, shape: tuple[int, int], cells: int) -> Float32:
+    """Draw smooth noise of mean 0 and deviation of about 1, float32 of a shape."""
+    total = np.zeros(shape, np.float32)
     for octave in range(3):
         count = cells * 2**octave
         coarse = rng.standard_normal((count, count)).astype(np.float32)
-        total += enlarge(coarse, (size, size)) * np.float32(0.75**octave)
+        total += enlarge(coarse, shape) * np.float32(0.75**octave)
     return total
 
 
@@ -63,41 +63,42 @@ def pleura(scene: Scene) -> None:
         if wet:
             share = 1.0 if case.sides["Effusion"] == side or side < 0 else 0.7
             whole = _effusion(scene, side, wet * share, whole)
-        scene.air[side] = whole
+        half.air = whole
         density = LUNG * (1 - 0.35 * case.severity["Emphysema"])
-        scene.path -= whole * np.float32(SOFT - density)
+        scene.path[half.window] -= whole * np.float32(SOFT - density)
 
 
 def _effusion(scene: Scene, side: int, severity: float, whole: Float32) -> Float32:
     """Let fluid fill the cavity up to a meniscus; give what is left of the lung."""
     half, dome = scene.sides[side], scene.anatomy.domes[side]
     level = dome.top - 0.62 * dome.height + (16.0 + 88.0 * severity)
-    above = bowl(scene.anatomy, side, level - 30.0, 34.0 + 16.0 * severity).span(scene.rays)
+    above = bowl(scene.anatomy, side, level - 30.0, 34.0 + 16.0 * severity).span(half.rays)
     left: Float32 = np.minimum(half.within(half.lung & above), whole)
     wet = whole - left
-    scene.path += wet * np.float32(FLUID - SOFT)
+    scene.path[half.window] += wet * np.float32(FLUID - SOFT)
     half.lung = half.lung & above
-    scene.mark("Effusion", wet > SEEN)
+    scene.mark("Effusion", wet > SEEN, half.window)
     return left
 
 
 def _pneumothorax(scene: Scene, side: int, severity: float) -> None:
     """Draw the lung back from the wall, leave air, and line the lung with visceral pleura."""
     half = scene.sides[side]
-    visceral = collapsed(scene.anatomy, side, severity).lungs[side]
-    span = visceral.span(scene.rays)
+    visceral = collapsed(scene.anatomy, side, severity)
+    span = visceral.span(half.rays)
     whole, kept = half.within(half.lung), half.within(half.lung & span)
     free = np.maximum(whole - kept, np.float32(0))
-    scene.path -= free * np.float32(SOFT)
+    path = scene.path[half.window]
+    path -= free * np.float32(SOFT)
     thin = replace(
         visceral, a=lambda z: visceral.a(z) - 0.9, b=lambda z: visceral.b(z) - 0.9
-    ).span(scene.rays)
+    ).span(half.rays)
     line = np.maximum(kept - half.within(half.lung & thin), np.float32(0))
-    scene.path += np.minimum(line, np.float32(22)) * np.float32(0.6 * SOFT)
+    path += np.minimum(line, np.float32(22)) * np.float32(0.6 * SOFT)
     # A lung that holds less air is denser.
-    scene.path += kept * np.float32(LUNG * 0.7 * severity)
+    path += kept * np.float32(LUNG * 0.7 * severity)
     half.lung = half.lung & span
-    scene.mark("Pneumothorax", free > 2 * SEEN)
+    scene.mark("Pneumothorax", free > 2 * SEEN, half.window)
 
 
 def _point(scene: Scene, side: int, height: float, across: float, deep: float) -> tuple[float, float, float]:
@@ -131,12 +132,13 @@ def consolidation(scene: Scene, severity: float, rng: np.random.Generator) -> No
     center = _point(scene, side, height, 0.35 * rng.normal(), -0.35 + 0.6 * rng.random())
     reach = 18.0 + 26.0 * severity
     solids = _cloud(rng, center, reach, 16, 0.62 * reach)
-    thick = blobs(scene, side, solids)
-    patchy = 1 + 0.16 * mottle(rng, scene.plan.size, 24)
+    half = scene.sides[side]
+    thick = half.blobs(solids, scene.plan)
+    patchy = 1 + 0.16 * mottle(rng, thick.shape, 16)
     thick *= np.clip(patchy, 0.3, 1.6)
-    np.minimum(thick, scene.air[side] * np.float32(0.92), out=thick)
-    scene.path += thick * np.float32((SOFT - LUNG) * (0.45 + 0.25 * severity))
-    scene.mark("Consolidation", thick > 2.5 * SEEN)
+    np.minimum(thick, half.air * np.float32(0.92), out=thick)
+    scene.path[half.window] += thick * np.float32((SOFT - LUNG) * (0.45 + 0.25 * severity))
+    scene.mark("Consolidation", thick > 2.5 * SEEN, half.window)
     _bronchogram(scene, rng, side, center, reach, thick)
 
 
@@ -157,7 +159,9 @@ def _bronchogram(
     points = hilum * (1 - t) ** 2 + 2 * (0.55 * middle + 0.45 * hilum) * t * (1 - t) + ends[:, None] * t**2
     radius = np.broadcast_to(np.linspace(2.6, 1.0, 9), points.shape[:2])
     canvas.add(Tubes(points, np.stack([radius] * 2, -1), np.pi * radius**2 * SOFT * 0.9))
-    scene.path -= canvas.image() * np.minimum(thick * np.float32(1 / 40), np.float32(1))
+    window = scene.sides[side].window
+    air = canvas.image()[window]
+    scene.path[window] -= air * np.minimum(thick * np.float32(1 / 40), np.float32(1))
 
 
 def atelectasis(scene: Scene, severity: float, rng: np.random.Generator) -> None:
@@ -165,48 +169,48 @@ def atelectasis(scene: Scene, severity: float, rng: np.random.Generator) -> None
     side = scene.case.sides["Atelectasis"]
     dome = scene.anatomy.domes[side]
     kind = rng.random()
-    thick = np.zeros(scene.rays.shape, np.float32)
+    half = scene.sides[side]
+    thick = np.zeros(half.rays.shape, np.float32)
     for _ in range(2 + int(2 * rng.random())):
         across, deep = -0.2 + 0.7 * rng.random(), -0.5 + 0.9 * rng.random()
         x, y, z = _point(scene, side, 0.05 + 0.16 * rng.random(), across, deep)
         lean = side * float(rng.normal(-0.1, 0.18))
         plate = Ellipsoid.along((x, y, z), (1.0, 0.1, lean), (24 + 22 * severity, 34.0, 2.2))
-        thick += blobs(scene, side, [plate])
+        thick += half.blobs([plate], scene.plan)
     if severity > 0.3 and kind < 0.5:  # lower lobe, behind the heart
         x = side * (24.0 + 8.0 * severity)
         solid = Ellipsoid.along(
             (x, -48.0, dome.top + 10.0), (side * 0.55, 0.15, -0.8), (62, 34, 16 + 22 * severity)
         )
-        thick += blobs(scene, side, [solid])
+        thick += half.blobs([solid], scene.plan)
     elif severity > 0.3:  # upper lobe, with its fissure drawn up
-        half = scene.sides[side]
-        x, y, z = _point(scene, side, 0.74, -0.1, 0.0)
-        edge = half_space(scene.rays, (-0.45 * side, 0.0, 1.0), z - 0.45 * side * x - 26 * severity)
-        inner = half_space(scene.rays, (-side * 1.0, 0.0, 0.0), -(abs(x) + 6 + 14 * severity))
+        x, _, z = _point(scene, side, 0.74, -0.1, 0.0)
+        edge = half_space(half.rays, (-0.45 * side, 0.0, 1.0), z - 0.45 * side * x - 26 * severity)
+        inner = half_space(half.rays, (-side * 1.0, 0.0, 0.0), -(abs(x) + 6 + 14 * severity))
         lobe = half.within(half.lung & edge & inner)
-        thick += np.minimum(lobe, scene.air[side]) * np.float32(0.5 + 0.3 * severity)
-    np.minimum(thick, scene.air[side], out=thick)
-    scene.path += thick * np.float32((SOFT - LUNG) * 0.85)
-    scene.mark("Atelectasis", thick > SEEN)
+        thick += np.minimum(lobe, half.air) * np.float32(0.5 + 0.3 * severity)
+    np.minimum(thick, half.air, out=thick)
+    scene.path[half.window] += thick * np.float32((SOFT - LUNG) * 0.85)
+    scene.mark("Atelectasis", thick > SEEN, half.window)
 
 
 def edema(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     """Veil the lungs from the hila outwards and thicken septa."""
-    noise = 1 + 0.22 * mottle(rng, scene.plan.size, 40)
     canvas = Canvas(scene.plan)
     for side in SIDES:
-        cage = scene.anatomy.cage
-        thick = np.zeros(scene.rays.shape, np.float32)
+        cage, half = scene.anatomy.cage, scene.sides[side]
+        thick = np.zeros(half.rays.shape, np.float32)
+        noise = 1 + 0.22 * mottle(rng, thick.shape, 24)
         for scale, weight in ((1.0, 0.4), (0.72, 0.35), (0.45, 0.35)):
             solid = Ellipsoid.upright(
                 (side * (30.0 + 16.0 * scale), -8.0, 0.0),
                 (62.0 * scale, 70.0 * scale, 84.0 * scale * cage.stature),
             )
-            thick += blobs(scene, side, [solid]) * np.float32(weight)
+            thick += half.blobs([solid], scene.plan) * np.float32(weight)
         thick *= np.clip(noise, 0.2, 2.0)
-        thick += scene.air[side] * np.float32(0.10 * severity)
-        scene.path += thick * np.float32((SOFT - LUNG) * (0.08 + 0.34 * severity))
-        scene.mark("Edema", thick > 6 * SEEN)
+        thick += half.air * np.float32(0.10 * severity)
+        scene.path[half.window] += thick * np.float32((SOFT - LUNG) * (0.08 + 0.34 * severity))
+        scene.mark("Edema", thick > 6 * SEEN, half.window)
         canvas.add(_septa(scene, side, severity, rng))
     lines = canvas.image()
     scene.path += lines
@@ -231,9 +235,10 @@ def _septa(scene: Scene, side: int, severity: float, rng: np.random.Generator) -
 
 
 def _lesions(scene: Scene, finding: str, solids: list[Ellipsoid], side: int, density: float) -> None:
-    thick = blobs(scene, side, solids)
-    scene.path += thick * np.float32((SOFT - LUNG) * density)
-    scene.mark(finding, thick > SEEN)
+    half = scene.sides[side]
+    thick = half.blobs(solids, scene.plan)
+    scene.path[half.window] += thick * np.float32((SOFT - LUNG) * density)
+    scene.mark(finding, thick > SEEN, half.window)
 
 
 def nodule(scene: Scene, severity: float, rng: np.random.Generator) -> None:
@@ -279,16 +284,16 @@ def pleural_thickening(scene: Scene, severity: float, rng: np.random.Generator) 
         cx=lambda z: np.full_like(z, center),
         a=lambda z: np.full_like(z, cage.radii[0] - 0.5 * coat),
         f=lower.scale,
-    ).span(scene.rays)
+    ).span(half.rays)
     shell = np.maximum(half.within(half.lung) - half.within(half.lung & inner), np.float32(0))
-    shell = np.minimum(shell, scene.air[side])
+    shell = np.minimum(shell, half.air)
     low = cage.apex - 62.0 if apical else float(-70 + 70 * rng.random())
     high = cage.apex + 40.0 if apical else low + 50.0 + 50.0 * severity
-    z = scene.rays.z + np.float32(18) * (mottle(rng, scene.plan.size, 8) * np.float32(0.5))
+    z = half.rays.z + np.float32(18) * (mottle(rng, half.rays.shape, 6) * np.float32(0.5))
     fade = np.clip((z - np.float32(low)) / 14, 0, 1) * np.clip((np.float32(high) - z) / 14, 0, 1)
     shell *= fade.astype(np.float32)
-    scene.path += shell * np.float32((SOFT - LUNG) * 0.95)
-    scene.mark("Pleural_Thickening", shell > SEEN)
+    scene.path[half.window] += shell * np.float32((SOFT - LUNG) * 0.95)
+    scene.mark("Pleural_Thickening", shell > SEEN, half.window)
 
 
 def hernia(scene: Scene, severity: float, rng: np.random.Generator) -> None:
@@ -300,12 +305,11 @@ def hernia(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     pouch = Ellipsoid.upright(center, (radius * 1.15, radius * 0.9, radius))
     lumen = Ellipsoid.upright(center, (radius * 1.15 - 3, radius * 0.9 - 3, radius - 3))
     span = pouch.span(scene.rays)
-    added = np.zeros(scene.rays.shape, np.float32)
     for side in SIDES:
         half = scene.sides[side]
-        new = np.minimum(half.within(half.lung & span), scene.air[side])
-        added += new
-    scene.path += added * np.float32(SOFT - LUNG)
+        here = Span(span.enter[half.window], span.leave[half.window])
+        new = np.minimum(half.within(half.lung & here), half.air)
+        scene.path[half.window] += new * np.float32(SOFT - LUNG)
     up = (0.0, 0.0, 1.0) if scene.case.pose.erect else (0.0, 1.0, 0.0)
     offset = z - 0.1 * radius if scene.case.pose.erect else -34.0 + 0.3 * radius
     air = (lumen.span(scene.rays) & half_space(scene.rays, up, offset)).length()

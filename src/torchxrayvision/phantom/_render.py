@@ -12,7 +12,7 @@ from torchxrayvision.phantom import _findings as finding
 from torchxrayvision.phantom._anatomy import SIDE_NAMES, SIDES
 from torchxrayvision.phantom._devices import devices
 from torchxrayvision.phantom._draw import APPEARANCE, draw, generator
-from torchxrayvision.phantom._scene import LUNG, SOFT, build_scene
+from torchxrayvision.phantom._scene import LUNG, SOFT, build_scene, collapsed
 from torchxrayvision.phantom._site import choose, grey
 from torchxrayvision.phantom._skeleton import CORTEX, Break, break_point, build_skeleton, vertebra_levels
 from torchxrayvision.phantom._solids import Ellipsoid, half_space
@@ -70,9 +70,7 @@ def _vessels(scene: Scene) -> Float32:
         )
         lung = scene.anatomy.lungs[side]
         if case.severity["Pneumothorax"] > 0 and case.sides["Pneumothorax"] == side:
-            from torchxrayvision.phantom._scene import collapsed
-
-            lung = collapsed(scene.anatomy, side, case.severity["Pneumothorax"]).lungs[side]
+            lung = collapsed(scene.anatomy, side, case.severity["Pneumothorax"])
         inside = lung.contains(branches)
         inside &= branches[..., 2] > scene.anatomy.domes[side].level(branches)
         for solid in (*scene.anatomy.heart.values(), *scene.anatomy.aorta.values()):
@@ -127,28 +125,31 @@ def _bowel(scene: Scene) -> None:
     erect = scene.case.pose.erect
     size = 20.0 + 14.0 * float(rng.random())
     center = (52.0 + 14 * float(rng.random()), -8.0, dome.top - size * 0.9 - 9.0)
-    stomach = Ellipsoid.upright(center, (size * 1.35, size, size)).span(scene.rays)
+    stomach = Ellipsoid.upright(center, (size * 1.35, size, size))
     up = (0.0, 0.0, 1.0) if erect else (0.0, 1.0, 0.0)
     offset = center[2] - 0.25 * size if erect else center[1] + 0.35 * size
-    scene.path -= (stomach & half_space(scene.rays, up, offset)).length() * np.float32(SOFT * 0.9)
+    scene.carve(stomach, -0.9 * SOFT, half_space(scene.rays, up, offset))
     for _ in range(int(rng.integers(1, 5))):
         radius = 9.0 + 9.0 * float(rng.random())
         x = 40.0 + 70.0 * float(rng.random())
         place = (x, 30.0, dome.top - 40.0 - 40.0 * float(rng.random()) - 0.3 * abs(x - 70))
-        gas = Ellipsoid.upright(place, (radius * 1.3, radius, radius * 0.9)).span(scene.rays)
-        scene.path -= gas.length() * np.float32(SOFT * 0.8)
+        gas = Ellipsoid.upright(place, (radius * 1.3, radius, radius * 0.9))
+        scene.carve(gas, -0.8 * SOFT)
 
 
 def _masks(scene: Scene) -> dict[str, Mask]:
     """Name the shadows of organs as ChestX-Det does."""
     masks = dict(scene.shadows)
-    dome_shadow = {side: scene.sides[side].below.hit() for side in SIDES}
     organs = masks["Heart"] | masks["Mediastinum"] | masks["Aorta"]
     lateral = scene.case.view == "L"
     for side in SIDES:
         half = scene.sides[side]
         field = half.within(half.cavity) > 3.0
-        masks[f"{SIDE_NAMES[side]} Lung"] = field if lateral else field & ~dome_shadow[side] & ~organs
+        if not lateral:
+            field &= ~half.below.hit() & ~organs[half.window]
+        whole = np.zeros_like(organs)
+        whole[half.window] = field
+        masks[f"{SIDE_NAMES[side]} Lung"] = whole
     return masks
 
 
@@ -222,15 +223,23 @@ def render(case: Case, *, size: int, site: str) -> Simulation:
     )
 
 
+def _quantile(values: Float32, share: float) -> float:
+    """Value below which a share lies, without the rounding of means."""
+    ordered = np.sort(values, axis=None)
+    return float(ordered[int(share * (len(ordered) - 1))]) if len(ordered) else 2.0
+
+
 def _picture(scene: Scene, path: Float32, site: str, anatomy: dict[str, Mask]) -> Float32:
     rng = generator(scene.case.seed, scene.case.index, APPEARANCE)
     look = choose(site, scene.case.view, rng)
-    measured = detector.expose(path, look, scene.plan.spacing, rng)
+    coarse = path[::4, ::4]
     lungs = (anatomy["Left Lung"] | anatomy["Right Lung"])[::4, ::4]
-    sample = np.sort(measured[::4, ::4][lungs])
-    middle = float(sample[len(sample) // 2]) if len(sample) else 2.0
+    lung = _quantile(coarse[lungs], 0.5)
+    measured = detector.expose(path, look, scene.plan.spacing, lung, rng)
+    coarse = measured[::4, ::4]
+    lung, dense = _quantile(coarse[lungs], 0.5), _quantile(coarse[coarse > 1.0], 0.9)
     if look.unsharp > 0:
         low = detector.smooth(measured, look.unsharp_width / scene.plan.spacing)
         measured = measured + (measured - low) * np.float32(look.unsharp)
-    shade = grey(measured, middle, look)
+    shade = grey(measured, lung, dense, look)
     return np.round(np.clip(shade, 0, 1) * np.float32(4095)) * np.float32(2048 / 4095) - np.float32(1024)

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from torchxrayvision.phantom._anatomy import SIDES, Anatomy, build
+from torchxrayvision.phantom._detector import enlarge
 from torchxrayvision.phantom._measure import projection
-from torchxrayvision.phantom._solids import Ellipsoid, Paraboloid, Span, Union, half_space
+from torchxrayvision.phantom._solids import Span, Union, half_space, relative, window_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
     from torchxrayvision.phantom._rays import Projection, Rays
+    from torchxrayvision.phantom._solids import Column, Ellipsoid, Paraboloid, Window
     from torchxrayvision.phantom._types import Case
 
     Float32 = NDArray[np.float32]
@@ -31,24 +35,41 @@ FLUID = 0.0203
 
 @dataclass
 class Side:
-    """One half of the chest.
+    """One half of the chest, within the window of its shadow.
 
     Args:
+        window: Rows and columns of the picture that the arrays cover.
+        rays: Their rays.
         cavity: The pleural cavity.
-        lung: The part that the visceral pleura encloses.
+        lung: The part of it that the visceral pleura encloses.
         organs: Heart, mediastinum, spine and diaphragm, joined.
         below: The half of the diaphragm.
+        air: Stretch in aerated lung, mm of w.
     """
 
+    window: Window
+    rays: Rays
     cavity: Span
     lung: Span
     organs: Union
     below: Span
+    air: Float32
 
     def within(self, span: Span) -> Float32:
         """Stretch of a span in the cavity and outside the organs, mm of w."""
         part = span & self.cavity
         return np.maximum(part.length() - self.organs.length_within(part), np.float32(0))
+
+    def blobs(self, solids: Iterable[Ellipsoid], plan: Projection) -> Float32:
+        """Stretch of aerated lung in any of some ellipsoids, mm of w."""
+        total = np.zeros(self.rays.shape, np.float32)
+        for solid in solids:
+            place = window_of(solid.extent(plan), self.window)
+            if place:
+                here = relative(place, self.window)
+                lung = Span(self.lung.enter[here], self.lung.leave[here])
+                total[here] += (solid.span(self.rays.window(here)) & lung).length()
+        return np.minimum(total, self.air, out=total)
 
 
 @dataclass
@@ -61,9 +82,8 @@ class Scene:
         anatomy: Solids of the chest.
         rays: The ray of each pixel.
         sides: Both halves of the chest.
-        heart: Stretch in the heart, mm of w.
-        air: Side to the stretch in aerated lung, mm of w.
-        path: Attenuation of soft tissue, lung and fluid along each ray, in w.
+        shadows: Organ to where it is seen.
+        path: Attenuation along each ray, in w.
         masks: Finding to where it is seen.
     """
 
@@ -74,66 +94,126 @@ class Scene:
     sides: dict[int, Side]
     shadows: dict[str, Mask]
     path: Float32
-    air: dict[int, Float32] = field(default_factory=dict)
     masks: dict[str, Mask] = field(default_factory=dict)
 
-    def mark(self, finding: str, mask: Mask) -> None:
+    @property
+    def frame(self) -> Window:
+        """The window of the whole picture."""
+        return slice(0, self.plan.size), slice(0, self.plan.size)
+
+    def mark(self, finding: str, mask: Mask, window: Window | None = None) -> None:
         """Add pixels to the mask of a finding."""
-        known = self.masks.get(finding)
-        self.masks[finding] = mask.copy() if known is None else known | mask
+        size = self.plan.size
+        whole = self.masks.setdefault(finding, np.zeros((size, size), bool))
+        whole[window or self.frame] |= mask
+
+    def carve(self, solid: Ellipsoid, attenuation: float, also: Span | None = None) -> None:
+        """Change the path inside an ellipsoid, by so much a millimetre."""
+        place = window_of(solid.extent(self.plan), self.frame)
+        if place:
+            span = solid.span(self.rays.window(place))
+            if also is not None:
+                span &= Span(also.enter[place], also.leave[place])
+            self.path[place] += span.length() * np.float32(attenuation)
 
 
-def _body(anatomy: Anatomy, rays: Rays, fat: float) -> Float32:
-    """Attenuation of everything under the skin as if it were soft tissue and fat."""
-    skin = anatomy.torso.span(rays)
-    outer = Union(skin)
-    for limb in anatomy.limbs:
-        outer.add(limb.span(rays))
-    for breast in anatomy.breasts:
-        outer.add(breast.span(rays))
-    layer = 0.62 * fat
-    torso = anatomy.torso
-    lean = replace(
-        torso, a=lambda z: torso.a(z) - layer, b=lambda z: torso.b(z) - 0.7 * layer
-    ).span(rays)
+def _body(case: Case, anatomy: Anatomy, plan: Projection) -> Float32:
+    """Attenuation of all that is under the skin as if it were fat and soft tissue.
+
+    It changes slowly, so every other row and column is enough.
+    """
+    coarse = replace(plan, size=plan.size // 2, spacing=plan.spacing * plan.size / (plan.size // 2))
+    rays = coarse.rays()
+    whole = (slice(0, coarse.size), slice(0, coarse.size))
+    outer = Union(rays.shape)
+    outer.add(anatomy.torso.span(rays))
+    limbs = () if case.view == "L" else anatomy.limbs  # raised over the head for lateral films
+    for solid in limbs:
+        place = window_of(solid.extent(coarse), whole)
+        if place:
+            outer.add(solid.span(rays.window(place)), place)
+    layer, torso = 0.62 * case.physique.fat, anatomy.torso
+    lean = replace(torso, a=lambda z: torso.a(z) - layer, b=lambda z: torso.b(z) - 0.7 * layer)
     path = outer.length() * np.float32(FAT)
-    path += lean.length() * np.float32(SOFT - FAT)
-    return path
+    path += lean.span(rays).length() * np.float32(SOFT - FAT)
+    for limb in limbs:
+        place = window_of(limb.extent(coarse), whole)
+        if place:
+            muscle = limb.scaled(0.8, limb.center).span(rays.window(place))
+            path[place] += muscle.length() * np.float32(SOFT - FAT)
+    return enlarge(path, (plan.size, plan.size))
 
 
-def _organs(anatomy: Anatomy, rays: Rays) -> tuple[list[Span], dict[str, Mask]]:
-    """Spans of what displaces lung, and the shadows that have names."""
-    heart = {name: solid.span(rays) for name, solid in anatomy.heart.items()}
-    aorta = {name: solid.span(rays) for name, solid in anatomy.aorta.items()}
-    others = [solid.span(rays) for solid in anatomy.vessels.values()]
-    middle = anatomy.mediastinum.span(rays)
-    spine = anatomy.spine.span(rays)
-    shadows = {
-        "Heart": np.logical_or.reduce([s.hit() for s in heart.values()]),
-        "Aorta": np.logical_or.reduce([s.hit() for s in aorta.values()]),
-        "Mediastinum": middle.hit() | np.logical_or.reduce([s.hit() for s in others]),
-        "Spine": spine.hit(),
+def _breasts(scene: Scene) -> None:
+    """Add the breasts, which fade upwards into the chest wall."""
+    for solid in scene.anatomy.breasts:
+        place = window_of(solid.extent(scene.plan), scene.frame)
+        if not place:
+            continue
+        rays = scene.rays.window(place)
+        chord = solid.span(rays).length()
+        depth = np.float32(rays.depth(*solid.center[:2]))
+        top = solid.center[2] + 0.95 * float(np.abs(solid.axes[:, 2]).max())
+        fade = (np.float32(top) - (rays.z + rays.dz * depth)) / np.float32(1.2 * (top - solid.center[2]))
+        scene.path[place] += chord * np.clip(fade, 0, 1) * np.float32(0.94 * FAT)
+
+
+def _shadow(solids: Iterable[Ellipsoid | Column], scene: Scene) -> Mask:
+    mask = np.zeros(scene.rays.shape, bool)
+    for solid in solids:
+        place = window_of(solid.extent(scene.plan), scene.frame)
+        if place:
+            mask[place] |= solid.span(scene.rays.window(place)).hit()
+    return mask
+
+
+def _shadows(scene: Scene) -> dict[str, Mask]:
+    anatomy = scene.anatomy
+    vessels = [v for name, v in anatomy.vessels.items() if "hilum" not in name]
+    return {
+        "Heart": _shadow(anatomy.heart.values(), scene),
+        "Aorta": _shadow(anatomy.aorta.values(), scene),
+        "Mediastinum": _shadow([anatomy.mediastinum, *vessels], scene),
+        "Spine": _shadow([anatomy.spine], scene),
+        "Left Hilus Pulmonis": _shadow([anatomy.vessels["hilum left"]], scene),
+        "Right Hilus Pulmonis": _shadow([anatomy.vessels["hilum right"]], scene),
     }
-    return [middle, *heart.values(), *others, *aorta.values(), spine], shadows
 
 
-def collapsed(anatomy: Anatomy, side: int, severity: float) -> Anatomy:
-    """Give the chest with one lung drawn back from the wall by a pneumothorax."""
+def _side(anatomy: Anatomy, plan: Projection, rays: Rays, side: int) -> Side:
+    whole = (slice(0, plan.size), slice(0, plan.size))
     lung = anatomy.lungs[side]
+    window = window_of(lung.extent(plan), whole) or whole
+    mine = rays.window(window)
+    cavity = lung.span(mine) & half_space(mine, (side, 0, 0), 4.0)
+    below = anatomy.domes[side].span(mine)
+    organs = Union(mine.shape)
+    solids: list[Ellipsoid | Column] = [anatomy.mediastinum, *anatomy.heart.values()]
+    solids += [*anatomy.vessels.values(), *anatomy.aorta.values(), anatomy.spine]
+    for solid in solids:
+        place = window_of(solid.extent(plan), window)
+        if place:
+            here = relative(place, window)
+            organs.add(solid.span(mine.window(here)), here)
+    organs.add(below)
+    return Side(window, mine, cavity, cavity, organs, below, np.zeros(mine.shape, np.float32))
+
+
+def collapsed(anatomy: Anatomy, side: int, severity: float) -> Column:
+    """Give the lung that a pneumothorax has drawn back from the wall."""
     cage = anatomy.cage
     gap = 5.0 + 44.0 * severity**1.3
     drop = 10.0 + 62.0 * severity**1.2
     radius = cage.radii[0] - 0.5 * gap
     smaller = replace(cage, apex=cage.apex - drop)
     center = side * (cage.offset - 0.5 * gap)
-    visceral = replace(
-        lung,
+    return replace(
+        anatomy.lungs[side],
         cx=lambda z: np.full_like(z, center),
         a=lambda z: np.full_like(z, radius),
         b=lambda z: np.full_like(z, cage.radii[1] - 0.12 * gap),
         f=smaller.scale,
     )
-    return replace(anatomy, lungs={**anatomy.lungs, side: visceral})
 
 
 def build_scene(case: Case, size: int) -> Scene:
@@ -144,55 +224,30 @@ def build_scene(case: Case, size: int) -> Scene:
         size: Rows and columns.
 
     Returns:
-        The scene, with air and path of lungs not yet drawn.
+        The scene, with pleural cavities still full of soft tissue.
     """
     anatomy = build(case.physique, case.pose, case.change)
     plan = projection(case.physique, case.pose, case.view, size)
     rays = plan.rays()
-    spans, shadows = _organs(anatomy, rays)
-    sides = {}
-    for side in SIDES:
-        below = anatomy.domes[side].span(rays)
-        organs = Union(spans[0])
-        for span in spans[1:]:
-            organs.add(span)
-        organs.add(below)
-        cavity = anatomy.lungs[side].span(rays) & half_space(rays, (side, 0, 0), 4.0)
-        sides[side] = Side(cavity, cavity, organs, below)
-    return Scene(
+    scene = Scene(
         case=case,
         plan=plan,
         anatomy=anatomy,
         rays=rays,
-        sides=sides,
-        shadows=shadows,
-        path=_body(anatomy, rays, case.physique.fat),
+        sides={side: _side(anatomy, plan, rays, side) for side in SIDES},
+        shadows={},
+        path=_body(case, anatomy, plan),
     )
+    scene.shadows = _shadows(scene)
+    _breasts(scene)
+    return scene
 
 
 def bowl(anatomy: Anatomy, side: int, level: float, rise: float) -> Paraboloid:
     """The upper surface of fluid, which creeps up the wall as a meniscus."""
+    from torchxrayvision.phantom._solids import Paraboloid
+
     cage = anatomy.cage
     return Paraboloid(
         (side * cage.offset * 0.9, 0.0), level, (cage.radii[0], cage.radii[1]), rise, sign=-1.0
     )
-
-
-def blobs(
-    scene: Scene, side: int, solids: list[Ellipsoid]
-) -> Float32:
-    """Stretch in any of some ellipsoids inside one lung, mm of w, float32 (H, W)."""
-    total = np.zeros(scene.rays.shape, np.float32)
-    size = scene.plan.size
-    half = scene.sides[side]
-    for solid in solids:
-        left, right, top, bottom = solid.extent(scene.plan)
-        rows = slice(max(int(top), 0), min(int(bottom) + 2, size))
-        columns = slice(max(int(left), 0), min(int(right) + 2, size))
-        if rows.start >= rows.stop or columns.start >= columns.stop:
-            continue
-        window = (rows, columns)
-        span = solid.span(scene.rays.window(window))
-        lung = Span(half.lung.enter[window], half.lung.leave[window])
-        total[window] += (span & lung).length()
-    return np.minimum(total, scene.air[side])

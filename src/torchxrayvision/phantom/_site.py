@@ -88,12 +88,13 @@ def choose(site: str, view: str, rng: np.random.Generator) -> Look:
     )
 
 
-def grey(measured: Float32, lung: float, look: Look) -> Float32:
+def grey(measured: Float32, lung: float, dense: float, look: Look) -> Float32:
     """Turn measured attenuation into grey, 0 to 1, by the sigmoid of film.
 
     Args:
         measured: float32 (H, W).
         lung: Attenuation of the middle of the lungs.
+        dense: Attenuation of the dense parts.
         look: The site's appearance.
 
     Returns:
@@ -102,9 +103,10 @@ def grey(measured: Float32, lung: float, look: Look) -> Float32:
     entries = 8192
     span = 9.0
     scale = np.arange(entries) / entries * span - 1.0
-    # A sigmoid through the lung's grey, which is reached at its attenuation.
+    # A sigmoid that has the lungs' grey at their attenuation and 0.93 at the dense parts'.
     level = np.log(look.lung / (1 - look.lung))
-    curve = 1 / (1 + np.exp(-(level + 1.55 * look.steepness * (scale - lung))))
+    rise = (2.6 - level) * look.steepness / max(dense - lung, 0.5)
+    curve = 1 / (1 + np.exp(-(level + rise * (scale - lung))))
     table = (look.toe + (look.shoulder - look.toe) * curve).astype(np.float32)
     place = (measured + np.float32(1.0)) * np.float32(entries / span)
     return table[np.clip(place, 0, entries - 1).astype(np.int32)]

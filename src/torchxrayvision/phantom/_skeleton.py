@@ -84,7 +84,7 @@ def _ribs(cage: Cage, body: Physique, side: int, breaks: tuple[Break, ...]) -> l
     count, points, _ = paths.shape
     half = np.asarray(_HALF)[:, None] * np.ones(points)
     taper = 1 - 0.12 * np.linspace(0, 1, points)
-    radii = np.stack([half * taper, 3.6 + 0 * half], axis=-1)
+    radii = np.stack([half * taper, 2.9 + 0 * half], axis=-1)
     # Area of an elliptic shell of cortex, 0.9 mm, and of the sponge inside.
     ring = np.pi * (radii[..., 0] + radii[..., 1]) * 0.9
     sponge = np.pi * radii[..., 0] * radii[..., 1] * 0.16
@@ -92,7 +92,7 @@ def _ribs(cage: Cage, body: Physique, side: int, breaks: tuple[Break, ...]) -> l
     for broken in breaks:
         if broken.side == side:
             _displace(paths[broken.rib], mass[broken.rib], broken)
-    return [Tubes(paths, radii, mass, shell=0.84, core=0.30)]
+    return [Tubes(paths, radii, mass, shell=0.86, core=0.14)]
 
 
 def _displace(path: Float64, mass: Float64, broken: Break) -> None:

@@ -10,6 +10,7 @@ the same spans come out on every machine.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
 
 FAR = np.float32(1e5)
 _FLAT = np.float32(1e-9)
+
+Window = tuple[slice, slice]
+"""Rows and columns of a picture."""
+
+EVERYWHERE: Window = (slice(None), slice(None))
 
 
 @dataclass(frozen=True)
@@ -59,21 +65,20 @@ class Span:
 class Union:
     """Solids joined along each ray: the hull of their spans less the gaps between them."""
 
-    def __init__(self, first: Span) -> None:
-        self.hull = first
-        self.gap: Float32 = np.zeros_like(first.enter)
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.hull = Span(np.full(shape, FAR), np.full(shape, -FAR))
+        self.gap: Float32 = np.zeros(shape, np.float32)
 
-    def add(self, other: Span) -> None:
-        """Join one more solid."""
-        mine, met = self.hull.hit(), other.hit()
-        apart = np.maximum(
-            np.maximum(self.hull.enter, other.enter) - np.minimum(self.hull.leave, other.leave), 0
-        )
-        self.gap += np.where(mine & met, apart, np.float32(0))
-        self.hull = Span(
-            np.minimum(self.hull.enter, np.where(met, other.enter, FAR)),
-            np.maximum(self.hull.leave, np.where(met, other.leave, -FAR)),
-        )
+    def add(self, other: Span, window: Window = EVERYWHERE) -> None:
+        """Join one more solid, of which the span within a window of the picture is given."""
+        enter, leave = self.hull.enter[window], self.hull.leave[window]
+        apart = np.maximum(enter, other.enter)
+        apart -= np.minimum(leave, other.leave)
+        # Where either is missed, the difference is beyond any chest.
+        apart[apart > FAR / 2] = 0
+        self.gap[window] += np.maximum(apart, np.float32(0), out=apart)
+        np.minimum(enter, other.enter, out=enter)
+        np.maximum(leave, other.leave, out=leave)
 
     def length(self) -> Float32:
         """Stretch inside any of them, mm of w."""
@@ -91,8 +96,11 @@ def _roots(a: Float32, b: Float32, c: Float32, shift: float = 0.0) -> Span:
     missed = square <= 0
     root = np.sqrt(np.maximum(square, np.float32(0), out=square), out=square)
     scale = np.float32(1) / np.maximum(a, _FLAT)
-    enter = (-b - root) * scale + np.float32(shift)
-    leave = (root - b) * scale + np.float32(shift)
+    middle = b * scale
+    np.subtract(np.float32(shift), middle, out=middle)
+    root *= scale
+    enter = middle - root
+    leave = np.add(middle, root, out=root)
     enter[missed], leave[missed] = FAR, -FAR
     return Span(enter, leave)
 
@@ -227,6 +235,23 @@ class Column:
     f: Profile
     depth: tuple[float, float]
 
+    def extent(self, projection: Projection) -> tuple[float, float, float, float]:
+        """Find a box that holds the shadow: columns and rows, in pixels."""
+        z = np.arange(-320.0, 320.0, 4.0)
+        z = z[self.f(z + 4) + self.f(z) + self.f(z - 4) > 0]
+        scale = np.sqrt(np.maximum(self.f(z), 0.04))
+        corners = [
+            np.stack([self.cx(z) + i * self.a(z) * scale, self.cy(z) + j * self.b(z) * scale, z], -1)
+            for i in (-1, 1)
+            for j in (-1, 1)
+        ]
+        column, row, _ = projection.project(np.concatenate(corners))
+        margin = 6.0 / projection.spacing
+        return (
+            float(column.min()) - margin, float(column.max()) + margin,
+            float(row.min()) - margin, float(row.max()) + margin,
+        )  # fmt: skip
+
     def span(self, rays: Rays) -> Span:
         """Intersect rays with the solid."""
         depth = rays.depth(*self.depth)
@@ -296,6 +321,27 @@ class Paraboloid:
         y = (points[..., 1] - self.center[1]) / self.radii[1]
         height: Float64 = self.top - self.sign * self.height * (x**2 + y**2)
         return height
+
+
+def window_of(extent: tuple[float, float, float, float], within: Window) -> Window | None:
+    """Cut the box of a shadow to a window with whole bounds; None if nothing is left."""
+    left, right, top, bottom = extent
+    rows = slice(max(math.floor(top), within[0].start), min(math.ceil(bottom) + 1, within[0].stop))
+    columns = slice(
+        max(math.floor(left), within[1].start), min(math.ceil(right) + 1, within[1].stop)
+    )
+    if rows.start >= rows.stop or columns.start >= columns.stop:
+        return None
+    return rows, columns
+
+
+def relative(window: Window, within: Window) -> Window:
+    """Give a window's place in another that holds it."""
+    rows, columns = window
+    top, left = within[0].start, within[1].start
+    return (
+        slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
+    )  # fmt: skip
 
 
 def half_space(rays: Rays, normal: tuple[float, float, float], offset: float) -> Span:

@@ -67,39 +67,36 @@ class Canvas:
         """
         column, row, scale = self.projection.project(tubes.points)
         pixel = self.projection.spacing / scale
-        along = np.hypot(np.diff(column), np.diff(row))
-        pieces = int(np.ceil(float(np.percentile(along, 90)) / step)) if along.size else 1
-        pieces = min(max(pieces, 1), 400)
-        steps = np.diff(tubes.points, axis=1)
-        lengths = np.sqrt((steps**2).sum(axis=2))
-        at = (np.arange(pieces) + 0.5) / pieces
-
-        def spread(values: Float64) -> Float64:
-            first, last = values[:, :-1, None], values[:, 1:, None]
-            mixed: Float64 = first + (last - first) * at
-            return mixed.reshape(-1)
-
-        du = np.diff(column)
-        dv = np.diff(row)
+        du, dv = np.diff(column), np.diff(row)
+        along = np.sqrt(du * du + dv * dv)
+        lengths = np.sqrt((np.diff(tubes.points, axis=1) ** 2).sum(axis=2))
+        wide = (tubes.radii[:, :-1] + tubes.radii[:, 1:]) / 2
         norm = np.maximum(along, 1e-6)
         nu, nv = dv / norm, -du / norm
-        wide = (tubes.radii[:, :-1] + tubes.radii[:, 1:]) / 2
         half = np.sqrt((wide[..., 0] * nv) ** 2 + (wide[..., 1] * nu) ** 2) / pixel[:, :-1]
-        weight = spread(tubes.mass) * np.repeat(lengths / pieces, pieces, axis=1).reshape(-1)
-        weight /= spread(pixel) ** 2
-        across = np.repeat(half, pieces, axis=1).reshape(-1)
-        columns, rows = spread(column), spread(row)
-        normals = [np.repeat(n, pieces, axis=1).reshape(-1) for n in (nu, nv)]
-        for low, high in pairwise(_CLASSES):
-            chosen = np.flatnonzero((across >= low) & (across < high) & (weight != 0))
-            if chosen.size:
-                offsets, shares = _profile(min(high, float(across[chosen].max())), step, tubes)
-                reach = across[chosen, None] * offsets
-                self._deposit(
-                    columns[chosen, None] + reach * normals[0][chosen, None],
-                    rows[chosen, None] + reach * normals[1][chosen, None],
-                    weight[chosen, None] * shares,
+        mass = (tubes.mass[:, :-1] + tubes.mass[:, 1:]) / 2 * lengths / pixel[:, :-1] ** 2
+        pieces = np.ceil(np.maximum(along, 0.3) / step)
+        pieces = 2 ** np.ceil(np.log2(np.maximum(pieces, 1)))
+        kinds = np.searchsorted(_CLASSES, half, side="right")
+        lit = (mass != 0) & (column[:, 1:] > -20) & (column[:, 1:] < self.projection.size + 20)
+        first = np.stack([column[:, :-1], row[:, :-1]])
+        delta = np.stack([du, dv])
+        normal = np.stack([nu, nv])
+        for count in np.unique(pieces[lit]):
+            for kind in np.unique(kinds[lit & (pieces == count)]):
+                chosen = lit & (pieces == count) & (kinds == kind)
+                at = (np.arange(count) + 0.5) / count
+                offsets, shares = _profile(float(half[chosen].max()), step, tubes)
+                reach = half[chosen][:, None, None] * offsets
+                place = [
+                    (first[k][chosen][:, None] + delta[k][chosen][:, None] * at)[:, :, None]
+                    + reach * normal[k][chosen][:, None, None]
+                    for k in (0, 1)
+                ]
+                weight = np.broadcast_to(
+                    (mass[chosen] / count)[:, None, None] * shares, place[0].shape
                 )
+                self._deposit(place[0], place[1], weight)
 
     def points(self, points: Float64, mass: Float64) -> None:
         """Lay single masses down, 1/mm x mm^3 each.

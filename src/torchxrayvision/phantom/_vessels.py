@@ -2,7 +2,7 @@
 
 End points are spread through a lung and joined by halving the set again and again; each branch
 point lies between its parent and the middle of its set. Radii follow Murray's law, so a branch of
-``n`` ends has a radius proportional to ``n ** (1 / 2.7)``.
+``n`` ends has a radius proportional to ``n ** (1 / 2.4)``.
 
 Source:
     Murray, The physiological principle of minimum work, PNAS 1926; exponent 2.7 for lungs: Huang
@@ -89,8 +89,8 @@ def grow(
         t = np.linspace(0, 1, _PIECES)[None, :, None]
         arch = (4 * t * (1 - t)) * (bend * length)[:, None]
         paths.append(parents[:, None] * (1 - t) + nodes[:, None] * t + arch)
-        size = radius * (sets.shape[1] / total) ** (1 / 2.7)
-        thin = size * (0.5 ** (1 / 2.7) if not last else 0.55)
+        size = radius * (sets.shape[1] / total) ** (1 / 2.4)
+        thin = size * (0.5 ** (1 / 2.4) if not last else 0.55)
         shrink = np.linspace(size, 0.5 * (size + thin), _PIECES)
         radii.append(np.broadcast_to(shrink, (len(nodes), _PIECES)))
         levels.append(np.full(len(nodes), level))
@@ -121,7 +121,7 @@ def build_vessels(
     lung, s = anatomy.lungs[side], anatomy.cage.stature
     hilum_z = (14.0 if side < 0 else 24.0) * s
     paths, radii = [], []
-    for x, y, z, radius in ((36.0, -6.0, hilum_z, 8.2), (30.0, 2.0, hilum_z - 16.0, 7.2)):
+    for x, y, z, radius in ((36.0, -6.0, hilum_z, 7.0), (30.0, 2.0, hilum_z - 16.0, 6.0)):
         ends = _fill(lung, anatomy, side, rng)
         root = np.array([side * x + shift, y, z])
         path, size, _ = grow(ends, root, radius, rng)
