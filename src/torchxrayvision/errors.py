@@ -20,6 +20,7 @@
     │   ├── DatasetNotFoundError (FileNotFoundError)  a folder, table or image is missing
     │   ├── EmptyDatasetError              no row is left after the filters
     │   └── ViewError                      an unknown view, or one that the source lacks
+    ├── ExportError (RuntimeError)         an exported file gives other numbers than its model
     ├── OutputError (OSError)              results cannot be written
     ├── ResumeError (ValueError)           an unfinished run that this one cannot go on with
     ├── StalledError (TimeoutError)        so many files hang that their storage must be the cause
@@ -33,6 +34,7 @@
     ├── UnpinnedDownloadWarning            a file whose checksum nobody has published
     ├── ChecksumWarning                    bytes that differ from what a single source reported
     ├── DataWarning                        a table that needed a guess, and which
+    ├── PrecisionWarning                   a faster way to compute that is not used, and why
     └── LicenseWarning                     weights that may not be used commercially
 
 They derive from the built-in exception of the same meaning, so code that catches
@@ -61,6 +63,7 @@ __all__ = [
     "EmptyDatasetError",
     "EvaluationError",
     "ExplanationError",
+    "ExportError",
     "ImageNotFoundError",
     "ImageRangeError",
     "ImageRangeWarning",
@@ -70,6 +73,7 @@ __all__ = [
     "LicenseWarning",
     "OfflineError",
     "OutputError",
+    "PrecisionWarning",
     "RecipeError",
     "RemoteError",
     "ResumeError",
@@ -251,6 +255,10 @@ class ViewError(DatasetError):
     """An unknown view, or one that the source lacks."""
 
 
+class ExportError(XRVError, RuntimeError):
+    """An exported file gives other numbers than its model; it was removed."""
+
+
 class OutputError(XRVError, OSError):
     """Results cannot be written; what was finished is kept."""
 
@@ -339,6 +347,10 @@ class DataWarning(XRVWarning):
 
 class LicenseWarning(XRVWarning):
     """Weights under terms that allow no commercial use were loaded."""
+
+
+class PrecisionWarning(XRVWarning):
+    """A faster way to compute is not used: it is not there, or too far from the exact one."""
 
 
 class DemonstrationWarning(XRVWarning):
