@@ -206,7 +206,8 @@ def _drawn(
     person = generator(seed, number, PATIENT)
     body = _physique(person, seed)
     view = _view(generator(seed, index, VIEW), checked_views(views), odds)
-    chronic, acute = generator(seed, number, FINDING), generator(seed, index, FINDING)
+    # Patients and films have streams of their own, or patient 0 would repeat the lots of film 0.
+    chronic, acute = generator(seed, number, FINDING, 2), generator(seed, index, FINDING)
     severity = _findings(chronic, acute, body, view, odds, forced, others)
     severity = _force_opacity(severity, forced)
     severity["Lung Opacity"] = max(severity[n] for n in OPACITIES)
