@@ -101,14 +101,11 @@ def get_model(weights: str | Weights | WeightsEnum, **kwargs: Any) -> XRayClassi
     if isinstance(weights, str) and weights.startswith(BACKBONES):
         return Backbone(weights, **kwargs)
     entry = get_entry(weights)
-    family: dict[str, type[ResNet | DenseNet | UNet]] = {
-        "resnet": ResNet,
-        "densenet": DenseNet,
-        "unet": UNet,
-    }
-    for name, network in family.items():
-        if entry.architecture.startswith(name):
-            return network(weights=entry, **kwargs)
+    name = split_width(entry.architecture, 0)[0]
+    if name == "unet":
+        return UNet(weights=entry, **kwargs)
+    if name in _CLASSIFIERS:
+        return (ResNet if name.startswith("resnet") else DenseNet)(weights=entry, **kwargs)
     raise UnknownNameError("model", entry.name, list_models())
 
 

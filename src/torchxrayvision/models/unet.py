@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from torchxrayvision.errors import UnknownNameError
 from torchxrayvision.models._input import standardize
 from torchxrayvision.models._pretrained import resolve, split_width
 from torchxrayvision.models._published import apply_published, read_published, warn_of_terms
@@ -101,7 +102,10 @@ class UNet(Segmenter):
     ) -> None:
         entry = None if weights is None else resolve(weights, "unet")
         if entry is not None:
-            targets, width = entry.targets, split_width(entry.architecture, _WIDTH)[1]
+            name, width = split_width(entry.architecture, _WIDTH)
+            if name != "unet":
+                raise UnknownNameError("compact U-Net weights", entry.name, ["demo-anatomy"])
+            targets = entry.targets
         super().__init__(
             targets=targets,
             input_resolution=None if entry is None else entry.input_resolution,

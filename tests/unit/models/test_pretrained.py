@@ -9,6 +9,7 @@ from torchxrayvision.errors import CheckpointError, StateMismatchError, UnknownN
 from torchxrayvision.models import (
     DenseNet,
     ResNet,
+    UNet,
     get_densenet_params,
     get_model,
     get_weights,
@@ -142,11 +143,29 @@ def test_unknown_compat_is_refused(chex, folder):
         DenseNet(weights=chex, cache_dir=str(folder), compat="1.5.7")
 
 
-@pytest.mark.parametrize("name", [n for n in list_models() if "-" not in n])
+@pytest.mark.parametrize("name", [n for n in list_models() if "-" not in n and n != "unet"])
 def test_bare_architectures_are_built(name):
     with torch.device("meta"):
         model = get_model(name, num_classes=2)
     assert model.head.out_features == 2
+
+
+def test_a_bare_unet_takes_the_names_of_its_structures():
+    assert get_model("unet", targets=["Heart"], width=4).targets == ["Heart"]
+
+
+def test_widths_are_part_of_an_architecture():
+    net = ResNet(architecture="resnet34-width16", num_classes=2)
+    assert net.model.conv1.out_channels == 16
+    assert net.head.in_features == 128
+    assert sum(len(getattr(net.model, f"layer{i}")) for i in (1, 2, 3, 4)) == 16
+
+
+def test_other_unets_are_refused_by_the_compact_one():
+    with pytest.raises(UnknownNameError, match="demo-anatomy"):
+        UNet(weights="chestx_anatomy-unet-resnet50")
+    with pytest.raises(UnknownNameError, match="model"):
+        get_model("chestx_anatomy-unet-resnet50")
 
 
 def test_weights_are_fetched_without_a_model(folder, monkeypatch, chex):
