@@ -5,7 +5,7 @@ import torch
 
 from torchxrayvision.errors import ImageRangeError, ImageRangeWarning, ImageShapeError
 from torchxrayvision.models import DenseNet
-from torchxrayvision.models._input import check_range, resize
+from torchxrayvision.models._input import check_range, resize, standardize
 
 
 def batch(low, high, size=16):
@@ -101,3 +101,22 @@ def test_anti_aliasing_removes_what_the_size_cannot_hold():
     assert resize(x, 64).std() < 20
     assert resize(x, 100).std() < 40
     assert resize(x, 100, "bilinear").std() > 100
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_standardized_images_do_not_depend_on_exposure_and_contrast(dtype):
+    x = batch(-600, 500)
+    out = standardize(x.to(dtype))
+    assert out.dtype == dtype
+    assert float(out.double().mean()) == pytest.approx(0, abs=1e-3)
+    assert float(out.double().std()) == pytest.approx(1, abs=3e-3)
+    other = standardize((x * 0.5 + 200).to(dtype))
+    torch.testing.assert_close(other, out, atol=5e-3, rtol=0)
+
+
+def test_an_image_of_one_value_standardizes_to_zero_with_a_gradient():
+    x = torch.full((1, 1, 8, 8), 300.0, requires_grad=True)
+    out = standardize(x)
+    out.square().sum().backward()
+    assert not out.any()
+    assert torch.isfinite(x.grad).all()
