@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +14,8 @@ from torchxrayvision.explain._layers import CamLayer, cam_layer, captured
 from torchxrayvision.explain._model import at_rest, checked, score, target_index
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from torchxrayvision.explain._model import Target
@@ -89,7 +92,12 @@ def _head(model: nn.Module, layer: CamLayer) -> nn.Linear:
 
 
 def grad_cam(
-    model: nn.Module, x: Tensor, target: Target, *, layer: CamLayer | None = None
+    model: nn.Module,
+    x: Tensor,
+    target: Target,
+    *,
+    layer: CamLayer | None = None,
+    shifts: int = 1,
 ) -> Tensor:
     """Weigh the channels of the last map by their mean gradient; keep what speaks for the target.
 
@@ -98,6 +106,9 @@ def grad_cam(
         x: Images, shape (B, 1, S, S) in [-1024, 1024].
         target: Name or place of the output.
         layer: The layer; None for the one declared for networks of this package.
+        shifts: How many shifts of the image, within one position of the map, are averaged in each
+            direction. Networks for small images have maps of few positions, between which a small
+            finding falls; 4 shows it in a quarter of a position, for 16 times the work.
 
     Returns:
         float32, shape (B, S, S), at least 0.
@@ -108,14 +119,24 @@ def grad_cam(
 
     Source:
         Selvaraju et al. Grad-CAM: visual explanations from deep networks via gradient-based
-        localization. ICCV 2017. https://arxiv.org/abs/1610.02391
+        localization. ICCV 2017. https://arxiv.org/abs/1610.02391. On shifts: Morbidelli et al.
+        Augmented Grad-CAM: heat-maps super resolution through augmentation. ICASSP 2020.
     """
-    maps, gradients = _maps_and_gradients(model, x, target, layer)
-    return _weighed(maps, gradients.mean((2, 3)), x)
+
+    def explain(images: Tensor) -> Tensor:
+        maps, gradients = _maps_and_gradients(model, images, target, layer)
+        return _weighed(maps, gradients.mean((2, 3)))
+
+    return _over_shifts(explain, x, shifts)
 
 
 def grad_cam_plus_plus(
-    model: nn.Module, x: Tensor, target: Target, *, layer: CamLayer | None = None
+    model: nn.Module,
+    x: Tensor,
+    target: Target,
+    *,
+    layer: CamLayer | None = None,
+    shifts: int = 1,
 ) -> Tensor:
     """Like `grad_cam`, with positive gradients that count more where a channel is rarely active.
 
@@ -127,6 +148,9 @@ def grad_cam_plus_plus(
         x: Images, shape (B, 1, S, S) in [-1024, 1024].
         target: Name or place of the output.
         layer: The layer; None for the one declared for networks of this package.
+        shifts: How many shifts of the image, within one position of the map, are averaged in each
+            direction. Networks for small images have maps of few positions, between which a small
+            finding falls; 4 shows it in a quarter of a position, for 16 times the work.
 
     Returns:
         float32, shape (B, S, S), at least 0.
@@ -139,11 +163,15 @@ def grad_cam_plus_plus(
         Chattopadhay et al. Grad-CAM++: improved visual explanations for deep convolutional
         networks. WACV 2018, equations 10 and 19. https://arxiv.org/abs/1710.11063
     """
-    maps, gradients = _maps_and_gradients(model, x, target, layer)
-    # Equation 19 is g^2 / (2 g^2 + S g^3), S the sum of a channel; only positive g count in 10.
-    g = gradients.relu()
-    below = 2 + maps.sum((2, 3), keepdim=True) * g
-    return _weighed(maps, (g / below).sum((2, 3)), x)
+
+    def explain(images: Tensor) -> Tensor:
+        maps, gradients = _maps_and_gradients(model, images, target, layer)
+        # Equation 19 is g^2 / (2 g^2 + S g^3), S the sum of a channel; of 10 positive g count.
+        g = gradients.relu()
+        below = 2 + maps.sum((2, 3), keepdim=True) * g
+        return _weighed(maps, (g / below).sum((2, 3)))
+
+    return _over_shifts(explain, x, shifts)
 
 
 def _maps_and_gradients(
@@ -162,8 +190,32 @@ def _maps_and_gradients(
     )
 
 
-def _weighed(maps: Tensor, weights: Tensor, x: Tensor) -> Tensor:
-    return _resized(torch.einsum("bk,bkhw->bhw", weights, maps).relu(), x)
+def _weighed(maps: Tensor, weights: Tensor) -> Tensor:
+    return torch.einsum("bk,bkhw->bhw", weights, maps).relu()
+
+
+def _over_shifts(explain: Callable[[Tensor], Tensor], x: Tensor, shifts: int) -> Tensor:
+    """Average the maps of shifted images, each map shifted back."""
+    coarse = explain(x)
+    if shifts <= 1:
+        return _resized(coarse, x)
+    height, width = (
+        side / cells for side, cells in zip(x.shape[-2:], coarse.shape[-2:], strict=True)
+    )
+    places = [(i + 0.5) / shifts - 0.5 for i in range(shifts)]
+    total = torch.zeros(len(x), *x.shape[-2:], device=coarse.device)
+    for y, z in itertools.product(places, places):
+        down, right = round(y * height), round(z * width)
+        heat = _resized(explain(_shifted(x, down, right)), x)
+        total += _shifted(heat[:, None], -down, -right)[:, 0]
+    return total / shifts**2
+
+
+def _shifted(x: Tensor, down: int, right: int) -> Tensor:
+    """Move images; what comes in at an edge is what the outermost pixels are."""
+    rows = (torch.arange(x.shape[-2], device=x.device) - down).clamp(0, x.shape[-2] - 1)
+    columns = (torch.arange(x.shape[-1], device=x.device) - right).clamp(0, x.shape[-1] - 1)
+    return x[..., rows, :][..., columns]
 
 
 def _resized(heat: Tensor, x: Tensor) -> Tensor:

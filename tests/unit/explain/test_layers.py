@@ -13,7 +13,7 @@ from torchxrayvision.errors import ExplanationError
 from torchxrayvision.explain._model import value_kind
 from torchxrayvision.models import ResNet, get_model
 
-SIDE = 96
+SIDE = 64
 
 
 def small_riken():
@@ -127,7 +127,6 @@ def test_activation_maps_are_exact_or_refused(case, films):
     ("name", "exact"),
     [
         ("timm:resnet10t", True),
-        ("timm:densenet121", True),
         ("timm:efficientnet_b0", True),
         ("timm:convnext_atto", False),
         ("torchvision:mobilenet_v3_small", False),
@@ -179,9 +178,9 @@ def test_ensemble_that_is_read_member_by_member_says_what_to_do(films):
         explain.grad_cam(model, films, "Edema")
 
 
-def test_age_is_explained_in_years():
-    assert value_kind(small_riken()) == "years"
-    assert value_kind(mira.SexModel(weights=None)) == "probability"
+def test_age_is_explained_in_years(case):
+    name, model = case
+    assert value_kind(model) == ("years" if name == "riken" else "probability")
     assert value_kind(nn.Identity()) == "probability"
 
 

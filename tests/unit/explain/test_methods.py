@@ -279,3 +279,18 @@ def test_only_the_fine_tuned_head_counts(small, films):
     heat = explain.class_activation_map(small, films, "Silicosis", upsample=False)
     logits = heat.mean((1, 2)) + small.classifier.bias[1]
     torch.testing.assert_close(logits, small(films)[:, 1])
+
+
+@pytest.mark.parametrize("method", ["gradcam", "gradcam++"])
+def test_shifts_find_what_lies_between_positions(method):
+    """A spot on the corner of four cells: without shifts the point is the middle of one."""
+    x = torch.full((2, 1, SIDE, SIDE), 0.0)
+    x[0, :, 27:37, 43:53] = 1000.0
+    x[1, :, 11:21, 11:21] = 1000.0
+    heat = explain.attribute(Planted(), x, "bright", method, layer=LAYER, shifts=4)
+    coarse = explain.attribute(Planted(), x, "bright", method, layer=LAYER)
+    assert heat.shape == coarse.shape == (2, SIDE, SIDE)
+    for shown, centre in zip(heat, [(31.5, 47.5), (15.5, 15.5)], strict=True):
+        places = (shown >= shown.max() * 0.999).nonzero().float().mean(0)
+        assert (places - torch.tensor(centre)).abs().max() <= 2
+    assert (coarse[0] > 0.5 * coarse[0].max()).sum() > (heat[0] > 0.5 * heat[0].max()).sum()
