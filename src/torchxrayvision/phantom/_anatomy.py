@@ -106,25 +106,28 @@ class Anatomy:
     Args:
         lungs: Side to the pleural cavity, before heart, mediastinum and diaphragm are cut out.
         domes: Side to the half of the diaphragm.
+        saddle: The middle of the diaphragm, under the heart.
         heart: Chamber to ellipsoid.
         aorta: Ascending part, arch and descending part.
         vessels: Pulmonary trunk, superior vena cava and the tissue about the hila.
         mediastinum: The block between the lungs.
         spine: Column of the vertebral bodies.
+        gutter: Vertebral arches and muscles on both sides of them.
         torso: The skin from hip to neck.
         limbs: Arms and shoulders.
         breasts: Breasts, which may be empty.
-        spine_x: Height to the x of the spine.
         cage: Offsets and scales that place ribs and other bones.
     """
 
     lungs: Mapping[int, Column]
     domes: Mapping[int, Paraboloid]
+    saddle: Paraboloid
     heart: Mapping[str, Ellipsoid]
     aorta: Mapping[str, Ellipsoid]
     vessels: Mapping[str, Ellipsoid]
     mediastinum: Column
     spine: Column
+    gutter: Column
     torso: Column
     limbs: tuple[Ellipsoid, ...]
     breasts: tuple[Ellipsoid, ...]
@@ -209,7 +212,7 @@ def _heart(
     body: Physique, domes: Mapping[int, Paraboloid], change: Change
 ) -> dict[str, Ellipsoid]:
     girth = 0.5 * (body.girth + 1) * (0.93 if body.sex == "F" else 1.0)
-    floor = 0.5 * (domes[LEFT].top + domes[RIGHT].top) - 10.0  # the heart rests on the diaphragm
+    floor = 0.5 * (domes[LEFT].top + domes[RIGHT].top) - 20.0  # the heart rests on the diaphragm
     narrow = 1 - 0.06 * change.hyperinflation
     chambers = {
         "left ventricle": Ellipsoid.along((35, 20, -34), (0.74, 0.32, -0.60), (62, 37, 36)),
@@ -239,9 +242,9 @@ def _great_vessels(
             (-8 - 8 * unfold + shift, 18, 36 * s + drop), (18 * wide, 18 * wide, 48 * s)
         ),
         "arch": Ellipsoid.along(
-            (15 + 7 * unfold + shift, -16, (66 + 5 * unfold) * s + drop),
+            (8 + 9 * unfold + shift, -16, (66 + 5 * unfold) * s + drop),
             (0.42, -0.9, 0.0),
-            (44 * wide, 19 * wide, 18 * wide),
+            (44 * wide, 18 * wide, 17 * wide),
         ),
         "descending": Ellipsoid.upright(
             (17 + 12 * unfold + 0.5 * shift, -44, -20 * s), (13.5 * wide, 13.5 * wide, 125 * s)
@@ -269,7 +272,13 @@ def _limbs(body: Physique, pose: Pose, cage: Cage) -> tuple[Ellipsoid, ...]:
         x = side * (reach + 34.0 + 0.5 * body.fat)
         limbs.append(
             Ellipsoid.along(
-                (x * 0.94, -16.0, 112.0 * s), (side * 0.8, 0.0, -0.6), (66.0, 52.0, 44.0)
+                (x * 0.95, -14.0, 112.0 * s), (side * 0.8, 0.0, -0.6), (70.0, 58.0, 52.0)
+            )
+        )
+        # Latissimus and the folds of the armpit.
+        limbs.append(
+            Ellipsoid.along(
+                (side * (reach + 4.0), -24.0, 20.0 * s), (side * 0.12, 0.0, 1.0), (135.0, 62.0, 30.0)
             )
         )
         out = side * (0.16 + 0.42 * pose.arms)
@@ -288,13 +297,14 @@ def _torso(body: Physique, cage: Cage) -> Column:
         cx=_constant(0.0),
         cy=lambda z: 4.0 + 0.8 * cage.back(z),
         a=_knots(
-            (-230, -120, 0, 92, 128, 150, 172, 196, 260),
-            (side + 6, side + 4, side, side - 8, side - 6, 0.72 * side, neck + 14, neck, neck),
+            (-230, -120, 0, 92, 128, 150, 168, 186, 206, 260),
+            (side + 6, side + 4, side, side - 4, side + 2, 0.92 * side, 0.64 * side, neck + 16,
+             neck, neck),
             s,
         ),
         b=_knots(
             (-230, -150, -60, 60, 120, 150, 190, 260),
-            (back + 12, back + 8, back + 4, back - 2, 0.84 * back, 0.72 * back, neck, neck),
+            (back + 12, back + 8, back + 4, back - 2, 0.88 * back, 0.76 * back, neck, neck),
             s,
         ),
         f=_constant(1.0),
@@ -330,11 +340,11 @@ def build(body: Physique, pose: Pose, change: Change) -> Anatomy:
     aorta, vessels = _great_vessels(body, pose, change)
     mediastinum = Column(
         cx=_knots((-160, 60, 150), (change.shift, change.shift, 0.0), s),
-        cy=lambda z: 6.0 + cage.back(z),
+        cy=lambda z: 2.0 + cage.back(z),
         a=_knots(
-            (-200, -40, 20, 60, 95, 125, 150, 200), (15, 15, 17, 21, 23, 26, 33, 42), s
+            (-200, -40, 20, 60, 95, 125, 150, 200), (17, 17, 19, 22, 24, 27, 34, 43), s
         ),
-        b=_constant(cage.radii[1] - 22.0),
+        b=_constant(0.52 * cage.radii[1]),
         f=_constant(1.0),
         depth=(0.0, 6.0),
     )
@@ -345,6 +355,14 @@ def build(body: Physique, pose: Pose, change: Change) -> Anatomy:
         b=_knots((-230, -100, 60, 150, 230), (18, 16.5, 14.5, 11, 9), s),
         f=_constant(1.0),
         depth=(0.0, back + 27.0),
+    )
+    gutter = Column(
+        cx=_constant(0.0),
+        cy=lambda z: back - 2.0 + cage.back(z),
+        a=_constant(42.0),
+        b=_constant(24.0),
+        f=_constant(1.0),
+        depth=(0.0, back),
     )
     breasts = tuple(
         Ellipsoid.upright(
@@ -362,11 +380,18 @@ def build(body: Physique, pose: Pose, change: Change) -> Anatomy:
     return Anatomy(
         lungs=lungs,
         domes=domes,
+        saddle=Paraboloid(
+            (12.0 + change.shift, 24.0),
+            0.5 * (domes[LEFT].top + domes[RIGHT].top) - 9.0,
+            (62.0 * body.girth, 0.9 * cage.radii[1]),
+            34.0,
+        ),
         heart=_heart(body, domes, change),
         aorta=aorta,
         vessels=vessels,
         mediastinum=mediastinum,
         spine=spine,
+        gutter=gutter,
         torso=_torso(body, cage),
         limbs=_limbs(body, pose, cage),
         breasts=breasts,

@@ -136,7 +136,7 @@ def expose(attenuation: Float32, look: Look, spacing: float, lung: float, rng: n
         Attenuation as measured, float32 (H, W): with scatter, blur and noise.
     """
     primary = transmitted(attenuation)
-    veil = smooth(primary, look.scatter_width / spacing)
+    veil = smooth(primary * (1 - primary), look.scatter_width / spacing)
     signal = primary + veil * np.float32(look.scatter) + np.float32(2e-4)
     signal = sharpen_edges(signal, look.blur)
     noise = rng.standard_normal(signal.shape, dtype=np.float32)

@@ -65,7 +65,11 @@ def pleura(scene: Scene) -> None:
             whole = _effusion(scene, side, wet * share, whole)
         half.air = whole
         density = LUNG * (1 - 0.35 * case.severity["Emphysema"])
-        scene.path[half.window] -= whole * np.float32(SOFT - density)
+        rng = generator(case.physique.seed, 7, side + 1)
+        uneven = 1 + 0.05 * mottle(rng, whole.shape, 36)  # lobules hold unlike shares of air
+        scene.path[half.window] -= whole * np.float32(SOFT - density) + whole * (
+            np.float32(density) * (1 - uneven)
+        )
 
 
 def _effusion(scene: Scene, side: int, severity: float, whole: Float32) -> Float32:

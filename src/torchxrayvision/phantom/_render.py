@@ -10,12 +10,12 @@ from torchxrayvision.errors import DatasetError, UnknownNameError
 from torchxrayvision.phantom import _detector as detector
 from torchxrayvision.phantom import _findings as finding
 from torchxrayvision.phantom._anatomy import SIDE_NAMES, SIDES
-from torchxrayvision.phantom._devices import devices
+from torchxrayvision.phantom._devices import add_devices
 from torchxrayvision.phantom._draw import APPEARANCE, draw, generator
 from torchxrayvision.phantom._scene import LUNG, SOFT, build_scene, collapsed
 from torchxrayvision.phantom._site import choose, grey
 from torchxrayvision.phantom._skeleton import CORTEX, Break, break_point, build_skeleton, vertebra_levels
-from torchxrayvision.phantom._solids import Ellipsoid, half_space
+from torchxrayvision.phantom._solids import Column, Ellipsoid, half_space, window_of
 from torchxrayvision.phantom._tubes import Canvas, Tubes
 from torchxrayvision.phantom._types import OPACITIES, SITES, VIEWS, Simulation
 from torchxrayvision.phantom._vessels import build_vessels, vessel_tubes
@@ -92,8 +92,21 @@ def _spine(scene: Scene) -> Float32:
     gap = np.abs(height[:, None] - edges[None, :]).min(axis=1)
     body = np.clip((gap - 2.0) / 1.2, 0, 1)
     plate = np.exp(-(((gap - 3.6) / 1.3) ** 2))
-    profile = (0.16 * body + 0.20 * plate).astype(np.float32)[:, None]
+    profile = (0.085 * body + 0.11 * plate).astype(np.float32)[:, None]
     return thick * profile * np.float32(CORTEX * scene.case.physique.bone)
+
+
+def _shoulders(scene: Scene) -> None:
+    """Add the heads of the humeri: sponge in a thin shell."""
+    cage, lift = scene.anatomy.cage, 12.0 * scene.case.pose.arms
+    if scene.case.view == "L":
+        return
+    mineral = CORTEX * scene.case.physique.bone
+    for side in SIDES:
+        x = side * (cage.offset + cage.radii[0] + 46.0)
+        center = (x, -14.0, 124.0 * cage.stature + 0.4 * lift)
+        scene.carve(Ellipsoid.upright(center, (24.0, 23.0, 24.0)), mineral)
+        scene.carve(Ellipsoid.upright(center, (22.8, 21.8, 22.8)), -0.86 * mineral)
 
 
 def _airways(scene: Scene) -> Float32:
@@ -101,15 +114,22 @@ def _airways(scene: Scene) -> Float32:
     s, shift = scene.anatomy.cage.stature, scene.case.change.shift
     cage = scene.anatomy.cage
 
-    def lean(z: float) -> float:
-        return float(cage.back(np.array([z]))[0])
-
-    top, fork = 215.0 * s, 52.0 * s
-    trachea = [(0.0, 6 + lean(top) * 0.7, top), (0.4 * shift, 2 + lean(130 * s) * 0.7, 130 * s), (4 + shift, -14.0, fork)]
-    right = [(3 + shift, -14.0, fork + 3), (-18 + shift, -14.0, fork - 26), (-34 + shift, -12.0, fork - 50)]
-    left = [(5 + shift, -14.0, fork + 3), (26 + shift, -16.0, fork - 20), (44 + shift, -18.0, fork - 38)]
+    fork = 52.0 * s
+    trachea = Column(
+        cx=lambda z: np.interp(z, [fork, 130 * s, 200 * s], [4 + shift, 0.5 * shift, 0.0]),
+        cy=lambda z: np.interp(z, [fork, 130 * s, 215 * s], [-16.0, -4.0, 6.0]) + 0.7 * cage.back(z),
+        a=lambda z: np.full_like(z, 8.0),
+        b=lambda z: np.full_like(z, 8.6),
+        f=lambda z: np.clip((z - fork) / 9.0, 0.0, 1.0),
+        depth=(0.0, 0.0),
+    )
+    place = window_of(trachea.extent(scene.plan), scene.frame)
+    if place:
+        scene.path[place] -= trachea.span(scene.rays.window(place)).length() * np.float32(0.95 * SOFT)
+    right = [(2 + shift, -15.0, fork + 4), (-18 + shift, -14.0, fork - 24), (-34 + shift, -12.0, fork - 50)]
+    left = [(6 + shift, -15.0, fork + 4), (26 + shift, -16.0, fork - 18), (44 + shift, -18.0, fork - 36)]
     canvas = Canvas(scene.plan)
-    for path, radii in ((trachea, (8.6, 8.4, 8.2)), (right, (7.0, 6.2, 4.2)), (left, (6.4, 5.6, 4.0))):
+    for path, radii in ((right, (7.0, 6.2, 4.2)), (left, (6.4, 5.6, 4.0))):
         t = np.linspace(0, 1, 14)
         knots = np.asarray(path, float)
         points = np.stack([np.interp(t, [0, 0.5, 1], knots[:, k]) for k in range(3)], axis=-1)
@@ -125,10 +145,12 @@ def _bowel(scene: Scene) -> None:
     erect = scene.case.pose.erect
     size = 20.0 + 14.0 * float(rng.random())
     center = (52.0 + 14 * float(rng.random()), -8.0, dome.top - size * 0.9 - 9.0)
+    filled = rng.random() < 0.75
     stomach = Ellipsoid.upright(center, (size * 1.35, size, size))
     up = (0.0, 0.0, 1.0) if erect else (0.0, 1.0, 0.0)
     offset = center[2] - 0.25 * size if erect else center[1] + 0.35 * size
-    scene.carve(stomach, -0.9 * SOFT, half_space(scene.rays, up, offset))
+    if filled:
+        scene.carve(stomach, -0.9 * SOFT, half_space(scene.rays, up, offset))
     for _ in range(int(rng.integers(1, 5))):
         radius = 9.0 + 9.0 * float(rng.random())
         x = 40.0 + 70.0 * float(rng.random())
@@ -188,6 +210,7 @@ def render(case: Case, *, size: int, site: str) -> Simulation:
         if case.severity[name] > 0:
             add(scene, case.severity[name], finding.stream(scene, name))
     _bowel(scene)
+    _shoulders(scene)
     breaks = _breaks(scene)
     bones = Canvas(scene.plan)
     for tubes in build_skeleton(scene.anatomy, case.physique, case.pose.arms, breaks):
@@ -198,7 +221,7 @@ def render(case: Case, *, size: int, site: str) -> Simulation:
     path -= _airways(scene)
     path += bones.image()
     path += _spine(scene)
-    path += devices(scene)
+    add_devices(scene)
     anatomy = _masks(scene)
     if case.severity["Cardiomegaly"] > 0:
         scene.mark("Cardiomegaly", anatomy["Heart"])

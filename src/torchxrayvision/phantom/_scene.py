@@ -10,7 +10,7 @@ import numpy as np
 from torchxrayvision.phantom._anatomy import SIDES, Anatomy, build
 from torchxrayvision.phantom._detector import enlarge
 from torchxrayvision.phantom._measure import projection
-from torchxrayvision.phantom._solids import Span, Union, half_space, relative, window_of
+from torchxrayvision.phantom._solids import Paraboloid, Span, Union, half_space, relative, window_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from torchxrayvision.phantom._rays import Projection, Rays
-    from torchxrayvision.phantom._solids import Column, Ellipsoid, Paraboloid, Window
+    from torchxrayvision.phantom._solids import Column, Ellipsoid, Window
     from torchxrayvision.phantom._types import Case
 
     Float32 = NDArray[np.float32]
@@ -180,22 +180,40 @@ def _shadows(scene: Scene) -> dict[str, Mask]:
     }
 
 
+def _join(
+    union: Union,
+    solids: Iterable[Ellipsoid | Column],
+    plan: Projection,
+    window: Window,
+    rays: Rays,
+    *,
+    touching: bool,
+) -> None:
+    """Join solids, each within the window of its shadow."""
+    for solid in solids:
+        place = window_of(solid.extent(plan), window)
+        if place:
+            here = relative(place, window)
+            union.add(solid.span(rays.window(here)), here, touching=touching)
+
+
 def _side(anatomy: Anatomy, plan: Projection, rays: Rays, side: int) -> Side:
     whole = (slice(0, plan.size), slice(0, plan.size))
     lung = anatomy.lungs[side]
     window = window_of(lung.extent(plan), whole) or whole
     mine = rays.window(window)
     cavity = lung.span(mine) & half_space(mine, (side, 0, 0), 4.0)
-    below = anatomy.domes[side].span(mine)
-    organs = Union(mine.shape)
-    solids: list[Ellipsoid | Column] = [anatomy.mediastinum, *anatomy.heart.values()]
-    solids += [*anatomy.vessels.values(), *anatomy.aorta.values(), anatomy.spine]
-    for solid in solids:
-        place = window_of(solid.extent(plan), window)
-        if place:
-            here = relative(place, window)
-            organs.add(solid.span(mine.window(here)), here)
+    dome = Union(mine.shape)
+    for solid in (anatomy.domes[side], anatomy.saddle):
+        dome.add(solid.span(mine), touching=True)
+    below = dome.hull
+    center: list[Ellipsoid | Column] = [anatomy.mediastinum, *anatomy.heart.values()]
+    others = [*anatomy.vessels.values(), *anatomy.aorta.values(), anatomy.spine, anatomy.gutter]
+    middle, organs = Union(mine.shape), Union(mine.shape)
+    _join(middle, center, plan, window, mine, touching=True)
     organs.add(below)
+    organs.add(middle.hull)
+    _join(organs, others, plan, window, mine, touching=False)
     return Side(window, mine, cavity, cavity, organs, below, np.zeros(mine.shape, np.float32))
 
 
@@ -245,8 +263,6 @@ def build_scene(case: Case, size: int) -> Scene:
 
 def bowl(anatomy: Anatomy, side: int, level: float, rise: float) -> Paraboloid:
     """The upper surface of fluid, which creeps up the wall as a meniscus."""
-    from torchxrayvision.phantom._solids import Paraboloid
-
     cage = anatomy.cage
     return Paraboloid(
         (side * cage.offset * 0.9, 0.0), level, (cage.radii[0], cage.radii[1]), rise, sign=-1.0

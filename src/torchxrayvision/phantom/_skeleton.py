@@ -71,8 +71,10 @@ def rib_paths(cage: Cage, side: int, points: int = 72) -> Float64:
     angle = _START + (ends - _START) * t
     share = (angle - _START) / (np.pi - _START)
     fall = np.asarray(_FALL)[:, None] * cage.stature
-    # Ribs leave the spine almost level, fall fastest at the side, and turn up to the sternum.
-    z = np.asarray(_JOINT)[:, None] * cage.stature - fall * share * (0.55 + 0.75 * share)
+    # Ribs leave the spine almost level and fall fastest at the side.
+    steep = np.clip((angle - 0.45) / 2.1, 0.0, 1.0)
+    course = 0.38 * share + 0.62 * steep * steep * (3 - 2 * steep)
+    z = np.asarray(_JOINT)[:, None] * cage.stature - fall * course
     scale = np.sqrt(np.maximum(cage.scale(z), 0.10))
     x = cage.offset + (cage.radii[0] * scale + 4.5) * np.sin(angle)
     y = cage.back(z) - (cage.radii[1] * scale + 4.5) * np.cos(angle)
@@ -88,7 +90,8 @@ def _ribs(cage: Cage, body: Physique, side: int, breaks: tuple[Break, ...]) -> l
     # Area of an elliptic shell of cortex, 0.9 mm, and of the sponge inside.
     ring = np.pi * (radii[..., 0] + radii[..., 1]) * 0.9
     sponge = np.pi * radii[..., 0] * radii[..., 1] * 0.16
-    mass = CORTEX * body.bone * (ring + sponge)
+    fade = np.clip((1 - np.linspace(0, 1, points)) / 0.10, 0, 1)  # into cartilage
+    mass = CORTEX * body.bone * (ring + sponge) * fade
     for broken in breaks:
         if broken.side == side:
             _displace(paths[broken.rib], mass[broken.rib], broken)
@@ -114,7 +117,7 @@ def break_point(cage: Cage, broken: Break) -> Float64:
     return path[int(round(share * (len(path) - 1)))]
 
 
-def _bezier(knots: Float64, points: int) -> Float64:
+def smooth_path(knots: Float64, points: int) -> Float64:
     """Draw a smooth path through knots (N, 3) by Catmull and Rom's rule."""
     padded = np.concatenate([2 * knots[:1] - knots[1:2], knots, 2 * knots[-1:] - knots[-2:-1]])
     at = np.linspace(0, len(knots) - 1, points)
@@ -142,12 +145,16 @@ def bone(
     Returns:
         One tube.
     """
-    path = _bezier(np.asarray(knots, float), 48)
+    path = smooth_path(np.asarray(knots, float), 48)
     at = np.linspace(0, len(knots) - 1, 48)
     radius = np.interp(at, np.arange(len(radii)), radii)
     ring = 2 * np.pi * radius * cortex
     sponge = np.pi * radius**2 * 0.16
     mass = CORTEX * body.bone * (ring + sponge)
+    # Rounded ends.
+    ends = np.minimum(np.arange(48) + 0.3, np.arange(48)[::-1] + 0.3) / 3.5
+    cap = np.sqrt(1 - (1 - np.minimum(ends, 1)) ** 2)
+    radius, mass = radius * cap, mass * cap
     both = np.stack([radius, radius], axis=-1)
     mean = float(radius.mean())
     return Tubes(path[None], both[None], mass[None], shell=1 - cortex / mean, core=0.25)
@@ -161,24 +168,26 @@ def _shoulder(cage: Cage, body: Physique, arms: float, side: int) -> list[Tubes]
     front = cage.radii[1] * 0.55
     clavicle = bone(
         [
-            (side * 16.0, front + 6, 118 * s),
-            (side * 60.0, front + 12, 130 * s + 0.4 * lift),
-            (side * 110.0, front - 20, 137 * s + 0.8 * lift),
-            (side * (x - 8), -8.0, 143 * s + lift),
+            (side * 14.0, front + 6, 112 * s),
+            (side * 30.0, front + 12, 117 * s),
+            (side * 66.0, front + 14, 130 * s + 0.4 * lift),
+            (side * 112.0, front - 20, 146 * s + 0.8 * lift),
+            (side * 145.0, 0.0, 149 * s + lift),
+            (side * (x - 8), -8.0, 147 * s + lift),
         ],
-        [9.0, 6.2, 5.8, 7.5],
+        [9.5, 7.6, 5.8, 5.4, 6.2, 6.6],
         body,
         1.5,
     )
     out = 0.16 + 0.42 * arms
     humerus = bone(
         [
-            (side * (x + 10), -14.0, z - 2 + 0.4 * lift),
-            (side * (x + 15 + 12 * out), -13.0, z - 34),
-            (side * (x + 22 + 62 * out), -12.0, z - 100),
-            (side * (x + 26 + 200 * out), -12.0, z - 250),
+            (side * (x + 9 + 4 * out), -13.0, z - 26),
+            (side * (x + 15 + 18 * out), -12.0, z - 55),
+            (side * (x + 20 + 62 * out), -12.0, z - 110),
+            (side * (x + 24 + 200 * out), -12.0, z - 260),
         ],
-        [20.0, 15.5, 11.0, 11.0],
+        [17.0, 13.5, 11.0, 11.0],
         body,
         2.4,
     )
@@ -199,31 +208,27 @@ def _scapula(
     middle = (side * (x - 28 + 0.8 * swing), 0.55 * back, z - 72 * s)
     coracoid = (side * (x - 30), 16.0, z - 4)
     acromion = (side * (x + 8), -24.0, z + 18)
-    root = (side * (x - 76 + swing), back - 2, z - 22)
+    root = (side * (x - 76 + swing), back - 2, z - 30)
     blade = np.array([glenoid, superior, medial, inferior, middle])
     return [
-        bone([glenoid, middle, inferior], [9.0, 4.6, 4.6], body, 1.9),
-        bone([superior, medial, inferior], [2.4, 2.2, 3.4], body, 1.2),
-        bone([superior, (side * (x - 36), -30.0, z + 2), glenoid], [2.2, 2.6, 8.0], body, 1.2),
-        bone([root, (side * (x - 34), -58.0, z + 2), acromion], [3.0, 4.0, 7.5], body, 1.4),
-        bone([glenoid, coracoid], [7.0, 5.0], body, 1.6),
-        _plate(blade, body),
+        bone([glenoid, middle, inferior], [6.0, 3.6, 3.8], body, 1.1),
+        bone([superior, medial, inferior], [2.2, 2.0, 3.0], body, 0.8),
+        bone([superior, (side * (x - 36), -30.0, z + 2), coracoid], [2.0, 2.2, 3.5], body, 0.6),
+        bone([root, (side * (x - 34), -58.0, z - 4), acromion], [2.4, 3.2, 5.0], body, 0.6),
+        *_plate(blade, body),
     ]
 
 
-def _plate(corners: Float64, body: Physique) -> Tubes:
-    """Fill a fan of triangles with lines, as a plate 2.4 mm thick."""
-    lines = 26
-    share = (np.arange(lines) + 0.5) / lines
-    outline = _bezier(corners[1:], lines)
-    first = np.broadcast_to(corners[0], outline.shape)
-    t = np.linspace(0.06, 0.97, 12)[None, :, None]
-    points = first[:, None] * (1 - t) + outline[:, None] * t
+def _plate(corners: Float64, body: Physique) -> list[Tubes]:
+    """Fill a fan of triangles with overlapping lines, as a plate 2 mm thick."""
+    lines, steps = 40, 10
+    outline = smooth_path(corners[1:], lines)
+    t = np.linspace(0.05, 0.97, steps)[None, :, None]
+    points = corners[0] * (1 - t) + outline[:, None] * t
     gap = np.sqrt((np.diff(outline, axis=0) ** 2).sum(axis=1))
-    gap = np.append(gap, gap[-1])[:, None] * np.linspace(0.06, 0.97, 12)[None, :]
-    radii = np.stack([gap, gap], axis=-1)  # twice the gap wide, so that neighbours overlap
-    mass = CORTEX * body.bone * 1.3 * gap * (1 - 0.5 * np.abs(share - 0.5))[:, None]
-    return Tubes(points, radii, mass)
+    gap = np.append(gap, gap[-1])[:, None] * t[..., 0]
+    radii = np.stack([gap, gap], axis=-1)
+    return [Tubes(points, 1.6 * radii, CORTEX * body.bone * 1.1 * gap)]
 
 
 def vertebra_levels(stature: float) -> Float64:
@@ -248,16 +253,18 @@ def _processes(anatomy: Anatomy, body: Physique) -> list[Tubes]:
     tubes = []
     for side in SIDES:
         at = side * wide * 0.66
-        tubes.append(
-            tube([(at, middle - deep, levels + 3), (at * 1.05, middle - deep - 14, levels + 4)], 5, 34)
-        )
+        turn = np.linspace(0, 2 * np.pi, 9)
+        eye = [
+            (at + 4.2 * np.cos(t), middle - deep - 6, levels + 3 + 5.2 * np.sin(t)) for t in turn
+        ]
+        tubes.append(tube(eye, 1.1, 2.2))
         tip = side * (wide + 17)
         tubes.append(
-            tube([(at, middle - deep - 10, levels + 2), (tip, middle - deep - 22, levels + 5)], 4.2, 16)
+            tube([(at, middle - deep - 10, levels + 2), (tip, middle - deep - 22, levels + 5)], 4.6, 6)
         )
     tubes.append(
         tube(
-            [(zero, middle - deep - 20, levels - 2), (zero, middle - deep - 46, levels - 20)], 3.6, 22
+            [(zero, middle - deep - 20, levels - 2), (zero, middle - deep - 46, levels - 20)], 4.0, 9
         )
     )
     return tubes

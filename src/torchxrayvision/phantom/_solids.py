@@ -69,13 +69,23 @@ class Union:
         self.hull = Span(np.full(shape, FAR), np.full(shape, -FAR))
         self.gap: Float32 = np.zeros(shape, np.float32)
 
-    def add(self, other: Span, window: Window = EVERYWHERE) -> None:
-        """Join one more solid, of which the span within a window of the picture is given."""
+    def add(self, other: Span, window: Window = EVERYWHERE, *, touching: bool = False) -> None:
+        """Join one more solid.
+
+        Args:
+            other: Its span.
+            window: The part of the picture that this covers.
+            touching: Whether it hangs together with what is there, so that nothing lies between.
+        """
         enter, leave = self.hull.enter[window], self.hull.leave[window]
+        if touching:
+            np.minimum(enter, other.enter, out=enter)
+            np.maximum(leave, other.leave, out=leave)
+            return
         apart = np.maximum(enter, other.enter)
         apart -= np.minimum(leave, other.leave)
         # Where either is missed, the difference is beyond any chest.
-        apart[apart > FAR / 2] = 0
+        apart[apart > FAR / 4] = 0
         self.gap[window] += np.maximum(apart, np.float32(0), out=apart)
         np.minimum(enter, other.enter, out=enter)
         np.maximum(leave, other.leave, out=leave)

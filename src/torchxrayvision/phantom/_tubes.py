@@ -75,12 +75,20 @@ class Canvas:
         nu, nv = dv / norm, -du / norm
         half = np.sqrt((wide[..., 0] * nv) ** 2 + (wide[..., 1] * nu) ** 2) / pixel[:, :-1]
         mass = (tubes.mass[:, :-1] + tubes.mass[:, 1:]) / 2 * lengths / pixel[:, :-1] ** 2
+        # A piece that points at the focal spot shows its round section, not a dash.
+        steep = along < 0.5 * lengths / pixel[:, :-1]
+        stretch = np.where(steep, np.sqrt(along**2 + (1.5 * half) ** 2) / norm, 1.0)
+        tiny = along < 0.05
+        du, dv = np.where(tiny, 0.05, du), np.where(tiny, 0.0, dv)
+        stretch = np.where(tiny, 1.0 + 30.0 * half, stretch)
+        along = along * stretch
         pieces = np.ceil(np.maximum(along, 0.3) / step)
         pieces = 2 ** np.ceil(np.log2(np.maximum(pieces, 1)))
         kinds = np.searchsorted(_CLASSES, half, side="right")
         lit = (mass != 0) & (column[:, 1:] > -20) & (column[:, 1:] < self.projection.size + 20)
-        first = np.stack([column[:, :-1], row[:, :-1]])
-        delta = np.stack([du, dv])
+        delta = np.stack([du * stretch, dv * stretch])
+        first = np.stack([column[:, :-1] + column[:, 1:], row[:, :-1] + row[:, 1:]])
+        first = (first - delta) / 2
         normal = np.stack([nu, nv])
         for count in np.unique(pieces[lit]):
             for kind in np.unique(kinds[lit & (pieces == count)]):

@@ -2,7 +2,7 @@
 
 End points are spread through a lung and joined by halving the set again and again; each branch
 point lies between its parent and the middle of its set. Radii follow Murray's law, so a branch of
-``n`` ends has a radius proportional to ``n ** (1 / 2.4)``.
+``n`` ends has a radius proportional to ``n ** (1 / 2.55)``.
 
 Source:
     Murray, The physiological principle of minimum work, PNAS 1926; exponent 2.7 for lungs: Huang
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
     Float64 = NDArray[np.float64]
 
-LEVELS = 9
+LEVELS = 10
 ENDS = 2**LEVELS
-_PIECES = 7
+_PIECES = 6
+_REACH = (0.15, 0.36, 0.48, 0.52, 0.56, 0.6, 0.64)  # share of the way that each generation goes
 
 
 def _fill(lung: Column, anatomy: Anatomy, side: int, rng: np.random.Generator) -> Float64:
@@ -83,14 +84,14 @@ def grow(
     while True:
         middle = sets.mean(axis=1)
         last = sets.shape[1] == 1
-        nodes = sets[:, 0] if last else parents + (0.42 + 0.04 * level) * (middle - parents)
+        nodes = sets[:, 0] if last else parents + _REACH[min(level, len(_REACH) - 1)] * (middle - parents)
         bend = rng.standard_normal((len(nodes), 3)) * 0.09
         length = np.sqrt(((nodes - parents) ** 2).sum(axis=1, keepdims=True))
         t = np.linspace(0, 1, _PIECES)[None, :, None]
         arch = (4 * t * (1 - t)) * (bend * length)[:, None]
         paths.append(parents[:, None] * (1 - t) + nodes[:, None] * t + arch)
-        size = radius * (sets.shape[1] / total) ** (1 / 2.4)
-        thin = size * (0.5 ** (1 / 2.4) if not last else 0.55)
+        size = radius * (sets.shape[1] / total) ** (1 / 2.55)
+        thin = size * (0.5 ** (1 / 2.55) if not last else 0.55)
         shrink = np.linspace(size, 0.5 * (size + thin), _PIECES)
         radii.append(np.broadcast_to(shrink, (len(nodes), _PIECES)))
         levels.append(np.full(len(nodes), level))
@@ -121,7 +122,7 @@ def build_vessels(
     lung, s = anatomy.lungs[side], anatomy.cage.stature
     hilum_z = (14.0 if side < 0 else 24.0) * s
     paths, radii = [], []
-    for x, y, z, radius in ((36.0, -6.0, hilum_z, 7.0), (30.0, 2.0, hilum_z - 16.0, 6.0)):
+    for x, y, z, radius in ((34.0, -6.0, hilum_z, 7.4), (28.0, 2.0, hilum_z - 18.0, 6.6)):
         ends = _fill(lung, anatomy, side, rng)
         root = np.array([side * x + shift, y, z])
         path, size, _ = grow(ends, root, radius, rng)
