@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import TYPE_CHECKING, TypeVar
+
+from torchxrayvision.errors import ImageReadError
+from torchxrayvision.inference._archives import SequentialReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["ahead"]
+    from torchxrayvision.inference._sources import Source
+
+__all__ = ["ahead", "with_data"]
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
@@ -47,3 +54,23 @@ def ahead(
         finally:
             for future in pending:
                 future.cancel()
+
+
+def with_data(sources: Iterable[Source]) -> Iterator[tuple[Source, bytes | None]]:
+    """Sources for threads that take them out of order.
+
+    Args:
+        sources: In the order of their archives.
+
+    Yields:
+        Each source with its bytes where its archive can only be read in order, else with None.
+    """
+    with closing(SequentialReader()) as reader:
+        for source in sources:
+            if source.member is None or not source.member.sequential:
+                yield source, None
+                continue
+            try:
+                yield source, reader.read(source.path, source.member)
+            except ImageReadError as error:
+                yield dataclasses.replace(source, problem=error.reason), None

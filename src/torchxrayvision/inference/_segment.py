@@ -14,7 +14,7 @@ import numpy as np
 from torchxrayvision import measures
 from torchxrayvision.errors import UnknownNameError
 from torchxrayvision.images._geometry import Placement
-from torchxrayvision.inference._ahead import ahead
+from torchxrayvision.inference._ahead import ahead, with_data
 from torchxrayvision.inference._load import attempt, prepared
 from torchxrayvision.inference._sources import expand
 from torchxrayvision.transforms import crop_box
@@ -221,7 +221,10 @@ def _results(
 ) -> Iterator[Segmentation]:
     size = net.input_resolution or _RESOLUTION
     films = ahead(
-        lambda source: _film(source, size), sources, workers=workers, waiting=batch_size + workers
+        lambda item: _film(*item, size),
+        with_data(sources),
+        workers=workers,
+        waiting=batch_size + workers,
     )
     while chunk := list(itertools.islice(films, batch_size)):
         squares = [film.square for film in chunk if film.square is not None]
@@ -234,8 +237,8 @@ def _results(
             yield Segmentation(film.path, "", masks, film.picture, spacing or film.pixel_spacing)
 
 
-def _film(source: Source, size: int) -> _Film:
-    film = attempt(source, lambda raster: _made(source, raster, size))
+def _film(source: Source, data: bytes | None, size: int) -> _Film:
+    film = attempt(source, lambda raster: _made(source, raster, size), data)
     return _Film(source.given, film) if isinstance(film, str) else film
 
 

@@ -1,0 +1,239 @@
+"""Files to masks in their geometry, with a network whose answer is planted."""
+
+import csv
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from torchxrayvision import inference, measures
+from torchxrayvision.cli import app
+from torchxrayvision.errors import DependencyError, UnknownNameError
+from torchxrayvision.inference import _segmenters
+from torchxrayvision.models._segmenter import Segmenter
+
+SIDE = 64
+NAMES = ("Left Lung", "Right Lung", "Heart", "Spine")
+
+
+class Planted(Segmenter):
+    """Finds what is bright; which structure it is, the part of the square tells."""
+
+    def __init__(self, names=NAMES):
+        super().__init__(targets=names, input_resolution=SIDE)
+        self.weights = "planted"
+        self.one = torch.nn.Parameter(torch.ones(1))
+
+    def _rescale(self, x):
+        return x
+
+    def _maps(self, x):
+        return x * self.one
+
+    def _logits(self, maps, side):
+        y, x = ((torch.arange(side) + 0.5) / side).view(-1, 1), (torch.arange(side) + 0.5) / side
+        middle = (x > 0.3) & (x < 0.7)
+        zones = (x >= 0.7, x <= 0.3, middle & (y > 0.5), middle & (y <= 0.5))
+        return torch.cat([torch.where(zone, maps / 100, -10) for zone in zones], 1)
+
+
+def drawn(height, width):
+    """A picture whose centre square holds the four structures, and their masks."""
+    side = min(height, width)
+    top, left = height // 2 - side // 2, width // 2 - side // 2
+    y, x = (np.mgrid[:side, :side] + 0.5) / side
+    square = {
+        "Left Lung": (x > 0.74) & (x < 0.95) & (y > 0.1) & (y < 0.8),
+        "Right Lung": (x > 0.05) & (x < 0.26) & (y > 0.2) & (y < 0.8),
+        "Heart": (x > 0.35) & (x < 0.65) & (y > 0.55) & (y < 0.8),
+        "Spine": (x > 0.45) & (x < 0.52) & (y > 0.05) & (y < 0.45),
+    }
+    masks = {name: np.zeros((height, width), bool) for name in NAMES}
+    for name, mask in square.items():
+        masks[name][top : top + side, left : left + side] = mask
+    return np.where(np.logical_or.reduce(list(masks.values())), 255, 0).astype(np.uint8), masks
+
+
+@pytest.fixture
+def net(monkeypatch):
+    planted = Planted()
+    monkeypatch.setattr(_segmenters, "get_segmenter", lambda name: planted)
+    return planted
+
+
+def _rows(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _pixels(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def _edges(mask):
+    rows, columns = np.nonzero(mask)
+    return np.array([rows.min(), rows.max(), columns.min(), columns.max()])
+
+
+@pytest.mark.parametrize("shape", [(128, 128), (200, 130), (130, 211)])
+def test_masks_return_to_the_geometry_of_the_file(tmp_path, net, shape):
+    picture, masks = drawn(*shape)
+    Image.fromarray(picture).save(tmp_path / "film.png")
+    (result,) = inference.segment(tmp_path / "film.png", net)
+    assert list(result.masks) == list(NAMES)
+    assert result.picture.shape == shape
+    coarse = min(shape) / SIDE  # a pixel of the network
+    for name, mask in masks.items():
+        assert result.masks[name].shape == shape
+        off = np.abs(_edges(result.masks[name]) - _edges(mask)).max()
+        assert off <= max(1, coarse), (name, off)
+
+
+def test_a_film_stored_on_its_side_comes_back_upright(tmp_path, net):
+    picture, masks = drawn(200, 130)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the viewer turns it by 90 degrees clockwise
+    turned = Image.fromarray(np.ascontiguousarray(np.rot90(picture)))
+    turned.save(tmp_path / "film.jpg", exif=exif, quality=100)
+    (result,) = inference.segment(tmp_path / "film.jpg", net)
+    mask = result.masks["Right Lung"]
+    assert mask.shape == (200, 130)
+    assert np.abs(_edges(mask) - _edges(masks["Right Lung"])).max() <= 3
+
+
+def test_measures_are_those_of_what_is_drawn(tmp_path, net):
+    picture, masks = drawn(256, 256)
+    Image.fromarray(picture).save(tmp_path / "film.png")
+    (result,) = inference.segment(tmp_path / "film.png", net, pixel_spacing=(0.5, 0.5))
+    found = result.measures()
+    assert found["cardiothoracic_ratio"] == pytest.approx(0.3 / 0.9, abs=0.01)
+    assert found["thorax_width"] == pytest.approx(0.9 * 256, abs=4)
+    assert found["lung_area_ratio"] == pytest.approx(measures.lung_area_ratio(masks), abs=0.03)
+    assert np.isnan(found["spine_heart_distance"])  # no spine beside the heart
+
+
+def test_a_network_without_heart_and_lungs_measures_nothing(tmp_path):
+    Image.fromarray(drawn(96, 96)[0]).save(tmp_path / "film.png")
+    (result,) = inference.segment(tmp_path / "film.png", Planted(["A", "B", "C", "D"]))
+    assert np.isnan(list(result.measures().values())).all()
+    assert result.cardiothoracic() is None
+
+
+def test_files_that_fail_are_results_with_a_reason(tmp_path, net):
+    Image.fromarray(drawn(96, 96)[0]).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    results = list(inference.segment([tmp_path, tmp_path / "c.png"], net, batch_size=2))
+    assert [bool(r.error) for r in results] == [False, True, True]
+    assert results[1].masks is None
+    assert np.isnan(list(results[1].measures().values())).all()
+
+
+def test_compressed_archives_are_read_in_order(tmp_path, net):
+    names = ["a.png", "b.png", "c.png"]
+    with tarfile.open(tmp_path / "films.tar.gz", "w:gz") as archive:
+        for size, name in zip((96, 80, 112), names, strict=True):
+            Image.fromarray(drawn(size, size)[0]).save(tmp_path / name)
+            archive.add(tmp_path / name, name)
+    results = list(inference.segment(tmp_path / "films.tar.gz", net, workers=2))
+    assert [r.picture.shape[0] for r in results] == [96, 80, 112]
+
+
+def test_the_command_writes_everything(tmp_path, net):
+    picture, masks = drawn(300, 240)
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(picture).save(tmp_path / folder / "film.png")
+    (tmp_path / "bad.dcm").write_bytes(b"no picture")
+    given = [str(tmp_path / part) for part in ("one", "two", "bad.dcm")]
+    out = tmp_path / "out"
+    done = CliRunner().invoke(
+        app, ["segment", *given, "--model", "x", "--out", str(out), "--pixel-spacing", "0.2"]
+    )
+    assert done.exit_code == 1
+    assert "1 of 3 files could not be read" in done.output
+    rows = _rows(out / "measures.csv")
+    assert [row["folder"] for row in rows] == ["film", "film-2", ""]
+    assert rows[2]["error"]
+    row = rows[0]
+    assert (row["height"], row["width"], row["column_spacing_mm"]) == ("300", "240", "0.2")
+    pixels = int(row["Heart px"])
+    assert pixels == pytest.approx(masks["Heart"].sum(), rel=0.05)
+    assert float(row["Heart mm2"]) == pytest.approx(pixels * 0.04, abs=0.1)
+    assert float(row["heart_width_mm"]) == pytest.approx(float(row["heart_width_px"]) / 5, abs=0.1)
+    assert not (out / "measures.csv.part").exists()
+
+    with Image.open(out / "film" / "labels.png") as image:
+        assert image.mode == "P"
+        labels = np.asarray(image)
+    key = {r["structure"]: int(r["index"]) for r in _rows(out / "labels.csv")}
+    for name in NAMES:
+        mask = _pixels(out / "film" / "masks" / f"{name.replace(' ', '_')}.png")
+        assert mask.dtype == bool
+        np.testing.assert_array_equal(labels == key[name], mask)
+    overlay = _pixels(out / "film" / "overlay.jpg")
+    assert overlay.shape == (300, 240, 3)
+    coloured = np.ptp(overlay.astype(int), axis=2) > 60
+    assert 0.005 < coloured.mean() < 0.2
+
+
+def test_only_some_structures(tmp_path, net):
+    Image.fromarray(drawn(96, 96)[0]).save(tmp_path / "film.png")
+    (result,) = inference.segment(tmp_path / "film.png", net)
+    with inference.SegmentationWriter(tmp_path / "out", NAMES, only=["lungs"]) as writer:
+        writer.write(result)
+    found = sorted(path.name for path in (tmp_path / "out" / "film" / "masks").iterdir())
+    assert found == ["Left_Lung.png", "Right_Lung.png"]
+    with pytest.raises(UnknownNameError, match="structure 'liver'"):
+        inference.SegmentationWriter(tmp_path / "out", NAMES, only=["liver"])
+
+
+def test_an_interrupted_run_leaves_what_it_wrote(tmp_path, net):
+    Image.fromarray(drawn(96, 96)[0]).save(tmp_path / "film.png")
+    (result,) = inference.segment(tmp_path / "film.png", net)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        inference.SegmentationWriter(tmp_path / "out", NAMES) as writer,
+    ):
+        writer.write(result)
+        raise KeyboardInterrupt
+    assert "film.png" in (tmp_path / "out" / "measures.csv.part").read_text()
+
+
+def test_many_structures_show_the_main_ones(tmp_path):
+    names = ["left lung", "right lung", "heart", *(f"vertebra {i}" for i in range(30))]
+    writer = inference.SegmentationWriter(tmp_path, names)
+    writer.close()
+    shown = [r["structure"] for r in _rows(tmp_path / "labels.csv")]
+    assert shown == ["left lung", "right lung", "heart"]
+
+
+def test_nifti_has_the_labels_and_the_spacing(tmp_path, net):
+    import nibabel
+
+    Image.fromarray(drawn(96, 80)[0]).save(tmp_path / "film.png")
+    (result,) = inference.segment(tmp_path / "film.png", net, pixel_spacing=(0.5, 0.25))
+    with inference.SegmentationWriter(tmp_path / "out", NAMES, nifti=True) as writer:
+        writer.write(result)
+    volume = nibabel.load(tmp_path / "out" / "film" / "labels.nii.gz")
+    labels = _pixels(tmp_path / "out" / "film" / "labels.png")
+    np.testing.assert_array_equal(np.asarray(volume.dataobj)[..., 0].T, labels)
+    assert volume.header.get_zooms()[:2] == (0.25, 0.5)
+    assert nibabel.aff2axcodes(volume.affine)[:2] == ("L", "I")
+
+
+def test_nifti_without_nibabel_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "nibabel", None)
+    with pytest.raises(DependencyError, match=r"torchxrayvision\[nifti\]"):
+        inference.SegmentationWriter(tmp_path, NAMES, nifti=True)
+
+
+def test_networks_go_by_name():
+    assert "chestx_det-pspnet" in _segmenters.list_segmenters()
+    with pytest.raises(UnknownNameError, match="segmentation network 'pspnett'"):
+        _segmenters.get_segmenter("pspnett")
+    with pytest.raises(UnknownNameError, match="segmentation network 'all'"):
+        _segmenters.get_segmenter("all")  # weights of a classifier
