@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from torchxrayvision.training._recipe import Augmentation
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from torchxrayvision.training._recipe import Augmentation
 
 __all__ = ["augment", "draw", "mix"]
 
@@ -55,6 +55,7 @@ def augment(images: Tensor, draws: Tensor, what: Augmentation, size: int) -> Ten
         (B, 1, size, size) in [-1024, 1024]; what lies outside an image is air, -1024.
 
     Example:
+        >>> from torchxrayvision.training import Augmentation
         >>> images = torch.full((2, 1, 8, 8), 100.0)
         >>> augment(images, draw([0, 1], seed=0, epoch=0), Augmentation(), 8).unique()
         tensor([100.])

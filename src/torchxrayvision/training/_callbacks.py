@@ -146,9 +146,7 @@ class ResumePoints(Checkpoint):
         """
         self._write(trainer, pl_module, trainer.current_epoch + 1, 0)
 
-    def _write(
-        self, trainer: Trainer, pl_module: LightningModule, epoch: int, batch: int
-    ) -> None:
+    def _write(self, trainer: Trainer, pl_module: LightningModule, epoch: int, batch: int) -> None:
         module: Any = pl_module
         module.stand_at(epoch, batch)
         trainer.save_checkpoint(self._path)

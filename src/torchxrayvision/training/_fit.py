@@ -103,7 +103,7 @@ def fit(
     if train is None:
         from torchxrayvision.training._data import prepare
 
-        train, validation = prepare(recipe, cache=cache, progress=bool(progress))
+        train, validation = prepare(recipe, cache=cache)
     train, validation = _with_findings(recipe, train, validation)
     folder = Path(out)
     state = _state_to_resume(folder, resume)
@@ -217,6 +217,8 @@ def _run(
         raise RecipeError(f"{msg} image at least")
     if trainer.is_global_zero:
         folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(".*.part"):  # by a process that was killed while it wrote
+            left.unlink()
         write_json(folder / "recipe.json", facts["recipe"])
     trainer.fit(module, ckpt_path=state)
     return _result(folder, module.history, trainer.current_epoch)

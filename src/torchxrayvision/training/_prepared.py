@@ -158,7 +158,7 @@ class PreparedImages:
         Returns:
             A dataset over the same array.
         """
-        part = object.__new__(PreparedImages)
+        part = object.__new__(type(self))
         part.__dict__.update(self.__dict__)
         part.rows = self.rows[np.asarray(indices)]
         return part

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping  # noqa: TC003 - recipes are parsed by their annotations
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final

@@ -1,0 +1,45 @@
+"""`xrv train`: carry out a recipe."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from torchxrayvision.cli._console import console, progress_of, show_warnings
+
+__all__ = ["train"]
+
+
+def train(
+    config: Annotated[Path, typer.Option(help="The recipe: .toml or .json, see docs/training.md.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run; by default named as the recipe.")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with the run in that folder.")] = False,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder of prepared images; the package's if not given.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes that decode; one a processor.")
+    ] = None,
+) -> None:
+    """Train a classifier: decode every image once, then fit, validate and keep the best weights."""
+    from torchxrayvision.training import fit, load_recipe, prepare
+
+    recipe = load_recipe(config)
+    folder = config.with_suffix("") if out is None else out
+    with show_warnings():
+        with progress_of(0) as progress:
+            images = prepare(recipe, cache=cache, workers=workers, progress=progress)
+        result = fit(recipe, *images, out=folder, resume=resume)
+    if os.environ.get("RANK", "0") != "0":  # one of several processes speaks
+        return
+    for name, area in result.auroc.items():
+        value = "no case" if math.isnan(area) else f"{area:.3f}"
+        console().print(f"{name}: {value}", markup=False)
+    console().print(f"mean AUROC {result.mean_auroc:.3f}, {result.epochs} epochs", markup=False)
+    console().print(f"weights: {result.best}", markup=False, soft_wrap=True)
