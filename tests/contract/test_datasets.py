@@ -33,6 +33,11 @@ NAMES = xd.list_datasets()
 
 # Member to check (the name of the test function) to the reason; each is a strict xfail.
 EXPECTED_FAILURES: dict[str, dict[str, str]] = {
+    "Phantom_Dataset": {
+        "test_black_and_white_pixels_land_at_the_ends": "no file has a known corner: a film is "
+        "rendered, and collimation or a marker may lie there",
+        "test_labels_need_no_images": "there is no folder that could be missing",
+    },
     "REFLACX_Dataset": {
         "test_masks_belong_to_findings_that_are_present": "an ellipse counts by the certainty of "
         "the reader who drew it, a label by the mean of all readers"
@@ -86,7 +91,7 @@ def accepted(cls, kwargs):
 
 def whole(cls, fake, **kwargs):
     """The dataset with every image."""
-    return cls(**fake.kwargs, **{**accepted(cls, fake.all_kwargs), **kwargs})
+    return cls(**{**fake.kwargs, **accepted(cls, fake.all_kwargs), **kwargs})
 
 
 def paths(dataset):

@@ -65,6 +65,7 @@ from torchxrayvision.datasets.objectcxr import ObjectCXR_Dataset  # isort: skip
 from torchxrayvision.datasets.openi import Openi_Dataset  # isort: skip
 from torchxrayvision.datasets.padchest import PC_Dataset  # isort: skip
 from torchxrayvision.datasets.padchestgr import PadChestGR_Dataset  # isort: skip
+from torchxrayvision.datasets.phantom import Phantom_Dataset  # isort: skip
 from torchxrayvision.datasets.reflacx import REFLACX_Dataset  # isort: skip
 from torchxrayvision.datasets.rsna import RSNA_Pneumonia_Dataset  # isort: skip
 from torchxrayvision.datasets.siim import SIIM_Pneumothorax_Dataset  # isort: skip
@@ -108,6 +109,7 @@ __all__ = [
     "Openi_Dataset",
     "PC_Dataset",
     "PadChestGR_Dataset",
+    "Phantom_Dataset",
     "PneumoniaMNIST_Dataset",
     "REFLACX_Dataset",
     "RSNA_Pneumonia_Dataset",
