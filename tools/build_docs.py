@@ -250,7 +250,7 @@ def weights_page():
         "An *operating point* is the probability that becomes 0.5 in the default output. "
         "*ppv80* is the probability at which four of five positive predictions were right on the "
         "data it was chosen on. AUROC is what the publisher measured; none of it was "
-        "measured by this package.",
+        "measured by this package, except for its own demonstration weights.",
     )
     return page(
         MADE, "# Weights", intro, table(header, rows, right=(3,)), *map(weights_section, entries)
@@ -259,7 +259,7 @@ def weights_page():
 
 def weights_section(e):
     facts = [
-        ("file", link(e.file.filename, e.file.url)),
+        ("file", link(e.file.filename, e.url) + ("" if e.url else ", installed with the package")),
         ("bytes", f"{e.file.size:,}" if e.file.size else "not published"),
         (
             "SHA-256",
@@ -270,12 +270,35 @@ def weights_section(e):
         ("reference", cite(e.reference)),
         ("AUROC from", e.metrics_source),
     ]
+    card = weights.card_of(e)
+    facts += card.get("about", {}).items()
     return page(
         f"## {e.name}",
         e.description,
         table(["", ""], [(f"**{key}**", value) for key, value in facts if value]),
-        targets_table(e),
+        measured_table(e, card) if card else targets_table(e),
     )
+
+
+def measured_table(e, card):
+    """Outputs of the package's own weights, with intervals."""
+    tests = {f"AUROC {test}": rows for test, rows in card.get("auroc", {}).items()}
+    tests |= {f"Dice {test}": rows for test, rows in card.get("dice", {}).items()}
+    points = e.operating_points or (math.nan,) * len(e.targets)
+    rows = [
+        [target, number(point, ".3g"), *(interval(rows.get(target)) for rows in tests.values())]
+        for target, point in zip(e.targets, points, strict=True)
+    ]
+    rows.append(["**mean**", "", *(interval(rows.get("mean")) for rows in tests.values())])
+    header = ["output", "operating point", *tests]
+    return table(header, rows, right=range(1, len(header)))
+
+
+def interval(measured):
+    if measured is None:
+        return ""
+    positives = f", {measured['positives']} of {measured['n']}" if "positives" in measured else ""
+    return f"{measured['value']:.3f} ({measured['low']:.3f}–{measured['high']:.3f}{positives})"
 
 
 def targets_table(e):

@@ -1,4 +1,4 @@
-"""`xrv weights`: what is published, what is here, fetch and verify."""
+"""`xrv weights`: what is published, what is known of it, what is here, fetch and verify."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torchxrayvision.cli._console import (
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Published weights: list, fetch, verify, path.", no_args_is_help=True)
+app = typer.Typer(help="Published weights: list, show, fetch, verify, path.", no_args_is_help=True)
 
 Names = Annotated[list[str] | None, typer.Argument(help="Names or aliases; all if none is given.")]
 
@@ -52,6 +52,70 @@ def list_() -> None:
             entry.file.certainty if entry.file.sha256 else "none published",
         )
     console().print(table)
+
+
+@app.command()
+def show(
+    names: Annotated[list[str], typer.Argument(help="Names or aliases.")],
+) -> None:
+    """Print all that is known of weights: outputs, terms, training data, metrics."""
+    from torchxrayvision.weights import card_of
+
+    for entry in _entries(names):
+        for key, value in _facts(entry):
+            console().print(f"{key}: {value}", markup=False, soft_wrap=True)
+        console().print(_outputs(entry))
+        for key, value in card_of(entry).get("about", {}).items():
+            console().print(f"{key}: {value}", markup=False, soft_wrap=True)
+
+
+def _facts(entry: Any) -> list[tuple[str, str]]:
+    facts = [
+        ("name", entry.name),
+        ("aliases", ", ".join(entry.aliases)),
+        ("about", entry.description),
+        ("network", f"{entry.architecture}, {entry.input_resolution} px"),
+        ("trained on", ", ".join(entry.trained_on)),
+        ("licence", f"{entry.license.name} {entry.license.url} {entry.license.note}".strip()),
+        ("reference", str(entry.reference)),
+        ("metrics", entry.metrics_source),
+    ]
+    return [(key, value) for key, value in facts if value]
+
+
+def _outputs(entry: Any) -> Any:
+    """One row a trained output: operating point, and what was measured on each test set."""
+    from rich.table import Table
+
+    from torchxrayvision.weights import card_of
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("output", no_wrap=True)
+    table.add_column("operating point", justify="right")
+    card = card_of(entry)
+    auroc = {
+        test: card.get("auroc", {}).get(test, {k: {"value": v} for k, v in row.items()})
+        for test, row in entry.metrics.items()
+    }
+    columns = {f"AUROC {test}": rows for test, rows in auroc.items()}
+    columns |= {f"Dice {test}": rows for test, rows in card.get("dice", {}).items()}
+    for column in columns:
+        table.add_column(column, justify="right")
+    points = entry.operating_points or [None] * len(entry.targets)
+    for target, point, trained in zip(entry.targets, points, entry.trained, strict=True):
+        if trained:
+            values = [_interval(rows.get(target)) for rows in columns.values()]
+            table.add_row(target, "" if point is None else f"{point:.3g}", *values)
+    return table
+
+
+def _interval(measured: Any) -> str:
+    if measured is None:
+        return ""
+    text = f"{measured['value']:.3f}"
+    return (
+        f"{text} ({measured['low']:.3f} to {measured['high']:.3f})" if "low" in measured else text
+    )
 
 
 @app.command()

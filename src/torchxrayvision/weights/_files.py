@@ -17,20 +17,21 @@ if TYPE_CHECKING:
     from torchxrayvision.remote import Verification
     from torchxrayvision.weights._types import Weights, WeightsEnum
 
-__all__ = ["card_of", "fetch_weights", "locate_weights", "packaged_path", "verify_weights"]
+__all__ = ["card_of", "fetch_weights", "locate_weights", "read_card", "verify_weights"]
 
 
-def packaged_path(file: PackagedFile) -> Path:
+def packaged_path(folder: str, filename: str) -> Path:
     """Where a file of the package is installed.
 
     Args:
-        file: The file.
+        folder: Folder below that of `torchxrayvision`.
+        filename: Name in that folder.
 
     Returns:
         Its path, whether or not it is there.
     """
-    # A package of compiled code is never run from an archive, so that this is a folder.
-    return Path(str(importlib.resources.files("torchxrayvision"))) / file.folder / file.filename
+    # torch is never run from an archive, so that the package beside it lies in a folder.
+    return Path(str(importlib.resources.files("torchxrayvision"))) / folder / filename
 
 
 def fetch_weights(
@@ -59,7 +60,7 @@ def fetch_weights(
     file = get_weights_entry(weights).file
     if not isinstance(file, PackagedFile):
         return fetch(file, cache=cache, progress=progress)
-    path = packaged_path(file)
+    path = packaged_path(file.folder, file.filename)
     found = verify(path, file)
     if not found.ok:
         msg = f"{path}: {found.reason}; install torchxrayvision again"
@@ -87,7 +88,7 @@ def locate_weights(
     file = get_weights_entry(weights).file
     if not isinstance(file, PackagedFile):
         return locate(file, cache)
-    path = packaged_path(file)
+    path = packaged_path(file.folder, file.filename)
     return path if path.is_file() else None
 
 
@@ -132,7 +133,19 @@ def card_of(weights: str | Weights | WeightsEnum) -> dict[str, Any]:
     file = get_weights_entry(weights).file
     if not isinstance(file, PackagedFile):
         return {}
-    content: dict[str, Any] = json.loads(
-        packaged_path(file).with_suffix(".json").read_text(encoding="utf-8")
-    )
+    return read_card(file.folder, file.filename)
+
+
+def read_card(folder: str, filename: str) -> dict[str, Any]:
+    """The card beside a file of tensors.
+
+    Args:
+        folder: Folder below that of `torchxrayvision`.
+        filename: Name of the tensors' file.
+
+    Returns:
+        Its content.
+    """
+    path = packaged_path(folder, filename).with_suffix(".json")
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content
