@@ -12,6 +12,7 @@ from torchxrayvision.cli import datasets as _datasets
 from torchxrayvision.cli import explain as _explain
 from torchxrayvision.cli import info as _info
 from torchxrayvision.cli import join as _join
+from torchxrayvision.cli import phantom as _phantom
 from torchxrayvision.cli import predict as _predict
 from torchxrayvision.cli import segment as _segment
 from torchxrayvision.cli import weights as _weights
@@ -50,6 +51,7 @@ app.command("join")(_join.join)
 app.command("explain")(_explain.explain)
 app.command("segment")(_segment.segment)
 app.command("info")(_info.info)
+app.command("phantom")(_phantom.phantom)
 app.add_typer(_datasets.app, name="datasets")
 app.add_typer(_weights.app, name="weights")
 

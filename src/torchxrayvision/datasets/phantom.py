@@ -154,7 +154,7 @@ class Phantom_Dataset(SpecDataset):
         compat: Accepted like everywhere; 1.5.7 had no such dataset, so it changes nothing.
 
     Raises:
-        DatasetError: If `n` or `size` is not positive.
+        DatasetError: If `n` or `size` is not positive, or `seed` is negative.
         UnknownNameError: If there is no such site.
 
     Example:
@@ -213,8 +213,11 @@ class Phantom_Dataset(SpecDataset):
         unique_patients: bool = False,
         compat: Compat = None,
     ) -> None:
-        if n < 1 or size < 1:
-            msg = f"Phantom_Dataset needs n and size of at least 1, got n={n!r}, size={size!r}"
+        if n < 1 or size < 1 or seed < 0:
+            msg = (
+                f"Phantom_Dataset needs n and size of at least 1 and a seed of at least 0, got "
+                f"n={n!r}, size={size!r}, seed={seed!r}"
+            )
             raise DatasetError(msg)
         if site not in SITES:
             raise UnknownNameError("site", site, list(SITES))
