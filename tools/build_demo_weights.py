@@ -1,0 +1,130 @@
+"""Make the demonstration weights and their cards: `src/torchxrayvision/weights/data`.
+
+    python tools/build_demo_weights.py --nih ../shared/data/nih-mini --work /tmp/demo-weights
+
+It renders simulated radiographs, trains the classifier from scratch on four fifths of the real
+patients and tests it on the others, five times; trains it on simulations; trains it on simulations
+and four fifths of the patients, five times; trains what ships on all of both; trains the anatomy
+network; and writes what it measured. Two processes of one thread each, under two hours on two
+cores. Each stage leaves its result in --work, so that a broken run goes on where it stopped.
+
+The real films are the first of NIH ChestX-ray14 with a label or not, at 320 pixels: a folder
+with `labels.csv` (image, labels, view) and `images-320/*.jpg`. Provided by the NIH Clinical Center,
+https://nihcc.app.box.com/v/ChestXray-NIHCC; Wang et al., CVPR 2017.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from demo_weights.plan import FOLDS, TEST_SEED, TRAIN_SEED, Plan
+
+DATA = Path(__file__).parents[1] / "src" / "torchxrayvision" / "weights" / "data"
+
+
+def main():
+    """Run the stages in order."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--nih", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=DATA)
+    arguments = parser.parse_args()
+    plan = Plan(work=arguments.work, nih=arguments.nih)
+    plan.work.mkdir(parents=True, exist_ok=True)
+    os.environ["OMP_NUM_THREADS"] = "1"  # inherited by the two processes
+    started = time.monotonic()
+    films(plan)
+    first = [("pretrain",), ("anatomy",), *(("scratch", fold) for fold in range(FOLDS))]
+    second = [*(("tuned", fold) for fold in range(FOLDS)), ("final",)]
+    for jobs in (first, second):
+        with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+            list(pool.map(run, [plan] * len(jobs), jobs))
+        print(f"{(time.monotonic() - started) / 60:.0f} minutes", flush=True)
+    finish(plan, arguments.out)
+
+
+def films(plan):
+    """The real and simulated films, as files that every process maps."""
+    from demo_weights.films import real, render
+
+    if not (plan.work / "real.npz").exists():
+        save(plan.work / "real.npz", real(plan.nih))
+    for name, count, seed, outlined in (
+        ("held-out", plan.held_out, TEST_SEED, plan.held_out // 4),
+        ("simulated", plan.simulations, TRAIN_SEED, plan.outlined),
+    ):
+        if not (plan.work / f"{name}.npz").exists():
+            started = time.monotonic()
+            cases, large, masks = render(count, seed, outlined)
+            save(plan.work / f"{name}-anatomy.npz", None, pixels=large, masks=masks)
+            save(plan.work / f"{name}.npz", cases)
+            print(f"{name}: {count} films in {time.monotonic() - started:.0f} s", flush=True)
+
+
+def save(path, cases, **arrays):
+    """Write arrays, whole or not at all."""
+    arrays |= {} if cases is None else vars(cases)
+    part = path.with_suffix(".part.npz")
+    np.savez(part, **arrays)
+    part.replace(path)
+
+
+def load(plan, name):
+    """The films of that name."""
+    from demo_weights.films import Films
+
+    with np.load(plan.work / f"{name}.npz") as stored:
+        return Films(**stored)
+
+
+def run(plan, job):
+    """One stage, in a process of its own."""
+    import torch
+
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    from demo_weights import classify
+
+    stage, *rest = job
+    started = time.monotonic()
+    if stage == "anatomy":
+        outlines(plan)
+    elif stage == "pretrain":
+        classify.pretrain(plan, load(plan, "simulated"))
+    elif stage == "scratch":
+        classify.scratch(plan, load(plan, "real"), *rest)
+    else:
+        start = plan.work / "pretrain" / "last.safetensors"
+        classify.tune(plan, load(plan, "real"), load(plan, "simulated"), start, *rest)
+    print(f"{' '.join(map(str, job))}: {(time.monotonic() - started) / 60:.1f} min", flush=True)
+
+
+def outlines(plan):
+    """Train the anatomy network."""
+    import torch
+
+    from demo_weights import outline
+
+    if not (plan.work / "anatomy.pt").exists():
+        with np.load(plan.work / "simulated-anatomy.npz") as stored:
+            network = outline.train(stored["pixels"], stored["masks"], plan.anatomy_epochs)
+        torch.save(network.model.state_dict(), plan.work / "anatomy.pt")
+
+
+def finish(plan, out):
+    """Measure everything, and write files and cards."""
+    from demo_weights import report
+
+    for line in report.write_all(plan, out, load):
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
