@@ -74,12 +74,14 @@ class Pose:
         turn: Rotation about z, radians.
         arms: Abduction of the arms, 0 (at the side) to 1.
         erect: Whether gravity pulls towards the feet.
+        overhead: Whether the arms are held over the head, as for lateral films.
     """
 
     inspiration: float
     turn: float
     arms: float
     erect: bool
+    overhead: bool = False
 
 
 @dataclass(frozen=True)
@@ -208,9 +210,7 @@ def _domes(cage: Cage, pose: Pose, change: Change) -> dict[int, Paraboloid]:
     return domes
 
 
-def _heart(
-    body: Physique, domes: Mapping[int, Paraboloid], change: Change
-) -> dict[str, Ellipsoid]:
+def _heart(body: Physique, domes: Mapping[int, Paraboloid], change: Change) -> dict[str, Ellipsoid]:
     girth = 0.5 * (body.girth + 1) * (0.93 if body.sex == "F" else 1.0)
     floor = 0.5 * (domes[LEFT].top + domes[RIGHT].top) - 20.0  # the heart rests on the diaphragm
     narrow = 1 - 0.06 * change.hyperinflation
@@ -251,10 +251,16 @@ def _great_vessels(
         ),
     }
     vessels = {
-        "trunk": Ellipsoid.along(
-            (22 + shift, 16, 28 * s + drop), (0.30, -0.3, 0.75), (36, 19, 19)
+        "trunk": Ellipsoid.along((22 + shift, 16, 28 * s + drop), (0.30, -0.3, 0.75), (36, 19, 19)),
+        "cava": Ellipsoid.along(
+            (-18 + shift, 2, 60 * s + drop), (-0.06, 0.0, 1.0), (60 * s, 13, 12)
         ),
-        "cava": Ellipsoid.upright((-19 + shift, 2, 66 * s + drop), (11, 11, 62 * s)),
+        "brachiocephalic": Ellipsoid.along(
+            (-19 + 0.8 * shift, 4, 116 * s), (-0.22, -0.1, 1.0), (56 * s, 13, 11)
+        ),
+        "subclavian": Ellipsoid.along(
+            (18 + 0.8 * shift, -6, 114 * s), (0.24, -0.15, 1.0), (56 * s, 12, 10)
+        ),
         "hilum right": Ellipsoid.along(
             (-36 + shift, -6, 10 * s + drop), (-0.45, -0.1, -0.9), (27, 11, 12)
         ),
@@ -278,7 +284,9 @@ def _limbs(body: Physique, pose: Pose, cage: Cage) -> tuple[Ellipsoid, ...]:
         # Latissimus and the folds of the armpit.
         limbs.append(
             Ellipsoid.along(
-                (side * (reach + 4.0), -24.0, 20.0 * s), (side * 0.12, 0.0, 1.0), (135.0, 62.0, 30.0)
+                (side * (reach + 4.0), -24.0, 20.0 * s),
+                (side * 0.12, 0.0, 1.0),
+                (135.0, 62.0, 30.0),
             )
         )
         out = side * (0.16 + 0.42 * pose.arms)
@@ -298,8 +306,18 @@ def _torso(body: Physique, cage: Cage) -> Column:
         cy=lambda z: 4.0 + 0.8 * cage.back(z),
         a=_knots(
             (-230, -120, 0, 92, 128, 150, 168, 186, 206, 260),
-            (side + 6, side + 4, side, side - 4, side + 2, 0.92 * side, 0.64 * side, neck + 16,
-             neck, neck),
+            (
+                side + 6,
+                side + 4,
+                side,
+                side - 4,
+                side + 2,
+                0.92 * side,
+                0.64 * side,
+                neck + 16,
+                neck,
+                neck,
+            ),
             s,
         ),
         b=_knots(
@@ -341,9 +359,7 @@ def build(body: Physique, pose: Pose, change: Change) -> Anatomy:
     mediastinum = Column(
         cx=_knots((-160, 60, 150), (change.shift, change.shift, 0.0), s),
         cy=lambda z: 2.0 + cage.back(z),
-        a=_knots(
-            (-200, -40, 20, 60, 95, 125, 150, 200), (17, 17, 19, 22, 24, 27, 34, 43), s
-        ),
+        a=_knots((-200, -40, 20, 60, 95, 125, 150, 200), (12, 12, 13, 14, 15, 17, 24, 40), s),
         b=_constant(0.52 * cage.radii[1]),
         f=_constant(1.0),
         depth=(0.0, 6.0),
@@ -358,9 +374,9 @@ def build(body: Physique, pose: Pose, change: Change) -> Anatomy:
     )
     gutter = Column(
         cx=_constant(0.0),
-        cy=lambda z: back - 2.0 + cage.back(z),
-        a=_constant(42.0),
-        b=_constant(24.0),
+        cy=lambda z: back - 20.0 + cage.back(z),
+        a=_constant(60.0),
+        b=_constant(50.0),
         f=_constant(1.0),
         depth=(0.0, back),
     )

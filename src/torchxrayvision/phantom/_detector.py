@@ -122,7 +122,9 @@ def sharpen_edges(image: Float32, amount: float) -> Float32:
     return mixed
 
 
-def expose(attenuation: Float32, look: Look, spacing: float, lung: float, rng: np.random.Generator) -> Float32:
+def expose(
+    attenuation: Float32, look: Look, spacing: float, lung: float, rng: np.random.Generator
+) -> Float32:
     """Let the quanta through and count them.
 
     Args:

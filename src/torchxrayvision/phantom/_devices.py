@@ -62,7 +62,9 @@ def electrodes(scene: Scene, rng: np.random.Generator) -> list[Tubes]:
     s = scene.anatomy.cage.stature
     tubes: list[Tubes] = []
     end = (float(rng.choice([-1, 1])) * 190.0, 120.0, (-120.0 - 60.0 * float(rng.random())) * s)
-    for x, z in ((-118.0, 96.0), (116.0, 92.0), (122.0, -70.0), (-112.0, -84.0))[: int(rng.integers(2, 5))]:
+    for x, z in ((-118.0, 96.0), (116.0, 92.0), (122.0, -70.0), (-112.0, -84.0))[
+        : int(rng.integers(2, 5))
+    ]:
         x, z = x + float(rng.normal(0, 14)), (z + float(rng.normal(0, 16))) * s
         y = _skin(scene, x, z) + 2.0
         tubes.append(_disc((x, y, z), 5.5, _WIRE, 0.7))
@@ -114,9 +116,14 @@ def pacemaker(scene: Scene, rng: np.random.Generator) -> list[Tubes]:
     start: list[Point] = [(x, y, z + 16), (x - 30, 44.0, 124.0 * s), (22.0, 18.0, 112.0 * s)]
     start += [(-16.0, 4.0, 86.0 * s), (-22.0, 6.0, 44.0 * s)]
     apex = (right[0] + 30.0, right[1] - 4, right[2] - 12)
-    tubes = [_line([*start, (atrium[0] - 12, atrium[1], atrium[2] - 6), right, apex], 0.9, 0.55 * _WIRE)]
+    tubes = [
+        _line([*start, (atrium[0] - 12, atrium[1], atrium[2] - 6), right, apex], 0.9, 0.55 * _WIRE)
+    ]
     if rng.random() < 0.7:
-        hook = [(atrium[0] - 6, atrium[1] + 8, atrium[2] + 8), (atrium[0] + 8, atrium[1] + 22, atrium[2] + 20)]
+        hook = [
+            (atrium[0] - 6, atrium[1] + 8, atrium[2] + 8),
+            (atrium[0] + 8, atrium[1] + 22, atrium[2] + 20),
+        ]
         tubes.append(_line([*start, *hook], 0.9, 0.55 * _WIRE))
     tubes.append(_disc((x, y, z), 22.0, 0.35 * _WIRE, 5.0))
     tubes.append(_disc((x - 3, y, z + 5), 12.0, 0.35 * _WIRE, 5.0))

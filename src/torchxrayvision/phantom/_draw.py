@@ -105,14 +105,16 @@ def _findings(
 ) -> dict[str, float]:
     """Draw the severity of each finding; those that last are drawn from the patient's stream."""
     severity: dict[str, float] = {}
-    lots = {
-        name: ((chronic if name in _CHRONIC else acute).random(2)) for name in odds.prevalence
-    }
+    lots = {name: ((chronic if name in _CHRONIC else acute).random(2)) for name in odds.prevalence}
     for name, share in odds.prevalence.items():
         logit = math.log(max(share, 1e-9) / max(1 - share, 1e-9))
         logit += math.log(odds.age.get(name, 1.0)) * (body.age - 50) / 10
         logit += math.log(odds.female.get(name, 1.0)) * (body.sex == "F")
-        logit += math.log(odds.ap.get(name, 1.0)) * (view == "AP") * (name not in _CHRONIC or name == "Cardiomegaly")
+        logit += (
+            math.log(odds.ap.get(name, 1.0))
+            * (view == "AP")
+            * (name not in _CHRONIC or name == "Cardiomegaly")
+        )
         for (first, second), ratio in odds.pairs.items():
             if second == name and severity.get(first, 0) > 0:
                 logit += math.log(ratio)
@@ -122,9 +124,7 @@ def _findings(
     return severity
 
 
-def _force_opacity(
-    severity: dict[str, float], forced: Mapping[str, float]
-) -> dict[str, float]:
+def _force_opacity(severity: dict[str, float], forced: Mapping[str, float]) -> dict[str, float]:
     """Make Lung Opacity what was asked for: through a consolidation, or by taking all away."""
     if "Lung Opacity" not in forced:
         return severity
@@ -160,7 +160,7 @@ def _pose(rng: np.random.Generator, view: str) -> Pose:
     turn = math.radians(float(np.clip(rng.normal(0, 2.2 if view != "AP" else 4.0), -8, 8)))
     if view == "AP":
         return Pose(0.15 + 0.55 * lots[0], turn, 0.35 * lots[1], bool(lots[2] < 0.6))
-    return Pose(0.5 + 0.5 * lots[0], turn, 0.55 + 0.45 * lots[1], True)
+    return Pose(0.5 + 0.5 * lots[0], turn, 0.55 + 0.45 * lots[1], True, view == "L")
 
 
 def _ratio(lot: float, severity: float) -> float:

@@ -16,7 +16,7 @@ from torchxrayvision.phantom._anatomy import SIDES
 from torchxrayvision.phantom._detector import enlarge
 from torchxrayvision.phantom._draw import DETAIL, generator
 from torchxrayvision.phantom._scene import FLUID, LUNG, SOFT, bowl, collapsed
-from torchxrayvision.phantom._solids import Ellipsoid, Span, half_space
+from torchxrayvision.phantom._solids import Ellipsoid, half_space
 from torchxrayvision.phantom._tubes import Canvas, Tubes
 from torchxrayvision.phantom._types import FINDINGS
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torchxrayvision.phantom._scene import Scene
 
     Float32 = NDArray[np.float32]
+    Mask = NDArray[np.bool_]
     Add = Callable[[Scene, float, np.random.Generator], None]
 
 SEEN = 4.0
@@ -72,6 +73,11 @@ def pleura(scene: Scene) -> None:
         )
 
 
+def _above_dome(scene: Scene, side: int, mask: Mask) -> Mask:
+    """Leave out of a mask what the diaphragm hides on a frontal film."""
+    return mask if scene.case.view == "L" else mask & ~scene.sides[side].below.hit()
+
+
 def _effusion(scene: Scene, side: int, severity: float, whole: Float32) -> Float32:
     """Let fluid fill the cavity up to a meniscus; give what is left of the lung."""
     half, dome = scene.sides[side], scene.anatomy.domes[side]
@@ -81,7 +87,7 @@ def _effusion(scene: Scene, side: int, severity: float, whole: Float32) -> Float
     wet = whole - left
     scene.path[half.window] += wet * np.float32(FLUID - SOFT)
     half.lung = half.lung & above
-    scene.mark("Effusion", wet > SEEN, half.window)
+    scene.mark("Effusion", _above_dome(scene, side, wet > 1.5 * SEEN), half.window)
     return left
 
 
@@ -94,18 +100,20 @@ def _pneumothorax(scene: Scene, side: int, severity: float) -> None:
     free = np.maximum(whole - kept, np.float32(0))
     path = scene.path[half.window]
     path -= free * np.float32(SOFT)
-    thin = replace(
-        visceral, a=lambda z: visceral.a(z) - 0.9, b=lambda z: visceral.b(z) - 0.9
-    ).span(half.rays)
+    thin = replace(visceral, a=lambda z: visceral.a(z) - 0.9, b=lambda z: visceral.b(z) - 0.9).span(
+        half.rays
+    )
     line = np.maximum(kept - half.within(half.lung & thin), np.float32(0))
     path += np.minimum(line, np.float32(22)) * np.float32(0.6 * SOFT)
     # A lung that holds less air is denser.
     path += kept * np.float32(LUNG * 0.7 * severity)
     half.lung = half.lung & span
-    scene.mark("Pneumothorax", free > 2 * SEEN, half.window)
+    scene.mark("Pneumothorax", _above_dome(scene, side, free > 2 * SEEN), half.window)
 
 
-def _point(scene: Scene, side: int, height: float, across: float, deep: float) -> tuple[float, float, float]:
+def _point(
+    scene: Scene, side: int, height: float, across: float, deep: float
+) -> tuple[float, float, float]:
     """Place a point in one lung by its height (0 dome, 1 apex) and its section (-1 to 1)."""
     cage, dome = scene.anatomy.cage, scene.anatomy.domes[side]
     low = dome.top
@@ -117,7 +125,11 @@ def _point(scene: Scene, side: int, height: float, across: float, deep: float) -
 
 
 def _cloud(
-    rng: np.random.Generator, center: tuple[float, float, float], reach: float, count: int, size: float
+    rng: np.random.Generator,
+    center: tuple[float, float, float],
+    reach: float,
+    count: int,
+    size: float,
 ) -> list[Ellipsoid]:
     """Scatter overlapping ellipsoids about a point."""
     solids = []
@@ -160,7 +172,11 @@ def _bronchogram(
     canvas = Canvas(scene.plan)
     ends = middle + rng.normal(0, 0.7 * reach, (5, 3))
     t = np.linspace(0.15, 1, 9)[None, :, None]
-    points = hilum * (1 - t) ** 2 + 2 * (0.55 * middle + 0.45 * hilum) * t * (1 - t) + ends[:, None] * t**2
+    points = (
+        hilum * (1 - t) ** 2
+        + 2 * (0.55 * middle + 0.45 * hilum) * t * (1 - t)
+        + ends[:, None] * t**2
+    )
     radius = np.broadcast_to(np.linspace(2.6, 1.0, 9), points.shape[:2])
     canvas.add(Tubes(points, np.stack([radius] * 2, -1), np.pi * radius**2 * SOFT * 0.9))
     window = scene.sides[side].window
@@ -213,7 +229,7 @@ def edema(scene: Scene, severity: float, rng: np.random.Generator) -> None:
             thick += half.blobs([solid], scene.plan) * np.float32(weight)
         thick *= np.clip(noise, 0.2, 2.0)
         thick += half.air * np.float32(0.10 * severity)
-        scene.path[half.window] += thick * np.float32((SOFT - LUNG) * (0.08 + 0.34 * severity))
+        scene.path[half.window] += thick * np.float32((SOFT - LUNG) * (0.12 + 0.40 * severity))
         scene.mark("Edema", thick > 6 * SEEN, half.window)
         canvas.add(_septa(scene, side, severity, rng))
     lines = canvas.image()
@@ -238,7 +254,9 @@ def _septa(scene: Scene, side: int, severity: float, rng: np.random.Generator) -
     return Tubes(points, radii, np.full((count, 4), 0.9 * 9.0 * SOFT * (0.4 + 0.6 * severity)))
 
 
-def _lesions(scene: Scene, finding: str, solids: list[Ellipsoid], side: int, density: float) -> None:
+def _lesions(
+    scene: Scene, finding: str, solids: list[Ellipsoid], side: int, density: float
+) -> None:
     half = scene.sides[side]
     thick = half.blobs(solids, scene.plan)
     scene.path[half.window] += thick * np.float32((SOFT - LUNG) * density)
@@ -249,7 +267,9 @@ def nodule(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     """Put a round lesion of 10 to 29 mm into a lung."""
     side = scene.case.sides["Nodule"]
     radius = 5.0 + 9.5 * severity
-    center = _point(scene, side, 0.18 + 0.66 * rng.random(), -0.1 + 0.75 * rng.random(), -0.5 + rng.random())
+    center = _point(
+        scene, side, 0.18 + 0.66 * rng.random(), -0.1 + 0.75 * rng.random(), -0.5 + rng.random()
+    )
     solids = _lobes(rng, center, radius, 3)
     _lesions(scene, "Nodule", solids, side, 1.0 + 0.7 * rng.random())
 
@@ -258,7 +278,9 @@ def mass(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     """Put a lobed lesion of 32 to 76 mm into a lung."""
     side = scene.case.sides["Mass"]
     radius = 16.0 + 22.0 * severity
-    center = _point(scene, side, 0.2 + 0.55 * rng.random(), -0.2 + 0.6 * rng.random(), -0.4 + 0.8 * rng.random())
+    center = _point(
+        scene, side, 0.2 + 0.55 * rng.random(), -0.2 + 0.6 * rng.random(), -0.4 + 0.8 * rng.random()
+    )
     solids = _lobes(rng, center, radius, 6)
     _lesions(scene, "Mass", solids, side, 0.95)
 
@@ -268,7 +290,9 @@ def _lobes(
 ) -> list[Ellipsoid]:
     solids = [Ellipsoid.upright(center, (radius * 0.86, radius * 0.86, radius * 0.86))]
     for _ in range(count):
-        x, y, z = (float(c + s) for c, s in zip(center, rng.normal(0, 0.34 * radius, 3), strict=True))
+        x, y, z = (
+            float(c + s) for c, s in zip(center, rng.normal(0, 0.34 * radius, 3), strict=True)
+        )
         size = radius * float(0.42 + 0.25 * rng.random())
         solids.append(Ellipsoid.upright((x, y, z), (size, size, size * 1.1)))
     return solids
@@ -297,7 +321,8 @@ def pleural_thickening(scene: Scene, severity: float, rng: np.random.Generator) 
     fade = np.clip((z - np.float32(low)) / 14, 0, 1) * np.clip((np.float32(high) - z) / 14, 0, 1)
     shell *= fade.astype(np.float32)
     scene.path[half.window] += shell * np.float32((SOFT - LUNG) * 0.95)
-    scene.mark("Pleural_Thickening", shell > SEEN, half.window)
+    edge = 0.5 * coat if scene.case.view == "L" else 2.5 * SEEN
+    scene.mark("Pleural_Thickening", shell > edge, half.window)
 
 
 def hernia(scene: Scene, severity: float, rng: np.random.Generator) -> None:
@@ -311,7 +336,7 @@ def hernia(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     span = pouch.span(scene.rays)
     for side in SIDES:
         half = scene.sides[side]
-        here = Span(span.enter[half.window], span.leave[half.window])
+        here = span.part(half.window)
         new = np.minimum(half.within(half.lung & here), half.air)
         scene.path[half.window] += new * np.float32(SOFT - LUNG)
     up = (0.0, 0.0, 1.0) if scene.case.pose.erect else (0.0, 1.0, 0.0)

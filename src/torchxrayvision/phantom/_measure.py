@@ -37,7 +37,9 @@ def projection(body: Physique, pose: Pose, view: str, size: int) -> Projection:
     """
     width = 136.0 * body.girth
     depth = 94.0 * body.barrel + body.fat
-    field = 2.0 * max(width + 0.55 * body.fat, 168.0 * body.stature) + (62.0 if view != "AP" else 96.0)
+    field = 2.0 * max(width + 0.55 * body.fat, 168.0 * body.stature) + (
+        62.0 if view != "AP" else 96.0
+    )
     low = (12.0 if view != "AP" else 18.0) * body.stature
     detector = {"PA": depth + 14.0, "AP": depth + 34.0, "L": width + body.fat + 16.0}[view]
     return Projection(

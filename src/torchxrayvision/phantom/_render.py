@@ -13,8 +13,15 @@ from torchxrayvision.phantom._anatomy import SIDE_NAMES, SIDES
 from torchxrayvision.phantom._devices import add_devices
 from torchxrayvision.phantom._draw import APPEARANCE, draw, generator
 from torchxrayvision.phantom._scene import LUNG, SOFT, build_scene, collapsed
-from torchxrayvision.phantom._site import choose, grey
-from torchxrayvision.phantom._skeleton import CORTEX, Break, break_point, build_skeleton, vertebra_levels
+from torchxrayvision.phantom._site import choose, frame, grey, place_marker
+from torchxrayvision.phantom._skeleton import (
+    CORTEX,
+    NAMED,
+    Break,
+    break_point,
+    build_skeleton,
+    vertebra_levels,
+)
 from torchxrayvision.phantom._solids import Column, Ellipsoid, half_space, window_of
 from torchxrayvision.phantom._tubes import Canvas, Tubes
 from torchxrayvision.phantom._types import OPACITIES, SITES, VIEWS, Simulation
@@ -41,7 +48,7 @@ def _breaks(scene: Scene) -> tuple[Break, ...]:
     side = scene.case.sides["Fracture"]
     count = 1 + int(severity > 0.6)
     first = 2 + int(rng.integers(0, 5))
-    place = 1.0 + 0.75 * float(rng.random())
+    place = 0.55 + 0.95 * float(rng.random())
     step = 4.5 + 5.5 * severity
     return tuple(Break(side, first + k, place + 0.06 * k, step) for k in range(count))
 
@@ -53,7 +60,9 @@ def _mark_breaks(scene: Scene, breaks: tuple[Break, ...]) -> None:
         point = break_point(scene.anatomy.cage, broken)
         column, row, scale = scene.plan.project(point)
         radius = 14.0 * float(scale) / scene.plan.spacing
-        scene.mark("Fracture", (rows - float(row)) ** 2 + (columns - float(column)) ** 2 < radius**2)
+        scene.mark(
+            "Fracture", (rows - float(row)) ** 2 + (columns - float(column)) ** 2 < radius**2
+        )
 
 
 def _vessels(scene: Scene) -> Float32:
@@ -99,7 +108,7 @@ def _spine(scene: Scene) -> Float32:
 def _shoulders(scene: Scene) -> None:
     """Add the heads of the humeri: sponge in a thin shell."""
     cage, lift = scene.anatomy.cage, 12.0 * scene.case.pose.arms
-    if scene.case.view == "L":
+    if scene.case.pose.overhead:
         return
     mineral = CORTEX * scene.case.physique.bone
     for side in SIDES:
@@ -117,7 +126,9 @@ def _airways(scene: Scene) -> Float32:
     fork = 52.0 * s
     trachea = Column(
         cx=lambda z: np.interp(z, [fork, 130 * s, 200 * s], [4 + shift, 0.5 * shift, 0.0]),
-        cy=lambda z: np.interp(z, [fork, 130 * s, 215 * s], [-16.0, -4.0, 6.0]) + 0.7 * cage.back(z),
+        cy=lambda z: (
+            np.interp(z, [fork, 130 * s, 215 * s], [-16.0, -4.0, 6.0]) + 0.7 * cage.back(z)
+        ),
         a=lambda z: np.full_like(z, 8.0),
         b=lambda z: np.full_like(z, 8.6),
         f=lambda z: np.clip((z - fork) / 9.0, 0.0, 1.0),
@@ -125,16 +136,29 @@ def _airways(scene: Scene) -> Float32:
     )
     place = window_of(trachea.extent(scene.plan), scene.frame)
     if place:
-        scene.path[place] -= trachea.span(scene.rays.window(place)).length() * np.float32(0.95 * SOFT)
-    right = [(2 + shift, -15.0, fork + 4), (-18 + shift, -14.0, fork - 24), (-34 + shift, -12.0, fork - 50)]
-    left = [(6 + shift, -15.0, fork + 4), (26 + shift, -16.0, fork - 18), (44 + shift, -18.0, fork - 36)]
+        air = trachea.span(scene.rays.window(place)).length()
+        scene.path[place] -= air * np.float32(0.95 * SOFT)
+        scene.shadows["Weasand"] = np.zeros(scene.rays.shape, bool)
+        scene.shadows["Weasand"][place] = air > 0
+    right = [
+        (2 + shift, -15.0, fork + 4),
+        (-18 + shift, -14.0, fork - 24),
+        (-34 + shift, -12.0, fork - 50),
+    ]
+    left = [
+        (6 + shift, -15.0, fork + 4),
+        (26 + shift, -16.0, fork - 18),
+        (44 + shift, -18.0, fork - 36),
+    ]
     canvas = Canvas(scene.plan)
     for path, radii in ((right, (7.0, 6.2, 4.2)), (left, (6.4, 5.6, 4.0))):
         t = np.linspace(0, 1, 14)
         knots = np.asarray(path, float)
         points = np.stack([np.interp(t, [0, 0.5, 1], knots[:, k]) for k in range(3)], axis=-1)
         radius = np.interp(t, [0, 0.5, 1], radii)
-        canvas.add(Tubes(points[None], np.stack([radius] * 2, -1)[None], (np.pi * radius**2 * SOFT)[None]))
+        canvas.add(
+            Tubes(points[None], np.stack([radius] * 2, -1)[None], (np.pi * radius**2 * SOFT)[None])
+        )
     return canvas.image()
 
 
@@ -159,6 +183,18 @@ def _bowel(scene: Scene) -> None:
         scene.carve(gas, -0.8 * SOFT)
 
 
+def _surface(scene: Scene, side: int) -> Mask:
+    """The upper 12 mm of the shadow of one half of the diaphragm."""
+    half = scene.sides[side]
+    shadow = half.below.hit() & half.cavity.hit()
+    deep = max(round(12.0 / scene.plan.spacing), 1)
+    lower = np.zeros_like(shadow)
+    lower[deep:] = shadow[:-deep]
+    whole = np.zeros(scene.rays.shape, bool)
+    whole[half.window] = shadow & ~lower
+    return whole
+
+
 def _masks(scene: Scene) -> dict[str, Mask]:
     """Name the shadows of organs as ChestX-Det does."""
     masks = dict(scene.shadows)
@@ -172,11 +208,27 @@ def _masks(scene: Scene) -> dict[str, Mask]:
         whole = np.zeros_like(organs)
         whole[half.window] = field
         masks[f"{SIDE_NAMES[side]} Lung"] = whole
+        masks["Facies Diaphragmatica"] = masks.get("Facies Diaphragmatica", False) | _surface(
+            scene, side
+        )
     return masks
 
 
-def _bone_mask(scene: Scene, tubes: list[Tubes]) -> None:
-    del scene, tubes
+def _bones(scene: Scene, breaks: tuple[Break, ...]) -> dict[str, Mask]:
+    """Lay all bones down; give the shadows of clavicles and scapulae."""
+    masks = {}
+    rest = Canvas(scene.plan)
+    skeleton = build_skeleton(scene.anatomy, scene.case.physique, scene.case.pose, breaks)
+    for name, tubes in skeleton.items():
+        canvas = Canvas(scene.plan) if name in NAMED else rest
+        for tube in tubes:
+            canvas.add(tube)
+        if name in NAMED:
+            image = canvas.image()
+            masks[name] = image > 0.012
+            scene.path += image
+    scene.path += rest.image()
+    return masks
 
 
 def simulate(
@@ -212,17 +264,14 @@ def render(case: Case, *, size: int, site: str) -> Simulation:
     _bowel(scene)
     _shoulders(scene)
     breaks = _breaks(scene)
-    bones = Canvas(scene.plan)
-    for tubes in build_skeleton(scene.anatomy, case.physique, case.pose.arms, breaks):
-        bones.add(tubes)
+    bones = _bones(scene, breaks)
     _mark_breaks(scene, breaks)
     path = scene.path
     path += _vessels(scene)
     path -= _airways(scene)
-    path += bones.image()
     path += _spine(scene)
     add_devices(scene)
-    anatomy = _masks(scene)
+    anatomy = {**_masks(scene), **bones}
     if case.severity["Cardiomegaly"] > 0:
         scene.mark("Cardiomegaly", anatomy["Heart"])
     if case.severity["Emphysema"] > 0:
@@ -255,6 +304,7 @@ def _quantile(values: Float32, share: float) -> float:
 def _picture(scene: Scene, path: Float32, site: str, anatomy: dict[str, Mask]) -> Float32:
     rng = generator(scene.case.seed, scene.case.index, APPEARANCE)
     look = choose(site, scene.case.view, rng)
+    place_marker(path, look, rng)
     coarse = path[::4, ::4]
     lungs = (anatomy["Left Lung"] | anatomy["Right Lung"])[::4, ::4]
     lung = _quantile(coarse[lungs], 0.5)
@@ -265,4 +315,7 @@ def _picture(scene: Scene, path: Float32, site: str, anatomy: dict[str, Mask]) -
         low = detector.smooth(measured, look.unsharp_width / scene.plan.spacing)
         measured = measured + (measured - low) * np.float32(look.unsharp)
     shade = grey(measured, lung, dense, look)
-    return np.round(np.clip(shade, 0, 1) * np.float32(4095)) * np.float32(2048 / 4095) - np.float32(1024)
+    frame(shade, look, scene.case.view)
+    return np.round(np.clip(shade, 0, 1) * np.float32(4095)) * np.float32(2048 / 4095) - np.float32(
+        1024
+    )

@@ -62,14 +62,14 @@ class Side:
 
     def blobs(self, solids: Iterable[Ellipsoid], plan: Projection) -> Float32:
         """Stretch of aerated lung in any of some ellipsoids, mm of w."""
-        total = np.zeros(self.rays.shape, np.float32)
+        joined = Union(self.rays.shape)
         for solid in solids:
             place = window_of(solid.extent(plan), self.window)
             if place:
                 here = relative(place, self.window)
-                lung = Span(self.lung.enter[here], self.lung.leave[here])
-                total[here] += (solid.span(self.rays.window(here)) & lung).length()
-        return np.minimum(total, self.air, out=total)
+                joined.add(solid.span(self.rays.window(here)), here, touching=True)
+        stretch = self.within(self.lung & joined.hull)
+        return np.minimum(stretch, self.air, out=stretch)
 
 
 @dataclass
@@ -113,7 +113,7 @@ class Scene:
         if place:
             span = solid.span(self.rays.window(place))
             if also is not None:
-                span &= Span(also.enter[place], also.leave[place])
+                span &= also.part(place)
             self.path[place] += span.length() * np.float32(attenuation)
 
 
@@ -127,7 +127,7 @@ def _body(case: Case, anatomy: Anatomy, plan: Projection) -> Float32:
     whole = (slice(0, coarse.size), slice(0, coarse.size))
     outer = Union(rays.shape)
     outer.add(anatomy.torso.span(rays))
-    limbs = () if case.view == "L" else anatomy.limbs  # raised over the head for lateral films
+    limbs = () if case.pose.overhead else anatomy.limbs
     for solid in limbs:
         place = window_of(solid.extent(coarse), whole)
         if place:
@@ -154,7 +154,9 @@ def _breasts(scene: Scene) -> None:
         chord = solid.span(rays).length()
         depth = np.float32(rays.depth(*solid.center[:2]))
         top = solid.center[2] + 0.95 * float(np.abs(solid.axes[:, 2]).max())
-        fade = (np.float32(top) - (rays.z + rays.dz * depth)) / np.float32(1.2 * (top - solid.center[2]))
+        fade = (np.float32(top) - (rays.z + rays.dz * depth)) / np.float32(
+            1.2 * (top - solid.center[2])
+        )
         scene.path[place] += chord * np.clip(fade, 0, 1) * np.float32(0.94 * FAT)
 
 
@@ -186,15 +188,16 @@ def _join(
     plan: Projection,
     window: Window,
     rays: Rays,
-    *,
-    touching: bool,
+    within: Span | None = None,
 ) -> None:
-    """Join solids, each within the window of its shadow."""
+    """Join solids: those that touch, or within a cavity those that need not."""
     for solid in solids:
         place = window_of(solid.extent(plan), window)
         if place:
             here = relative(place, window)
-            union.add(solid.span(rays.window(here)), here, touching=touching)
+            span = solid.span(rays.window(here))
+            span = span if within is None else span.clipped(within.part(here))
+            union.add(span, here, touching=within is None)
 
 
 def _side(anatomy: Anatomy, plan: Projection, rays: Rays, side: int) -> Side:
@@ -210,10 +213,10 @@ def _side(anatomy: Anatomy, plan: Projection, rays: Rays, side: int) -> Side:
     center: list[Ellipsoid | Column] = [anatomy.mediastinum, *anatomy.heart.values()]
     others = [*anatomy.vessels.values(), *anatomy.aorta.values(), anatomy.spine, anatomy.gutter]
     middle, organs = Union(mine.shape), Union(mine.shape)
-    _join(middle, center, plan, window, mine, touching=True)
-    organs.add(below)
-    organs.add(middle.hull)
-    _join(organs, others, plan, window, mine, touching=False)
+    _join(middle, center, plan, window, mine)
+    organs.add(below.clipped(cavity))
+    organs.add(middle.hull.clipped(cavity))
+    _join(organs, others, plan, window, mine, within=cavity)
     return Side(window, mine, cavity, cavity, organs, below, np.zeros(mine.shape, np.float32))
 
 
@@ -265,5 +268,5 @@ def bowl(anatomy: Anatomy, side: int, level: float, rise: float) -> Paraboloid:
     """The upper surface of fluid, which creeps up the wall as a meniscus."""
     cage = anatomy.cage
     return Paraboloid(
-        (side * cage.offset * 0.9, 0.0), level, (cage.radii[0], cage.radii[1]), rise, sign=-1.0
+        (side * cage.offset * 0.62, 0.0), level, (cage.radii[0], cage.radii[1]), rise, sign=-1.0
     )

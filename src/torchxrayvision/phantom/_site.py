@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Float32 = NDArray[np.float32]
+    Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Look:
         letter_box: Whether it stands on a plate.
         border: Width of a collimated border, mm; negative for a white one.
         tilt: Tilt of collimation, pixels a pixel.
+        portable_text: Whether the machine writes PORTABLE on AP films.
     """
 
     scatter: float
@@ -52,12 +54,13 @@ class Look:
     letter_box: bool
     border: float
     tilt: float
+    portable_text: bool = False
 
 
 _BASE = {
     "A": Look(0.16, 38, 2.2e4, 0.16, 0.10, 0.55, 7.0, 0.34, 1.0, 0.0, 0.93, 0.0, "L", False, 0.0, 0.0),
     "B": Look(0.28, 44, 0.9e4, 0.30, 0.34, 0.10, 9.0, 0.26, 1.28, 0.04, 0.97, 0.0, "R", True, 9.0, 0.012),
-    "C": Look(0.36, 50, 0.5e4, 0.22, 0.04, 1.10, 4.0, 0.46, 0.78, 0.09, 0.88, 0.02, "L", False, -5.0, 0.004),
+    "C": Look(0.36, 50, 0.5e4, 0.22, 0.04, 1.10, 4.0, 0.46, 0.78, 0.09, 0.88, 0.02, "L", False, -5.0, 0.004, True),
 }  # fmt: skip
 
 
@@ -74,18 +77,103 @@ def choose(site: str, view: str, rng: np.random.Generator) -> Look:
     """
     lots = rng.normal(size=8)
     base = _BASE[site]
-    portable = view == "AP"
+    portable, lateral = view == "AP", view == "L"
     return replace(
         base,
         scatter=base.scatter * float(np.exp(0.20 * lots[0])) * (1.7 if portable else 1.0),
         dose=base.dose * float(np.exp(0.30 * lots[1])) * (0.55 if portable else 1.0),
         unsharp=base.unsharp * float(np.exp(0.20 * lots[2])),
-        lung=float(np.clip(base.lung + 0.05 * lots[3] + 0.03 * portable, 0.12, 0.62)),
+        lung=float(
+            np.clip(base.lung + 0.05 * lots[3] + 0.03 * portable + 0.10 * lateral, 0.12, 0.62)
+        ),
         steepness=base.steepness * float(np.exp(0.10 * lots[4])),
         shoulder=float(np.clip(base.shoulder + 0.02 * lots[5], 0.80, 0.99)),
         border=base.border * float(np.exp(0.4 * lots[6])),
         tilt=base.tilt * float(lots[7]),
     )
+
+
+_GLYPHS = {  # five columns by seven rows, one number a row
+    "L": (16, 16, 16, 16, 16, 16, 31),
+    "R": (30, 17, 17, 30, 20, 18, 17),
+    "A": (14, 17, 17, 31, 17, 17, 17),
+    "P": (30, 17, 17, 30, 16, 16, 16),
+    "O": (14, 17, 17, 17, 17, 17, 14),
+    "T": (31, 4, 4, 4, 4, 4, 4),
+    "B": (30, 17, 17, 30, 17, 17, 30),
+    "E": (31, 16, 16, 30, 16, 16, 31),
+    " ": (0, 0, 0, 0, 0, 0, 0),
+}
+
+
+def write(text: str, scale: float) -> Mask:
+    """Set text in a bitmap font.
+
+    Args:
+        text: Letters of the font.
+        scale: Pixels a dot of the font.
+
+    Returns:
+        bool (H, W), True where a letter is.
+    """
+    cells = []
+    for letter in text:
+        bits = [[row >> (4 - k) & 1 for k in range(5)] + [0] for row in _GLYPHS[letter]]
+        cells.append(np.array(bits, bool))
+    dots = np.concatenate(cells, axis=1)[:, :-1]
+    rows = (np.arange(max(int(7 * scale), 7)) * 7 // max(int(7 * scale), 7)).astype(int)
+    count = max(int(dots.shape[1] * scale), dots.shape[1])
+    columns = np.arange(count) * dots.shape[1] // count
+    return dots[rows][:, columns]
+
+
+def place_marker(path: Float32, look: Look, rng: np.random.Generator) -> None:
+    """Lay the marker of lead on the detector: R at the patient's right, L at the left.
+
+    Args:
+        path: Attenuation, float32 (H, W), changed in place.
+        look: The site's appearance.
+        rng: The film's stream of appearance.
+    """
+    size = path.shape[0]
+    lots = rng.random(3)
+    letter = write(look.letter, size / 512 * (2.6 + 1.6 * lots[0]))
+    height, width = letter.shape
+    top = int(size * (0.05 + 0.09 * lots[1]))
+    inset = int(size * (0.05 + 0.07 * lots[2]))
+    left = size - inset - width if look.letter == "L" else inset
+    if look.letter_box:
+        margin = max(size // 128, 1)
+        path[top - margin : top + height + margin, left - margin : left + width + margin] += 0.5
+    path[top : top + height, left : left + width] += letter * np.float32(2.6)
+
+
+def frame(shade: Float32, look: Look, view: str) -> None:
+    """Add what lies around the picture: shutters, lines of the grid, text of the machine.
+
+    Args:
+        shade: Grey, float32 (H, W), changed in place.
+        look: The site's appearance.
+        view: "PA", "AP" or "L".
+    """
+    size = shade.shape[0]
+    if look.grid_lines > 0:
+        wave = np.zeros(size, np.float32)
+        wave[:: max(size // 170, 2)] = look.grid_lines
+        shade += wave[None, :] * shade
+    if look.border:
+        width = abs(look.border) * size / 400
+        lean = look.tilt * (np.arange(size) - size / 2)
+        far = np.arange(size)
+        edge = np.minimum(far, size - 1 - far)
+        outside = (edge[:, None] < width + lean[None, :]) | (edge[None, :] < width - lean[:, None])
+        shade[outside] = 0.0 if look.border > 0 else 0.97
+    if look.portable_text and view == "AP":
+        text = write("PORTABLE", size / 512 * 1.3)
+        height, columns = text.shape
+        if columns < size // 2:
+            corner = shade[size // 40 : size // 40 + height, size // 30 : size // 30 + columns]
+            corner[text] = 1.0
 
 
 def grey(measured: Float32, lung: float, dense: float, look: Look) -> Float32:

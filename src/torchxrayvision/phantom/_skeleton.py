@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from torchxrayvision.phantom._anatomy import SIDES
+from torchxrayvision.phantom._anatomy import SIDE_NAMES, SIDES
 from torchxrayvision.phantom._tubes import Tubes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from torchxrayvision.phantom._anatomy import Anatomy, Cage, Physique
+    from torchxrayvision.phantom._anatomy import Anatomy, Cage, Physique, Pose
 
     Float64 = NDArray[np.float64]
 
 CORTEX = 0.030  # excess over soft tissue, 1/mm
-RIBS = 12
+NAMED = ("Left Clavicle", "Right Clavicle", "Left Scapula", "Right Scapula")
+"""Bones whose shadows are masks."""
 
 # Height of the joint with the spine, fall to the front end, last angle (0 back, pi front), half
 # height across: one value a rib.
@@ -160,27 +161,32 @@ def bone(
     return Tubes(path[None], both[None], mass[None], shell=1 - cortex / mean, core=0.25)
 
 
-def _shoulder(cage: Cage, body: Physique, arms: float, side: int) -> list[Tubes]:
-    s = cage.stature
-    wide = cage.offset + cage.radii[0]
-    x, z = wide + 40.0, 128.0 * s
-    lift = 12.0 * arms
-    front = cage.radii[1] * 0.55
-    clavicle = bone(
+def _joint(cage: Cage) -> tuple[float, float]:
+    """Distance of the shoulder joint from the middle, and its height, mm."""
+    return cage.offset + cage.radii[0] + 40.0, 128.0 * cage.stature
+
+
+def _clavicle(cage: Cage, body: Physique, pose: Pose, side: int) -> Tubes:
+    s, x = cage.stature, _joint(cage)[0]
+    lift, front = 12.0 * pose.arms, cage.radii[1] * 0.55
+    return bone(
         [
             (side * 14.0, front + 6, 112 * s),
             (side * 30.0, front + 12, 117 * s),
             (side * 66.0, front + 14, 130 * s + 0.4 * lift),
-            (side * 112.0, front - 20, 146 * s + 0.8 * lift),
-            (side * 145.0, 0.0, 149 * s + lift),
+            (side * 112.0, front - 8, 146 * s + 0.8 * lift),
+            (side * 145.0, 16.0, 149 * s + lift),
             (side * (x - 8), -8.0, 147 * s + lift),
         ],
         [9.5, 7.6, 5.8, 5.4, 6.2, 6.6],
         body,
         1.5,
     )
-    out = 0.16 + 0.42 * arms
-    humerus = bone(
+
+
+def _humerus(cage: Cage, body: Physique, arms: float, side: int) -> Tubes:
+    (x, z), out = _joint(cage), 0.16 + 0.42 * arms
+    return bone(
         [
             (side * (x + 9 + 4 * out), -13.0, z - 26),
             (side * (x + 15 + 18 * out), -12.0, z - 55),
@@ -191,14 +197,12 @@ def _shoulder(cage: Cage, body: Physique, arms: float, side: int) -> list[Tubes]
         body,
         2.4,
     )
-    return [clavicle, humerus, *_scapula(cage, body, arms, side, x, z + lift)]
 
 
-def _scapula(
-    cage: Cage, body: Physique, arms: float, side: int, x: float, z: float
-) -> list[Tubes]:
+def _scapula(cage: Cage, body: Physique, arms: float, side: int) -> list[Tubes]:
     """The borders, the spine and the blade; raised arms swing it outwards."""
-    s = cage.stature
+    s, (x, z) = cage.stature, _joint(cage)
+    z += 12.0 * arms
     swing = 26.0 * arms
     back = -cage.radii[1]
     glenoid = (side * (x - 12), -26.0, z - 12)
@@ -260,11 +264,17 @@ def _processes(anatomy: Anatomy, body: Physique) -> list[Tubes]:
         tubes.append(tube(eye, 1.1, 2.2))
         tip = side * (wide + 17)
         tubes.append(
-            tube([(at, middle - deep - 10, levels + 2), (tip, middle - deep - 22, levels + 5)], 4.6, 6)
+            tube(
+                [(at, middle - deep - 10, levels + 2), (tip, middle - deep - 22, levels + 5)],
+                4.6,
+                6,
+            )
         )
     tubes.append(
         tube(
-            [(zero, middle - deep - 20, levels - 2), (zero, middle - deep - 46, levels - 20)], 4.0, 9
+            [(zero, middle - deep - 20, levels - 2), (zero, middle - deep - 46, levels - 20)],
+            4.0,
+            9,
         )
     )
     return tubes
@@ -286,22 +296,26 @@ def _sternum(cage: Cage, body: Physique) -> list[Tubes]:
 
 
 def build_skeleton(
-    anatomy: Anatomy, body: Physique, arms: float, breaks: tuple[Break, ...] = ()
-) -> list[Tubes]:
+    anatomy: Anatomy, body: Physique, pose: Pose, breaks: tuple[Break, ...] = ()
+) -> dict[str, list[Tubes]]:
     """Make all bones but the vertebral bodies.
 
     Args:
         anatomy: Solids of the chest.
         body: The patient.
-        arms: Abduction of the arms, 0 to 1.
+        pose: Posture.
         breaks: Broken ribs.
 
     Returns:
-        Tubes with the excess of bone over soft tissue.
+        Name to tubes with the excess of bone over soft tissue.
     """
     cage = anatomy.cage
-    bones: list[Tubes] = []
+    bones = {"Spine": _processes(anatomy, body) + _sternum(cage, body)}
     for side in SIDES:
-        bones += _ribs(cage, body, side, breaks)
-        bones += _shoulder(cage, body, arms, side)
-    return bones + _processes(anatomy, body) + _sternum(cage, body)
+        name = SIDE_NAMES[side]
+        bones[f"{name} Ribs"] = _ribs(cage, body, side, breaks)
+        bones[f"{name} Clavicle"] = [_clavicle(cage, body, pose, side)]
+        bones[f"{name} Scapula"] = _scapula(cage, body, pose.arms, side)
+        if not pose.overhead:
+            bones[f"{name} Humerus"] = [_humerus(cage, body, pose.arms, side)]
+    return bones

@@ -51,6 +51,18 @@ class Span:
     def __and__(self, other: Span) -> Span:
         return Span(np.maximum(self.enter, other.enter), np.minimum(self.leave, other.leave))
 
+    def clipped(self, to: Span) -> Span:
+        """Cut to another span; what lies outside shrinks to nothing at its edge."""
+        enter = np.minimum(np.maximum(self.enter, to.enter), to.leave)
+        leave = np.minimum(np.maximum(self.leave, to.enter), to.leave)
+        missed = enter > leave
+        enter[missed], leave[missed] = FAR, -FAR
+        return Span(enter, leave)
+
+    def part(self, window: Window) -> Span:
+        """The rays of a window."""
+        return Span(self.enter[window], self.leave[window])
+
     def length(self) -> Float32:
         """Stretch inside, float32 (H, W), mm of w; 0 where missed."""
         stretch: Float32 = self.leave - self.enter
@@ -251,7 +263,9 @@ class Column:
         z = z[self.f(z + 4) + self.f(z) + self.f(z - 4) > 0]
         scale = np.sqrt(np.maximum(self.f(z), 0.04))
         corners = [
-            np.stack([self.cx(z) + i * self.a(z) * scale, self.cy(z) + j * self.b(z) * scale, z], -1)
+            np.stack(
+                [self.cx(z) + i * self.a(z) * scale, self.cy(z) + j * self.b(z) * scale, z], -1
+            )
             for i in (-1, 1)
             for j in (-1, 1)
         ]

@@ -28,7 +28,18 @@ if TYPE_CHECKING:
 LEVELS = 10
 ENDS = 2**LEVELS
 _PIECES = 6
-_REACH = (0.15, 0.36, 0.48, 0.52, 0.56, 0.6, 0.64)  # share of the way that each generation goes
+_REACH = (
+    0.10,
+    0.16,
+    0.20,
+    0.24,
+    0.28,
+    0.32,
+    0.38,
+    0.45,
+    0.55,
+    0.62,
+)  # share of the way that each generation goes
 
 
 def _fill(lung: Column, anatomy: Anatomy, side: int, rng: np.random.Generator) -> Float64:
@@ -84,7 +95,11 @@ def grow(
     while True:
         middle = sets.mean(axis=1)
         last = sets.shape[1] == 1
-        nodes = sets[:, 0] if last else parents + _REACH[min(level, len(_REACH) - 1)] * (middle - parents)
+        nodes = (
+            sets[:, 0]
+            if last
+            else parents + _REACH[min(level, len(_REACH) - 1)] * (middle - parents)
+        )
         bend = rng.standard_normal((len(nodes), 3)) * 0.09
         length = np.sqrt(((nodes - parents) ** 2).sum(axis=1, keepdims=True))
         t = np.linspace(0, 1, _PIECES)[None, :, None]
