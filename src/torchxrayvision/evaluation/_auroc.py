@@ -8,7 +8,7 @@ import numpy as np
 
 from torchxrayvision.errors import EvaluationError
 from torchxrayvision.evaluation._input import column, matrix, patient_codes, problem_of
-from torchxrayvision.evaluation._interval import Interval, checked_level, separated_interval, z_of
+from torchxrayvision.evaluation._interval import Interval, checked_level, score_interval, z_of
 from torchxrayvision.evaluation._ranking import Ranking
 from torchxrayvision.evaluation._resample import Resampler, ends
 
@@ -29,6 +29,8 @@ __all__ = [
     "paired_difference",
 ]
 
+_FEW: Final = 10  # patients of a class; resampling fewer shows too little spread
+
 MEAN: Final = "mean"
 """Name of the row of a table that holds the mean over findings."""
 
@@ -43,7 +45,8 @@ def auroc_interval(
 ) -> Interval:
     """AUROC with a bootstrap interval that resamples patients.
 
-    A perfect ranking gets the score interval of Newcombe, as resampling it would show no spread.
+    A perfect ranking, or a class of fewer than ten patients, gets the score interval of Newcombe:
+    resampling would show no spread, or too little.
 
     Args:
         labels: 1 present, 0 absent, NaN unknown (left out), shape (N,).
@@ -76,7 +79,8 @@ def delong_interval(
 ) -> Interval:
     """AUROC with an interval by formula, on the scale of its logit.
 
-    With groups the variance is that of clustered data.
+    With groups the variance is that of clustered data. A perfect ranking, or a class of fewer than
+    ten patients, gets the score interval of Newcombe.
 
     Args:
         labels: 1 present, 0 absent, NaN unknown (left out), shape (N,).
@@ -92,7 +96,7 @@ def delong_interval(
 
     Example:
         >>> print(delong_interval([0, 0, 0, 1, 1, 1], [0.1, 0.4, 0.6, 0.3, 0.7, 0.9]))
-        0.778 [0.173, 0.983]
+        0.778 [0.317, 0.960]
 
     Source:
         DeLong et al. Comparing the areas under two or more correlated receiver operating
@@ -105,8 +109,9 @@ def delong_interval(
     ours, theirs = ranking.placements()
     area, counted = float(ours.mean()), len(ours) + len(theirs)
     codes = patient_codes(groups, len(known))
-    if area in (0.0, 1.0):
-        low, high = separated_interval(area, *_patients(known[:, 0], codes), level)
+    patients = _patients(known[:, 0], codes)
+    if _needs_score(area, patients):
+        low, high = score_interval(area, *patients, level)
         return Interval(area, low, high, counted, len(ours), level)
     error = float(np.sqrt(_variance(ranking, ours - area, theirs - area, codes)))
     centre, reach = np.log(area / (1 - area)), z_of(level) * error / (area * (1 - area))
@@ -288,8 +293,9 @@ def _intervals(
     found = []
     for j, value, drawn in zip(good, values, replicates, strict=True):
         low, high = ends(drawn, level)
-        if value in (0.0, 1.0):
-            low, high = separated_interval(value, *_patients(known[:, j], sampler.codes), level)
+        patients = _patients(known[:, j], sampler.codes)
+        if _needs_score(value, patients):
+            low, high = score_interval(value, *patients, level)
         rows, positives = _counts(known[:, [j]])
         found.append(Interval(value, low, high, rows, positives, level))
     result = [_undefined(known[:, [j]], problem, level) for j, problem in enumerate(problems)]
@@ -334,6 +340,10 @@ def _nanmean(areas: Floats) -> Floats:
     means = np.full(len(total), np.nan)
     np.divide(total, count, out=means, where=count > 0)
     return means
+
+
+def _needs_score(area: float, patients: tuple[int, int]) -> bool:
+    return area in (0.0, 1.0) or min(patients) < _FEW
 
 
 def _counts(known: Floats) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from statistics import NormalDist
 
 from torchxrayvision.errors import EvaluationError
 
-__all__ = ["Interval", "checked_level", "separated_interval", "wilson_interval", "z_of"]
+__all__ = ["Interval", "checked_level", "score_interval", "wilson_interval", "z_of"]
 
 
 @dataclass(frozen=True)
@@ -87,14 +87,14 @@ def wilson_interval(successes: float, n: float, level: float = 0.95) -> tuple[fl
     return max(0.0, centre - reach), min(1.0, centre + reach)
 
 
-def separated_interval(
-    value: float, positives: int, negatives: int, level: float
+def score_interval(
+    area: float, positives: int, negatives: int, level: float
 ) -> tuple[float, float]:
-    """Ends of the interval of an AUROC of exactly 0 or 1.
+    """Ends of the interval of an AUROC from its value and the sizes of the classes alone.
 
-    There resampling gives the same value every time, and an interval of width 0 would claim
-    certainty from however few patients. This one inverts the score test with the variance of
-    Hanley and McNeil.
+    Resampling shows no spread in an area of exactly 0 or 1, and too little where a class has few
+    rows; an interval of width 0 would claim certainty from however few patients. This one inverts
+    the score test with the variance of Hanley and McNeil.
 
     Source:
         Newcombe. Confidence intervals for an effect size measure based on the Mann-Whitney
@@ -103,14 +103,14 @@ def separated_interval(
     """
     z, spare = z_of(level), (positives + negatives) / 2 - 1
 
-    def too_far(area: float) -> bool:
-        """Whether a perfect separation would be surprising if this were the area."""
-        spread = 1 + spare * (1 - area) / (2 - area) + spare * area / (1 + area)
-        variance = area * (1 - area) * spread / (positives * negatives)
-        return 1 - area > z * math.sqrt(variance)
+    def lower(value: float) -> float:
+        near, far = value, 0.0  # of areas: one that could give the value, and one too low to
+        for _ in range(60):
+            middle = (near + far) / 2
+            spread = 1 + spare * (1 - middle) / (2 - middle) + spare * middle / (1 + middle)
+            variance = middle * (1 - middle) * spread / (positives * negatives)
+            too_far = value - middle > z * math.sqrt(variance)
+            near, far = (near, middle) if too_far else (middle, far)
+        return far
 
-    near, far = 1.0, 0.0  # the end lies between an area that is near enough and one too far
-    for _ in range(60):
-        middle = (near + far) / 2
-        near, far = (near, middle) if too_far(middle) else (middle, far)
-    return (far, 1.0) if value == 1 else (0.0, 1.0 - far)
+    return lower(area), 1 - lower(1 - area)

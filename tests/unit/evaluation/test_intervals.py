@@ -91,6 +91,19 @@ def test_a_perfect_ranking_is_not_certain():
     assert (worst.value, worst.low, worst.high) == (0, 0, pytest.approx(1 - few.low))
 
 
+@pytest.mark.parametrize("positives", [1, 3, 9])
+def test_few_patients_with_the_finding_get_wide_intervals(positives):
+    """Resampling one to three patients covers a half to 0.85; the score interval covers."""
+    rng, gap = np.random.default_rng(14), 1.2
+    truth = stats.norm.cdf(gap / math.sqrt(2))
+    labels = np.repeat([1, 0], [positives, 20])
+    inside = sum(
+        truth in evaluation.auroc_interval(labels, rng.normal(size=len(labels)) + gap * labels, n=2)
+        for _ in range(400)
+    )
+    assert inside / 400 > 0.925
+
+
 def test_perfect_rankings_hold_the_truth_as_often_as_they_say():
     """Of an area whose studies are often perfect, the score interval still covers."""
     rng, gap = np.random.default_rng(4), 2.5
