@@ -9,6 +9,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from torchxrayvision import measures
 from torchxrayvision.errors import ImageShapeError, UnknownNameError
+from torchxrayvision.phantom import simulate
 
 
 def _ellipse(shape, x, y, rx, ry):
@@ -32,6 +33,14 @@ def chest(shape=(400, 500), heart=(270, 80)):
 def test_cardiothoracic_ratio_of_ellipses(width):
     masks = chest(heart=(270, width))
     assert measures.cardiothoracic_ratio(masks) == pytest.approx(2 * width / 380, abs=0.01)
+
+
+@pytest.mark.parametrize("view", ["PA", "AP"])
+def test_the_ratio_of_simulated_films_is_that_of_their_geometry(view):
+    for index in range(2):
+        film = simulate(index, seed=7, size=256, views=(view,))
+        found = measures.cardiothoracic_ratio(film.anatomy)
+        assert found == pytest.approx(film.cardiothoracic_ratio, abs=0.01)
 
 
 def test_the_ratio_holds_without_a_spine_and_in_other_names():
