@@ -39,6 +39,7 @@ __all__ = [
     "area",
     "cardiothoracic",
     "cardiothoracic_ratio",
+    "connected_boxes",
     "lung_area_ratio",
     "main_parts",
     "parts_of",
@@ -150,6 +151,31 @@ def main_parts(mask: ArrayLike) -> Mask:
     for row, start, stop in runs[kept]:
         out[row, start:stop] = True
     return out
+
+
+def connected_boxes(mask: ArrayLike) -> NDArray[np.int64]:
+    """Where the connected parts of a mask lie; parts that touch at a corner are one.
+
+    Args:
+        mask: Shape (H, W).
+
+    Returns:
+        Left, top, right, bottom (half open) and number of pixels of each part, shape (N, 5).
+
+    Example:
+        >>> connected_boxes([[1, 1, 0, 1], [0, 0, 0, 1]]).tolist()
+        [[0, 0, 2, 1, 2], [3, 0, 4, 2, 2]]
+    """
+    runs = _runs(np.asarray(mask, bool))
+    _, part = np.unique(_connected(runs), return_inverse=True)
+    boxes = np.zeros((int(part.max()) + 1 if part.size else 0, 5), np.int64)
+    boxes[:, :2] = np.iinfo(np.int64).max
+    np.minimum.at(boxes[:, 0], part, runs[:, 1])
+    np.minimum.at(boxes[:, 1], part, runs[:, 0])
+    np.maximum.at(boxes[:, 2], part, runs[:, 2])
+    np.maximum.at(boxes[:, 3], part, runs[:, 0] + 1)
+    np.add.at(boxes[:, 4], part, runs[:, 2] - runs[:, 1])
+    return boxes
 
 
 def _runs(mask: Mask) -> NDArray[np.int64]:
