@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import traceback
@@ -138,9 +139,10 @@ class Server:
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
         )
 
-    def start(self, out, **kwargs):
-        """`run` in a process of its own; its exit code, minus the signal that ended it."""
-        self._process.stdin.write(json.dumps({"out": str(out), **kwargs}) + "\n")
+    def start(self, out, *, ranks=1, **kwargs):
+        """`run` in a process of its own, or in several; minus the signal that ended the last."""
+        order = {"ranks": ranks, "job": {"out": str(out), **kwargs}}
+        self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
 
@@ -154,17 +156,40 @@ class Server:
 def serve():
     """Fork for each line of standard input; print how each run ended."""
     for line in sys.stdin:
-        child = os.fork()
-        if child == 0:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            try:
-                run(**json.loads(line))
-            except BaseException:  # noqa: BLE001 - a fork must not go on as the server
-                traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
-        status = os.waitpid(child, 0)[1]
-        print(os.waitstatus_to_exitcode(status), flush=True)  # noqa: T201 - the answer
+        order = json.loads(line)
+        port = free_port()
+        children = [
+            fork(order["job"], rank, order["ranks"], port) for rank in range(order["ranks"])
+        ]
+        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        print(min(codes, key=lambda code: code == 0), flush=True)  # noqa: T201 - the answer
+
+
+def fork(job, rank, ranks, port):
+    """Run a job in a child, told of its rank as torchrun tells it."""
+    child = os.fork()
+    if child:
+        return child
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    if ranks > 1:
+        os.environ.update(
+            RANK=str(rank), LOCAL_RANK=str(rank), GROUP_RANK="0",
+            WORLD_SIZE=str(ranks), LOCAL_WORLD_SIZE=str(ranks),
+            MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), TORCHELASTIC_RUN_ID="test",
+        )  # fmt: skip
+    try:
+        run(**job)
+    except BaseException:  # noqa: BLE001 - a fork must not go on as the server
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+def free_port():
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def tensors(path: Path):
@@ -173,4 +198,7 @@ def tensors(path: Path):
 
 
 if __name__ == "__main__":
-    serve()
+    if sys.argv[1:]:
+        run(**json.loads(sys.argv[1]))
+    else:
+        serve()

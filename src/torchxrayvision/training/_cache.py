@@ -87,7 +87,8 @@ class ImageCache(PreparedImages):
 
         Raises:
             ImageReadError: If an image cannot be read and `skip_unreadable` is not set.
-            DatasetError: If the dataset transforms its images.
+            DatasetError: If the dataset transforms its images; or if an earlier preparation left
+                images out and `skip_unreadable` is not set.
 
         Example:
             >>> import tempfile
@@ -109,7 +110,12 @@ class ImageCache(PreparedImages):
                 if not (place / _INDEX).exists():
                     todo = _Prepare(dataset, size, dtype, skip_unreadable)
                     _make(todo, place, _workers(workers, len(names)), progress)
-        return cls._open(place, dataset, digest, (len(names), size, dtype))
+        cache = cls._open(place, dataset, digest, (len(names), size, dtype))
+        if cache.unreadable and not skip_unreadable:
+            row, reason = next(iter(cache.unreadable.items()))
+            msg = f"{len(cache.unreadable)} images cannot be read, first row {row}: {reason}"
+            raise DatasetError(f"{msg}; pass skip_unreadable=True to leave them out")
+        return cache
 
     @classmethod
     def _open(

@@ -258,6 +258,7 @@ def _trainer(
         logger=_loggers(recipe, folder),
         callbacks=callbacks,
         plugins=[TensorsAndJson()],
+        limit_val_batches=1.0 if validates else 0,
         num_sanity_val_steps=0,
         log_every_n_steps=10,
         use_distributed_sampler=False,

@@ -8,19 +8,12 @@ import signal
 
 import pytest
 
-from support.training_runs import Server, recipe, run, tensors
+from support.training_runs import recipe, run, tensors
 from torchxrayvision.errors import CheckpointError, ResumeError
 from torchxrayvision.training._state import read_state
 
 FILES = ("best.safetensors", "last.safetensors")
 KILLED = -signal.SIGKILL
-
-
-@pytest.fixture(scope="module")
-def start():
-    server = Server()
-    yield server.start
-    server.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,60 @@
+"""`xrv train`, from a recipe to weights that `load_checkpoint` reads."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+import torchxrayvision.cli as cli
+from torchxrayvision.models import load_checkpoint
+
+RECIPE = """
+findings = ["Effusion"]
+model = "torchvision:squeezenet1_1"
+resolution = 32
+batch_size = 8
+epochs = 1
+accelerator = "cpu"
+augmentation = "strong"
+
+[[datasets]]
+name = "Phantom_Dataset"
+args = { n = 16, size = 64, views = "PA" }
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+def train(*arguments):
+    return CliRunner().invoke(cli.app, ["train", *map(str, arguments)])
+
+
+def test_a_recipe_becomes_weights_and_is_not_overwritten(config, monkeypatch, capsys):
+    cache = config.parent / "cache"
+    done = train("--config", config, "--cache", cache, "--workers", "0")
+    assert done.exit_code == 0, done.output
+    assert "mean AUROC" in done.output
+    model = load_checkpoint(config.parent / "run" / "best.safetensors")
+    assert model.targets == ["Effusion"]
+    assert len(list(cache.glob("*/images.npy"))) == 1
+    monkeypatch.setattr(sys, "argv", ["xrv", "train", "--config", str(config)])
+    with pytest.raises(SystemExit, match="2"):
+        cli.main()
+    assert "holds a run" in capsys.readouterr().err
+    again = train("--config", config, "--cache", cache, "--resume")
+    assert again.exit_code == 0, again.output
+
+
+def test_a_mistyped_key_is_one_line(config, monkeypatch, capsys):
+    config.write_text(RECIPE.replace("epochs", "epoch"))
+    monkeypatch.setattr(sys, "argv", ["xrv", "train", "--config", str(config)])
+    with pytest.raises(SystemExit, match="2"):
+        cli.main()
+    assert "did you mean 'epochs'" in capsys.readouterr().err

@@ -1,0 +1,245 @@
+"""What a run leaves behind, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import logging
+import math
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from support.training_runs import NAMES, data, parts, recipe, run, tiny_net
+from torchxrayvision.datasets import Phantom_Dataset
+from torchxrayvision.errors import DependencyError, RecipeError, UnknownNameError
+from torchxrayvision.models import DenseNet, load_checkpoint
+from torchxrayvision.training import (
+    Augmentation,
+    Loss,
+    Optimiser,
+    PreparedImages,
+    Recipe,
+    Schedule,
+    Source,
+    Split,
+    fit,
+    prepare,
+)
+from torchxrayvision.training._module import Training, auroc_of
+from torchxrayvision.training._network import network_of
+from torchxrayvision.training._state import pack, unpack
+from torchxrayvision.weights import read_tensors
+
+
+def fit_quickly(out, train=None, validation=None, *, network=None, **changes):
+    train = parts()[0] if train is None else train
+    usual = {"epochs": 1, "ema": 0.0, "patience": 0, "augmentation": Augmentation()}
+    return fit(
+        recipe(**{**usual, **changes}), train, validation, out=out, network=network, progress=False
+    )
+
+
+def test_a_run_learns_and_says_what_it_did(tmp_path):
+    before = [p.numel() for p in (torch.get_rng_state(),)], list(warnings.filters)
+    level = logging.getLogger("lightning.pytorch").level
+    result = run(
+        tmp_path, resume=False, epochs=12, optimiser=Optimiser(lr=0.05), loggers=("csv",),
+        net={"dropout": 0.0}, augmentation=Augmentation(), ema=0.0,
+    )  # fmt: skip
+    assert ([p.numel() for p in (torch.get_rng_state(),)], list(warnings.filters)) == before
+    assert logging.getLogger("lightning.pytorch").level == level
+    assert result.auroc["Mass"] > 0.95
+    assert result.mean_auroc == max(figures["val_auroc"] for figures in result.history)
+    described = json.loads((tmp_path / "best.json").read_text())
+    assert described["targets"] == list(NAMES)
+    assert described["input_resolution"] == 16
+    assert described["metrics"]["val_auroc"] == pytest.approx(result.mean_auroc)
+    assert described["recipe"]["epochs"] == 12
+    assert described["data"]["train"]["images"] == 28
+    with (tmp_path / "csv" / "version_0" / "metrics.csv").open() as file:
+        logged = [row["val_auroc"] for row in csv.DictReader(file) if row["val_auroc"]]
+    assert len(logged) == result.epochs
+
+
+def test_the_callers_generators_are_left_alone(tmp_path):
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    fit_quickly(tmp_path, network=tiny_net())
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.random.get_state()[1].tolist() == before[1]  # noqa: NPY002
+
+
+def test_weights_load_with_targets_and_resolution(tmp_path):
+    result = fit_quickly(tmp_path, model="resnet18-width32", batch_size=14)
+    assert result.best == result.last
+    assert result.mean_auroc != result.mean_auroc
+    model = load_checkpoint(result.last)
+    assert model.targets == list(NAMES)
+    assert model.input_resolution == 16
+    assert not model.training
+    images = torch.full((1, 1, 16, 16), -1024.0)
+    assert model(images).shape == (1, 2)
+    again = network_of(recipe(weights=str(result.last), model="resnet18-width32"), NAMES)
+    assert torch.equal(again.head.weight, model.head.weight)
+    fewer = network_of(recipe(weights=str(result.last), model="resnet18-width32"), ["Hernia"])
+    assert fewer.targets == ["Hernia"]
+    with pytest.raises(RecipeError, match="hold a ResNet"):
+        network_of(recipe(weights=str(result.last), model="densenet121"), NAMES)
+
+
+@pytest.mark.parametrize("name", ["torchvision:mobilenet_v3_small", "timm:resnet10t"])
+def test_backbones_of_other_libraries_come_back(tmp_path, name):
+    if name.startswith("timm"):
+        pytest.importorskip("timm")
+    result = fit_quickly(tmp_path, model=name, resolution=32, train=data(8, size=32))
+    model = load_checkpoint(result.last)
+    assert model.architecture == name
+    assert model(torch.full((1, 1, 40, 40), -1024.0)).shape == (1, 2)
+
+
+def test_the_same_seed_gives_the_same_network_and_another_does_not():
+    one, two, other = (
+        network_of(recipe(model="resnet18-width32", seed=seed), NAMES).head.weight
+        for seed in (1, 1, 2)
+    )
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+
+
+def test_head_only_leaves_features_and_their_statistics(tmp_path):
+    net = tiny_net()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    result = fit_quickly(tmp_path, network=net, trainable="head", optimiser=Optimiser(lr=0.1))
+    after = read_tensors(result.last).tensors
+    for name, value in before.items():
+        assert torch.equal(after[name], value) != name.startswith("classifier"), name
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed"])
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_optimisers_and_precisions_run(tmp_path, name, precision):
+    result = fit_quickly(
+        tmp_path, *parts(), network=tiny_net(), precision=precision,
+        optimiser=Optimiser(name=name, clip=1.0), augmentation=Augmentation(mixup=0.3),
+        loss=Loss(positive_weights="sqrt", smoothing=0.1), loggers=("tensorboard",),
+    )  # fmt: skip
+    assert math.isfinite(result.history[0]["val_loss"])
+    assert list(tmp_path.glob("tensorboard/version_0/events*"))
+
+
+def test_labels_that_are_all_missing_do_no_harm(tmp_path):
+    images, _ = parts()[0].batch(range(28))
+    blank = PreparedImages(images, np.full((28, 2), np.nan), NAMES)
+    net = tiny_net(dropout=0.0)
+    result = fit_quickly(tmp_path, blank, blank, network=net)
+    assert math.isnan(result.mean_auroc)
+    assert all(bool(torch.isfinite(v).all()) for v in read_tensors(result.best).tensors.values())
+
+
+def test_schedules_warm_up_and_fall():
+    train, _ = parts()
+    for kind, end in (("cosine", 0.1), ("linear", 0.1), ("constant", 1.0)):
+        how = recipe(epochs=10, schedule=Schedule(kind=kind, warmup=0.2, floor=0.1))
+        module = Training(tiny_net(), how, train, None, {})
+        shares = [module._share_of_rate(step) for step in range(71)]
+        assert shares[0] == pytest.approx(1 / 14)
+        assert shares[13] == pytest.approx(1)
+        assert shares[70] == pytest.approx(end)
+        assert max(shares) == 1
+
+
+def test_the_area_agrees_with_counting_pairs():
+    rng = np.random.default_rng(0)
+    scores, labels = rng.normal(size=(30, 1)), rng.integers(0, 2, (30, 1)).astype(float)
+    scores[:10] = np.round(scores[:10])  # ties
+    labels[::7] = np.nan
+    positive, negative = scores[labels[:, 0] == 1, 0], scores[labels[:, 0] == 0, 0]
+    wins = (positive[:, None] > negative) + 0.5 * (positive[:, None] == negative)
+    found = auroc_of(torch.from_numpy(scores).float(), torch.from_numpy(labels))
+    assert found == [pytest.approx(wins.mean(), abs=1e-6)]
+
+
+def test_states_of_any_plain_kind_come_back():
+    tensor = torch.arange(48.0).reshape(1, 3, 4, 4).to(memory_format=torch.channels_last)
+    state = {"a": [1, (2.5, None)], 3: {"!": tensor}, "inf": -math.inf, "empty": {}, "t": "x"}
+    tree, tensors = pack(state)
+    back = unpack(json.loads(json.dumps(tree, allow_nan=False)), tensors)
+    assert torch.equal(back[3]["!"], tensor)
+    assert back[3]["!"].stride() == tensor.stride()
+    del back[3], state[3]
+    assert back == state
+    with pytest.raises(ValueError, match=r"a set at 'x\.y'"):
+        pack({"x": {"y": {1}}})
+
+
+def phantom_recipe(**changes):
+    source = Source(name="Phantom_Dataset", args={"n": 24, "size": 64, "views": "PA"})
+    return Recipe(datasets=(source,), findings=("Effusion",), resolution=32, **changes)
+
+
+def test_datasets_are_merged_prepared_and_split_by_patient(tmp_path):
+    two = phantom_recipe().datasets * 2
+    how = dataclasses.replace(phantom_recipe(split=Split(fractions=(0.5, 0.3))), datasets=two)
+    train, validation = prepare(how, cache=tmp_path, workers=0)
+    whole = 2 * len(Phantom_Dataset(**two[0].args))
+    assert 0 < len(validation) < len(train) < whole
+    assert not set(train.groups.tolist()) & set(validation.groups.tolist())
+    assert train.names == ("Effusion",)
+    assert train.size == 32
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"datasets": ()}, RecipeError, "names no dataset"),
+        ({"datasets": (Source(name="Fantom"),)}, UnknownNameError, "Fantom"),
+        (
+            {"datasets": (Source(name="Phantom_Dataset", args={"count": 1}),)},
+            RecipeError,
+            "Phantom_Dataset: .*count",
+        ),
+        (
+            {"datasets": (Source(name="Phantom_Dataset", args={"transform": "x"}),)},
+            RecipeError,
+            "transform does not belong",
+        ),
+        ({"split": Split(kind="official")}, ValueError, "no official split"),
+    ],
+)
+def test_datasets_that_do_not_fit_are_refused(tmp_path, changes, error, message):
+    with pytest.raises(error, match=message):
+        prepare(dataclasses.replace(phantom_recipe(), **changes), cache=tmp_path, workers=0)
+
+
+def test_findings_that_are_nowhere_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="none of Hernia"):
+        fit_quickly(tmp_path, findings=("Hernia",))
+    with pytest.raises(RecipeError, match="no image is left"):
+        fit_quickly(tmp_path, data().subset([]))
+
+
+def test_without_lightning_the_error_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lightning.pytorch", None)
+    with pytest.raises(DependencyError, match=r"torchxrayvision\[train\]"):
+        fit_quickly(tmp_path, network=tiny_net())
+
+
+def test_importing_loads_no_lightning_and_no_torch_for_a_recipe():
+    code = (
+        "import sys; from torchxrayvision.training import Recipe, load_recipe; Recipe();"
+        "import torchxrayvision.training as t; assert 'torch' not in sys.modules;"
+        "t.fit, t.prepare, t.ImageCache;"
+        "assert not {'lightning', 'sklearn', 'timm'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_densenets_go_through_as_well():
+    model = network_of(Recipe(model="densenet121", findings=("Mass",)), ["Mass"])
+    assert isinstance(model, DenseNet)
+    assert model.input_resolution == 224
