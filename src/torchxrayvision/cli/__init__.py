@@ -15,6 +15,7 @@ from torchxrayvision.cli import join as _join
 from torchxrayvision.cli import phantom as _phantom
 from torchxrayvision.cli import predict as _predict
 from torchxrayvision.cli import segment as _segment
+from torchxrayvision.cli import train as _train
 from torchxrayvision.cli import weights as _weights
 from torchxrayvision.cli._console import EXIT_USAGE, errors, show_error
 from torchxrayvision.errors import XRVError
@@ -50,6 +51,7 @@ app.command("predict")(_predict.predict)
 app.command("join")(_join.join)
 app.command("explain")(_explain.explain)
 app.command("segment")(_segment.segment)
+app.command("train")(_train.train)
 app.command("info")(_info.info)
 app.command("phantom")(_phantom.phantom)
 app.add_typer(_datasets.app, name="datasets")
