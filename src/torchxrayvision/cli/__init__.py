@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from torchxrayvision import __version__
+from torchxrayvision.cli import check as _check
 from torchxrayvision.cli import datasets as _datasets
 from torchxrayvision.cli import explain as _explain
+from torchxrayvision.cli import export as _export
 from torchxrayvision.cli import info as _info
 from torchxrayvision.cli import join as _join
 from torchxrayvision.cli import phantom as _phantom
@@ -49,7 +51,9 @@ def _root(
 
 app.command("predict")(_predict.predict)
 app.command("join")(_join.join)
+app.command("export")(_export.export)
 app.command("explain")(_explain.explain)
+app.command("check")(_check.check)
 app.command("segment")(_segment.segment)
 app.command("train")(_train.train)
 app.command("info")(_info.info)

@@ -64,8 +64,8 @@ def predict(
         int | None, typer.Option(min=1, help="Threads that read images; one a processor.")
     ] = None,
     time_limit: Annotated[
-        float, typer.Option(min=0.001, help="Seconds for reading one file.")
-    ] = 120.0,
+        float | None, typer.Option(min=0.001, help="Seconds for reading one file.")
+    ] = None,
     isolate: Annotated[
         bool, typer.Option(help="Read in processes of their own, which may crash.")
     ] = False,
@@ -93,7 +93,9 @@ def predict(
         from torchxrayvision.inference import Reading
 
         net = _load(weights, checkpoint, compat).to(device or _best_device())
-        reading = Reading(workers=workers, time_limit=time_limit, isolate=isolate)
+        reading = Reading(
+            workers=workers, time_limit=time_limit or Reading().time_limit, isolate=isolate
+        )
         how = _run.How(
             kind=output_kind, batch_size=batch_size, engine=engine, precision=precision,
             reading=reading,

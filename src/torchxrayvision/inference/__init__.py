@@ -12,6 +12,8 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from torchxrayvision.inference._check import Check, Remark, check, checks
+    from torchxrayvision.inference._export import Exported, export
     from torchxrayvision.inference._longrun import Summary, join_shards, predict_to_file
     from torchxrayvision.inference._pipeline import Reading, Result, default_workers
     from torchxrayvision.inference._predict import predict, predictions
@@ -22,9 +24,12 @@ if TYPE_CHECKING:
     from torchxrayvision.inference._writers import CsvWriter, Writer, columns_of, open_writer
 
 __all__ = [
+    "Check",
     "CsvWriter",
+    "Exported",
     "Masks",
     "Reading",
+    "Remark",
     "Result",
     "Segmentation",
     "SegmentationWriter",
@@ -32,9 +37,12 @@ __all__ = [
     "Source",
     "Summary",
     "Writer",
+    "check",
+    "checks",
     "columns_of",
     "default_workers",
     "expand",
+    "export",
     "join_shards",
     "open_writer",
     "parse_shard",
@@ -46,9 +54,12 @@ __all__ = [
 
 # Loaded at first use: processes that only read files must not wait for torch.
 _HOME: Final = {
+    "Check": "_check",
     "CsvWriter": "_writers",
+    "Exported": "_export",
     "Masks": "_segment",
     "Reading": "_pipeline",
+    "Remark": "_check",
     "Result": "_pipeline",
     "Segmentation": "_segment",
     "SegmentationWriter": "_segment_files",
@@ -56,9 +67,12 @@ _HOME: Final = {
     "Source": "_sources",
     "Summary": "_longrun",
     "Writer": "_writers",
+    "check": "_check",
+    "checks": "_check",
     "columns_of": "_writers",
     "default_workers": "_pipeline",
     "expand": "_sources",
+    "export": "_export",
     "join_shards": "_longrun",
     "open_writer": "_writers",
     "parse_shard": "_resume",

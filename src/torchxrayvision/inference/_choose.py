@@ -1,16 +1,49 @@
-"""Which engine runs a network."""
+"""Which engine runs a network, and in which arithmetic: as asked, or by measurement."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import hashlib
+import json
+import logging
+import os
+import platform
+import statistics
+import time
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+import torch
+
+from torchxrayvision import __version__
+from torchxrayvision.errors import DependencyError, PrecisionWarning, UnknownNameError
 from torchxrayvision.inference._engine import Engine, TorchEngine
+from torchxrayvision.remote import cache_dir
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from torchxrayvision.inference._engine_onnx import OnnxEngine
     from torchxrayvision.models import OutputKind, XRayClassifier
 
-__all__ = ["Choice", "choose_engine", "open_engine"]
+    Sample = Callable[[], NDArray[np.float32]]
+
+__all__ = ["ENGINES", "PRECISIONS", "Choice", "choose_engine", "open_engine"]
+
+_log = logging.getLogger(__name__)
+
+ENGINES: Final = ("auto", "torch", "onnx", "openvino")
+PRECISIONS: Final = ("exact", "fast")
+# Most that a probability may differ from PyTorch's in float32.
+TOLERANCE: Final = {"exact": 1e-4, "fast": 1e-2}
+# Converting a network and timing it costs as much as some hundred images.
+WORTH_MEASURING: Final = 1000
+_ROUNDS: Final = 3
+_MEMORY: Final = "engines.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,24 +51,243 @@ class Choice:
     """An engine and its arithmetic; the same choice gives the same numbers.
 
     Args:
-        engine: Its name.
+        engine: `"torch"`, `"onnx"` or `"openvino"`.
         arithmetic: `"float32"`, `"bfloat16"` or `"float16"`.
     """
 
     engine: str
-    arithmetic: str
+    arithmetic: str = "float32"
+
+    def __str__(self) -> str:
+        return f"{self.engine} in {self.arithmetic}"
+
+
+_TORCH: Final = Choice("torch")
+
+
+def open_engine(
+    model: XRayClassifier, kind: OutputKind, batch_size: int, choice: Choice, *, fresh: bool = False
+) -> Engine:
+    """A network that is ready to run.
+
+    Args:
+        model: In evaluation mode, on its device.
+        kind: Meaning of the values.
+        batch_size: Images of a batch.
+        choice: What runs it.
+        fresh: Convert the model even if a converted one is in the cache.
+
+    Raises:
+        DependencyError: If the package of the engine is missing.
+    """
+    if choice.engine == "torch":
+        return TorchEngine(model, kind, batch_size, choice.arithmetic)
+    return _runtime(choice.engine)(model, kind, batch_size, choice.arithmetic, fresh=fresh)
+
+
+def _runtime(name: str) -> type[OnnxEngine]:
+    from torchxrayvision.inference._engine_onnx import OnnxEngine, OpenVinoEngine
+
+    return OnnxEngine if name == "onnx" else OpenVinoEngine
 
 
 def choose_engine(
     model: XRayClassifier,
-    kind: OutputKind,
     batch_size: int,
     engine: str,
     precision: str,
+    *,
     images: int,
+    sample: Sample,
 ) -> Choice:
-    return Choice("torch", "float32")
+    """The choice for what was asked, checked against PyTorch in float32 on a few images.
+
+    Args:
+        model: In evaluation mode, on its device.
+        batch_size: Images of a batch.
+        engine: One of `ENGINES`. `"auto"` measures once a machine and model, and only for a run
+            long enough to win that time back; what came out is kept in the cache folder.
+        precision: One of `PRECISIONS`. `"fast"` allows arithmetic that the processor has in
+            hardware, where probabilities stay within 0.01.
+        images: How many there are to do.
+        sample: Gives images of the run, shape (n, 1, S, S) with n at most `batch_size`.
+
+    Raises:
+        UnknownNameError: If engine or precision are not among those.
+        DependencyError: If the package of the engine is missing.
+
+    Warns:
+        PrecisionWarning: If `"fast"` is no faster here, or an engine is too far from PyTorch, so
+            that it is not used.
+    """
+    if engine not in ENGINES:
+        raise UnknownNameError("engine", engine, ENGINES)
+    if precision not in PRECISIONS:
+        raise UnknownNameError("precision", precision, PRECISIONS)
+    candidates = list(_candidates(model, engine, precision))
+    if precision == "fast" and all(c.arithmetic == "float32" for c in candidates):
+        warnings.warn(
+            "precision='fast': this processor has no faster arithmetic than float32 for this "
+            "engine; the numbers are the exact ones",
+            PrecisionWarning,
+            stacklevel=3,
+        )
+    if candidates == [_TORCH] or (engine == "auto" and images < WORTH_MEASURING):
+        return _TORCH
+    memory = _Memory(_key(model, batch_size, candidates))
+    remembered = memory.get()
+    if remembered is not None:
+        candidates = [remembered]
+    trial = _Trial(model, batch_size, sample())
+    chosen = trial.fastest(candidates, TOLERANCE[precision])
+    if remembered is None and len(candidates) > 1:
+        memory.put(chosen, trial.seconds)
+    return chosen
 
 
-def open_engine(model: XRayClassifier, kind: OutputKind, batch_size: int, choice: Choice) -> Engine:
-    return TorchEngine(model, kind, batch_size)
+def _candidates(model: XRayClassifier, engine: str, precision: str) -> Iterator[Choice]:
+    """What may be used, float32 first; a GPU is left to torch."""
+    device = next(model.parameters()).device
+    names = ENGINES[1:] if engine == "auto" else (engine,)
+    for name in names:
+        if name == "torch":
+            reduced = TorchEngine.arithmetics(device)
+        elif engine == "auto" and (device.type != "cpu" or not _installed(name)):
+            continue
+        else:
+            runtime = _runtime(name)
+            runtime.require()
+            reduced = runtime.arithmetics()
+        yield Choice(name)
+        if precision == "fast":
+            yield from (Choice(name, arithmetic) for arithmetic in reduced)
+
+
+def _installed(name: str) -> bool:
+    from importlib.util import find_spec
+
+    # The converter is needed besides what runs the graph.
+    return all(find_spec(p) for p in (_runtime(name).package, "onnx", "onnxscript"))
+
+
+class _Trial:
+    """Candidates on a few images, compared with PyTorch in float32 and timed."""
+
+    def __init__(self, model: XRayClassifier, batch_size: int, images: NDArray[np.float32]) -> None:
+        self._model = model
+        self._batch_size = batch_size
+        self._images = images
+        self.seconds: dict[str, float] = {}
+        self._expected, _ = self._values(_TORCH)
+
+    def _values(self, choice: Choice, *, fresh: bool = False) -> tuple[NDArray[np.float32], Engine]:
+        engine = open_engine(self._model, "probability", self._batch_size, choice, fresh=fresh)
+        engine.input[: len(self._images)] = self._images
+        values, _ = engine()
+        return values[: len(self._images)], engine
+
+    def fastest(self, candidates: list[Choice], tolerance: float) -> Choice:
+        """The fastest of those that agree, PyTorch in float32 if none does."""
+        agreeing = []
+        for choice in candidates:
+            engine = self._agreeing(choice, tolerance)
+            if engine is not None:
+                agreeing.append((choice, engine))
+        if len(agreeing) < 2:
+            return agreeing[0][0] if agreeing else _TORCH
+        rounds: dict[Choice, list[float]] = {choice: [] for choice, _ in agreeing}
+        for _ in range(_ROUNDS):  # by turns, so that another load of the machine meets all
+            for choice, engine in agreeing:
+                begun = time.perf_counter()
+                engine()
+                rounds[choice].append(time.perf_counter() - begun)
+        medians = {choice: statistics.median(times) for choice, times in rounds.items()}
+        self.seconds = {str(choice): seconds for choice, seconds in medians.items()}
+        _log.info("seconds a batch of %d: %s", self._batch_size, self.seconds)
+        return min(medians, key=lambda choice: medians[choice])
+
+    def _agreeing(self, choice: Choice, tolerance: float) -> Engine | None:
+        if choice == _TORCH:
+            return self._values(choice)[1]
+        largest = float("inf")
+        for fresh in (False, True):  # a converted model in the cache may be damaged
+            try:
+                values, engine = self._values(choice, fresh=fresh)
+            except DependencyError:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever a runtime raises, torch still works
+                _log.info("%s: %s", choice, error)
+                continue
+            largest = float(np.abs(values - self._expected).max(initial=0.0))
+            if largest <= tolerance:
+                return engine
+            if choice.arithmetic != "float32":
+                break
+        warnings.warn(
+            f"{choice}: probabilities of the first images differ by {largest:.2g} from PyTorch in "
+            f"float32, more than {tolerance:g}; it is not used",
+            PrecisionWarning,
+            stacklevel=5,
+        )
+        return None
+
+
+def _key(model: XRayClassifier, batch_size: int, candidates: list[Choice]) -> str:
+    """What the measurement holds for: processor, versions, network, batch and candidates."""
+    about = {
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "torchxrayvision": __version__,
+        "torch": torch.__version__,
+        "runtimes": {c.engine: _runtime(c.engine).require() for c in candidates if c != _TORCH
+                     and c.engine != "torch"},
+        "network": [f"{n}{tuple(p.shape)}" for n, p in model.named_parameters()],
+        "size": model.input_resolution,
+        "batch": batch_size,
+        "candidates": [asdict(c) for c in candidates],
+    }  # fmt: skip
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+            if line.startswith("model name"):
+                return line
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+class _Memory:
+    """What was measured on this machine, a small file in the cache folder."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+        self._path = cache_dir() / _MEMORY
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            entries = json.loads(self._path.read_text("utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return entries if isinstance(entries, dict) else {}
+
+    def get(self) -> Choice | None:
+        """The choice made earlier."""
+        entry = self._read().get(self._key)
+        try:
+            return Choice(entry["engine"], entry["arithmetic"]) if entry else None
+        except (TypeError, KeyError):
+            return None
+
+    def put(self, choice: Choice, seconds: dict[str, float]) -> None:
+        """Remember a choice; a folder that cannot be written costs the memory only."""
+        entries = {**self._read(), self._key: {**asdict(choice), "seconds": seconds}}
+        part = self._path.with_name(f"{_MEMORY}.{os.getpid()}.tmp")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_text(json.dumps(entries, indent=1), "utf-8")
+            part.replace(self._path)
+        except OSError as error:
+            _log.info("%s: %s", self._path, error)

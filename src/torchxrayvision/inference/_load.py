@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from torchxrayvision.images import Raster
     from torchxrayvision.inference._sources import Source
 
-__all__ = ["attempt", "load", "prepared"]
+__all__ = ["AIR", "attempt", "load", "prepared"]
+
+AIR = -1024.0
+"""The value of a place without an image."""
 
 _log = logging.getLogger(__name__)
 _Made = TypeVar("_Made")

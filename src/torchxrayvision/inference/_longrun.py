@@ -21,7 +21,7 @@ from torchxrayvision.inference._disk import writing
 from torchxrayvision.inference._engine import input_size
 from torchxrayvision.inference._journal import Journal, replay
 from torchxrayvision.inference._manifest import read_manifest
-from torchxrayvision.inference._pipeline import batches, results_of
+from torchxrayvision.inference._pipeline import batches, first_images, results_of
 from torchxrayvision.inference._resume import RunFolder, Shard, describe_inputs, fingerprint
 from torchxrayvision.inference._writers import check_format, columns_of, open_writer
 from torchxrayvision.models import check_output_kind, get_model
@@ -123,13 +123,16 @@ def predict_to_file(
         "shard": None if shard is None else [shard.index, shard.count],
     }
 
+    folder = RunFolder(target, shard)
+
     def machine(count: int) -> dict[str, Any]:
+        size = max(1, min(batch_size, count))
         chosen = choose_engine(
-            net, wanted, min(batch_size, max(1, count)), engine, precision, count
-        )
+            net, size, engine, precision, images=count,
+            sample=lambda: first_images(read_manifest(folder.sources), input_size(net), size),
+        )  # fmt: skip
         return {**_machine(), "threads": torch.get_num_threads(), "engine": asdict(chosen)}
 
-    folder = RunFolder(target, shard)
     with folder.locked():
         if restart:
             folder.discard()
@@ -202,13 +205,15 @@ def _predict(
                 if on_progress is not None:
                     on_progress(start - first, stop - first)
                 sources = read_manifest(folder.sources, start, stop)
-                for _, batch in batches(
+                done = batches(
                     engine, sources, first=start, reading=reading, features=options["embeddings"]
-                ):
-                    with writing(folder.path):
-                        journal.append(batch)
-                    if on_progress is not None:
-                        on_progress(journal.position - first, stop - first)
+                )
+                with contextlib.closing(done):  # ends the workers, whatever happens here
+                    for _, batch in done:
+                        with writing(folder.path):
+                            journal.append(batch)
+                        if on_progress is not None:
+                            on_progress(journal.position - first, stop - first)
         return Summary(stop - first, journal.failed, start - first, images, folder.path)
 
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from torchxrayvision.inference._journal import Batch
+from torchxrayvision.inference._load import AIR, load
 from torchxrayvision.inference._readers import Readers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -26,6 +27,7 @@ __all__ = [
     "Result",
     "batches",
     "default_workers",
+    "first_images",
     "results_of",
 ]
 
@@ -78,7 +80,7 @@ def batches(
     first: int = 0,
     reading: Reading | None = None,
     features: bool = False,
-) -> Iterator[tuple[list[Source], Batch]]:
+) -> Generator[tuple[list[Source], Batch], None, None]:
     """Predict every source, batch by batch, in order.
 
     A batch is `engine.batch_size` sources that follow each other, readable or not, so that an
@@ -113,12 +115,33 @@ def _batch(
     errors = tuple(image if isinstance(image, str) else "" for image in images)
     good = [i for i, error in enumerate(errors) if not error]
     if good:
-        engine.input[...] = -1024.0  # air in the places that stay empty
+        engine.input[...] = AIR
         for i in good:
             engine.input[i] = images[i]
         all_values, all_vectors = engine()
         values[good], vectors[good] = all_values[good], all_vectors[good]
     return Batch(first, errors, values, vectors if features else None)
+
+
+def first_images(sources: Iterable[Source], size: int, count: int) -> NDArray[np.float32]:
+    """Images to compare engines on: the first readable ones, or made ones if there are none.
+
+    Args:
+        sources: The first few are read, on this thread.
+        size: Side in pixels.
+        count: The most to give.
+
+    Returns:
+        Shape (n, 1, size, size), n at least 1 and at most `count`.
+    """
+    loaded = (load(s, size) for s in itertools.islice(sources, 4 * count) if s.member is None
+              or not s.member.sequential)  # fmt: skip
+    images = list(itertools.islice((i for i in loaded if not isinstance(i, str)), count))
+    if not images:
+        from torchxrayvision.inference._graph import example
+
+        return np.asarray(example(size, count))
+    return np.stack(images)
 
 
 def results_of(sources: Iterable[Source], batch: Batch) -> Iterator[Result]:

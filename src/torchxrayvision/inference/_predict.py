@@ -6,7 +6,8 @@ import os
 from typing import TYPE_CHECKING
 
 from torchxrayvision.inference._choose import choose_engine, open_engine
-from torchxrayvision.inference._pipeline import Reading, batches, results_of
+from torchxrayvision.inference._engine import input_size
+from torchxrayvision.inference._pipeline import Reading, batches, first_images, results_of
 from torchxrayvision.inference._sources import expand
 from torchxrayvision.inference._writers import columns_of
 from torchxrayvision.models import check_output_kind, get_model
@@ -108,7 +109,10 @@ def predictions(
     """
     wanted = model.default_output if kind is None else check_output_kind(kind)
     size = max(1, min(batch_size, len(sources)))  # one film must not cost a whole batch
-    choice = choose_engine(model, wanted, size, engine, precision, images=len(sources))
+    choice = choose_engine(
+        model, size, engine, precision, images=len(sources),
+        sample=lambda: first_images(sources, input_size(model), size),
+    )  # fmt: skip
     runner = open_engine(model, wanted, size, choice)
     for chunk, batch in batches(runner, sources, reading=reading, features=embeddings):
         yield from results_of(chunk, batch)

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from torchxrayvision.errors import DependencyError
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -144,11 +142,9 @@ def _lines(path: Path, given: str) -> Iterator[Source]:
 
 
 def _table(path: Path, given: str) -> Iterator[Source]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:  # pragma: no cover - a dependency of the package
-        raise DependencyError("pyarrow", "a Parquet list of paths", "dev") from error
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         with pq.ParquetFile(path) as file:
             column = _path_column(file.schema_arrow, pa)

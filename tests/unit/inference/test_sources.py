@@ -148,8 +148,13 @@ def test_an_absent_list_is_a_row(tmp_path):
 
 
 @pytest.mark.parametrize("prefix", ["", "@"])
-@pytest.mark.parametrize("columns", [{"path": ["a.png", None, "b.png"], "other": list("xyz")},
-                                     {"file": ["a.png", "", "b.png"], "age": [1, 2, 3]}])  # fmt: skip
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"path": ["a.png", None, "b.png"], "other": list("xyz")},
+        {"file": ["a.png", "", "b.png"], "age": [1, 2, 3]},
+    ],
+)
 def test_tables_of_paths(tmp_path, prefix, columns):
     table = tmp_path / "t.parquet"
     pd.DataFrame(columns).to_parquet(table)

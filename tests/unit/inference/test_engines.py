@@ -1,0 +1,250 @@
+"""Engines: the same numbers, chosen by name or by measurement, checked before they are used."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from support import long_run
+from torchxrayvision.errors import DependencyError, PrecisionWarning, UnknownNameError
+from torchxrayvision.inference import _choose, predict, predict_to_file
+from torchxrayvision.inference._choose import Choice, choose_engine, open_engine
+from torchxrayvision.inference._engine import TorchEngine
+from torchxrayvision.inference._engine_onnx import OnnxEngine, OpenVinoEngine, onnx_file
+from torchxrayvision.inference._graph import example
+
+BATCH = 4
+RUNTIMES = ["onnx", "openvino"]
+
+
+@pytest.fixture(scope="module")
+def network():
+    net = long_run.network()
+    net.set_operating_points([0.3, 0.5, 0.7])
+    return net
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    return long_run.write_films(tmp_path_factory.mktemp("films"), 10, damaged=4)
+
+
+@pytest.fixture(scope="module")
+def graph(network, tmp_path_factory):
+    """The converted network, made once; tests put it in their own cache."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XRV_CACHE_DIR", str(tmp_path_factory.mktemp("graph")))
+        return onnx_file(network, long_run.SIZE)
+
+
+@pytest.fixture
+def converted(graph, network, tmp_path, monkeypatch):
+    monkeypatch.setenv("XRV_CACHE_DIR", str(tmp_path / "cache"))
+    target = tmp_path / "cache" / "engines" / graph.name
+    target.parent.mkdir(parents=True)
+    target.write_bytes(graph.read_bytes())
+    return target
+
+
+def sample():
+    return example(long_run.SIZE, BATCH).numpy()
+
+
+def choose(network, engine="auto", precision="exact", images=5000):
+    return choose_engine(network, BATCH, engine, precision, images=images, sample=sample)
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+@pytest.mark.parametrize("kind", ["logit", "probability", "operating-point"])
+@pytest.mark.usefixtures("converted")
+def test_numbers_and_features_are_those_of_torch(network, name, kind):
+    engines = [open_engine(network, kind, BATCH, Choice(each)) for each in ("torch", name)]
+    answers = []
+    for engine in engines:
+        engine.input[...] = sample()
+        answers.append(engine())
+    for torchs, theirs in zip(*answers, strict=True):
+        np.testing.assert_allclose(torchs, theirs, atol=1e-5)
+    assert answers[0][0].shape == (BATCH, 3)
+    assert answers[0][1].shape == (BATCH, engines[0].width)
+
+
+@pytest.mark.parametrize("name", ["torch", *RUNTIMES])
+@pytest.mark.usefixtures("converted")
+def test_an_image_has_the_same_bits_whatever_else_is_in_its_batch(network, name):
+    def run(others, seed):
+        engine = open_engine(network, "logit", BATCH, Choice(name))
+        engine.input[...] = others
+        engine.input[2] = sample()[0]
+        return [answer[2].tobytes() for answer in engine()]
+
+    junk = [np.empty(n) for n in range(1, 5000, 97)]  # another layout of the memory
+    first = run(example(long_run.SIZE, BATCH, 1).numpy(), 1)
+    del junk
+    assert run(-1024.0, 2) == first
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+@pytest.mark.usefixtures("converted")
+def test_tables_are_those_of_torch(network, films, name, tmp_path):
+    expected = predict(films, network, engine="torch", batch_size=BATCH)
+    found = predict(films, network, engine=name, batch_size=BATCH)
+    pd.testing.assert_frame_equal(expected, found, atol=1e-5)
+    predict_to_file(films, network, tmp_path / "t.parquet", engine=name, batch_size=BATCH)
+    pd.testing.assert_frame_equal(expected, pd.read_parquet(tmp_path / "t.parquet"), atol=1e-5)
+
+
+def test_unknown_names_are_refused_with_the_known(network):
+    with pytest.raises(UnknownNameError, match="openvino"):
+        choose(network, engine="tensorrt")
+    with pytest.raises(UnknownNameError, match="fast"):
+        choose(network, precision="int8")
+
+
+@pytest.mark.parametrize("runtime", [OnnxEngine, OpenVinoEngine])
+def test_a_missing_package_names_the_extra(network, monkeypatch, runtime):
+    monkeypatch.setattr(runtime, "package", "no-such-package")
+    with pytest.raises(DependencyError, match=rf"torchxrayvision\[{runtime.extra}\]"):
+        choose(network, engine=runtime.name)
+
+
+def test_short_runs_are_not_worth_a_measurement(network, monkeypatch):
+    monkeypatch.setattr(_choose, "_Trial", None)
+    assert choose(network, images=10) == Choice("torch")
+
+
+@pytest.mark.usefixtures("converted")
+def test_auto_measures_once_and_remembers(network, monkeypatch, tmp_path):
+    measured = []
+    real = _choose._Trial.fastest
+
+    def slow(self, candidates, tolerance):
+        measured.append([str(c) for c in candidates])
+        return real(self, candidates, tolerance)
+
+    monkeypatch.setattr(_choose._Trial, "fastest", slow)
+    first = choose(network)
+    assert choose(network) == first
+    assert measured == [
+        ["torch in float32", "onnx in float32", "openvino in float32"], [str(first)],
+    ]  # fmt: skip
+    (entry,) = json.loads((tmp_path / "cache" / "engines.json").read_text()).values()
+    assert set(entry["seconds"]) == set(measured[0])
+    assert min(entry["seconds"], key=entry["seconds"].get) == str(first)
+    (tmp_path / "cache" / "engines.json").write_text("[damaged")
+    choose(network)
+    assert len(measured[-1]) == 3
+
+
+@pytest.fixture
+def pause(monkeypatch):
+    """Makes an engine take so many seconds of a clock that nothing else moves."""
+    clock = [0.0]
+    monkeypatch.setattr(_choose, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+
+    def slow(runtime, seconds):
+        real = runtime._run
+
+        def run(self):
+            clock[0] += seconds(self)
+            return real(self)
+
+        monkeypatch.setattr(runtime, "_run", run)
+
+    return slow
+
+
+@pytest.mark.usefixtures("converted")
+def test_the_fastest_wins(network, pause):
+    for runtime, seconds in ((TorchEngine, 2.0), (OnnxEngine, 1.0), (OpenVinoEngine, 3.0)):
+        pause(runtime, lambda self, seconds=seconds: seconds)
+    assert choose(network) == Choice("onnx")
+
+
+def test_fast_without_faster_arithmetic_is_exact_and_says_so(network, monkeypatch):
+    monkeypatch.setattr(TorchEngine, "arithmetics", staticmethod(lambda device: ()))
+    with pytest.warns(PrecisionWarning, match="no faster arithmetic"):
+        assert choose(network, engine="torch", precision="fast") == Choice("torch")
+
+
+def test_fast_arithmetic_is_used_where_it_agrees_and_is_faster(network, monkeypatch, pause):
+    monkeypatch.setattr(TorchEngine, "arithmetics", staticmethod(lambda device: ("bfloat16",)))
+    pause(TorchEngine, lambda self: 1.0 if self._reduced else 2.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert choose(network, "torch", "fast") == Choice("torch", "bfloat16")
+    values = []
+    for choice in (Choice("torch"), Choice("torch", "bfloat16")):
+        engine = open_engine(network, "probability", BATCH, choice)
+        engine.input[...] = sample()
+        values.append(engine()[0])
+    assert 0 < np.abs(values[0] - values[1]).max() < 0.01
+
+
+def test_fast_arithmetic_that_is_too_far_is_refused_aloud(network, monkeypatch):
+    monkeypatch.setattr(TorchEngine, "arithmetics", staticmethod(lambda device: ("bfloat16",)))
+    real = TorchEngine._run
+
+    def wrong(self):
+        logits, features = real(self)
+        return (logits + 0.2 if self._reduced else logits), features
+
+    monkeypatch.setattr(TorchEngine, "_run", wrong)
+    with pytest.warns(PrecisionWarning, match=r"torch in bfloat16: .* by 0\.0\d+ .*not used"):
+        assert choose(network, "torch", "fast") == Choice("torch")
+
+
+@pytest.mark.parametrize("damage", [b"no graph", None])
+def test_a_damaged_conversion_in_the_cache_is_made_again(network, converted, damage):
+    whole = converted.read_bytes()
+    if damage is None:  # a graph of the right form with other numbers
+        import onnx
+
+        proto = onnx.load(converted)
+        weight = max(proto.graph.initializer, key=lambda t: len(t.raw_data))
+        weight.raw_data = bytes(len(weight.raw_data))
+        damage = proto.SerializeToString()
+    converted.write_bytes(damage)
+    assert choose(network, engine="onnx") == Choice("onnx")
+    assert len(converted.read_bytes()) == len(whole)
+
+
+def test_an_engine_that_fails_is_replaced_by_torch_aloud(network, monkeypatch):
+    def broken(self, path):
+        raise RuntimeError("no such instruction")
+
+    monkeypatch.setattr(OnnxEngine, "_start", broken)
+    monkeypatch.setattr("torchxrayvision.inference._engine_onnx.onnx_file", lambda *a, **k: None)
+    with pytest.warns(PrecisionWarning, match="not used"):
+        assert choose(network, engine="onnx") == Choice("torch")
+
+
+def test_the_graph_holds_no_trace_of_the_machine(converted):
+    content = converted.read_bytes()
+    assert b".py" not in content
+    assert b"site-packages" not in content
+
+
+@pytest.mark.usefixtures("converted")
+def test_a_model_changed_in_memory_is_another_graph(network, monkeypatch):
+    made = []
+    monkeypatch.setattr("torchxrayvision.inference._engine_onnx.to_onnx",
+                        lambda program: made.append(program) or Proto())  # fmt: skip
+    onnx_file(network, long_run.SIZE)
+    assert not made
+    other = long_run.network()
+    with torch.no_grad():
+        other.classifier.bias += 1
+    onnx_file(other, long_run.SIZE)
+    assert len(made) == 1
+
+
+class Proto:
+    def SerializeToString(self):  # noqa: N802 - protobuf's name
+        return b""
