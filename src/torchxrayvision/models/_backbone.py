@@ -96,7 +96,7 @@ def _from_timm(name: str, kwargs: dict[str, Any]) -> tuple[nn.Module, int]:
         raise DependencyError("timm", "A network of timm", "train") from None
     if not timm.is_model(name):
         raise UnknownNameError("network of timm", name, timm.list_models())
-    body = timm.create_model(name, in_chans=1, num_classes=0, **kwargs)
+    body: Any = timm.create_model(name, in_chans=1, num_classes=0, **kwargs)
     return body, int(body.num_features)
 
 

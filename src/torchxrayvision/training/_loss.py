@@ -89,7 +89,8 @@ def task_weights(labels: NDArray[Any], kind: str = "published") -> NDArray[np.fl
     positives = np.nansum(labels, axis=0, dtype=np.float64)
     weights = positives.max(initial=0) - positives + positives.mean()
     largest = weights.max(initial=0)
-    return (weights / largest if largest > 0 else np.ones_like(weights)).astype(np.float32)
+    scaled = weights / largest if largest > 0 else np.ones_like(weights)
+    return np.asarray(scaled, dtype=np.float32)
 
 
 def positive_weights(labels: NDArray[Any], kind: str) -> NDArray[np.float32]:
@@ -107,4 +108,4 @@ def positive_weights(labels: NDArray[Any], kind: str) -> NDArray[np.float32]:
         return np.ones(labels.shape[1], dtype=np.float32)
     both = (present > 0) & (absent > 0)
     ratio = np.divide(absent, present, out=np.ones(labels.shape[1]), where=both)
-    return (np.sqrt(ratio) if kind == "sqrt" else ratio).astype(np.float32)
+    return np.asarray(np.sqrt(ratio) if kind == "sqrt" else ratio, dtype=np.float32)

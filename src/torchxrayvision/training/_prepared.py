@@ -35,7 +35,8 @@ def to_stored(image: NDArray[Any], dtype: str) -> NDArray[Any]:
     """
     levels = _LEVELS[dtype]
     scaled = (np.asarray(image, np.float32) + 1024.0) * (levels / 2048.0)
-    return np.clip(np.rint(scaled), 0, levels).astype(dtype)
+    stored: NDArray[Any] = np.clip(np.rint(scaled), 0, levels).astype(dtype)
+    return stored
 
 
 def from_stored(pixels: Any) -> Any:
