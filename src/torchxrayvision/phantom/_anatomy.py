@@ -112,7 +112,7 @@ class Anatomy:
         heart: Chamber to ellipsoid.
         aorta: Ascending part, arch and descending part.
         vessels: Pulmonary trunk, superior vena cava and the tissue about the hila.
-        mediastinum: The block between the lungs.
+        mediastinum: The tissue between the lungs, in front and behind.
         spine: Column of the vertebral bodies.
         gutter: Vertebral arches and muscles on both sides of them.
         torso: The skin from hip to neck.
@@ -127,7 +127,7 @@ class Anatomy:
     heart: Mapping[str, Ellipsoid]
     aorta: Mapping[str, Ellipsoid]
     vessels: Mapping[str, Ellipsoid]
-    mediastinum: Column
+    mediastinum: tuple[Column, Column]
     spine: Column
     gutter: Column
     torso: Column
@@ -356,14 +356,19 @@ def build(body: Physique, pose: Pose, change: Change) -> Anatomy:
         for side in SIDES
     }
     aorta, vessels = _great_vessels(body, pose, change)
-    mediastinum = Column(
-        cx=_knots((-160, 60, 150), (change.shift, change.shift, 0.0), s),
-        cy=lambda z: 2.0 + cage.back(z),
-        a=_knots((-200, -40, 20, 60, 95, 125, 150, 200), (12, 12, 13, 14, 15, 17, 24, 40), s),
-        b=_constant(0.52 * cage.radii[1]),
-        f=_constant(1.0),
-        depth=(0.0, 6.0),
-    )
+    width = _knots((-200, -40, 20, 60, 95, 125, 150, 200), (12, 12, 13, 14, 15, 17, 24, 40), s)
+    line = _knots((-160, 60, 150), (change.shift, change.shift, 0.0), s)
+
+    def middle(scale: float, forward: float, deep: float) -> Column:
+        return Column(
+            cx=line,
+            cy=lambda z: forward + cage.back(z),
+            a=lambda z: scale * width(z),
+            b=_constant(deep),
+            f=_constant(1.0),
+            depth=(0.0, forward),
+        )
+
     spine = Column(
         cx=_constant(0.0),
         cy=lambda z: back + 27.0 + cage.back(z),
@@ -405,7 +410,7 @@ def build(body: Physique, pose: Pose, change: Change) -> Anatomy:
         heart=_heart(body, domes, change),
         aorta=aorta,
         vessels=vessels,
-        mediastinum=mediastinum,
+        mediastinum=(middle(0.8, 24.0, 30.0), middle(1.3, -20.0, 27.0)),
         spine=spine,
         gutter=gutter,
         torso=_torso(body, cage),

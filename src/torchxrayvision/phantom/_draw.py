@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _PATIENTS = (0, 1, 1, 2, 2, 2)  # of six films in a row: one, two and three films of one patient
-_CHRONIC = ("Emphysema", "Hernia", "Pleural_Thickening", "Cardiomegaly", "Mass", "Nodule")
+CHRONIC = ("Emphysema", "Hernia", "Pleural_Thickening", "Cardiomegaly", "Mass", "Nodule")
+"""Findings that stay with a patient from film to film, at the same place."""
 
 PATIENT, FINDING, VIEW, DETAIL, APPEARANCE, DEVICE = range(6)
 
@@ -105,7 +106,7 @@ def _findings(
 ) -> dict[str, float]:
     """Draw the severity of each finding; those that last are drawn from the patient's stream."""
     severity: dict[str, float] = {}
-    lots = {name: ((chronic if name in _CHRONIC else acute).random(2)) for name in odds.prevalence}
+    lots = {name: ((chronic if name in CHRONIC else acute).random(2)) for name in odds.prevalence}
     for name, share in odds.prevalence.items():
         logit = math.log(max(share, 1e-9) / max(1 - share, 1e-9))
         logit += math.log(odds.age.get(name, 1.0)) * (body.age - 50) / 10
@@ -113,7 +114,7 @@ def _findings(
         logit += (
             math.log(odds.ap.get(name, 1.0))
             * (view == "AP")
-            * (name not in _CHRONIC or name == "Cardiomegaly")
+            * (name not in CHRONIC or name == "Cardiomegaly")
         )
         for (first, second), ratio in odds.pairs.items():
             if second == name and severity.get(first, 0) > 0:
@@ -136,8 +137,10 @@ def _force_opacity(severity: dict[str, float], forced: Mapping[str, float]) -> d
     return severity
 
 
-def _sides(rng: np.random.Generator, severity: Mapping[str, float]) -> dict[str, int]:
-    lots = {name: rng.random() for name in FINDINGS}
+def _sides(
+    chronic: np.random.Generator, acute: np.random.Generator, severity: Mapping[str, float]
+) -> dict[str, int]:
+    lots = {name: (chronic if name in CHRONIC else acute).random() for name in FINDINGS}
     sides = {name: 1 if lot < 0.48 else -1 for name, lot in lots.items()}
     both = lots["Edema"] < 0.45 and severity["Edema"] > 0
     if lots["Effusion"] > 0.78 or (severity["Effusion"] > 0 and both):
@@ -286,7 +289,9 @@ def draw(
     forced = checked_findings(findings)
     record, body, lot = _drawn(index, seed, views, forced, others, odds)
     view, severity = record.view, record.severity
-    sides = _sides(generator(seed, index, FINDING, 1), severity)
+    number, _ = patient_of(index)
+    streams = generator(seed, number, FINDING, 3), generator(seed, index, FINDING, 1)
+    sides = _sides(*streams, severity)
     pose = _pose(generator(seed, index, VIEW, 1), view)
     wanted = _ratio(lot, severity["Cardiomegaly"])
     change = heart_scale(body, pose, _change(severity, sides), wanted)

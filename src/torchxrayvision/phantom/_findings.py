@@ -14,7 +14,7 @@ import numpy as np
 
 from torchxrayvision.phantom._anatomy import SIDES
 from torchxrayvision.phantom._detector import enlarge
-from torchxrayvision.phantom._draw import DETAIL, generator
+from torchxrayvision.phantom._draw import CHRONIC, DETAIL, generator, patient_of
 from torchxrayvision.phantom._scene import FLUID, LUNG, SOFT, bowl, collapsed
 from torchxrayvision.phantom._solids import Ellipsoid, half_space
 from torchxrayvision.phantom._tubes import Canvas, Tubes
@@ -36,9 +36,11 @@ SEEN = 4.0
 
 
 def stream(scene: Scene, finding: str) -> np.random.Generator:
-    """Make the generator of the details of one finding of one film."""
-    case = scene.case
-    return generator(case.seed, case.index, DETAIL, FINDINGS.index(finding))
+    """Make the generator of the details of one finding: the film's own, or the patient's."""
+    case, number = scene.case, FINDINGS.index(finding)
+    if finding in CHRONIC:
+        return generator(case.seed, patient_of(case.index)[0], DETAIL, number, 1)
+    return generator(case.seed, case.index, DETAIL, number)
 
 
 def mottle(rng: np.random.Generator, shape: tuple[int, int], cells: int) -> Float32:
@@ -82,7 +84,9 @@ def _effusion(scene: Scene, side: int, severity: float, whole: Float32) -> Float
     """Let fluid fill the cavity up to a meniscus; give what is left of the lung."""
     half, dome = scene.sides[side], scene.anatomy.domes[side]
     level = dome.top - 0.62 * dome.height + (16.0 + 88.0 * severity)
-    above = bowl(scene.anatomy, side, level - 30.0, 34.0 + 16.0 * severity).span(half.rays)
+    above = bowl(scene.anatomy, side, level - 14.0 - 12.0 * severity, 18.0 + 30.0 * severity).span(
+        half.rays
+    )
     left: Float32 = np.minimum(half.within(half.lung & above), whole)
     wet = whole - left
     scene.path[half.window] += wet * np.float32(FLUID - SOFT)

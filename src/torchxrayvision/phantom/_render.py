@@ -48,8 +48,8 @@ def _breaks(scene: Scene) -> tuple[Break, ...]:
     side = scene.case.sides["Fracture"]
     count = 1 + int(severity > 0.6)
     first = 2 + int(rng.integers(0, 5))
-    place = 0.55 + 0.95 * float(rng.random())
-    step = 4.5 + 5.5 * severity
+    place = 0.35 + 0.85 * float(rng.random())
+    step = 6.0 + 6.0 * severity
     return tuple(Break(side, first + k, place + 0.06 * k, step) for k in range(count))
 
 

@@ -146,6 +146,7 @@ def _body(case: Case, anatomy: Anatomy, plan: Projection) -> Float32:
 
 def _breasts(scene: Scene) -> None:
     """Add the breasts, which fade upwards into the chest wall."""
+    weight = 0.94 if scene.case.view != "L" else 0.40  # raised arms draw them flat
     for solid in scene.anatomy.breasts:
         place = window_of(solid.extent(scene.plan), scene.frame)
         if not place:
@@ -157,7 +158,7 @@ def _breasts(scene: Scene) -> None:
         fade = (np.float32(top) - (rays.z + rays.dz * depth)) / np.float32(
             1.2 * (top - solid.center[2])
         )
-        scene.path[place] += chord * np.clip(fade, 0, 1) * np.float32(0.94 * FAT)
+        scene.path[place] += chord * np.clip(fade, 0, 1) * np.float32(weight * FAT)
 
 
 def _shadow(solids: Iterable[Ellipsoid | Column], scene: Scene) -> Mask:
@@ -175,7 +176,7 @@ def _shadows(scene: Scene) -> dict[str, Mask]:
     return {
         "Heart": _shadow(anatomy.heart.values(), scene),
         "Aorta": _shadow(anatomy.aorta.values(), scene),
-        "Mediastinum": _shadow([anatomy.mediastinum, *vessels], scene),
+        "Mediastinum": _shadow([*anatomy.mediastinum, *vessels], scene),
         "Spine": _shadow([anatomy.spine], scene),
         "Left Hilus Pulmonis": _shadow([anatomy.vessels["hilum left"]], scene),
         "Right Hilus Pulmonis": _shadow([anatomy.vessels["hilum right"]], scene),
@@ -205,12 +206,12 @@ def _side(anatomy: Anatomy, plan: Projection, rays: Rays, side: int) -> Side:
     lung = anatomy.lungs[side]
     window = window_of(lung.extent(plan), whole) or whole
     mine = rays.window(window)
-    cavity = lung.span(mine) & half_space(mine, (side, 0, 0), 4.0)
+    cavity = lung.span(mine) & half_space(mine, (side, 0, 0), 0.0)
     dome = Union(mine.shape)
     for solid in (anatomy.domes[side], anatomy.saddle):
         dome.add(solid.span(mine), touching=True)
     below = dome.hull
-    center: list[Ellipsoid | Column] = [anatomy.mediastinum, *anatomy.heart.values()]
+    center: list[Ellipsoid | Column] = [*anatomy.mediastinum, *anatomy.heart.values()]
     others = [*anatomy.vessels.values(), *anatomy.aorta.values(), anatomy.spine, anatomy.gutter]
     middle, organs = Union(mine.shape), Union(mine.shape)
     _join(middle, center, plan, window, mine)

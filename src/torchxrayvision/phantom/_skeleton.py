@@ -106,9 +106,11 @@ def _displace(path: Float64, mass: Float64, broken: Break) -> None:
     at = int(round(share * (len(path) - 1)))
     steps = np.sqrt((np.diff(path[at:], axis=0) ** 2).sum(axis=1))
     distance = np.concatenate([[0.0], np.cumsum(steps)])
-    fade = np.maximum(1 - distance / 60.0, 0.0)
+    fade = np.maximum(1 - distance / 50.0, 0.0)
     path[at:, 2] -= broken.step * fade
-    mass[max(at - 1, 0) : at + 1] = 0.0
+    # Bleeding and callus at both ends, and a gap between them.
+    mass[max(at - 4, 0) : at + 5] *= 1.7
+    mass[at - 1 : at + 1] = 0.0
 
 
 def break_point(cage: Cage, broken: Break) -> Float64:
