@@ -1,15 +1,19 @@
-# Two commands for a fresh clone: `make predict IMAGES=...` and `make test`. Both make .venv first.
+# Two commands for a fresh clone: `make demo` and `make test`. Both make .venv first.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: predict test coverage check format bench clean
+.PHONY: demo predict test coverage check format bench clean
 
 $(INSTALLED): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@
+
+# Simulated radiographs through everything, offline; ends with the place of an HTML report.
+demo: $(INSTALLED)
+	$(BIN)/xrv demo $(if $(OUT),--out $(OUT))
 
 # The main job: findings of the radiographs in a file or folder.
 predict: $(INSTALLED)

@@ -10,6 +10,7 @@ import typer
 from torchxrayvision import __version__
 from torchxrayvision.cli import check as _check
 from torchxrayvision.cli import datasets as _datasets
+from torchxrayvision.cli import demo as _demo
 from torchxrayvision.cli import explain as _explain
 from torchxrayvision.cli import export as _export
 from torchxrayvision.cli import info as _info
@@ -49,6 +50,7 @@ def _root(
     """Chest radiographs: findings, datasets and models."""
 
 
+app.command("demo")(_demo.demo)
 app.command("predict")(_predict.predict)
 app.command("join")(_join.join)
 app.command("export")(_export.export)

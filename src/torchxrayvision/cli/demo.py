@@ -1,0 +1,51 @@
+"""`xrv demo`: simulated radiographs through everything, and a report to look at."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from torchxrayvision.cli._console import console, errors, show_warnings
+
+__all__ = ["demo"]
+
+
+def demo(
+    out: Annotated[
+        Path | None, typer.Option(help="New or empty folder [xrv-demo, or xrv-demo-2, ...].")
+    ] = None,
+    films: Annotated[int, typer.Option(min=12, help="Radiographs to simulate.")] = 60,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed is other patients.")] = 2026,
+) -> None:
+    """Show what the package does, offline, on simulated radiographs; ends with an HTML report."""
+    folder = _free() if out is None else out
+    start = time.perf_counter()
+
+    def announce(step: str) -> None:
+        seconds = time.perf_counter() - start
+        errors().print(f"{seconds:5.1f} s  {step}", markup=False)
+
+    with show_warnings():
+        announce("start")
+        from torchxrayvision.demo import run
+
+        result = run(folder, n=films, seed=seed, progress=announce)
+    announce("done")
+    mean = result.auroc.iloc[-1]
+    read = int((result.scores["error"] == "").sum())
+    console().print(
+        f"{read} of {len(result.scores)} simulated films read, mean AUROC {mean['auroc']:.2f} "
+        f"[{mean['low']:.2f}, {mean['high']:.2f}] with demonstration weights",
+        markup=False,
+    )
+    console().print(f"report: {result.report.resolve()}", markup=False, soft_wrap=True)
+
+
+def _free() -> Path:
+    """The first folder of that name that does not exist yet."""
+    names = itertools.chain(["xrv-demo"], (f"xrv-demo-{number}" for number in itertools.count(2)))
+    return next(path for name in names if not (path := Path(name)).exists())
