@@ -4,6 +4,7 @@ from torchxrayvision.phantom._draw import draw, draw_record, patient_of
 from torchxrayvision.phantom._prevalence import Correlations
 from torchxrayvision.phantom._release import release_layouts, write_release
 from torchxrayvision.phantom._render import simulate
+from torchxrayvision.phantom._sheet import contact_sheet
 from torchxrayvision.phantom._types import (
     FINDINGS,
     OPACITIES,
@@ -25,6 +26,7 @@ __all__ = [
     "PatientFacts",
     "Record",
     "Simulation",
+    "contact_sheet",
     "draw",
     "draw_record",
     "patient_of",
