@@ -213,7 +213,12 @@ def _make(
     done, total = len(todo) - len(missing), len(todo)
     unreadable: dict[int, str] = {}
     loader = torch.utils.data.DataLoader(
-        todo, batch_size=None, sampler=missing, num_workers=workers, collate_fn=_as_it_is
+        todo,
+        batch_size=None,
+        sampler=missing,
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        generator=torch.Generator(),  # torch's own stays as it is
     )
     for row, image, reason in loader:
         pixels[row] = image

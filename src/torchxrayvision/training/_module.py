@@ -319,8 +319,10 @@ class Training(LightningModule):
 
 def _loader(images: PreparedImages, batches: Batches) -> Any:
     # Rows of a memory map are there at once: worker processes would only copy them once more.
+    # A loader draws a seed when it starts; a generator of its own leaves torch's alone.
+    own = torch.Generator()
     return torch.utils.data.DataLoader(
-        Loaded(images), sampler=batches, batch_size=None, num_workers=0
+        Loaded(images), sampler=batches, batch_size=None, num_workers=0, generator=own
     )
 
 

@@ -8,6 +8,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from support.tiny import as_image, picture, rows, tiny, write_pictures
@@ -185,10 +186,12 @@ def test_an_unreadable_image_stops_or_is_left_out(films, build):
 
 
 def test_two_processes_give_the_same_array(films, tmp_path):
+    before = torch.get_rng_state()
     one, two = (
         ImageCache.build(tiny(films), SIZE, folder=tmp_path / str(n), workers=n) for n in (0, 2)
     )
     assert (one.folder / "images.npy").read_bytes() == (two.folder / "images.npy").read_bytes()
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_transforms_are_refused(films, build):
