@@ -86,8 +86,9 @@ def _without_bars(grey: Float32) -> tuple[slice, slice]:
     if span <= 0:
         return slice(0, 0), slice(0, 0)
     rows = _inside(grey, span)
-    columns = _inside(grey[rows].T, span)
-    return rows, columns
+    if rows.start == rows.stop:
+        return slice(0, 0), slice(0, 0)
+    return rows, _inside(grey[rows].T, span)
 
 
 def _inside(grey: Float32, span: float) -> slice:
