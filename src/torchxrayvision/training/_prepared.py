@@ -161,7 +161,8 @@ class PreparedImages:
         """
         part = object.__new__(type(self))
         part.__dict__.update(self.__dict__)
-        part.rows = self.rows[np.asarray(indices)]
+        chosen = np.asarray(indices)
+        part.rows = self.rows[chosen if chosen.dtype == bool else chosen.astype(np.int64)]
         return part
 
     def with_findings(self, names: Sequence[str]) -> PreparedImages:
