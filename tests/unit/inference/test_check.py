@@ -85,8 +85,9 @@ def test_burnt_in_text_is_counted():
     assert _letters("ERECT", paper=255, ink=0) == 5
 
 
-def _letters(words, paper=40, ink=255):
-    canvas = Image.new("L", (500, 600), paper)
+def _letters(words, paper=0, ink=255):
+    shade = np.abs(paper - np.linspace(0, 200, 600)[:, None] * np.ones(500))
+    canvas = Image.fromarray(shade.astype(np.uint8))
     ImageDraw.Draw(canvas).text((40, 30), words, fill=ink, font=ImageFont.load_default(20))
     return plate_of(_raster(canvas)).letters
 
