@@ -11,6 +11,7 @@ from torchxrayvision import __version__
 from torchxrayvision.cli import check as _check
 from torchxrayvision.cli import datasets as _datasets
 from torchxrayvision.cli import demo as _demo
+from torchxrayvision.cli import evaluate as _evaluate
 from torchxrayvision.cli import explain as _explain
 from torchxrayvision.cli import export as _export
 from torchxrayvision.cli import info as _info
@@ -54,6 +55,7 @@ app.command("demo")(_demo.demo)
 app.command("predict")(_predict.predict)
 app.command("join")(_join.join)
 app.command("export")(_export.export)
+app.command("evaluate")(_evaluate.evaluate)
 app.command("explain")(_explain.explain)
 app.command("check")(_check.check)
 app.command("segment")(_segment.segment)

@@ -232,8 +232,8 @@ def _against_truth(demo: Demo) -> Iterable[Html]:
         table(
             ["Finding", "Films with it", "AUROC", axis],
             rows,
-            f"AUROC of {demo.classifier.architecture} on the {int(demo.auroc['n'].max())} films "
-            "that could be read",
+            f"AUROC of {demo.classifier.architecture} on the {int(demo.auroc['n'].max())} frontal "
+            "films that could be read; the weights were not trained on lateral ones",
         ),
     )
 
@@ -351,6 +351,11 @@ def _next_steps(demo: Demo) -> Iterable[Html]:
         (
             "Your own radiographs, with published weights (28 MB, fetched once):",
             "xrv predict FILES",
+        ),
+        (
+            "AUROC with intervals, of these films by view:",
+            f"xrv evaluate {shlex.quote(str(demo.folder / 'predictions.csv'))} "
+            f"{shlex.quote(str(demo.folder / 'films' / 'labels.csv'))} --by view",
         ),
         ("Masks and measures:", f"xrv segment {films} --model demo-anatomy --out masks"),
         (

@@ -84,7 +84,7 @@ class Demo:
         thumbnails: Path to a small picture of the film.
         close_ups: Films looked at closely.
         mistake: The film for which a finding that is absent has the highest score.
-        auroc: Table of `torchxrayvision.evaluation.auroc_table`.
+        auroc: Table of `torchxrayvision.evaluation.auroc_table`, of frontal films.
         ratio_error: Mean distance of measured from true cardiothoracic ratio.
         dice: Structure to its mean Dice.
         classifier: Network that predicted.
@@ -320,7 +320,8 @@ def _evaluate(
 ) -> tuple[pd.DataFrame, Interval, dict[str, Interval]]:
     from torchxrayvision.evaluation import auroc_table, mean_interval
 
-    read = (scores["error"] == "").to_numpy()
+    # The demonstration weights have seen frontal films only.
+    read = ((scores["error"] == "") & truth.facts["view"].isin(_FRONTAL)).to_numpy()
     names = [name for name in scores.columns if name in truth.labels]
     patients = truth.facts["patientid"].astype(str).to_numpy()
     auroc = auroc_table(

@@ -9,7 +9,7 @@
 - Probabilities: `brier_score`, `reliability_curve`, `expected_calibration_error`,
   `calibration_line`.
 - Subgroups: `subgroup_table` by what `subgroups_of` finds in ``dataset.csv``.
-- Masks: `dice`, `iou`.
+- Masks: `dice`, `iou`. Tables on disk: `join_labels`, `xrv evaluate`.
 
 Labels are 1, 0, or NaN for unknown, which is left out. `groups` names the patient of each row:
 films of one patient are alike, and an interval that takes them for independent is too narrow.
@@ -36,6 +36,7 @@ from torchxrayvision.evaluation._calibration import (
     reliability_curve,
 )
 from torchxrayvision.evaluation._interval import Interval, wilson_interval
+from torchxrayvision.evaluation._join import join_labels
 from torchxrayvision.evaluation._operating import (
     OperatingPoint,
     operating_point,
@@ -73,6 +74,7 @@ __all__ = [
     "dice",
     "expected_calibration_error",
     "iou",
+    "join_labels",
     "mean_auroc",
     "mean_interval",
     "operating_point",

@@ -1,0 +1,95 @@
+"""`xrv evaluate`: predictions against labels, with intervals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from torchxrayvision.cli._console import EXIT_USAGE, console, errors, show_error
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(help="What `xrv predict --output` wrote.")],
+    labels: Annotated[Path, typer.Argument(help="Table with a column path and findings as 0, 1.")],
+    output: Annotated[Path | None, typer.Option(help="Write the table here, as .csv.")] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(help="Column of the labels to split by, such as sex; may be repeated."),
+    ] = None,
+    patient: Annotated[
+        str | None, typer.Option(help="Column that names the patient [patientid if there is one].")
+    ] = None,
+    replicates: Annotated[int, typer.Option(min=100, help="Bootstrap replicates.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+) -> None:
+    """Print AUROC of every finding with 95 % intervals; patients are resampled."""
+    from torchxrayvision.evaluation import auroc_table, join_labels, subgroup_table
+
+    known = _read(labels)
+    rows, findings = join_labels(_read(predictions), known)
+    read = rows[rows["error"].isna() | (rows["error"] == "")] if "error" in rows else rows
+    column = patient or ("patientid" if "patientid" in known else None)
+    for name in (*(by or ()), *((column,) if column else ())):
+        if name not in known:
+            show_error(ValueError(f"{labels} has no column {name!r}; it has {', '.join(known)}"))
+            raise typer.Exit(EXIT_USAGE)
+    truth = read[findings].to_numpy(dtype=float)
+    scores = read[[f"predicted {name}" for name in findings]].to_numpy(dtype=float)
+    groups = read[column] if column else None
+    table = auroc_table(truth, scores, findings, groups, replicates, seed)
+    if by:
+        parts = subgroup_table(
+            truth, scores, findings, {name: read[name] for name in by}, groups, replicates, seed
+        )
+        table = _stacked(table, parts)
+    failed = len(rows) - len(read)
+    errors().print(
+        f"{len(read)} films, {failed} that could not be read left out; "
+        + (f"patients are those of {column}" if column else "each film counts as a patient"),
+        markup=False,
+    )
+    if output is None:
+        _print(table)
+    else:
+        table.to_csv(output, index=False)
+        errors().print(f"{len(table)} rows in {output}", markup=False, soft_wrap=True)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+
+
+def _stacked(whole: pd.DataFrame, parts: pd.DataFrame) -> pd.DataFrame:
+    import pandas as pd
+
+    whole = whole.assign(attribute="all", subgroup="all")
+    return pd.concat([whole[parts.columns], parts], ignore_index=True)
+
+
+def _print(table: pd.DataFrame) -> None:
+    from rich.table import Table
+
+    shown = Table(box=None, pad_edge=False)
+    split = [name for name in ("attribute", "subgroup") if name in table]
+    for name in (*split, "finding"):
+        shown.add_column(name, no_wrap=True)
+    for name in ("n", "positives", "AUROC", "95 % interval"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    for row in table.to_dict("records"):
+        measured = (
+            (f"{row['auroc']:.3f}", f"{row['low']:.3f} to {row['high']:.3f}")
+            if not row["reason"]
+            else ("", str(row["reason"]))
+        )
+        facts = [str(row[name]) for name in (*split, "finding", "n", "positives")]
+        shown.add_row(*facts, *measured)
+    console().print(shown)
