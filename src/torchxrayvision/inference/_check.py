@@ -33,7 +33,7 @@ REFUSED: Final = ("blank", "not-chest", "lateral", "rotated", "inverted")
 NOTED: Final = ("mirrored", "bars", "text", "exposure", "header")
 """Remarks that leave it to the reader."""
 
-# Beyond what 1,115 frontal films of NIH ChestX-ray14 have, of which 0.5 % may be caught.
+# Beyond nearly all of 413 frontal films of NIH ChestX-ray14: 1 % have more bars, none the rest.
 _BARS: Final = 0.15
 _FEW_BARS: Final = 0.05
 _FEWEST_LEVELS: Final = 16
@@ -184,7 +184,8 @@ def _pose(source: Source, raster: Raster, plate: Plate) -> Pose:
     pose = pose_of(prepared(source, raster, SIDE)[0])
     top, bottom, left, right = plate.inside
     inside = raster.pixels[top:bottom, left:right]
-    if pose.chest > 0 or plate.bars < _FEW_BARS or min(inside.shape) < SIDE:
+    known = pose.chest > 0 or pose.lateral > 0
+    if known or plate.bars < _FEW_BARS or min(inside.shape) < SIDE:
         return pose
     within = pose_of(prepare(inside, raster.scale, raster.offset, SIDE)[0])
     return within if within.chest > 0 else pose
