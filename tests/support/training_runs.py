@@ -149,7 +149,7 @@ class Server:
     def close(self):
         """End it."""
         self._process.stdin.close()
-        self._process.wait(30)
+        self._process.wait(120)
         self._process.stdout.close()
 
 

@@ -29,12 +29,14 @@ def train(
 ) -> None:
     """Train a classifier: decode every image once, then fit, validate and keep the best weights."""
     from torchxrayvision.training import fit, load_recipe, prepare
+    from torchxrayvision.training._fit import state_to_resume
 
     recipe = load_recipe(config)
     folder = config.with_suffix("") if out is None else out
+    state_to_resume(folder, resume)
     with show_warnings():
-        with progress_of(0) as progress:
-            images = prepare(recipe, cache=cache, workers=workers, progress=progress)
+        with progress_of(0) as prepared:
+            images = prepare(recipe, cache=cache, workers=workers, progress=prepared)
         result = fit(recipe, *images, out=folder, resume=resume)
     if os.environ.get("RANK", "0") != "0":  # one of several processes speaks
         return

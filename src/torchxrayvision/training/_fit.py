@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torchxrayvision.training._prepared import PreparedImages
     from torchxrayvision.training._recipe import Recipe
 
-__all__ = ["Result", "fit"]
+__all__ = ["Result", "fit", "state_to_resume"]
 
 _STATE: Final = "resume.safetensors"
 # What may differ when a run goes on, because it does not change what the run ends with.
@@ -77,7 +77,7 @@ def fit(
         out: Folder of the run.
         resume: Go on with the run in `out`, or start it if there is none.
         network: A classifier to train in the place of `recipe.model`; it is changed.
-        cache: Folder of prepared images; None for the package's cache folder.
+        cache: Folder of prepared images, where `train` is None; None for the package's.
         progress: Show a bar; None shows it on a terminal.
 
     Returns:
@@ -100,13 +100,13 @@ def fit(
         1
     """
     _require()
+    folder = Path(out)
+    state = state_to_resume(folder, resume)
     if train is None:
         from torchxrayvision.training._data import prepare
 
         train, validation = prepare(recipe, cache=cache)
     train, validation = _with_findings(recipe, train, validation)
-    folder = Path(out)
-    state = _state_to_resume(folder, resume)
     facts = _facts(recipe, train, validation)
     if state is not None:
         _check_same_run(state, facts, folder)
@@ -150,7 +150,19 @@ def _facts(
     return {"recipe": recipe_to_dict(recipe), "data": data}
 
 
-def _state_to_resume(folder: Path, resume: bool) -> Path | None:
+def state_to_resume(folder: Path, resume: bool) -> Path | None:
+    """Where the run in a folder stands, asked before anything takes time.
+
+    Args:
+        folder: Of the run.
+        resume: Whether it may go on.
+
+    Returns:
+        The file of its state, or None if there is none yet.
+
+    Raises:
+        ResumeError: If there is one and `resume` is not set.
+    """
     state = folder / _STATE
     if state.exists() and not resume:
         msg = f"{folder} holds a run; resume it, or choose another folder"
