@@ -12,7 +12,7 @@ from torchxrayvision.models import load_checkpoint
 
 RECIPE = """
 findings = ["Effusion"]
-model = "torchvision:squeezenet1_1"
+model = "torchvision:mobilenet_v3_small"
 resolution = 32
 batch_size = 8
 epochs = 1

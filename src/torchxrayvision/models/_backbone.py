@@ -103,9 +103,10 @@ def _from_timm(name: str, kwargs: dict[str, Any]) -> tuple[nn.Module, int]:
 def _from_torchvision(name: str, kwargs: dict[str, Any]) -> tuple[nn.Module, int]:
     from torchvision import models
 
-    known = models.list_models(module=models)
+    # SqueezeNet ends in a convolution, so it has no features to put another layer on.
+    known = [one for one in models.list_models(module=models) if "squeezenet" not in one]
     if name not in known:
-        raise UnknownNameError("network of torchvision", name, known)
+        raise UnknownNameError("network of torchvision with a linear last layer", name, known)
     body: nn.Module = models.get_model(name, **kwargs)
     _take_grey(body)
     last, layer = [(n, m) for n, m in body.named_modules() if isinstance(m, nn.Linear)][-1]

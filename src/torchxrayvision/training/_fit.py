@@ -94,7 +94,7 @@ def fit(
         >>> images = np.random.default_rng(0).integers(0, 256, (8, 32, 32), dtype=np.uint8)
         >>> data = PreparedImages(images, np.tile([[0.0], [1.0]], (4, 1)), ["Mass"])
         >>> recipe = Recipe(
-        ...     model="torchvision:squeezenet1_1", resolution=32, epochs=1, batch_size=4
+        ...     model="torchvision:mobilenet_v3_small", resolution=32, epochs=1, batch_size=4
         ... )
         >>> fit(recipe, data, data, out=tempfile.mkdtemp(), progress=False).epochs
         1

@@ -14,7 +14,7 @@ from torchxrayvision.weights import read_tensors
 from torchxrayvision.weights._safetensors import save_safetensors
 
 KEY = "torchxrayvision.classifier"
-NAME = "torchvision:squeezenet1_1"
+NAME = "torchvision:mobilenet_v3_small"
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,9 @@ def test_backbones_take_grey_films_and_give_features(name):
     assert model.head.out_features == 3
 
 
-@pytest.mark.parametrize("name", ["torchvision:resnet", "timm:resnet", "keras:resnet50"])
+@pytest.mark.parametrize(
+    "name", ["torchvision:resnet", "torchvision:squeezenet1_1", "timm:resnet", "keras:resnet50"]
+)
 def test_unknown_backbones_name_the_known(name):
     if name.startswith("timm"):
         pytest.importorskip("timm")
