@@ -330,6 +330,24 @@ def _torso(body: Physique, cage: Cage) -> Column:
     )
 
 
+def outline(
+    body: Physique, pose: Pose, change: Change
+) -> tuple[Cage, dict[int, Paraboloid], dict[str, Ellipsoid]]:
+    """Place only what the cardiothoracic ratio depends on: cage, diaphragm and heart.
+
+    Args:
+        body: The patient.
+        pose: Posture for this film.
+        change: What findings do to shapes.
+
+    Returns:
+        The same cage, domes and heart as `build` places.
+    """
+    cage = _cage(body, change)
+    domes = _domes(cage, pose, change)
+    return cage, domes, _heart(body, domes, change)
+
+
 def build(body: Physique, pose: Pose, change: Change) -> Anatomy:
     """Place every solid.
 
@@ -341,7 +359,7 @@ def build(body: Physique, pose: Pose, change: Change) -> Anatomy:
     Returns:
         The solids, in the patient's frame.
     """
-    cage = _cage(body, change)
+    cage, domes, heart = outline(body, pose, change)
     s = body.stature
     back = -cage.radii[1]
     lungs = {
@@ -380,8 +398,8 @@ def build(body: Physique, pose: Pose, change: Change) -> Anatomy:
     gutter = Column(
         cx=_constant(0.0),
         cy=lambda z: back - 20.0 + cage.back(z),
-        a=_constant(60.0),
-        b=_constant(50.0),
+        a=_constant(48.0),
+        b=_constant(62.0),
         f=_constant(1.0),
         depth=(0.0, back),
     )
@@ -397,7 +415,6 @@ def build(body: Physique, pose: Pose, change: Change) -> Anatomy:
         for side in SIDES
         if body.breast > 0
     )
-    domes = _domes(cage, pose, change)
     return Anatomy(
         lungs=lungs,
         domes=domes,
@@ -407,10 +424,10 @@ def build(body: Physique, pose: Pose, change: Change) -> Anatomy:
             (62.0 * body.girth, 0.9 * cage.radii[1]),
             34.0,
         ),
-        heart=_heart(body, domes, change),
+        heart=heart,
         aorta=aorta,
         vessels=vessels,
-        mediastinum=(middle(0.8, 24.0, 30.0), middle(1.3, -20.0, 27.0)),
+        mediastinum=(middle(0.8, 22.0, 22.0), middle(1.3, -31.0, 25.0)),
         spine=spine,
         gutter=gutter,
         torso=_torso(body, cage),

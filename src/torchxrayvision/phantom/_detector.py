@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 _STEPS = 4096  # entries of a table for each unit of attenuation
 _DEEPEST = 14
 _EXPONENTIAL = np.exp(-np.arange(_DEEPEST * _STEPS + 1) / _STEPS).astype(np.float32)
-_LOG_TERMS = (0.0, 1.4426950, -0.7211658, 0.4778590, -0.3473290, 0.2416180, -0.1280260, 0.0343480)
 
 
 def transmitted(attenuation: Float32) -> Float32:
     """Beer and Lambert: share of quanta that pass, float32 (H, W)."""
     index = np.clip(attenuation * np.float32(_STEPS), 0, _DEEPEST * _STEPS).astype(np.int32)
-    return _EXPONENTIAL[index]
+    passed: Float32 = _EXPONENTIAL[index]
+    return passed
 
 
 def negative_log(signal: Float32) -> Float32:
@@ -89,16 +89,16 @@ def box(image: Float32, radius: int) -> Float32:
     """Average over squares of ``2 radius + 1`` pixels, with the edge repeated."""
     if radius < 1:
         return image
-    out = image.astype(np.float64)
+    total = image.astype(np.float64)
     for axis in (0, 1):
         widths = [(0, 0), (0, 0)]
         widths[axis] = (radius + 1, radius)
-        total = np.cumsum(np.pad(out, widths, mode="edge"), axis=axis)
+        sums = np.cumsum(np.pad(total, widths, mode="edge"), axis=axis)
         width = 2 * radius + 1
-        high = total[width:] if axis == 0 else total[:, width:]
-        low = total[:-width] if axis == 0 else total[:, :-width]
-        out = (high - low) / width
-    return out.astype(np.float32)
+        high = sums[width:] if axis == 0 else sums[:, width:]
+        low = sums[:-width] if axis == 0 else sums[:, :-width]
+        total = (high - low) / width
+    return total.astype(np.float32)
 
 
 def smooth(image: Float32, sigma: float) -> Float32:
@@ -111,14 +111,14 @@ def smooth(image: Float32, sigma: float) -> Float32:
     return enlarge(small, (image.shape[0], image.shape[1]))
 
 
-def sharpen_edges(image: Float32, amount: float) -> Float32:
+def blend(image: Float32, amount: float) -> Float32:
     """Mix each pixel with its four neighbours; amounts above 0 blur."""
     if amount <= 0:
         return image
     padded = np.pad(image, 1, mode="edge")
-    share = np.float32(amount)
-    rows = padded[1:-1] * (1 - share) + (padded[:-2] + padded[2:]) * (share / 2)
-    mixed: Float32 = rows[:, 1:-1] * (1 - share) + (rows[:, :-2] + rows[:, 2:]) * (share / 2)
+    keep, half = np.float32(1 - amount), np.float32(amount / 2)
+    rows = padded[1:-1] * keep + (padded[:-2] + padded[2:]) * half
+    mixed: Float32 = rows[:, 1:-1] * keep + (rows[:, :-2] + rows[:, 2:]) * half
     return mixed
 
 
@@ -140,9 +140,9 @@ def expose(
     primary = transmitted(attenuation)
     veil = smooth(primary * (1 - primary), look.scatter_width / spacing)
     signal = primary + veil * np.float32(look.scatter) + np.float32(2e-4)
-    signal = sharpen_edges(signal, look.blur)
+    signal = blend(signal, look.blur)
     noise = rng.standard_normal(signal.shape, dtype=np.float32)
-    noise = sharpen_edges(noise, look.grain)
+    noise = blend(noise, look.grain)
     dose = np.float32(look.dose * spacing**2 * np.exp(lung))
     counted = signal + noise * np.sqrt(signal / dose)
     return negative_log(np.maximum(counted, np.float32(1e-5)))

@@ -50,7 +50,7 @@ def _disc(center: Point, radius: float, excess: float, thick: float) -> Tubes:
 
 
 def _skin(scene: Scene, x: float, z: float) -> float:
-    """y of the skin of the front at x and z."""
+    """Place the skin of the front: its y at x and z."""
     torso = scene.anatomy.torso
     height = np.array([z])
     across = min(abs(x) / float(torso.a(height)[0]), 0.98)

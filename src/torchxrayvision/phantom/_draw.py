@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from torchxrayvision.errors import DatasetError, UnknownNameError, ViewError
-from torchxrayvision.phantom._anatomy import Change, Physique, Pose, build
-from torchxrayvision.phantom._measure import cardiothoracic_ratio, heart_scale, projection
+from torchxrayvision.phantom._anatomy import SIDES, Change, Physique, Pose
+from torchxrayvision.phantom._measure import cardiothoracic_ratio, heart_scale
 from torchxrayvision.phantom._prevalence import Correlations
 from torchxrayvision.phantom._types import (
     FINDINGS,
@@ -150,7 +150,7 @@ def _sides(
 
 def _change(severity: Mapping[str, float], sides: Mapping[str, int]) -> Change:
     loss, air = severity["Atelectasis"], severity["Pneumothorax"]
-    raised = {side: 0.0 for side in (1, -1)}
+    raised = dict.fromkeys(SIDES, 0.0)
     raised[sides["Atelectasis"]] += 26.0 * loss
     tension = max(air - 0.7, 0.0) / 0.3
     shift = 16.0 * loss * sides["Atelectasis"] - 16.0 * tension * sides["Pneumothorax"]
@@ -295,10 +295,7 @@ def draw(
     pose = _pose(generator(seed, index, VIEW, 1), view)
     wanted = _ratio(lot, severity["Cardiomegaly"])
     change = heart_scale(body, pose, _change(severity, sides), wanted)
-    anatomy = build(body, pose, change)
-    ratio = math.nan
-    if view != "L":
-        ratio = cardiothoracic_ratio(anatomy, projection(body, pose, view, 512))
+    ratio = math.nan if view == "L" else cardiothoracic_ratio(body, pose, change, view)
     return Case(
         index=index,
         seed=seed,

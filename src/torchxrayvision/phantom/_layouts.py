@@ -30,6 +30,9 @@ __all__ = ["LAYOUTS", "Layout"]
 FRAME = 1024
 """Side in pixels of the films of NIH, RSNA and SIIM; their tables count in these pixels."""
 
+APART = FRAME // 32
+"""Empty columns that part two boxes of one finding; nobody draws two for less."""
+
 _NIH_BOXED = {
     **{name: name for name in ("Atelectasis", "Cardiomegaly", "Effusion", "Mass", "Nodule")},
     **{"Infiltration": "Infiltrate", "Pneumonia": "Pneumonia", "Pneumothorax": "Pneumothorax"},
@@ -90,14 +93,14 @@ def _write_table(path: Path, header: str, rows: Iterable[Sequence[object]]) -> P
 
 
 def _boxes(mask: NDArray[np.bool_]) -> list[tuple[int, int, int, int]]:
-    """Boxes x, y, width, height in pixels of the frame, one for each run of columns with pixels."""
+    """Boxes x, y, width, height in pixels of the frame, one for each part that is side by side."""
     framed = resize_mask(mask, (FRAME, FRAME))
-    edges = np.flatnonzero(np.diff(framed.any(axis=0).astype(np.int8), prepend=0, append=0))
+    columns = np.flatnonzero(framed.any(axis=0))
     boxes = []
-    for left, right in edges.reshape(-1, 2).tolist():
-        found = mask_to_box(framed[:, left:right])
+    for part in np.split(columns, np.flatnonzero(np.diff(columns) > APART) + 1):
+        found = mask_to_box(framed[:, part[0] : part[-1] + 1]) if part.size else None
         if found is not None:
-            boxes.append((left, found[1], right - left, found[3] - found[1]))
+            boxes.append((int(part[0]), found[1], found[2] - found[0], found[3] - found[1]))
     return boxes
 
 

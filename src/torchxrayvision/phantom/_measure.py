@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from torchxrayvision.phantom._anatomy import SIDES, build
+from torchxrayvision.phantom._anatomy import SIDES, outline
 from torchxrayvision.phantom._rays import Projection
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from collections.abc import Mapping
 
-    from torchxrayvision.phantom._anatomy import Anatomy, Change, Physique, Pose
-
-    Float64 = NDArray[np.float64]
+    from torchxrayvision.phantom._anatomy import Cage, Change, Physique, Pose
+    from torchxrayvision.phantom._solids import Ellipsoid, Paraboloid
 
 
 def projection(body: Physique, pose: Pose, view: str, size: int) -> Projection:
@@ -53,22 +52,23 @@ def projection(body: Physique, pose: Pose, view: str, size: int) -> Projection:
     )
 
 
-def thorax_bounds(anatomy: Anatomy, plan: Projection) -> tuple[float, float]:
+def thorax_bounds(
+    cage: Cage, domes: Mapping[int, Paraboloid], plan: Projection
+) -> tuple[float, float]:
     """Find the outer edges of the lungs at their widest.
 
     Args:
-        anatomy: Solids of the chest.
+        cage: Inner wall of the chest.
+        domes: Both halves of the diaphragm.
         plan: A frontal projection.
 
     Returns:
         First and last column of the shadow of both pleural cavities above the diaphragm, pixels.
     """
-    cage = anatomy.cage
     edges: list[float] = []
     for side in SIDES:
-        dome = anatomy.domes[side]
         wall = side * (cage.offset + cage.radii[0])
-        low = float(dome.level(np.array([[wall, 0.0, 0.0]]))[0])
+        low = float(domes[side].level(np.array([[wall, 0.0, 0.0]]))[0])
         z = np.linspace(low + 4.0, cage.apex - 1.0, 160)
         scale = np.sqrt(cage.scale(z))
         angle = np.linspace(-0.5, 0.5, 41)[None, :]
@@ -80,32 +80,39 @@ def thorax_bounds(anatomy: Anatomy, plan: Projection) -> tuple[float, float]:
     return min(edges), max(edges)
 
 
-def heart_bounds(anatomy: Anatomy, plan: Projection) -> tuple[float, float]:
+def heart_bounds(heart: Mapping[str, Ellipsoid], plan: Projection) -> tuple[float, float]:
     """Find the first and last column of the heart's shadow, pixels."""
-    extents = [solid.extent(plan) for solid in anatomy.heart.values()]
+    extents = [solid.extent(plan) for solid in heart.values()]
     return min(e[0] for e in extents), max(e[1] for e in extents)
 
 
-def cardiothoracic_ratio(anatomy: Anatomy, plan: Projection) -> float:
+def cardiothoracic_ratio(body: Physique, pose: Pose, change: Change, view: str) -> float:
     """Divide the width of the heart by that of the thorax, both as projected.
 
     Args:
-        anatomy: Solids of the chest.
-        plan: A frontal projection.
+        body: The patient.
+        pose: Posture.
+        change: What the findings do to shapes.
+        view: "PA" or "AP".
 
     Returns:
         The ratio.
     """
-    left, right = heart_bounds(anatomy, plan)
-    outer = thorax_bounds(anatomy, plan)
+    plan = projection(body, pose, view, 512)
+    cage, domes, heart = outline(body, pose, change)
+    left, right = heart_bounds(heart, plan)
+    outer = thorax_bounds(cage, domes, plan)
     return (right - left) / (outer[1] - outer[0])
 
 
 def heart_scale(body: Physique, pose: Pose, change: Change, wanted: float) -> Change:
     """Enlarge the heart until a PA film of this patient would show a wanted ratio."""
     plan = projection(body, pose, "PA", 512)
+    cage, domes, _ = outline(body, pose, change)
+    first, last = thorax_bounds(cage, domes, plan)  # the heart does not move these
     scale = 1.0
     for _ in range(4):
         change = replace(change, heart=scale)
-        scale *= wanted / cardiothoracic_ratio(build(body, pose, change), plan)
+        left, right = heart_bounds(outline(body, pose, change)[2], plan)
+        scale *= wanted / ((right - left) / (last - first))
     return replace(change, heart=scale)

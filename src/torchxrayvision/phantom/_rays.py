@@ -147,7 +147,7 @@ class Projection:
         u0 = self.focus[0] - self.source * slope_u
         v0 = self.focus[1] - self.source * slope_v
 
-        def row(values: Float64) -> Float32:
+        def row(values: NDArray[np.floating]) -> Float32:
             return values.astype(np.float32)[None, :]
 
         return Rays(

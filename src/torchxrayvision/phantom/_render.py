@@ -102,7 +102,8 @@ def _spine(scene: Scene) -> Float32:
     body = np.clip((gap - 2.0) / 1.2, 0, 1)
     plate = np.exp(-(((gap - 3.6) / 1.3) ** 2))
     profile = (0.085 * body + 0.11 * plate).astype(np.float32)[:, None]
-    return thick * profile * np.float32(CORTEX * scene.case.physique.bone)
+    thick *= profile * np.float32(CORTEX * scene.case.physique.bone)
+    return thick
 
 
 def _shoulders(scene: Scene) -> None:
@@ -242,7 +243,36 @@ def simulate(
     others: bool = True,
     correlations: Correlations | None = None,
 ) -> Simulation:
-    """Simulate one radiograph."""
+    """Simulate one radiograph.
+
+    The same (seed, index) gives the same film on any number of workers and any machine. Patient,
+    findings, view and appearance have random streams of their own: `site` changes how a film looks
+    and nothing else, and forcing one finding leaves the patient and the other findings as they are.
+
+    Args:
+        index: Number of the film, from 0. Films in a row may be of one patient: see `patient_of`.
+        seed: Seed of the collection.
+        size: Rows and columns, 32 to 4096. Geometry and labels do not depend on it.
+        site: Where it is taken, one of `SITES`.
+        views: Views to draw from.
+        findings: Finding to the severity that it is to have, 0 for absent. Lung Opacity above 0
+            adds a consolidation unless there is another opacity.
+        others: False leaves out the findings that are not forced.
+        correlations: Prevalences and odds; None for the defaults.
+
+    Returns:
+        The film with labels, severities, masks and the patient.
+
+    Raises:
+        DatasetError: If a number is out of range.
+        UnknownNameError: If a finding or site is not simulated.
+        ViewError: If a view is not simulated.
+
+    Example:
+        >>> film = simulate(0, size=64, views=["PA"], findings={"Effusion": 0.6}, others=False)
+        >>> film.image.shape, film.labels["Effusion"], sorted(film.masks)
+        ((1, 64, 64), 1.0, ['Effusion'])
+    """
     if site not in SITES:
         raise UnknownNameError("site", site, SITES)
     if not 32 <= size <= 4096:
@@ -255,7 +285,16 @@ def simulate(
 
 
 def render(case: Case, *, size: int, site: str) -> Simulation:
-    """Render a case that was drawn."""
+    """Render a case that was drawn.
+
+    Args:
+        case: What `draw` gives.
+        size: Rows and columns.
+        site: One of `SITES`.
+
+    Returns:
+        The film.
+    """
     scene = build_scene(case, size)
     finding.pleura(scene)
     for name, add in finding.ADD.items():

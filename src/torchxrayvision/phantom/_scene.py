@@ -58,7 +58,9 @@ class Side:
     def within(self, span: Span) -> Float32:
         """Stretch of a span in the cavity and outside the organs, mm of w."""
         part = span & self.cavity
-        return np.maximum(part.length() - self.organs.length_within(part), np.float32(0))
+        stretch = part.length()
+        stretch -= self.organs.length_within(part)
+        return np.maximum(stretch, np.float32(0), out=stretch)
 
     def blobs(self, solids: Iterable[Ellipsoid], plan: Projection) -> Float32:
         """Stretch of aerated lung in any of some ellipsoids, mm of w."""
@@ -211,8 +213,11 @@ def _side(anatomy: Anatomy, plan: Projection, rays: Rays, side: int) -> Side:
     for solid in (anatomy.domes[side], anatomy.saddle):
         dome.add(solid.span(mine), touching=True)
     below = dome.hull
-    center: list[Ellipsoid | Column] = [*anatomy.mediastinum, *anatomy.heart.values()]
-    others = [*anatomy.vessels.values(), *anatomy.aorta.values(), anatomy.spine, anatomy.gutter]
+    front, back = anatomy.mediastinum
+    center: list[Ellipsoid | Column] = [front, *anatomy.heart.values()]
+    # From front to back, since a gap that a later solid filled would stay a gap.
+    others: list[Ellipsoid | Column] = [*anatomy.vessels.values(), back, *anatomy.aorta.values()]
+    others += [anatomy.spine, anatomy.gutter]
     middle, organs = Union(mine.shape), Union(mine.shape)
     _join(middle, center, plan, window, mine)
     organs.add(below.clipped(cavity))

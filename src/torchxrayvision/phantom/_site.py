@@ -58,9 +58,28 @@ class Look:
 
 
 _BASE = {
-    "A": Look(0.16, 38, 2.2e4, 0.16, 0.10, 0.55, 7.0, 0.34, 1.0, 0.0, 0.93, 0.0, "L", False, 0.0, 0.0),
-    "B": Look(0.28, 44, 0.9e4, 0.30, 0.34, 0.10, 9.0, 0.26, 1.28, 0.04, 0.97, 0.0, "R", True, 9.0, 0.012),
-    "C": Look(0.36, 50, 0.5e4, 0.22, 0.04, 1.10, 4.0, 0.46, 0.78, 0.09, 0.88, 0.02, "L", False, -5.0, 0.004, True),
+    # A digital room: little scatter, fine noise, moderate processing.
+    "A": Look(
+        scatter=0.16, scatter_width=38, dose=2.2e4, blur=0.16, grain=0.10,
+        unsharp=0.55, unsharp_width=7.0,
+        lung=0.34, steepness=1.0, toe=0.0, shoulder=0.93,
+        grid_lines=0.0, letter="L", letter_box=False, border=0.0, tilt=0.0,
+    ),
+    # Screen and film, scanned: steep, unsharp, in a dark frame.
+    "B": Look(
+        scatter=0.28, scatter_width=44, dose=0.9e4, blur=0.30, grain=0.34,
+        unsharp=0.10, unsharp_width=9.0,
+        lung=0.26, steepness=1.28, toe=0.04, shoulder=0.97,
+        grid_lines=0.0, letter="R", letter_box=True, border=9.0, tilt=0.012,
+    ),
+    # Storage phosphor plates: flat, noisy, strongly sharpened, with lines of a grid.
+    "C": Look(
+        scatter=0.36, scatter_width=50, dose=0.5e4, blur=0.22, grain=0.04,
+        unsharp=1.10, unsharp_width=4.0,
+        lung=0.46, steepness=0.78, toe=0.09, shoulder=0.88,
+        grid_lines=0.02, letter="L", letter_box=False, border=-5.0, tilt=0.004,
+        portable_text=True,
+    ),
 }  # fmt: skip
 
 
@@ -124,7 +143,8 @@ def write(text: str, scale: float) -> Mask:
     rows = (np.arange(max(int(7 * scale), 7)) * 7 // max(int(7 * scale), 7)).astype(int)
     count = max(int(dots.shape[1] * scale), dots.shape[1])
     columns = np.arange(count) * dots.shape[1] // count
-    return dots[rows][:, columns]
+    drawn: Mask = dots[rows][:, columns]
+    return drawn
 
 
 def place_marker(path: Float32, look: Look, rng: np.random.Generator) -> None:
@@ -197,4 +217,5 @@ def grey(measured: Float32, lung: float, dense: float, look: Look) -> Float32:
     curve = 1 / (1 + np.exp(-(level + rise * (scale - lung))))
     table = (look.toe + (look.shoulder - look.toe) * curve).astype(np.float32)
     place = (measured + np.float32(1.0)) * np.float32(entries / span)
-    return table[np.clip(place, 0, entries - 1).astype(np.int32)]
+    shade: Float32 = table[np.clip(place, 0, entries - 1).astype(np.int32)]
+    return shade

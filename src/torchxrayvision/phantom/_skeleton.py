@@ -84,7 +84,7 @@ def rib_paths(cage: Cage, side: int, points: int = 72) -> Float64:
 
 def _ribs(cage: Cage, body: Physique, side: int, breaks: tuple[Break, ...]) -> list[Tubes]:
     paths = rib_paths(cage, side)
-    count, points, _ = paths.shape
+    points = paths.shape[1]
     half = np.asarray(_HALF)[:, None] * np.ones(points)
     taper = 1 - 0.12 * np.linspace(0, 1, points)
     radii = np.stack([half * taper, 2.9 + 0 * half], axis=-1)
@@ -103,7 +103,7 @@ def _displace(path: Float64, mass: Float64, broken: Break) -> None:
     """Move the front part of a broken rib down, back to its course over the next 60 mm."""
     end = _END[broken.rib]
     share = (broken.place - _START) / (end - _START)
-    at = int(round(share * (len(path) - 1)))
+    at = round(share * (len(path) - 1))
     steps = np.sqrt((np.diff(path[at:], axis=0) ** 2).sum(axis=1))
     distance = np.concatenate([[0.0], np.cumsum(steps)])
     fade = np.maximum(1 - distance / 50.0, 0.0)
@@ -117,7 +117,8 @@ def break_point(cage: Cage, broken: Break) -> Float64:
     """Give the place of a break, float64 (3,), mm."""
     path = rib_paths(cage, broken.side)[broken.rib]
     share = (broken.place - _START) / (_END[broken.rib] - _START)
-    return path[int(round(share * (len(path) - 1)))]
+    point: Float64 = path[round(share * (len(path) - 1))]
+    return point
 
 
 def smooth_path(knots: Float64, points: int) -> Float64:

@@ -104,12 +104,15 @@ class Union:
 
     def length(self) -> Float32:
         """Stretch inside any of them, mm of w."""
-        return np.maximum(self.hull.length() - self.gap, np.float32(0))
+        stretch = self.hull.length()
+        stretch -= self.gap
+        return np.maximum(stretch, np.float32(0), out=stretch)
 
     def length_within(self, span: Span) -> Float32:
         """Stretch of a span that lies inside any of them, mm of w."""
         inside = (self.hull & span).length()
-        return np.maximum(inside - np.minimum(self.gap, inside), np.float32(0))
+        inside -= np.minimum(self.gap, inside)
+        return inside
 
 
 def _roots(a: Float32, b: Float32, c: Float32, shift: float = 0.0) -> Span:
@@ -118,11 +121,10 @@ def _roots(a: Float32, b: Float32, c: Float32, shift: float = 0.0) -> Span:
     missed = square <= 0
     root = np.sqrt(np.maximum(square, np.float32(0), out=square), out=square)
     scale = np.float32(1) / np.maximum(a, _FLAT)
-    middle = b * scale
-    np.subtract(np.float32(shift), middle, out=middle)
+    middle = np.float32(shift) - b * scale
     root *= scale
-    enter = middle - root
-    leave = np.add(middle, root, out=root)
+    enter: Float32 = middle - root
+    leave: Float32 = middle + root
     enter[missed], leave[missed] = FAR, -FAR
     return Span(enter, leave)
 
@@ -191,16 +193,13 @@ class Ellipsoid:
         x = rays.x + rays.dx * depth - np.float32(self.center[0])
         y = rays.y + rays.dy * depth - np.float32(self.center[1])
         z = rays.z + rays.dz * depth - np.float32(self.center[2])
-        a = b = c = None
+        a, b, c = (np.zeros(rays.shape, np.float32) for _ in range(3))
         for mx, my, mz in inverse:
             place = (x * mx + y * my) + z * mz
             slope = (rays.dx * mx + rays.dy * my) + rays.dz * mz
-            if a is None:
-                a, b, c = slope * slope, slope * place, place * place
-            else:
-                a += slope * slope
-                b += slope * place
-                c += place * place
+            a += slope * slope
+            b += slope * place
+            c += place * place
         c -= np.float32(1)
         return _roots(a, b, c, float(depth))
 

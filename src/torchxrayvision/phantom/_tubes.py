@@ -89,12 +89,12 @@ class Canvas:
         shares: Float32,
     ) -> None:
         """Sample pieces along and across; blocks are small enough for the processor's cache."""
-        reach = pieces.half[chosen][:, None] * offsets
+        reach = (pieces.half[chosen][:, None] * offsets)[:, None, :]
         place = []
         for k in (0, 1):
             along = pieces.middle[k][chosen][:, None] + pieces.delta[k][chosen][:, None] * at
-            across = reach * pieces.normal[k][chosen][:, None]
-            place.append(along[:, :, None] + across[:, None, :])
+            normal = pieces.normal[k][chosen][:, None] + pieces.turn[k][chosen][:, None] * at
+            place.append(along[:, :, None] + normal[:, :, None] * reach)
         weight = (pieces.mass[chosen] / np.float32(len(at)))[:, None, None] * shares
         self._deposit(place[0], place[1], np.broadcast_to(weight, place[0].shape))
 
@@ -131,6 +131,7 @@ class _Pieces:
     middle: Float32
     delta: Float32
     normal: Float32
+    turn: Float32
     half: Float32
     length: Float32
     mass: Float32
@@ -154,6 +155,7 @@ def _pieces(tubes: Tubes, projection: Projection) -> _Pieces:
     tiny = along < 0.05
     du = np.where(tiny, wanted, du * wanted / norm)
     dv = np.where(tiny, 0.0, dv * wanted / norm)
+    first_u, last_u, first_v, last_v = _joints(nu, nv)
     u, v = (column[:, :-1] + column[:, 1:]) / 2, (row[:, :-1] + row[:, 1:]) / 2
     reach = half + wanted + 2
     lit = (mass > 0) & (u > -reach) & (u < projection.size + reach)
@@ -165,11 +167,25 @@ def _pieces(tubes: Tubes, projection: Projection) -> _Pieces:
     return _Pieces(
         middle=single(u, v),
         delta=single(du, dv),
-        normal=single(nu, nv),
+        normal=single((first_u + last_u) / 2, (first_v + last_v) / 2),
+        turn=single(last_u - first_u, last_v - first_v),
         half=single(half)[0],
         length=single(wanted)[0],
         mass=single(mass)[0],
     )
+
+
+def _joints(nu: Float64, nv: Float64) -> tuple[Float64, Float64, Float64, Float64]:
+    """Normals at both ends of pieces, shared with the neighbour, so that bends leave no gaps."""
+    smooth = nu[:, 1:] * nu[:, :-1] + nv[:, 1:] * nv[:, :-1] > 0.3
+    ends = []
+    for normal in (nu, nv):
+        mean = (normal[:, 1:] + normal[:, :-1]) / 2
+        first, last = normal.copy(), normal.copy()
+        first[:, 1:] = np.where(smooth, mean, normal[:, 1:])
+        last[:, :-1] = np.where(smooth, mean, normal[:, :-1])
+        ends += [first, last]
+    return ends[0], ends[1], ends[2], ends[3]
 
 
 def _profile(half: float, step: float, tubes: Tubes) -> tuple[Float32, Float32]:

@@ -32,13 +32,13 @@ FINDINGS: tuple[str, ...] = (
 """Findings that are simulated: those of the core models, in their order, and Support Devices."""
 
 OPACITIES: tuple[str, ...] = ("Atelectasis", "Consolidation", "Edema", "Nodule", "Mass")
-"""Findings of which any makes a Lung Opacity, as in the hierarchy of CheXpert (Irvin et al. 2019)."""
+"""Findings of which any makes a Lung Opacity: the hierarchy of CheXpert, Irvin et al. 2019."""
 
 VIEWS: tuple[str, ...] = ("PA", "AP", "L")
 """Views that are simulated: L is a left lateral film."""
 
 SITES: tuple[str, ...] = ("A", "B", "C")
-"""Places whose films look different: A a digital room, B screen and film, C a portable unit."""
+"""Places whose films look different: A a digital room, B scanned film, C phosphor plates."""
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,9 @@ def test_another_process_with_other_instructions_of_the_processor_agrees(monkeyp
 
 
 def test_a_site_changes_appearance_only():
-    shown = [phantom.simulate(7, seed=3, size=96, site=site) for site in phantom.SITES]
+    shown = [
+        phantom.simulate(7, seed=3, size=96, site=site, views=["PA"]) for site in phantom.SITES
+    ]
     for other in shown[1:]:
         assert not np.array_equal(shown[0].image, other.image)
         assert same(dataclasses.replace(other, image=shown[0].image), shown[0])
@@ -161,16 +163,16 @@ def test_severity_grows_with_the_area(films):
 
 def test_an_effusion_hides_the_lateral_angle_first(films):
     mask = films(4, finding="Effusion", severity=0.1).masks["Effusion"]
-    rows, across = np.nonzero(mask)
+    rows = np.nonzero(mask)[0]
     lung = films(4).anatomy["Left Lung"] | films(4).anatomy["Right Lung"]
     assert np.median(rows) > np.percentile(np.nonzero(lung)[0], 85)
 
 
 def test_emphysema_lowers_the_diaphragm(films):
-    def base(shown):
-        return np.nonzero(shown.anatomy["Right Lung"])[0].max()
+    def top(shown):
+        return np.nonzero(shown.anatomy["Facies Diaphragmatica"])[0].min()
 
-    assert base(films(4, finding="Emphysema", severity=1.0)) > base(films(4))
+    assert top(films(4, finding="Emphysema", severity=1.0)) > top(films(4)) + 3
 
 
 def test_volume_loss_draws_the_mediastinum_over(films):
