@@ -141,7 +141,7 @@ class ImageCache(PreparedImages):
         """
         checks = np.load(self.folder / _CHECKS, allow_pickle=False)
         for row in self.rows:
-            if zlib.crc32(np.ascontiguousarray(self._pixels[row])) != checks[row]:
+            if _checksum(self._pixels[row]) != checks[row]:
                 msg = f"{self.folder}: image {row} is not what was prepared; remove the folder"
                 raise DatasetError(msg)
 
@@ -209,7 +209,7 @@ def _make(
     checks = _array(part / _CHECKS, shape[:1], "uint32")
     # What an earlier process wrote counts where its checksum holds; order on disk is not promised.
     # A row of zeros has a checksum other than 0, so rows nobody wrote never hold.
-    missing = [row for row in range(len(todo)) if zlib.crc32(pixels[row]) != checks[row]]
+    missing = [row for row in range(len(todo)) if _checksum(pixels[row]) != checks[row]]
     done, total = len(todo) - len(missing), len(todo)
     unreadable: dict[int, str] = {}
     loader = torch.utils.data.DataLoader(
@@ -226,7 +226,7 @@ def _make(
             unreadable[row] = reason
             logger.warning("row %d is left out: %s", row, reason)
         else:
-            checks[row] = zlib.crc32(np.ascontiguousarray(image))
+            checks[row] = _checksum(image)
         done += 1
         if progress is not None:
             progress(done, total)
@@ -238,6 +238,10 @@ def _make(
     if place.exists():  # without an index: somebody removed part of it
         shutil.rmtree(place)
     part.rename(place)
+
+
+def _checksum(image: NDArray[Any]) -> int:
+    return zlib.crc32(np.ascontiguousarray(image).data)
 
 
 def _as_it_is(item: Any) -> Any:

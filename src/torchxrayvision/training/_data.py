@@ -86,7 +86,8 @@ def _rows(
         parts = split_by_patient(whole, split.fractions, split.seed)
         return parts[0].idxs, parts[1].idxs
     starts = np.cumsum([0, *(len(source) for source in sources)])
-    train, validation = [], []
+    train: list[NDArray[np.int64]] = []
+    validation: list[NDArray[np.int64]] = []
     for start, source in zip(starts, sources, strict=False):
         named = official_splits(source)
         for name, rows in ((split.train, train), (split.validation, validation)):

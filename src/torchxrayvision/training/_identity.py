@@ -46,14 +46,14 @@ def identities(dataset: Any) -> list[str]:
     release = dataset._release
     rows = (dataset._row(position) for position in range(len(dataset)))
     if isinstance(images, Files | IndexedFiles):
-        return [f"{images.name(row)} {_stamp(Path(images.open(row, release)))}" for row in rows]
+        return [f"{images.name(row)} {_stamp(images.open(row, release))}" for row in rows]
     place = images.place(release)
     common = f"{name} {_stamp(place)}" if place.is_file() else _computed(dataset, release)
     return [f"{common} {images.name(row)}" for row in rows]
 
 
-def _stamp(path: Path) -> str:
-    status = path.stat()
+def _stamp(path: Any) -> str:
+    status = Path(path).stat()
     # The time of the entry cannot be set back, so a copy over the file is seen in any case.
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 

@@ -85,6 +85,9 @@ class Training(LightningModule):
         history: One dict of figures an epoch.
     """
 
+    task_weight: Tensor
+    positive_weight: Tensor
+
     def __init__(
         self,
         network: XRayClassifier,

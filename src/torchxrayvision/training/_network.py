@@ -48,7 +48,7 @@ def network_of(
     net.input_resolution = recipe.resolution
     net.weights = net.weights_filename_local = None
     if recipe.channels_last:
-        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's own
+        net.to(memory_format=torch.channels_last)
     return net.train()
 
 
