@@ -22,9 +22,14 @@ from torchxrayvision.phantom import simulate
 
 FINDINGS = ("Effusion", "Mass", "Nodule", "Cardiomegaly", "Pneumothorax")
 METHODS = ("gradcam", "ig")
-# Without a blur the point is that of the noisiest pixel of a gradient; without shifts it is the
-# middle of one of the few positions of the last map.
-OPTIONS = {"gradcam": {"shifts": 4}, "gradcam++": {"shifts": 4}, "ig": {"smooth": 0.02}}
+# Without shifts the point is the middle of one of the few positions of a map. Without a blur it is
+# that of the noisiest pixel of a gradient; and a blurred baseline still holds an effusion or a
+# large heart, the mirror image does not.
+OPTIONS = {
+    "gradcam": {"shifts": 4},
+    "gradcam++": {"shifts": 4},
+    "ig": {"smooth": 0.02, "baseline": "mirror"},
+}
 SEED = 2021  # of films that no weights were trained on
 SEVERITIES = (0.4, 1.0)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import nn
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from torchxrayvision.explain._model import Target
 
 __all__ = ["class_activation_map", "grad_cam", "grad_cam_plus_plus"]
+
+_FEWEST: Final = 7  # positions a side: what ResNets and DenseNets have of 224 pixels
 
 
 def class_activation_map(
@@ -178,8 +180,19 @@ def _maps_and_gradients(
     model: nn.Module, x: Tensor, target: Target, layer: CamLayer | None
 ) -> tuple[Tensor, Tensor]:
     """The last maps and the gradients of the logit to them, float32, both (B, K, H, W)."""
+    if layer is not None:
+        return _at_layer(model, x, target, layer)
+    declared = cam_layer(model)
+    maps, gradients = _at_layer(model, x, target, declared)
+    if declared.finer is not None and min(maps.shape[2:]) < _FEWEST:
+        return _at_layer(model, x, target, CamLayer(declared.finer))
+    return maps, gradients
+
+
+def _at_layer(
+    model: nn.Module, x: Tensor, target: Target, layer: CamLayer
+) -> tuple[Tensor, Tensor]:
     index = target_index(model, target)
-    layer = cam_layer(model) if layer is None else layer
     with at_rest(model), captured(model, layer) as captures:
         total = score(model, checked(x), index).sum()
         maps = captures.of(index)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from torchxrayvision.explain._model import Target
+    from torchxrayvision.explain._perturb import Baseline
 
 __all__ = ["Curves", "deletion_insertion"]
 
@@ -51,7 +52,7 @@ def deletion_insertion(
     heat: Tensor,
     *,
     steps: int = 20,
-    baseline: Tensor | float | Literal["blur"] = "blur",
+    baseline: Tensor | float | Baseline = "blur",
     batch_size: int = 8,
 ) -> Curves:
     """Replace pixels by those of a baseline, and the other way round, in the order of a map.
@@ -64,7 +65,7 @@ def deletion_insertion(
         target: Name or place of the output.
         heat: Evidence for the target, shape (B, S, S).
         steps: Points of a curve besides the first.
-        baseline: `"blur"`, a grey value, or images.
+        baseline: `"blur"`, `"mirror"`, a grey value, or images.
         batch_size: Images that go through the network together.
 
     Returns:

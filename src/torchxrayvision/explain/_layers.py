@@ -31,6 +31,8 @@ class CamLayer:
         head: Name of the linear layer that sees the mean of the map over its positions, or None
             where the outputs are another function of the map.
         call_of_target: Whether the layer runs once for each output, the first call for the first.
+        finer: Name of an earlier layer, for gradients on images so small that the last map has
+            fewer than 7 positions a side, the fewest that maps of activation were published with.
 
     Example:
         >>> CamLayer("backbone.layer4", head="fc").head
@@ -41,12 +43,15 @@ class CamLayer:
     rectify: bool = False
     head: str | None = None
     call_of_target: bool = False
+    finer: str | None = None
 
 
 _BASELINES: Final = "torchxrayvision.baseline_models"
 _DECLARED: Final = {
     "torchxrayvision.models.densenet.DenseNet": CamLayer("features", True, "classifier"),
-    "torchxrayvision.models.resnet.ResNet": CamLayer("model.layer4", head="model.fc"),
+    "torchxrayvision.models.resnet.ResNet": CamLayer(
+        "model.layer4", head="model.fc", finer="model.layer3"
+    ),
     # The mean of the members' probabilities is no linear function of their maps.
     f"{_BASELINES}.chexpert.DenseNet": CamLayer("members.*.features", rectify=True),
     f"{_BASELINES}.emory_hiti.RaceModel": CamLayer("model.layer4", head="model.fc.0"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import torch
 from torch.nn import functional
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
     from torchxrayvision.explain._model import Target
 
-__all__ = ["baseline_for", "blurred", "occlusion", "smoothed"]
+Baseline = Literal["blur", "mirror"]
+
+__all__ = ["Baseline", "baseline_for", "blurred", "occlusion", "smoothed"]
 
 # Share of the side that hides findings of the size of a lobe and leaves the outline of the body.
 _BLUR: Final = 1 / 8
@@ -68,23 +70,23 @@ def smoothed(heat: Tensor, sigma: float) -> Tensor:
     return blurred(heat[:, None], sigma * max(heat.shape[-2:]))[:, 0]
 
 
-def baseline_for(x: Tensor, baseline: Tensor | float | Literal["blur"]) -> Tensor:
+def baseline_for(x: Tensor, baseline: Tensor | float | Baseline) -> Tensor:
     """The image without evidence.
 
     Args:
         x: Images, shape (B, C, H, W).
-        baseline: `"blur"`, a grey value, or images that broadcast to `x`.
+        baseline: `"blur"`, `"mirror"`, a grey value, or images that broadcast to `x`.
 
     Returns:
         Shape and dtype of `x`.
 
     Raises:
-        UnknownNameError: If a word other than `"blur"` is given.
+        UnknownNameError: If it is another word.
     """
     if isinstance(baseline, str):
-        if baseline != "blur":
-            raise UnknownNameError("baseline", baseline, ["blur"])
-        return blurred(x, _BLUR * max(x.shape[-2:]))
+        if baseline not in get_args(Baseline):
+            raise UnknownNameError("baseline", baseline, get_args(Baseline))
+        return x.flip(-1) if baseline == "mirror" else blurred(x, _BLUR * max(x.shape[-2:]))
     return torch.as_tensor(baseline, dtype=x.dtype, device=x.device).expand_as(x).clone()
 
 
@@ -95,7 +97,7 @@ def occlusion(
     *,
     window: int | None = None,
     stride: int | None = None,
-    baseline: Tensor | float | Literal["blur"] = "blur",
+    baseline: Tensor | float | Baseline = "blur",
     batch_size: int = 8,
 ) -> Tensor:
     """How far the logit falls when a window of the image is covered.
@@ -106,7 +108,7 @@ def occlusion(
         target: Name or place of the output.
         window: Side of the window, pixels; None for an eighth of the image.
         stride: Pixels from one window to the next; None for half a window.
-        baseline: What covers it: `"blur"`, a grey value, or images.
+        baseline: What covers it: `"blur"`, `"mirror"`, a grey value, or images.
         batch_size: Images that go through the network together.
 
     Returns:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from torchxrayvision.explain._model import Target
+    from torchxrayvision.explain._perturb import Baseline
 
 __all__ = ["input_gradients", "integrated_gradients"]
 
@@ -49,7 +50,7 @@ def integrated_gradients(
     x: Tensor,
     target: Target,
     *,
-    baseline: Tensor | float | Literal["blur"] = "blur",
+    baseline: Tensor | float | Baseline = "blur",
     steps: int = 32,
     batch_size: int = 8,
 ) -> Tensor:
@@ -61,8 +62,10 @@ def integrated_gradients(
         model: The network.
         x: Images, shape (B, 1, S, S) in [-1024, 1024].
         target: Name or place of the output.
-        baseline: An image without evidence. `"blur"` blurs each image until no finding is left:
-            a black one would hide whatever is dark, such as a pneumothorax.
+        baseline: An image without the evidence. `"blur"` blurs each image until no small finding
+            is left: a black one would hide whatever is dark, such as a pneumothorax. `"mirror"`
+            exchanges left and right, so that each lung is compared with the other, as readers do;
+            it shows large findings, which a blur leaves, but not what is the same on both sides.
         steps: Points of the integral, by Gauss and Legendre.
         batch_size: Images that go through the network together.
 

@@ -184,6 +184,17 @@ def test_age_is_explained_in_years(case):
     assert value_kind(nn.Identity()) == "probability"
 
 
+@pytest.mark.parametrize(("side", "path"), [(64, "model.layer3"), (224, "model.layer4")])
+def test_small_images_are_explained_at_a_finer_map(side, path):
+    torch.manual_seed(0)
+    model = ResNet(architecture="resnet18-width16", num_classes=2).eval()
+    x = torch.rand(1, 1, side, side) * 2048 - 1024
+    expected = explain.grad_cam(model, x, 1, layer=explain.CamLayer(path))
+    torch.testing.assert_close(explain.grad_cam(model, x, 1), expected)
+    exact = explain.class_activation_map(model, x, 1, upsample=False)
+    assert exact.shape == (1, side // 32, side // 32)
+
+
 def test_models_that_derive_from_ours_keep_the_layer():
     class Mine(mira.SexModel):
         pass

@@ -123,7 +123,7 @@ def test_grad_cam_is_the_positive_part_of_the_activation_map(build, films):
     exact = explain.class_activation_map(model, films, 1, upsample=False)
     positive = (exact / exact[0].numel()).relu()
     expected = functional.interpolate(positive[:, None], (64, 64), mode="bilinear")[:, 0]
-    found = explain.grad_cam(model, films, 1)
+    found = explain.grad_cam(model, films, 1, layer=explain.cam_layer(model))
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-4)
     assert found.any()
 
@@ -151,7 +151,8 @@ def test_grad_cam_agrees_with_captum(films):
     )
     theirs = functional.interpolate(theirs, (64, 64), mode="bilinear")[:, 0].detach()
     assert theirs.any()
-    torch.testing.assert_close(explain.grad_cam(model, films, 1), theirs)
+    ours = explain.grad_cam(model, films, 1, layer=explain.cam_layer(model))
+    torch.testing.assert_close(ours, theirs)
 
 
 class _Squares(nn.Module):
@@ -186,12 +187,14 @@ def test_plus_plus_weights_are_those_of_the_formula():
     np.testing.assert_allclose(found[0].numpy(), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("baseline", ["blur", 0.0, -1024.0, "tensor"])
+@pytest.mark.parametrize("baseline", ["blur", "mirror", 0.0, -1024.0, "tensor"])
 def test_integrated_gradients_add_up_to_the_difference(baseline):
     model, x = Planted(), image(2)
     given = torch.full_like(x, 100.0) if baseline == "tensor" else baseline
     heat = explain.integrated_gradients(model, x, "bright", baseline=given, steps=64)
-    empty = explain.blurred(x, SIDE / 8) if baseline == "blur" else torch.zeros_like(x) + given
+    empty = {"blur": explain.blurred(x, SIDE / 8), "mirror": x.flip(3)}.get(baseline)
+    if empty is None:
+        empty = torch.zeros_like(x) + given
     with torch.no_grad():
         difference = (model(x) - model(empty))[:, 0]
     torch.testing.assert_close(heat.sum((1, 2)), difference, rtol=0.01, atol=0.01)
