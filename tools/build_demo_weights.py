@@ -35,8 +35,9 @@ def main():
     parser.add_argument("--nih", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=DATA)
+    parser.add_argument("--simulator", default="this package", help="what the cards call it")
     arguments = parser.parse_args()
-    plan = Plan(work=arguments.work, nih=arguments.nih)
+    plan = Plan(work=arguments.work, nih=arguments.nih, simulator=arguments.simulator)
     plan.work.mkdir(parents=True, exist_ok=True)
     os.environ["OMP_NUM_THREADS"] = "1"  # inherited by the two processes
     started = time.monotonic()

@@ -1,4 +1,4 @@
-"""From networks and scores to the files that ship: tensors in half precision, and their cards."""
+"""From networks and scores to the files that ship: tensors, and their cards."""
 
 from __future__ import annotations
 
@@ -87,16 +87,11 @@ def operating_points(names, sources):
     return points
 
 
-def halved(tensors):
-    """Floating point tensors in half precision."""
-    return {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
-
-
 def write(folder, stem, tensors, facts, card):
     """The file of tensors and the card beside it."""
     path = folder / f"{stem}.safetensors"
     folder.mkdir(parents=True, exist_ok=True)
-    save_safetensors(path, halved(tensors), {"format": "pt"})
+    save_safetensors(path, tensors, {"format": "pt"})
     data = path.read_bytes()
     if len(data) > LIMIT:
         raise SystemExit(f"{path}: {len(data)} bytes, more than {LIMIT}")

@@ -21,19 +21,16 @@ def folds(patients):
     return np.array([fold[name] for name in patients])
 
 
-def scores(path, films, rows=None, halved=None):
+def scores(path, films, rows=None):
     """Logits of some films, float32 (N, P).
 
     Args:
         path: File of the network.
         films: The films.
         rows: Which of them; None for all.
-        halved: Changes the tensors first, as storing them in half precision does.
     """
     network = load_checkpoint(path)
     network.input_resolution = SEEN
-    if halved is not None:
-        network.load_state_dict(halved(network.state_dict()))
     images = films.images if rows is None else films.images[rows]
     parts = []
     with torch.inference_mode():

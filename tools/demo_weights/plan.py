@@ -49,6 +49,7 @@ class Plan:
     Args:
         work: Folder of the intermediate results.
         nih: Folder of the real films.
+        simulator: What the cards call the program that rendered the simulations.
         simulations: Simulated films to train on.
         outlined: How many of them train the anatomy network too.
         held_out: Simulated films to test on.
@@ -62,13 +63,14 @@ class Plan:
 
     work: Path
     nih: Path
+    simulator: str = "this package"
     simulations: int = 4000
     outlined: int = 1600
     held_out: int = 500
     scratch_epochs: int = 30
     pretrain_epochs: int = 10
     tune_epochs: int = 4
-    repeats: int = 4
+    repeats: int = 5
     mixed_in: int = 2000
     anatomy_epochs: int = 8
 

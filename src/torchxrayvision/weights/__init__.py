@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from torchxrayvision.weights._baselines import Baseline_Weights
 from torchxrayvision.weights._core import DenseNet121_Weights, ResNet50_Weights
+from torchxrayvision.weights._demo import Demo_Weights
 from torchxrayvision.weights._dense import (
     PSPNet_Weights,
     ResNetAE_Weights,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Baseline_Weights",
+    "Demo_Weights",
     "DenseNet121_Weights",
     "Metrics",
     "PSPNet_Weights",
