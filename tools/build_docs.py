@@ -289,7 +289,9 @@ def measured_table(e, card):
         [target, number(point, ".3g"), *(interval(rows.get(target)) for rows in tests.values())]
         for target, point in zip(e.targets, points, strict=True)
     ]
-    rows.append(["**mean**", "", *(interval(rows.get("mean")) for rows in tests.values())])
+    if card.get("auroc"):
+        means = [{k: rows["mean"][k] for k in ("value", "low", "high")} for rows in tests.values()]
+        rows.append(["**mean**", "", *map(interval, means)])
     header = ["output", "operating point", *tests]
     return table(header, rows, right=range(1, len(header)))
 
