@@ -21,7 +21,7 @@ augmentation = "strong"
 
 [[datasets]]
 name = "Phantom_Dataset"
-args = { n = 16, size = 64, views = "PA" }
+args = { n = 16, size = 64 }
 """
 
 

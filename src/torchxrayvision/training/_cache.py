@@ -93,7 +93,7 @@ class ImageCache(PreparedImages):
         Example:
             >>> import tempfile
             >>> from torchxrayvision.datasets import Phantom_Dataset
-            >>> dataset = Phantom_Dataset(n=2, size=64, views="PA")
+            >>> dataset = Phantom_Dataset(n=2, size=64)
             >>> cache = ImageCache.build(dataset, 32, folder=tempfile.mkdtemp())
             >>> cache[0][0].shape
             (1, 32, 32)

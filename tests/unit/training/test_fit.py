@@ -178,7 +178,7 @@ def test_states_of_any_plain_kind_come_back():
 
 
 def phantom_recipe(**changes):
-    source = Source(name="Phantom_Dataset", args={"n": 24, "size": 64, "views": "PA"})
+    source = Source(name="Phantom_Dataset", args={"n": 24, "size": 64})
     return Recipe(datasets=(source,), findings=("Effusion",), resolution=32, **changes)
 
 
