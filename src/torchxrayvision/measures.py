@@ -104,7 +104,8 @@ def structure(masks: Mapping[str, ArrayLike], name: str) -> Mask:
     if parts[0].ndim != 2 or any(part.shape != parts[0].shape for part in parts):
         msg = f"masks of one shape (H, W) are needed, got {[part.shape for part in parts]}"
         raise ImageShapeError(msg)
-    return np.logical_or.reduce(parts)
+    whole: Mask = np.logical_or.reduce(parts)
+    return whole
 
 
 def area(mask: ArrayLike, pixel_spacing: Spacing | None = None) -> float:

@@ -174,7 +174,7 @@ def _check(
         found = [Remark("blank", f"holds {plate.levels} grey values, no picture")]
         return Check(source.given, "", tuple(found), pose, plate, allowed)
     lateral = pose.chest > 0 and view_model is not None and _looks_lateral(raster, view_model)
-    remarks = [*_of_pose(pose, lateral), *_of_plate(plate)]
+    remarks = [*_of_pose(pose, lateral, header), *_of_plate(plate)]
     remarks += [Remark("header", text) for text in contradictions(header, pose)]
     return Check(source.given, "", tuple(remarks), pose, plate, allowed)
 
@@ -191,8 +191,8 @@ def _pose(source: Source, raster: Raster, plate: Plate) -> Pose:
     return within if within.chest > 0 else pose
 
 
-def _of_pose(pose: Pose, lateral: bool) -> Iterator[Remark]:
-    if lateral or pose.chest <= 0 < pose.lateral:
+def _of_pose(pose: Pose, lateral: bool, header: Header) -> Iterator[Remark]:
+    if lateral or (pose.chest <= 0 < pose.lateral and not header.elsewhere):
         yield Remark("lateral", "looks like a lateral radiograph")
         return
     if pose.chest <= 0:

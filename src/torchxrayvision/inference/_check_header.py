@@ -52,6 +52,11 @@ class Header:
     view: str = ""
     photometric: str = ""
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it names a part of the body that is not the chest."""
+        return bool(self.body_part) and not any(word in self.body_part for word in _CHEST)
+
 
 def read_header(source: Source, data: bytes | None = None) -> Header:
     """Read the elements; a damaged header gives empty ones.
@@ -94,10 +99,9 @@ def contradictions(header: Header, pose: Pose) -> Iterator[str]:
     if header.modality not in _MODALITIES:
         yield f"Modality says {header.modality}, which is no projection radiograph"
     frontal, lateral = pose.chest > 0, pose.chest <= 0 < pose.lateral
-    chest = any(word in header.body_part for word in _CHEST)
-    if header.body_part and not chest and (frontal or lateral):
+    if header.elsewhere and frontal:
         yield f"BodyPartExamined says {header.body_part}, the picture shows a chest"
-    if chest and not frontal and not lateral:
+    if header.body_part and not header.elsewhere and not frontal and not lateral:
         yield f"BodyPartExamined says {header.body_part}, the picture does not show it"
     if header.view in _LATERAL and frontal:
         yield f"ViewPosition says {header.view}, the picture is frontal"

@@ -62,8 +62,9 @@ def plate_of(raster: Raster) -> Plate:
     """
     step = max(1, max(raster.shape) // _LONGEST)
     stored = raster.pixels[::step, ::step]
-    values = stored.astype(np.float32) * np.float32(raster.scale)
-    grey = (values + np.float32(raster.offset + 1024)) / 2048  # 0 to 1 by the declared range
+    # 0 to 1 by the range that the file declares.
+    grey: Float32 = stored.astype(np.float32) * np.float32(raster.scale / 2048)
+    grey += np.float32((raster.offset + 1024) / 2048)
     rows, columns = _without_bars(grey)
     inner = grey[rows, columns]
     shown = inner if inner.size else grey

@@ -255,7 +255,8 @@ def _on_screen(raster: Raster) -> NDArray[np.uint8]:
     low, high = np.quantile(values[::4, ::4], (_DARKEST, _BRIGHTEST))
     values -= low
     values *= 255 / max(high - low, 1e-6)
-    return np.clip(values, 0, 255).astype(np.uint8)
+    shown: NDArray[np.uint8] = np.clip(values, 0, 255).astype(np.uint8)
+    return shown
 
 
 def _maps(net: Segmenter, squares: list[NDArray[np.float32]]) -> NDArray[np.float16]:
