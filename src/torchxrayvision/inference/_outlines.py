@@ -36,7 +36,7 @@ def colours(count: int) -> NDArray[np.uint8]:
 
     Example:
         >>> colours(2).tolist()
-        [[255, 89, 89], [89, 137, 255]]
+        [[255, 89, 89], [89, 138, 255]]
     """
     hues = [(index * _GOLDEN) % 1 for index in range(count)]
     rgb = [colorsys.hsv_to_rgb(hue, 0.65, 1.0) for hue in hues]
