@@ -117,8 +117,8 @@ def blend(image: Float32, amount: float) -> Float32:
         return image
     padded = np.pad(image, 1, mode="edge")
     keep, half = np.float32(1 - amount), np.float32(amount / 2)
-    rows = padded[1:-1] * keep + (padded[:-2] + padded[2:]) * half
-    mixed: Float32 = rows[:, 1:-1] * keep + (rows[:, :-2] + rows[:, 2:]) * half
+    rows: Float32 = np.add(padded[1:-1] * keep, (padded[:-2] + padded[2:]) * half)
+    mixed: Float32 = np.add(rows[:, 1:-1] * keep, (rows[:, :-2] + rows[:, 2:]) * half)
     return mixed
 
 

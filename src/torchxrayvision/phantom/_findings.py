@@ -345,8 +345,7 @@ def hernia(scene: Scene, severity: float, rng: np.random.Generator) -> None:
         scene.path[half.window] += new * np.float32(SOFT - LUNG)
     up = (0.0, 0.0, 1.0) if scene.case.pose.erect else (0.0, 1.0, 0.0)
     offset = z - 0.1 * radius if scene.case.pose.erect else -34.0 + 0.3 * radius
-    air = (lumen.span(scene.rays) & half_space(scene.rays, up, offset)).length()
-    scene.path -= air * np.float32(SOFT)
+    scene.carve(lumen, -SOFT, (up, offset))
     scene.mark("Hernia", span.length() > 2 * SEEN)
 
 

@@ -22,7 +22,7 @@ from torchxrayvision.phantom._skeleton import (
     build_skeleton,
     vertebra_levels,
 )
-from torchxrayvision.phantom._solids import Column, Ellipsoid, half_space, window_of
+from torchxrayvision.phantom._solids import Column, Ellipsoid, window_of
 from torchxrayvision.phantom._tubes import Canvas, Tubes
 from torchxrayvision.phantom._types import OPACITIES, SITES, VIEWS, Simulation
 from torchxrayvision.phantom._vessels import build_vessels, vessel_tubes
@@ -90,20 +90,23 @@ def _vessels(scene: Scene) -> Float32:
     return canvas.image()
 
 
-def _spine(scene: Scene) -> Float32:
-    """Excess of the vertebral bodies: sponge between dense end plates, discs without bone."""
+def _spine(scene: Scene) -> None:
+    """Add the vertebral bodies: sponge between dense end plates, discs without bone."""
     spine = scene.anatomy.spine
-    thick = spine.span(scene.rays).length()
-    depth = np.float32(scene.rays.depth(*spine.depth))
-    height = (scene.rays.z + scene.rays.dz * depth)[:, 0].astype(np.float64)
+    place = window_of(spine.extent(scene.plan), scene.frame)
+    if not place:
+        return
+    rays = scene.rays.window(place)
+    thick = spine.span(rays).length()
+    depth = np.float32(rays.depth(*spine.depth))
+    height = (rays.z + rays.dz * depth)[:, 0].astype(np.float64)
     levels = vertebra_levels(scene.anatomy.cage.stature)
     edges = np.concatenate([[levels[0] - 17], (levels[1:] + levels[:-1]) / 2, [levels[-1] + 10]])
     gap = np.abs(height[:, None] - edges[None, :]).min(axis=1)
     body = np.clip((gap - 2.0) / 1.2, 0, 1)
     plate = np.exp(-(((gap - 3.6) / 1.3) ** 2))
     profile = (0.085 * body + 0.11 * plate).astype(np.float32)[:, None]
-    thick *= profile * np.float32(CORTEX * scene.case.physique.bone)
-    return thick
+    scene.path[place] += thick * (profile * np.float32(CORTEX * scene.case.physique.bone))
 
 
 def _shoulders(scene: Scene) -> None:
@@ -175,7 +178,7 @@ def _bowel(scene: Scene) -> None:
     up = (0.0, 0.0, 1.0) if erect else (0.0, 1.0, 0.0)
     offset = center[2] - 0.25 * size if erect else center[1] + 0.35 * size
     if filled:
-        scene.carve(stomach, -0.9 * SOFT, half_space(scene.rays, up, offset))
+        scene.carve(stomach, -0.9 * SOFT, (up, offset))
     for _ in range(int(rng.integers(1, 5))):
         radius = 9.0 + 9.0 * float(rng.random())
         x = 40.0 + 70.0 * float(rng.random())
@@ -308,7 +311,7 @@ def render(case: Case, *, size: int, site: str) -> Simulation:
     path = scene.path
     path += _vessels(scene)
     path -= _airways(scene)
-    path += _spine(scene)
+    _spine(scene)
     add_devices(scene)
     anatomy = {**_masks(scene), **bones}
     if case.severity["Cardiomegaly"] > 0:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     Float32 = NDArray[np.float32]
     Mask = NDArray[np.bool_]
+    Point = tuple[float, float, float]
 
 # Attenuation in 1/mm at an effective energy of about 65 keV (120 kVp behind 3 mm of aluminium).
 # Source: NIST XCOM and tables of Hubbell and Seltzer, NISTIR 5632: ICRU-44 soft tissue 1.06 g/cm3,
@@ -109,13 +110,22 @@ class Scene:
         whole = self.masks.setdefault(finding, np.zeros((size, size), bool))
         whole[window or self.frame] |= mask
 
-    def carve(self, solid: Ellipsoid, attenuation: float, also: Span | None = None) -> None:
-        """Change the path inside an ellipsoid, by so much a millimetre."""
+    def carve(
+        self, solid: Ellipsoid, attenuation: float, above: tuple[Point, float] | None = None
+    ) -> None:
+        """Change the path inside an ellipsoid.
+
+        Args:
+            solid: The ellipsoid.
+            attenuation: Change for each millimetre.
+            above: Normal and offset of a plane that cuts off what lies below it.
+        """
         place = window_of(solid.extent(self.plan), self.frame)
         if place:
-            span = solid.span(self.rays.window(place))
-            if also is not None:
-                span &= also.part(place)
+            rays = self.rays.window(place)
+            span = solid.span(rays)
+            if above is not None:
+                span &= half_space(rays, *above)
             self.path[place] += span.length() * np.float32(attenuation)
 
 

@@ -102,5 +102,6 @@ def _tile(shown: Simulation, finding: str | None, title: str) -> Picture:
     if finding is not None and finding in shown.masks:
         picture[_edge(shown.masks[finding])] = _OUTLINE
     canvas = Image.fromarray(picture)
-    ImageDraw.Draw(canvas).text((4, 2), title, fill=(255, 255, 160))
+    pen = ImageDraw.Draw(canvas)
+    pen.text((4, 2), title, fill=(255, 255, 160), stroke_width=1, stroke_fill=(0, 0, 0))
     return np.asarray(canvas)

@@ -120,11 +120,12 @@ def _roots(a: Float32, b: Float32, c: Float32, shift: float = 0.0) -> Span:
     square = b * b - a * c
     missed = square <= 0
     root = np.sqrt(np.maximum(square, np.float32(0), out=square), out=square)
-    scale = np.float32(1) / np.maximum(a, _FLAT)
-    middle = np.float32(shift) - b * scale
+    scale: Float32 = np.reciprocal(np.maximum(a, _FLAT))
+    middle: Float32 = np.multiply(b, scale)
+    np.subtract(np.float32(shift), middle, out=middle)
     root *= scale
-    enter: Float32 = middle - root
-    leave: Float32 = middle + root
+    enter: Float32 = np.subtract(middle, root)
+    leave: Float32 = np.add(middle, root)
     enter[missed], leave[missed] = FAR, -FAR
     return Span(enter, leave)
 

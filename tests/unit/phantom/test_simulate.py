@@ -12,7 +12,7 @@ from torchxrayvision import phantom
 from torchxrayvision.errors import DatasetError, UnknownNameError, ViewError
 from torchxrayvision.labels import is_known
 
-LOCAL = ("Atelectasis", "Consolidation", "Nodule", "Mass", "Hernia", "Fracture")
+LOCAL = ("Consolidation", "Nodule", "Mass", "Hernia", "Fracture")
 VIEWS = ("PA", "AP", "L")
 
 
@@ -77,6 +77,10 @@ def test_a_film_is_the_same_in_any_order_and_thread(films):
     assert not np.array_equal(again[0].image, again[1].image)
 
 
+RECORDED = (
+    "186ec208f7cff4a438559ea5d829b9281c6ef90cce2b362e99c9afc657cdefe1"  # on x86-64, by DIGEST
+)
+
 DIGEST = """
 import hashlib, numpy, sys
 from torchxrayvision import phantom
@@ -102,6 +106,7 @@ def test_another_process_with_other_instructions_of_the_processor_agrees(monkeyp
         )  # fmt: skip
         answers.append(run.stdout.split())
     assert answers[0] == answers[1]
+    assert answers[0][0] == RECORDED, "films changed: say so in CHANGELOG.md and record anew"
     assert answers[0][1] == "False", "torch was imported"
 
 
@@ -135,8 +140,6 @@ def test_every_finding_can_be_forced_and_is_seen_where_its_mask_is(films, name, 
 
 @pytest.mark.parametrize("name", LOCAL)
 def test_what_is_local_changes_little_elsewhere(films, name):
-    if name == "Atelectasis":
-        pytest.skip("loss of volume moves the diaphragm and the mediastinum")
     healthy, ill = films(4), films(4, finding=name)
     change, mask = np.abs(ill.image - healthy.image)[0], ill.masks[name]
     rows, across = np.nonzero(mask)
