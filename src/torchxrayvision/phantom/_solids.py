@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -259,22 +260,7 @@ class Column:
 
     def extent(self, projection: Projection) -> tuple[float, float, float, float]:
         """Find a box that holds the shadow: columns and rows, in pixels."""
-        z = np.arange(-320.0, 320.0, 4.0)
-        z = z[self.f(z + 4) + self.f(z) + self.f(z - 4) > 0]
-        scale = np.sqrt(np.maximum(self.f(z), 0.04))
-        corners = [
-            np.stack(
-                [self.cx(z) + i * self.a(z) * scale, self.cy(z) + j * self.b(z) * scale, z], -1
-            )
-            for i in (-1, 1)
-            for j in (-1, 1)
-        ]
-        column, row, _ = projection.project(np.concatenate(corners))
-        margin = 6.0 / projection.spacing
-        return (
-            float(column.min()) - margin, float(column.max()) + margin,
-            float(row.min()) - margin, float(row.max()) + margin,
-        )  # fmt: skip
+        return _column_extent(self, projection)
 
     def span(self, rays: Rays) -> Span:
         """Intersect rays with the solid."""
@@ -307,6 +293,26 @@ class Column:
         level = ((x - self.cx(z)) / self.a(z)) ** 2 + ((y - self.cy(z)) / self.b(z)) ** 2
         inside: NDArray[np.bool_] = level <= self.f(z)
         return inside
+
+
+@lru_cache(maxsize=32)  # asked for by every part of a film
+def _column_extent(column: Column, projection: Projection) -> tuple[float, float, float, float]:
+    z = np.arange(-320.0, 320.0, 4.0)
+    z = z[column.f(z + 4) + column.f(z) + column.f(z - 4) > 0]
+    scale = np.sqrt(np.maximum(column.f(z), 0.04))
+    corners = [
+        np.stack(
+            [column.cx(z) + i * column.a(z) * scale, column.cy(z) + j * column.b(z) * scale, z], -1
+        )
+        for i in (-1, 1)
+        for j in (-1, 1)
+    ]
+    across, down, _ = projection.project(np.concatenate(corners))
+    margin = 6.0 / projection.spacing
+    return (
+        float(across.min()) - margin, float(across.max()) + margin,
+        float(down.min()) - margin, float(down.max()) + margin,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
