@@ -98,7 +98,8 @@ def contradictions(header: Header, pose: Pose) -> Iterator[str]:
     """
     if header.modality not in _MODALITIES:
         yield f"Modality says {header.modality}, which is no projection radiograph"
-    frontal, lateral = pose.chest > 0, pose.chest <= 0 < pose.lateral
+    frontal = pose.chest > 0
+    lateral = not frontal and pose.lateral > 0 and not header.elsewhere
     if header.elsewhere and frontal:
         yield f"BodyPartExamined says {header.body_part}, the picture shows a chest"
     if header.body_part and not header.elsewhere and not frontal and not lateral:

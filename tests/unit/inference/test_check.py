@@ -152,6 +152,7 @@ def test_a_header_that_contradicts_the_picture_is_noted(tmp_path, film):
         (Header("CR", "CHEST"), Pose(-1, 0, False, -1, -1), "does not show it"),
         (Header("CR", "THORAX", "AP", "MONOCHROME1"), Pose(1, 0, False, -1, -1), ""),
         (Header(), Pose(1, 0, True, -1, -1), ""),
+        (Header("CR", "EXTREMITY", "AP"), Pose(-1, 0, False, 1, -1), ""),
     ],
 )
 def test_contradictions(header, pose, said):
