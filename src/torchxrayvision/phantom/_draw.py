@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from torchxrayvision.errors import DatasetError, UnknownNameError, ViewError
-from torchxrayvision.phantom._anatomy import SIDES, Change, Physique, Pose
+from torchxrayvision.phantom._body import SIDES, Change, Physique, Pose
 from torchxrayvision.phantom._measure import cardiothoracic_ratio, heart_scale
 from torchxrayvision.phantom._prevalence import Correlations
 from torchxrayvision.phantom._types import (

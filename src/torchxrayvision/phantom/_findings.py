@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from torchxrayvision.phantom._anatomy import SIDES
+from torchxrayvision.phantom._body import SIDES
 from torchxrayvision.phantom._detector import enlarge
 from torchxrayvision.phantom._draw import CHRONIC, DETAIL, generator, patient_of
 from torchxrayvision.phantom._scene import FLUID, LUNG, SOFT, bowl, collapsed

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from torchxrayvision.phantom._anatomy import SIDES, outline
+from torchxrayvision.phantom._anatomy import outline
+from torchxrayvision.phantom._body import SIDES
 from torchxrayvision.phantom._rays import Projection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from torchxrayvision.phantom._anatomy import Cage, Change, Physique, Pose
+    from torchxrayvision.phantom._anatomy import Cage
+    from torchxrayvision.phantom._body import Change, Physique, Pose
     from torchxrayvision.phantom._solids import Ellipsoid, Paraboloid
 
 

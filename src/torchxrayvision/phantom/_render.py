@@ -9,7 +9,7 @@ import numpy as np
 from torchxrayvision.errors import DatasetError, UnknownNameError
 from torchxrayvision.phantom import _detector as detector
 from torchxrayvision.phantom import _findings as finding
-from torchxrayvision.phantom._anatomy import SIDE_NAMES, SIDES
+from torchxrayvision.phantom._body import SIDE_NAMES, SIDES
 from torchxrayvision.phantom._devices import add_devices
 from torchxrayvision.phantom._draw import APPEARANCE, draw, generator
 from torchxrayvision.phantom._scene import LUNG, SOFT, build_scene, collapsed

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from torchxrayvision.phantom._anatomy import SIDES, Anatomy, build
+from torchxrayvision.phantom._anatomy import Anatomy, build
+from torchxrayvision.phantom._body import SIDES
 from torchxrayvision.phantom._detector import enlarge
 from torchxrayvision.phantom._measure import projection
 from torchxrayvision.phantom._solids import Paraboloid, Span, Union, half_space, relative, window_of

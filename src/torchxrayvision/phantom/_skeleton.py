@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from torchxrayvision.phantom._anatomy import SIDE_NAMES, SIDES
+from torchxrayvision.phantom._body import SIDE_NAMES, SIDES
 from torchxrayvision.phantom._tubes import Tubes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from torchxrayvision.phantom._anatomy import Anatomy, Cage, Physique, Pose
+    from torchxrayvision.phantom._anatomy import Anatomy, Cage
+    from torchxrayvision.phantom._body import Physique, Pose
 
     Float64 = NDArray[np.float64]
 

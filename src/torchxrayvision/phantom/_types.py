@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from torchxrayvision.phantom._anatomy import Change, Physique, Pose
+    from torchxrayvision.phantom._body import Change, Physique, Pose
 
 FINDINGS: tuple[str, ...] = (
     "Atelectasis",
