@@ -8,7 +8,7 @@ from torchxrayvision.phantom import simulate
 N, SIZE, SEED = 6, 32, 3
 
 
-def build(folder: Path) -> Fake:  # noqa: ARG001 - a release that needs no folder
+def build(folder: Path) -> Fake:
     """Six films of three patients, who have one, two and three of them, in three views."""
     films = {f"B/{SEED}/{i:06d}": simulate(i, seed=SEED, size=SIZE, site="B") for i in range(N)}
     return Fake(
