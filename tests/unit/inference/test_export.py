@@ -160,7 +160,7 @@ NETWORKS = {
     "densenet121": lambda: get_model("densenet121", num_classes=2),
     "mira": lambda: mira.SexModel(weights=False),
     "ieee8023": lambda: ieee8023.ViewModel(weights=False),
-    "unet": lambda: get_model("unet"),
+    "unet": lambda: get_model("unet", targets=["Left Lung", "Heart"]),
     "anatomy": lambda: chestx_anatomy.UNetResNet50(weights=False),
     "pspnet": lambda: chestx_det.PSPNet(weights=False),
 }
