@@ -88,9 +88,10 @@ def export(
     Example:
         >>> import tempfile
         >>> from torchxrayvision.models import get_model
-        >>> model = get_model("resnet18", num_classes=2, input_resolution=64)
+        >>> model = get_model("resnet18", num_classes=2)
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     export(model, "safetensors", f"{folder}/a.safetensors").difference
+        ...     path = f"{folder}/a.safetensors"
+        ...     export(model, "safetensors", path, input_resolution=64).difference
         0.0
     """
     if to not in FORMATS:

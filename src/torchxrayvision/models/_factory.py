@@ -66,7 +66,7 @@ def _build(architecture: str, **kwargs: Any) -> XRayClassifier:
 
 # A type checker learns from these names that the answer is not a classifier; any other text is.
 @overload
-def get_model(  # type: ignore[overload-overlap]
+def get_model(
     weights: Literal["unet", "demo-anatomy"], **kwargs: Any
 ) -> UNet: ...
 

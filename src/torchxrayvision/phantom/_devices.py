@@ -30,11 +30,11 @@ _WIRE = 0.9
 _PLASTIC = 0.045
 
 
-def _line(points: list[Point], radius: float, excess: float, shell: float = 0.0) -> Tubes:
+def _line(points: list[Point], radius: float, excess: float, bore: float = 0.0) -> Tubes:
     path = smooth_path(np.asarray(points, float), 90)
     radii = np.full((1, 90, 2), radius)
-    area = np.pi * radius**2 * (1 - shell**2)
-    return Tubes(path[None], radii, np.full((1, 90), area * excess), shell=shell)
+    area = np.pi * radius**2 * (1 - bore**2)
+    return Tubes(path[None], radii, np.full((1, 90), area * excess), bore=bore)
 
 
 def _disc(center: Point, radius: float, excess: float, thick: float) -> Tubes:

@@ -53,7 +53,7 @@ def grey_levels(image: NDArray[np.float32], bits: int) -> NDArray[Any]:
     """
     top = (1 << bits) - 1
     levels = np.rint((image[0].astype(np.float64) + 1024) * (top / 2048)).clip(0, top)
-    return levels.astype(np.uint8 if bits <= 8 else np.uint16)
+    return np.asarray(levels, dtype=np.uint8 if bits <= 8 else np.uint16)
 
 
 def png_bytes(image: NDArray[np.float32], bits: int = 8) -> bytes:
@@ -131,11 +131,11 @@ def write_dicom(
     """
     import pydicom
     from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian
+    from pydicom.uid import UID, ExplicitVRLittleEndian
 
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = _SOP_CLASSES[modality]
-    meta.MediaStorageSOPInstanceUID = uid("instance", seed, number)
+    meta.MediaStorageSOPClassUID = UID(_SOP_CLASSES[modality])
+    meta.MediaStorageSOPInstanceUID = UID(uid("instance", seed, number))
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset = FileDataset(str(path), Dataset(), file_meta=meta, preamble=b"\0" * 128)
     _identify(dataset, film, patient or str(film.patient.id), seed, number)

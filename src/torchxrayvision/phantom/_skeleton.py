@@ -97,7 +97,7 @@ def _ribs(cage: Cage, body: Physique, side: int, breaks: tuple[Break, ...]) -> l
     for broken in breaks:
         if broken.side == side:
             _displace(paths[broken.rib], mass[broken.rib], broken)
-    return [Tubes(paths, radii, mass, shell=0.86, core=0.14)]
+    return [Tubes(paths, radii, mass, bore=0.86, core=0.14)]
 
 
 def _displace(path: Float64, mass: Float64, broken: Break) -> None:
@@ -162,7 +162,7 @@ def bone(
     radius, mass = radius * cap, mass * cap
     both = np.stack([radius, radius], axis=-1)
     mean = float(radius.mean())
-    return Tubes(path[None], both[None], mass[None], shell=1 - cortex / mean, core=0.25)
+    return Tubes(path[None], both[None], mass[None], bore=1 - cortex / mean, core=0.25)
 
 
 def _joint(cage: Cage) -> tuple[float, float]:

@@ -34,14 +34,14 @@ class Tubes:
         points: float64 (N, K, 3), mm.
         radii: Half width across and in depth, float64 (N, K, 2), mm; across is along z.
         mass: Attenuation times area of the section, float64 (N, K), mm: 1/mm x mm^2.
-        shell: Scaled radius inside which the tube is spongy, 0 for solid tubes.
+        bore: Scaled radius inside which the tube is spongy, 0 for solid tubes.
         core: Density inside relative to the shell.
     """
 
     points: Float64
     radii: Float64
     mass: Float64
-    shell: float = 0.0
+    bore: float = 0.0
     core: float = 0.0
 
 
@@ -195,7 +195,7 @@ def _profile(half: float, step: float, tubes: Tubes) -> tuple[Float32, Float32]:
         return np.zeros(1, np.float32), np.ones(1, np.float32)
     places = (np.arange(count) + 0.5) * 2 / count - 1
     chord = np.sqrt(1 - places**2)
-    if tubes.shell:
-        inner = np.sqrt(np.maximum(tubes.shell**2 - places**2, 0))
+    if tubes.bore:
+        inner = np.sqrt(np.maximum(tubes.bore**2 - places**2, 0))
         chord = chord - (1 - tubes.core) * inner
     return places.astype(np.float32), (chord / chord.sum()).astype(np.float32)
