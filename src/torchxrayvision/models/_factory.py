@@ -66,9 +66,7 @@ def _build(architecture: str, **kwargs: Any) -> XRayClassifier:
 
 # A type checker learns from these names that the answer is not a classifier; any other text is.
 @overload
-def get_model(
-    weights: Literal["unet", "demo-anatomy"], **kwargs: Any
-) -> UNet: ...
+def get_model(weights: Literal["unet", "demo-anatomy"], **kwargs: Any) -> UNet: ...
 
 
 @overload
