@@ -18,8 +18,10 @@ def demo(
     out: Annotated[
         Path | None, typer.Option(help="New or empty folder [xrv-demo, or xrv-demo-2, ...].")
     ] = None,
-    films: Annotated[int, typer.Option(min=12, help="Radiographs to simulate.")] = 60,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed is other patients.")] = 2026,
+    films: Annotated[int | None, typer.Option(min=12, help="Radiographs to simulate [60].")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Another seed is other patients [2027].")
+    ] = None,
 ) -> None:
     """Show what the package does, offline, on simulated radiographs; ends with an HTML report."""
     folder = _free() if out is None else out
@@ -31,9 +33,10 @@ def demo(
 
     with show_warnings():
         announce("start")
-        from torchxrayvision.demo import run
+        from torchxrayvision.demo import FILMS, SEED, run
 
-        result = run(folder, n=films, seed=seed, progress=announce)
+        n, number = FILMS if films is None else films, SEED if seed is None else seed
+        result = run(folder, n=n, seed=number, progress=announce)
     announce("done")
     mean = result.auroc.iloc[-1]
     read = int((result.scores["error"] == "").sum())

@@ -38,7 +38,8 @@ def evaluate(
     column = patient or ("patientid" if "patientid" in known else None)
     for name in (*(by or ()), *((column,) if column else ())):
         if name not in known:
-            show_error(ValueError(f"{labels} has no column {name!r}; it has {', '.join(known)}"))
+            has = ", ".join(map(str, known))
+            show_error(ValueError(f"{labels} has no column {name!r}; it has {has}"))
             raise typer.Exit(EXIT_USAGE)
     truth = read[findings].to_numpy(dtype=float)
     scores = read[[f"predicted {name}" for name in findings]].to_numpy(dtype=float)

@@ -25,7 +25,7 @@ __all__ = ["write_report"]
 _THUMBNAILS: Final = 24
 _TOP: Final = 3
 _KINDS: Final = {".png": "PNG", ".jpg": "JPEG", ".dcm": "DICOM"}
-_VIEWS: Final = {"PA": "PA view", "AP": "AP view", "L": "lateral view"}
+_VIEWS: Final = {"PA": "PA", "AP": "AP", "L": "lateral"}
 
 
 def write_report(demo: Demo) -> None:
@@ -215,22 +215,24 @@ def _close_up(demo: Demo, film: CloseUp, title: str) -> Html:
 def _against_truth(demo: Demo) -> Iterable[Html]:
     findings = demo.auroc.iloc[:-1].sort_values("auroc", ascending=False, na_position="last")
     rows = [
-        [str(row["finding"]), str(row["positives"]), *_area(row)]
+        [str(row["finding"]), str(row["positives"]), _area(row)]
         for row in findings.to_dict("records")
     ]
-    rows.append(["Mean", "", *_area(demo.auroc.iloc[-1].to_dict())])
+    rows.append(["Mean", "", _area(demo.auroc.iloc[-1].to_dict())])
+    patients = demo.truth.facts["patientid"].nunique()
     axis = element("span", *(element("span", t) for t in ("0", "0.5", "1")), class_="axis")
+    head = element("span", element("span", "AUROC"), axis, class_="area")
     return (
         element("h2", "Against the truth"),
         element(
             "p",
             "The area under the ROC curve (AUROC) is the chance that a film with the finding "
             "scores above one without it: 0.5 is guessing, 1 is perfect. Brackets and bars are "
-            "95 % intervals from resampling patients. With this few films they are wide, and "
-            "that is what an interval is for.",
+            f"95 % intervals, which count the {patients} patients rather than their films. With so "
+            "few they are wide, and that is what an interval is for.",
         ),
         table(
-            ["Finding", "Films with it", "AUROC", axis],
+            ["Finding", "Films with it", head],
             rows,
             f"AUROC of {demo.classifier.architecture} on the {int(demo.auroc['n'].max())} frontal "
             "films that could be read; the weights were not trained on lateral ones",
@@ -238,10 +240,11 @@ def _against_truth(demo: Demo) -> Iterable[Html]:
     )
 
 
-def _area(row: dict[Hashable, Any]) -> list[str]:
+def _area(row: dict[Hashable, Any]) -> str:
     if row["reason"]:
-        return ["not defined", str(row["reason"])]
-    return [f"{row['auroc']:.2f} {_ends(row['low'], row['high'])}", _range(row)]
+        return f"not defined: {row['reason']}"
+    text = f"{row['auroc']:.2f} {_ends(row['low'], row['high'])}"
+    return element("span", element("span", text), _range(row), class_="area")
 
 
 def _range(row: dict[Hashable, Any]) -> Html:
@@ -358,10 +361,7 @@ def _next_steps(demo: Demo) -> Iterable[Html]:
             f"{shlex.quote(str(demo.folder / 'films' / 'labels.csv'))} --by view",
         ),
         ("Masks and measures:", f"xrv segment {films} --model demo-anatomy --out masks"),
-        (
-            "Why the network said so:",
-            f"xrv explain {films}/film000000.png --weights demo --target Effusion",
-        ),
+        ("Why the network said so:", _explain(demo)),
         (
             "More simulated films, in the layout of a public release:",
             "xrv phantom --layout nih --out films",
@@ -383,6 +383,15 @@ def _next_steps(demo: Demo) -> Iterable[Html]:
             class_="steps",
         ),
     )
+
+
+def _explain(demo: Demo) -> str:
+    path, finding = next(
+        ((film.path, film.finding) for film in demo.close_ups),
+        (demo.scores.index[0], demo.findings[0]),
+    )
+    file = shlex.quote(str(demo.folder / "films" / path))
+    return f"xrv explain {file} --weights demo --target {shlex.quote(finding)} --out explained"
 
 
 def _footer(demo: Demo) -> Html:

@@ -1,22 +1,29 @@
 import re
+import shlex
 import socket
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import typer
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from support import demo_networks
 from torchxrayvision import demo, evaluation
+from torchxrayvision.cli import app
 from torchxrayvision.cli.demo import _free
+from torchxrayvision.datasets import Phantom_Dataset
 from torchxrayvision.demo._folder import BROKEN
 from torchxrayvision.demo._html import Html, element, table
 from torchxrayvision.errors import DatasetError
+from torchxrayvision.weights import get
 
 FILMS = 14
+LEAST = 3  # films with each finding
 
 
 class NoSocket(socket.socket):
@@ -116,6 +123,33 @@ def test_the_page_says_what_it_shows(shown, text):
     for finding in shown.findings:
         assert finding in words
     assert f"xrv predict {shown.folder}/films/images --weights demo" in words
+
+
+def test_commands_that_the_page_names_exist_with_their_options(text):
+    root = typer.main.get_command(app)
+    lines = [unescape(line) for body in re.findall("<code>(.*?)</code>", text, re.DOTALL)
+             for line in body.splitlines()]  # fmt: skip
+    assert len(lines) > 6
+    for line in lines:
+        program, *words = shlex.split(line)
+        assert program == "xrv"
+        command, used = root, {word for word in words if word.startswith("--")}
+        for word in words:
+            command = getattr(command, "commands", {}).get(word, command)
+        required = {max(p.opts, key=len) for p in command.params if p.required} - {"paths"}
+        assert used - {"--help"} <= {option for p in command.params for option in p.opts}, line
+        if command is not root:
+            assert {name for name in required if name.startswith("--")} <= used, line
+
+
+def test_every_finding_of_the_demonstration_is_on_some_films():
+    """So that a first look has no empty rows; chosen by what films show, not by any result."""
+    films = Phantom_Dataset(n=demo.FILMS, seed=demo.SEED, views="*")
+    frontal = (films.csv["view"] != "L").to_numpy(copy=True)
+    frontal[BROKEN] = False
+    shown = dict(zip(films.pathologies, films.labels[frontal].sum(axis=0), strict=True))
+    for finding in get("demo").targets:
+        assert shown.get(finding, LEAST) >= LEAST, finding
 
 
 def test_the_broken_file_is_a_row_with_its_reason(shown, text):
