@@ -200,12 +200,23 @@ class SpecDataset(Dataset):
         names, labels = encode(frame, release)
         self.pathologies = [str(finding) for finding in names]
         self._labels = pack_labels(labels)
-        made = self._shared_columns(frame)
-        dropped = () if self._later is None else self._later.columns
-        frame = with_columns(frame, made, without=dropped)
+        made = {} if self._shares_later else self._shared_columns(frame)
+        dropped = set(frame.columns) & set(() if self._later is None else self._later.columns)
+        if made or dropped:
+            frame = with_columns(frame, made, without=dropped)
         if spec.masks is not None:  # masks may look at the shared columns
             frame = with_columns(frame, {"has_masks": spec.masks.present(frame, release)})
         self._compact = frame
+
+    @property
+    def _shares_later(self) -> bool:
+        """Whether the shared columns are made with ``.csv``.
+
+        Only of packaged tables, which have what the rules need: a table of the caller's that lacks
+        it is refused at once.
+        """
+        packaged = self._release.packaged
+        return self.spec.masks is None and 0 < len(packaged) == len(self.spec.tables)
 
     def _left_for_later(self, frame: pd.DataFrame) -> Later | None:
         table = next(iter(self.spec.tables), None)
@@ -217,6 +228,8 @@ class SpecDataset(Dataset):
 
     def _make_csv(self) -> pd.DataFrame:
         frame = unpack_frame(self.__dict__.pop("_compact"))
+        if self._shares_later:
+            frame = with_columns(frame, self._shared_columns(frame))
         if self._later is not None:
             frame = self._later.added(frame)
         made = frozenset({"view", *self.spec.columns})

@@ -24,6 +24,7 @@ __all__ = [
     "decoded",
     "is_among",
     "is_coded_text",
+    "is_value",
     "ordinary",
     "row_numbers",
     "rows_of",
@@ -98,6 +99,18 @@ def is_among(column: pd.Series[Any], values: pd.Series[Any]) -> NDArray[np.bool_
     if not isinstance(column.dtype, pd.StringDtype) or column.dtype != values.dtype:
         return column.isin(values).to_numpy(dtype=bool)
     return rows_of(column, values) >= 0
+
+
+def is_value(column: pd.Series[Any], value: object) -> NDArray[np.bool_]:
+    """Which elements equal a value; False where blank, whatever type the column has.
+
+    The array is compared and not the series, which takes half the time in a small table.
+    """
+    equal = column.array == value
+    if isinstance(equal, np.ndarray):
+        return equal.astype(bool, copy=False)
+    found: NDArray[np.bool_] = equal.to_numpy(dtype=bool, na_value=False)
+    return found
 
 
 def rows_of(column: pd.Series[Any], values: pd.Series[Any]) -> NDArray[np.intp]:

@@ -49,6 +49,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from torchxrayvision.datasets._compact import is_value
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -218,8 +220,9 @@ def equals(column: str, *values: object) -> Rule:
 
     def rule(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - signature of rules
         raw = frame[column]
-        found = raw == values[0] if len(values) == 1 else raw.isin(values)
-        return found.to_numpy(dtype=bool)
+        if len(values) == 1:
+            return is_value(raw, values[0])
+        return raw.isin(values).to_numpy(dtype=bool)
 
     return rule
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from torchxrayvision.datasets._compact import is_coded_text
+from torchxrayvision.datasets._compact import is_coded_text, is_value
 from torchxrayvision.errors import ViewError
 from torchxrayvision.labels import CANONICAL_VIEWS, UNKNOWN_VIEW
 
@@ -56,7 +56,7 @@ def named_views(views: pd.Series[Any]) -> pd.Series[Any]:
     Returns:
         Same with "UNKNOWN" for blanks; text, or categorical text where it was that.
     """
-    blank = views.isna().to_numpy() | (views == "").to_numpy(dtype=bool, na_value=False)
+    blank = views.isna().to_numpy() | is_value(views, "")
     if not is_coded_text(views):
         named = views.astype(str)
         return named.mask(blank, UNKNOWN_VIEW) if blank.any() else named

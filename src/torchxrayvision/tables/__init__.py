@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["TableInfo", "info", "list_tables", "load", "path"]
 
 _FOLDER = Path(__file__).parent
-_WORTH_RELEASING = 4 * 2**20  # bytes of a table
+_WORTH_RELEASING = 2**20  # bytes of a table
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -174,8 +174,8 @@ def load(name: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
     with parquet.ParquetFile(path(name), page_checksum_verification=False) as file:
         table = file.read(columns=wanted, use_threads=False)
     frame = _to_pandas(table.select(wanted))
-    # Arrow would keep what decoding needed besides, for the eight datasets together 40 MB. Below a
-    # few MB giving it back costs more time than reading the table.
+    # Arrow would keep what decoding needed besides, for the eight datasets together 40 MB. Giving
+    # it back costs more time than reading a small table.
     if table.nbytes > _WORTH_RELEASING:
         pa.default_memory_pool().release_unused()
     return frame

@@ -13,7 +13,7 @@ import torchxrayvision.datasets as xd
 from support.tiny import Tiny, rows, write_pictures
 from support.worker_memory import grown, resident
 from torchxrayvision import tables
-from torchxrayvision.datasets._compact import is_among, rows_of
+from torchxrayvision.datasets._compact import is_among, is_value, row_numbers, rows_of
 from torchxrayvision.datasets._pack import PackedFrame, pack_frame, pack_labels, unpack_labels
 
 EVERYTHING = {"views": "*", "unique_patients": False}
@@ -124,6 +124,21 @@ def test_columns_read_later_belong_to_their_rows(name, table, key, views, unique
         ours, theirs = found[column].to_numpy(), wanted[column].to_numpy()
         same = (ours == theirs) | (pd.isna(ours) & pd.isna(theirs))
         assert same.all(), column
+
+
+@pytest.mark.parametrize("name", ["NIH_Google_Dataset", "CheX_Dataset", "PC_Dataset"])
+def test_shared_columns_of_packaged_tables_are_made_with_the_csv(name):
+    dataset = getattr(xd, name)()
+    shared = set(dataset.spec.columns)
+    assert not shared & set(dataset._compact.columns)
+    assert shared <= set(pickle.loads(pickle.dumps(dataset)).csv)
+    assert shared <= set(dataset.csv)
+
+
+def test_a_table_without_what_the_shared_columns_need_is_refused_at_once():
+    table = tables.load("nih_google").drop(columns="Patient Age")
+    with pytest.raises(KeyError, match="Patient Age"):
+        xd.NIH_Google_Dataset(csvpath=table)
 
 
 @pytest.mark.parametrize("name", ["NIH_Dataset", "CheX_Dataset", "PC_Dataset", "VinDr_Dataset"])
@@ -258,10 +273,34 @@ def test_a_merge_of_the_three_largest_costs_a_spawned_worker_little(tmp_path):
     process.start()
     try:
         assert here.poll(60), "the worker did not answer"
-        assert here.recv() < 70  # measured: 58; 1.5.7: 999
+        assert here.recv() < 60  # measured: 53; 1.5.7: 999
     finally:
         process.kill()
         process.join()
+
+
+@pytest.mark.parametrize("kind", ["str", "object", "category", "string"])
+def test_values_are_found_in_text_of_any_type(kind):
+    column = pd.Series(["PA", None, "", "AP"], dtype=kind)
+    assert is_value(column, "PA").tolist() == [True, False, False, False]
+    assert is_value(column, "nowhere").tolist() == [False] * 4
+    assert is_value(column, "").dtype == bool
+
+
+@pytest.mark.parametrize("kind", ["float64", "Int64", "object"])
+def test_values_are_found_in_numbers_of_any_type(kind):
+    assert is_value(pd.Series([1, None, 0], dtype=kind), 1).tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("rows", "kept"),
+    [([0, 1, 2], range(3)), ([4, 5], range(4, 6)), ([7], range(7, 8)), ([0, 2], [0, 2]),
+     ([2, 1], [2, 1]), ([], [])],
+)  # fmt: skip
+def test_row_numbers_without_a_gap_are_a_range(rows, kept):
+    found = row_numbers(pd.Index(rows, dtype="int64"))
+    assert list(found) == list(kept)
+    assert isinstance(found, range) == isinstance(kept, range)
 
 
 def test_a_merge_holds_no_array_a_row():
