@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from support import long_run
 from support.networks import synthetic
-from torchxrayvision.baseline_models import chestx_anatomy, chestx_det, ieee8023, mira
+from torchxrayvision.baseline_models import chestx_anatomy, chestx_det, mira, xinario
 from torchxrayvision.cli import app
 from torchxrayvision.errors import ExportError, UnknownNameError
 from torchxrayvision.inference import export
@@ -159,7 +159,7 @@ NETWORKS = {
     "resnet50": lambda: get_model("resnet50", num_classes=2),
     "densenet121": lambda: get_model("densenet121", num_classes=2),
     "mira": lambda: mira.SexModel(weights=False),
-    "ieee8023": lambda: ieee8023.ViewModel(weights=False),
+    "xinario": lambda: xinario.ViewModel(weights=False),
     "unet": lambda: get_model("unet", targets=["Left Lung", "Heart"]),
     "anatomy": lambda: chestx_anatomy.UNetResNet50(weights=False),
     "pspnet": lambda: chestx_det.PSPNet(weights=False),
