@@ -94,9 +94,9 @@ def measure(
         count: Films a finding.
         findings: Their names.
         methods: Of `explain.METHODS`.
-        size: Side of the films; None for what the model was trained at.
+        size: Side of the films; None for twice what the model was trained at, to which it resizes.
     """
-    size = size or model.input_resolution or 224
+    size = size or 2 * (model.input_resolution or 112)
     random = explain.randomised(model, seed=0)
     rows = []
     for finding in findings:
@@ -139,8 +139,12 @@ def main() -> None:
     parser.add_argument("--weights", default="demo")
     parser.add_argument("--json", help="write the rows here")
     arguments = parser.parse_args()
-    rows = measure(get_model(arguments.weights), arguments.films)
+    model = get_model(arguments.weights)
+    known = [finding for finding in FINDINGS if finding in model.targets]
+    rows = measure(model, arguments.films, known)
     print(table(rows))
+    for finding in set(FINDINGS) - set(known):
+        print(f"\nThese weights do not know {finding}.")
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as file:  # noqa: PTH123 - a script
             json.dump([asdict(row) for row in rows], file, indent=1)
