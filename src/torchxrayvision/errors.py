@@ -256,7 +256,7 @@ class ViewError(DatasetError):
 
 
 class ExportError(XRVError, RuntimeError):
-    """An exported file gives other numbers than its model; it was removed."""
+    """An exported file gives other numbers than its model; it is not kept."""
 
 
 class OutputError(XRVError, OSError):
