@@ -16,7 +16,7 @@ from torchxrayvision.datasets._compact import (
     with_columns,
 )
 from torchxrayvision.datasets._dataset import Dataset, Sample, Transform
-from torchxrayvision.datasets._pack import pack_frame, pack_labels, unpack_frame
+from torchxrayvision.datasets._pack import pack_frame, pack_labels, release_unused, unpack_frame
 from torchxrayvision.datasets._read import as_place, is_packaged, read_tables
 from torchxrayvision.datasets._release import Release, Row
 from torchxrayvision.datasets._spec import SHARED_COLUMNS, USE_INCLUDED_FILE, DatasetSpec, Rule
@@ -173,6 +173,8 @@ class SpecDataset(Dataset):
             first = self.spec.tables[0].argument
             self._release.tables[first] = self._release.tables[first].head(nrows)
         self._build(views)
+        if self._release.packaged:
+            release_unused()
 
     def _build(self, views: Views) -> None:
         spec, release = self.spec, self._release

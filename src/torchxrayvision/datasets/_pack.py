@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["PackedFrame", "pack_frame", "pack_labels", "unpack_frame", "unpack_labels"]
+__all__ = [
+    "PackedFrame",
+    "pack_frame",
+    "pack_labels",
+    "release_unused",
+    "unpack_frame",
+    "unpack_labels",
+]
 
 logger = logging.getLogger(__name__)
 UNKNOWN = np.int8(-1)
@@ -49,13 +56,13 @@ class PackedFrame:
     def __getitem__(self, name: str) -> pd.Series[Any]:
         if name not in self._columns:
             self._columns[name] = self._read([self.columns.index(name)])[name]
-            _release_unused()
+            release_unused()
         return self._columns[name]
 
     def frame(self) -> pd.DataFrame:
         """The whole table, with its dtypes."""
         frame = self._read(None)
-        _release_unused()
+        release_unused()
         return frame
 
     def _read(self, fields: list[int] | None) -> pd.DataFrame:
@@ -73,8 +80,8 @@ class PackedFrame:
         self.__init__(data)  # type: ignore[misc]
 
 
-def _release_unused() -> None:
-    """Give back what decoding needed, once no reader holds it: a worker shall stay small."""
+def release_unused() -> None:
+    """Give back what decoding and joining needed, once nobody holds it: processes stay small."""
     import pyarrow as pa
 
     pa.default_memory_pool().release_unused()
