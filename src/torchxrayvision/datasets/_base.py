@@ -230,10 +230,10 @@ class SpecDataset(Dataset):
 
     def _make_csv(self) -> pd.DataFrame:
         frame = unpack_frame(self.__dict__.pop("_compact"))
-        if self._shares_later:
-            frame = with_columns(frame, self._shared_columns(frame))
         if self._later is not None:
             frame = self._later.added(frame)
+        if self._shares_later:
+            frame = with_columns(frame, self._shared_columns(frame))
         made = frozenset({"view", *self.spec.columns})
         return ordinary(frame, made, bool(self._release.packaged))
 

@@ -104,7 +104,8 @@ class Table:
         columns: Columns to read of the packaged copy; None for all.
         later: Columns of the packaged copy that neither rules nor images nor masks need. They
             are read when ``.csv`` is first looked at, which saves time and memory. Only of the
-            first table, and only if `join` keeps its index.
+            first table, and only if `join` keeps its index. Where there are no masks, the shared
+            columns are made then too, and what only they need can be read later.
         what: What the table is and where the release keeps it, for messages.
     """
 

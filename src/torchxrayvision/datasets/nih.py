@@ -182,7 +182,7 @@ class NIH_Google_Dataset(SpecDataset):
                 "csvpath",
                 packaged="nih_google",
                 what="the table of adjudicated labels",
-                later=(*_LATER, "Set Id"),
+                later=(*_LATER, "Patient Age", "Patient Gender", "Set Id"),
             ),
         ),
         images=_IMAGES,
