@@ -67,10 +67,10 @@ def electrodes(scene: Scene, rng: np.random.Generator) -> list[Tubes]:
     ]:
         x, z = x + float(rng.normal(0, 14)), (z + float(rng.normal(0, 16))) * s
         y = _skin(scene, x, z) + 2.0
-        tubes.append(_disc((x, y, z), 5.5, _WIRE, 0.7))
+        tubes.append(_disc((x, y, z), 6.0, _WIRE, 0.9))
         tubes.append(_disc((x, y, z), 13.0, _PLASTIC, 2.4))
         bend = (0.5 * x + 0.5 * end[0] + float(rng.normal(0, 30)), y + 6, 0.5 * (z + end[2]) - 30.0)
-        tubes.append(_line([(x, y, z), bend, end], 0.55, _WIRE))
+        tubes.append(_line([(x, y, z), bend, end], 0.7, _WIRE))
     return tubes
 
 
@@ -84,7 +84,7 @@ def central_line(scene: Scene, rng: np.random.Generator) -> list[Tubes]:
         start = [(side * 52.0, 20.0, 215.0 * s), (side * 40.0, 14.0, 150.0 * s)]
     else:
         start = [(side * 128.0, 58.0, 92.0 * s), (side * 84.0, 40.0, 128.0 * s)]
-    return [_line([*start, (side * 18.0 - 6, 8.0, 116.0 * s), cava, tip], 1.3, 4.5 * _PLASTIC)]
+    return [_line([*start, (side * 18.0 - 6, 8.0, 116.0 * s), cava, tip], 1.4, 8 * _PLASTIC)]
 
 
 def endotracheal_tube(scene: Scene, rng: np.random.Generator) -> list[Tubes]:
@@ -97,12 +97,12 @@ def endotracheal_tube(scene: Scene, rng: np.random.Generator) -> list[Tubes]:
 
     points = [(1.0, course(z), z) for z in (240.0 * s, 180.0 * s, 130.0 * s, tip)]
     stripe = [(x + 4.5, y, z) for x, y, z in points]
-    tubes = [_line(points, 5.0, 0.7 * _PLASTIC, 0.74), _line(stripe, 0.7, 7 * _PLASTIC)]
+    tubes = [_line(points, 5.0, 1.2 * _PLASTIC, 0.74), _line(stripe, 0.9, 12 * _PLASTIC)]
     if rng.random() < 0.6:
         dome = scene.anatomy.domes[1].top
         down = [(3.0, -20.0, 240.0 * s), (3.0, -30.0, 100.0 * s), (8.0, -38.0, 0.0)]
         down += [(16.0, -30.0, dome - 6.0), (58.0, 0.0, dome - 52.0)]
-        tubes.append(_line(down, 2.2, 2.2 * _PLASTIC, 0.6))
+        tubes.append(_line(down, 2.4, 5 * _PLASTIC, 0.6))
     return tubes
 
 
@@ -145,7 +145,7 @@ def chest_tube(scene: Scene, rng: np.random.Generator, side: int | None = None) 
         (side * (0.48 * wall), -30.0, top),
     ]
     stripe = [(x + 2.5, y, z) for x, y, z in points]
-    return [_line(points, 4.4, 1.3 * _PLASTIC, 0.68), _line(stripe, 0.8, 8 * _PLASTIC)]
+    return [_line(points, 4.6, 1.8 * _PLASTIC, 0.68), _line(stripe, 1.0, 14 * _PLASTIC)]
 
 
 DEVICES: tuple[Device, ...] = (electrodes, central_line, endotracheal_tube, pacemaker, chest_tube)

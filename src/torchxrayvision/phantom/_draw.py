@@ -27,6 +27,9 @@ _PATIENTS = (0, 1, 1, 2, 2, 2)  # of six films in a row: one, two and three film
 CHRONIC = ("Emphysema", "Hernia", "Pleural_Thickening", "Cardiomegaly", "Mass", "Nodule")
 """Findings that stay with a patient from film to film, at the same place."""
 
+MILDEST = 0.35
+"""Least severity that is drawn: what is milder would not be reported."""
+
 PATIENT, FINDING, VIEW, DETAIL, APPEARANCE, DEVICE = range(6)
 
 
@@ -120,7 +123,7 @@ def _findings(
             if second == name and severity.get(first, 0) > 0:
                 logit += math.log(ratio)
         present = lots[name][0] < 1 / (1 + math.exp(-logit))
-        drawn = 0.25 + 0.75 * float(lots[name][1]) if present else 0.0
+        drawn = MILDEST + (1 - MILDEST) * float(lots[name][1]) if present else 0.0
         severity[name] = forced.get(name, drawn if others else 0.0)
     return severity
 
@@ -151,9 +154,9 @@ def _sides(
 def _change(severity: Mapping[str, float], sides: Mapping[str, int]) -> Change:
     loss, air = severity["Atelectasis"], severity["Pneumothorax"]
     raised = dict.fromkeys(SIDES, 0.0)
-    raised[sides["Atelectasis"]] += 26.0 * loss
+    raised[sides["Atelectasis"]] += 30.0 * loss
     tension = max(air - 0.7, 0.0) / 0.3
-    shift = 16.0 * loss * sides["Atelectasis"] - 16.0 * tension * sides["Pneumothorax"]
+    shift = 20.0 * loss * sides["Atelectasis"] - 16.0 * tension * sides["Pneumothorax"]
     raised[sides["Pneumothorax"]] -= 14.0 * tension
     return Change(severity["Emphysema"], raised, shift, 1.0)
 

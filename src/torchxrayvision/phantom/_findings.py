@@ -7,18 +7,16 @@ Source:
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from torchxrayvision.phantom._body import SIDES
-from torchxrayvision.phantom._detector import enlarge
-from torchxrayvision.phantom._draw import CHRONIC, DETAIL, generator, patient_of
-from torchxrayvision.phantom._scene import FLUID, LUNG, SOFT, bowl, collapsed
+from torchxrayvision.phantom._pleura import fluid_level, pleural_thickening
+from torchxrayvision.phantom._scene import LUNG, SOFT, collapsed, drawn_back
+from torchxrayvision.phantom._seen import SEEN, mottle, seen
 from torchxrayvision.phantom._solids import Ellipsoid, half_space
 from torchxrayvision.phantom._tubes import Canvas, Tubes
-from torchxrayvision.phantom._types import FINDINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,104 +26,26 @@ if TYPE_CHECKING:
     from torchxrayvision.phantom._scene import Scene
 
     Float32 = NDArray[np.float32]
-    Mask = NDArray[np.bool_]
     Add = Callable[[Scene, float, np.random.Generator], None]
-
-SEEN = 4.0
-"""Thickness along the ray, mm, from which on a finding counts as seen."""
-
-
-def stream(scene: Scene, finding: str) -> np.random.Generator:
-    """Make the generator of the details of one finding: the film's own, or the patient's."""
-    case, number = scene.case, FINDINGS.index(finding)
-    if finding in CHRONIC:
-        return generator(case.seed, patient_of(case.index)[0], DETAIL, number, 1)
-    return generator(case.seed, case.index, DETAIL, number)
-
-
-def mottle(rng: np.random.Generator, shape: tuple[int, int], cells: int) -> Float32:
-    """Draw smooth noise of mean 0 and deviation of about 1, float32 of a shape."""
-    total = np.zeros(shape, np.float32)
-    for octave in range(3):
-        count = cells * 2**octave
-        coarse = rng.standard_normal((count, count)).astype(np.float32)
-        total += enlarge(coarse, shape) * np.float32(0.75**octave)
-    return total
-
-
-def pleura(scene: Scene) -> None:
-    """Fill the pleural cavities: lung, and where there are, air and fluid."""
-    case = scene.case
-    fluid, free = case.severity["Effusion"], case.severity["Pneumothorax"]
-    for side in SIDES:
-        half = scene.sides[side]
-        wet = fluid if fluid > 0 and case.sides["Effusion"] in (0, side) else 0.0
-        if free > 0 and case.sides["Pneumothorax"] == side:
-            _pneumothorax(scene, side, free)
-        whole = half.within(half.lung)
-        if wet:
-            share = 1.0 if case.sides["Effusion"] == side or side < 0 else 0.7
-            whole = _effusion(scene, side, wet * share, whole)
-        half.air = whole
-        density = LUNG * (1 - 0.35 * case.severity["Emphysema"])
-        rng = generator(case.physique.seed, 7, side + 1)
-        uneven = 1 + 0.05 * mottle(rng, whole.shape, 36)  # lobules hold unlike shares of air
-        scene.path[half.window] -= whole * np.float32(SOFT - density) + whole * (
-            np.float32(density) * (1 - uneven)
-        )
-
-
-def _above_dome(scene: Scene, side: int, mask: Mask) -> Mask:
-    """Leave out of a mask what the diaphragm hides on a frontal film."""
-    return mask if scene.case.view == "L" else mask & ~scene.sides[side].below.hit()
-
-
-def _effusion(scene: Scene, side: int, severity: float, whole: Float32) -> Float32:
-    """Let fluid fill the cavity up to a meniscus; give what is left of the lung."""
-    half, dome = scene.sides[side], scene.anatomy.domes[side]
-    level = dome.top - 0.62 * dome.height + (16.0 + 88.0 * severity)
-    above = bowl(scene.anatomy, side, level - 14.0 - 12.0 * severity, 18.0 + 30.0 * severity).span(
-        half.rays
-    )
-    left: Float32 = np.minimum(half.within(half.lung & above), whole)
-    wet = whole - left
-    scene.path[half.window] += wet * np.float32(FLUID - SOFT)
-    half.lung = half.lung & above
-    scene.mark("Effusion", _above_dome(scene, side, wet > 1.5 * SEEN), half.window)
-    return left
-
-
-def _pneumothorax(scene: Scene, side: int, severity: float) -> None:
-    """Draw the lung back from the wall, leave air, and line the lung with visceral pleura."""
-    half = scene.sides[side]
-    visceral = collapsed(scene.anatomy, side, severity)
-    span = visceral.span(half.rays)
-    whole, kept = half.within(half.lung), half.within(half.lung & span)
-    free = np.maximum(whole - kept, np.float32(0))
-    path = scene.path[half.window]
-    path -= free * np.float32(SOFT)
-    thin = replace(visceral, a=lambda z: visceral.a(z) - 0.9, b=lambda z: visceral.b(z) - 0.9).span(
-        half.rays
-    )
-    line = np.maximum(kept - half.within(half.lung & thin), np.float32(0))
-    path += np.minimum(line, np.float32(22)) * np.float32(0.6 * SOFT)
-    # A lung that holds less air is denser.
-    path += kept * np.float32(LUNG * 0.7 * severity)
-    half.lung = half.lung & span
-    scene.mark("Pneumothorax", _above_dome(scene, side, free > 2 * SEEN), half.window)
 
 
 def _point(
     scene: Scene, side: int, height: float, across: float, deep: float
 ) -> tuple[float, float, float]:
     """Place a point in one lung by its height (0 dome, 1 apex) and its section (-1 to 1)."""
-    cage, dome = scene.anatomy.cage, scene.anatomy.domes[side]
-    low = dome.top
-    z = low + height * (cage.apex - low)
-    scale = float(np.sqrt(max(float(cage.scale(np.array([z]))[0]), 0.05)))
-    x = side * (cage.offset + across * cage.radii[0] * scale)
-    y = float(cage.back(np.array([z]))[0]) + deep * cage.radii[1] * scale
-    return x, y, z
+    case, lung, top = scene.case, scene.anatomy.lungs[side], scene.anatomy.cage.apex
+    free, wet = case.severity["Pneumothorax"], case.severity["Effusion"]
+    low = scene.anatomy.domes[side].top
+    if free > 0 and case.sides["Pneumothorax"] == side:
+        lung = collapsed(scene.anatomy, side, free)
+        top -= drawn_back(free)[1]
+    if wet > 0 and case.sides["Effusion"] in (0, side):
+        low = max(low, fluid_level(scene.anatomy.domes[side], wet))
+    z = np.array([low + height * (top - low)])
+    scale = float(np.sqrt(max(float(lung.f(z)[0]), 0.05)))
+    x = float(lung.cx(z)[0]) + side * across * float(lung.a(z)[0]) * scale
+    y = float(lung.cy(z)[0]) + deep * float(lung.b(z)[0]) * scale
+    return x, y, float(z[0])
 
 
 def _cloud(
@@ -148,17 +68,18 @@ def _cloud(
 def consolidation(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     """Fill air spaces of a region with fluid, bronchi spared."""
     side = scene.case.sides["Consolidation"]
-    height = 0.12 + 0.55 * rng.random()
-    center = _point(scene, side, height, 0.35 * rng.normal(), -0.35 + 0.6 * rng.random())
-    reach = 18.0 + 26.0 * severity
+    height = 0.14 + 0.55 * rng.random()
+    across = float(np.clip(0.1 + 0.3 * rng.normal(), -0.3, 0.6))
+    center = _point(scene, side, height, across, -0.35 + 0.6 * rng.random())
+    reach = 22.0 + 24.0 * severity
     solids = _cloud(rng, center, reach, 16, 0.62 * reach)
     half = scene.sides[side]
     thick = half.blobs(solids, scene.plan)
     patchy = 1 + 0.16 * mottle(rng, thick.shape, 16)
     thick *= np.clip(patchy, 0.3, 1.6)
     np.minimum(thick, half.air * np.float32(0.92), out=thick)
-    scene.path[half.window] += thick * np.float32((SOFT - LUNG) * (0.45 + 0.25 * severity))
-    scene.mark("Consolidation", thick > 2.5 * SEEN, half.window)
+    scene.path[half.window] += thick * np.float32((SOFT - LUNG) * (0.62 + 0.23 * severity))
+    scene.mark("Consolidation", seen(thick, 2.5 * SEEN), half.window)
     _bronchogram(scene, rng, side, center, reach, thick)
 
 
@@ -196,26 +117,26 @@ def atelectasis(scene: Scene, severity: float, rng: np.random.Generator) -> None
     half = scene.sides[side]
     thick = np.zeros(half.rays.shape, np.float32)
     for _ in range(2 + int(2 * rng.random())):
-        across, deep = -0.2 + 0.7 * rng.random(), -0.5 + 0.9 * rng.random()
-        x, y, z = _point(scene, side, 0.05 + 0.16 * rng.random(), across, deep)
+        across, deep = -0.1 + 0.6 * rng.random(), -0.5 + 0.9 * rng.random()
+        x, y, z = _point(scene, side, 0.05 + 0.18 * rng.random(), across, deep)
         lean = side * float(rng.normal(-0.1, 0.18))
-        plate = Ellipsoid.along((x, y, z), (1.0, 0.1, lean), (24 + 22 * severity, 34.0, 2.2))
+        plate = Ellipsoid.along((x, y, z), (1.0, 0.1, lean), (30 + 22 * severity, 36.0, 3.2))
         thick += half.blobs([plate], scene.plan)
-    if severity > 0.3 and kind < 0.5:  # lower lobe, behind the heart
-        x = side * (24.0 + 8.0 * severity)
+    if severity > 0.2 and kind < 0.5:  # lower lobe, behind the heart
+        x = side * (30.0 + 10.0 * severity)
         solid = Ellipsoid.along(
-            (x, -48.0, dome.top + 10.0), (side * 0.55, 0.15, -0.8), (62, 34, 16 + 22 * severity)
+            (x, -46.0, dome.top + 14.0), (side * 0.55, 0.15, -0.8), (70, 38, 22 + 22 * severity)
         )
         thick += half.blobs([solid], scene.plan)
-    elif severity > 0.3:  # upper lobe, with its fissure drawn up
-        x, _, z = _point(scene, side, 0.74, -0.1, 0.0)
+    elif severity > 0.2:  # upper lobe, with its fissure drawn up
+        x, _, z = _point(scene, side, 0.70, -0.1, 0.0)
         edge = half_space(half.rays, (-0.45 * side, 0.0, 1.0), z - 0.45 * side * x - 26 * severity)
-        inner = half_space(half.rays, (-side * 1.0, 0.0, 0.0), -(abs(x) + 6 + 14 * severity))
+        inner = half_space(half.rays, (-side * 1.0, 0.0, 0.0), -(abs(x) + 10 + 14 * severity))
         lobe = half.within(half.lung & edge & inner)
-        thick += np.minimum(lobe, half.air) * np.float32(0.5 + 0.3 * severity)
+        thick += np.minimum(lobe, half.air) * np.float32(0.6 + 0.25 * severity)
     np.minimum(thick, half.air, out=thick)
     scene.path[half.window] += thick * np.float32((SOFT - LUNG) * 0.85)
-    scene.mark("Atelectasis", thick > SEEN, half.window)
+    scene.mark("Atelectasis", seen(thick, SEEN), half.window)
 
 
 def edema(scene: Scene, severity: float, rng: np.random.Generator) -> None:
@@ -234,7 +155,7 @@ def edema(scene: Scene, severity: float, rng: np.random.Generator) -> None:
         thick *= np.clip(noise, 0.2, 2.0)
         thick += half.air * np.float32(0.10 * severity)
         scene.path[half.window] += thick * np.float32((SOFT - LUNG) * (0.12 + 0.40 * severity))
-        scene.mark("Edema", thick > 6 * SEEN, half.window)
+        scene.mark("Edema", seen(thick, 6 * SEEN), half.window)
         canvas.add(_septa(scene, side, severity, rng))
     lines = canvas.image()
     scene.path += lines
@@ -264,18 +185,27 @@ def _lesions(
     half = scene.sides[side]
     thick = half.blobs(solids, scene.plan)
     scene.path[half.window] += thick * np.float32((SOFT - LUNG) * density)
-    scene.mark(finding, thick > SEEN, half.window)
+    scene.mark(finding, seen(thick, SEEN), half.window)
 
 
 def nodule(scene: Scene, severity: float, rng: np.random.Generator) -> None:
-    """Put a round lesion of 10 to 29 mm into a lung."""
+    """Put one to four round lesions of 14 to 30 mm into a lung, with little or much lime."""
     side = scene.case.sides["Nodule"]
-    radius = 5.0 + 9.5 * severity
-    center = _point(
-        scene, side, 0.18 + 0.66 * rng.random(), -0.1 + 0.75 * rng.random(), -0.5 + rng.random()
-    )
-    solids = _lobes(rng, center, radius, 3)
-    _lesions(scene, "Nodule", solids, side, 1.0 + 0.7 * rng.random())
+    calcified = rng.random() < 0.5
+    count = 1 if rng.random() < 0.5 else 2 + int(3 * rng.random())
+    solids: list[Ellipsoid] = []
+    for k in range(count):
+        radius = (8.0 + 7.0 * severity) * (1.0 if k == 0 else 0.7 + 0.3 * rng.random())
+        center = _point(
+            scene,
+            side,
+            0.22 + 0.58 * rng.random(),
+            0.05 + 0.6 * rng.random(),
+            -0.5 + rng.random(),
+        )
+        solids += _lobes(rng, center, radius * (0.85 if calcified else 1.0), 3)
+    density = 2.1 + 0.8 * rng.random() if calcified else 1.45 + 0.35 * rng.random()
+    _lesions(scene, "Nodule", solids, side, density)
 
 
 def mass(scene: Scene, severity: float, rng: np.random.Generator) -> None:
@@ -283,10 +213,10 @@ def mass(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     side = scene.case.sides["Mass"]
     radius = 16.0 + 22.0 * severity
     center = _point(
-        scene, side, 0.2 + 0.55 * rng.random(), -0.2 + 0.6 * rng.random(), -0.4 + 0.8 * rng.random()
+        scene, side, 0.22 + 0.52 * rng.random(), 0.6 * rng.random(), -0.4 + 0.8 * rng.random()
     )
     solids = _lobes(rng, center, radius, 6)
-    _lesions(scene, "Mass", solids, side, 0.95)
+    _lesions(scene, "Mass", solids, side, 1.05)
 
 
 def _lobes(
@@ -302,41 +232,14 @@ def _lobes(
     return solids
 
 
-def pleural_thickening(scene: Scene, severity: float, rng: np.random.Generator) -> None:
-    """Coat part of the inner wall: an apical cap or a lateral plaque."""
-    side = scene.case.sides["Pleural_Thickening"]
-    half, cage = scene.sides[side], scene.anatomy.cage
-    coat = 3.0 + 9.0 * severity
-    lung = scene.anatomy.lungs[side]
-    apical = rng.random() < 0.3
-    center = side * (cage.offset - 0.5 * coat)
-    lower = replace(cage, apex=cage.apex - (2.2 * coat if apical else 0.0))
-    inner = replace(
-        lung,
-        cx=lambda z: np.full_like(z, center),
-        a=lambda z: np.full_like(z, cage.radii[0] - 0.5 * coat),
-        f=lower.scale,
-    ).span(half.rays)
-    shell = np.maximum(half.within(half.lung) - half.within(half.lung & inner), np.float32(0))
-    shell = np.minimum(shell, half.air)
-    low = cage.apex - 62.0 if apical else float(-70 + 70 * rng.random())
-    high = cage.apex + 40.0 if apical else low + 50.0 + 50.0 * severity
-    z = half.rays.z + np.float32(18) * (mottle(rng, half.rays.shape, 6) * np.float32(0.5))
-    fade = np.clip((z - np.float32(low)) / 14, 0, 1) * np.clip((np.float32(high) - z) / 14, 0, 1)
-    shell *= fade.astype(np.float32)
-    scene.path[half.window] += shell * np.float32((SOFT - LUNG) * 0.95)
-    edge = 0.5 * coat if scene.case.view == "L" else 2.5 * SEEN
-    scene.mark("Pleural_Thickening", shell > edge, half.window)
-
-
 def hernia(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     """Put a part of the stomach behind the heart, with air over a level of fluid."""
-    radius = 17.0 + 17.0 * severity
+    radius = 22.0 + 22.0 * severity
     dome = scene.anatomy.domes[1]
-    z = dome.top + 2.0 + 0.55 * radius
-    center = (8.0 + 10.0 * float(rng.random()), -34.0, z)
-    pouch = Ellipsoid.upright(center, (radius * 1.15, radius * 0.9, radius))
-    lumen = Ellipsoid.upright(center, (radius * 1.15 - 3, radius * 0.9 - 3, radius - 3))
+    z = dome.top + 4.0 + 0.6 * radius
+    center = (6.0 + 22.0 * float(rng.random()), -24.0, z)
+    pouch = Ellipsoid.upright(center, (radius * 1.1, radius * 0.78, radius))
+    lumen = Ellipsoid.upright(center, (radius * 1.1 - 4, radius * 0.78 - 4, radius - 4))
     span = pouch.span(scene.rays)
     for side in SIDES:
         half = scene.sides[side]
@@ -344,7 +247,7 @@ def hernia(scene: Scene, severity: float, rng: np.random.Generator) -> None:
         new = np.minimum(half.within(half.lung & here), half.air)
         scene.path[half.window] += new * np.float32(SOFT - LUNG)
     up = (0.0, 0.0, 1.0) if scene.case.pose.erect else (0.0, 1.0, 0.0)
-    offset = z - 0.1 * radius if scene.case.pose.erect else -34.0 + 0.3 * radius
+    offset = z - 0.12 * radius if scene.case.pose.erect else center[1] - 0.45 * radius
     scene.carve(lumen, -SOFT, (up, offset))
     scene.mark("Hernia", span.length() > 2 * SEEN)
 

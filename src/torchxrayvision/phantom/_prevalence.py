@@ -43,18 +43,18 @@ class Correlations:
         default_factory=lambda: _frozen(
             {
                 "Emphysema": 0.08,
-                "Hernia": 0.05,
+                "Hernia": 0.07,
                 "Cardiomegaly": 0.15,
                 "Edema": 0.08,
                 "Consolidation": 0.11,
-                "Atelectasis": 0.10,
+                "Atelectasis": 0.12,
                 "Effusion": 0.12,
                 "Mass": 0.07,
-                "Nodule": 0.10,
-                "Fracture": 0.07,
+                "Nodule": 0.11,
+                "Fracture": 0.10,
                 "Pneumothorax": 0.08,
-                "Pleural_Thickening": 0.07,
-                "Support Devices": 0.15,
+                "Pleural_Thickening": 0.10,
+                "Support Devices": 0.17,
             }
         )
     )

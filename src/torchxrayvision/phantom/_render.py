@@ -8,17 +8,18 @@ import numpy as np
 
 from torchxrayvision.errors import DatasetError, UnknownNameError
 from torchxrayvision.phantom import _detector as detector
-from torchxrayvision.phantom import _findings as finding
 from torchxrayvision.phantom._body import SIDE_NAMES, SIDES
 from torchxrayvision.phantom._devices import add_devices
 from torchxrayvision.phantom._draw import APPEARANCE, draw, generator
+from torchxrayvision.phantom._findings import ADD
+from torchxrayvision.phantom._fractures import add_fractures
+from torchxrayvision.phantom._pleura import pleura
 from torchxrayvision.phantom._scene import LUNG, SOFT, build_scene, collapsed
+from torchxrayvision.phantom._seen import stream
 from torchxrayvision.phantom._site import choose, frame, grey, place_marker
 from torchxrayvision.phantom._skeleton import (
     CORTEX,
     NAMED,
-    Break,
-    break_point,
     build_skeleton,
     vertebra_levels,
 )
@@ -34,35 +35,11 @@ if TYPE_CHECKING:
 
     from torchxrayvision.phantom._prevalence import Correlations
     from torchxrayvision.phantom._scene import Scene
+    from torchxrayvision.phantom._skeleton import Break
     from torchxrayvision.phantom._types import Case
 
     Float32 = NDArray[np.float32]
     Mask = NDArray[np.bool_]
-
-
-def _breaks(scene: Scene) -> tuple[Break, ...]:
-    severity = scene.case.severity["Fracture"]
-    if severity <= 0:
-        return ()
-    rng = finding.stream(scene, "Fracture")
-    side = scene.case.sides["Fracture"]
-    count = 1 + int(severity > 0.6)
-    first = 2 + int(rng.integers(0, 5))
-    place = 0.35 + 0.85 * float(rng.random())
-    step = 6.0 + 6.0 * severity
-    return tuple(Break(side, first + k, place + 0.06 * k, step) for k in range(count))
-
-
-def _mark_breaks(scene: Scene, breaks: tuple[Break, ...]) -> None:
-    size = scene.plan.size
-    rows, columns = np.ogrid[:size, :size]
-    for broken in breaks:
-        point = break_point(scene.anatomy.cage, broken)
-        column, row, scale = scene.plan.project(point)
-        radius = 14.0 * float(scale) / scene.plan.spacing
-        scene.mark(
-            "Fracture", (rows - float(row)) ** 2 + (columns - float(column)) ** 2 < radius**2
-        )
 
 
 def _vessels(scene: Scene) -> Float32:
@@ -299,15 +276,14 @@ def render(case: Case, *, size: int, site: str) -> Simulation:
         The film.
     """
     scene = build_scene(case, size)
-    finding.pleura(scene)
-    for name, add in finding.ADD.items():
+    pleura(scene)
+    for name, add in ADD.items():
         if case.severity[name] > 0:
-            add(scene, case.severity[name], finding.stream(scene, name))
+            add(scene, case.severity[name], stream(scene, name))
     _bowel(scene)
     _shoulders(scene)
-    breaks = _breaks(scene)
+    breaks = add_fractures(scene)
     bones = _bones(scene, breaks)
-    _mark_breaks(scene, breaks)
     path = scene.path
     path += _vessels(scene)
     path -= _airways(scene)

@@ -237,11 +237,15 @@ def _side(anatomy: Anatomy, plan: Projection, rays: Rays, side: int) -> Side:
     return Side(window, mine, cavity, cavity, organs, below, np.zeros(mine.shape, np.float32))
 
 
+def drawn_back(severity: float) -> tuple[float, float]:
+    """How far a pneumothorax draws the lung from the side of the wall and from the apex, mm."""
+    return 9.0 + 44.0 * severity**1.2, 14.0 + 62.0 * severity**1.2
+
+
 def collapsed(anatomy: Anatomy, side: int, severity: float) -> Column:
     """Give the lung that a pneumothorax has drawn back from the wall."""
     cage = anatomy.cage
-    gap = 5.0 + 44.0 * severity**1.3
-    drop = 10.0 + 62.0 * severity**1.2
+    gap, drop = drawn_back(severity)
     radius = cage.radii[0] - 0.5 * gap
     smaller = replace(cage, apex=cage.apex - drop)
     center = side * (cage.offset - 0.5 * gap)
@@ -249,7 +253,7 @@ def collapsed(anatomy: Anatomy, side: int, severity: float) -> Column:
         anatomy.lungs[side],
         cx=lambda z: np.full_like(z, center),
         a=lambda z: np.full_like(z, radius),
-        b=lambda z: np.full_like(z, cage.radii[1] - 0.12 * gap),
+        b=lambda z: np.full_like(z, cage.radii[1] - 0.28 * gap),
         f=smaller.scale,
     )
 

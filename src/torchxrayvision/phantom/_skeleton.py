@@ -35,6 +35,10 @@ _FALL = (36, 58, 76, 88, 96, 102, 106, 108, 104, 92, 60, 36)
 _END = (2.55, 2.72, 2.72, 2.66, 2.56, 2.44, 2.28, 2.12, 1.98, 1.85, 1.15, 0.55)
 _HALF = (6.0, 5.6, 5.8, 6.0, 6.2, 6.4, 6.4, 6.3, 6.2, 6.0, 5.4, 4.4)
 _START = -0.42
+_BONE_POINTS = 48
+
+CLAVICLE = -1
+"""Stands for the clavicle where ribs are numbered."""
 
 VERTEBRAE = 17
 """From the sixth cervical to the third lumbar vertebra."""
@@ -42,19 +46,21 @@ VERTEBRAE = 17
 
 @dataclass(frozen=True)
 class Break:
-    """A broken rib.
+    """A broken rib or clavicle.
 
     Args:
         side: 1 for the left side, -1 for the right.
-        rib: 0 to 11.
-        place: Angle of the break, radians.
-        step: Displacement of the front part, mm.
+        rib: 0 to 11, or `CLAVICLE`.
+        place: Angle of the break, radians; of a clavicle, share of its length from the sternum.
+        step: Displacement of the front or outer part, mm.
+        callus: New bone about it, 0 for a fresh fracture, to 1.
     """
 
     side: int
     rib: int
     place: float
     step: float
+    callus: float = 0.0
 
 
 def rib_paths(cage: Cage, side: int, points: int = 72) -> Float64:
@@ -95,29 +101,37 @@ def _ribs(cage: Cage, body: Physique, side: int, breaks: tuple[Break, ...]) -> l
     fade = np.clip((1 - np.linspace(0, 1, points)) / 0.10, 0, 1)  # into cartilage
     mass = CORTEX * body.bone * (ring + sponge) * fade
     for broken in breaks:
-        if broken.side == side:
-            _displace(paths[broken.rib], mass[broken.rib], broken)
+        if broken.side == side and broken.rib != CLAVICLE:
+            share = (broken.place - _START) / (_END[broken.rib] - _START)
+            rib = broken.rib
+            _displace(paths[rib], radii[rib], mass[rib], broken, round(share * (points - 1)))
     return [Tubes(paths, radii, mass, bore=0.86, core=0.14)]
 
 
-def _displace(path: Float64, mass: Float64, broken: Break) -> None:
-    """Move the front part of a broken rib down, back to its course over the next 60 mm."""
-    end = _END[broken.rib]
-    share = (broken.place - _START) / (end - _START)
-    at = round(share * (len(path) - 1))
-    steps = np.sqrt((np.diff(path[at:], axis=0) ** 2).sum(axis=1))
-    distance = np.concatenate([[0.0], np.cumsum(steps)])
-    fade = np.maximum(1 - distance / 50.0, 0.0)
-    path[at:, 2] -= broken.step * fade
-    # Bleeding and callus at both ends, and a gap between them.
-    mass[max(at - 4, 0) : at + 5] *= 1.7
-    mass[at - 1 : at + 1] = 0.0
+def _displace(
+    path: Float64, radii: Float64, mass: Float64, broken: Break, at: int, reach: float = 60.0
+) -> None:
+    """Move what lies beyond a break down, back to its course over some millimetres."""
+    steps = np.sqrt((np.diff(path, axis=0) ** 2).sum(axis=1))
+    along = np.concatenate([[0.0], np.cumsum(steps)])
+    along -= 0.5 * (along[at - 1] + along[at])
+    path[at:, 2] -= broken.step * np.maximum(1 - along[at:] / reach, 0.0)
+    # Fragments override each other and part; later callus, a spindle of new bone, bridges the gap.
+    bump = np.exp(-((along / 11.0) ** 2))
+    radii *= 1 + (0.4 + 0.85 * broken.callus) * bump[:, None]
+    mass *= 1 + 5.0 * bump
+    if not broken.callus:
+        mass[at - 1 : at + 1] = 0.0
 
 
-def break_point(cage: Cage, broken: Break) -> Float64:
+def break_point(cage: Cage, pose: Pose, broken: Break) -> Float64:
     """Give the place of a break, float64 (3,), mm."""
-    path = rib_paths(cage, broken.side)[broken.rib]
-    share = (broken.place - _START) / (_END[broken.rib] - _START)
+    if broken.rib == CLAVICLE:
+        path = smooth_path(_clavicle_knots(cage, pose, broken.side), _BONE_POINTS)
+        share = broken.place
+    else:
+        path = rib_paths(cage, broken.side)[broken.rib]
+        share = (broken.place - _START) / (_END[broken.rib] - _START)
     point: Float64 = path[round(share * (len(path) - 1))]
     return point
 
@@ -137,7 +151,10 @@ def smooth_path(knots: Float64, points: int) -> Float64:
 
 
 def bone(
-    knots: list[tuple[float, float, float]], radii: list[float], body: Physique, cortex: float
+    knots: list[tuple[float, float, float]] | Float64,
+    radii: list[float],
+    body: Physique,
+    cortex: float,
 ) -> Tubes:
     """Make one tubular bone.
 
@@ -150,14 +167,15 @@ def bone(
     Returns:
         One tube.
     """
-    path = smooth_path(np.asarray(knots, float), 48)
-    at = np.linspace(0, len(knots) - 1, 48)
+    path = smooth_path(np.asarray(knots, float), _BONE_POINTS)
+    at = np.linspace(0, len(knots) - 1, _BONE_POINTS)
     radius = np.interp(at, np.arange(len(radii)), radii)
     ring = 2 * np.pi * radius * cortex
     sponge = np.pi * radius**2 * 0.16
     mass = CORTEX * body.bone * (ring + sponge)
     # Rounded ends.
-    ends = np.minimum(np.arange(48) + 0.3, np.arange(48)[::-1] + 0.3) / 3.5
+    index = np.arange(_BONE_POINTS)
+    ends = np.minimum(index + 0.3, index[::-1] + 0.3) / 3.5
     cap = np.sqrt(1 - (1 - np.minimum(ends, 1)) ** 2)
     radius, mass = radius * cap, mass * cap
     both = np.stack([radius, radius], axis=-1)
@@ -170,10 +188,10 @@ def _joint(cage: Cage) -> tuple[float, float]:
     return cage.offset + cage.radii[0] + 40.0, 128.0 * cage.stature
 
 
-def _clavicle(cage: Cage, body: Physique, pose: Pose, side: int) -> Tubes:
+def _clavicle_knots(cage: Cage, pose: Pose, side: int) -> Float64:
     s, x = cage.stature, _joint(cage)[0]
     lift, front = 12.0 * pose.arms, cage.radii[1] * 0.55
-    return bone(
+    return np.array(
         [
             (side * 14.0, front + 6, 112 * s),
             (side * 30.0, front + 12, 117 * s),
@@ -181,11 +199,19 @@ def _clavicle(cage: Cage, body: Physique, pose: Pose, side: int) -> Tubes:
             (side * 112.0, front - 8, 146 * s + 0.8 * lift),
             (side * 145.0, 16.0, 149 * s + lift),
             (side * (x - 8), -8.0, 147 * s + lift),
-        ],
-        [9.5, 7.6, 5.8, 5.4, 6.2, 6.6],
-        body,
-        1.5,
+        ]
     )
+
+
+def _clavicle(
+    cage: Cage, body: Physique, pose: Pose, side: int, breaks: tuple[Break, ...]
+) -> Tubes:
+    tube = bone(_clavicle_knots(cage, pose, side), [9.5, 7.6, 5.8, 5.4, 6.2, 6.6], body, 1.5)
+    for broken in breaks:
+        if broken.side == side and broken.rib == CLAVICLE:
+            at = round(broken.place * (_BONE_POINTS - 1))
+            _displace(tube.points[0], tube.radii[0], tube.mass[0], broken, at, reach=120.0)
+    return tube
 
 
 def _humerus(cage: Cage, body: Physique, arms: float, side: int) -> Tubes:
@@ -318,7 +344,7 @@ def build_skeleton(
     for side in SIDES:
         name = SIDE_NAMES[side]
         bones[f"{name} Ribs"] = _ribs(cage, body, side, breaks)
-        bones[f"{name} Clavicle"] = [_clavicle(cage, body, pose, side)]
+        bones[f"{name} Clavicle"] = [_clavicle(cage, body, pose, side, breaks)]
         bones[f"{name} Scapula"] = _scapula(cage, body, pose.arms, side)
         if not pose.overhead:
             bones[f"{name} Humerus"] = [_humerus(cage, body, pose.arms, side)]
