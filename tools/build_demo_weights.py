@@ -3,10 +3,11 @@
     python tools/build_demo_weights.py --nih ../shared/data/nih-mini --work /tmp/demo-weights
 
 It renders simulated radiographs, trains the classifier from scratch on four fifths of the real
-patients and tests it on the others, five times; trains it on simulations; trains it on simulations
-and four fifths of the patients, five times; trains what ships on all of both; trains the anatomy
-network; and writes what it measured. Two processes of one thread each, under two hours on two
-cores. Each stage leaves its result in --work, so that a broken run goes on where it stopped.
+patients and tests it on the others, five times; trains it on simulations, and on where their
+findings are; trains it on simulations and four fifths of the patients, five times; trains what
+ships on all of both; trains the anatomy network; and writes what it measured. Two processes of one
+thread each, under two hours on two cores. Each stage leaves its result in --work, so that a broken
+run goes on where it stopped.
 
 The real films are the first of NIH ChestX-ray14 with a label or not, at 320 pixels: a folder
 with `labels.csv` (image, labels, view) and `images-320/*.jpg`. Provided by the NIH Clinical Center,
@@ -63,8 +64,9 @@ def films(plan):
     ):
         if not (plan.work / f"{name}.npz").exists():
             started = time.monotonic()
-            cases, large, masks = render(count, seed, outlined)
+            cases, places, large, masks = render(count, seed, outlined)
             save(plan.work / f"{name}-anatomy.npz", None, pixels=large, masks=masks)
+            save(plan.work / f"{name}-places.npz", None, places=places)
             save(plan.work / f"{name}.npz", cases)
             print(f"{name}: {count} films in {time.monotonic() - started:.0f} s", flush=True)
 
@@ -98,11 +100,12 @@ def run(plan, job):
     if stage == "anatomy":
         outlines(plan)
     elif stage == "pretrain":
-        classify.pretrain(plan, load(plan, "simulated"))
+        with np.load(plan.work / "simulated-places.npz") as stored:
+            classify.pretrain(plan, load(plan, "simulated"), stored["places"])
     elif stage == "scratch":
         classify.scratch(plan, load(plan, "real"), *rest)
     else:
-        start = plan.work / "pretrain" / "last.safetensors"
+        start = plan.work / "pretrain.safetensors"
         classify.tune(plan, load(plan, "real"), load(plan, "simulated"), start, *rest)
     print(f"{' '.join(map(str, job))}: {(time.monotonic() - started) / 60:.1f} min", flush=True)
 

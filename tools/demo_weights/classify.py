@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from demo_weights.plan import FOLDS, SEED, SEEN
-from torchxrayvision.models import load_checkpoint
+from demo_weights import localise
+from demo_weights.plan import FOLDS, MODEL, SEED, SEEN
+from torchxrayvision.models import load_checkpoint, save_checkpoint
 from torchxrayvision.training import fit
 from torchxrayvision.training._prepared import from_stored
 
@@ -40,10 +41,13 @@ def scores(path, films, rows=None):
     return torch.cat(parts).numpy()
 
 
-def pretrain(plan, simulated):
-    """Learn from simulations only."""
-    recipe = plan.recipe(plan.pretrain_epochs, 2e-3, SEED)
-    return _run(plan, "pretrain", recipe, simulated.of(np.arange(len(simulated.images))))
+def pretrain(plan, simulated, places):
+    """Learn from simulations only, and where their findings are."""
+    path = plan.work / "pretrain.safetensors"
+    if not path.exists():
+        network = localise.train(simulated, places, MODEL, plan.pretrain_epochs)
+        save_checkpoint(network, path)
+    return path
 
 
 def scratch(plan, films, fold):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from torchxrayvision import phantom
 from torchxrayvision.labels import DEFAULT_PATHOLOGIES
 from torchxrayvision.training import Augmentation, Loss, Optimiser, Recipe, Schedule
 
@@ -24,12 +25,16 @@ OUTPUTS = (*TARGETS, AP)
 
 STRUCTURES = ("Left Lung", "Right Lung", "Heart", "Aorta", "Mediastinum", "Spine")
 
+# What pre-training learns the place of. A mirrored film has its lungs on the wrong sides.
+PLACES = (*phantom.FINDINGS, "Heart", "Lungs")
+MASK_SIDE = 40  # of their masks
+
 FRONTAL = ("PA", "AP")
 TRAIN_SEED, TEST_SEED = 2017, 2018  # of the simulations; no case is in both
 
 RENDERED = 160  # side of a simulated film in pixels, and of the anatomy network's input
-KEPT = 144  # side of the films that the classifier's augmentation starts from
-SEEN = 112  # side that the classifier sees
+KEPT = 160  # side of the films that the classifier's augmentation starts from
+SEEN = 144  # side that the classifier sees
 
 MODEL = "resnet18-width24"
 ANATOMY_WIDTH = 12
@@ -64,14 +69,14 @@ class Plan:
     work: Path
     nih: Path
     simulator: str = "this package"
-    simulations: int = 4000
+    simulations: int = 5000
     outlined: int = 1600
     held_out: int = 500
-    scratch_epochs: int = 30
+    scratch_epochs: int = 40
     pretrain_epochs: int = 10
-    tune_epochs: int = 4
-    repeats: int = 5
-    mixed_in: int = 2000
+    tune_epochs: int = 6
+    repeats: int = 4
+    mixed_in: int = 1500
     anatomy_epochs: int = 8
 
     def recipe(self, epochs: int, lr: float, seed: int, weights: Path | None = None) -> Recipe:

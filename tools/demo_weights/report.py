@@ -65,7 +65,7 @@ def _classifier(plan, out, load):
     (tuned, fold), (plain, _) = (_out_of_fold(plan, films, s) for s in ("tuned", "scratch"))
     final = plan.work / "final" / "last.safetensors"
     simulated = classify.scores(final, held_out)
-    before = classify.scores(plan.work / "pretrain" / "last.safetensors", held_out)
+    before = classify.scores(plan.work / "pretrain.safetensors", held_out)
     real = card.areas(films.labels, tuned, TARGETS, films.patients)
     fake = card.areas(held_out.labels, simulated, TARGETS)
     shipped = [name for name in TARGETS if _good_enough(name, real, fake)]
@@ -93,9 +93,9 @@ def _classifier(plan, out, load):
     about = {
         "data": f"{plan.simulations:,} simulated frontal radiographs of {plan.simulator}; {_NIH}",
         "recipe": (
-            f"{plan.pretrain_epochs} epochs on the simulations, then {plan.tune_epochs} on "
-            f"{plan.mixed_in:,} of them and {plan.repeats} times each real film; AdamW, cosine "
-            "schedule, average of the weights, moves, exposure, noise, erasing, mixup. "
+            f"{plan.pretrain_epochs} epochs on the simulations, with the places of their findings, "
+            f"then {plan.tune_epochs} on {plan.mixed_in:,} of them and {plan.repeats} times each "
+            "real film; AdamW, cosine schedule, average of the weights, moves, exposure, noise, erasing, mixup. "
             "tools/build_demo_weights.py holds it all"
         ),
         "seed": str(SEED),
