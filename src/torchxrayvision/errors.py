@@ -23,6 +23,7 @@
     ├── ExportError (RuntimeError)         an exported file gives other numbers than its model
     ├── OutputError (OSError)              results cannot be written
     ├── ResumeError (ValueError)           an unfinished run that this one cannot go on with
+    ├── ClusterError (RuntimeError)        the nodes of a cluster cannot do a run
     ├── StalledError (TimeoutError)        so many files hang that their storage must be the cause
     ├── ExplanationError (ValueError)      a network does not allow the explanation asked for
     ├── EvaluationError (ValueError)       labels and scores that give no such measure
@@ -54,6 +55,7 @@ __all__ = [
     "CheckpointError",
     "ChecksumError",
     "ChecksumWarning",
+    "ClusterError",
     "DataWarning",
     "DatasetError",
     "DatasetNotFoundError",
@@ -265,6 +267,10 @@ class OutputError(XRVError, OSError):
 
 class ResumeError(XRVError, ValueError):
     """An unfinished run lies where this one would write, and this one cannot go on with it."""
+
+
+class ClusterError(XRVError, RuntimeError):
+    """The nodes of a cluster cannot do a run; what was finished is kept."""
 
 
 class StalledError(XRVError, TimeoutError):

@@ -14,6 +14,7 @@ import typer
 from torchxrayvision.cli._console import EXIT_USAGE, console, errors, show_error
 from torchxrayvision.inference import (
     CsvWriter,
+    RayCluster,
     Reading,
     Shard,
     Summary,
@@ -49,6 +50,8 @@ class How:
     engine: str
     precision: str
     reading: Reading
+    device: str | None
+    cluster: RayCluster | None
 
 
 def write(
@@ -68,7 +71,8 @@ def write(
             done = predict_to_file(
                 names, net, output, kind=how.kind, embeddings=embeddings,
                 batch_size=how.batch_size, engine=how.engine, precision=how.precision,
-                shard=part, restart=restart, reading=how.reading,
+                shard=part, restart=restart, reading=how.reading, device=how.device,
+                cluster=how.cluster,
                 on_found=progress.found, on_progress=progress.move,
             )  # fmt: skip
         except KeyboardInterrupt:

@@ -78,6 +78,19 @@ def predict(
     compat: Annotated[
         str | None, typer.Option(help="xrv-1.5 for that version's operating points.")
     ] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="ray: compute on the nodes of a Ray cluster.")
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Of the cluster: auto, ray://HOST:10001, or local for a new one here."),
+    ] = None,
+    cpus: Annotated[
+        int | None, typer.Option(min=1, help="CPUs of each actor on the cluster.")
+    ] = None,
+    actors: Annotated[
+        int | None, typer.Option(min=1, help="Most actors on the cluster; as many as fit.")
+    ] = None,
 ) -> None:
     """Print or write the findings of radiographs: PNG, JPEG, TIFF or DICOM.
 
@@ -86,22 +99,26 @@ def predict(
     """
     names = [*(paths or []), *(f"@{path}" for path in from_file or [])]
     _check_usage(names, output, embeddings=embeddings, shard=shard, restart=restart)
+    _check_cluster(cluster, output, address is not None or cpus is not None or actors is not None)
     if checkpoint is None:
         _require_weights(weights)  # before the seconds that torch takes to load
     with show_warnings():
         from torchxrayvision.cli import _run
-        from torchxrayvision.inference import Reading
+        from torchxrayvision.inference import RayCluster, Reading
 
-        net = _load(weights, checkpoint, compat).to(device or _best_device())
+        net = _load(weights, checkpoint, compat)
+        if cluster is None:
+            device = device or _best_device()
         reading = Reading(
             workers=workers, time_limit=time_limit or Reading().time_limit, isolate=isolate
         )
         how = _run.How(
             kind=output_kind, batch_size=batch_size, engine=engine, precision=precision,
-            reading=reading,
+            reading=reading, device=device,
+            cluster=RayCluster(address=address, cpus=cpus, actors=actors) if cluster else None,
         )  # fmt: skip
         if output is None:
-            done = _run.show(net, names, how)
+            done = _run.show(net.to(how.device), names, how)
         else:
             done = _run.write(
                 net, names, output, how, embeddings=embeddings, shard=shard, restart=restart
@@ -124,6 +141,19 @@ def _check_usage(
         wrong = "--embeddings needs --output FILE, a terminal cannot show them"
     elif output is None and (shard or restart):
         wrong = "--shard and --restart need --output FILE, where the rows are kept"
+    if wrong:
+        show_error(ValueError(wrong))
+        raise typer.Exit(EXIT_USAGE)
+
+
+def _check_cluster(cluster: str | None, output: Path | None, detailed: bool) -> None:
+    wrong = ""
+    if cluster not in (None, "ray"):
+        wrong = f"--cluster {cluster}: only ray is known"
+    elif cluster is None and detailed:
+        wrong = "--address, --cpus and --actors need --cluster ray"
+    elif cluster is not None and output is None:
+        wrong = "--cluster needs --output FILE, where the rows are kept"
     if wrong:
         show_error(ValueError(wrong))
         raise typer.Exit(EXIT_USAGE)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from torchxrayvision.inference._check import Check, Remark, check, checks
+    from torchxrayvision.inference._cluster import RayCluster
     from torchxrayvision.inference._export import Exported, export
     from torchxrayvision.inference._longrun import Summary, join_shards, predict_to_file
     from torchxrayvision.inference._pipeline import Reading, Result, default_workers
@@ -28,6 +29,7 @@ __all__ = [
     "CsvWriter",
     "Exported",
     "Masks",
+    "RayCluster",
     "Reading",
     "Remark",
     "Result",
@@ -58,6 +60,7 @@ _HOME: Final = {
     "CsvWriter": "_writers",
     "Exported": "_export",
     "Masks": "_segment",
+    "RayCluster": "_cluster",
     "Reading": "_pipeline",
     "Remark": "_check",
     "Result": "_pipeline",

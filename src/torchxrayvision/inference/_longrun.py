@@ -5,32 +5,31 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import platform
 import re
-import warnings
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from torchxrayvision import __version__
-from torchxrayvision.errors import ResumeError, XRVWarning
-from torchxrayvision.inference._choose import Choice, choose_engine, open_engine
+from torchxrayvision.errors import ResumeError
 from torchxrayvision.inference._disk import writing
 from torchxrayvision.inference._engine import input_size
 from torchxrayvision.inference._journal import Journal, replay
 from torchxrayvision.inference._manifest import read_manifest
-from torchxrayvision.inference._pipeline import batches, first_images, results_of
+from torchxrayvision.inference._pipeline import results_of
 from torchxrayvision.inference._resume import RunFolder, Shard, describe_inputs, fingerprint
+from torchxrayvision.inference._runner import Here
 from torchxrayvision.inference._writers import check_format, columns_of, open_writer
 from torchxrayvision.models import check_output_kind, get_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    import torch
+
+    from torchxrayvision.inference._cluster import RayCluster
     from torchxrayvision.inference._pipeline import Reading
     from torchxrayvision.inference._resume import Record
+    from torchxrayvision.inference._runner import Runner
     from torchxrayvision.models import XRayClassifier
 
 __all__ = ["Summary", "join_shards", "predict_to_file"]
@@ -69,6 +68,7 @@ def predict_to_file(
     shard: Shard | None = None,
     restart: bool = False,
     reading: Reading | None = None,
+    cluster: RayCluster | None = None,
     on_found: Callable[[int], None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Summary:
@@ -88,10 +88,11 @@ def predict_to_file(
         batch_size: Images that go through the network together.
         engine: `"torch"`, `"onnx"`, `"openvino"`, or `"auto"` for the fastest here.
         precision: `"exact"`, or `"fast"` for probabilities within 0.01 of it.
-        device: Where the network runs; None leaves it where it is.
+        device: Where the network runs; None leaves it where it is, and takes the GPUs of a cluster.
         shard: Do this part only; `join_shards` makes the table of all.
         restart: Throw the rows of an unfinished run away.
         reading: How files are read.
+        cluster: Compute on the nodes of a Ray cluster, see `RayCluster`; None for this process.
         on_found: Called now and then with the number of images listed so far.
         on_progress: Called after each batch with the images done and to do.
 
@@ -102,12 +103,13 @@ def predict_to_file(
         ResumeError: If an unfinished run with other options is there, or another process works.
         OutputError: If the disk is full or the table cannot be written; rows are kept.
         StalledError: If so many files hang that the storage must be the cause; rows are kept.
+        ClusterError: If the nodes of the cluster cannot do it; rows are kept.
         UnknownNameError: If weights, kind, engine or the ending are unknown.
     """
     target = Path(output)
     check_format(target)
     net = get_model(model) if isinstance(model, str) else model
-    net = net.eval() if device is None else net.eval().to(device)
+    net = net.eval()
     wanted = net.default_output if kind is None else check_output_kind(kind)
     listed = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     options = {
@@ -125,20 +127,15 @@ def predict_to_file(
 
     folder = RunFolder(target, shard)
 
-    def machine(count: int) -> dict[str, Any]:
-        size = max(1, min(batch_size, count))
-        chosen = choose_engine(
-            net, size, engine, precision, images=count,
-            sample=lambda: first_images(read_manifest(folder.sources), input_size(net), size),
-        )  # fmt: skip
-        return {**_machine(), "threads": torch.get_num_threads(), "engine": asdict(chosen)}
+    def machine(images: int) -> dict[str, Any]:
+        return runner.machine(options, images, folder.sources)
 
-    with folder.locked():
+    with folder.locked(), _runner(cluster, net, reading, device) as runner:
         if restart:
             folder.discard()
         with writing(folder.path):
             record = folder.begin(options, machine, on_found)
-        summary = _predict(folder, record, net, reading, on_progress)
+        summary = _predict(folder, record, runner, on_progress)
         if shard is None and summary.images:
             _write_table([folder], record, target)
     if shard is None or not summary.images:
@@ -147,85 +144,47 @@ def predict_to_file(
     return summary
 
 
-def _machine() -> dict[str, Any]:
-    return {
-        "torchxrayvision": __version__,
-        "torch": torch.__version__,
-        "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
-    }
-
-
-def _warn_of_another(machine: dict[str, Any]) -> None:
-    changed = [
-        f"{k} {machine.get(k)}, now {v}" for k, v in _machine().items() if machine.get(k) != v
-    ]
-    if changed:
-        warnings.warn(
-            f"going on with a run that was begun elsewhere ({'; '.join(changed)}); the last digits "
-            "of the rows to come may differ from those of a run in one piece",
-            XRVWarning,
-            stacklevel=4,
-        )
-
-
 @contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Let torch use as many threads as when the run began: sums depend on how they are split."""
-    before = torch.get_num_threads()
-    if count != before:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        if count != before:
-            torch.set_num_threads(before)
+def _runner(
+    cluster: RayCluster | None,
+    net: XRayClassifier,
+    reading: Reading | None,
+    device: str | torch.device | None,
+) -> Iterator[Runner]:
+    """What computes the batches; a cluster is left again at the end."""
+    if cluster is None:
+        yield Here(net if device is None else net.to(device), reading)
+        return
+    from torchxrayvision.inference._cluster import on_ray
+
+    with on_ray(cluster, net, reading, device) as runner:
+        yield runner
 
 
 def _predict(
     folder: RunFolder,
     record: Record,
-    net: XRayClassifier,
-    reading: Reading | None,
+    runner: Runner,
     on_progress: Callable[[int, int], None] | None,
 ) -> Summary:
     """Do what is not done yet."""
-    options, images = record.options, record.manifest.count
-    first, stop = _bounds(record)
+    first, stop = record.bounds
     with writing(folder.path):
         journal = Journal(folder.journal, first)
     with journal:
         start = journal.position
-        if first < start < stop:
-            _warn_of_another(record.machine)
         if start < stop:
-            with _threads(record.machine["threads"]):
-                engine = open_engine(
-                    net, options["output"], _batch_size(record), Choice(**record.machine["engine"])
-                )
-                if on_progress is not None:
-                    on_progress(start - first, stop - first)
-                sources = read_manifest(folder.sources, start, stop)
-                done = batches(
-                    engine, sources, first=start, reading=reading, features=options["embeddings"]
-                )
-                with contextlib.closing(done):  # ends the workers, whatever happens here
-                    for _, batch in done:
-                        with writing(folder.path):
-                            journal.append(batch)
-                        if on_progress is not None:
-                            on_progress(journal.position - first, stop - first)
+            if on_progress is not None:
+                on_progress(start - first, stop - first)
+            done = runner.batches(record, folder.sources, start, stop)
+            with contextlib.closing(done):  # ends the workers, whatever happens here
+                for batch in done:
+                    with writing(folder.path):
+                        journal.append(batch)
+                    if on_progress is not None:
+                        on_progress(journal.position - first, stop - first)
+        images = record.manifest.count
         return Summary(stop - first, journal.failed, start - first, images, folder.path)
-
-
-def _batch_size(record: Record) -> int:
-    batch_size: int = record.options["batch_size"]
-    return max(1, min(batch_size, record.manifest.count))
-
-
-def _bounds(record: Record) -> tuple[int, int]:
-    shard = record.options["shard"]
-    part = Shard(1, 1) if shard is None else Shard(*shard)
-    return part.bounds(record.manifest.count, _batch_size(record))
 
 
 def _write_table(folders: Sequence[RunFolder], record: Record, target: Path) -> None:
@@ -315,7 +274,7 @@ def _check_one_run(folders: Sequence[RunFolder], records: Sequence[Record]) -> N
 
 def _finished(folder: RunFolder, record: Record) -> int:
     """Images that failed in a shard, which must be finished."""
-    first, stop = _bounds(record)
+    first, stop = record.bounds
     position, failed = first, 0
     for batch in replay(folder.journal):
         position = batch.first + len(batch.errors)

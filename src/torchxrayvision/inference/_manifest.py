@@ -16,7 +16,7 @@ from torchxrayvision.inference._sources import Source
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["Manifest", "read_manifest", "write_manifest"]
+__all__ = ["Manifest", "read_lines", "read_manifest", "unpack", "write_manifest"]
 
 _SAY_EVERY: Final = 1000
 
@@ -48,7 +48,12 @@ def _pack(source: Source) -> str:
     return json.dumps(entry, separators=(",", ":"))
 
 
-def _unpack(line: str) -> Source:
+def unpack(line: str) -> Source:
+    """The image that a line of a list stands for.
+
+    Args:
+        line: From `read_lines`.
+    """
     entry = json.loads(line)
     member = Member.from_list(entry["m"]) if "m" in entry else None
     given = entry["g"]
@@ -88,6 +93,16 @@ def read_manifest(path: Path, first: int = 0, stop: int | None = None) -> Iterat
         first: Position of the first one wanted, from 0.
         stop: Position after the last one; None for all.
     """
+    return map(unpack, read_lines(path, first, stop))
+
+
+def read_lines(path: Path, first: int = 0, stop: int | None = None) -> Iterator[str]:
+    """The images of a list, as lines for `unpack` to read elsewhere.
+
+    Args:
+        path: The file.
+        first: See `read_manifest`.
+        stop: See `read_manifest`.
+    """
     with path.open(encoding="ascii", newline="\n") as file:
-        for line in itertools.islice(file, first, stop):
-            yield _unpack(line)
+        yield from itertools.islice(file, first, stop)

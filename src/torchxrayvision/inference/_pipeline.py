@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from torchxrayvision.inference._engine import Engine
+    from torchxrayvision.inference._engine import ClassifierEngine
     from torchxrayvision.inference._sources import Source
 
 __all__ = [
@@ -26,8 +26,10 @@ __all__ = [
     "Reading",
     "Result",
     "batches",
+    "batches_from",
     "default_workers",
     "first_images",
+    "open_readers",
     "results_of",
 ]
 
@@ -74,7 +76,7 @@ def default_workers() -> int:
 
 
 def batches(
-    engine: Engine,
+    engine: ClassifierEngine,
     sources: Iterable[Source],
     *,
     first: int = 0,
@@ -96,18 +98,50 @@ def batches(
     Yields:
         The sources of a batch and what came of them.
     """
-    how = reading or Reading()
-    workers = how.workers or default_workers()
-    with Readers(engine.size, workers, how.time_limit, isolate=how.isolate) as readers:
-        loaded = readers.map(sources, ahead=2 * engine.batch_size + workers)
-        while chunk := list(itertools.islice(loaded, engine.batch_size)):
-            batch = _batch(engine, first, [image for _, image in chunk], features)
-            yield [source for source, _ in chunk], batch
-            first += len(chunk)
+    with open_readers(engine, reading or Reading()) as readers:
+        yield from batches_from(readers, engine, sources, first=first, features=features)
+
+
+def open_readers(engine: ClassifierEngine, reading: Reading) -> Readers:
+    """Workers that read for an engine; to be closed.
+
+    Args:
+        engine: What the images are for.
+        reading: How files are read.
+    """
+    workers = reading.workers or default_workers()
+    return Readers(engine.size, workers, reading.time_limit, isolate=reading.isolate)
+
+
+def batches_from(
+    readers: Readers,
+    engine: ClassifierEngine,
+    sources: Iterable[Source],
+    *,
+    first: int = 0,
+    features: bool = False,
+) -> Generator[tuple[list[Source], Batch], None, None]:
+    """As `batches`, with workers that are there and go on to be.
+
+    Args:
+        readers: From `open_readers`.
+        engine: See `batches`.
+        sources: See `batches`.
+        first: See `batches`.
+        features: See `batches`.
+
+    Yields:
+        The sources of a batch and what came of them.
+    """
+    loaded = readers.map(sources, ahead=2 * engine.batch_size + readers.workers)
+    while chunk := list(itertools.islice(loaded, engine.batch_size)):
+        batch = _batch(engine, first, [image for _, image in chunk], features)
+        yield [source for source, _ in chunk], batch
+        first += len(chunk)
 
 
 def _batch(
-    engine: Engine, first: int, images: list[NDArray[np.float32] | str], features: bool
+    engine: ClassifierEngine, first: int, images: list[NDArray[np.float32] | str], features: bool
 ) -> Batch:
     count = len(images)
     values = np.full((count, engine.outputs), np.nan, np.float32)

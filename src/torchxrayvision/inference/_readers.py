@@ -119,6 +119,11 @@ class Readers:
         self._archives = SequentialReader()
         self._stuck = 0
 
+    @property
+    def workers(self) -> int:
+        """How many read at the same time."""
+        return len(self._workers)
+
     def _worker(self) -> _Worker:
         return _Worker(self._tasks, self._size, self._isolate)
 

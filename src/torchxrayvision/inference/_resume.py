@@ -121,6 +121,19 @@ class Record:
     machine: dict[str, Any]
     manifest: Manifest
 
+    @property
+    def batch_size(self) -> int:
+        """Images of a batch; a run of fewer has one batch of them all."""
+        size: int = self.options["batch_size"]
+        return max(1, min(size, self.manifest.count))
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """Positions of the first image of this run, which may be a shard, and after its last."""
+        shard = self.options["shard"]
+        part = Shard(1, 1) if shard is None else Shard(*shard)
+        return part.bounds(self.manifest.count, self.batch_size)
+
 
 class RunFolder:
     """The folder of one run.
