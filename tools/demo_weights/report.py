@@ -95,8 +95,8 @@ def _classifier(plan, out, load):
         "recipe": (
             f"{plan.pretrain_epochs} epochs on the simulations, with the places of their findings, "
             f"then {plan.tune_epochs} on {plan.mixed_in:,} of them and {plan.repeats} times each "
-            "real film; AdamW, cosine schedule, average of the weights, moves, exposure, noise, erasing, mixup. "
-            "tools/build_demo_weights.py holds it all"
+            "real film; AdamW, cosine schedule, average of the weights, moves, exposure, noise, "
+            "erasing, mixup. tools/build_demo_weights.py holds it all"
         ),
         "seed": str(SEED),
         "six findings on real patients": _about_six(six, difference),
