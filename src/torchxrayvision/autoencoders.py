@@ -147,6 +147,9 @@ class ResNetAE(XRayModel):
         Cohen et al. Gifsplanation via latent shift. MIDL 2021. https://arxiv.org/abs/2102.09475
     """
 
+    output_names = ("z", "out")
+    output_kind = "image"
+
     def __init__(
         self,
         weights: str | Weights | WeightsEnum | None = None,

@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from torchxrayvision.inference._accelerate import Accelerated, accelerate
     from torchxrayvision.inference._check import Check, Remark, check, checks
     from torchxrayvision.inference._cluster import RayCluster
     from torchxrayvision.inference._export import Exported, export
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from torchxrayvision.inference._writers import CsvWriter, Writer, columns_of, open_writer
 
 __all__ = [
+    "Accelerated",
     "Check",
     "CsvWriter",
     "Exported",
@@ -39,6 +41,7 @@ __all__ = [
     "Source",
     "Summary",
     "Writer",
+    "accelerate",
     "check",
     "checks",
     "columns_of",
@@ -56,6 +59,7 @@ __all__ = [
 
 # Loaded at first use: processes that only read files must not wait for torch.
 _HOME: Final = {
+    "Accelerated": "_accelerate",
     "Check": "_check",
     "CsvWriter": "_writers",
     "Exported": "_export",
@@ -70,6 +74,7 @@ _HOME: Final = {
     "Source": "_sources",
     "Summary": "_longrun",
     "Writer": "_writers",
+    "accelerate": "_accelerate",
     "check": "_check",
     "checks": "_check",
     "columns_of": "_writers",

@@ -14,32 +14,31 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import torch
 
 from torchxrayvision import __version__
 from torchxrayvision.errors import DependencyError, PrecisionWarning, UnknownNameError
-from torchxrayvision.inference._engine import Engine, TorchEngine
+from torchxrayvision.inference._agree import agreement
+from torchxrayvision.inference._engine import ClassifierEngine, Engine, TorchEngine
 from torchxrayvision.remote import cache_dir
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from torchxrayvision.inference._engine_onnx import OnnxEngine
-    from torchxrayvision.models import OutputKind, XRayClassifier
+    from torchxrayvision.models import OutputKind, XRayClassifier, XRayModel
 
     Sample = Callable[[], NDArray[np.float32]]
 
-__all__ = ["ENGINES", "PRECISIONS", "Choice", "choose_engine", "open_engine"]
+__all__ = ["ENGINES", "PRECISIONS", "Choice", "choose_engine", "open_engine", "open_network"]
 
 _log = logging.getLogger(__name__)
 
 ENGINES: Final = ("auto", "torch", "onnx", "openvino")
 PRECISIONS: Final = ("exact", "fast")
-# Most that a probability may differ from PyTorch's in float32.
-TOLERANCE: Final = {"exact": 1e-4, "fast": 1e-2}
 # Converting a network and timing it costs as much as some hundred images.
 WORTH_MEASURING: Final = 1000
 _ROUNDS: Final = 3
@@ -66,13 +65,29 @@ _TORCH: Final = Choice("torch")
 
 
 def open_engine(
-    model: XRayClassifier, kind: OutputKind, batch_size: int, choice: Choice, *, fresh: bool = False
-) -> Engine:
-    """A network that is ready to run.
+    model: XRayClassifier, kind: OutputKind, batch_size: int, choice: Choice
+) -> ClassifierEngine:
+    """A classifier that is ready to run.
 
     Args:
         model: In evaluation mode, on its device.
         kind: Meaning of the values.
+        batch_size: Images of a batch.
+        choice: What runs it.
+
+    Raises:
+        DependencyError: If the package of the engine is missing.
+    """
+    return ClassifierEngine(open_network(model, batch_size, choice), model, kind)
+
+
+def open_network(
+    model: XRayModel, batch_size: int, choice: Choice, *, fresh: bool = False
+) -> Engine:
+    """Any network, ready to run.
+
+    Args:
+        model: In evaluation mode, on its device.
         batch_size: Images of a batch.
         choice: What runs it.
         fresh: Convert the model even if a converted one is in the cache.
@@ -81,8 +96,8 @@ def open_engine(
         DependencyError: If the package of the engine is missing.
     """
     if choice.engine == "torch":
-        return TorchEngine(model, kind, batch_size, choice.arithmetic)
-    return _runtime(choice.engine)(model, kind, batch_size, choice.arithmetic, fresh=fresh)
+        return TorchEngine(model, batch_size, choice.arithmetic)
+    return _runtime(choice.engine)(model, batch_size, choice.arithmetic, fresh=fresh)
 
 
 def _runtime(name: str) -> type[OnnxEngine]:
@@ -92,7 +107,7 @@ def _runtime(name: str) -> type[OnnxEngine]:
 
 
 def choose_engine(
-    model: XRayClassifier,
+    model: XRayModel,
     batch_size: int,
     engine: str,
     precision: str,
@@ -108,7 +123,7 @@ def choose_engine(
         engine: One of `ENGINES`. `"auto"` measures once a machine and model, and only for a run
             long enough to win that time back; what came out is kept in the cache folder.
         precision: One of `PRECISIONS`. `"fast"` allows arithmetic that the processor has in
-            hardware, where probabilities stay within 0.01.
+            hardware, where the results stay within what `agreement` allows.
         images: How many there are to do.
         sample: Gives images of the run, shape (n, 1, S, S) with n at most `batch_size`.
 
@@ -139,13 +154,13 @@ def choose_engine(
     if remembered is not None:
         candidates = [remembered]
     trial = _Trial(model, batch_size, sample())
-    chosen = trial.fastest(candidates, TOLERANCE[precision])
+    chosen = trial.fastest(candidates, precision)
     if remembered is None and len(candidates) > 1:
         memory.put(chosen, trial.seconds)
     return chosen
 
 
-def _candidates(model: XRayClassifier, engine: str, precision: str) -> Iterator[Choice]:
+def _candidates(model: XRayModel, engine: str, precision: str) -> Iterator[Choice]:
     """What may be used, float32 first; a GPU is left to torch."""
     device = next(model.parameters()).device
     names = ENGINES[1:] if engine == "auto" else (engine,)
@@ -173,24 +188,26 @@ def _installed(name: str) -> bool:
 class _Trial:
     """Candidates on a few images, compared with PyTorch in float32 and timed."""
 
-    def __init__(self, model: XRayClassifier, batch_size: int, images: NDArray[np.float32]) -> None:
+    def __init__(self, model: XRayModel, batch_size: int, images: NDArray[np.float32]) -> None:
         self._model = model
         self._batch_size = batch_size
         self._images = images
         self.seconds: dict[str, float] = {}
         self._expected, _ = self._values(_TORCH)
 
-    def _values(self, choice: Choice, *, fresh: bool = False) -> tuple[NDArray[np.float32], Engine]:
-        engine = open_engine(self._model, "probability", self._batch_size, choice, fresh=fresh)
-        engine.input[: len(self._images)] = self._images
-        values, _ = engine()
-        return values[: len(self._images)], engine
+    def _values(
+        self, choice: Choice, *, fresh: bool = False
+    ) -> tuple[tuple[torch.Tensor, ...], Engine]:
+        engine = open_network(self._model, self._batch_size, choice, fresh=fresh)
+        count = len(self._images)
+        engine.input[:count] = self._images
+        return tuple(given[:count] for given in engine.run()), engine
 
-    def fastest(self, candidates: list[Choice], tolerance: float) -> Choice:
+    def fastest(self, candidates: list[Choice], precision: str) -> Choice:
         """The fastest of those that agree, PyTorch in float32 if none does."""
         agreeing = []
         for choice in candidates:
-            engine = self._agreeing(choice, tolerance)
+            engine = self._agreeing(choice, precision)
             if engine is not None:
                 agreeing.append((choice, engine))
         if len(agreeing) < 2:
@@ -199,17 +216,17 @@ class _Trial:
         for _ in range(_ROUNDS):  # by turns, so that another load of the machine meets all
             for choice, engine in agreeing:
                 begun = time.perf_counter()
-                engine()
+                engine.run()
                 rounds[choice].append(time.perf_counter() - begun)
         medians = {choice: statistics.median(times) for choice, times in rounds.items()}
         self.seconds = {str(choice): seconds for choice, seconds in medians.items()}
         _log.info("seconds a batch of %d: %s", self._batch_size, self.seconds)
         return min(medians, key=lambda choice: medians[choice])
 
-    def _agreeing(self, choice: Choice, tolerance: float) -> Engine | None:
+    def _agreeing(self, choice: Choice, precision: str) -> Engine | None:
         if choice == _TORCH:
             return self._values(choice)[1]
-        largest = float("inf")
+        found = "it did not run"
         for fresh in (False, True):  # a converted model in the cache may be damaged
             try:
                 values, engine = self._values(choice, fresh=fresh)
@@ -218,21 +235,17 @@ class _Trial:
             except Exception as error:  # noqa: BLE001 - whatever a runtime raises, torch still works
                 _log.info("%s: %s", choice, error)
                 continue
-            largest = float(np.abs(values - self._expected).max(initial=0.0))
-            if largest <= tolerance:
+            compared = agreement(self._model, self._expected, values, precision)
+            if compared.holds:
                 return engine
+            found = str(compared)
             if choice.arithmetic != "float32":
                 break
-        warnings.warn(
-            f"{choice}: probabilities of the first images differ by {largest:.2g} from PyTorch in "
-            f"float32, more than {tolerance:g}; it is not used",
-            PrecisionWarning,
-            stacklevel=5,
-        )
+        warnings.warn(f"{choice}: {found}; it is not used", PrecisionWarning, stacklevel=5)
         return None
 
 
-def _key(model: XRayClassifier, batch_size: int, candidates: list[Choice]) -> str:
+def _key(model: XRayModel, batch_size: int, candidates: list[Choice]) -> str:
     """What the measurement holds for: processor, versions, network, batch and candidates."""
     about = {
         "processor": _processor(),

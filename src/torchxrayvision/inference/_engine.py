@@ -1,25 +1,28 @@
-"""What runs a network: one buffer in, calibrated numbers and features out, behind one name."""
+"""What runs a network: one buffer in, the outputs of its graph out, behind one name."""
 
 from __future__ import annotations
 
 import abc
+import copy
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
+from torchxrayvision.inference._graph import OUTPUTS, graph_module
 from torchxrayvision.inference._load import AIR
+from torchxrayvision.models import XRayClassifier
 from torchxrayvision.models._calibration import calibrate
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from torchxrayvision.models import OutputKind, XRayClassifier
+    from torchxrayvision.models import OutputKind, XRayModel
 
-__all__ = ["Engine", "TorchEngine", "input_size"]
+__all__ = ["ClassifierEngine", "Engine", "TorchEngine", "input_size"]
 
 
-def input_size(model: XRayClassifier) -> int:
+def input_size(model: XRayModel) -> int:
     """Side in pixels that a model takes.
 
     Raises:
@@ -41,26 +44,60 @@ class Engine(abc.ABC):
 
     Args:
         model: In evaluation mode.
-        kind: Meaning of the values.
         batch_size: Images of a batch.
 
     Attributes:
         input: Where the images go, shape (B, 1, S, S) float32; written by the caller.
-        outputs: Number of values an image, P.
-        width: Number of features an image, D.
+        wanted: Names of what `run` gives: of a classifier the logits and features, as
+            calibration is the same for all engines; of another network all its outputs.
     """
 
     name: ClassVar[str]
 
-    def __init__(self, model: XRayClassifier, kind: OutputKind, batch_size: int) -> None:
+    def __init__(self, model: XRayModel, batch_size: int) -> None:
         size = input_size(model)
-        self.kind = kind
-        self.outputs = model.head.out_features
-        self.width = model.head.in_features
-        self._points = None if model.op_threshs is None else model.op_threshs.detach().cpu()
+        classifies = isinstance(model, XRayClassifier)
+        self.wanted = OUTPUTS[1:] if classifies else model.output_names
         # Of torch and not of NumPy: torch aligns to 64 bytes.
         self._tensor = torch.full((batch_size, 1, size, size), AIR)
         self.input: NDArray[np.float32] = self._tensor.numpy()
+
+    @abc.abstractmethod
+    def _run(self) -> tuple[torch.Tensor, ...]:
+        """One tensor (B, ...) for each of `wanted`, float32 on the CPU."""
+
+    def run(self) -> tuple[torch.Tensor, ...]:
+        """Run what is in `input`.
+
+        Returns:
+            One tensor (B, ...) for each of `wanted`, float32 on the CPU.
+        """
+        with torch.inference_mode():
+            return self._run()
+
+
+class ClassifierEngine:
+    """An engine whose logits become calibrated numbers.
+
+    Args:
+        engine: Runs the classifier.
+        model: The classifier.
+        kind: Meaning of the values.
+
+    Attributes:
+        engine: As given.
+        input: Where the images go, see `Engine`.
+        outputs: Number of values an image, P.
+        width: Number of features an image, D.
+    """
+
+    def __init__(self, engine: Engine, model: XRayClassifier, kind: OutputKind) -> None:
+        self.engine = engine
+        self.kind = kind
+        self.input = engine.input
+        self.outputs = model.head.out_features
+        self.width = model.head.in_features
+        self._points = None if model.op_threshs is None else model.op_threshs.detach().cpu()
 
     @property
     def batch_size(self) -> int:
@@ -72,18 +109,14 @@ class Engine(abc.ABC):
         """Side of an image in pixels."""
         return int(self.input.shape[-1])
 
-    @abc.abstractmethod
-    def _run(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits (B, P) and features (B, D) of what is in `input`, float32 on the CPU."""
-
     def __call__(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Run what is in `input`.
 
         Returns:
             Values of the kind asked for, shape (B, P), and features, shape (B, D), float32.
         """
+        logits, features = self.engine.run()
         with torch.inference_mode():
-            logits, features = self._run()
             values = calibrate(logits, self.kind, self._points)
         return values.numpy(), features.numpy()
 
@@ -91,27 +124,34 @@ class Engine(abc.ABC):
 class TorchEngine(Engine):
     """PyTorch, on the device of the model.
 
+    On the CPU a copy of the weights lies with the channels last, which convolutions run faster on
+    (`docs/speed.md`); the model of the caller stays as it is.
+
     Args:
         model: See `Engine`.
-        kind: See `Engine`.
         batch_size: See `Engine`.
         arithmetic: `"float32"` for that of the weights, or `"bfloat16"` for convolutions in it.
     """
 
     name = "torch"
 
-    def __init__(
-        self, model: XRayClassifier, kind: OutputKind, batch_size: int, arithmetic: str = "float32"
-    ) -> None:
-        super().__init__(model, kind, batch_size)
-        self._model = model
+    def __init__(self, model: XRayModel, batch_size: int, arithmetic: str = "float32") -> None:
+        super().__init__(model, batch_size)
+        self._weight = next(model.parameters())
         self._reduced = arithmetic == "bfloat16"
+        if self._weight.device.type == "cpu":
+            model = copy.deepcopy(model).to(memory_format=torch.channels_last)
+        self._model = model
+        self._module = graph_module(model)
 
-    def _run(self) -> tuple[torch.Tensor, torch.Tensor]:
-        weight = next(self._model.parameters())
-        with torch.autocast(weight.device.type, torch.bfloat16, enabled=self._reduced):
-            features = self._model.embed(self._tensor.to(weight.device, weight.dtype))
-        logits = self._model.head(features.to(weight.dtype))
+    def _run(self) -> tuple[torch.Tensor, ...]:
+        device, dtype = self._weight.device, self._weight.dtype
+        images = self._tensor.to(device, dtype)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self._reduced):
+            if not isinstance(self._model, XRayClassifier):
+                return tuple(given.float().cpu() for given in self._module(images))
+            features = self._model.embed(images)
+        logits = self._model.head(features.to(dtype))
         return logits.float().cpu(), features.float().cpu()
 
     @staticmethod

@@ -11,23 +11,22 @@ import torch
 
 from torchxrayvision import __version__
 from torchxrayvision.errors import DependencyError
-from torchxrayvision.inference._engine import Engine
-from torchxrayvision.inference._graph import INPUT, OUTPUTS, to_onnx, trace
+from torchxrayvision.inference._engine import Engine, input_size
+from torchxrayvision.inference._graph import INPUT, output_names, to_onnx, trace
 from torchxrayvision.inference._resume import fingerprint
 from torchxrayvision.remote import cache_dir
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torchxrayvision.models import OutputKind, XRayClassifier
+    from torchxrayvision.models import XRayModel
 
 __all__ = ["OnnxEngine", "OpenVinoEngine", "onnx_file"]
 
 _FOLDER: Final = "engines"
-_WANTED: Final = OUTPUTS[1:]  # calibration is done by `Engine`, the same for all
 
 
-def onnx_file(model: XRayClassifier, size: int, *, fresh: bool = False) -> Path:
+def onnx_file(model: XRayModel, size: int, *, fresh: bool = False) -> Path:
     """The graph of a model in the cache folder, converted where it is not there.
 
     Args:
@@ -45,7 +44,7 @@ def onnx_file(model: XRayClassifier, size: int, *, fresh: bool = False) -> Path:
         import copy
 
         # A graph is traced on the CPU in float32, whatever the model is on.
-        proto = to_onnx(trace(copy.deepcopy(model).float().cpu(), size))
+        proto = to_onnx(trace(copy.deepcopy(model).float().cpu(), size), output_names(model))
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
         part.write_bytes(proto.SerializeToString())
@@ -58,7 +57,6 @@ class OnnxEngine(Engine):
 
     Args:
         model: See `Engine`.
-        kind: See `Engine`.
         batch_size: See `Engine`.
         arithmetic: `"float32"`.
         fresh: Convert the model even if a converted one is in the cache.
@@ -70,17 +68,16 @@ class OnnxEngine(Engine):
 
     def __init__(
         self,
-        model: XRayClassifier,
-        kind: OutputKind,
+        model: XRayModel,
         batch_size: int,
         arithmetic: str = "float32",
         *,
         fresh: bool = False,
     ) -> None:
-        super().__init__(model, kind, batch_size)
+        super().__init__(model, batch_size)
         self.require()
         self._arithmetic = arithmetic
-        self._start(onnx_file(model, self.size, fresh=fresh))
+        self._start(onnx_file(model, input_size(model), fresh=fresh))
 
     def _start(self, path: Path) -> None:
         import onnxruntime
@@ -92,9 +89,9 @@ class OnnxEngine(Engine):
             str(path), options, providers=["CPUExecutionProvider"]
         )
 
-    def _run(self) -> tuple[torch.Tensor, torch.Tensor]:
-        logits, features = self._session.run(list(_WANTED), {INPUT: self.input})
-        return torch.from_numpy(logits), torch.from_numpy(features)
+    def _run(self) -> tuple[torch.Tensor, ...]:
+        answers = self._session.run(list(self.wanted), {INPUT: self.input})
+        return tuple(torch.from_numpy(answer) for answer in answers)
 
     @classmethod
     def require(cls) -> str:
@@ -119,7 +116,6 @@ class OpenVinoEngine(OnnxEngine):
 
     Args:
         model: See `Engine`.
-        kind: See `Engine`.
         batch_size: See `Engine`.
         arithmetic: `"float32"`, or one of `arithmetics`.
         fresh: See `OnnxEngine`.
@@ -144,10 +140,9 @@ class OpenVinoEngine(OnnxEngine):
         self._compiled = core.compile_model(graph, "CPU", settings)
         self._request = self._compiled.create_infer_request()
 
-    def _run(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def _run(self) -> tuple[torch.Tensor, ...]:
         answers = self._request.infer({INPUT: self.input}, share_inputs=True)
-        logits, features = (torch.from_numpy(answers[name].copy()) for name in _WANTED)
-        return logits, features
+        return tuple(torch.from_numpy(answers[name].copy()) for name in self.wanted)
 
     @staticmethod
     def arithmetics() -> tuple[str, ...]:

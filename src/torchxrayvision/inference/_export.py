@@ -17,10 +17,10 @@ from torchxrayvision.errors import DependencyError, ExportError, UnknownNameErro
 from torchxrayvision.inference._disk import put_in_place
 from torchxrayvision.inference._graph import (
     INPUT,
-    OUTPUTS,
     describe,
     example,
     graph_module,
+    output_names,
     to_onnx,
     trace,
 )
@@ -135,7 +135,7 @@ def _compare(net: XRayModel, size: int, runner: Runner) -> float:
         with torch.inference_mode():
             expected = module(images)
         found = runner(images)
-        for name, wanted, given in zip(OUTPUTS, expected, found, strict=False):
+        for name, wanted, given in zip(output_names(net), expected, found, strict=True):
             if given.shape != wanted.shape:
                 msg = f"{name} has the shape {tuple(given.shape)}, not {tuple(wanted.shape)}"
                 raise ExportError(msg)
@@ -152,7 +152,7 @@ def _compare(net: XRayModel, size: int, runner: Runner) -> float:
 
 
 def _onnx(net: XRayModel, size: int, target: Path, metadata: str) -> _Files:
-    proto = to_onnx(trace(net, size))
+    proto = to_onnx(trace(net, size), output_names(net))
     entry = proto.metadata_props.add()
     entry.key, entry.value = METADATA, metadata
     target.write_bytes(proto.SerializeToString())
@@ -178,7 +178,7 @@ def _openvino(net: XRayModel, size: int, target: Path, metadata: str) -> _Files:
     except ImportError as error:
         raise DependencyError("openvino", "export to OpenVINO", "openvino") from error
     core = openvino.Core()
-    graph = core.read_model(to_onnx(trace(net, size)).SerializeToString())
+    graph = core.read_model(to_onnx(trace(net, size), output_names(net)).SerializeToString())
     graph.set_rt_info(metadata, [METADATA])
     openvino.save_model(graph, target, compress_to_fp16=False)
 

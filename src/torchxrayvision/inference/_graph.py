@@ -19,10 +19,19 @@ if TYPE_CHECKING:
 
     from torchxrayvision.models import XRayModel
 
-__all__ = ["INPUT", "OUTPUTS", "describe", "example", "graph_module", "to_onnx", "trace"]
+__all__ = [
+    "INPUT",
+    "OUTPUTS",
+    "describe",
+    "example",
+    "graph_module",
+    "output_names",
+    "to_onnx",
+    "trace",
+]
 
 INPUT: Final = "image"
-# Names of the outputs; a network that is no classifier has the first only.
+# Names of the outputs of a classifier; other networks name theirs.
 OUTPUTS: Final = ("outputs", "logits", "features")
 _OPSET: Final = 20  # ONNX 1.15: read by ONNX Runtime from 1.17, OpenVINO from 2024.0
 
@@ -48,8 +57,14 @@ class _Whole(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, image: Tensor) -> tuple[Tensor]:
-        return (self.model(image),)
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        given: Any = self.model(image)
+        return tuple(given.values()) if isinstance(given, dict) else (given,)
+
+
+def output_names(model: XRayModel) -> tuple[str, ...]:
+    """What the outputs of `graph_module` are called, in order."""
+    return OUTPUTS if isinstance(model, XRayClassifier) else model.output_names
 
 
 def graph_module(model: XRayModel) -> nn.Module:
@@ -90,11 +105,14 @@ def trace(model: XRayModel, size: int) -> torch.export.ExportedProgram:
         )
 
 
-def to_onnx(program: torch.export.ExportedProgram) -> onnx.ModelProto:
+def to_onnx(
+    program: torch.export.ExportedProgram, names: tuple[str, ...] = OUTPUTS
+) -> onnx.ModelProto:
     """The graph in the format of ONNX.
 
     Args:
         program: What `trace` gives.
+        names: What its outputs are called, see `output_names`.
 
     Raises:
         DependencyError: If onnx or onnxscript is missing.
@@ -104,12 +122,11 @@ def to_onnx(program: torch.export.ExportedProgram) -> onnx.ModelProto:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise DependencyError(str(error.name), "ONNX", "onnx") from error
-    names = list(OUTPUTS[: len(program.graph_signature.user_outputs)])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the converter, on its own deprecated parts
         converted = torch.onnx.export(
             program, (), dynamo=True, opset_version=_OPSET, input_names=[INPUT],
-            output_names=names, verbose=False,
+            output_names=list(names), verbose=False,
         )  # fmt: skip
     assert converted is not None  # which only dynamo=False gives
     proto = converted.model_proto
@@ -151,7 +168,7 @@ def describe(model: XRayModel, size: int) -> dict[str, Any]:
     }  # fmt: skip
     if not isinstance(model, XRayClassifier):
         # Segmenters give logits; the classifiers of other groups name what they give.
-        about["outputs"] = {OUTPUTS[0]: getattr(model, "output_kind", "logit")}
+        about["outputs"] = dict.fromkeys(model.output_names, getattr(model, "output_kind", "logit"))
     else:
         points = model.op_threshs
         kinds = (model.default_output, "logit", "pooled features")

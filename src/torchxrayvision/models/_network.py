@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -71,7 +71,10 @@ class XRayModel(nn.Module, abc.ABC):
         resize_route: `"antialias"`, or `"bilinear"` for the route from before 2025.
         weights: Name of the loaded weights, or None.
         weights_filename_local: Path of their file, or None.
+        output_names: What the results of `forward` are called in an exported graph.
     """
+
+    output_names: ClassVar[tuple[str, ...]] = ("outputs",)
 
     def __init__(
         self,

@@ -235,7 +235,7 @@ def test_the_graph_holds_no_trace_of_the_machine(converted):
 def test_a_model_changed_in_memory_is_another_graph(network, monkeypatch):
     made = []
     monkeypatch.setattr("torchxrayvision.inference._engine_onnx.to_onnx",
-                        lambda program: made.append(program) or Proto())  # fmt: skip
+                        lambda program, names: made.append(program) or Proto())  # fmt: skip
     onnx_file(network, long_run.SIZE)
     assert not made
     other = long_run.network()
