@@ -8,24 +8,24 @@ The hash of a source is remembered by its path, size, time and inode.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
 import os
 import time
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchxrayvision.errors import CheckpointError
 from torchxrayvision.weights._limits import DEFAULT, Limits, Refused
-from torchxrayvision.weights._safetensors import read_safetensors, storable, write_safetensors
+from torchxrayvision.weights._safetensors import (
+    read_safetensors,
+    replacing,
+    save_safetensors,
+)
 from torchxrayvision.weights.checkpoint import Checkpoint, read_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import torch
 
 __all__ = ["load_checkpoint", "load_tensors", "source_sha256"]
@@ -206,25 +206,17 @@ class _Copy:
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write the copy, then its seal, each under its final name only when whole."""
-        if not storable(checkpoint.tensors):
-            logger.info("no copy of %s: safetensors lacks one of its dtypes", checkpoint.path)
-            return
         tensors, metadata = _packed(checkpoint, self._digest)
-        hasher = hashlib.sha256()
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._sweep()
-            with _replacing(self._file) as part, part.open("xb") as file:
-                # One pass: what is hashed is what is written.
-                def write(data: bytes | memoryview) -> None:
-                    hasher.update(data)
-                    file.write(data)
-
-                write_safetensors(tensors, metadata, write)
+            save_safetensors(self._file, tensors, metadata)
             size, changed, _ = _stamp_of(self._file)
-            seal = {"size": size, "mtime_ns": changed, "sha256": hasher.hexdigest()}
+            seal = {"size": size, "mtime_ns": changed, "sha256": _sha256(self._file)}
             _write_json(self._seal, seal)
-        except (OSError, Refused) as error:
+        except Refused as error:
+            logger.info("no copy of %s: %s", checkpoint.path, error)
+        except OSError as error:
             logger.warning("no copy of %s is kept in %s: %s", checkpoint.path, self._folder, error)
 
     def _sweep(self) -> None:
@@ -254,7 +246,7 @@ def _packed(checkpoint: Checkpoint, digest: str) -> tuple[dict[str, torch.Tensor
         "skipped": dict(checkpoint.skipped),
         "groups": checkpoint.groups,
         "tied": tied,
-        "order": list(checkpoint.tensors) if tied else [],
+        "order": list(checkpoint.tensors),
     }
     tensors = {n: t for n, t in checkpoint.tensors.items() if n not in tied}
     return tensors, {"format": "pt", "torchxrayvision": json.dumps(facts)}
@@ -267,8 +259,7 @@ def _unpacked(
     if (facts["version"], facts["source_sha256"]) != (_VERSION, digest):
         raise Refused("it is of another version or another file")
     tied = facts["tied"]
-    if tied:
-        tensors = {name: tensors[tied.get(name, name)] for name in facts["order"]}
+    tensors = {name: tensors[tied.get(name, name)] for name in facts["order"]}
     return Checkpoint(
         path=source,
         tensors=tensors,
@@ -278,17 +269,6 @@ def _unpacked(
         skipped=facts["skipped"],
         groups=tuple(facts["groups"]),
     )
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A new name beside ``path`` that becomes ``path`` if the block succeeds."""
-    part = path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}.part")
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -303,7 +283,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a small record, or do without it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _replacing(path) as part:
+        with replacing(path) as part:
             part.write_text(json.dumps(content), encoding="utf-8")
     except OSError as error:
         logger.debug("%s was not written: %s", path, error)
