@@ -29,8 +29,10 @@ _EXPONENTIAL = np.exp(-np.arange(_DEEPEST * _STEPS + 1) / _STEPS).astype(np.floa
 
 def transmitted(attenuation: Float32) -> Float32:
     """Beer and Lambert: share of quanta that pass, float32 (H, W)."""
-    index = np.clip(attenuation * np.float32(_STEPS), 0, _DEEPEST * _STEPS).astype(np.int32)
-    passed: Float32 = _EXPONENTIAL[index]
+    index = attenuation * np.float32(_STEPS)
+    np.maximum(index, np.float32(0), out=index)
+    np.minimum(index, np.float32(_DEEPEST * _STEPS), out=index)
+    passed: Float32 = _EXPONENTIAL.take(index.astype(np.int32))
     return passed
 
 
@@ -48,7 +50,7 @@ def negative_log(signal: Float32) -> Float32:
     mantissa = (bits >> 11) & 0xFFF
     logarithm = exponent.astype(np.float32)
     logarithm *= np.float32(np.log(2.0))
-    logarithm += _LOG_TABLE[mantissa]
+    logarithm += _LOG_TABLE.take(mantissa)
     return np.negative(logarithm, out=logarithm)
 
 
@@ -103,7 +105,7 @@ def box(image: Float32, radius: int) -> Float32:
 
 def smooth(image: Float32, sigma: float) -> Float32:
     """Blur widely, on a coarser grid: about a Gaussian of ``sigma`` pixels, at least 2."""
-    factor = max(int(sigma / 3), 1)
+    factor = max(int(sigma / 2), 1)
     small = shrink(image, factor)
     radius = max(round(sigma / factor), 1)
     for _ in range(3):
@@ -115,11 +117,19 @@ def blend(image: Float32, amount: float) -> Float32:
     """Mix each pixel with its four neighbours; amounts above 0 blur."""
     if amount <= 0:
         return image
-    padded = np.pad(image, 1, mode="edge")
     keep, half = np.float32(1 - amount), np.float32(amount / 2)
-    rows: Float32 = np.add(padded[1:-1] * keep, (padded[:-2] + padded[2:]) * half)
-    mixed: Float32 = np.add(rows[:, 1:-1] * keep, (rows[:, :-2] + rows[:, 2:]) * half)
-    return mixed
+    rows, part = image * keep, image * half
+    rows[1:] += part[:-1]
+    rows[:-1] += part[1:]
+    rows[0] += part[0]
+    rows[-1] += part[-1]
+    np.multiply(rows, half, out=part)
+    rows *= keep
+    rows[:, 1:] += part[:, :-1]
+    rows[:, :-1] += part[:, 1:]
+    rows[:, 0] += part[:, 0]
+    rows[:, -1] += part[:, -1]
+    return rows
 
 
 def expose(
@@ -139,10 +149,13 @@ def expose(
     """
     primary = transmitted(attenuation)
     veil = smooth(primary * (1 - primary), look.scatter_width / spacing)
-    signal = primary + veil * np.float32(look.scatter) + np.float32(2e-4)
-    signal = blend(signal, look.blur)
+    veil *= np.float32(look.scatter)
+    veil += np.float32(2e-4)
+    veil += primary
+    signal = blend(veil, look.blur)
     noise = rng.standard_normal(signal.shape, dtype=np.float32)
     noise = blend(noise, look.grain)
     dose = np.float32(look.dose * spacing**2 * np.exp(lung))
-    counted = signal + noise * np.sqrt(signal / dose)
-    return negative_log(np.maximum(counted, np.float32(1e-5)))
+    noise *= np.sqrt(signal * np.float32(1 / dose))
+    noise += signal
+    return negative_log(np.maximum(noise, np.float32(1e-5), out=noise))

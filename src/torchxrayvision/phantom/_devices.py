@@ -167,8 +167,7 @@ def add_devices(scene: Scene) -> None:
     canvas = Canvas(scene.plan)
     for device, present in zip(DEVICES, chosen, strict=True):
         if present:
-            for tubes in device(scene, rng):
-                canvas.add(tubes)
+            canvas.add(*device(scene, rng))
     image = canvas.image()
     scene.path += image
     scene.mark("Support Devices", image > 0.03)

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 def _vessels(scene: Scene) -> Float32:
     case = scene.case
-    canvas = Canvas(scene.plan)
+    laid = []
     for side in SIDES:
         branches, sizes = build_vessels(
             scene.anatomy,
@@ -60,10 +60,12 @@ def _vessels(scene: Scene) -> Float32:
         inside = lung.contains(branches)
         inside &= branches[..., 2] > scene.anatomy.domes[side].level(branches)
         for solid in (*scene.anatomy.heart.values(), *scene.anatomy.aorta.values()):
-            offset = (branches - np.asarray(solid.center)) @ solid.inverse().T
-            inside &= (offset**2).sum(axis=-1) > 1
-        tubes = vessel_tubes(branches, sizes, SOFT - LUNG)
-        canvas.add(Tubes(tubes.points, tubes.radii, tubes.mass * inside))
+            inside &= ~solid.contains(branches)
+        alive = inside.any(axis=1)
+        tubes = vessel_tubes(branches[alive], sizes[alive], SOFT - LUNG)
+        laid.append(Tubes(tubes.points, tubes.radii, tubes.mass * inside[alive]))
+    canvas = Canvas(scene.plan)
+    canvas.add(*laid)
     return canvas.image()
 
 
@@ -198,17 +200,20 @@ def _masks(scene: Scene) -> dict[str, Mask]:
 def _bones(scene: Scene, breaks: tuple[Break, ...]) -> dict[str, Mask]:
     """Lay all bones down; give the shadows of clavicles and scapulae."""
     masks = {}
-    rest = Canvas(scene.plan)
+    rest: list[Tubes] = []
     skeleton = build_skeleton(scene.anatomy, scene.case.physique, scene.case.pose, breaks)
     for name, tubes in skeleton.items():
-        canvas = Canvas(scene.plan) if name in NAMED else rest
-        for tube in tubes:
-            canvas.add(tube)
-        if name in NAMED:
-            image = canvas.image()
-            masks[name] = image > 0.012
-            scene.path += image
-    scene.path += rest.image()
+        if name not in NAMED:
+            rest += tubes
+            continue
+        canvas = Canvas(scene.plan)
+        canvas.add(*tubes)
+        image = canvas.image()
+        masks[name] = image > 0.012
+        scene.path += image
+    canvas = Canvas(scene.plan)
+    canvas.add(*rest)
+    scene.path += canvas.image()
     return masks
 
 
@@ -331,9 +336,15 @@ def _picture(scene: Scene, path: Float32, site: str, anatomy: dict[str, Mask]) -
     lung, dense = _quantile(coarse[lungs], 0.5), _quantile(coarse[coarse > 1.0], 0.9)
     if look.unsharp > 0:
         low = detector.smooth(measured, look.unsharp_width / scene.plan.spacing)
-        measured = measured + (measured - low) * np.float32(look.unsharp)
+        low *= np.float32(-look.unsharp)
+        measured *= np.float32(1 + look.unsharp)
+        measured += low
     shade = grey(measured, lung, dense, look)
     frame(shade, look, scene.case.view)
-    return np.round(np.clip(shade, 0, 1) * np.float32(4095)) * np.float32(2048 / 4095) - np.float32(
-        1024
-    )
+    np.maximum(shade, np.float32(0), out=shade)
+    np.minimum(shade, np.float32(1), out=shade)
+    shade *= np.float32(4095)
+    np.round(shade, out=shade)
+    shade *= np.float32(2048 / 4095)
+    shade -= np.float32(1024)
+    return shade

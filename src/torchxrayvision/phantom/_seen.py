@@ -48,9 +48,10 @@ def stream(scene: Scene, finding: str) -> np.random.Generator:
 
 def mottle(rng: np.random.Generator, shape: tuple[int, int], cells: int) -> Float32:
     """Draw smooth noise of mean 0 and deviation of about 1, float32 of a shape."""
-    total = np.zeros(shape, np.float32)
+    grid = (4 * cells, 4 * cells)
+    total = np.zeros(grid, np.float32)
     for octave in range(3):
         count = cells * 2**octave
         coarse = rng.standard_normal((count, count)).astype(np.float32)
-        total += enlarge(coarse, shape) * np.float32(0.75**octave)
-    return total
+        total += enlarge(coarse, grid) * np.float32(0.75**octave)
+    return enlarge(total, shape)

@@ -217,5 +217,7 @@ def grey(measured: Float32, lung: float, dense: float, look: Look) -> Float32:
     curve = 1 / (1 + np.exp(-(level + rise * (scale - lung))))
     table = (look.toe + (look.shoulder - look.toe) * curve).astype(np.float32)
     place = (measured + np.float32(1.0)) * np.float32(entries / span)
-    shade: Float32 = table[np.clip(place, 0, entries - 1).astype(np.int32)]
+    np.maximum(place, np.float32(0), out=place)
+    np.minimum(place, np.float32(entries - 1), out=place)
+    shade: Float32 = table.take(place.astype(np.int32))
     return shade

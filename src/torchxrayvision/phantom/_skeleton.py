@@ -180,7 +180,7 @@ def bone(
     radius, mass = radius * cap, mass * cap
     both = np.stack([radius, radius], axis=-1)
     mean = float(radius.mean())
-    return Tubes(path[None], both[None], mass[None], bore=1 - cortex / mean, core=0.25)
+    return Tubes(path[None], both[None], mass[None], bore=round(1 - cortex / mean, 1), core=0.25)
 
 
 def _joint(cage: Cage) -> tuple[float, float]:
@@ -262,7 +262,8 @@ def _plate(corners: Float64, body: Physique) -> list[Tubes]:
     gap = np.sqrt((np.diff(outline, axis=0) ** 2).sum(axis=1))
     gap = np.append(gap, gap[-1])[:, None] * t[..., 0]
     radii = np.stack([gap, gap], axis=-1)
-    return [Tubes(points, 1.6 * radii, CORTEX * body.bone * 1.1 * gap)]
+    # Lines that overlap threefold fill the gaps between each other's samples.
+    return [Tubes(points, 1.6 * radii, CORTEX * body.bone * 1.1 * gap, step=1.6)]
 
 
 def vertebra_levels(stature: float) -> Float64:

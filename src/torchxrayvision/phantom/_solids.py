@@ -118,7 +118,8 @@ class Union:
 
 def _roots(a: Float32, b: Float32, c: Float32, shift: float = 0.0) -> Span:
     """Solve ``a w^2 + 2 b w + c <= 0`` for ``a > 0``."""
-    square = b * b - a * c
+    square = b * b
+    square -= a * c
     missed = square <= 0
     root = np.sqrt(np.maximum(square, np.float32(0), out=square), out=square)
     scale: Float32 = np.reciprocal(np.maximum(a, _FLAT))
@@ -126,7 +127,7 @@ def _roots(a: Float32, b: Float32, c: Float32, shift: float = 0.0) -> Span:
     np.subtract(np.float32(shift), middle, out=middle)
     root *= scale
     enter: Float32 = np.subtract(middle, root)
-    leave: Float32 = np.add(middle, root)
+    leave: Float32 = np.add(middle, root, out=middle)
     enter[missed], leave[missed] = FAR, -FAR
     return Span(enter, leave)
 
@@ -188,6 +189,19 @@ class Ellipsoid:
         normal: Float64 = self.axes / squares[:, None]
         return normal
 
+    def contains(self, points: Float64) -> NDArray[np.bool_]:
+        """Tell which points (..., 3) lie inside."""
+        x, y, z = (points[..., k] - self.center[k] for k in range(3))
+        reach = np.sqrt((self.axes**2).sum(axis=0))
+        inside: NDArray[np.bool_] = (np.abs(x) < reach[0]) & (np.abs(y) < reach[1])
+        near = np.nonzero(inside)  # few are left to look at closely
+        x, y, z = x[near], y[near], z[near]
+        total = np.zeros_like(x)
+        for mx, my, mz in self.inverse():
+            total += ((x * mx + y * my) + z * mz) ** 2
+        inside[near] = total <= 1
+        return inside
+
     def span(self, rays: Rays) -> Span:
         """Intersect rays with the ellipsoid."""
         inverse = self.inverse().astype(np.float32)
@@ -199,9 +213,11 @@ class Ellipsoid:
         for mx, my, mz in inverse:
             place = (x * mx + y * my) + z * mz
             slope = (rays.dx * mx + rays.dy * my) + rays.dz * mz
-            a += slope * slope
             b += slope * place
-            c += place * place
+            slope *= slope
+            a += slope
+            place *= place
+            c += place
         c -= np.float32(1)
         return _roots(a, b, c, float(depth))
 
@@ -282,10 +298,16 @@ class Column:
         qx = (rays.dx - drift_x) * scale_x
         py = ((rays.y + rays.dy * mid) - column(self.cy(z))) * scale_y
         qy = (rays.dy - drift_y) * scale_y
-        a = qx * qx + qy * qy - second
-        b = px * qx + py * qy - first
-        c = px * px + py * py - column(f)
-        return _roots(a, b, c, depth)
+        b = px * qx
+        b += py * qy
+        b -= first
+        for values in (px, qx, py, qy):
+            values *= values
+        qx += qy
+        qx -= second
+        px += py
+        px -= column(f)
+        return _roots(qx, b, px, depth)
 
     def contains(self, points: Float64) -> NDArray[np.bool_]:
         """Tell which points (..., 3) lie inside."""
@@ -377,8 +399,10 @@ def relative(window: Window, within: Window) -> Window:
 def half_space(rays: Rays, normal: tuple[float, float, float], offset: float) -> Span:
     """Intersect rays with the points whose product with ``normal`` is at least ``offset``."""
     nx, ny, nz = (np.float32(n) for n in normal)
-    rate = (rays.dx * nx + rays.dy * ny) + rays.dz * nz
-    value = (rays.x * nx + rays.y * ny) + rays.z * nz - np.float32(offset)
+    rate = rays.dx * nx + rays.dy * ny
+    value = rays.x * nx + rays.y * ny - np.float32(offset)
+    if nz:  # or all rows are alike, and one is enough
+        rate, value = rate + rays.dz * nz, value + rays.z * nz
     steep = np.abs(rate) > np.float32(1e-6)
     crossing = -value / np.where(steep, rate, np.float32(1))
     inside = np.where(value >= 0, -FAR, FAR)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 LEVELS = 10
 ENDS = 2**LEVELS
-_PIECES = 6
+_PIECES = 4
 _REACH = (
     0.10,
     0.16,
@@ -65,13 +65,13 @@ def _fill(lung: Column, anatomy: Anatomy, side: int, rng: np.random.Generator) -
 
 
 def _split(points: Float64) -> Float64:
-    """Halve each set (G, N, 3) along its longest axis, to (2G, N/2, 3)."""
-    spread = points.max(axis=1) - points.min(axis=1)
-    axis = spread.argmax(axis=1)
-    key = np.take_along_axis(points, axis[:, None, None], axis=2)[..., 0]
+    """Halve each set (3, G, N) along its longest axis, to (3, 2G, N/2)."""
+    spread = points.max(axis=2) - points.min(axis=2)
+    sets = np.arange(points.shape[1])
+    key = points[spread.argmax(axis=0), sets]
     order = key.argsort(axis=1, kind="stable")
-    ordered = np.take_along_axis(points, order[..., None], axis=1)
-    return ordered.reshape(2 * len(points), -1, 3)
+    ordered = points[:, sets[:, None], order]
+    return ordered.reshape(3, 2 * len(sets), -1)
 
 
 def grow(
@@ -88,15 +88,15 @@ def grow(
     Returns:
         Curved branches (N, K, 3), mm, their radii (N, K), mm, and the level of each (N,), from 0.
     """
-    sets, parents = ends[None], root[None]
+    sets, parents = np.ascontiguousarray(ends.T)[:, None], root[None]
     total = len(ends)
     paths, radii, levels = [], [], []
     level = 0
     while True:
-        middle = sets.mean(axis=1)
-        last = sets.shape[1] == 1
+        middle = sets.mean(axis=2).T
+        last = sets.shape[2] == 1
         nodes = (
-            sets[:, 0]
+            sets[..., 0].T
             if last
             else parents + _REACH[min(level, len(_REACH) - 1)] * (middle - parents)
         )
@@ -105,7 +105,7 @@ def grow(
         t = np.linspace(0, 1, _PIECES)[None, :, None]
         arch = (4 * t * (1 - t)) * (bend * length)[:, None]
         paths.append(parents[:, None] * (1 - t) + nodes[:, None] * t + arch)
-        size = radius * (sets.shape[1] / total) ** (1 / 2.55)
+        size = radius * (sets.shape[2] / total) ** (1 / 2.55)
         thin = size * (0.5 ** (1 / 2.55) if not last else 0.55)
         shrink = np.linspace(size, 0.5 * (size + thin), _PIECES)
         radii.append(np.broadcast_to(shrink, (len(nodes), _PIECES)))

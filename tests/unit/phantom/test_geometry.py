@@ -93,7 +93,7 @@ def test_a_paraboloid_is_met_where_stepping_meets_it(sign):
 def test_a_half_space_cuts_rays():
     rays = plan("PA").rays()
     behind = half_space(rays, (0.0, 1.0, 0.0), 20.0)
-    assert behind.enter == pytest.approx(np.full(rays.shape, 20.0), rel=1e-3)
+    assert behind.enter == pytest.approx(np.full(behind.enter.shape, 20.0), rel=1e-3)
     assert (behind.leave > 1e4).all()
 
 
