@@ -138,6 +138,16 @@ def test_every_finding_can_be_forced_and_is_seen_where_its_mask_is(films, name, 
     assert change[ill.masks[name]].mean() > 25
 
 
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_finding_beside_others_still_has_a_mask(view):
+    crowded = dict.fromkeys((*phantom.OPACITIES, "Pleural_Thickening", "Hernia"), 0.4)
+    crowded |= {"Pneumothorax": 0.9, "Effusion": 0.8}
+    for index in range(5):
+        shown = phantom.simulate(index, seed=8, size=96, views=[view], findings=crowded)
+        assert {name for name, value in shown.labels.items() if value} == set(shown.masks)
+        assert all(mask.sum() >= 4 for mask in shown.masks.values())
+
+
 @pytest.mark.parametrize("name", LOCAL)
 def test_what_is_local_changes_little_elsewhere(films, name):
     healthy, ill = films(4), films(4, finding=name)
