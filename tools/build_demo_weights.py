@@ -43,12 +43,15 @@ def main():
     os.environ["OMP_NUM_THREADS"] = "1"  # inherited by the two processes
     started = time.monotonic()
     films(plan)
-    first = [("pretrain",), ("anatomy",), *(("scratch", fold) for fold in range(FOLDS))]
-    second = [*(("tuned", fold) for fold in range(FOLDS)), ("final",)]
-    for jobs in (first, second):
-        with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-            list(pool.map(run, [plan] * len(jobs), jobs))
-        print(f"{(time.monotonic() - started) / 60:.0f} minutes", flush=True)
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        start = pool.submit(run, plan, ("pretrain",))
+        jobs = [("anatomy",), *(("scratch", fold) for fold in range(FOLDS))]
+        rest = [pool.submit(run, plan, job) for job in jobs]
+        start.result()  # what comes now starts from these weights
+        jobs = [*(("tuned", fold) for fold in range(FOLDS)), ("final",)]
+        for stage in (*rest, *(pool.submit(run, plan, job) for job in jobs)):
+            stage.result()
+    print(f"{(time.monotonic() - started) / 60:.0f} minutes", flush=True)
     finish(plan, arguments.out)
 
 
