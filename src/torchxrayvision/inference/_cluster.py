@@ -177,12 +177,11 @@ class _OnRay:
         cpus = self._cluster.cpus or self._default_cpus()
         pool = self._opened(cpus)
         lines = list(read_lines(listed, 0, Worker.sample(options["batch_size"])))
-        asked = pool.first().equip.remote(self._model(cpus), options, images, lines)
-        try:
-            machine, notes = pool.get(asked)
-        except self._ray.exceptions.RayError as error:
-            msg = f"no node could begin the run: {error}"
-            raise ClusterError(msg) from error
+        model = self._model(cpus)
+        machine, notes = pool.ask(
+            lambda actor: actor.equip.remote(model, options, images, lines),
+            most=-(-images // options["batch_size"]),
+        )
         for category, text in notes:
             warnings.warn(text, category, stacklevel=5)
         found: dict[str, Any] = machine

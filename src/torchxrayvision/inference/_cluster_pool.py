@@ -69,11 +69,39 @@ class Pool:
         self._counted = self._seen = time.monotonic()
         self._said: set[str] = set()
 
-    def first(self) -> Any:
-        """An actor to ask before the run begins; it takes part in the run."""
-        if not self._spare:
-            self._spare.append(self._class.remote())
-        return self._spare[0]
+    def ask(self, question: Callable[[Any], Any], most: int) -> Any:
+        """The answer of one actor before the run begins. The others start meanwhile.
+
+        Args:
+            question: Gets an actor; gives the reference of its answer.
+            most: Actors that the run can use.
+
+        Raises:
+            ClusterError: If no actor lives long enough.
+        """
+        wanted = max(1, min(self._room(), most, self._limit or most))
+        for left in reversed(range(_MOST_LOSSES)):
+            self._spare += [self._class.remote() for _ in range(wanted - len(self._spare))]
+            actor = self._first_ready()
+            try:
+                return self.get(question(actor))
+            except self._ray.exceptions.RayError as error:
+                self._spare.remove(actor)
+                self._end(actor)
+                if not left:
+                    msg = f"no node could begin the run; the last one says: {_short(error)}"
+                    raise ClusterError(msg) from error
+        raise AssertionError
+
+    def _first_ready(self) -> Any:
+        """A spare actor that runs, or that will never."""
+        asked = {actor.ready.remote(): actor for actor in self._spare}
+        self._seen = time.monotonic()
+        while True:
+            ready, _ = self._ray.wait(list(asked), num_returns=1, timeout=_GLANCE)
+            if ready:
+                return asked[ready[0]]
+            self._be_patient(time.monotonic())
 
     def get(self, reference: Any) -> Any:
         """The value of a reference; an error of the actor's is raised as it was there."""
@@ -195,7 +223,7 @@ class Pool:
         """An actor died before its first part: its node went, or none can ever live."""
         self._end(actor)
         self._stillborn += 1
-        if self._stillborn > 2 * self._size + 1:
+        if self._stillborn > 2 * self._size + 1 and not self._idle and not self._busy:
             msg = f"no node can start an actor; the last one says: {_short(error)}"
             raise ClusterError(msg) from error
 

@@ -103,6 +103,9 @@ class Answer:
 class Worker:
     """The actor. Its methods run on a node, one at a time, in a process that is its own."""
 
+    def ready(self) -> None:
+        """Answer, which only an actor can that has found a place."""
+
     def equip(
         self, model: Model, options: dict[str, Any], images: int, lines: Sequence[str]
     ) -> tuple[dict[str, Any], list[tuple[type[Warning], str]]]:

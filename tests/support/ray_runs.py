@@ -1,0 +1,141 @@
+"""Runs on a Ray cluster of two nodes, both on this machine; a script, as Ray fills a process.
+
+    python ray_runs.py SCENARIO FILMS FOLDER
+
+Writes tables into FOLDER and prints what happened as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from support import long_run
+from torchxrayvision.inference import RayCluster, predict_to_file
+from torchxrayvision.models import DenseNet
+
+ONE = RayCluster(cpus=1)
+STORE = 100 << 20  # bytes; hardly more than the least that Ray takes
+NODE = {"num_cpus": 1, "object_store_memory": STORE}
+
+
+class Slow(DenseNet):
+    """A network that waits until both nodes compute, and then gives one time to be lost in."""
+
+    marks: Path
+
+    def embed(self, x):
+        (self.marks / str(os.getppid())).touch()  # a node is the parent of its workers
+        while len(list(self.marks.iterdir())) < 2:
+            time.sleep(0.02)
+        time.sleep(0.05)
+        return super().embed(x)
+
+
+class StoppedError(Exception):
+    """What ends a run here."""
+
+
+def slow_network(folder):
+    net = long_run.network()
+    net.__class__, net.marks = Slow, folder / "marks"
+    net.marks.mkdir()
+    return net
+
+
+def predict(films, output, net, **options):
+    return predict_to_file(
+        films, net, output, engine="torch", batch_size=4, embeddings=True, **options
+    )
+
+
+def stop_after(batches):
+    calls = iter(range(batches))
+
+    def on_progress(done, total):
+        if next(calls, None) is None:
+            raise StoppedError
+
+    return on_progress
+
+
+def stopped(films, output, net, **options):
+    try:
+        predict(films, output, net, on_progress=stop_after(12), **options)
+    except StoppedError:
+        return
+    raise AssertionError
+
+
+class Losses(logging.Handler):
+    """How many parts were lost."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def emit(self, record):
+        self.count += record.msg.startswith("lost %d images")
+
+
+def two_nodes(films, folder):
+    """One run that loses a node, two that are moved between the cluster and this process."""
+    predict(films, folder / "whole.csv", long_run.network())
+    assert "ray" not in sys.modules
+    import ray
+    from ray.cluster_utils import Cluster
+
+    losses = Losses()
+    logger = logging.getLogger("torchxrayvision.inference._cluster_pool")
+    logger.addHandler(losses)
+    logger.setLevel(logging.INFO)
+    net = slow_network(folder)
+    cluster = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **NODE})
+    second = cluster.add_node(**NODE)
+    ray.init(cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+    killed = []
+
+    def kill_second(done, total):
+        if not killed and done:
+            killed.append(done)
+            cluster.remove_node(second, allow_graceful=False)
+
+    try:
+        begun = time.monotonic()
+        lost = predict(films, folder / "lost.csv", net, cluster=ONE, on_progress=kill_second)
+        seconds = time.monotonic() - begun
+        stopped(films, folder / "left.csv", net, cluster=ONE)
+        left = predict(films, folder / "left.csv", net)
+        stopped(films, folder / "joined.csv", net)
+        joined = predict(films, folder / "joined.csv", net, cluster=ONE)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    return {
+        "killed": killed, "losses": losses.count, "failed": lost.failed, "seconds": seconds,
+        "resumed": [lost.resumed, left.resumed, joined.resumed],
+    }  # fmt: skip
+
+
+def crash(films, folder):
+    """One film ends every process that reads it; see the code that the test gives to Python."""
+    done = predict(films, folder / "crash.csv", long_run.network(), cluster=RayCluster(
+        address="local", cpus=1, actors=1))  # fmt: skip
+    return {"failed": done.failed}
+
+
+def main(scenario, films, folder):
+    torch.set_num_threads(1)
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    happened = {"two-nodes": two_nodes, "crash": crash}[scenario](films, Path(folder))
+    sys.stdout.write(json.dumps(happened))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
