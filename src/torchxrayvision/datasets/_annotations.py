@@ -84,7 +84,7 @@ class Groups:
         codes, uniques = keys.factorize()
         self._order = np.argsort(codes, kind="stable").astype(np.int32)
         self._ends = np.cumsum(np.bincount(codes + 1, minlength=len(uniques) + 1))
-        self._code: dict[object, int] = {key: code for code, key in enumerate(uniques)}
+        self._code: dict[object, int] = {key: code for code, key in enumerate(uniques.tolist())}
 
     def __getitem__(self, key: object) -> NDArray[np.int32]:
         code: int | None = self._code.get(key)

@@ -349,14 +349,14 @@ class SpecDataset(Dataset):
             DatasetError: If the dataset has no masks, or no image of that name.
         """
         column = getattr(self.spec.masks, "image", None)
-        rows: list[int] = []
+        position = None
         if column is not None:
-            rows = np.flatnonzero(self._frame[column] == image_name).tolist()
-        if not rows:
+            position = self._release.position(self._frame, column, image_name)
+        if position is None:
             msg = f"{type(self).__name__} has no masks for {image_name!r}"
             raise DatasetError(msg)
         height, width = [this_size] * 2 if isinstance(this_size, int) else this_size[-2:]
-        return self._pathology_masks(self._row(rows[0]), (height, width))
+        return self._pathology_masks(self._row(position), (height, width))
 
     def image_path(self, idx: int) -> str:
         """Path of an image below its folder or inside its archive.

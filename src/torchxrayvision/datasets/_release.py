@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from torchxrayvision.datasets._pack import PackedFrame, pack_frame, unpack_frame
 
 if TYPE_CHECKING:
@@ -39,6 +41,33 @@ class Release:
     compat: bool = False
     packaged: frozenset[str] = frozenset()
     cache: dict[str, Any] = field(default_factory=dict)
+
+    def position(self, frame: pd.DataFrame | PackedFrame, column: str, name: str) -> int | None:
+        """The first row of a csv that has a name in a column.
+
+        Comparing every string takes as long as painting a mask, so positions are kept. The csv
+        belongs to the user, who may have changed it since: what was kept is looked at again.
+
+        Args:
+            frame: The csv.
+            column: One of its columns.
+            name: What to look for.
+
+        Returns:
+            Position, or None.
+        """
+        from torchxrayvision.datasets._annotations import Groups
+
+        names = frame[column]
+        slot = f"named:{column}"
+        if slot not in self.cache:
+            self.cache[slot] = Groups(names)
+        groups = self.cache[slot]
+        for position in groups[name].tolist():
+            if position < len(names) and names.iloc[position] == name:
+                return int(position)
+        found = np.flatnonzero(names == name)
+        return int(found[0]) if len(found) else None
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)

@@ -148,6 +148,16 @@ def test_masks_are_found_by_the_name_of_the_image(folder, kind):
         dataset.get_mask_dict("e", SHAPE)
 
 
+def test_masks_are_found_in_a_csv_that_was_changed_after_the_first_look(folder, kind):
+    dataset = dataset_of(folder, kind)
+    expected = dataset.get_mask_dict("d", SHAPE)
+    dataset.csv = dataset.csv[::-1].reset_index(drop=True)
+    np.testing.assert_array_equal(dataset.get_mask_dict("d", SHAPE)[0], expected[0])
+    dataset.csv = dataset.csv[dataset.csv["name"] != "d"]
+    with pytest.raises(DatasetError, match="'d'"):
+        dataset.get_mask_dict("d", SHAPE)
+
+
 def test_masks_go_with_the_dataset_into_a_worker(folder, kind, monkeypatch):
     source, _ = kind
     dataset = dataset_of(folder, kind)
