@@ -138,7 +138,7 @@ def _take(png: _Png, kind: bytes, body: bytes, path: str) -> None:
         case b"acTL" if len(body) == 8:
             png.frames = max(1, struct.unpack(">II", body)[0])
         case _ if not kind[0] & 0x20:  # upper case: critical, so the picture depends on it
-            raise ImageReadError(path, f"unknown critical PNG chunk {kind!r}")
+            raise ImageReadError(path, f"unknown critical PNG chunk {_shown(kind)}")
 
 
 def _chunks(data: bytes, path: str) -> Iterator[tuple[bytes, memoryview | bytes]]:
@@ -151,12 +151,17 @@ def _chunks(data: bytes, path: str) -> Iterator[tuple[bytes, memoryview | bytes]
         length, kind = struct.unpack_from(">I4s", view, position)
         end = position + 8 + length
         if end + 4 > len(view):
-            raise ImageReadError(path, f"truncated inside the PNG chunk {kind!r}")
+            raise ImageReadError(path, f"truncated inside the PNG chunk {_shown(kind)}")
         (expected,) = struct.unpack_from(">I", view, end)
         if zlib.crc32(view[position + 4 : end]) != expected:
-            raise ImageReadError(path, f"the PNG chunk {kind!r} is damaged: wrong checksum")
+            raise ImageReadError(path, f"the PNG chunk {_shown(kind)} is damaged: wrong checksum")
         yield kind, view[position + 8 : end]
         position = end + 4
+
+
+def _shown(kind: bytes) -> str:
+    """A chunk type for a message; damage leaves other bytes than letters in it."""
+    return kind.decode("ascii") if kind.isalpha() else f"0x{kind.hex()}"
 
 
 def _exif_orientation(exif: bytes) -> int:

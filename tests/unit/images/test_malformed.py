@@ -438,3 +438,18 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_files_are_refused(name):
     assert isinstance(read_anything(HOSTILE[name]), ImageReadError)
+
+
+def test_png_chunks_are_named_as_people_write_them():
+    good = FILES["png-grey"]
+    place = good.index(b"IDAT")
+    damaged = bytearray(good)
+    damaged[place + 6] ^= 1
+    with pytest.raises(ImageReadError, match="PNG chunk IDAT is damaged"):
+        read_raster(bytes(damaged))
+    with pytest.raises(ImageReadError, match="truncated inside the PNG chunk IDAT"):
+        read_raster(good[: place + 9])
+    with pytest.raises(ImageReadError, match="unknown critical PNG chunk ABCD"):
+        read_raster(chunks((b"ABCD", b"")))
+    with pytest.raises(ImageReadError, match="unknown critical PNG chunk 0x41004344"):
+        read_raster(chunks((b"A\0CD", b"")))
