@@ -130,13 +130,14 @@ def predict_to_file(
     def machine(images: int) -> dict[str, Any]:
         return runner.machine(options, images, folder.sources)
 
-    with folder.locked(), _runner(cluster, net, reading, device) as runner:
+    with folder.locked():
         if restart:
             folder.discard()
-        with writing(folder.path):
-            record = folder.begin(options, machine, on_found)
-        summary = _predict(folder, record, runner, on_progress)
-        if shard is None and summary.images:
+        with _runner(cluster, net, reading, device) as runner:
+            with writing(folder.path):
+                record = folder.begin(options, machine, on_found)
+            summary = _predict(folder, record, runner, on_progress)
+        if shard is None and summary.images:  # a cluster is free again meanwhile
             _write_table([folder], record, target)
     if shard is None or not summary.images:
         folder.remove()
