@@ -2,7 +2,8 @@
 
     python ray_runs.py SCENARIO FILMS FOLDER
 
-Writes tables into FOLDER and prints what happened as JSON.
+Writes tables into FOLDER and prints what happened as JSON. Ray gives a node half a minute to
+start, which a busy machine may exceed: then the exit code is NOT_STARTED, or SIGALRM ends it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -22,6 +24,7 @@ from torchxrayvision.models import DenseNet
 
 ONE = RayCluster(cpus=1)
 STORE = 100 << 20  # bytes; hardly more than the least that Ray takes
+NOT_STARTED = 75
 NODE = {"num_cpus": 1, "object_store_memory": STORE}
 
 
@@ -96,9 +99,14 @@ def two_nodes(films, folder):
     logger.addHandler(losses)
     logger.setLevel(logging.INFO)
     net = slow_network(folder)
-    cluster = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **NODE})
-    second = cluster.add_node(**NODE)
-    ray.init(cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+    signal.alarm(100)
+    try:
+        cluster = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **NODE})
+        second = cluster.add_node(**NODE)
+        ray.init(cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception:  # noqa: BLE001 - Ray raises just that
+        os._exit(NOT_STARTED)
+    signal.alarm(0)
     killed = []
 
     def kill_second(done, total):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -348,19 +349,32 @@ def test_the_command_says_what_options_need(words, message):
     assert message in done.output
 
 
+def test_the_costs_in_the_docs_are_those_of_the_tool():
+    root = Path(__file__).parents[3]
+    page = (root / "docs" / "cluster.md").read_text("utf-8")
+    command = [sys.executable, root / "tools" / "cluster_cost.py"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() in page
+
+
 def cluster_script(scenario, films, folder, path=()):
     """What a scenario of `ray_runs` printed."""
     search = [*map(str, path), str(Path(ray_runs.__file__).parents[1])]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(search)}
     command = [sys.executable, ray_runs.__file__, scenario, str(films), str(folder)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    for _ in range(2):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        if done.returncode not in (ray_runs.NOT_STARTED, -signal.SIGALRM):
+            assert done.returncode == 0, done.stderr
+            return json.loads(done.stdout.splitlines()[-1])
+    pytest.skip("Ray does not start here within the time that it gives itself")
 
 
 @pytest.fixture
 def films(tmp_path):
     pytest.importorskip("ray", reason="the extra ray is not installed")
+    if not hasattr(signal, "SIGALRM"):
+        pytest.skip("ends processes as POSIX does")
     return long_run.write_films(tmp_path / "films", 200, damaged=50)
 
 
