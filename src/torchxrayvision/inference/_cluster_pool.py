@@ -137,6 +137,9 @@ class Pool:
         """
         answers: dict[int, Answer] = {}
         self._counted, self._seen = -_COUNT_EVERY, time.monotonic()
+        while self._spare:  # all of them: some may wait for a node that is gone
+            actor = self._spare.pop()
+            self._opening[opening(actor)] = actor
         for number in range(count):
             while number not in answers:
                 self._grow(count - number, opening)
@@ -154,7 +157,7 @@ class Pool:
             self._size = max(self._size, self._room(), 1)
         wanted = min(self._size, most, self._limit or self._size)
         for _ in range(wanted - len(self._opening) - len(self._idle) - len(self._busy)):
-            actor = self._spare.pop() if self._spare else self._class.remote()
+            actor = self._class.remote()
             self._opening[opening(actor)] = actor
         self._be_patient(now)
 

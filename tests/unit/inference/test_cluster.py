@@ -276,6 +276,25 @@ def test_the_first_question_survives_an_actor():
         pool.ask(lambda actor: actor.equip.remote(), most=2)
 
 
+def test_an_actor_that_waits_for_a_lost_node_does_not_keep_the_others_from_work():
+    room = [2]
+
+    def waits(actor, method, *arguments, **options):
+        if actor == 1:
+            return LATER
+        return "equipped" if method == "equip" else works(actor, method, *arguments, **options)
+
+    ray = FakeRay(waits)
+    pool = Pool(ray, {}, lambda: room[0], None)
+    assert pool.ask(lambda actor: actor.equip.remote(), most=9) == "equipped"
+    room[0] = 1  # the node of the other one is gone
+    given = iter([Part(i, i, ["line"]) for i in range(9)])
+    done = pool.run(given, 9, lambda actor: actor.open.remote(), MACHINE)
+    assert [batch.first for batch in done] == list(range(9))
+    pool.close()
+    assert len(ray.actors) == 2
+
+
 @pytest.mark.parametrize(
     ("images", "batch_size", "actors", "size"),
     [(100, 8, 1, 8), (10_000, 8, 2, 512), (1000, 8, 4, 24), (3, 8, 4, 8), (10**7, 1000, 9, 1000)],
