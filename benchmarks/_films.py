@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,34 @@ from PIL import Image
 
 _SIMULATED = 8  # the others are these, shifted and with other noise
 _NOISE = {1024: 3.0, 2500: 6.0}  # of 2048 grey values; gives the bytes a pixel of published films
+
+
+def grey_film(index: int, shape: tuple[int, int], bits: int = 8) -> np.ndarray:
+    """One film.
+
+    Args:
+        index: Of a film; another one gives another.
+        shape: Height and width.
+        bits: 8, or 16 for 12 significant ones at the upper end, as many detectors store them.
+
+    Returns:
+        uint8 or uint16, of the shape.
+    """
+    rng = np.random.default_rng(index)
+    shifted = np.roll(_simulated(index % _SIMULATED), int(rng.integers(-40, 40)), 1)
+    picture = Image.fromarray(shifted).resize(shape[::-1], Image.Resampling.BICUBIC)
+    noise = rng.standard_normal(shape, np.float32) * _NOISE.get(shape[0], 3.0)
+    unit = np.clip((np.asarray(picture) + noise + 1024) / 2048, 0, 1)
+    if bits == 8:
+        return (unit * 255).round().astype(np.uint8)
+    return (unit * 4095).round().astype(np.uint16) << 4
+
+
+@cache
+def _simulated(index: int) -> np.ndarray:
+    from torchxrayvision.phantom import simulate
+
+    return simulate(index, seed=4, size=1024, views=("PA",)).image[0]
 
 
 def write_films(folder: Path, shapes: list[tuple[int, int]]) -> list[Path]:
@@ -21,20 +50,11 @@ def write_films(folder: Path, shapes: list[tuple[int, int]]) -> list[Path]:
     Returns:
         The files, in order.
     """
-    from torchxrayvision.phantom import simulate
-
     folder.mkdir(exist_ok=True)
-    count = min(_SIMULATED, len(shapes))
-    bases = [simulate(index, seed=4, size=1024, views=("PA",)).image[0] for index in range(count)]
     paths = []
-    for index, (height, width) in enumerate(shapes):
-        rng = np.random.default_rng(index)
-        picture = Image.fromarray(np.roll(bases[index % count], int(rng.integers(-40, 40)), 1))
-        resized = np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC))
-        noise = rng.standard_normal((height, width), np.float32) * _NOISE.get(height, 3.0)
-        grey = np.clip((resized + noise + 1024) * (255 / 2048), 0, 255).round().astype(np.uint8)
+    for index, shape in enumerate(shapes):
         paths.append(folder / f"{index:08d}_000.png")
-        Image.fromarray(grey).save(paths[-1])
+        Image.fromarray(grey_film(index, shape)).save(paths[-1])
     return paths
 
 
