@@ -19,7 +19,12 @@ import torch
 from torchxrayvision import __version__
 from torchxrayvision.errors import DependencyError, PrecisionWarning, UnknownNameError
 from torchxrayvision.inference._agree import agreement
-from torchxrayvision.inference._engine import ClassifierEngine, Engine, TorchEngine
+from torchxrayvision.inference._engine import (
+    ClassifierEngine,
+    Engine,
+    TorchEngine,
+    has_compiler,
+)
 from torchxrayvision.remote import cache_dir
 
 if TYPE_CHECKING:
@@ -41,6 +46,8 @@ ENGINES: Final = ("auto", "torch", "onnx", "openvino")
 PRECISIONS: Final = ("exact", "fast")
 # Converting a network and timing it costs as much as some hundred images.
 WORTH_MEASURING: Final = 1000
+# Compiling takes one to two minutes of a core and wins a sixth to a fourth (docs/speed.md).
+WORTH_COMPILING: Final = 600.0  # seconds that the run takes without
 _ROUNDS: Final = 3
 _MEMORY: Final = "engines.json"
 
@@ -52,13 +59,15 @@ class Choice:
     Args:
         engine: `"torch"`, `"onnx"` or `"openvino"`.
         arithmetic: `"float32"`, `"bfloat16"` or `"float16"`.
+        compiled: Whether torch compiles the network.
     """
 
     engine: str
     arithmetic: str = "float32"
+    compiled: bool = False
 
     def __str__(self) -> str:
-        return f"{self.engine} in {self.arithmetic}"
+        return f"{self.engine}{', compiled,' if self.compiled else ''} in {self.arithmetic}"
 
 
 _TORCH: Final = Choice("torch")
@@ -96,7 +105,7 @@ def open_network(
         DependencyError: If the package of the engine is missing.
     """
     if choice.engine == "torch":
-        return TorchEngine(model, batch_size, choice.arithmetic)
+        return TorchEngine(model, batch_size, choice.arithmetic, compiled=choice.compiled)
     return _runtime(choice.engine)(model, batch_size, choice.arithmetic, fresh=fresh)
 
 
@@ -121,7 +130,9 @@ def choose_engine(
         model: In evaluation mode, on its device.
         batch_size: Images of a batch.
         engine: One of `ENGINES`. `"auto"` measures once a machine and model, and only for a run
-            long enough to win that time back; what came out is kept in the cache folder.
+            long enough to win that time back; what came out is kept in the cache folder, and
+            serves shorter runs too. Where torch is the only engine, a run of more than ten
+            minutes tries whether `torch.compile` makes it faster.
         precision: One of `PRECISIONS`. `"fast"` allows arithmetic that the processor has in
             hardware, where the results stay within what `agreement` allows.
         images: How many there are to do.
@@ -147,13 +158,21 @@ def choose_engine(
             PrecisionWarning,
             stacklevel=3,
         )
-    if candidates == [_TORCH] or (engine == "auto" and images < WORTH_MEASURING):
+    short = images < WORTH_MEASURING
+    compilable = _compilable(model, candidates)
+    if candidates == [_TORCH] and (short or not compilable):
         return _TORCH
     memory = _Memory(_key(model, batch_size, candidates))
     remembered = memory.get()
+    if remembered is None and engine == "auto" and short:
+        return _TORCH
+    trial = _Trial(model, batch_size, sample())
+    if compilable and trial.eager_seconds() * images / batch_size > WORTH_COMPILING:
+        candidates.append(Choice("torch", compiled=True))
+        memory = _Memory(_key(model, batch_size, candidates))
+        remembered = memory.get()
     if remembered is not None:
         candidates = [remembered]
-    trial = _Trial(model, batch_size, sample())
     chosen = trial.fastest(candidates, precision)
     if remembered is None and len(candidates) > 1:
         memory.put(chosen, trial.seconds)
@@ -176,6 +195,16 @@ def _candidates(model: XRayModel, engine: str, precision: str) -> Iterator[Choic
         yield Choice(name)
         if precision == "fast":
             yield from (Choice(name, arithmetic) for arithmetic in reduced)
+
+
+def _compilable(model: XRayModel, candidates: list[Choice]) -> bool:
+    """Whether compiling may be tried: the other engines are faster still, and sooner ready."""
+    if any(choice.engine != "torch" for choice in candidates):
+        return False
+    if has_compiler(next(model.parameters()).device):
+        return True
+    _log.info("torch.compile is not tried: there is no compiler")
+    return False
 
 
 def _installed(name: str) -> bool:
@@ -202,6 +231,13 @@ class _Trial:
         count = len(self._images)
         engine.input[:count] = self._images
         return tuple(given[:count] for given in engine.run()), engine
+
+    def eager_seconds(self) -> float:
+        """What a batch takes in PyTorch as it is."""
+        _, engine = self._values(_TORCH)
+        begun = time.perf_counter()
+        engine.run()
+        return time.perf_counter() - begun
 
     def fastest(self, candidates: list[Choice], precision: str) -> Choice:
         """The fastest of those that agree, PyTorch in float32 if none does."""
@@ -236,6 +272,8 @@ class _Trial:
                 _log.info("%s: %s", choice, error)
                 continue
             compared = agreement(self._model, self._expected, values, precision)
+            if isinstance(engine, TorchEngine) and choice.compiled and not engine.compiled:
+                return None  # the reason was logged
             if compared.holds:
                 return engine
             found = str(compared)
@@ -290,7 +328,7 @@ class _Memory:
         """The choice made earlier."""
         entry = self._read().get(self._key)
         try:
-            return Choice(entry["engine"], entry["arithmetic"]) if entry else None
+            return Choice(**{k: v for k, v in entry.items() if k != "seconds"}) if entry else None
         except (TypeError, KeyError):
             return None
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import abc
 import copy
+import logging
+import os
+import shutil
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -19,7 +22,9 @@ if TYPE_CHECKING:
 
     from torchxrayvision.models import OutputKind, XRayModel
 
-__all__ = ["ClassifierEngine", "Engine", "TorchEngine", "input_size"]
+_log = logging.getLogger(__name__)
+
+__all__ = ["ClassifierEngine", "Engine", "TorchEngine", "has_compiler", "input_size"]
 
 
 def input_size(model: XRayModel) -> int:
@@ -131,11 +136,20 @@ class TorchEngine(Engine):
         model: See `Engine`.
         batch_size: See `Engine`.
         arithmetic: `"float32"` for that of the weights, or `"bfloat16"` for convolutions in it.
+        compiled: Compile the network when it first runs, which takes up to minutes; without a
+            compiler that works it runs as it is.
     """
 
     name = "torch"
 
-    def __init__(self, model: XRayModel, batch_size: int, arithmetic: str = "float32") -> None:
+    def __init__(
+        self,
+        model: XRayModel,
+        batch_size: int,
+        arithmetic: str = "float32",
+        *,
+        compiled: bool = False,
+    ) -> None:
         super().__init__(model, batch_size)
         self._weight = next(model.parameters())
         self._reduced = arithmetic == "bfloat16"
@@ -143,10 +157,27 @@ class TorchEngine(Engine):
             model = copy.deepcopy(model).to(memory_format=torch.channels_last)
         self._model = model
         self._module = graph_module(model)
+        self._compiled = None
+        if compiled:
+            # Frozen: the weights are constants, so that normalisation goes into convolutions.
+            self._compiled = torch.compile(self._module, options={"freezing": True})
+
+    @property
+    def compiled(self) -> bool:
+        """Whether what runs is compiled; compiling may have failed."""
+        return self._compiled is not None
 
     def _run(self) -> tuple[torch.Tensor, ...]:
         device, dtype = self._weight.device, self._weight.dtype
         images = self._tensor.to(device, dtype)
+        if self._compiled is not None:
+            try:
+                found = self._compiled(images)
+            except Exception as error:  # noqa: BLE001 - whatever a compiler raises
+                _log.info("torch.compile: %s; going on without", error)
+                self._compiled = None
+            else:
+                return tuple(given.float().cpu() for given in found[-len(self.wanted) :])
         with torch.autocast(device.type, torch.bfloat16, enabled=self._reduced):
             if not isinstance(self._model, XRayClassifier):
                 return tuple(given.float().cpu() for given in self._module(images))
@@ -161,6 +192,15 @@ class TorchEngine(Engine):
             return ("bfloat16",) if torch.cuda.is_bf16_supported(including_emulation=False) else ()
         # Elsewhere bfloat16 is emulated, at a third of the speed of float32.
         return ("bfloat16",) if device.type == "cpu" and _cpu_has_bfloat16() else ()
+
+
+def has_compiler(device: torch.device) -> bool:
+    """Whether `torch.compile` finds what it generates code with."""
+    if device.type != "cpu":
+        from importlib.util import find_spec
+
+        return find_spec("triton") is not None
+    return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++"))
 
 
 def _cpu_has_bfloat16() -> bool:

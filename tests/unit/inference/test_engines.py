@@ -15,7 +15,7 @@ from support import long_run
 from torchxrayvision.errors import DependencyError, PrecisionWarning, UnknownNameError
 from torchxrayvision.inference import _choose, predict, predict_to_file
 from torchxrayvision.inference._choose import Choice, choose_engine, open_engine
-from torchxrayvision.inference._engine import TorchEngine
+from torchxrayvision.inference._engine import TorchEngine, has_compiler
 from torchxrayvision.inference._engine_onnx import OnnxEngine, OpenVinoEngine, onnx_file
 from torchxrayvision.inference._graph import example
 
@@ -142,6 +142,12 @@ def test_auto_measures_once_and_remembers(network, monkeypatch, tmp_path):
     assert len(measured[-1]) == 3
 
 
+@pytest.mark.usefixtures("converted")
+def test_a_short_run_uses_what_was_measured_before(network):
+    first = choose(network)
+    assert choose(network, images=10) == first
+
+
 @pytest.fixture
 def pause(monkeypatch):
     """Makes an engine take so many seconds of a clock that nothing else moves."""
@@ -167,6 +173,69 @@ def test_the_fastest_wins(network, pause):
     assert choose(network) == Choice("onnx")
 
 
+@pytest.fixture
+def plain_compile(monkeypatch):
+    """torch.compile that does nothing, as the real one takes a minute."""
+    monkeypatch.setattr(torch, "compile", lambda module, options: module)
+    monkeypatch.setattr(_choose, "has_compiler", lambda device: True)
+
+
+@pytest.mark.usefixtures("converted", "plain_compile")
+@pytest.mark.parametrize(("images", "compiled"), [(1000, False), (1300, True)])
+def test_compiling_is_tried_where_the_run_takes_ten_minutes(network, pause, images, compiled):
+    pause(TorchEngine, lambda self: 1.0 if self.compiled else 2.0)
+    assert choose(network, "torch", images=images) == Choice("torch", compiled=compiled)
+
+
+@pytest.mark.usefixtures("converted", "plain_compile")
+def test_compiling_is_dropped_where_it_is_no_faster(network, pause):
+    pause(TorchEngine, lambda self: 2.0)
+    assert choose(network, "torch") == Choice("torch")
+
+
+@pytest.mark.usefixtures("converted")
+def test_nothing_is_compiled_without_a_compiler(network, monkeypatch, caplog):
+    monkeypatch.setattr(_choose, "has_compiler", lambda device: False)
+    monkeypatch.setattr(_choose, "_Trial", None)
+    with caplog.at_level("INFO"):
+        assert choose(network, "torch") == Choice("torch")
+    assert "no compiler" in caplog.text
+
+
+@pytest.mark.usefixtures("converted")
+def test_a_compiler_that_fails_is_left_out_with_a_logged_reason(
+    network, monkeypatch, pause, caplog
+):
+    def broken(module, options):
+        def run(images):
+            raise RuntimeError("cannot find -lgomp")
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", broken)
+    monkeypatch.setattr(_choose, "has_compiler", lambda device: True)
+    pause(TorchEngine, lambda self: 2.0)
+    with warnings.catch_warnings(), caplog.at_level("INFO"):
+        warnings.simplefilter("error")
+        assert choose(network, "torch") == Choice("torch")
+    assert "cannot find -lgomp" in caplog.text
+    engine = open_engine(network, "logit", BATCH, Choice("torch", compiled=True))
+    plain = open_engine(network, "logit", BATCH, Choice("torch"))
+    engine.input[...] = plain.input[...] = sample()
+    np.testing.assert_array_equal(engine()[0], plain()[0])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_compiler(torch.device("cpu")), reason="needs a C++ compiler")
+def test_a_compiled_network_gives_the_same_numbers(network):
+    engine = open_engine(network, "logit", BATCH, Choice("torch", compiled=True))
+    plain = open_engine(network, "logit", BATCH, Choice("torch"))
+    engine.input[...] = plain.input[...] = sample()
+    for theirs, ours in zip(engine(), plain(), strict=True):
+        np.testing.assert_allclose(theirs, ours, atol=1e-4)
+    assert engine.engine.compiled
+
+
 def test_fast_without_faster_arithmetic_is_exact_and_says_so(network, monkeypatch):
     monkeypatch.setattr(TorchEngine, "arithmetics", staticmethod(lambda device: ()))
     with pytest.warns(PrecisionWarning, match="no faster arithmetic"):
@@ -175,6 +244,7 @@ def test_fast_without_faster_arithmetic_is_exact_and_says_so(network, monkeypatc
 
 def test_fast_arithmetic_is_used_where_it_agrees_and_is_faster(network, monkeypatch, pause):
     monkeypatch.setattr(TorchEngine, "arithmetics", staticmethod(lambda device: ("bfloat16",)))
+    monkeypatch.setattr(_choose, "has_compiler", lambda device: False)
     pause(TorchEngine, lambda self: 1.0 if self._reduced else 2.0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
