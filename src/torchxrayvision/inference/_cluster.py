@@ -250,12 +250,16 @@ def _connect(ray: Any, address: str | None) -> bool:
                 raise ClusterError(msg) from error
         else:
             return True
-    with _no_reports():
-        # On the loopback address: nobody else has anything to ask of a cluster for one run.
-        ray.init(
-            "local", include_dashboard=False, object_store_memory=_STORE,
-            _node_ip_address="127.0.0.1", **quiet,
-        )  # fmt: skip
+    try:
+        with _no_reports():
+            # On the loopback address: nobody else has anything to ask of a cluster for one run.
+            ray.init(
+                "local", include_dashboard=False, object_store_memory=_STORE,
+                _node_ip_address="127.0.0.1", **quiet,
+            )  # fmt: skip
+    except Exception as error:
+        msg = f"Ray does not start on this machine ({error}); it waits 30 s, is the machine busy?"
+        raise ClusterError(msg) from error
     return True
 
 

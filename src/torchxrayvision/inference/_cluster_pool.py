@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 _GLANCE: Final = 1.0  # seconds between looks at the clock while waiting
 _COUNT_EVERY: Final = 10.0  # seconds between looks for nodes that have joined
-_SAY_AFTER: Final = 30.0  # seconds without an actor after which that is said
+_SAY_AFTER: Final = 60.0  # seconds without an actor after which that is said
 _PATIENCE: Final = 600.0  # seconds without an actor after which the run stops
 # A node may go twice under the same part by chance; then its files are suspected, and read in
 # processes of their own, so that those that crash a decoder become rows.
@@ -166,12 +166,15 @@ class Pool:
             self._seen = now
         elif now - self._seen > _PATIENCE:
             msg = (
-                f"no node had room for an actor for {_PATIENCE:.0f} s; what is finished is kept, "
+                f"no actor has started for {_PATIENCE:.0f} s; what is finished is kept, "
                 "and the same command goes on, with or without the cluster"
             )
             raise ClusterError(msg)
         elif now - self._seen > _SAY_AFTER:
-            self._say("waiting for the cluster: no node has room for an actor")
+            self._say(
+                f"no actor has started for {_SAY_AFTER:.0f} s: the nodes have no room for one, or "
+                "are slow; still waiting"
+            )
 
     def _say(self, text: str) -> None:
         if text not in self._said:
