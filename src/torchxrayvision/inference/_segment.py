@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torchxrayvision.inference._sources import Source
     from torchxrayvision.models._segmenter import Segmenter
 
+    Network = Callable[[torch.Tensor], Any]  # to logits (B, P, R, R)
     Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 __all__ = ["MEASURES", "Masks", "Segmentation", "segment"]
@@ -183,6 +184,8 @@ def segment(
     batch_size: int = 1,
     workers: int = 1,
     device: str | torch.device | None = None,
+    engine: str = "torch",
+    precision: str = "exact",
 ) -> Iterator[Segmentation]:
     """Segment radiographs, one after the other; nothing piles up however many there are.
 
@@ -195,12 +198,15 @@ def segment(
         batch_size: Images that go through the network together.
         workers: Threads that read files ahead.
         device: Where the network runs; None leaves it where it is.
+        engine: See `accelerate`; others than torch need seconds to minutes to convert a network.
+        precision: See `accelerate`.
 
     Yields:
         One result a file, in order; a file that cannot be read gives one with an error.
 
     Raises:
-        UnknownNameError: If there is no such network.
+        UnknownNameError: If there is no such network, engine or precision.
+        DependencyError: If the package of the engine is missing.
         RemoteError: If its weights cannot be fetched.
     """
     from torchxrayvision.inference._segmenters import get_segmenter
@@ -208,11 +214,23 @@ def segment(
     net = get_segmenter(model) if isinstance(model, str) else model
     net = net.eval() if device is None else net.eval().to(device)
     listed = [paths] if isinstance(paths, str | os.PathLike) else paths
-    return _results(net, expand(listed), threshold, pixel_spacing, batch_size, workers)
+    run = (
+        net
+        if (engine, precision) == ("torch", "exact")
+        else _on(net, batch_size, engine, precision)
+    )
+    return _results(net, run, expand(listed), threshold, pixel_spacing, batch_size, workers)
+
+
+def _on(net: Segmenter, batch_size: int, engine: str, precision: str) -> Network:
+    from torchxrayvision.inference._accelerate import accelerate
+
+    return accelerate(net, batch_size, engine=engine, precision=precision)
 
 
 def _results(
     net: Segmenter,
+    run: Network,
     sources: Iterable[Source],
     threshold: float,
     spacing: tuple[float, float] | None,
@@ -228,7 +246,7 @@ def _results(
     )
     while chunk := list(itertools.islice(films, batch_size)):
         squares = [film.square for film in chunk if film.square is not None]
-        maps = iter(_maps(net, squares) if squares else ())
+        maps = iter(_maps(net, run, squares) if squares else ())
         for film in chunk:
             if film.placement is None:
                 yield Segmentation(film.path, film.error)
@@ -259,12 +277,12 @@ def _on_screen(raster: Raster) -> NDArray[np.uint8]:
     return shown
 
 
-def _maps(net: Segmenter, squares: list[NDArray[np.float32]]) -> NDArray[np.float16]:
+def _maps(net: Segmenter, run: Network, squares: list[NDArray[np.float32]]) -> NDArray[np.float16]:
     """Probabilities (B, P, R, R)."""
     import torch
 
     parameter = next(net.parameters())
     with torch.inference_mode():
         x = torch.from_numpy(np.stack(squares)).to(parameter.device, parameter.dtype)
-        maps: NDArray[np.float16] = net(x).float().sigmoid().half().cpu().numpy()
+        maps: NDArray[np.float16] = run(x).float().sigmoid().half().cpu().numpy()
     return maps

@@ -93,6 +93,17 @@ def test_masks_return_to_the_geometry_of_the_file(tmp_path, net, shape):
         assert off <= max(1, coarse), (name, off)
 
 
+def test_another_engine_gives_the_same_masks(tmp_path, monkeypatch):
+    monkeypatch.setenv("XRV_CACHE_DIR", str(tmp_path / "cache"))
+    Image.fromarray(drawn(96, 96)[0]).save(tmp_path / "film.png")
+    (plain,) = inference.segment(tmp_path / "film.png", Planted())
+    (other,) = inference.segment(tmp_path / "film.png", Planted(), engine="onnx")
+    for name in NAMES:
+        np.testing.assert_array_equal(plain.masks[name], other.masks[name])
+    with pytest.raises(UnknownNameError, match="openvino"):
+        inference.segment(tmp_path / "film.png", Planted(), engine="tensorrt")
+
+
 def test_a_film_stored_on_its_side_comes_back_upright(tmp_path, net):
     picture, masks = drawn(200, 130)
     exif = Image.Exif()
