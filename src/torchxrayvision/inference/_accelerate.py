@@ -47,7 +47,7 @@ class Accelerated:
         """
         check_shape(x)
         images = resize(x.detach().float(), input_size(self.model), self.model.resize_route)
-        parts = [self._batch(part) for part in images.split(len(self._engine.input))]
+        parts = [self._batch(part) for part in torch.split(images, len(self._engine.input))]
         outputs = tuple(torch.cat(each) for each in zip(*parts, strict=True))
         if isinstance(self.model, XRayClassifier):
             points = self.model.op_threshs

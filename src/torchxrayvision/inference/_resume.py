@@ -28,7 +28,7 @@ from torchxrayvision.inference._sources import expand, is_container
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
-    from torchxrayvision.models import XRayClassifier
+    from torchxrayvision.models import XRayModel
 
 __all__ = ["Record", "RunFolder", "Shard", "describe_inputs", "fingerprint", "parse_shard"]
 
@@ -75,7 +75,7 @@ def parse_shard(text: str) -> Shard:
     return Shard(int(found[1]), int(found[2]))
 
 
-def fingerprint(model: XRayClassifier) -> str:
+def fingerprint(model: XRayModel) -> str:
     """SHA-256 over what makes the numbers of a model: its tensors, names and operating points."""
     digest = hashlib.sha256()
     about = [type(model).__name__, model.targets, list(model.trained), model.input_resolution]
