@@ -61,7 +61,10 @@ def save_safetensors(
 
     try:
         with replacing(path) as part:
+            part.touch()  # with the rights that a new file has here; the package gives fewer
+            rights = part.stat().st_mode
             save_file(_apart(tensors), part, dict(metadata))
+            part.chmod(rights)
             with part.open("rb+") as file:
                 os.fsync(file.fileno())
     except SafetensorError as error:

@@ -309,6 +309,14 @@ def test_safetensors_writer_and_reader_agree(dtype, tmp_path):
         assert torch.equal(ours, theirs)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="rights are another matter on Windows")
+def test_a_written_file_has_the_rights_of_any_new_file(tmp_path):
+    save_safetensors(tmp_path / "t.safetensors", {"w": torch.ones(2)}, {})
+    (tmp_path / "other").touch()
+    rights = [p.stat().st_mode for p in tmp_path.iterdir()]
+    assert rights[0] == rights[1]
+
+
 def test_unaligned_safetensors_are_read(tmp_path):
     header = json.dumps(
         {"a": {"dtype": "U8", "shape": [3], "data_offsets": [0, 3]},
