@@ -32,22 +32,22 @@ SHOWN = (("Cardiomegaly", 0.5), ("Effusion", 0.5))  # and how severe it is to be
 
 
 class SmallAutoencoder(nn.Module):
-    """Four halvings to CODE channels of 9 x 9, and back by resizing and convolving."""
+    """Four halvings to CODE channels of 9 x 9, and back; the last doubling shuffles channels."""
 
     def __init__(self):
         super().__init__()
         widths = (16, 32, 64, 96)
         down, inputs = [], 1
         for width in widths:
-            down += [nn.Conv2d(inputs, width, 4, 2, 1), nn.BatchNorm2d(width), nn.SiLU()]
+            down += [nn.Conv2d(inputs, width, 4, 2, 1), nn.BatchNorm2d(width), nn.ReLU()]
             inputs = width
         self.down = nn.Sequential(*down, nn.Conv2d(inputs, CODE, 1))
         up, inputs = [nn.Conv2d(CODE, widths[-1], 3, 1, 1)], widths[-1]
-        for width in reversed(widths):
-            up += [nn.SiLU(), nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)]
-            up += [nn.Conv2d(inputs, width, 3, 1, 1), nn.BatchNorm2d(width)]
+        for width in reversed(widths[:-1]):
+            up += [nn.ReLU(), nn.Upsample(scale_factor=2), nn.Conv2d(inputs, width, 3, 1, 1)]
+            up += [nn.BatchNorm2d(width)]
             inputs = width
-        self.up = nn.Sequential(*up, nn.SiLU(), nn.Conv2d(inputs, 1, 3, 1, 1))
+        self.up = nn.Sequential(*up, nn.ReLU(), nn.Conv2d(inputs, 4, 3, 1, 1), nn.PixelShuffle(2))
 
     def encode(self, x):
         """Images (B, 1, S, S) in [-1024, 1024] to codes (B, CODE, 9, 9)."""
@@ -69,7 +69,7 @@ def rendered(count):
 def trained(stored, epochs):
     """An autoencoder of stored films: absolute differences, of values and of their slopes."""
     torch.manual_seed(SEED)
-    coder = SmallAutoencoder().train()
+    coder = SmallAutoencoder().to(memory_format=torch.channels_last).train()
     optimiser = torch.optim.AdamW(coder.parameters(), lr=RATE, weight_decay=1e-4)
     steps = len(stored) // BATCH
     schedule = torch.optim.lr_scheduler.LambdaLR(
