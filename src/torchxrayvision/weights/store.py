@@ -32,7 +32,7 @@ __all__ = ["load_checkpoint", "load_tensors", "source_sha256"]
 
 logger = logging.getLogger(__name__)
 
-_VERSION = 1  # of what is kept; another version is rebuilt
+_VERSION = 2  # of what is kept; another version is rebuilt
 _FOLDER = "tensors"
 _ABANDONED = 24 * 3600.0  # seconds after which an unfinished copy is somebody's crash
 
