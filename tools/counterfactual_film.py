@@ -3,7 +3,7 @@
     python tools/counterfactual_film.py --films /tmp/demo-weights/simulated.npz
 
 The published autoencoders cannot be shipped, so a small one learns to draw simulated radiographs
-first (ten minutes of one core), and the codes of new simulations are moved along the gradient of
+first (five minutes of one core), and the codes of new simulations are moved along the gradient of
 the demonstration weights: Cohen et al., MIDL 2021, https://arxiv.org/abs/2102.09475. `--films` is
 what tools/build_demo_weights.py renders; without it, films are rendered here.
 """
@@ -94,9 +94,11 @@ def trained(stored, epochs):
 
 
 def strip(film, original):
-    """The film itself, its reconstruction, and five frames from less to more, side by side."""
-    chosen = np.linspace(0, len(film.frames) - 1, 5).round().astype(int)
-    frames = [original, film.reconstruction, *(film.frames[i] for i in chosen)]
+    """The film, its reconstruction, four frames from less to more, and where they differ."""
+    chosen = np.linspace(0, len(film.frames) - 1, 4).round().astype(int)
+    heat = film.heat()
+    difference = heat / heat.max() * 2048 - 1024
+    frames = [original, film.reconstruction, *(film.frames[i] for i in chosen), difference]
     return np.concatenate([to_stored(f.numpy(), "uint8") for f in frames], axis=1)
 
 
@@ -105,7 +107,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--films", type=Path, help="npz with stored `images`, uint8 (N, S, S)")
     parser.add_argument("--count", type=int, default=3000, help="films to render without it")
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--out", type=Path, default=IMAGES)
     arguments = parser.parse_args()
     if arguments.films:
