@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from torchxrayvision.errors import UnknownNameError
 from torchxrayvision.explain import attribute, randomisation_check
 from torchxrayvision.models import get_model
 
@@ -32,11 +31,12 @@ def game():
     del sys.modules[spec.name]
 
 
-UNKNOWN = pytest.mark.xfail(
-    raises=UnknownNameError, reason="at 112 pixels the weights that ship do not know nodules"
+COARSE = pytest.mark.xfail(
+    raises=AssertionError, reason="a position of the map is larger than a nodule at 144 pixels"
 )
-# Where the weights are hardly surer with the finding than without, no map can point at it.
-WEAK = pytest.mark.xfail(raises=AssertionError, reason="the weights that ship hardly see it")
+BORDER = pytest.mark.xfail(
+    raises=AssertionError, reason="the border makes a heart large, and the point lies around it"
+)
 
 
 @pytest.mark.parametrize(
@@ -44,14 +44,14 @@ WEAK = pytest.mark.xfail(raises=AssertionError, reason="the weights that ship ha
     [
         ("Effusion", "gradcam"),
         ("Effusion", "ig"),
-        pytest.param("Mass", "gradcam", marks=WEAK),
+        ("Mass", "gradcam"),
         ("Mass", "ig"),
-        pytest.param("Nodule", "gradcam", marks=UNKNOWN),
-        pytest.param("Nodule", "ig", marks=UNKNOWN),
+        pytest.param("Nodule", "gradcam", marks=COARSE),
+        ("Nodule", "ig"),
         ("Cardiomegaly", "gradcam"),
-        ("Cardiomegaly", "ig"),
-        pytest.param("Pneumothorax", "gradcam", marks=WEAK),
-        pytest.param("Pneumothorax", "ig", marks=WEAK),
+        pytest.param("Cardiomegaly", "ig", marks=BORDER),
+        ("Pneumothorax", "gradcam"),
+        ("Pneumothorax", "ig"),
     ],
 )
 def test_explanations_point_into_the_finding(game, finding, method):
@@ -59,6 +59,12 @@ def test_explanations_point_into_the_finding(game, finding, method):
     assert row.accuracy >= 0.8, row
     assert row.low > row.chance, row
     assert row.random_weights < row.accuracy - 0.3, row
+
+
+def test_grad_cam_points_beside_a_nodule_within_the_published_tolerance(game):
+    (row,) = game.measure(get_model("demo"), FILMS, ["Nodule"], ["gradcam"], tolerance=0.03)
+    assert row.accuracy >= 0.8, row
+    assert row.low > row.chance, row
 
 
 @pytest.mark.parametrize("method", ["gradcam", "ig"])
