@@ -8,22 +8,21 @@ or a lung touches. What learns that is thrown away afterwards; the classifier ke
 from __future__ import annotations
 
 import copy
-import math
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from demo_weights.outline import appearance, follow
+from demo_weights.outline import changed, follow, warm_cosine
 from demo_weights.plan import MASK_SIDE, OUTPUTS, PLACES, SEED, SEEN
 from torchxrayvision.models import ResNet
 from torchxrayvision.training import Augmentation, masked_bce
-from torchxrayvision.training._augment import augment, draw
+from torchxrayvision.training._augment import draw
 from torchxrayvision.training._loss import positive_weights
-from torchxrayvision.training._prepared import from_stored
 
 _BATCH = 32
+_SIDES = SEEN, MASK_SIDE
 _RATE, _DECAY = 2e-3, 0.05
 _MEMORY = 0.995  # of the average of the weights
 _LAYERS = ("layer2", "layer3", "layer4")
@@ -74,18 +73,6 @@ class Places(nn.Module):
         return total / len(self.heads)
 
 
-def changed(films, places, rows, epoch, generator):
-    """One batch: images and masks moved together, images changed in looks."""
-    draws = draw(rows.tolist(), seed=SEED, epoch=epoch)
-    images = from_stored(torch.from_numpy(films.images[rows][:, None]))
-    images = augment(images, draws, _MOVES, SEEN)
-    masks = torch.from_numpy(np.unpackbits(places[rows], axis=-1)).float()
-    # The sampler pads with air, which is the zero of a mask on the same scale.
-    moved = augment(masks * 2048 - 1024, draws, _MOVES, MASK_SIDE)
-    images = augment(appearance(images, generator), draws.flip(1), _LOOKS, SEEN)
-    return images, (moved + 1024) / 2048
-
-
 def train(films, places, architecture, epochs, log=print):
     """Train on simulations.
 
@@ -109,10 +96,7 @@ def train(films, places, architecture, epochs, log=print):
     parameters = [*network.parameters(), *where.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=_RATE, weight_decay=_DECAY)
     steps = len(films.images) // _BATCH
-    warm, total = steps // 2, steps * epochs
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda k: min((k + 1) / warm, 0.5 + 0.5 * math.cos(math.pi * k / total))
-    )
+    schedule = warm_cosine(optimiser, steps, epochs)
     positive = torch.from_numpy(positive_weights(films.labels, "sqrt"))
     done = 0
     for epoch in range(epochs):
@@ -120,7 +104,10 @@ def train(films, places, architecture, epochs, log=print):
         sums = np.zeros(2)
         for step in range(steps):
             rows = order[step * _BATCH : (step + 1) * _BATCH]
-            images, masks = changed(films, places, rows, epoch, generator)
+            draws = draw(rows.tolist(), seed=SEED, epoch=epoch)
+            images, masks = changed(
+                films.images[rows], places[rows], draws, generator, _MOVES, _LOOKS, _SIDES
+            )
             logits = network(images.contiguous(memory_format=torch.channels_last))
             labels = torch.from_numpy(films.labels[rows])
             named, placed = masked_bce(logits, labels, positive_weight=positive), where.loss(masks)

@@ -57,14 +57,35 @@ def loss_of(logits, masks):
     return entropy + 1 - overlap.mean()
 
 
-def changed(pixels, masks, rows, epoch, generator):
-    """One batch, moved together and changed in looks."""
-    draws = draw(rows.tolist(), seed=SEED, epoch=epoch)
-    images = augment(from_stored(torch.from_numpy(pixels[rows][:, None])), draws, _MOVES, RENDERED)
+def changed(pixels, masks, draws, generator, moves=_MOVES, looks=_LOOKS, sides=(RENDERED,) * 2):
+    """One batch, moved together and changed in looks.
+
+    Args:
+        pixels: Stored films, uint8 (B, S, S).
+        masks: Packed, uint8 (B, structures, M, M / 8).
+        draws: Random numbers of each film.
+        generator: Of what processing does.
+        moves: How both move.
+        looks: How the films change besides.
+        sides: Of the films and of the masks afterwards.
+
+    Returns:
+        Films in [-1024, 1024], and masks in [0, 1].
+    """
+    side, mask_side = sides
+    images = augment(from_stored(torch.from_numpy(pixels[:, None])), draws, moves, side)
     # The sampler pads with air, which is the zero of a mask on the same scale.
-    moved = augment(unpacked(masks[rows]) * 2048 - 1024, draws, _MOVES, RENDERED)
-    images = augment(appearance(images, generator), draws.flip(1), _LOOKS, RENDERED)
+    moved = augment(unpacked(masks) * 2048 - 1024, draws, moves, mask_side)
+    images = augment(appearance(images, generator), draws.flip(1), looks, side)
     return images, (moved + 1024) / 2048
+
+
+def warm_cosine(optimiser, steps, epochs):
+    """A schedule that rises over half an epoch and falls to nothing."""
+    warm, total = steps // 2, steps * epochs
+    return torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda k: min((k + 1) / warm, 0.5 + 0.5 * math.cos(math.pi * k / total))
+    )
 
 
 def train(pixels, masks, epochs, log=print):
@@ -76,17 +97,15 @@ def train(pixels, masks, epochs, log=print):
     average = copy.deepcopy(network).eval().requires_grad_(False)
     optimiser = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=_DECAY)
     steps = len(pixels) // _BATCH
-    warm, total = steps // 2, steps * epochs
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda k: min((k + 1) / warm, 0.5 + 0.5 * math.cos(math.pi * k / total))
-    )
+    schedule = warm_cosine(optimiser, steps, epochs)
     done = 0
     for epoch in range(epochs):
         order = np.random.default_rng([SEED, epoch]).permutation(len(pixels))
         sums = 0.0
         for step in range(steps):
             rows = order[step * _BATCH : (step + 1) * _BATCH]
-            images, moved = changed(pixels, masks, rows, epoch, generator)
+            draws = draw(rows.tolist(), seed=SEED, epoch=epoch)
+            images, moved = changed(pixels[rows], masks[rows], draws, generator)
             images = images.contiguous(memory_format=torch.channels_last)
             loss = loss_of(network(images), moved)
             optimiser.zero_grad()
