@@ -53,7 +53,7 @@ def save_safetensors(
         metadata: Words for the header.
 
     Raises:
-        Refused: If the format lacks a dtype.
+        Refused: If the format lacks a dtype, or the header would be too large.
         OSError: If it cannot be written.
     """
     from safetensors import SafetensorError
@@ -64,6 +64,7 @@ def save_safetensors(
             part.touch()  # with the rights that a new file has here; the package gives fewer
             rights = part.stat().st_mode
             save_file(_apart(tensors), part, dict(metadata))
+            _check_header(part)
             part.chmod(rights)
             with part.open("rb+") as file:
                 os.fsync(file.fileno())
@@ -71,6 +72,13 @@ def save_safetensors(
         raise OSError(f"{path}: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise Refused(f"what safetensors cannot hold: {error}") from error
+
+
+def _check_header(path: Path) -> None:
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > _MAX_HEADER:
+        raise Refused(f"a safetensors header of {length} bytes")
 
 
 def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -105,10 +113,7 @@ def read_safetensors(
     """
     from safetensors import SafetensorError, safe_open
 
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-    if length > _MAX_HEADER:
-        raise Refused(f"a safetensors header of {length} bytes")
+    _check_header(path)
     try:
         with safe_open(path, framework="pt") as found:
             names = found.offset_keys()

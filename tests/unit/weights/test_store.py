@@ -14,6 +14,7 @@ from torch import nn
 from torchxrayvision.errors import CheckpointError
 from torchxrayvision.weights import _safetensors as safetensors_module
 from torchxrayvision.weights import store
+from torchxrayvision.weights._limits import Refused
 from torchxrayvision.weights._safetensors import read_safetensors, save_safetensors
 from torchxrayvision.weights.checkpoint import read_tensors
 from torchxrayvision.weights.store import load_checkpoint, load_tensors
@@ -307,6 +308,13 @@ def test_safetensors_writer_and_reader_agree(dtype, tmp_path):
         assert found[name].shape == tensor.shape
         ours, theirs = (t.reshape(-1).view(torch.uint8) for t in (found[name], tensor))
         assert torch.equal(ours, theirs)
+
+
+def test_a_header_that_nobody_would_read_is_not_written(tmp_path):
+    path = tmp_path / "t.safetensors"
+    with pytest.raises(Refused, match="header"):
+        save_safetensors(path, {"w": torch.ones(2)}, {"k": "v" * (17 << 20)})
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(os.name == "nt", reason="rights are another matter on Windows")
