@@ -200,7 +200,7 @@ class IndexedFiles(ImageSource):
 
 
 class ZipHandle:
-    """A zip archive that opens itself again in every process and after pickling.
+    """A zip archive that opens itself again in every process, after pickling and when it changed.
 
     Args:
         path: The archive.
@@ -211,14 +211,19 @@ class ZipHandle:
         self._owner: int | None = None
         self._archive: zipfile.ZipFile | None = None
         self._names: frozenset[str] = frozenset()
+        self._state: tuple[int, ...] = ()
         self._lock = threading.Lock()
 
     def _open(self) -> zipfile.ZipFile:
+        status = self.path.stat()
+        state = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         # A forked child shares the file offset of its parent, so it opens the archive anew.
-        if self._archive is None or self._owner != os.getpid():
+        if self._archive is None or self._owner != os.getpid() or self._state != state:
+            if self._archive is not None and self._owner == os.getpid():
+                self._archive.close()
             self._archive = zipfile.ZipFile(self.path)
             self._names = frozenset(self._archive.namelist())
-            self._owner = os.getpid()
+            self._owner, self._state = os.getpid(), state
         return self._archive
 
     def names(self) -> frozenset[str]:

@@ -64,10 +64,11 @@ class _ArchiveImages(ImageSource):
 
     def _array(self, row: Row, release: Release) -> NDArray[np.uint8]:
         member = f"{row['split']}_images"
-        slot = f"unpacked:{member}"
+        archive = self.place(release)
+        slot = f"unpacked:{member}:{_state(archive)}"
         path = release.cache.get(slot)
         if path is None or not path.exists():
-            path = release.cache[slot] = _unpacked(self.place(release), member, release)
+            path = release.cache[slot] = _unpacked(archive, member, release)
         array: NDArray[np.uint8] = np.load(path, mmap_mode="r")
         return array
 
@@ -87,12 +88,17 @@ class _ArchiveImages(ImageSource):
         return images.normalize(image, 255, reshape=True)
 
 
+def _state(archive: Path) -> str:
+    """What changes when the archive does."""
+    status = archive.stat()
+    return f"{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}"
+
+
 def _unpacked(archive: Path, member: str, release: Release) -> Path:
     """An array of the archive as a file of its own in the cache folder."""
     from torchxrayvision.remote import cache_dir
 
-    status = archive.stat()
-    said = f"{archive.resolve()}|{status.st_size}|{status.st_mtime_ns}|{member}"
+    said = f"{archive.resolve()}|{_state(archive)}|{member}"
     folder = cache_dir() / "medmnist"
     path = folder / f"{archive.stem}-{member}-{hashlib.sha256(said.encode()).hexdigest()[:16]}.npy"
     if path.is_file():

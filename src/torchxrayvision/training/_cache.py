@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import os
-import shutil
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,8 +12,10 @@ import torch
 
 from torchxrayvision.datasets._split import patients
 from torchxrayvision.errors import DatasetError, ImageReadError
-from torchxrayvision.training._identity import identities
+from torchxrayvision.training._known import Known
 from torchxrayvision.training._prepared import PreparedImages, to_stored
+from torchxrayvision.training._sources import Sources
+from torchxrayvision.training._store import Donors, Part, Shape, Store, content_key, set_aside
 from torchxrayvision.transforms import XRayCenterCrop, XRayResizer
 
 if TYPE_CHECKING:
@@ -29,21 +27,22 @@ __all__ = ["ImageCache"]
 
 logger = logging.getLogger(__name__)
 
-# Changes whenever what lies in the array would be another for the same images.
-_PREPARATION: Final = "1: centre square, anti-aliased linear resize, [-1024, 1024] over all levels"
-_IMAGES: Final = "images.npy"
-_CHECKS: Final = "checks.npy"
-_INDEX: Final = "index.json"
 _SMALL: Final = 64  # images for which starting processes costs more than it saves
 
 
 class ImageCache(PreparedImages):
     """Prepared images of a dataset on disk; a map-style dataset of `(image, labels, index)`.
 
-    The folder of an array is named by a hash of the identity of every image, their order, the
-    size, the type and the version of the preparation. When a file or an argument changes, so does
-    the name: a stale array can be left behind, never served. Labels are not kept; they are always
-    those of the dataset.
+    The folder of an array is named by a hash of the bytes of every file, their order, the size,
+    the type and the version of the preparation, so a stale array can be left behind, never served.
+    Files are not read again at each opening: what they held is remembered with their size, times
+    and inode, and only those whose state changed are read. One that was only touched is the same
+    as before; of those that changed, each is decoded again, and the other images are copied.
+
+    An image is compared with its checksum when it is first looked at, so that damage of the disk
+    does not reach a network.
+
+    Labels are not kept; they are always those of the dataset.
 
     Use `build`, which opens what is there and makes what is missing.
 
@@ -55,6 +54,9 @@ class ImageCache(PreparedImages):
     folder: Path
     unreadable: dict[int, str]
     digest: str
+    _store: Store
+    _sources: Sources
+    _unseen: NDArray[np.bool_]
 
     @classmethod
     def build(
@@ -66,12 +68,13 @@ class ImageCache(PreparedImages):
         dtype: str = "uint8",
         workers: int | None = None,
         skip_unreadable: bool = False,
+        verify: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> ImageCache:
         """Open the prepared images of a dataset, or prepare them.
 
         Processes that want the same images wait for the one that prepares them. One that is
-        killed leaves what it had done to the next.
+        killed leaves what it had done to the next. An array that is damaged is prepared again.
 
         Args:
             dataset: A dataset of this package or a container, without transforms.
@@ -80,6 +83,8 @@ class ImageCache(PreparedImages):
             dtype: `"uint8"`, or `"uint16"` for twice the bytes and 256 times the grey levels.
             workers: Processes that decode; None for one a processor, 0 for none beside this.
             skip_unreadable: Leave out images that cannot be read, and say so in `unreadable`.
+            verify: Rely on nothing: read every file, whatever its size and times say, and compare
+                every image with its checksum. What differs is prepared again.
             progress: Called with (done, total) now and then.
 
         Returns:
@@ -99,51 +104,63 @@ class ImageCache(PreparedImages):
             (1, 32, 32)
         """
         root = _root(folder)
-        names = identities(dataset)
-        digest = _digest(names, size, dtype)
-        place = root / digest
-        if not (place / _INDEX).exists():
-            from filelock import FileLock
-
-            root.mkdir(parents=True, exist_ok=True)
-            with FileLock(root / f"{digest}.lock"):
-                if not (place / _INDEX).exists():
-                    todo = _Prepare(dataset, size, dtype, skip_unreadable)
-                    _make(todo, place, _workers(workers, len(names)), progress)
-        cache = cls._open(place, dataset, digest, (len(names), size, dtype))
-        if cache.unreadable and not skip_unreadable:
-            row, reason = next(iter(cache.unreadable.items()))
-            msg = f"{len(cache.unreadable)} images cannot be read, first row {row}: {reason}"
+        sources = Sources(dataset)
+        shape = (len(sources), size, dtype)
+        workers = _workers(workers, len(sources))
+        known = Known(root, sources)
+        store = _found(root, known, shape, workers, verify)
+        if store is None:
+            todo = _Prepare(sources, shape, skip_unreadable)
+            store = _made(root, todo, known, workers, progress)
+        if store.unreadable and not skip_unreadable:
+            row, reason = next(iter(store.unreadable.items()))
+            msg = f"{len(store.unreadable)} images cannot be read, first row {row}: {reason}"
             raise DatasetError(f"{msg}; pass skip_unreadable=True to leave them out")
-        return cache
+        return cls._over(store, sources, dataset)
 
     @classmethod
-    def _open(
-        cls, place: Path, dataset: Any, digest: str, expected: tuple[int, int, str]
-    ) -> ImageCache:
-        pixels = np.load(place / _IMAGES, mmap_mode="r", allow_pickle=False)
-        count, size, dtype = expected
-        if pixels.shape != (count, size, size) or pixels.dtype != dtype:
-            msg = f"{place} holds {pixels.dtype} {pixels.shape} instead of {expected}; remove it"
-            raise DatasetError(msg)
-        index = json.loads((place / _INDEX).read_text("utf-8"))
-        unreadable = {int(row): reason for row, reason in index["unreadable"].items()}
-        rows = np.setdiff1d(np.arange(count), list(unreadable)).astype(np.int64)
-        cache = cls(pixels, dataset.labels, dataset.pathologies, _patients(dataset), rows=rows)
-        cache.folder, cache.unreadable, cache.digest = place, unreadable, digest
+    def _over(cls, store: Store, sources: Sources, dataset: Any) -> ImageCache:
+        count = len(sources)
+        rows = np.setdiff1d(np.arange(count), list(store.unreadable)).astype(np.int64)
+        groups = _patients(dataset)
+        cache = cls(store.pixels, dataset.labels, dataset.pathologies, groups, rows=rows)
+        cache.folder, cache.unreadable, cache.digest = (
+            store.folder,
+            store.unreadable,
+            store.folder.name,
+        )
+        cache._store, cache._sources = store, sources
+        cache._unseen = np.ones(count, dtype=bool)  # shared with every subset
         return cache
 
-    def verify(self) -> None:
+    def _take(self, rows: Any) -> NDArray[Any]:
+        unseen = np.atleast_1d(rows)[self._unseen[np.atleast_1d(rows)]]
+        if len(unseen):
+            self._compare(unseen)
+        return super()._take(rows)
+
+    def _compare(self, rows: NDArray[np.int64]) -> None:
+        damaged = self._store.damaged(rows)
+        if damaged:
+            msg = f"{self.folder}: image {damaged[0]} is not what was prepared"
+            raise DatasetError(f"{msg}; ImageCache.build(..., verify=True) prepares it again")
+        self._unseen[rows] = False
+
+    def verify(self, *, sources: bool = False) -> None:
         """Compare every image with the checksum from when it was prepared.
 
+        Args:
+            sources: Also read every file and compare it with what was decoded. This finds what
+                the times of a file hide, such as damage of its disk.
+
         Raises:
-            DatasetError: If one differs; remove `folder` to prepare them again.
+            DatasetError: If one differs; `build` with ``verify=True`` prepares it again.
         """
-        checks = np.load(self.folder / _CHECKS, allow_pickle=False)
-        for row in self.rows:
-            if _checksum(self._pixels[row]) != checks[row]:
-                msg = f"{self.folder}: image {row} is not what was prepared; remove the folder"
-                raise DatasetError(msg)
+        self._compare(self.rows)
+        for row in self.rows.tolist() if sources else ():
+            if self._sources.content(row)[0] != self._store.digests[row]:
+                msg = f"{self._sources.name(row)} is not what image {row} was made of"
+                raise DatasetError(f"{msg}; ImageCache.build(..., verify=True) prepares it again")
 
     def _digest_pixels(self, digest: Any) -> None:
         digest.update(self.digest.encode())
@@ -156,13 +173,6 @@ def _root(folder: str | os.PathLike[str] | None) -> Path:
     from torchxrayvision.remote import cache_dir
 
     return Path(cache_dir()) / "training"
-
-
-def _digest(names: list[str], size: int, dtype: str) -> str:
-    digest = hashlib.sha256(json.dumps([_PREPARATION, size, dtype]).encode())
-    for name in names:
-        digest.update(json.dumps(name).encode())
-    return digest.hexdigest()[:40]
 
 
 def _workers(workers: int | None, count: int) -> int:
@@ -178,89 +188,128 @@ def _patients(dataset: Any) -> NDArray[Any] | None:
         return None
 
 
-class _Prepare(torch.utils.data.Dataset[tuple[int, Any, str]]):
-    """Row to `(row, pixels, reason)`; the reason is empty unless the image cannot be read."""
-
-    def __init__(self, dataset: Any, size: int, dtype: str, skip: bool) -> None:
-        self.dataset, self.size, self.dtype, self.skip = dataset, size, dtype, skip
-        self._crop, self._resize = XRayCenterCrop(), XRayResizer(size)
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, row: int) -> tuple[int, Any, str]:
-        try:
-            image = self.dataset[row]["img"]
-        except ImageReadError as error:
-            if not self.skip:
-                raise
-            return row, np.zeros((self.size, self.size), self.dtype), str(error)
-        return row, to_stored(self._resize(self._crop(image))[0], self.dtype), ""
+def _found(
+    root: Path, known: Known, shape: Shape, workers: int, verify: bool = False
+) -> Store | None:
+    """The array of a dataset as its files are now, if it is there."""
+    if known.fresh:
+        return None  # hashing is left to the preparation, which reads the files anyway
+    if verify:
+        known.doubt()
+    known.read(workers)
+    return _opened(root, known, shape, verify)
 
 
-def _make(
-    todo: _Prepare, place: Path, workers: int, progress: Callable[[int, int], None] | None
-) -> None:
-    """Prepare all images beside `place`, then give the folder its name."""
-    part = place.with_name(f"{place.name}.part")
-    part.mkdir(parents=True, exist_ok=True)
-    shape = (len(todo), todo.size, todo.size)
-    pixels = _array(part / _IMAGES, shape, todo.dtype)
-    checks = _array(part / _CHECKS, shape[:1], "uint32")
-    # What an earlier process wrote counts where its checksum holds; order on disk is not promised.
-    # A row of zeros has a checksum other than 0, so rows nobody wrote never hold.
-    missing = [row for row in range(len(todo)) if _checksum(pixels[row]) != checks[row]]
-    done, total = len(todo) - len(missing), len(todo)
-    unreadable: dict[int, str] = {}
+def _opened(root: Path, known: Known, shape: Shape, verify: bool) -> Store | None:
+    place = root / content_key(known.digests, *shape[1:])
+    try:
+        store = Store(place, shape)
+        rows = np.setdiff1d(np.arange(shape[0]), list(store.unreadable)) if verify else ()
+        damaged = store.damaged(rows)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        logger.warning("a damaged array is prepared again: %s", error)
+    else:
+        if not damaged:
+            return store
+        logger.warning("%s: %d damaged images are prepared again", place, len(damaged))
+    set_aside(place)
+    return None
+
+
+def _made(
+    root: Path,
+    todo: _Prepare,
+    known: Known,
+    workers: int,
+    progress: Callable[[int, int], None] | None,
+) -> Store:
+    """Prepare what is missing, in a folder that gets its name when it is whole."""
+    from filelock import FileLock
+
+    shape = (len(todo), todo.size, todo.dtype)
+    name = f"{known.key}-{todo.size}-{todo.dtype}"
+    root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / f"{name}.lock"):
+        if known.fresh:
+            known = Known(root, todo.sources)  # somebody may have finished while this one waited
+        store = _found(root, known, shape, workers)
+        if store is not None:
+            return store
+        part = Part(root / f"{name}.part", shape)
+        known.vouch(part.stamps, part.digests)
+        todo.known, todo.donors = known, Donors(root, todo.size, todo.dtype, part.folder)
+        unreadable = _fill(part, todo, workers, progress)
+        known.save(part.stamps, part.digests)
+        return Store(part.finish(unreadable), shape)
+
+
+def _fill(
+    part: Part, todo: _Prepare, workers: int, progress: Callable[[int, int], None] | None
+) -> dict[int, str]:
+    """Prepare the rows that an earlier process left, and say which cannot be read."""
+    finished = part.done(todo.known.digests)
+    done, total = int(finished.sum()), len(todo)
     loader = torch.utils.data.DataLoader(
         todo,
         batch_size=None,
-        sampler=missing,
+        sampler=np.flatnonzero(~finished).tolist(),
         num_workers=workers,
         collate_fn=_as_it_is,
         generator=torch.Generator(),  # torch's own stays as it is
     )
-    for row, image, reason in loader:
-        pixels[row] = image
+    unreadable: dict[int, str] = {}
+    for row, pixels, digest, stamp, reason in loader:
+        part.put(row, pixels, digest, stamp, whole=not reason)
         if reason:
             unreadable[row] = reason
             logger.warning("row %d is left out: %s", row, reason)
-        else:
-            checks[row] = _checksum(image)
         done += 1
         if progress is not None:
             progress(done, total)
-    pixels.flush()
-    checks.flush()
-    index = {"preparation": _PREPARATION, "images": total, "unreadable": unreadable}
-    (part / _INDEX).write_text(json.dumps(index), encoding="utf-8")
-    _sync(part)
-    if place.exists():  # without an index: somebody removed part of it
-        shutil.rmtree(place)
-    part.rename(place)
+    return unreadable
 
 
-def _checksum(image: NDArray[Any]) -> int:
-    return zlib.crc32(np.ascontiguousarray(image).data)
+_Prepared = tuple[int, "NDArray[Any]", bytes, tuple[int, ...], str]
+
+
+class _Prepare(torch.utils.data.Dataset[_Prepared]):
+    """Row to `(row, pixels, digest, stamp, reason)`; no reason unless it cannot be read."""
+
+    known: Known
+    donors: Donors
+
+    def __init__(self, sources: Sources, shape: Shape, skip: bool) -> None:
+        self.sources, self.skip = sources, skip
+        _, self.size, self.dtype = shape
+        self._crop, self._resize = XRayCenterCrop(), XRayResizer(self.size)
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def __getitem__(self, row: int) -> _Prepared:
+        digest = self.known.digest(row)
+        if digest:
+            pixels = self.donors.find(digest)
+            if pixels is not None:
+                return row, pixels, digest, self.known.stamp(row), ""
+        digest, stamp, decode = self.sources.read(row)
+        pixels = self.donors.find(digest)
+        if pixels is not None:
+            return row, pixels, digest, stamp, ""
+        try:
+            return row, self.prepared(decode()), digest, stamp, ""
+        except ImageReadError as error:
+            if not self.skip:
+                raise
+            pixels = np.zeros((self.size, self.size), self.dtype)
+            return row, pixels, digest, stamp, str(error)
+
+    def prepared(self, image: Any) -> NDArray[Any]:
+        """The middle of an image at the size wanted, as whole numbers."""
+        return to_stored(self._resize(self._crop(image))[0], self.dtype)
 
 
 def _as_it_is(item: Any) -> Any:
     return item
-
-
-def _array(path: Path, shape: tuple[int, ...], dtype: str) -> Any:
-    """A writable memory map: the one that an earlier process left, or a new one of zeros."""
-    if path.exists():
-        try:
-            found = np.lib.format.open_memmap(path, mode="r+")
-        except ValueError:  # killed while its header was written
-            found = None
-        if found is not None and found.shape == shape and found.dtype == dtype:
-            return found
-    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-
-
-def _sync(folder: Path) -> None:
-    for path in folder.iterdir():
-        with path.open("rb+") as file:
-            os.fsync(file.fileno())

@@ -134,7 +134,7 @@ class PreparedImages:
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32], int]:
         """One image, float32 (1, S, S) in [-1024, 1024], its labels and its index."""
         row = int(self.rows[index])
-        return from_stored(np.asarray(self._pixels[row]))[None], self._table[row].copy(), index
+        return from_stored(np.asarray(self._take(row)))[None], self._table[row].copy(), index
 
     def batch(
         self, indices: Sequence[int] | NDArray[np.int64]
@@ -148,7 +148,12 @@ class PreparedImages:
             Pixels (B, 1, S, S) of the stored type, for `from_stored`, and labels float32 (B, P).
         """
         rows = self.rows[np.asarray(indices, dtype=np.int64)]
-        return self._pixels[rows][:, None], self._table[rows]
+        return self._take(rows)[:, None], self._table[rows]
+
+    def _take(self, rows: Any) -> NDArray[Any]:
+        """Stored pixels of a row of the array, or of several."""
+        taken: NDArray[Any] = self._pixels[rows]
+        return taken
 
     def subset(self, indices: Sequence[int] | NDArray[Any]) -> PreparedImages:
         """Some of the images, without a copy.
@@ -202,4 +207,4 @@ class PreparedImages:
 
     def _digest_pixels(self, digest: Any) -> None:
         for row in self.rows:
-            digest.update(np.ascontiguousarray(self._pixels[row]).data)
+            digest.update(np.ascontiguousarray(self._take(row)).data)

@@ -1,6 +1,7 @@
 """Options and tolerances of datasets that the contract does not reach."""
 
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,17 @@ def test_medmnist_unpacks_again_where_the_cache_was_emptied(fake, tmp_path, monk
     other = xd.ChestMNIST_Dataset(**fake("ChestMNIST_Dataset").kwargs)
     with pytest.raises(DatasetError, match="XRV_CACHE_DIR"):
         other[0]
+
+
+def test_medmnist_reads_an_archive_that_was_replaced(fake, tmp_path):
+    path = tmp_path / "pneumoniamnist.npz"
+    shutil.copy(fake("PneumoniaMNIST_Dataset").kwargs["npzpath"], path)
+    dataset = xd.PneumoniaMNIST_Dataset(path)
+    before = dataset[0]["img"]
+    with np.load(path) as arrays:
+        others = {key: 255 - array if "images" in key else array for key, array in arrays.items()}
+    np.savez_compressed(path, **others)
+    np.testing.assert_allclose(dataset[0]["img"], -before, atol=1e-3)
 
 
 def test_medmnist_refuses_other_archives(fake, tmp_path):

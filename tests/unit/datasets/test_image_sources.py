@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import shutil
 import zipfile
 
 import numpy as np
@@ -159,6 +160,19 @@ def test_an_open_archive_pickles_and_reads_on(archive, folder):
     assert handle.read("train/b.png") == again.read("train/b.png")  # it opens itself again
     handle.close()
     again.close()
+
+
+def test_an_archive_that_was_replaced_is_opened_anew(archive, tmp_path):
+    path = tmp_path / "other.zip"
+    shutil.copy(archive, path)
+    handle = ZipHandle(path)
+    assert "train/b.png" in handle.names()
+    with zipfile.ZipFile(tmp_path / "new.zip", "w") as file:
+        file.writestr("only.txt", b"new")
+    (tmp_path / "new.zip").replace(path)
+    assert handle.names() == {"only.txt"}
+    assert handle.read("only.txt") == b"new"
+    handle.close()
 
 
 def test_an_archive_lists_members_and_refuses_others(archive):

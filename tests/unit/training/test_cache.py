@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
+import multiprocessing
 import os
 import shutil
+import signal
+import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from support.tiny import as_image, picture, rows, tiny, write_pictures
-from torchxrayvision.datasets import MergeDataset, SubsetDataset
+from support.tiny import Tiny, as_image, picture, rows, tiny, write_pictures
+from torchxrayvision.datasets import MergeDataset, Phantom_Dataset, SubsetDataset
+from torchxrayvision.datasets._images import ZipFiles
 from torchxrayvision.errors import DatasetError, ImageReadError
+from torchxrayvision.images import read_image
 from torchxrayvision.training import ImageCache, PreparedImages
 from torchxrayvision.training import _cache as cache_module
+from torchxrayvision.training import _sources as sources_module
+from torchxrayvision.training import _store as store_module
 from torchxrayvision.transforms import XRayCenterCrop, XRayResizer
 
 SIZE = 6
@@ -36,16 +46,36 @@ def build(tmp_path):
 
 @pytest.fixture
 def decoded(monkeypatch):
-    """The rows that are decoded from now on."""
+    """One entry for each image that is decoded from now on."""
     seen = []
-    original = cache_module._Prepare.__getitem__
+    original = cache_module._Prepare.prepared
 
-    def counting(self, row):
-        seen.append(row)
-        return original(self, row)
+    def counting(self, image):
+        seen.append(image.shape)
+        return original(self, image)
 
-    monkeypatch.setattr(cache_module._Prepare, "__getitem__", counting)
+    monkeypatch.setattr(cache_module._Prepare, "prepared", counting)
     return seen
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """The files whose bytes are read from now on."""
+    seen = []
+    original = sources_module._bytes
+
+    def counting(images, line, release):
+        seen.append(images.name(line))
+        return original(images, line, release)
+
+    monkeypatch.setattr(sources_module, "_bytes", counting)
+    return seen
+
+
+@pytest.fixture
+def settled(monkeypatch):
+    """The files of a test count as written long ago."""
+    monkeypatch.setattr(sources_module, "_TICK_NS", 0)
 
 
 def exact(index):
@@ -68,9 +98,9 @@ def test_it_holds_what_the_dataset_gives_to_half_a_level(films, build, dtype, st
 
 def test_a_second_opening_decodes_nothing(films, build, decoded):
     build(tiny(films))
-    assert sorted(decoded) == [0, 1, 2, 3]
+    assert len(decoded) == 4
     decoded.clear()
-    build(tiny(films)).verify()
+    build(tiny(films)).verify(sources=True)
     assert decoded == []
 
 
@@ -113,7 +143,7 @@ def test_merged_datasets_keep_their_patients_apart(films, build):
     assert len(set(cache.groups.tolist())) == 6
 
 
-def test_what_was_done_before_a_kill_is_not_done_again(films, build, decoded, monkeypatch):
+def test_what_was_done_before_a_stop_is_not_done_again(films, build, decoded, settled):
     class Killed(BaseException):
         pass
 
@@ -126,47 +156,354 @@ def test_what_was_done_before_a_kill_is_not_done_again(films, build, decoded, mo
     decoded.clear()
     calls = []
     cache = build(tiny(films), progress=lambda *done: calls.append(done))
-    assert decoded == [3]
+    assert len(decoded) == 1
     assert calls == [(4, 4)]
     cache.verify()
     assert not list(cache.folder.parent.glob("*.part"))
 
 
-def test_bytes_that_never_reached_the_disk_are_made_again(films, build, decoded):
+def test_a_killed_process_leaves_what_it_had_done_to_the_next(films, tmp_path, build, decoded):
+    child = multiprocessing.get_context("fork").Process(
+        target=_build_until, args=(films, tmp_path / "cache", 3)
+    )
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    build(tiny(films)).verify()
+    assert len(decoded) == 1
+
+
+def test_a_file_that_changed_between_a_kill_and_the_next_is_decoded_again(
+    films, build, decoded, settled
+):
+    class Killed(BaseException):
+        pass
+
+    def killed(done, total):
+        if done == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        build(tiny(films), progress=killed)
+    Image.fromarray(255 - picture(1)).save(films / "b.png")
+    decoded.clear()
     cache = build(tiny(films))
-    part = cache.folder.with_name(f"{cache.folder.name}.part")
+    cache.verify(sources=True)
+    assert len(decoded) == 2
+    assert np.abs(cache[1][0] + exact(1)).max() < 10
+
+
+def _build_until(films, folder, last):
+    def progress(done, total):
+        if done == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    ImageCache.build(tiny(films), SIZE, folder=folder, workers=0, progress=progress)
+
+
+def test_processes_that_build_at_once_decode_each_image_once(films, tmp_path):
+    context = multiprocessing.get_context("fork")
+    gate, queue = context.Barrier(3), context.Queue()
+    children = [
+        context.Process(target=_build_at_once, args=(films, tmp_path / "cache", gate, queue))
+        for _ in range(3)
+    ]
+    for child in children:
+        child.start()
+    results = [queue.get(timeout=60) for _ in children]
+    for child in children:
+        child.join()
+    assert sorted(done for done, _ in results) == [0, 0, 4]
+    assert len({digest for _, digest in results}) == 1
+
+
+def _build_at_once(films, folder, gate, queue):
+    done = []
+    gate.wait()
+    cache = ImageCache.build(
+        tiny(films), SIZE, folder=folder, workers=0, progress=lambda *call: done.append(call)
+    )
+    cache.verify()
+    queue.put((len(done), cache.digest))
+
+
+def unfinished(cache, tmp_path):
+    """The folder of an array as a kill just before its end leaves it."""
+    lock = next((tmp_path / "cache").glob("*.lock"))
+    part = lock.with_suffix(".part")
     shutil.move(cache.folder, part)
     (part / "index.json").unlink()
+    shutil.rmtree(tmp_path / "cache" / "known")
+    return part
+
+
+def test_bytes_that_never_reached_the_disk_are_made_again(films, build, decoded, tmp_path):
+    part = unfinished(build(tiny(films)), tmp_path)
     pixels = np.lib.format.open_memmap(part / "images.npy", mode="r+")
     pixels[2] = 0
     pixels.flush()
     del pixels
     decoded.clear()
     build(tiny(films)).verify()
-    assert decoded == [2]
+    assert len(decoded) == 1
 
 
-def test_a_truncated_array_is_started_afresh(films, build, decoded):
-    cache = build(tiny(films))
-    part = cache.folder.with_name(f"{cache.folder.name}.part")
-    part.mkdir()
+def test_a_truncated_array_is_started_afresh(films, build, decoded, tmp_path):
+    part = unfinished(build(tiny(films)), tmp_path)
     (part / "images.npy").write_bytes(b"\x93NUMPY")
-    shutil.rmtree(cache.folder)
     decoded.clear()
     build(tiny(films)).verify()
     assert len(decoded) == 4
 
 
-def test_damage_is_found(films, build):
-    cache = build(tiny(films))
-    pixels = np.lib.format.open_memmap(cache.folder / "images.npy", mode="r+")
-    pixels[1, 0, 0] ^= 1
+def flip(path, row):
+    pixels = np.lib.format.open_memmap(path, mode="r+")
+    pixels[row, 0, 0] ^= 1
     pixels.flush()
-    with pytest.raises(DatasetError, match="image 1"):
-        cache.verify()
-    np.save(cache.folder / "images.npy", np.zeros((4, 3, 3), np.uint8))
-    with pytest.raises(DatasetError, match="instead of"):
+
+
+@pytest.mark.parametrize("look", ["item", "batch", "subset", "fingerprint of pixels", "verify"])
+def test_a_damaged_image_is_not_given_out(films, build, decoded, look):
+    flip(build(tiny(films)).folder / "images.npy", 1)
+    cache = build(tiny(films))
+    cache[0]
+    with pytest.raises(DatasetError, match=r"image 1 is not what was prepared.*verify=True"):
+        {
+            "item": lambda: cache[1],
+            "batch": lambda: cache.batch([0, 1]),
+            "subset": lambda: cache.subset([1]).batch([0]),
+            "fingerprint of pixels": lambda: PreparedImages._digest_pixels(cache, hashlib.sha256()),
+            "verify": cache.verify,
+        }[look]()
+    decoded.clear()
+    mended = build(tiny(films), verify=True)
+    mended.verify(sources=True)
+    assert len(decoded) == 1
+    assert mended.digest == cache.digest
+    assert np.abs(mended[1][0] - exact(1)).max() < 5
+    assert not list(mended.folder.parent.glob("*.damaged"))
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("images.npy", b"\x93NUMPY"),
+        ("sources.npy", b""),
+        ("checks.npy", None),
+        ("index.json", b"{"),
+        ("index.json", b"[]"),
+    ],
+)
+def test_a_damaged_array_is_prepared_again(films, build, decoded, caplog, name, data):
+    folder = build(tiny(films)).folder
+    (folder / name).unlink()
+    if data is not None:
+        (folder / name).write_bytes(data)
+    again = build(tiny(films))
+    again.verify(sources=True)
+    assert again.folder == folder
+    assert "a damaged array is prepared again" in caplog.text
+    assert not list(folder.parent.glob("*.damaged"))
+    # What is whole in it is used.
+    assert len(decoded) == (4 if name == "index.json" else 8)
+
+
+def test_an_array_under_the_name_of_another_is_prepared_again(films, build, decoded):
+    cache, other = build(tiny(films)), build(SubsetDataset(tiny(films), [3, 2, 1, 0]))
+    shutil.rmtree(cache.folder)
+    shutil.copytree(other.folder, cache.folder)
+    np.testing.assert_array_equal(build(tiny(films))[0][0], other[3][0])
+    assert len(decoded) == 4
+
+
+def test_an_array_without_its_index_is_not_finished(films, build, decoded):
+    folder = build(tiny(films)).folder
+    (folder / "index.json").unlink()
+    build(tiny(films)).verify()
+    assert len(decoded) == 4  # copied out of what lay there
+
+
+def test_a_touched_file_is_read_and_the_same_array_served(films, build, decoded, opened, settled):
+    before = build(tiny(films))
+    decoded.clear()
+    opened.clear()
+    build(tiny(films))
+    assert opened == []
+    os.utime(films / "b.png")
+    after = build(tiny(films))
+    assert (opened, decoded) == (["b.png"], [])
+    assert after.folder == before.folder
+    opened.clear()
+    build(tiny(films))
+    assert opened == []
+
+
+def test_a_file_written_just_now_is_read_again(films, build, opened):
+    build(tiny(films))
+    opened.clear()
+    build(tiny(films))  # it may have been written twice within a tick of the clock
+    assert opened == ["a.png", "b.png", "c.png", "d.png"]
+
+
+def test_of_changed_files_only_those_are_decoded(films, build, decoded, settled):
+    before = build(tiny(films))
+    Image.fromarray(255 - picture(1)).save(films / "b.png")
+    decoded.clear()
+    after = build(tiny(films))
+    assert len(decoded) == 1
+    assert after.digest != before.digest
+    for row in (0, 2, 3):
+        np.testing.assert_array_equal(after[row][0], before[row][0])
+    assert np.abs(after[1][0] - before[1][0]).max() > 100
+
+
+def test_a_file_that_changed_back_gives_the_first_array(films, build, decoded):
+    before, data = build(tiny(films)), (films / "b.png").read_bytes()
+    Image.fromarray(255 - picture(1)).save(films / "b.png")
+    build(tiny(films))
+    (films / "b.png").write_bytes(data)
+    decoded.clear()
+    assert build(tiny(films)).folder == before.folder
+    assert decoded == []
+
+
+def test_the_same_size_and_time_do_not_hide_a_change(films, build, decoded, settled):
+    path = films / "b.png"
+    Image.fromarray(picture(1)).save(path, compress_level=0)
+    before, status = build(tiny(films)), path.stat()
+    Image.fromarray(255 - picture(1)).save(path, compress_level=0)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert path.stat().st_size == status.st_size
+    assert path.stat().st_mtime_ns == status.st_mtime_ns
+    with pytest.raises(DatasetError, match=r"b\.png is not what image 1 was made of"):
+        before.verify(sources=True)
+    assert build(tiny(films)).digest != before.digest
+
+
+def test_a_change_that_no_state_shows_is_found_by_verifying(films, build, settled, monkeypatch):
+    """Damage of a disk, or a file system that keeps no time of the entry."""
+    original = sources_module._stamp
+    monkeypatch.setattr(sources_module, "_stamp", lambda path: (*original(path)[:1], 1, 1, 1))
+    path = films / "b.png"
+    Image.fromarray(picture(1)).save(path, compress_level=0)
+    before = build(tiny(films))
+    Image.fromarray(255 - picture(1)).save(path, compress_level=0)
+    stale = build(tiny(films))
+    assert stale.digest == before.digest
+    with pytest.raises(DatasetError, match=r"b\.png is not what image 1 was made of"):
+        stale.verify(sources=True)
+    after = build(tiny(films), verify=True)
+    assert after.digest != before.digest
+    after.verify(sources=True)
+
+
+def test_the_same_files_elsewhere_are_not_decoded(films, build, decoded, tmp_path):
+    before = build(tiny(films))
+    shutil.copytree(films, tmp_path / "moved")
+    decoded.clear()
+    assert build(tiny(tmp_path / "moved")).folder == before.folder
+    assert decoded == []
+    assert not list(before.folder.parent.glob("*.part"))
+
+
+def test_parts_of_other_arrays_are_copied(films, build, decoded):
+    build(tiny(films))
+    decoded.clear()
+    cache = build(MergeDataset([SubsetDataset(tiny(films), [2, 0]), tiny(films)]))
+    cache.verify(sources=True)
+    assert decoded == []
+    assert np.abs(cache[0][0] - exact(2)).max() < 5
+
+
+def test_another_preparation_uses_nothing_of_an_earlier_one(films, build, decoded, monkeypatch):
+    before = build(tiny(films))
+    monkeypatch.setattr(store_module, "PREPARATION", "2: otherwise")
+    decoded.clear()
+    after = build(tiny(films))
+    assert after.folder != before.folder
+    assert len(decoded) == 4
+
+
+def test_another_reader_makes_other_images_of_the_same_bytes(films, build):
+    before = build(tiny(films))
+    negative = replace(Tiny.spec.images, reader=_negative)
+    after = build(tiny(films, images=negative))
+    assert after.folder != before.folder
+    assert np.abs(after[0][0] + before[0][0]).max() < 10
+
+
+def _negative(source):
+    return -read_image(source)
+
+
+def test_what_is_known_of_files_may_be_lost_or_damaged(films, build, decoded, settled):
+    folder = build(tiny(films)).folder
+    (known,) = (folder.parent / "known").iterdir()
+    decoded.clear()
+    for data in (b"", b"no archive", known.read_bytes()[:-40]):
+        known.write_bytes(data)
+        assert build(tiny(films)).folder == folder
+    known.unlink()
+    assert build(tiny(films)).folder == folder
+    assert decoded == []
+
+
+def test_a_cache_that_cannot_be_written_can_be_read(films, build, decoded, settled, monkeypatch):
+    build(tiny(films))
+    os.utime(films / "b.png")
+    decoded.clear()
+
+    def refused(self, data):
+        raise PermissionError(f"{self} is read-only")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", refused)
+    build(tiny(films)).verify()
+    assert decoded == []
+
+
+def test_a_file_that_is_being_written_is_refused(films, build, monkeypatch):
+    counter = itertools.count()
+    original = sources_module._stamp
+    monkeypatch.setattr(sources_module, "_stamp", lambda path: (next(counter), *original(path)[1:]))
+    with pytest.raises(ImageReadError, match="changed while it was read"):
         build(tiny(films))
+
+
+def zipped(films, path):
+    with zipfile.ZipFile(path, "w") as archive:
+        for film in sorted(films.iterdir()):
+            archive.write(film, film.name)
+    return path
+
+
+def test_members_of_an_archive_are_known_by_their_bytes(
+    films, build, decoded, opened, settled, tmp_path
+):
+    archive = zipped(films, tmp_path / "films.zip")
+    kwargs = {"images": ZipFiles("{name}.png", argument="archive")}
+    dataset = tiny(kwargs={"places": {"archive": archive}}, **kwargs)
+    before = build(dataset)
+    before.verify(sources=True)
+    # The same bytes as files were another reader's; as members they have the same content.
+    assert build(tiny(films)).folder == before.folder
+    decoded.clear()
+    opened.clear()
+    build(dataset)
+    assert opened == []
+    Image.fromarray(255 - picture(1)).save(films / "b.png")
+    zipped(films, archive)
+    after = build(dataset)  # its archive is open still, and opened anew
+    assert len(decoded) == 1
+    assert np.abs(after[1][0] - before[1][0]).max() > 100
+
+
+def test_simulated_images_are_known_by_what_they_are_computed_from(build, decoded):
+    before = build(Phantom_Dataset(n=2, size=32))
+    before.verify(sources=True)
+    decoded.clear()
+    build(Phantom_Dataset(n=2, size=32), verify=True)
+    assert decoded == []
+    assert build(Phantom_Dataset(n=2, size=32, seed=1)).folder != before.folder
 
 
 def test_an_unreadable_image_stops_or_is_left_out(films, build):
