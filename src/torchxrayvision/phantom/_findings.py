@@ -15,7 +15,8 @@ from torchxrayvision.phantom._body import SIDES
 from torchxrayvision.phantom._pleura import fluid_level, pleural_thickening
 from torchxrayvision.phantom._scene import LUNG, SOFT, collapsed, drawn_back
 from torchxrayvision.phantom._seen import SEEN, mottle, seen
-from torchxrayvision.phantom._solids import Ellipsoid, half_space
+from torchxrayvision.phantom._solids import Ellipsoid
+from torchxrayvision.phantom._spans import half_space
 from torchxrayvision.phantom._tubes import Canvas, Tubes
 
 if TYPE_CHECKING:

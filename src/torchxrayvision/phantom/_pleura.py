@@ -40,9 +40,9 @@ def pleura(scene: Scene) -> None:
     for side in SIDES:
         half = scene.sides[side]
         wet = fluid if fluid > 0 and case.sides["Effusion"] in (0, side) else 0.0
+        whole = half.room
         if free > 0 and case.sides["Pneumothorax"] == side:
-            _pneumothorax(scene, side, free)
-        whole = half.within(half.lung)
+            whole = _pneumothorax(scene, side, free)
         if wet:
             share = 1.0 if case.sides["Effusion"] == side or side < 0 else 0.7
             whole = _effusion(scene, side, wet * share, whole)
@@ -75,13 +75,13 @@ def _effusion(scene: Scene, side: int, severity: float, whole: Float32) -> Float
     return left
 
 
-def _pneumothorax(scene: Scene, side: int, severity: float) -> None:
-    """Draw the lung back from the wall, leave air, and line the lung with visceral pleura."""
+def _pneumothorax(scene: Scene, side: int, severity: float) -> Float32:
+    """Draw the lung back from the wall, leave air, and line the lung; give what it keeps."""
     half = scene.sides[side]
     visceral = collapsed(scene.anatomy, side, severity)
     span = visceral.span(half.rays)
-    whole, kept = half.within(half.lung), half.within(half.lung & span)
-    free = np.maximum(whole - kept, np.float32(0))
+    kept = half.within(half.lung & span)
+    free = np.maximum(half.room - kept, np.float32(0))
     path = scene.path[half.window]
     path -= free * np.float32(SOFT)
     thin = replace(visceral, a=lambda z: visceral.a(z) - 0.9, b=lambda z: visceral.b(z) - 0.9).span(
@@ -95,6 +95,7 @@ def _pneumothorax(scene: Scene, side: int, severity: float) -> None:
     # Seen from the side, air beside the lung is everywhere; what shows is air before and behind.
     limit = 1.3 * drawn_back(severity)[0] if scene.case.view == "L" else 2 * SEEN
     scene.mark("Pneumothorax", _above_dome(scene, side, seen(free, limit)), half.window)
+    return kept
 
 
 def pleural_thickening(scene: Scene, severity: float, rng: np.random.Generator) -> None:

@@ -24,12 +24,14 @@ Source:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     Float32 = NDArray[np.float32]
@@ -56,7 +58,11 @@ class Rays:
         dy: Change of y along w.
         z: Value of z at ``w = 0`` for each row, float32 (H, 1), mm.
         dz: Change of z along w.
-        towards: Direction of w in the patient's frame, (x, y).
+        u: Slope of each column's rays, by which x and y change, float32 (1, W).
+        right: Direction of u in the patient's frame, (x, y).
+        towards: Direction of w, (x, y).
+        focus: Focal spot, (x, y, z), mm.
+        source: Its depth w, mm.
     """
 
     x: Float32
@@ -65,7 +71,11 @@ class Rays:
     dy: Float32
     z: Float32
     dz: Float32
+    u: Float32
+    right: tuple[float, float]
     towards: tuple[float, float]
+    focus: tuple[float, float, float]
+    source: float
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -75,19 +85,26 @@ class Rays:
     def window(self, box: tuple[slice, slice]) -> Rays:
         """Give the rays of some rows and columns."""
         rows, columns = box
-        return Rays(
-            self.x[:, columns],
-            self.dx[:, columns],
-            self.y[:, columns],
-            self.dy[:, columns],
-            self.z[rows],
-            self.dz[rows],
-            self.towards,
+        return replace(
+            self,
+            x=self.x[:, columns],
+            dx=self.dx[:, columns],
+            y=self.y[:, columns],
+            dy=self.dy[:, columns],
+            z=self.z[rows],
+            dz=self.dz[rows],
+            u=self.u[:, columns],
         )
 
     def depth(self, x: float, y: float) -> float:
         """Value of w at which rays pass a point."""
         return x * self.towards[0] + y * self.towards[1]
+
+    def aim(self, point: Sequence[float]) -> tuple[float, float, float]:
+        """Find the ray through a point: its slopes in u and v, and how far it is in w."""
+        x, y, z = (a - b for a, b in zip(point, self.focus, strict=True))
+        far = x * self.towards[0] + y * self.towards[1]
+        return (x * self.right[0] + y * self.right[1]) / far, z / far, far
 
     def obliquity(self) -> Float32:
         """Path length for a step of one in w, float32 (H, W)."""
@@ -157,7 +174,15 @@ class Projection:
             row(ry * slope_u + ty),
             v0.astype(np.float32)[:, None],
             slope_v.astype(np.float32)[:, None],
+            row(slope_u),
+            (rx, ry),
             (tx, ty),
+            (
+                rx * self.focus[0] + tx * self.source,
+                ry * self.focus[0] + ty * self.source,
+                self.focus[1],
+            ),
+            self.source,
         )
 
     def project(self, points: Float64) -> tuple[Float64, Float64, Float64]:

@@ -23,7 +23,7 @@ from torchxrayvision.phantom._skeleton import (
     build_skeleton,
     vertebra_levels,
 )
-from torchxrayvision.phantom._solids import Column, Ellipsoid, window_of
+from torchxrayvision.phantom._solids import Column, Ellipsoid
 from torchxrayvision.phantom._tubes import Canvas, Tubes
 from torchxrayvision.phantom._types import OPACITIES, SITES, VIEWS, Simulation
 from torchxrayvision.phantom._vessels import build_vessels, vessel_tubes
@@ -45,15 +45,14 @@ if TYPE_CHECKING:
 def _vessels(scene: Scene) -> Float32:
     case = scene.case
     laid = []
-    for side in SIDES:
-        branches, sizes = build_vessels(
-            scene.anatomy,
-            side,
-            case.physique.seed,
-            shift=case.change.shift,
-            upper=case.severity["Edema"],
-            sparse=case.severity["Emphysema"],
-        )
+    vessels = build_vessels(
+        scene.anatomy,
+        case.physique.seed,
+        shift=case.change.shift,
+        upper=case.severity["Edema"],
+        sparse=case.severity["Emphysema"],
+    )
+    for side, (branches, sizes) in vessels.items():
         lung = scene.anatomy.lungs[side]
         if case.severity["Pneumothorax"] > 0 and case.sides["Pneumothorax"] == side:
             lung = collapsed(scene.anatomy, side, case.severity["Pneumothorax"])
@@ -72,11 +71,11 @@ def _vessels(scene: Scene) -> Float32:
 def _spine(scene: Scene) -> None:
     """Add the vertebral bodies: sponge between dense end plates, discs without bone."""
     spine = scene.anatomy.spine
-    place = window_of(spine.extent(scene.plan), scene.frame)
-    if not place:
+    found = scene.cast.span(spine)
+    if not found:
         return
+    place, thick = found[0], found[1].length()
     rays = scene.rays.window(place)
-    thick = spine.span(rays).length()
     depth = np.float32(rays.depth(*spine.depth))
     height = (rays.z + rays.dz * depth)[:, 0].astype(np.float64)
     levels = vertebra_levels(scene.anatomy.cage.stature)
@@ -117,9 +116,9 @@ def _airways(scene: Scene) -> Float32:
         f=lambda z: np.clip((z - fork) / 9.0, 0.0, 1.0),
         depth=(0.0, 0.0),
     )
-    place = window_of(trachea.extent(scene.plan), scene.frame)
-    if place:
-        air = trachea.span(scene.rays.window(place)).length()
+    found = scene.cast.span(trachea)
+    if found:
+        place, air = found[0], found[1].length()
         scene.path[place] -= air * np.float32(0.95 * SOFT)
         scene.shadows["Weasand"] = np.zeros(scene.rays.shape, bool)
         scene.shadows["Weasand"][place] = air > 0
@@ -185,7 +184,7 @@ def _masks(scene: Scene) -> dict[str, Mask]:
     lateral = scene.case.view == "L"
     for side in SIDES:
         half = scene.sides[side]
-        field = half.within(half.cavity) > 3.0
+        field = half.room > 3.0
         if not lateral:
             field &= ~half.below.hit() & ~organs[half.window]
         whole = np.zeros_like(organs)

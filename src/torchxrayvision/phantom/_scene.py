@@ -11,19 +11,31 @@ from torchxrayvision.phantom._anatomy import Anatomy, build
 from torchxrayvision.phantom._body import SIDES
 from torchxrayvision.phantom._detector import enlarge
 from torchxrayvision.phantom._measure import projection
-from torchxrayvision.phantom._solids import Paraboloid, Span, Union, half_space, relative, window_of
+from torchxrayvision.phantom._solids import Paraboloid
+from torchxrayvision.phantom._spans import (
+    EVERYWHERE,
+    Span,
+    Union,
+    around,
+    half_space,
+    overlap,
+    relative,
+    window_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
     from torchxrayvision.phantom._rays import Projection, Rays
-    from torchxrayvision.phantom._solids import Column, Ellipsoid, Window
+    from torchxrayvision.phantom._solids import Column, Ellipsoid
+    from torchxrayvision.phantom._spans import Window
     from torchxrayvision.phantom._types import Case
 
     Float32 = NDArray[np.float32]
     Mask = NDArray[np.bool_]
+    Solid = Ellipsoid | Column
     Point = tuple[float, float, float]
 
 # Attenuation in 1/mm at an effective energy of about 65 keV (120 kVp behind 3 mm of aluminium).
@@ -33,6 +45,42 @@ SOFT = 0.0205
 FAT = 0.0180
 LUNG = 0.0045
 FLUID = 0.0203
+
+
+class Cast:
+    """What the rays of a film meet of its solids, each found once for all parts that ask.
+
+    Args:
+        plan: Where focal spot and detector are.
+        rays: The ray of each pixel.
+    """
+
+    def __init__(self, plan: Projection, rays: Rays) -> None:
+        self.plan, self.rays = plan, rays
+        self.frame: Window = (slice(0, plan.size), slice(0, plan.size))
+        self._found: dict[int, tuple[Solid, Window, Span] | None] = {}
+
+    def window(self, solid: Solid) -> Window | None:
+        """The window of a solid's shadow; None if it falls beside the detector."""
+        return window_of(solid.extent(self.plan), self.frame)
+
+    def span(self, solid: Solid) -> tuple[Window, Span] | None:
+        """The window of a solid's shadow, and the span of its rays."""
+        key = id(solid)  # of an object that is kept, so that no other can have it
+        if key not in self._found:
+            place = self.window(solid)
+            span = solid.span(self.rays.window(place)) if place else None
+            self._found[key] = (solid, place, span) if place and span else None
+        found = self._found[key]
+        return found and found[1:]
+
+    def spans(self, solids: Iterable[Solid], within: Window) -> Iterator[tuple[Window, Span]]:
+        """Spans of solids where they fall in a window, with their places in it."""
+        for solid in solids:
+            found = self.span(solid)
+            here = overlap(found[0], within) if found else None
+            if found and here:
+                yield relative(here, within), found[1].part(relative(here, found[0]))
 
 
 @dataclass
@@ -46,6 +94,7 @@ class Side:
         lung: The part of it that the visceral pleura encloses.
         organs: Heart, mediastinum, spine and diaphragm, joined.
         below: The half of the diaphragm.
+        room: Stretch in the cavity and outside the organs, mm of w.
         air: Stretch in aerated lung, mm of w.
     """
 
@@ -55,25 +104,32 @@ class Side:
     lung: Span
     organs: Union
     below: Span
-    air: Float32
+    room: Float32 = field(init=False)
+    air: Float32 = field(init=False)
 
-    def within(self, span: Span) -> Float32:
-        """Stretch of a span in the cavity and outside the organs, mm of w."""
-        part = span & self.cavity
-        stretch = part.length()
-        stretch -= self.organs.length_within(part)
+    def __post_init__(self) -> None:
+        self.air = self.room = self.within(self.cavity)
+
+    def within(self, span: Span, window: Window = EVERYWHERE) -> Float32:
+        """Stretch of a span in the cavity that lies outside the organs, mm of w."""
+        stretch = span.length()
+        stretch -= self.organs.length_within(span, window)
         return np.maximum(stretch, np.float32(0), out=stretch)
 
     def blobs(self, solids: Iterable[Ellipsoid], plan: Projection) -> Float32:
         """Stretch of aerated lung in any of some ellipsoids, mm of w."""
-        joined = Union(self.rays.shape)
-        for solid in solids:
-            place = window_of(solid.extent(plan), self.window)
-            if place:
-                here = relative(place, self.window)
-                joined.add(solid.span(self.rays.window(here)), here, touching=True)
-        stretch = self.within(self.lung & joined.hull)
-        return np.minimum(stretch, self.air, out=stretch)
+        thick = np.zeros(self.rays.shape, np.float32)
+        windows = [(solid, window_of(solid.extent(plan), self.window)) for solid in solids]
+        places = [(solid, relative(place, self.window)) for solid, place in windows if place]
+        if not places:
+            return thick
+        box = around([place for _, place in places])
+        joined = Union(self.rays.window(box).shape)
+        for solid, place in places:
+            joined.add(solid.span(self.rays.window(place)), relative(place, box), touching=True)
+        stretch = self.within(self.lung.part(box) & joined.hull, box)
+        np.minimum(stretch, self.air[box], out=thick[box])
+        return thick
 
 
 @dataclass
@@ -84,7 +140,7 @@ class Scene:
         case: The film.
         plan: Where focal spot and detector are.
         anatomy: Solids of the chest.
-        rays: The ray of each pixel.
+        cast: What the rays meet of these.
         sides: Both halves of the chest.
         shadows: Organ to where it is seen.
         path: Attenuation along each ray, in w.
@@ -94,22 +150,21 @@ class Scene:
     case: Case
     plan: Projection
     anatomy: Anatomy
-    rays: Rays
+    cast: Cast
     sides: dict[int, Side]
     shadows: dict[str, Mask]
     path: Float32
     masks: dict[str, Mask] = field(default_factory=dict)
 
     @property
-    def frame(self) -> Window:
-        """The window of the whole picture."""
-        return slice(0, self.plan.size), slice(0, self.plan.size)
+    def rays(self) -> Rays:
+        """The ray of each pixel."""
+        return self.cast.rays
 
     def mark(self, finding: str, mask: Mask, window: Window | None = None) -> None:
         """Add pixels to the mask of a finding."""
-        size = self.plan.size
-        whole = self.masks.setdefault(finding, np.zeros((size, size), bool))
-        whole[window or self.frame] |= mask
+        whole = self.masks.setdefault(finding, np.zeros(self.rays.shape, bool))
+        whole[window or EVERYWHERE] |= mask
 
     def carve(
         self, solid: Ellipsoid, attenuation: float, above: tuple[Point, float] | None = None
@@ -121,7 +176,7 @@ class Scene:
             attenuation: Change for each millimetre.
             above: Normal and offset of a plane that cuts off what lies below it.
         """
-        place = window_of(solid.extent(self.plan), self.frame)
+        place = self.cast.window(solid)
         if place:
             rays = self.rays.window(place)
             span = solid.span(rays)
@@ -136,24 +191,18 @@ def _body(case: Case, anatomy: Anatomy, plan: Projection) -> Float32:
     It changes slowly, so every other row and column is enough.
     """
     coarse = replace(plan, size=plan.size // 2, spacing=plan.spacing * plan.size / (plan.size // 2))
-    rays = coarse.rays()
-    whole = (slice(0, coarse.size), slice(0, coarse.size))
-    outer = Union(rays.shape)
-    outer.add(anatomy.torso.span(rays))
+    cast = Cast(coarse, coarse.rays())
+    outer = Union(cast.rays.shape)
+    outer.add(anatomy.torso.span(cast.rays))
     limbs = () if case.pose.overhead else anatomy.limbs
-    for solid in limbs:
-        place = window_of(solid.extent(coarse), whole)
-        if place:
-            outer.add(solid.span(rays.window(place)), place)
+    for place, span in cast.spans(limbs, cast.frame):
+        outer.add(span, place)
     layer, torso = 0.62 * case.physique.fat, anatomy.torso
     lean = replace(torso, a=lambda z: torso.a(z) - layer, b=lambda z: torso.b(z) - 0.7 * layer)
     path = outer.length() * np.float32(FAT)
-    path += lean.span(rays).length() * np.float32(SOFT - FAT)
-    for limb in limbs:
-        place = window_of(limb.extent(coarse), whole)
-        if place:
-            muscle = limb.scaled(0.8, limb.center).span(rays.window(place))
-            path[place] += muscle.length() * np.float32(SOFT - FAT)
+    path += lean.span(cast.rays).length() * np.float32(SOFT - FAT)
+    for place, span in cast.spans([limb.scaled(0.8, limb.center) for limb in limbs], cast.frame):
+        path[place] += span.length() * np.float32(SOFT - FAT)
     return enlarge(path, (plan.size, plan.size))
 
 
@@ -161,7 +210,7 @@ def _breasts(scene: Scene) -> None:
     """Add the breasts, which fade upwards into the chest wall."""
     weight = 0.94 if scene.case.view != "L" else 0.40  # raised arms draw them flat
     for solid in scene.anatomy.breasts:
-        place = window_of(solid.extent(scene.plan), scene.frame)
+        place = scene.cast.window(solid)
         if not place:
             continue
         rays = scene.rays.window(place)
@@ -174,67 +223,44 @@ def _breasts(scene: Scene) -> None:
         scene.path[place] += chord * np.clip(fade, 0, 1) * np.float32(weight * FAT)
 
 
-def _shadow(solids: Iterable[Ellipsoid | Column], scene: Scene) -> Mask:
-    mask = np.zeros(scene.rays.shape, bool)
-    for solid in solids:
-        place = window_of(solid.extent(scene.plan), scene.frame)
-        if place:
-            mask[place] |= solid.span(scene.rays.window(place)).hit()
+def _shadow(solids: Iterable[Solid], cast: Cast) -> Mask:
+    mask = np.zeros(cast.rays.shape, bool)
+    for place, span in cast.spans(solids, cast.frame):
+        mask[place] |= span.hit()
     return mask
 
 
-def _shadows(scene: Scene) -> dict[str, Mask]:
-    anatomy = scene.anatomy
+def _shadows(anatomy: Anatomy, cast: Cast) -> dict[str, Mask]:
     vessels = [v for name, v in anatomy.vessels.items() if "hilum" not in name]
     return {
-        "Heart": _shadow(anatomy.heart.values(), scene),
-        "Aorta": _shadow(anatomy.aorta.values(), scene),
-        "Mediastinum": _shadow([*anatomy.mediastinum, *vessels], scene),
-        "Spine": _shadow([anatomy.spine], scene),
-        "Left Hilus Pulmonis": _shadow([anatomy.vessels["hilum left"]], scene),
-        "Right Hilus Pulmonis": _shadow([anatomy.vessels["hilum right"]], scene),
+        "Heart": _shadow(anatomy.heart.values(), cast),
+        "Aorta": _shadow(anatomy.aorta.values(), cast),
+        "Mediastinum": _shadow([*anatomy.mediastinum, *vessels], cast),
+        "Spine": _shadow([anatomy.spine], cast),
+        "Left Hilus Pulmonis": _shadow([anatomy.vessels["hilum left"]], cast),
+        "Right Hilus Pulmonis": _shadow([anatomy.vessels["hilum right"]], cast),
     }
 
 
-def _join(
-    union: Union,
-    solids: Iterable[Ellipsoid | Column],
-    plan: Projection,
-    window: Window,
-    rays: Rays,
-    within: Span | None = None,
-) -> None:
-    """Join solids: those that touch, or within a cavity those that need not."""
-    for solid in solids:
-        place = window_of(solid.extent(plan), window)
-        if place:
-            here = relative(place, window)
-            span = solid.span(rays.window(here))
-            span = span if within is None else span.clipped(within.part(here))
-            union.add(span, here, touching=within is None)
-
-
-def _side(anatomy: Anatomy, plan: Projection, rays: Rays, side: int) -> Side:
-    whole = (slice(0, plan.size), slice(0, plan.size))
+def _side(anatomy: Anatomy, cast: Cast, side: int) -> Side:
     lung = anatomy.lungs[side]
-    window = window_of(lung.extent(plan), whole) or whole
-    mine = rays.window(window)
-    cavity = lung.span(mine) & half_space(mine, (side, 0, 0), 0.0)
-    dome = Union(mine.shape)
+    window = cast.window(lung) or cast.frame
+    rays = cast.rays.window(window)
+    cavity = lung.span(rays) & half_space(rays, (side, 0, 0), 0.0)
+    dome = Union(rays.shape)
     for solid in (anatomy.domes[side], anatomy.saddle):
-        dome.add(solid.span(mine), touching=True)
-    below = dome.hull
+        dome.add(solid.span(rays), touching=True)
     front, back = anatomy.mediastinum
-    center: list[Ellipsoid | Column] = [front, *anatomy.heart.values()]
-    # From front to back, since a gap that a later solid filled would stay a gap.
-    others: list[Ellipsoid | Column] = [*anatomy.vessels.values(), back, *anatomy.aorta.values()]
-    others += [anatomy.spine, anatomy.gutter]
-    middle, organs = Union(mine.shape), Union(mine.shape)
-    _join(middle, center, plan, window, mine)
-    organs.add(below.clipped(cavity))
+    middle, organs = Union(rays.shape), Union(rays.shape)
+    for place, span in cast.spans([front, *anatomy.heart.values()], window):
+        middle.add(span, place, touching=True)
+    organs.add(dome.hull.clipped(cavity))
     organs.add(middle.hull.clipped(cavity))
-    _join(organs, others, plan, window, mine, within=cavity)
-    return Side(window, mine, cavity, cavity, organs, below, np.zeros(mine.shape, np.float32))
+    # From front to back, since a gap that a later solid filled would stay a gap.
+    others: list[Solid] = [*anatomy.vessels.values(), back, *anatomy.aorta.values()]
+    for place, span in cast.spans([*others, anatomy.spine, anatomy.gutter], window):
+        organs.add(span.clipped(cavity.part(place)), place)
+    return Side(window, rays, cavity, cavity, organs, dome.hull)
 
 
 def drawn_back(severity: float) -> tuple[float, float]:
@@ -270,17 +296,16 @@ def build_scene(case: Case, size: int) -> Scene:
     """
     anatomy = build(case.physique, case.pose, case.change)
     plan = projection(case.physique, case.pose, case.view, size)
-    rays = plan.rays()
+    cast = Cast(plan, plan.rays())
     scene = Scene(
         case=case,
         plan=plan,
         anatomy=anatomy,
-        rays=rays,
-        sides={side: _side(anatomy, plan, rays, side) for side in SIDES},
-        shadows={},
+        cast=cast,
+        sides={side: _side(anatomy, cast, side) for side in SIDES},
+        shadows=_shadows(anatomy, cast),
         path=_body(case, anatomy, plan),
     )
-    scene.shadows = _shadows(scene)
     _breasts(scene)
     return scene
 

@@ -1,8 +1,8 @@
 """Solids that a ray meets in one stretch, found in closed form.
 
-A `Span` holds, for each ray, where it enters and leaves; rays that miss have ``enter > leave``.
-Convex solids intersect by the later entry and the earlier exit. `Union` joins solids that touch or
-overlap and remembers the gaps between those that do not.
+All rays of a film leave one focal spot, and their directions are linear in two slopes, one for the
+column and one for the row of a pixel. So what a quadratic equation needs at each pixel is a
+quadratic in these slopes: an outer sum with a few numbers for each solid.
 
 Only sums, products, quotients and square roots touch pixels: IEEE 754 rounds these in one way, so
 the same spans come out on every machine.
@@ -10,15 +10,16 @@ the same spans come out on every machine.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from torchxrayvision.phantom._spans import FAR, Span
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -27,109 +28,89 @@ if TYPE_CHECKING:
     Float32 = NDArray[np.float32]
     Float64 = NDArray[np.float64]
     Profile = Callable[[Float64], Float64]
+    Vector = Sequence[float]
+    Matrix = Sequence[Vector]
 
-FAR = np.float32(1e5)
 _FLAT = np.float32(1e-9)
 
-Window = tuple[slice, slice]
-"""Rows and columns of a picture."""
 
-EVERYWHERE: Window = (slice(None), slice(None))
-
-
-@dataclass(frozen=True)
-class Span:
-    """Where rays enter and leave a solid.
+def _chord(square: Float32, a: Float32, b: Float32, shift: float) -> Span:
+    """Solve ``a w^2 + 2 b w + c <= 0`` for ``a > 0`` where ``square`` is ``b^2 - a c``.
 
     Args:
-        enter: Depth w of entry, float32 (H, W), mm.
-        leave: Depth w of exit.
+        square: Changed in place.
+        a: Changed in place.
+        b: Changed in place.
+        shift: Depth at which w is 0.
     """
-
-    enter: Float32
-    leave: Float32
-
-    def __and__(self, other: Span) -> Span:
-        return Span(np.maximum(self.enter, other.enter), np.minimum(self.leave, other.leave))
-
-    def clipped(self, to: Span) -> Span:
-        """Cut to another span; what lies outside shrinks to nothing at its edge."""
-        enter = np.minimum(np.maximum(self.enter, to.enter), to.leave)
-        leave = np.minimum(np.maximum(self.leave, to.enter), to.leave)
-        missed = enter > leave
-        enter[missed], leave[missed] = FAR, -FAR
-        return Span(enter, leave)
-
-    def part(self, window: Window) -> Span:
-        """The rays of a window."""
-        return Span(self.enter[window], self.leave[window])
-
-    def length(self) -> Float32:
-        """Stretch inside, float32 (H, W), mm of w; 0 where missed."""
-        stretch: Float32 = self.leave - self.enter
-        return np.maximum(stretch, np.float32(0), out=stretch)
-
-    def hit(self) -> NDArray[np.bool_]:
-        """Whether each ray meets the solid, bool (H, W)."""
-        met: NDArray[np.bool_] = self.leave > self.enter
-        return met
-
-
-class Union:
-    """Solids joined along each ray: the hull of their spans less the gaps between them."""
-
-    def __init__(self, shape: tuple[int, int]) -> None:
-        self.hull = Span(np.full(shape, FAR), np.full(shape, -FAR))
-        self.gap: Float32 = np.zeros(shape, np.float32)
-
-    def add(self, other: Span, window: Window = EVERYWHERE, *, touching: bool = False) -> None:
-        """Join one more solid.
-
-        Args:
-            other: Its span.
-            window: The part of the picture that this covers.
-            touching: Whether it hangs together with what is there, so that nothing lies between.
-        """
-        enter, leave = self.hull.enter[window], self.hull.leave[window]
-        if touching:
-            np.minimum(enter, other.enter, out=enter)
-            np.maximum(leave, other.leave, out=leave)
-            return
-        apart = np.maximum(enter, other.enter)
-        apart -= np.minimum(leave, other.leave)
-        # Where either is missed, the difference is beyond any chest.
-        apart[apart > FAR / 4] = 0
-        self.gap[window] += np.maximum(apart, np.float32(0), out=apart)
-        np.minimum(enter, other.enter, out=enter)
-        np.maximum(leave, other.leave, out=leave)
-
-    def length(self) -> Float32:
-        """Stretch inside any of them, mm of w."""
-        stretch = self.hull.length()
-        stretch -= self.gap
-        return np.maximum(stretch, np.float32(0), out=stretch)
-
-    def length_within(self, span: Span) -> Float32:
-        """Stretch of a span that lies inside any of them, mm of w."""
-        inside = (self.hull & span).length()
-        inside -= np.minimum(self.gap, inside)
-        return inside
-
-
-def _roots(a: Float32, b: Float32, c: Float32, shift: float = 0.0) -> Span:
-    """Solve ``a w^2 + 2 b w + c <= 0`` for ``a > 0``."""
-    square = b * b
-    square -= a * c
     missed = square <= 0
-    root = np.sqrt(np.maximum(square, np.float32(0), out=square), out=square)
-    scale: Float32 = np.reciprocal(np.maximum(a, _FLAT))
-    middle: Float32 = np.multiply(b, scale)
-    np.subtract(np.float32(shift), middle, out=middle)
+    np.maximum(square, np.float32(0), out=square)
+    root = np.sqrt(square, out=square)
+    scale = np.reciprocal(np.maximum(a, _FLAT, out=a), out=a)
     root *= scale
-    enter: Float32 = np.subtract(middle, root)
+    b *= scale
+    middle = np.subtract(np.float32(shift), b, out=b)
+    enter: Float32 = np.subtract(middle, root, out=scale)
     leave: Float32 = np.add(middle, root, out=middle)
     enter[missed], leave[missed] = FAR, -FAR
     return Span(enter, leave)
+
+
+def _dot(first: Vector, second: Vector) -> float:
+    return first[0] * second[0] + first[1] * second[1] + first[2] * second[2]
+
+
+def _times(matrix: Matrix, vector: Vector) -> tuple[float, float, float]:
+    return _dot(matrix[0], vector), _dot(matrix[1], vector), _dot(matrix[2], vector)
+
+
+def _form(matrix: Matrix, start: Vector, right: Vector, u: Float32, v: Float32) -> Float32:
+    """Value of a quadratic form for the directions ``start + u right + v up``, float32 (H, W)."""
+    turned, raised = _times(matrix, right), matrix[2]
+    column = _dot(start, _times(matrix, start)) + u * (2 * _dot(start, turned))
+    column += u * u * _dot(right, turned)
+    row = v * (2 * _dot(start, raised)) + v * v * raised[2]
+    value: Float32 = (u * (2 * turned[2])) * v
+    value += column
+    value += row
+    return value
+
+
+def _product(p: tuple[Float64, Float64], q: tuple[Float64, Float64]) -> Float64:
+    """Coefficients of the product of two linear polynomials, lowest first, float64 (3, H)."""
+    return np.stack([p[0] * q[0], p[0] * q[1] + p[1] * q[0], p[1] * q[1]])
+
+
+def _polynomial(rows: Float64, u: Float32) -> Float32:
+    """Value of a polynomial in u whose coefficients (3, H) change from row to row, (H, W)."""
+    lowest, middle, highest = rows.astype(np.float32)[:, :, None]
+    value: Float32 = highest * u
+    value += middle
+    value *= u
+    value += lowest
+    return value
+
+
+def _quadric(rays: Rays, center: Vector, matrix: Matrix, linear: Vector, constant: float) -> Span:
+    """Intersect rays with ``p Q p + 2 g p + h <= 0``, p counted from the centre.
+
+    A ray is ``f + t d``, f from the centre to the focal spot. With ``A = d Q d``,
+    ``B = d (Q f + g)`` and ``C = f Q f + 2 g f + h``, it enters and leaves at
+    ``t = (-B -+ sqrt(B^2 - A C)) / A``. C is the same for all rays.
+    """
+    f = tuple(a - b for a, b in zip(rays.focus, center, strict=True))
+    right, towards = (*rays.right, 0.0), (*rays.towards, 0.0)
+    pull = tuple(a + b for a, b in zip(_times(matrix, f), linear, strict=True))
+    rest = _dot(f, pull) + _dot(f, linear) + constant
+    root = [[pull[i] * pull[j] - rest * matrix[i][j] for j in range(3)] for i in range(3)]
+    # Slopes are counted from those of the ray through the centre, which keeps float32 exact enough.
+    across, up, _ = rays.aim(center)
+    start = (towards[0] + across * right[0], towards[1] + across * right[1], up)
+    u, v = rays.u - np.float32(across), rays.dz - np.float32(up)
+    a = _form(matrix, start, right, u, v)
+    square = _form(root, start, right, u, v)
+    b: Float32 = (u * _dot(pull, right) + np.float32(_dot(pull, start))) + v * pull[2]
+    return _chord(square, a, b, rays.source)
 
 
 @dataclass(frozen=True)
@@ -204,22 +185,9 @@ class Ellipsoid:
 
     def span(self, rays: Rays) -> Span:
         """Intersect rays with the ellipsoid."""
-        inverse = self.inverse().astype(np.float32)
-        depth = np.float32(rays.depth(self.center[0], self.center[1]))
-        x = rays.x + rays.dx * depth - np.float32(self.center[0])
-        y = rays.y + rays.dy * depth - np.float32(self.center[1])
-        z = rays.z + rays.dz * depth - np.float32(self.center[2])
-        a, b, c = (np.zeros(rays.shape, np.float32) for _ in range(3))
-        for mx, my, mz in inverse:
-            place = (x * mx + y * my) + z * mz
-            slope = (rays.dx * mx + rays.dy * my) + rays.dz * mz
-            b += slope * place
-            slope *= slope
-            a += slope
-            place *= place
-            c += place
-        c -= np.float32(1)
-        return _roots(a, b, c, float(depth))
+        rows = self.inverse()
+        matrix = (rows[:, :, None] * rows[:, None, :]).sum(axis=0).tolist()
+        return _quadric(rays, self.center, matrix, (0.0, 0.0, 0.0), -1.0)
 
     def extent(self, projection: Projection) -> tuple[float, float, float, float]:
         """Find the box around the shadow, exactly.
@@ -281,33 +249,29 @@ class Column:
     def span(self, rays: Rays) -> Span:
         """Intersect rays with the solid."""
         depth = rays.depth(*self.depth)
-        z = (rays.z[:, 0] + rays.dz[:, 0] * np.float32(depth)).astype(np.float64)
         slope = rays.dz[:, 0].astype(np.float64)
-
-        def column(values: Float64) -> Float32:
-            return np.ascontiguousarray(values, np.float32)[:, None]
-
-        f, above, below = self.f(z), self.f(z + 1), self.f(z - 1)
-        first = column((above - below) / 4 * slope)
-        second = column((above - 2 * f + below) / 2 * slope**2)
-        scale_x, scale_y = column(1 / self.a(z)), column(1 / self.b(z))
-        drift_x = column((self.cx(z + 1) - self.cx(z - 1)) / 2 * slope)
-        drift_y = column((self.cy(z + 1) - self.cy(z - 1)) / 2 * slope)
-        mid = np.float32(depth)
-        px = ((rays.x + rays.dx * mid) - column(self.cx(z))) * scale_x
-        qx = (rays.dx - drift_x) * scale_x
-        py = ((rays.y + rays.dy * mid) - column(self.cy(z))) * scale_y
-        qy = (rays.dy - drift_y) * scale_y
-        b = px * qx
-        b += py * qy
-        b -= first
-        for values in (px, qx, py, qy):
-            values *= values
-        qx += qy
-        qx -= second
-        px += py
-        px -= column(f)
-        return _roots(qx, b, px, depth)
+        z = rays.z[:, 0] + slope * depth
+        near = np.stack([z - 1, z, z + 1])
+        # In the scaled section a ray passes p at the axis and moves by q; both are linear in u,
+        # which is counted from the ray through the axis.
+        at, _, far = rays.aim((*self.depth, 0.0))
+        below, f, above = self.f(near)
+        a, b, c = (np.zeros((3, len(z))) for _ in range(3))
+        a[0], b[0], c[0] = -(above - 2 * f + below) / 2 * slope**2, -(above - below) / 4 * slope, -f
+        for k, (center, radius) in enumerate(((self.cx, self.a), (self.cy, self.b))):
+            before, middle, after = center(near)
+            scale, right = 1 / radius(z), rays.right[k]
+            drift = (after - before) / 2 * slope
+            p = ((self.depth[k] - middle) * scale, scale * (far * right))
+            q = ((rays.towards[k] + at * right - drift) * scale, scale * right)
+            a += _product(q, q)
+            b += _product(p, q)
+            c += _product(p, p)
+        u = rays.u - np.float32(at)
+        first, second = _polynomial(a, u), _polynomial(b, u)
+        square = second * second
+        square -= first * _polynomial(c, u)
+        return _chord(square, first, second, depth)
 
     def contains(self, points: Float64) -> NDArray[np.bool_]:
         """Tell which points (..., 3) lie inside."""
@@ -320,15 +284,12 @@ class Column:
 @lru_cache(maxsize=32)  # asked for by every part of a film
 def _column_extent(column: Column, projection: Projection) -> tuple[float, float, float, float]:
     z = np.arange(-320.0, 320.0, 4.0)
-    z = z[column.f(z + 4) + column.f(z) + column.f(z - 4) > 0]
-    scale = np.sqrt(np.maximum(column.f(z), 0.04))
-    corners = [
-        np.stack(
-            [column.cx(z) + i * column.a(z) * scale, column.cy(z) + j * column.b(z) * scale, z], -1
-        )
-        for i in (-1, 1)
-        for j in (-1, 1)
-    ]
+    f = column.f(z)
+    held = np.concatenate([f[1:], f[-1:]]) + f + np.concatenate([f[:1], f[:-1]]) > 0
+    z, scale = z[held], np.sqrt(np.maximum(f[held], 0.04))
+    x, y = column.cx(z), column.cy(z)
+    a, b = column.a(z) * scale, column.b(z) * scale
+    corners = [np.stack([x + i * a, y + j * b, z], -1) for i in (-1, 1) for j in (-1, 1)]
     across, down, _ = projection.project(np.concatenate(corners))
     margin = 6.0 / projection.spacing
     return (
@@ -359,13 +320,10 @@ class Paraboloid:
 
     def span(self, rays: Rays) -> Span:
         """Intersect rays with the solid."""
-        sign, height = np.float32(self.sign), np.float32(self.height)
-        ia, ib = (np.float32(1 / r**2) for r in self.radii)
-        x, y = rays.x - np.float32(self.center[0]), rays.y - np.float32(self.center[1])
-        a = height * (rays.dx * rays.dx * ia + rays.dy * rays.dy * ib)
-        b = height * (x * rays.dx * ia + y * rays.dy * ib) + sign * np.float32(0.5) * rays.dz
-        c = height * (x * x * ia + y * y * ib) + sign * (rays.z - np.float32(self.top))
-        return _roots(np.broadcast_to(a, b.shape), b, c)
+        x, y = (self.height / radius**2 for radius in self.radii)
+        matrix = ((x, 0.0, 0.0), (0.0, y, 0.0), (0.0, 0.0, 0.0))
+        linear = (0.0, 0.0, 0.5 * self.sign)
+        return _quadric(rays, (*self.center, self.top), matrix, linear, 0.0)
 
     def level(self, points: Float64) -> Float64:
         """Height of the surface at points (..., 3), mm."""
@@ -373,39 +331,3 @@ class Paraboloid:
         y = (points[..., 1] - self.center[1]) / self.radii[1]
         height: Float64 = self.top - self.sign * self.height * (x**2 + y**2)
         return height
-
-
-def window_of(extent: tuple[float, float, float, float], within: Window) -> Window | None:
-    """Cut the box of a shadow to a window with whole bounds; None if nothing is left."""
-    left, right, top, bottom = extent
-    rows = slice(max(math.floor(top), within[0].start), min(math.ceil(bottom) + 1, within[0].stop))
-    columns = slice(
-        max(math.floor(left), within[1].start), min(math.ceil(right) + 1, within[1].stop)
-    )
-    if rows.start >= rows.stop or columns.start >= columns.stop:
-        return None
-    return rows, columns
-
-
-def relative(window: Window, within: Window) -> Window:
-    """Give a window's place in another that holds it."""
-    rows, columns = window
-    top, left = within[0].start, within[1].start
-    return (
-        slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
-    )  # fmt: skip
-
-
-def half_space(rays: Rays, normal: tuple[float, float, float], offset: float) -> Span:
-    """Intersect rays with the points whose product with ``normal`` is at least ``offset``."""
-    nx, ny, nz = (np.float32(n) for n in normal)
-    rate = rays.dx * nx + rays.dy * ny
-    value = rays.x * nx + rays.y * ny - np.float32(offset)
-    if nz:  # or all rows are alike, and one is enough
-        rate, value = rate + rays.dz * nz, value + rays.z * nz
-    steep = np.abs(rate) > np.float32(1e-6)
-    crossing = -value / np.where(steep, rate, np.float32(1))
-    inside = np.where(value >= 0, -FAR, FAR)
-    enter = np.where(steep & (rate > 0), crossing, np.where(steep, -FAR, inside))
-    leave = np.where(steep & (rate < 0), crossing, np.where(steep, FAR, -inside))
-    return Span(enter.astype(np.float32), leave.astype(np.float32))

@@ -7,24 +7,27 @@ denser, as it does on film. A path is mass over the area of a pixel at the depth
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from numpy.typing import NDArray
 
     from torchxrayvision.phantom._rays import Projection
 
     Float32 = NDArray[np.float32]
     Float64 = NDArray[np.float64]
+    Samples = tuple[Float32, Float32, Float32]  # columns, rows and weights
 
 
-_CLASSES = (0.0, 0.7, 1.1, 2.2, 4.5, 9.0, 18.0, 1e9)  # half widths in pixels, sampled alike
+_CLASSES = (0.7, 1.1, 2.2, 4.5, 9.0, 18.0)  # half widths in pixels, sampled alike; first a line
 _COUNTS = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256, 512])
-_BLOCK = 16384  # samples handled at a time
+_BLOCK = 16384  # samples handled at a time, few enough for the processor's cache
 
 
 @dataclass(frozen=True)
@@ -66,75 +69,35 @@ class Canvas:
         """Lay tubes down.
 
         Args:
-            tubes: What to lay; those of one section are laid together, which is faster.
+            tubes: What to lay; all at once is faster.
         """
-        sections: dict[tuple[float, float, float], list[_Pieces]] = {}
-        for tube in tubes:
-            pieces = _pieces(tube, self.projection)
-            sections.setdefault((tube.bore, tube.core, tube.step), []).append(pieces)
-        for section, parts in sections.items():
-            self._add(_together(parts), *section)
-
-    def _add(self, pieces: _Pieces, bore: float, core: float, step: float) -> None:
-        """Lay pieces of one section down, in blocks of like width and length."""
-        along = np.where(pieces.half < 1.5, 1.25 * step, step)
-        wanted = np.maximum(np.ceil(pieces.length / along).astype(int), 1)
-        counts = _COUNTS[np.minimum(np.searchsorted(_COUNTS, wanted), len(_COUNTS) - 1)]
-        kinds = np.searchsorted(_CLASSES, pieces.half, side="right")
-        groups = counts * 16 + kinds
-        order = np.argsort(groups, kind="stable")
-        for chosen in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1):
-            if not len(chosen):
-                continue
-            count = int(counts[chosen[0]])
-            half = float(pieces.half[chosen].max())
-            across = max(int(np.ceil(2 * half / step)), 1) if half >= 0.7 else 1
-            offsets, shares = _profile(across, bore, core)
-            at = ((np.arange(count) + 0.5) / count - 0.5).astype(np.float32)
-            block = max(_BLOCK // (count * len(offsets)), 1)
-            for first in range(0, len(chosen), block):
-                self._lay(pieces, chosen[first : first + block], at, offsets, shares)
-
-    def _lay(
-        self,
-        pieces: _Pieces,
-        chosen: NDArray[np.intp],
-        at: Float32,
-        offsets: Float32,
-        shares: Float32,
-    ) -> None:
-        """Sample pieces along and across; blocks are small enough for the processor's cache."""
-        middle, delta = pieces.middle[:, chosen, None], pieces.delta[:, chosen, None]
-        place = (middle + delta * at)[..., None]
-        if len(offsets) > 1:
-            reach = (pieces.half[chosen][:, None] * offsets)[:, None, :]
-            normal = pieces.normal[:, chosen, None] + pieces.turn[:, chosen, None] * at
-            place = place + normal[..., None] * reach
-        weight = (pieces.mass[chosen] / np.float32(len(at)))[:, None, None] * shares
-        self._deposit(place[0], place[1], np.broadcast_to(weight, place[0].shape))
+        waiting: list[Samples] = []
+        for samples in _samples(_pieces(tubes, self.projection), tubes):
+            waiting.append(samples)
+            if sum(column.size for column, _, _ in waiting) >= _BLOCK:
+                self._deposit(*_together(waiting))
+                waiting = []
+        if waiting:
+            self._deposit(*_together(waiting))
 
     def _deposit(self, column: Float32, row: Float32, weight: Float32) -> None:
+        """Share weights among the four nearest pixels."""
         size = self.projection.size
-        column, row, weight = column.reshape(-1), row.reshape(-1), weight.reshape(-1)
         if not (column.min() > 0 and row.min() > 0 and max(column.max(), row.max()) < size - 1):
             inside = (column > 0) & (column < size - 1) & (row > 0) & (row < size - 1)
             column, row, weight = column[inside], row[inside], weight[inside]
-        left, top = column.astype(np.int32), row.astype(np.int32)
-        column -= left.astype(np.float32)
-        row -= top.astype(np.float32)
-        low = weight * row
+        left, top = np.floor(column), np.floor(row)
+        right = column - left
+        low = weight * (row - top)
         up = weight - low
-        low_right, up_right = low * column, up * column
+        top *= np.float32(size)
+        top += left
+        start = top.astype(np.intp)  # exact: below 2**24
+        low_right, up_right = low * right, up * right
         low -= low_right
         up -= up_right
-        start = (top * size + left).astype(np.intp)
-        np.add.at(self.total, start, up)
-        start += 1
-        np.add.at(self.total, start, up_right)
-        start += size - 1
-        np.add.at(self.total, start, low)
-        start += 1
-        np.add.at(self.total, start, low_right)
+        for shift, share in ((0, up), (1, up_right), (size, low), (size + 1, low_right)):
+            np.add.at(self.total[shift:], start, share)
 
     def image(self) -> Float32:
         """Attenuation along each ray, float32 (H, W)."""
@@ -144,86 +107,175 @@ class Canvas:
 
 @dataclass(frozen=True)
 class _Pieces:
-    """Straight pieces as they fall on the detector, in pixels, all float32 (N,) or (2, N)."""
+    """Straight pieces as they fall on the detector.
 
-    middle: Float32
-    delta: Float32
-    normal: Float32
-    turn: Float32
-    half: Float32
-    length: Float32
-    mass: Float32
+    Args:
+        table: Rows of the properties below, pixels, float32 (10, N).
+        tube: Number of the tubes that each is of, int (N,).
+    """
+
+    table: Float32
+    tube: NDArray[np.intp]
+
+    @property
+    def middle(self) -> Float32:
+        """Column and row of the middle, (2, N)."""
+        return self.table[0:2]
+
+    @property
+    def delta(self) -> Float32:
+        """From the first end to the last, (2, N)."""
+        return self.table[2:4]
+
+    @property
+    def reach(self) -> Float32:
+        """From the axis to the side, mean of both ends, (2, N)."""
+        return self.table[4:6]
+
+    @property
+    def turn(self) -> Float32:
+        """Change of that from the first end to the last, (2, N)."""
+        return self.table[6:8]
+
+    @property
+    def half(self) -> Float32:
+        """Half width, (N,)."""
+        half: Float32 = self.table[8]
+        return half
+
+    @property
+    def mass(self) -> Float32:
+        """Attenuation summed over pixels, (N,)."""
+        mass: Float32 = self.table[9]
+        return mass
 
 
-def _together(parts: list[_Pieces]) -> _Pieces:
-    if len(parts) == 1:
-        return parts[0]
-    joined = [
-        np.concatenate([getattr(part, field.name) for part in parts], axis=-1)
-        for field in fields(_Pieces)
-    ]
-    return _Pieces(*joined)
+def _together(parts: list[Samples]) -> Samples:
+    column, row, weight = (np.concatenate(values) for values in zip(*parts, strict=True))
+    return column, row, weight
 
 
-def _pieces(tubes: Tubes, projection: Projection) -> _Pieces:
+def _samples(pieces: _Pieces, tubes: Sequence[Tubes]) -> Iterator[Samples]:
+    """Sample pieces along and across, block by block."""
+    sections = [(tube.bore, tube.core, tube.step) for tube in tubes]
+    kinds = list(dict.fromkeys(sections))
+    kind = np.array([kinds.index(section) for section in sections], np.intp)[pieces.tube]
+    step = np.array([section[2] for section in kinds], np.float32)[kind]
+    count, across = _counts(pieces, kind, step)
+    pattern = kind * (across.max(initial=0) + 1) + across
+    order = np.argsort(pattern, kind="stable")
+    block = np.cumsum((count * across)[order]) // _BLOCK
+    fresh = (np.diff(pattern[order]) != 0) | (np.diff(block) != 0)
+    for some in np.split(order, np.flatnonzero(fresh) + 1):
+        if len(some):
+            offsets, shares = _profile(int(across[some[0]]), *kinds[kind[some[0]]][:2])
+            u, v, right, down, mass = _stations(pieces.table.take(some, axis=1), count[some])
+            # Stations run along the last axis, which is the longest: short inner loops are slow.
+            column, row = u + right * offsets, v + down * offsets
+            yield column.reshape(-1), row.reshape(-1), (mass * shares).reshape(-1)
+
+
+def _counts(
+    pieces: _Pieces, kind: NDArray[np.intp], step: Float32
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """How many samples each piece gets along and across: those of like size get the same."""
+    apart = np.where(pieces.half < 1.5, 1.25 * step, step)
+    wanted = np.ceil(np.sqrt(pieces.delta[0] ** 2 + pieces.delta[1] ** 2) / apart)
+    length = np.minimum(np.searchsorted(_COUNTS, wanted), len(_COUNTS) - 1)
+    width = np.searchsorted(_CLASSES, pieces.half, side="right")
+    like = (kind * len(_COUNTS) + length) * (len(_CLASSES) + 1) + width
+    widest = np.zeros(like.max(initial=0) + 1, np.float32)
+    np.maximum.at(widest, like, pieces.half)
+    across = np.ceil(2 * widest[like] / step).astype(np.intp)
+    return _COUNTS[length], np.where(width > 0, across, 1)
+
+
+def _stations(table: Float32, count: NDArray[np.intp]) -> Float32:
+    """Go along pieces.
+
+    Args:
+        table: Of the pieces, float32 (10, N); its last row is changed.
+        count: How many stations each gets, int (N,).
+
+    Returns:
+        Column, row, and of the vector from the axis to the side both parts, and mass of each
+        station, float32 (5, M).
+    """
+    share = (1 / count).astype(np.float32)
+    table[9] *= share
+    table = table.take(np.repeat(np.arange(len(count)), count), axis=1)
+    step = np.arange(table.shape[1]) - np.repeat(np.cumsum(count) - count, count)
+    at = (step.astype(np.float32) + np.float32(0.5)) * np.repeat(share, count) - np.float32(0.5)
+    middle, delta, reach, turn = table[0:2], table[2:4], table[4:6], table[6:8]
+    return np.concatenate([middle + delta * at, reach + turn * at, table[9:]])
+
+
+def _pieces(tubes: Sequence[Tubes], projection: Projection) -> _Pieces:
     """Project the pieces of tubes that have mass and may fall on the detector."""
-    column, row, scale = projection.project(tubes.points)
-    pixel = (projection.spacing / scale)[:, :-1]
+    points, radii = (
+        np.concatenate([values.reshape(-1, values.shape[2]).T for values in group], axis=1)
+        for group in ([t.points for t in tubes], [t.radii for t in tubes])
+    )
+    points, radii = points.astype(np.float32), radii.astype(np.float32)
+    masses = np.concatenate([tube.mass.reshape(-1) for tube in tubes]).astype(np.float32)
+    tube, joined = _courses(tubes)
+    column, row, scale = projection.project(points.T)
+    pixel = (projection.spacing / scale)[:-1]
     du, dv = np.diff(column), np.diff(row)
     along = np.sqrt(du * du + dv * dv)
-    lengths = np.sqrt((np.diff(tubes.points, axis=1) ** 2).sum(axis=2))
-    wide = (tubes.radii[:, :-1] + tubes.radii[:, 1:]) / 2
-    norm = np.maximum(along, 1e-6)
+    lengths = np.sqrt((np.diff(points) ** 2).sum(axis=0))
+    wide = (radii[:, :-1] + radii[:, 1:]) / 2
+    norm = np.maximum(along, np.float32(1e-6))
     nu, nv = dv / norm, -du / norm
-    half = np.sqrt((wide[..., 0] * nv) ** 2 + (wide[..., 1] * nu) ** 2) / pixel
-    mass = (tubes.mass[:, :-1] + tubes.mass[:, 1:]) / 2 * lengths / pixel**2
+    half = np.sqrt((wide[0] * nv) ** 2 + (wide[1] * nu) ** 2) / pixel
+    mass = (masses[:-1] + masses[1:]) / 2 * lengths / pixel**2
     # A piece that points at the focal spot shows its round section, not a dash.
     steep = along < 0.5 * lengths / pixel
     wanted = np.where(steep, np.sqrt(along**2 + (1.5 * half) ** 2), along)
     tiny = along < 0.05
     du = np.where(tiny, wanted, du * wanted / norm)
-    dv = np.where(tiny, 0.0, dv * wanted / norm)
-    first_u, last_u, first_v, last_v = _joints(nu, nv)
-    u, v = (column[:, :-1] + column[:, 1:]) / 2, (row[:, :-1] + row[:, 1:]) / 2
+    dv = np.where(tiny, np.float32(0), dv * wanted / norm)
+    first, last = _joints(np.stack([nu, nv]), joined)
+    u, v = (column[:-1] + column[1:]) / 2, (row[:-1] + row[1:]) / 2
     reach = half + wanted + 2
-    lit = (mass > 0) & (u > -reach) & (u < projection.size + reach)
+    lit = joined & (mass > 0) & (u > -reach) & (u < projection.size + reach)
     lit &= (v > -reach) & (v < projection.size + reach)
-
-    def single(*values: Float64) -> Float32:
-        return np.stack([value[lit] for value in values]).astype(np.float32)
-
-    return _Pieces(
-        middle=single(u, v),
-        delta=single(du, dv),
-        normal=single((first_u + last_u) / 2, (first_v + last_v) / 2),
-        turn=single(last_u - first_u, last_v - first_v),
-        half=single(half)[0],
-        length=single(wanted)[0],
-        mass=single(mass)[0],
-    )
+    table = np.stack([
+        u, v, du, dv, *(half * (first + last) / 2), *(half * (last - first)), half, mass,
+    ])  # fmt: skip
+    chosen = np.flatnonzero(lit)
+    return _Pieces(table.take(chosen, axis=1), tube[chosen])
 
 
-def _joints(nu: Float64, nv: Float64) -> tuple[Float64, Float64, Float64, Float64]:
-    """Normals at both ends of pieces, shared with the neighbour, so that bends leave no gaps."""
-    smooth = nu[:, 1:] * nu[:, :-1] + nv[:, 1:] * nv[:, :-1] > 0.3
-    ends = []
-    for normal in (nu, nv):
-        mean = (normal[:, 1:] + normal[:, :-1]) / 2
-        first, last = normal.copy(), normal.copy()
-        first[:, 1:] = np.where(smooth, mean, normal[:, 1:])
-        last[:, :-1] = np.where(smooth, mean, normal[:, :-1])
-        ends += [first, last]
-    return ends[0], ends[1], ends[2], ends[3]
+def _courses(tubes: Sequence[Tubes]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Number of the tubes that each point is of, and whether it and the next are joined."""
+    tube = np.repeat(np.arange(len(tubes)), [tube.mass.size for tube in tubes])
+    joined = np.concatenate([np.ones(tube.mass.shape, bool).reshape(-1) for tube in tubes])
+    first = 0
+    for one in tubes:
+        lines, points = one.mass.shape
+        joined[first + points - 1 : first + lines * points : points] = False
+        first += lines * points
+    return tube, joined[:-1]
+
+
+def _joints(normal: Float32, joined: NDArray[np.bool_]) -> tuple[Float32, Float32]:
+    """Normals (2, N) at both ends, shared with the neighbour, so that bends leave no gaps."""
+    before, after = normal[:, :-1], normal[:, 1:]
+    smooth = joined[:-1] & joined[1:] & ((before * after).sum(axis=0) > 0.3)
+    mean = (before + after) / 2
+    first, last = normal.copy(), normal.copy()
+    np.copyto(first[:, 1:], mean, where=smooth)
+    np.copyto(last[:, :-1], mean, where=smooth)
+    return first, last
 
 
 @lru_cache(maxsize=512)
 def _profile(count: int, bore: float, core: float) -> tuple[Float32, Float32]:
-    """Places across a tube, in half widths, and the share of its mass at each."""
-    if count == 1:
-        return np.zeros(1, np.float32), np.ones(1, np.float32)
+    """Places across a tube, in half widths, and the share of its mass at each, as columns."""
     places = (np.arange(count) + 0.5) * 2 / count - 1
     chord = np.sqrt(1 - places**2)
     if bore:
         inner = np.sqrt(np.maximum(bore**2 - places**2, 0))
         chord = chord - (1 - core) * inner
-    return places.astype(np.float32), (chord / chord.sum()).astype(np.float32)
+    return places.astype(np.float32)[:, None], (chord / chord.sum()).astype(np.float32)[:, None]

@@ -2,7 +2,7 @@
 
 End points are spread through a lung and joined by halving the set again and again; each branch
 point lies between its parent and the middle of its set. Radii follow Murray's law, so a branch of
-``n`` ends has a radius proportional to ``n ** (1 / 2.55)``.
+``n`` ends has a radius proportional to ``n ** (1 / 2.55)``. All trees grow together, which is fast.
 
 Source:
     Murray, The physiological principle of minimum work, PNAS 1926; exponent 2.7 for lungs: Huang
@@ -11,10 +11,12 @@ Source:
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from torchxrayvision.phantom._body import SIDES
 from torchxrayvision.phantom._tubes import Tubes
 
 if TYPE_CHECKING:
@@ -25,133 +27,127 @@ if TYPE_CHECKING:
 
     Float64 = NDArray[np.float64]
 
-LEVELS = 10
-ENDS = 2**LEVELS
-_PIECES = 4
-_REACH = (
-    0.10,
-    0.16,
-    0.20,
-    0.24,
-    0.28,
-    0.32,
-    0.38,
-    0.45,
-    0.55,
-    0.62,
-)  # share of the way that each generation goes
+ENDS = 1024
+_POINTS = 4  # on each branch
+_MURRAY = 2.55
+_REACH = (0.10, 0.16, 0.20, 0.24, 0.28, 0.32, 0.38, 0.45, 0.55, 0.62, 1.0)
+"""Share of the way to the middle of its set that each generation goes."""
 
 
 def _fill(lung: Column, anatomy: Anatomy, side: int, rng: np.random.Generator) -> Float64:
-    """Spread end points through one lung, float64 (ENDS, 3)."""
+    """Spread end points through one lung, float64 (3, ENDS)."""
     cage, dome = anatomy.cage, anatomy.domes[side]
     low = dome.top - 70.0
     found: list[Float64] = []
     count = 0
     while count < ENDS:
-        unit = rng.random((4 * ENDS, 3))
-        x = side * (12.0 + unit[:, 0] * (cage.offset + cage.radii[0] - 12.0))
-        y = (2 * unit[:, 1] - 1) * cage.radii[1]
-        z = low + unit[:, 2] * (cage.apex - low)
-        points = np.stack([x, y, z], axis=-1)
-        inner = (points - np.array([side * cage.offset, 0, 0])) * 1.04
-        kept = points[
-            lung.contains(inner + np.array([side * cage.offset, 0, 0]))
-            & (z > dome.level(points) + 3)
-        ]
+        unit = rng.random((4 * ENDS, 3)).T
+        x = side * (12.0 + unit[0] * (cage.offset + cage.radii[0] - 12.0))
+        y = (2 * unit[1] - 1) * cage.radii[1]
+        z = low + unit[2] * (cage.apex - low)
+        points = np.stack([x, y, z])
+        middle = np.array([[side * cage.offset], [0], [0]])
+        inner = (points - middle) * 1.04 + middle
+        kept = points[:, lung.contains(inner.T) & (z > dome.level(points.T) + 3)]
         found.append(kept)
-        count += len(kept)
-    return np.concatenate(found)[:ENDS]
+        count += kept.shape[1]
+    return np.concatenate(found, axis=1)[:, :ENDS]
 
 
 def _split(points: Float64) -> Float64:
-    """Halve each set (3, G, N) along its longest axis, to (3, 2G, N/2)."""
-    spread = points.max(axis=2) - points.min(axis=2)
-    sets = np.arange(points.shape[1])
-    key = points[spread.argmax(axis=0), sets]
-    order = key.argsort(axis=1, kind="stable")
-    ordered = points[:, sets[:, None], order]
-    return ordered.reshape(3, 2 * len(sets), -1)
+    """Halve each set (T, 3, G, N) along its longest axis, to (T, 3, 2G, N/2)."""
+    spread = points.max(axis=3) - points.min(axis=3)
+    longest = spread.argmax(axis=1)[:, None, :, None]
+    key = np.take_along_axis(points, longest, axis=1)
+    order = key.argpartition(points.shape[3] // 2, axis=3)
+    ordered = np.take_along_axis(points, order, axis=3)
+    return ordered.reshape(*points.shape[:2], 2 * points.shape[2], -1)
 
 
-def grow(
-    ends: Float64, root: Float64, radius: float, rng: np.random.Generator
-) -> tuple[Float64, Float64, Float64]:
-    """Grow a tree from a root to its end points.
+def grow(ends: Float64, roots: Float64, bends: Float64) -> Float64:
+    """Grow trees from their roots to their end points.
 
     Args:
-        ends: float64 (2**k, 3), mm.
-        root: float64 (3,), mm.
-        radius: Radius at the root, mm.
-        rng: Source of the bends.
+        ends: float64 (T, 3, ENDS), mm.
+        roots: float64 (T, 3), mm.
+        bends: How far each branch bends, as shares of its length, float64 (T, 3, 2 ENDS - 1).
 
     Returns:
-        Curved branches (N, K, 3), mm, their radii (N, K), mm, and the level of each (N,), from 0.
+        Curved branches, from the roots on, float64 (3, T, 2 ENDS - 1, K), mm.
     """
-    sets, parents = np.ascontiguousarray(ends.T)[:, None], root[None]
-    total = len(ends)
-    paths, radii, levels = [], [], []
-    level = 0
-    while True:
-        middle = sets.mean(axis=2).T
-        last = sets.shape[2] == 1
-        nodes = (
-            sets[..., 0].T
-            if last
-            else parents + _REACH[min(level, len(_REACH) - 1)] * (middle - parents)
-        )
-        bend = rng.standard_normal((len(nodes), 3)) * 0.09
-        length = np.sqrt(((nodes - parents) ** 2).sum(axis=1, keepdims=True))
-        t = np.linspace(0, 1, _PIECES)[None, :, None]
-        arch = (4 * t * (1 - t)) * (bend * length)[:, None]
-        paths.append(parents[:, None] * (1 - t) + nodes[:, None] * t + arch)
-        size = radius * (sets.shape[2] / total) ** (1 / 2.55)
-        thin = size * (0.5 ** (1 / 2.55) if not last else 0.55)
-        shrink = np.linspace(size, 0.5 * (size + thin), _PIECES)
-        radii.append(np.broadcast_to(shrink, (len(nodes), _PIECES)))
-        levels.append(np.full(len(nodes), level))
-        if last:
-            break
-        sets, parents = _split(sets), np.repeat(nodes, 2, axis=0)
-        level += 1
-    return np.concatenate(paths), np.concatenate(radii), np.concatenate(levels)
+    sets = ends[:, :, None]
+    while sets.shape[3] > 1:
+        sets = _split(sets)
+    sums = [sets[..., 0]]  # of each set, from the ends to the root
+    while sums[-1].shape[2] > 1:
+        sums.append(sums[-1][..., ::2] + sums[-1][..., 1::2])
+    parents, first, last = roots[..., None], [], []
+    for total, reach in zip(reversed(sums), _REACH, strict=True):
+        nodes = parents + reach * (total * (total.shape[2] / ENDS) - parents)
+        first.append(parents)
+        last.append(nodes)
+        parents = np.repeat(nodes, 2, axis=2)
+    start, end = np.concatenate(first, axis=2), np.concatenate(last, axis=2)
+    arch = 4 * bends * np.sqrt(((end - start) ** 2).sum(axis=1, keepdims=True))
+    t = np.linspace(0, 1, _POINTS)
+    branches = np.empty((*start.shape, _POINTS))
+    for k in range(_POINTS):
+        branches[..., k] = start + t[k] * (end - start) + t[k] * (1 - t[k]) * arch
+    return branches.swapaxes(0, 1)
+
+
+@lru_cache(maxsize=1)
+def _thinning() -> Float64:
+    """Radii along all branches of a tree whose root has radius 1, float64 (2 ENDS - 1, K)."""
+    levels = np.repeat(np.arange(len(_REACH)), 2 ** np.arange(len(_REACH)))
+    size = 0.5 ** (levels / _MURRAY)
+    thin = size * np.where(levels < len(_REACH) - 1, 0.5 ** (1 / _MURRAY), 0.55)
+    t = np.linspace(0, 1, _POINTS)
+    radii: Float64 = size[:, None] * (1 - t) + (0.5 * (size + thin))[:, None] * t
+    return radii
 
 
 def build_vessels(
-    anatomy: Anatomy, side: int, seed: int, *, shift: float, upper: float, sparse: float
-) -> tuple[Float64, Float64]:
-    """Make arteries and veins of one lung.
+    anatomy: Anatomy, seed: int, *, shift: float, upper: float, sparse: float
+) -> dict[int, tuple[Float64, Float64]]:
+    """Make arteries and veins of both lungs.
 
     Args:
         anatomy: Solids of the chest.
-        side: 1 for the left lung, -1 for the right.
         seed: Seed of the patient's small structures.
         shift: Shift of the mediastinum to the left, mm.
         upper: Widening of vessels above the hilum, 0 for an upright healthy person.
         sparse: Loss of vessels, 0 to 1.
 
     Returns:
-        Branches (N, K, 3) and radii (N, K), mm.
+        Side to branches (N, K, 3) and radii (N, K), mm.
     """
-    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, 11, side + 1])))
-    lung, s = anatomy.lungs[side], anatomy.cage.stature
-    hilum_z = (14.0 if side < 0 else 24.0) * s
-    paths, radii = [], []
-    for x, y, z, radius in ((34.0, -6.0, hilum_z, 7.4), (28.0, 2.0, hilum_z - 18.0, 6.6)):
-        ends = _fill(lung, anatomy, side, rng)
-        root = np.array([side * x + shift, y, z])
-        path, size, _ = grow(ends, root, radius, rng)
-        paths.append(path)
-        radii.append(size)
-    branches, sizes = np.concatenate(paths), np.concatenate(radii)
-    # Blood falls: lower vessels are wider upright, and the difference goes when pressure rises.
-    height = (branches[..., 2] - hilum_z) / (100.0 * s)
-    gravity = 1 - 0.22 * np.clip(height, -1, 1) * (1 - 1.6 * upper)
-    sizes = sizes * gravity * (1 + 0.12 * upper)
-    if sparse > 0:
-        lost = rng.random(len(branches)) < 0.55 * sparse
-        sizes = np.where(lost[:, None] & (sizes < 2.0), 0.0, sizes * (1 - 0.18 * sparse))
-    return branches, sizes
+    s = anatomy.cage.stature
+    hila = {side: (14.0 if side < 0 else 24.0) * s for side in SIDES}
+    streams = {
+        side: np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, 11, side + 1])))
+        for side in SIDES
+    }
+    ends, bends, roots = [], [], []
+    for side, rng in streams.items():
+        for x, y, drop in ((34.0, -6.0, 0.0), (28.0, 2.0, 18.0)):
+            ends.append(_fill(anatomy.lungs[side], anatomy, side, rng))
+            bends.append(rng.standard_normal((2 * ENDS - 1, 3)).T * 0.09)
+            roots.append((side * x + shift, y, hila[side] - drop))
+    trees = grow(np.stack(ends), np.array(roots), np.stack(bends))
+    vessels = {}
+    for k, (side, rng) in enumerate(streams.items()):
+        branches = trees[:, 2 * k : 2 * k + 2].reshape(3, -1, _POINTS)
+        sizes = np.concatenate([radius * _thinning() for radius in (7.4, 6.6)])
+        # Blood falls: lower vessels are wider upright; that goes when pressure rises.
+        height = (branches[2] - hila[side]) / (100.0 * s)
+        sizes *= (1 - 0.22 * np.clip(height, -1, 1) * (1 - 1.6 * upper)) * (1 + 0.12 * upper)
+        if sparse > 0:
+            lost = rng.random(len(sizes)) < 0.55 * sparse
+            thin = lost[:, None] & (sizes < 2.0)
+            sizes = np.where(thin, 0.0, sizes * (1 - 0.18 * sparse))
+        vessels[side] = np.moveaxis(branches, 0, -1), sizes
+    return vessels
 
 
 def vessel_tubes(branches: Float64, sizes: Float64, excess: float) -> Tubes:

@@ -5,7 +5,8 @@ import pytest
 
 from torchxrayvision.phantom._detector import negative_log, transmitted
 from torchxrayvision.phantom._rays import Projection
-from torchxrayvision.phantom._solids import Column, Ellipsoid, Paraboloid, Span, Union, half_space
+from torchxrayvision.phantom._solids import Column, Ellipsoid, Paraboloid
+from torchxrayvision.phantom._spans import Span, Union, half_space
 from torchxrayvision.phantom._tubes import Canvas, Tubes
 
 
