@@ -10,6 +10,7 @@ import numpy as np
 
 from torchxrayvision.datasets._compact import (
     Later,
+    Lines,
     as_text,
     ordinary,
     row_numbers,
@@ -69,6 +70,7 @@ class SpecDataset(Dataset):
     """Masks of anatomy out of another release, such as CheXmask; None where there are none."""
     _compact: pd.DataFrame | PackedFrame
     _later: Later | None
+    _lines: Lines | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -202,13 +204,14 @@ class SpecDataset(Dataset):
         names, labels = encode(frame, release)
         self.pathologies = [str(finding) for finding in names]
         self._labels = pack_labels(labels)
-        made = {} if self._shares_later else self._shared_columns(frame)
-        dropped = set(frame.columns) & set(() if self._later is None else self._later.columns)
-        if made or dropped:
-            frame = with_columns(frame, made, without=dropped)
+        if not self._shares_later:
+            frame = with_columns(frame, self._shared_columns(frame))
+        made = {}
         if spec.masks is not None:  # masks may look at the shared columns
-            frame = with_columns(frame, {"has_masks": spec.masks.present(frame, release)})
-        self._compact = frame
+            made["has_masks"] = spec.masks.present(frame, release)
+        self._compact = with_columns(
+            frame, made, without=self._later.columns if self._later else ()
+        )
 
     @property
     def _shares_later(self) -> bool:
@@ -226,10 +229,14 @@ class SpecDataset(Dataset):
             return None
         if self.compat is not None:
             return None  # 1.5.7 mixes values of all columns, see _one_a_patient
-        return Later(str(table.packaged), table.later, row_numbers(frame.index))
+        from torchxrayvision import tables
+
+        known = table.columns or tables.info(str(table.packaged)).columns
+        return Later(str(table.packaged), known, row_numbers(frame.index))
 
     def _make_csv(self) -> pd.DataFrame:
         frame = unpack_frame(self.__dict__.pop("_compact"))
+        self._lines = None
         if self._later is not None:
             frame = self._later.added(frame)
         if self._shares_later:
@@ -238,9 +245,15 @@ class SpecDataset(Dataset):
         return ordinary(frame, made, bool(self._release.packaged))
 
     @property
-    def _frame(self) -> pd.DataFrame | PackedFrame:
+    def _frame(self) -> pd.DataFrame | PackedFrame | Lines:
         """The table that items are read from: the caller's, once somebody looked at it."""
-        return self._compact if self._csv is None else self._csv
+        if self._csv is not None:
+            return self._csv
+        if self._later is None:
+            return self._compact
+        if self._lines is None:
+            self._lines = Lines(self._compact, self._later)
+        return self._lines
 
     def _with_views(self, frame: pd.DataFrame, views: Views) -> pd.DataFrame:
         rule = self.spec.view
@@ -383,6 +396,7 @@ class SpecDataset(Dataset):
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
+        state.pop("_lines", None)
         if state.get("_csv") is None:
             state["_compact"] = pack_frame(self._compact)
         else:

@@ -1,8 +1,9 @@
 """The compact table of a dataset, and the ordinary one that ``.csv`` gives.
 
-Packaged tables come with categorical text and narrow numbers, and some columns are of no use to
-labels and images. Most programs never look at ``.csv``: it is made when first asked for, whole and
-with the types that pandas gives a csv file, so that a caller can add, compare and join columns.
+Packaged tables come with categorical text and narrow numbers. Their columns are on the disk of
+everybody who has the package, so a dataset keeps only what it made of them and the numbers of its
+rows. Most programs never look at ``.csv``: it is made when first asked for, whole and with the
+types that pandas gives a csv file, so that a caller can add, compare and join columns.
 """
 
 from __future__ import annotations
@@ -12,14 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from torchxrayvision.datasets._pack import release_unused
+
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     import pandas as pd
     from numpy.typing import NDArray
 
+    from torchxrayvision.datasets._pack import PackedFrame
+
+
 __all__ = [
     "Later",
+    "Lines",
     "as_text",
     "decoded",
     "is_among",
@@ -34,7 +41,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Later:
-    """Columns of a packaged table that are read when ``.csv`` is first looked at.
+    """Columns of a packaged table that are read when somebody looks at them.
 
     Args:
         packaged: Name of the table.
@@ -46,21 +53,48 @@ class Later:
     columns: tuple[str, ...]
     positions: range | NDArray[np.int32]
 
+    def read(self, columns: Sequence[str]) -> pd.DataFrame:
+        """Some of the columns, one row an image, index 0 to N-1."""
+        from torchxrayvision import tables
+
+        rest = tables.load(self.packaged, columns=columns)
+        if isinstance(self.positions, range):
+            rest = rest.iloc[self.positions.start : self.positions.stop]
+        else:
+            rest = rest.take(self.positions)
+        return rest.reset_index(drop=True)
+
     def added(self, frame: pd.DataFrame) -> pd.DataFrame:
         """A compact table with the missing columns, in the order of the packaged table."""
         import pandas as pd
 
         from torchxrayvision import tables
 
-        rest = tables.load(self.packaged, columns=self.columns)
-        if isinstance(self.positions, range):
-            rest = rest.iloc[self.positions.start : self.positions.stop]
-        else:
-            rest = rest.take(self.positions)
-        rest.index = frame.index
-        whole = pd.concat([frame, rest], axis=1)
+        whole = pd.concat([frame, self.read(self.columns)], axis=1)
         order = [name for name in tables.info(self.packaged).columns if name in whole.columns]
         return whole[[*order, *(name for name in frame.columns if name not in order)]]
+
+
+class Lines:
+    """A compact table and the columns that are read later, one by one, as items ask for them.
+
+    Args:
+        frame: The compact table.
+        later: The other columns.
+    """
+
+    def __init__(self, frame: pd.DataFrame | PackedFrame, later: Later) -> None:
+        self._frame, self._later = frame, later
+        self.columns = [*frame.columns, *later.columns]
+        self._read: dict[str, pd.Series[Any]] = {}
+
+    def __getitem__(self, name: str) -> pd.Series[Any]:
+        if name not in self._later.columns:
+            return self._frame[name]
+        if name not in self._read:
+            self._read[name] = self._later.read([name])[name]
+            release_unused()
+        return self._read[name]
 
 
 def row_numbers(index: pd.Index[Any]) -> range | NDArray[np.int32]:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from torchxrayvision.datasets._compact import Lines
+
 __all__ = ["Release", "Row"]
 
 
@@ -42,7 +44,9 @@ class Release:
     packaged: frozenset[str] = frozenset()
     cache: dict[str, Any] = field(default_factory=dict)
 
-    def position(self, frame: pd.DataFrame | PackedFrame, column: str, name: str) -> int | None:
+    def position(
+        self, frame: pd.DataFrame | PackedFrame | Lines, column: str, name: str
+    ) -> int | None:
         """The first row of a csv that has a name in a column.
 
         Comparing every string takes as long as painting a mask, so positions are kept. The csv
@@ -99,7 +103,7 @@ class Row(Mapping[str, Any]):
 
     def __init__(
         self,
-        frame: pd.DataFrame | PackedFrame,
+        frame: pd.DataFrame | PackedFrame | Lines,
         position: int,
         arguments: Mapping[str, Any] | None = None,
     ) -> None:

@@ -103,9 +103,11 @@ class Table:
         optional: Whether the dataset works without it; the rules then do not find it.
         columns: Columns to read of the packaged copy; None for all.
         later: Columns of the packaged copy that neither rules nor images nor masks need. They
-            are read when ``.csv`` is first looked at, which saves time and memory. Only of the
-            first table, and only if `join` keeps its index. Where there are no masks, the shared
-            columns are made then too, and what only they need can be read later.
+            are read when ``.csv`` is first looked at, which saves time and memory; the others are
+            read twice, for the rules and when an item or ``.csv`` asks for them, and not kept
+            between. Only of the first table, and only if `join` keeps its index and leaves these
+            columns as they are. Where there are no masks, the shared columns are made then too,
+            and what only they need can be read later.
         what: What the table is and where the release keeps it, for messages.
     """
 

@@ -211,5 +211,6 @@ def _plain(table: pa.Table) -> pd.DataFrame:
     kinds: dict[Any, Any] = {}
     if int(pd.__version__.partition(".")[0]) < 3:
         kinds[pa.string()] = pd.StringDtype("pyarrow_numpy")
-    frame: pd.DataFrame = table.to_pandas(types_mapper=kinds.get)
+    # One thread here, too: what others allocate cannot be given back by this one.
+    frame: pd.DataFrame = table.to_pandas(types_mapper=kinds.get, use_threads=False)
     return frame
