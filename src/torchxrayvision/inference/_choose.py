@@ -25,6 +25,7 @@ from torchxrayvision.inference._engine import (
     TorchEngine,
     has_compiler,
 )
+from torchxrayvision.inference._winograd import has_wide_convolutions
 from torchxrayvision.remote import cache_dir
 
 if TYPE_CHECKING:
@@ -60,14 +61,17 @@ class Choice:
         engine: `"torch"`, `"onnx"` or `"openvino"`.
         arithmetic: `"float32"`, `"bfloat16"` or `"float16"`.
         compiled: Whether torch compiles the network.
+        winograd: Whether ONNX Runtime computes wide 3 x 3 convolutions by Winograd's method.
     """
 
     engine: str
     arithmetic: str = "float32"
     compiled: bool = False
+    winograd: bool = False
 
     def __str__(self) -> str:
-        return f"{self.engine}{', compiled,' if self.compiled else ''} in {self.arithmetic}"
+        how = ", compiled," if self.compiled else " by Winograd's method" if self.winograd else ""
+        return f"{self.engine}{how} in {self.arithmetic}"
 
 
 _TORCH: Final = Choice("torch")
@@ -106,7 +110,9 @@ def open_network(
     """
     if choice.engine == "torch":
         return TorchEngine(model, batch_size, choice.arithmetic, compiled=choice.compiled)
-    return _runtime(choice.engine)(model, batch_size, choice.arithmetic, fresh=fresh)
+    return _runtime(choice.engine)(
+        model, batch_size, choice.arithmetic, winograd=choice.winograd, fresh=fresh
+    )
 
 
 def _runtime(name: str) -> type[OnnxEngine]:
@@ -164,8 +170,10 @@ def choose_engine(
         return _TORCH
     memory = _Memory(_key(model, batch_size, candidates))
     remembered = memory.get()
-    if remembered is None and engine == "auto" and short:
-        return _TORCH
+    if remembered is None and short:
+        if engine == "auto":
+            return _TORCH
+        candidates = [choice for choice in candidates if not choice.winograd]
     trial = _Trial(model, batch_size, sample())
     if compilable and trial.eager_seconds() * images / batch_size > WORTH_COMPILING:
         candidates.append(Choice("torch", compiled=True))
@@ -193,6 +201,8 @@ def _candidates(model: XRayModel, engine: str, precision: str) -> Iterator[Choic
             runtime.require()
             reduced = runtime.arithmetics()
         yield Choice(name)
+        if name == "onnx" and has_wide_convolutions(model):
+            yield Choice(name, winograd=True)
         if precision == "fast":
             yield from (Choice(name, arithmetic) for arithmetic in reduced)
 

@@ -14,6 +14,7 @@ from torchxrayvision.errors import DependencyError
 from torchxrayvision.inference._engine import Engine, input_size
 from torchxrayvision.inference._graph import INPUT, output_names, to_onnx, trace
 from torchxrayvision.inference._resume import fingerprint
+from torchxrayvision.inference._winograd import minimal_filtering
 from torchxrayvision.remote import cache_dir
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class OnnxEngine(Engine):
         model: See `Engine`.
         batch_size: See `Engine`.
         arithmetic: `"float32"`.
+        winograd: Compute wide 3 x 3 convolutions by Winograd's method, see `minimal_filtering`.
         fresh: Convert the model even if a converted one is in the cache.
     """
 
@@ -72,11 +74,13 @@ class OnnxEngine(Engine):
         batch_size: int,
         arithmetic: str = "float32",
         *,
+        winograd: bool = False,
         fresh: bool = False,
     ) -> None:
         super().__init__(model, batch_size)
         self.require()
         self._arithmetic = arithmetic
+        self._winograd = winograd
         self._start(onnx_file(model, input_size(model), fresh=fresh))
 
     def _start(self, path: Path) -> None:
@@ -86,8 +90,17 @@ class OnnxEngine(Engine):
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3  # errors; warnings speak of its own optimisation
         self._session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
+            self._rewritten(path) if self._winograd else str(path),
+            options,
+            providers=["CPUExecutionProvider"],
         )
+
+    @staticmethod
+    def _rewritten(path: Path) -> bytes:
+        import onnx
+
+        graph: bytes = minimal_filtering(onnx.load(path)).SerializeToString()
+        return graph
 
     def _run(self) -> tuple[torch.Tensor, ...]:
         answers = self._session.run(list(self.wanted), {INPUT: self.input})
@@ -118,6 +131,7 @@ class OpenVinoEngine(OnnxEngine):
         model: See `Engine`.
         batch_size: See `Engine`.
         arithmetic: `"float32"`, or one of `arithmetics`.
+        winograd: Makes no difference: it was slower here (docs/speed.md).
         fresh: See `OnnxEngine`.
     """
 

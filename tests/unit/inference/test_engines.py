@@ -13,7 +13,7 @@ import torch
 
 from support import long_run
 from torchxrayvision.errors import DependencyError, PrecisionWarning, UnknownNameError
-from torchxrayvision.inference import _choose, predict, predict_to_file
+from torchxrayvision.inference import _choose, _winograd, predict, predict_to_file
 from torchxrayvision.inference._choose import Choice, choose_engine, open_engine
 from torchxrayvision.inference._engine import TorchEngine, has_compiler
 from torchxrayvision.inference._engine_onnx import OnnxEngine, OpenVinoEngine, onnx_file
@@ -171,6 +171,47 @@ def test_the_fastest_wins(network, pause):
     for runtime, seconds in ((TorchEngine, 2.0), (OnnxEngine, 1.0), (OpenVinoEngine, 3.0)):
         pause(runtime, lambda self, seconds=seconds: seconds)
     assert choose(network) == Choice("onnx")
+
+
+@pytest.fixture
+def wide(monkeypatch):
+    """The 3 x 3 convolutions of the small network count as wide."""
+    monkeypatch.setattr(_winograd, "LEAST_CHANNELS", 4)
+
+
+@pytest.mark.usefixtures("converted", "wide")
+@pytest.mark.parametrize(("seconds", "winograd"), [(1.0, True), (3.0, False)])
+@pytest.mark.parametrize("engine", ["auto", "onnx"])
+def test_winograds_method_is_used_where_it_is_faster(network, pause, engine, seconds, winograd):
+    pause(TorchEngine, lambda self: 4.0)
+    pause(OnnxEngine, lambda self: seconds if self._winograd else 2.0)
+    pause(OpenVinoEngine, lambda self: 4.0)
+    choice = Choice("onnx", winograd=winograd)
+    assert choose(network, engine) == choice
+    assert choose(network, engine, images=10) == choice
+
+
+@pytest.mark.usefixtures("converted", "wide")
+def test_winograds_method_is_not_measured_for_a_short_run(network, monkeypatch):
+    monkeypatch.setattr("torchxrayvision.inference._engine_onnx.minimal_filtering", None)
+    assert choose(network, "onnx", images=10) == Choice("onnx")
+
+
+@pytest.mark.usefixtures("converted", "wide")
+def test_winograds_method_gives_the_same_numbers(network, monkeypatch):
+    written = []
+    real = _winograd.minimal_filtering
+    monkeypatch.setattr(
+        "torchxrayvision.inference._engine_onnx.minimal_filtering",
+        lambda proto: written.append(real(proto)) or written[0],
+    )
+    choices = (Choice("torch"), Choice("onnx", winograd=True))
+    engines = [open_engine(network, "logit", BATCH, choice) for choice in choices]
+    for engine in engines:
+        engine.input[...] = sample()
+    for torchs, theirs in zip(engines[0](), engines[1](), strict=True):
+        np.testing.assert_allclose(torchs, theirs, atol=1e-5)
+    assert sum(node.op_type == "MatMul" for node in written[0].graph.node) == 2 * 4
 
 
 @pytest.fixture

@@ -1,0 +1,136 @@
+"""Convolutions by Winograd's method: the same numbers, and only where it applies."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+from torch.nn import functional
+
+from torchxrayvision.inference import _winograd
+from torchxrayvision.inference._winograd import has_wide_convolutions, minimal_filtering
+
+CHANNELS, FILTERS = 5, 6
+
+
+@pytest.fixture(autouse=True)
+def _narrow(monkeypatch):
+    """So that small tensors will do."""
+    monkeypatch.setattr(_winograd, "LEAST_CHANNELS", CHANNELS)
+
+
+def numbers(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def graph(
+    rows, columns, *, kernel=(3, 3), bias=True, then=("Relu",), inputs=CHANNELS, **attributes
+):
+    """A convolution and what follows it, each operator taking the convolution's result."""
+    weights = numbers(FILTERS, inputs // attributes.get("group", 1), *kernel, seed=1)
+    constants = [numpy_helper.from_array(weights, "weight")]
+    if bias:
+        constants.append(numpy_helper.from_array(numbers(FILTERS, seed=2), "bias"))
+    names = ["x", *(constant.name for constant in constants)]
+    nodes = [helper.make_node("Conv", names, ["y"], **attributes)]
+    nodes += [helper.make_node(operator, ["y"], [operator]) for operator in then]
+    outputs = then or ("y",)
+    return helper.make_model(
+        helper.make_graph(
+            nodes,
+            "layer",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", inputs, rows, columns])],
+            [helper.make_tensor_value_info(o, TensorProto.FLOAT, list("nfhw")) for o in outputs],
+            constants,
+        ),
+        opset_imports=[helper.make_opsetid("", 20)],
+        ir_version=10,
+    )
+
+
+def operators(proto):
+    return [node.op_type for node in proto.graph.node]
+
+
+def run(proto, x):
+    onnx.checker.check_model(proto)
+    session = onnxruntime.InferenceSession(
+        proto.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    return session.run(None, {"x": x})
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("then", [("Relu",), ()])
+@pytest.mark.parametrize(
+    ("rows", "columns", "holes"), [(8, 12, 1), (7, 14, 1), (3, 1, 1), (16, 8, 2), (10, 14, 2)]
+)
+def test_the_numbers_are_those_of_the_convolution(rows, columns, holes, then, bias, count):
+    padded = {"pads": [holes] * 4, "dilations": [holes] * 2}
+    proto = minimal_filtering(graph(rows, columns, bias=bias, then=then, **padded))
+    assert "MatMul" in operators(proto)
+    x = numbers(count, CHANNELS, rows, columns)
+    expected = functional.conv2d(
+        torch.from_numpy(x).double(),
+        torch.from_numpy(numbers(FILTERS, CHANNELS, 3, 3, seed=1)).double(),
+        torch.from_numpy(numbers(FILTERS, seed=2)).double() if bias else None,
+        padding=holes,
+        dilation=holes,
+    )
+    (found,) = run(proto, x)
+    np.testing.assert_allclose(found, expected.relu() if then else expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"pads": [1] * 4, "strides": [2, 2]},
+        {"pads": [0] * 4},
+        {},
+        {"pads": [2] * 4, "kernel": (5, 5)},
+        {"pads": [1] * 4, "inputs": CHANNELS - 1},
+        {"pads": [1] * 4, "inputs": 6, "group": 2},
+        {"pads": [2] * 4, "dilations": [2, 2], "rows": 9},
+        {"pads": [2, 1, 2, 1], "dilations": [2, 1]},
+        {"auto_pad": "SAME_UPPER"},
+        {"pads": [1] * 4, "rows": "unknown"},
+    ],
+)
+def test_other_convolutions_stay_as_they_are(other):
+    proto = graph(**{"rows": 8, "columns": 8, **other})
+    assert operators(minimal_filtering(proto)) == ["Conv", "Relu"]
+
+
+def test_a_result_that_others_use_is_not_rectified_for_them():
+    proto = graph(8, 8, then=("Relu", "Neg"), pads=[1] * 4)
+    x = numbers(1, CHANNELS, 8, 8)
+    for expected, found in zip(run(proto, x), run(minimal_filtering(proto), x), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_the_graph_that_was_given_stays_and_the_new_one_is_hardly_larger(monkeypatch):
+    monkeypatch.setattr(f"{__name__}.FILTERS", 300)
+    proto = graph(8, 8, inputs=300, pads=[1] * 4)
+    before = proto.SerializeToString()
+    assert minimal_filtering(proto).ByteSize() < len(before) + 20_000
+    assert proto.SerializeToString() == before
+
+
+@pytest.mark.parametrize(
+    ("layer", "wide"),
+    [
+        (nn.Conv2d(5, 6, 3), True),
+        (nn.Conv2d(5, 6, 3, dilation=2), True),
+        (nn.Conv2d(4, 6, 3), False),
+        (nn.Conv2d(6, 6, 3, groups=2), False),
+        (nn.Conv2d(6, 6, 3, stride=2), False),
+        (nn.Conv2d(6, 6, 1), False),
+    ],
+)
+def test_networks_with_such_layers_are_known_before_they_are_converted(layer, wide):
+    assert has_wide_convolutions(nn.Sequential(nn.Conv2d(1, 5, 3), layer)) == wide
