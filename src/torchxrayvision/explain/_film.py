@@ -74,7 +74,8 @@ def _pictures(
         if size is not None:
             resized = Image.fromarray(plane).resize((size, size), Image.Resampling.BICUBIC)
             plane = np.asarray(resized)
-        label = f"{title} {value:.2f}".strip()
+        # In small type a space alone is two pixels wide.
+        label = f"{title}: {value:.2f}" if title else f"{value:.2f}"
         pictures.append(annotate(np.repeat(plane[..., None], 3, axis=2), label))
     return pictures
 

@@ -154,6 +154,19 @@ def test_film_runs_to_both_ends_and_back(shifted, tmp_path, ending):
     np.testing.assert_allclose(last, expected[1], atol=tolerance)
 
 
+@pytest.mark.parametrize(("title", "start"), [("dark", "dark: "), ("", "")])
+def test_frames_say_the_title_and_their_value_apart(shifted, tmp_path, monkeypatch, title, start):
+    drawn = []
+
+    def annotate(picture, label):
+        drawn.append(label)
+        return picture
+
+    monkeypatch.setattr("torchxrayvision.explain._film.annotate", annotate)
+    explain.save_film(shifted[0], tmp_path / "a.gif", title=title)
+    assert drawn == [f"{start}{value:.2f}" for value in shifted[0].values.tolist()]
+
+
 def test_film_of_another_size(shifted, tmp_path):
     path = explain.save_film(shifted[0], tmp_path / "a.gif", size=150)
     with Image.open(path) as film:
