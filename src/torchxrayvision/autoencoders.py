@@ -148,7 +148,7 @@ class ResNetAE(XRayModel):
     """
 
     output_names = ("z", "out")
-    output_kind = "image"
+    output_kind = ("code", "image")
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ from torchxrayvision.baseline_models.chestx_det import PSPNet
 from torchxrayvision.baseline_models.ieee8023 import VQGAN
 from torchxrayvision.baseline_models.ieee8023._net import Config, Net
 from torchxrayvision.errors import ImageShapeError, StateMismatchError
+from torchxrayvision.inference._graph import describe
 from torchxrayvision.models import UNet
 from torchxrayvision.models._network import load_strictly
 
@@ -117,6 +118,18 @@ def test_predictions_are_named_maps(model):
         assert values.shape == (2, model.side, model.side)
         assert torch.isfinite(values).all()
         assert prediction.kind == "image" or ((values >= 0) & (values <= 1)).all()
+
+
+def test_an_exported_file_says_what_it_gives(model):
+    said = describe(model, model.side)["outputs"]
+    kind = "logit" if model.channels > 1 else "image"
+    with torch.no_grad():
+        given = model(images(1))
+    if isinstance(given, dict):
+        assert said == {"z": "code", "out": kind}
+        assert list(given) == list(said)
+    else:
+        assert said == {"outputs": kind}
 
 
 def test_embeddings_are_vectors(model):

@@ -167,8 +167,10 @@ def describe(model: XRayModel, size: int) -> dict[str, Any]:
         },
     }  # fmt: skip
     if not isinstance(model, XRayClassifier):
-        # Segmenters give logits; the classifiers of other groups name what they give.
-        about["outputs"] = dict.fromkeys(model.output_names, getattr(model, "output_kind", "logit"))
+        # Segmenters give logits; the others name what they give.
+        kind = getattr(model, "output_kind", "logit")
+        kinds = [kind] * len(model.output_names) if isinstance(kind, str) else kind
+        about["outputs"] = dict(zip(model.output_names, kinds, strict=True))
     else:
         points = model.op_threshs
         kinds = (model.default_output, "logit", "pooled features")

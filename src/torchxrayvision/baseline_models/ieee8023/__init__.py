@@ -73,6 +73,8 @@ class VQGAN(XRayModel):
         https://arxiv.org/abs/2012.09841
     """
 
+    output_kind = "image"
+
     def __init__(
         self,
         weights: str | Weights | WeightsEnum = "cxr2-vqgan-768-sd",
