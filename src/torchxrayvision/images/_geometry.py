@@ -46,17 +46,35 @@ def _nearest(inputs: int, outputs: int) -> NDArray[np.int64]:
     return (2 * np.arange(outputs) + 1) * inputs // (2 * outputs)
 
 
-def _lines(array: NDArray[np.float32], outputs: int) -> NDArray[np.float32]:
-    """Resample along the first axis."""
+def _lines(
+    array: NDArray[np.float32], outputs: int, wanted: slice = slice(None)
+) -> NDArray[np.float32]:
+    """Resample along the first axis; only the lines that are wanted."""
     inputs = array.shape[0]
     if inputs == outputs:
-        return array
-    centres = np.clip((np.arange(outputs) + 0.5) * inputs / outputs - 0.5, 0, inputs - 1)
-    below = centres.astype(np.int64)
-    above = np.minimum(below + 1, inputs - 1)
-    share = (centres - below).astype(np.float32)[:, None]
+        return array[wanted]
+    centres, below, above = _neighbours(inputs, outputs)
+    below, above = below[wanted], above[wanted]
+    share = (centres[wanted] - below).astype(np.float32)[:, None]
     lines: NDArray[np.float32] = array[below] * (1 - share) + array[above] * share
     return lines
+
+
+def _neighbours(inputs: int, outputs: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Where each new line lies among the old ones, and the two that it lies between."""
+    centres = np.clip((np.arange(outputs) + 0.5) * inputs / outputs - 0.5, 0, inputs - 1)
+    below = centres.astype(np.int64)
+    return centres, below, np.minimum(below + 1, inputs - 1)
+
+
+def _reached(marked: NDArray[np.bool_], outputs: int) -> slice:
+    """The new lines between the first and the last that see a marked old one."""
+    if len(marked) == outputs:
+        below = above = np.arange(outputs)
+    else:
+        _, below, above = _neighbours(len(marked), outputs)
+    lines = np.flatnonzero(marked[below] | marked[above])
+    return slice(int(lines[0]), int(lines[-1]) + 1) if len(lines) else slice(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +142,30 @@ class Placement:
         square = np.rot90(resample(plane, self.side, self.side), -self.turns)
         picture = np.full((self.height, self.width), outside, square.dtype)
         picture[self.top : self.top + self.side, self.left : self.left + self.side] = square
+        return picture
+
+    def mask_to_picture(self, plane: ArrayLike, threshold: float) -> NDArray[np.bool_]:
+        """Where a map reaches a threshold, in the picture.
+
+        The same as ``to_picture(plane) >= threshold``, but only the part that a structure takes
+        up is resampled.
+
+        Args:
+            plane: What a model gave for the square, shape (R, R) of any R.
+            threshold: Above 0; what the model did not see is below it.
+
+        Returns:
+            bool, shape (height, width).
+        """
+        array = np.asarray(plane).astype(np.float32, copy=False)
+        inside = array >= threshold
+        rows, columns = (_reached(inside.any(axis), self.side) for axis in (1, 0))
+        square = np.zeros((self.side, self.side), bool)
+        part = _lines(_lines(array, self.side, rows).T, self.side, columns)
+        square[rows, columns] = (part >= threshold).T
+        picture = np.zeros((self.height, self.width), bool)
+        turned = np.rot90(square, -self.turns)
+        picture[self.top : self.top + self.side, self.left : self.left + self.side] = turned
         return picture
 
     def point_to_picture(self, y: float, x: float, resolution: int) -> tuple[float, float]:

@@ -39,6 +39,7 @@ MEASURES: Final = (
     "lung_area_ratio",
     "spine_heart_distance",
 )
+_STEPS: Final = 65535
 _RESOLUTION: Final = 512  # of networks that take any
 _DARKEST, _BRIGHTEST = 0.002, 0.998  # quantiles of the grey that a screen shows as black and white
 
@@ -51,13 +52,13 @@ class Masks(Mapping[str, "NDArray[np.bool_]"]):
 
     Args:
         names: Structures.
-        maps: Their probabilities, shape (P, R, R).
+        maps: Their probabilities, shape (P, R, R) in [0, 1]; kept in steps of 1 / 65535.
         placement: Where the square lies in the picture.
         threshold: Least probability inside a mask.
 
     Example:
         >>> place = Placement(6, 4, 1, 0, 4)
-        >>> masks = Masks(["Heart"], np.ones((1, 2, 2), np.float16), place)
+        >>> masks = Masks(["Heart"], np.ones((1, 2, 2), np.float32), place)
         >>> masks["Heart"].shape, masks["Heart"].sum().item()
         ((6, 4), 16)
     """
@@ -65,11 +66,12 @@ class Masks(Mapping[str, "NDArray[np.bool_]"]):
     def __init__(
         self,
         names: Iterable[str],
-        maps: NDArray[np.float16],
+        maps: NDArray[Any],
         placement: Placement,
         threshold: float = 0.5,
     ) -> None:
-        self._maps = dict(zip(names, maps, strict=True))
+        # Two bytes a pixel; float16 would be 30 times coarser near 1.
+        self._maps = {name: _steps(plane) for name, plane in zip(names, maps, strict=True)}
         self.placement = placement
         self.threshold = threshold
         # Made masks, an eighth of a byte a pixel: files, measures and pictures ask for the same.
@@ -84,15 +86,25 @@ class Masks(Mapping[str, "NDArray[np.bool_]"]):
         Returns:
             float32, shape (H, W), in [0, 1].
         """
-        probability: NDArray[np.float32] = self.placement.to_picture(self._maps[name])
+        probability: NDArray[np.float32] = self.placement.to_picture(self.of_square(name))
         return probability
+
+    def of_square(self, name: str) -> NDArray[np.float32]:
+        """Probability of a structure in each pixel of the square that the network saw.
+
+        Args:
+            name: One of the names.
+
+        Returns:
+            float32, shape (R, R), in [0, 1].
+        """
+        return self._maps[name] * np.float32(1 / _STEPS)
 
     def __getitem__(self, name: str) -> NDArray[np.bool_]:
         shape = (self.placement.height, self.placement.width)
-        if not (self._maps[name] >= self.threshold).any():
-            return np.zeros(shape, bool)
         if name not in self._made:
-            self._made[name] = np.packbits(self.probability(name) >= self.threshold, axis=1)
+            mask = self.placement.mask_to_picture(self.of_square(name), self.threshold)
+            self._made[name] = np.packbits(mask, axis=1)
         return np.unpackbits(self._made[name], axis=1, count=shape[1]).view(bool)
 
     def __iter__(self) -> Iterator[str]:
@@ -100,6 +112,11 @@ class Masks(Mapping[str, "NDArray[np.bool_]"]):
 
     def __len__(self) -> int:
         return len(self._maps)
+
+
+def _steps(plane: NDArray[Any]) -> NDArray[np.uint16]:
+    within = np.clip(np.nan_to_num(np.asarray(plane, np.float32)), 0, 1)
+    return np.rint(within * _STEPS).astype(np.uint16)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -277,12 +294,12 @@ def _on_screen(raster: Raster) -> NDArray[np.uint8]:
     return shown
 
 
-def _maps(net: Segmenter, run: Network, squares: list[NDArray[np.float32]]) -> NDArray[np.float16]:
+def _maps(net: Segmenter, run: Network, squares: list[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Probabilities (B, P, R, R)."""
     import torch
 
     parameter = next(net.parameters())
     with torch.inference_mode():
         x = torch.from_numpy(np.stack(squares)).to(parameter.device, parameter.dtype)
-        maps: NDArray[np.float16] = run(x).float().sigmoid().half().cpu().numpy()
+        maps: NDArray[np.float32] = run(x).float().sigmoid().cpu().numpy()
     return maps

@@ -43,6 +43,29 @@ def test_a_mask_returns_within_a_pixel(case, resolution):
     assert np.abs(_bounds(back) - (left, top, right, bottom)).max() <= tolerance
 
 
+@given(
+    pictures(),
+    st.sampled_from((1, 7, 64, 130)),
+    st.sampled_from((0.02, 0.5, 0.999)),
+    st.sampled_from(("blob", "noise", "nothing", "all")),
+    st.integers(0, 99),
+)
+@settings(max_examples=80, deadline=None)
+def test_a_mask_is_where_the_map_reaches_the_threshold(case, resolution, threshold, kind, seed):
+    place, _ = case
+    rng = np.random.default_rng(seed)
+    plane = rng.random((resolution, resolution)).astype(np.float32)
+    if kind == "blob":
+        y, x = np.mgrid[:resolution, :resolution]
+        row, column = rng.integers(0, resolution, 2)
+        plane = np.exp(-((y - row) ** 2 + (x - column) ** 2) / 20).astype(np.float32)
+    elif kind != "noise":
+        plane[:] = kind == "all"
+    np.testing.assert_array_equal(
+        place.mask_to_picture(plane, threshold), place.to_picture(plane) >= threshold
+    )
+
+
 @given(pictures(), st.sampled_from((64, 512)))
 @settings(max_examples=60, deadline=None)
 def test_a_box_returns_where_its_mask_does(case, resolution):

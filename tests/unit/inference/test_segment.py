@@ -12,7 +12,9 @@ from typer.testing import CliRunner
 from torchxrayvision import inference, measures
 from torchxrayvision.cli import app
 from torchxrayvision.errors import DependencyError, UnknownNameError
+from torchxrayvision.images._geometry import Placement
 from torchxrayvision.inference import _segmenters
+from torchxrayvision.inference._segment import Masks
 from torchxrayvision.models._segmenter import Segmenter
 
 SIDE = 64
@@ -91,6 +93,17 @@ def test_masks_return_to_the_geometry_of_the_file(tmp_path, net, shape):
         assert result.masks[name].shape == shape
         off = np.abs(_edges(result.masks[name]) - _edges(mask)).max()
         assert off <= max(1, coarse), (name, off)
+
+
+def test_maps_keep_their_numbers_in_two_bytes():
+    maps = np.random.default_rng(0).random((2, 5, 5)).astype(np.float32)
+    maps[0, 0, :3] = 0, 1, np.nan
+    masks = Masks(["Heart", "Spine"], maps, Placement(5, 5, 0, 0, 5))
+    for name, plane in zip(masks, np.nan_to_num(maps), strict=True):
+        assert np.abs(masks.of_square(name) - plane).max() < 1e-5
+        assert np.abs(masks.probability(name) - plane).max() < 1e-5
+        np.testing.assert_array_equal(masks[name], plane >= 0.5)
+    assert masks.of_square("Heart")[0, :3].tolist() == [0, 1, 0]
 
 
 def test_another_engine_gives_the_same_masks(tmp_path, monkeypatch):
