@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torchxrayvision.phantom._body import Change, Physique, Pose
     from torchxrayvision.phantom._solids import Profile
 
-    Float64 = NDArray[np.float64]
+    Reals = NDArray[np.floating]
 
 _APEX, _WIDEST = 152.0, -62.0  # of the lungs, z
 _HEART = (16.0, 22.0, -30.0)  # the point about which a heart grows
@@ -85,18 +85,18 @@ class Cage:
     apex: float
     lean: float
 
-    def scale(self, z: Float64) -> Float64:
+    def scale(self, z: Reals) -> Reals:
         """Squared scale of a lung's section at heights z."""
         widest = _WIDEST * self.stature
         up = np.maximum((z - widest) / (self.apex - widest), 0.0)
         down = np.maximum((widest - z) / (110.0 * self.stature), 0.0)
-        squared: Float64 = 1.0 - up**2 * np.sqrt(up) - 0.10 * down**2
+        squared: Reals = 1.0 - up**2 * np.sqrt(up) - 0.10 * down**2
         return squared
 
-    def back(self, z: Float64) -> Float64:
+    def back(self, z: Reals) -> Reals:
         """Shift of the sections forward at heights z, which follows the spine, mm."""
         bend = z / (150.0 * self.stature)
-        forward: Float64 = self.lean * np.where(bend > 0, bend * bend, 0.45 * bend * bend)
+        forward: Reals = self.lean * np.where(bend > 0, bend * bend, 0.45 * bend * bend)
         return forward
 
 
@@ -108,9 +108,9 @@ def _knots(heights: tuple[float, ...], values: tuple[float, ...], stature: float
     """Interpolate between knots and round the corners off over 20 mm."""
     places = np.asarray(heights) * stature
 
-    def profile(z: Float64) -> Float64:
+    def profile(z: Reals) -> Reals:
         taps = [np.interp(z + shift, places, values) for shift in (-20.0, -10.0, 0.0, 10.0, 20.0)]
-        mean: Float64 = (taps[0] + 2 * taps[1] + 3 * taps[2] + 2 * taps[3] + taps[4]) / 9
+        mean: Reals = (taps[0] + 2 * taps[1] + 3 * taps[2] + 2 * taps[3] + taps[4]) / 9
         return mean
 
     return profile

@@ -10,11 +10,14 @@ Source:
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from torchxrayvision.phantom._site import Look
@@ -24,15 +27,25 @@ if TYPE_CHECKING:
 
 _STEPS = 4096  # entries of a table for each unit of attenuation
 _DEEPEST = 14
+_BAND = 32768  # pixels
 _EXPONENTIAL = np.exp(-np.arange(_DEEPEST * _STEPS + 1) / _STEPS).astype(np.float32)
 
 
+def bands(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Divide pictures into bands of rows that the processor's cache holds."""
+    rows = max(_BAND * shape[0] // math.prod(shape), 1)
+    for first in range(0, shape[0], rows):
+        yield slice(first, first + rows)
+
+
 def transmitted(attenuation: Float32) -> Float32:
-    """Beer and Lambert: share of quanta that pass, float32 (H, W)."""
-    index = attenuation * np.float32(_STEPS)
-    np.maximum(index, np.float32(0), out=index)
-    np.minimum(index, np.float32(_DEEPEST * _STEPS), out=index)
-    passed: Float32 = _EXPONENTIAL.take(index.astype(np.int32))
+    """Beer and Lambert: share of quanta that pass, float32 of the same shape."""
+    passed = np.empty_like(attenuation)
+    for rows in bands(attenuation.shape):
+        index = attenuation[rows] * np.float32(_STEPS)
+        np.maximum(index, np.float32(0), out=index)
+        np.minimum(index, np.float32(_DEEPEST * _STEPS), out=index)
+        passed[rows] = _EXPONENTIAL.take(index.astype(np.int32))
     return passed
 
 
@@ -71,20 +84,24 @@ def shrink(image: Float32, factor: int) -> Float32:
 
 def enlarge(small: Float32, shape: tuple[int, int]) -> Float32:
     """Interpolate bilinearly to a larger shape."""
-    out = small
-    for axis in (0, 1):
-        count, wanted = out.shape[axis], shape[axis]
-        at = np.clip((np.arange(wanted) + 0.5) * count / wanted - 0.5, 0, count - 1)
-        low = np.minimum(at.astype(int), max(count - 2, 0))
-        share = (at - low).astype(np.float32)
-        share = share[:, None] if axis == 0 else share[None, :]
-        first = out.take(low, axis=axis)
-        second = out.take(np.minimum(low + 1, count - 1), axis=axis)
-        second -= first
-        second *= share
-        second += first
-        out = second
-    return out
+    column, share = _between(small.shape[1], shape[1])
+    wide = small.take(column, axis=1)
+    wide += np.diff(small, axis=1, append=small[:, -1:]).take(column, axis=1) * share
+    row, share = _between(small.shape[0], shape[0])
+    step = np.diff(wide, axis=0, append=wide[-1:])
+    large = np.empty(shape, np.float32)
+    for rows in bands(shape):
+        part = np.take(step, row[rows], axis=0, out=large[rows], mode="clip")
+        part *= share[rows, None]
+        part += wide.take(row[rows], axis=0)
+    return large
+
+
+def _between(count: int, wanted: int) -> tuple[NDArray[np.intp], Float32]:
+    """Which of ``count`` samples comes before each of ``wanted``, and how far that is beyond it."""
+    at = np.clip((np.arange(wanted) + 0.5) * count / wanted - 0.5, 0, count - 1)
+    before = at.astype(np.intp)
+    return before, (at - before).astype(np.float32)
 
 
 def box(image: Float32, radius: int) -> Float32:
@@ -113,23 +130,23 @@ def smooth(image: Float32, sigma: float) -> Float32:
     return enlarge(small, (image.shape[0], image.shape[1]))
 
 
-def blend(image: Float32, amount: float) -> Float32:
-    """Mix each pixel with its four neighbours; amounts above 0 blur."""
+def blend(image: Float32, amount: float) -> None:
+    """Mix each pixel with its four neighbours, in place; amounts above 0 blur."""
     if amount <= 0:
-        return image
+        return
     keep, half = np.float32(1 - amount), np.float32(amount / 2)
-    rows, part = image * keep, image * half
-    rows[1:] += part[:-1]
-    rows[:-1] += part[1:]
-    rows[0] += part[0]
-    rows[-1] += part[-1]
-    np.multiply(rows, half, out=part)
-    rows *= keep
-    rows[:, 1:] += part[:, :-1]
-    rows[:, :-1] += part[:, 1:]
-    rows[:, 0] += part[:, 0]
-    rows[:, -1] += part[:, -1]
-    return rows
+    part = image * half
+    image *= keep
+    image[1:] += part[:-1]
+    image[:-1] += part[1:]
+    image[0] += part[0]
+    image[-1] += part[-1]
+    np.multiply(image, half, out=part)
+    image *= keep
+    image[:, 1:] += part[:, :-1]
+    image[:, :-1] += part[:, 1:]
+    image[:, 0] += part[:, 0]
+    image[:, -1] += part[:, -1]
 
 
 def expose(
@@ -148,14 +165,17 @@ def expose(
         Attenuation as measured, float32 (H, W): with scatter, blur and noise.
     """
     primary = transmitted(attenuation)
-    veil = smooth(primary * (1 - primary), look.scatter_width / spacing)
-    veil *= np.float32(look.scatter)
-    veil += np.float32(2e-4)
-    veil += primary
-    signal = blend(veil, look.blur)
+    signal = smooth(primary - primary * primary, look.scatter_width / spacing)
+    signal *= np.float32(look.scatter)
+    signal += np.float32(2e-4)
+    signal += primary
+    blend(signal, look.blur)
     noise = rng.standard_normal(signal.shape, dtype=np.float32)
-    noise = blend(noise, look.grain)
+    blend(noise, look.grain)
     dose = np.float32(look.dose * spacing**2 * np.exp(lung))
-    noise *= np.sqrt(signal * np.float32(1 / dose))
-    noise += signal
-    return negative_log(np.maximum(noise, np.float32(1e-5), out=noise))
+    for rows in bands(signal.shape):
+        counted = noise[rows]
+        counted *= np.sqrt(signal[rows] * np.float32(1 / dose))
+        counted += signal[rows]
+        counted[:] = negative_log(np.maximum(counted, np.float32(1e-5), out=counted))
+    return noise

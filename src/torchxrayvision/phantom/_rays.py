@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Float32 = NDArray[np.float32]
-    Float64 = NDArray[np.float64]
+    Reals = NDArray[np.floating]
 
 SOURCE_DISTANCE = {"PA": 1800.0, "AP": 1000.0, "L": 1800.0}
 """Focal spot to detector, mm."""
@@ -185,11 +185,11 @@ class Projection:
             self.source,
         )
 
-    def project(self, points: Float64) -> tuple[Float64, Float64, Float64]:
+    def project(self, points: Reals) -> tuple[Reals, Reals, Reals]:
         """Find where points fall on the detector.
 
         Args:
-            points: float64 (..., 3), mm.
+            points: float32 or float64 (..., 3), mm.
 
         Returns:
             Column and row in pixels (pixel centres at whole numbers) and magnification.

@@ -168,7 +168,7 @@ def _bowel(scene: Scene) -> None:
 def _surface(scene: Scene, side: int) -> Mask:
     """The upper 12 mm of the shadow of one half of the diaphragm."""
     half = scene.sides[side]
-    shadow = half.below.hit() & half.cavity.hit()
+    shadow = half.dome.hull.hit() & half.cavity.hit()
     deep = max(round(12.0 / scene.plan.spacing), 1)
     lower = np.zeros_like(shadow)
     lower[deep:] = shadow[:-deep]
@@ -186,7 +186,7 @@ def _masks(scene: Scene) -> dict[str, Mask]:
         half = scene.sides[side]
         field = half.room > 3.0
         if not lateral:
-            field &= ~half.below.hit() & ~organs[half.window]
+            field &= ~half.dome.hull.hit() & ~organs[half.window]
         whole = np.zeros_like(organs)
         whole[half.window] = field
         masks[f"{SIDE_NAMES[side]} Lung"] = whole

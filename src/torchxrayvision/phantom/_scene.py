@@ -9,33 +9,25 @@ import numpy as np
 
 from torchxrayvision.phantom._anatomy import Anatomy, build
 from torchxrayvision.phantom._body import SIDES
+from torchxrayvision.phantom._cast import Cast
 from torchxrayvision.phantom._detector import enlarge
 from torchxrayvision.phantom._measure import projection
+from torchxrayvision.phantom._sides import Side
 from torchxrayvision.phantom._solids import Paraboloid
-from torchxrayvision.phantom._spans import (
-    EVERYWHERE,
-    Span,
-    Union,
-    around,
-    half_space,
-    overlap,
-    relative,
-    window_of,
-)
+from torchxrayvision.phantom._spans import EVERYWHERE, Union, half_space
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
     from torchxrayvision.phantom._rays import Projection, Rays
-    from torchxrayvision.phantom._solids import Column, Ellipsoid
+    from torchxrayvision.phantom._solids import Column, Ellipsoid, Solid
     from torchxrayvision.phantom._spans import Window
     from torchxrayvision.phantom._types import Case
 
     Float32 = NDArray[np.float32]
     Mask = NDArray[np.bool_]
-    Solid = Ellipsoid | Column
     Point = tuple[float, float, float]
 
 # Attenuation in 1/mm at an effective energy of about 65 keV (120 kVp behind 3 mm of aluminium).
@@ -45,91 +37,6 @@ SOFT = 0.0205
 FAT = 0.0180
 LUNG = 0.0045
 FLUID = 0.0203
-
-
-class Cast:
-    """What the rays of a film meet of its solids, each found once for all parts that ask.
-
-    Args:
-        plan: Where focal spot and detector are.
-        rays: The ray of each pixel.
-    """
-
-    def __init__(self, plan: Projection, rays: Rays) -> None:
-        self.plan, self.rays = plan, rays
-        self.frame: Window = (slice(0, plan.size), slice(0, plan.size))
-        self._found: dict[int, tuple[Solid, Window, Span] | None] = {}
-
-    def window(self, solid: Solid) -> Window | None:
-        """The window of a solid's shadow; None if it falls beside the detector."""
-        return window_of(solid.extent(self.plan), self.frame)
-
-    def span(self, solid: Solid) -> tuple[Window, Span] | None:
-        """The window of a solid's shadow, and the span of its rays."""
-        key = id(solid)  # of an object that is kept, so that no other can have it
-        if key not in self._found:
-            place = self.window(solid)
-            span = solid.span(self.rays.window(place)) if place else None
-            self._found[key] = (solid, place, span) if place and span else None
-        found = self._found[key]
-        return found and found[1:]
-
-    def spans(self, solids: Iterable[Solid], within: Window) -> Iterator[tuple[Window, Span]]:
-        """Spans of solids where they fall in a window, with their places in it."""
-        for solid in solids:
-            found = self.span(solid)
-            here = overlap(found[0], within) if found else None
-            if found and here:
-                yield relative(here, within), found[1].part(relative(here, found[0]))
-
-
-@dataclass
-class Side:
-    """One half of the chest, within the window of its shadow.
-
-    Args:
-        window: Rows and columns of the picture that the arrays cover.
-        rays: Their rays.
-        cavity: The pleural cavity.
-        lung: The part of it that the visceral pleura encloses.
-        organs: Heart, mediastinum, spine and diaphragm, joined.
-        below: The half of the diaphragm.
-        room: Stretch in the cavity and outside the organs, mm of w.
-        air: Stretch in aerated lung, mm of w.
-    """
-
-    window: Window
-    rays: Rays
-    cavity: Span
-    lung: Span
-    organs: Union
-    below: Span
-    room: Float32 = field(init=False)
-    air: Float32 = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.air = self.room = self.within(self.cavity)
-
-    def within(self, span: Span, window: Window = EVERYWHERE) -> Float32:
-        """Stretch of a span in the cavity that lies outside the organs, mm of w."""
-        stretch = span.length()
-        stretch -= self.organs.length_within(span, window)
-        return np.maximum(stretch, np.float32(0), out=stretch)
-
-    def blobs(self, solids: Iterable[Ellipsoid], plan: Projection) -> Float32:
-        """Stretch of aerated lung in any of some ellipsoids, mm of w."""
-        thick = np.zeros(self.rays.shape, np.float32)
-        windows = [(solid, window_of(solid.extent(plan), self.window)) for solid in solids]
-        places = [(solid, relative(place, self.window)) for solid, place in windows if place]
-        if not places:
-            return thick
-        box = around([place for _, place in places])
-        joined = Union(self.rays.window(box).shape)
-        for solid, place in places:
-            joined.add(solid.span(self.rays.window(place)), relative(place, box), touching=True)
-        stretch = self.within(self.lung.part(box) & joined.hull, box)
-        np.minimum(stretch, self.air[box], out=thick[box])
-        return thick
 
 
 @dataclass
@@ -191,7 +98,7 @@ def _body(case: Case, anatomy: Anatomy, plan: Projection) -> Float32:
     It changes slowly, so every other row and column is enough.
     """
     coarse = replace(plan, size=plan.size // 2, spacing=plan.spacing * plan.size / (plan.size // 2))
-    cast = Cast(coarse, coarse.rays())
+    cast = Cast(coarse)
     outer = Union(cast.rays.shape)
     outer.add(anatomy.torso.span(cast.rays))
     limbs = () if case.pose.overhead else anatomy.limbs
@@ -231,6 +138,7 @@ def _shadow(solids: Iterable[Solid], cast: Cast) -> Mask:
 
 
 def _shadows(anatomy: Anatomy, cast: Cast) -> dict[str, Mask]:
+    """Organ to where it is seen."""
     vessels = [v for name, v in anatomy.vessels.items() if "hilum" not in name]
     return {
         "Heart": _shadow(anatomy.heart.values(), cast),
@@ -240,27 +148,6 @@ def _shadows(anatomy: Anatomy, cast: Cast) -> dict[str, Mask]:
         "Left Hilus Pulmonis": _shadow([anatomy.vessels["hilum left"]], cast),
         "Right Hilus Pulmonis": _shadow([anatomy.vessels["hilum right"]], cast),
     }
-
-
-def _side(anatomy: Anatomy, cast: Cast, side: int) -> Side:
-    lung = anatomy.lungs[side]
-    window = cast.window(lung) or cast.frame
-    rays = cast.rays.window(window)
-    cavity = lung.span(rays) & half_space(rays, (side, 0, 0), 0.0)
-    dome = Union(rays.shape)
-    for solid in (anatomy.domes[side], anatomy.saddle):
-        dome.add(solid.span(rays), touching=True)
-    front, back = anatomy.mediastinum
-    middle, organs = Union(rays.shape), Union(rays.shape)
-    for place, span in cast.spans([front, *anatomy.heart.values()], window):
-        middle.add(span, place, touching=True)
-    organs.add(dome.hull.clipped(cavity))
-    organs.add(middle.hull.clipped(cavity))
-    # From front to back, since a gap that a later solid filled would stay a gap.
-    others: list[Solid] = [*anatomy.vessels.values(), back, *anatomy.aorta.values()]
-    for place, span in cast.spans([*others, anatomy.spine, anatomy.gutter], window):
-        organs.add(span.clipped(cavity.part(place)), place)
-    return Side(window, rays, cavity, cavity, organs, dome.hull)
 
 
 def drawn_back(severity: float) -> tuple[float, float]:
@@ -296,13 +183,13 @@ def build_scene(case: Case, size: int) -> Scene:
     """
     anatomy = build(case.physique, case.pose, case.change)
     plan = projection(case.physique, case.pose, case.view, size)
-    cast = Cast(plan, plan.rays())
+    cast = Cast(plan)
     scene = Scene(
         case=case,
         plan=plan,
         anatomy=anatomy,
         cast=cast,
-        sides={side: _side(anatomy, cast, side) for side in SIDES},
+        sides={side: Side(anatomy, cast, side) for side in SIDES},
         shadows=_shadows(anatomy, cast),
         path=_body(case, anatomy, plan),
     )

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from torchxrayvision.phantom._detector import bands
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -216,8 +218,10 @@ def grey(measured: Float32, lung: float, dense: float, look: Look) -> Float32:
     rise = (2.6 - level) * look.steepness / max(dense - lung, 0.5)
     curve = 1 / (1 + np.exp(-(level + rise * (scale - lung))))
     table = (look.toe + (look.shoulder - look.toe) * curve).astype(np.float32)
-    place = (measured + np.float32(1.0)) * np.float32(entries / span)
-    np.maximum(place, np.float32(0), out=place)
-    np.minimum(place, np.float32(entries - 1), out=place)
-    shade: Float32 = table.take(place.astype(np.int32))
+    shade = np.empty_like(measured)
+    for rows in bands(measured.shape):
+        place = (measured[rows] + np.float32(1.0)) * np.float32(entries / span)
+        np.maximum(place, np.float32(0), out=place)
+        np.minimum(place, np.float32(entries - 1), out=place)
+        shade[rows] = table.take(place.astype(np.int32))
     return shade

@@ -17,12 +17,14 @@ from torchxrayvision.phantom._body import SIDE_NAMES, SIDES
 from torchxrayvision.phantom._tubes import Tubes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from torchxrayvision.phantom._anatomy import Anatomy, Cage
     from torchxrayvision.phantom._body import Physique, Pose
 
-    Float64 = NDArray[np.float64]
+    Reals = NDArray[np.floating]
 
 CORTEX = 0.030  # excess over soft tissue, 1/mm
 NAMED = ("Left Clavicle", "Right Clavicle", "Left Scapula", "Right Scapula")
@@ -63,7 +65,7 @@ class Break:
     callus: float = 0.0
 
 
-def rib_paths(cage: Cage, side: int, points: int = 72) -> Float64:
+def rib_paths(cage: Cage, side: int, points: int = 72) -> Reals:
     """Place the centres of the ribs of one side.
 
     Args:
@@ -109,7 +111,7 @@ def _ribs(cage: Cage, body: Physique, side: int, breaks: tuple[Break, ...]) -> l
 
 
 def _displace(
-    path: Float64, radii: Float64, mass: Float64, broken: Break, at: int, reach: float = 60.0
+    path: Reals, radii: Reals, mass: Reals, broken: Break, at: int, reach: float = 60.0
 ) -> None:
     """Move what lies beyond a break down, back to its course over some millimetres."""
     steps = np.sqrt((np.diff(path, axis=0) ** 2).sum(axis=1))
@@ -124,7 +126,7 @@ def _displace(
         mass[at - 1 : at + 1] = 0.0
 
 
-def break_point(cage: Cage, pose: Pose, broken: Break) -> Float64:
+def break_point(cage: Cage, pose: Pose, broken: Break) -> Reals:
     """Give the place of a break, float64 (3,), mm."""
     if broken.rib == CLAVICLE:
         path = smooth_path(_clavicle_knots(cage, pose, broken.side), _BONE_POINTS)
@@ -132,18 +134,18 @@ def break_point(cage: Cage, pose: Pose, broken: Break) -> Float64:
     else:
         path = rib_paths(cage, broken.side)[broken.rib]
         share = (broken.place - _START) / (_END[broken.rib] - _START)
-    point: Float64 = path[round(share * (len(path) - 1))]
+    point: Reals = path[round(share * (len(path) - 1))]
     return point
 
 
-def smooth_path(knots: Float64, points: int) -> Float64:
+def smooth_path(knots: Reals, points: int) -> Reals:
     """Draw a smooth path through knots (N, 3) by Catmull and Rom's rule."""
     padded = np.concatenate([2 * knots[:1] - knots[1:2], knots, 2 * knots[-1:] - knots[-2:-1]])
     at = np.linspace(0, len(knots) - 1, points)
     index = np.minimum(at.astype(int), len(knots) - 2)
     t = (at - index)[:, None]
     p0, p1, p2, p3 = (padded[index + k] for k in range(4))
-    path: Float64 = 0.5 * (
+    path: Reals = 0.5 * (
         2 * p1 + (p2 - p0) * t + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2
         + (3 * p1 - p0 - 3 * p2 + p3) * t**3
     )  # fmt: skip
@@ -151,7 +153,7 @@ def smooth_path(knots: Float64, points: int) -> Float64:
 
 
 def bone(
-    knots: list[tuple[float, float, float]] | Float64,
+    knots: list[tuple[float, float, float]] | Reals,
     radii: list[float],
     body: Physique,
     cortex: float,
@@ -188,7 +190,7 @@ def _joint(cage: Cage) -> tuple[float, float]:
     return cage.offset + cage.radii[0] + 40.0, 128.0 * cage.stature
 
 
-def _clavicle_knots(cage: Cage, pose: Pose, side: int) -> Float64:
+def _clavicle_knots(cage: Cage, pose: Pose, side: int) -> Reals:
     s, x = cage.stature, _joint(cage)[0]
     lift, front = 12.0 * pose.arms, cage.radii[1] * 0.55
     return np.array(
@@ -253,7 +255,7 @@ def _scapula(cage: Cage, body: Physique, arms: float, side: int) -> list[Tubes]:
     ]
 
 
-def _plate(corners: Float64, body: Physique) -> list[Tubes]:
+def _plate(corners: Reals, body: Physique) -> list[Tubes]:
     """Fill a fan of triangles with overlapping lines, as a plate 2 mm thick."""
     lines, steps = 40, 10
     outline = smooth_path(corners[1:], lines)
@@ -266,7 +268,7 @@ def _plate(corners: Float64, body: Physique) -> list[Tubes]:
     return [Tubes(points, 1.6 * radii, CORTEX * body.bone * 1.1 * gap, step=1.6)]
 
 
-def vertebra_levels(stature: float) -> Float64:
+def vertebra_levels(stature: float) -> Reals:
     """Heights of the middles of the vertebral bodies, from below, float64 (17,), mm."""
     heights = np.linspace(34.0, 18.5, VERTEBRAE) * stature
     tops = -205.0 * stature + np.cumsum(heights)
@@ -280,7 +282,7 @@ def _processes(anatomy: Anatomy, body: Physique) -> list[Tubes]:
     wide, deep, middle = spine.a(levels), spine.b(levels), spine.cy(levels)
     zero = np.zeros_like(levels)
 
-    def tube(points: list[tuple[Float64, Float64, Float64]], radius: float, mass: float) -> Tubes:
+    def tube(points: Sequence[tuple[Reals, Reals, Reals]], radius: float, mass: float) -> Tubes:
         path = np.stack([np.stack(p, axis=-1) for p in points], axis=1)
         radii = np.full((*path.shape[:2], 2), radius)
         return Tubes(path, radii, np.full(path.shape[:2], mass * body.bone * CORTEX), 0.7, 0.3)

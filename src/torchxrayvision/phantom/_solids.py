@@ -1,120 +1,48 @@
-"""Solids that a ray meets in one stretch, found in closed form.
-
-All rays of a film leave one focal spot, and their directions are linear in two slopes, one for the
-column and one for the row of a pixel. So what a quadratic equation needs at each pixel is a
-quadratic in these slopes: an outer sum with a few numbers for each solid.
-
-Only sums, products, quotients and square roots touch pixels: IEEE 754 rounds these in one way, so
-the same spans come out on every machine.
-"""
+"""Solids that a ray meets in one stretch, found in closed form."""
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from torchxrayvision.phantom._spans import FAR, Span
+from torchxrayvision.phantom._equations import meet_quadric, meet_sections, product
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
     from torchxrayvision.phantom._rays import Projection, Rays
+    from torchxrayvision.phantom._spans import Span
 
-    Float32 = NDArray[np.float32]
-    Float64 = NDArray[np.float64]
-    Profile = Callable[[Float64], Float64]
-    Vector = Sequence[float]
-    Matrix = Sequence[Vector]
-
-_FLAT = np.float32(1e-9)
+    Reals = NDArray[np.floating]
+    Profile = Callable[[Reals], Reals]
 
 
-def _chord(square: Float32, a: Float32, b: Float32, shift: float) -> Span:
-    """Solve ``a w^2 + 2 b w + c <= 0`` for ``a > 0`` where ``square`` is ``b^2 - a c``.
+class Solid(ABC):
+    """What a ray meets in one stretch."""
 
-    Args:
-        square: Changed in place.
-        a: Changed in place.
-        b: Changed in place.
-        shift: Depth at which w is 0.
-    """
-    missed = square <= 0
-    np.maximum(square, np.float32(0), out=square)
-    root = np.sqrt(square, out=square)
-    scale = np.reciprocal(np.maximum(a, _FLAT, out=a), out=a)
-    root *= scale
-    b *= scale
-    middle = np.subtract(np.float32(shift), b, out=b)
-    enter: Float32 = np.subtract(middle, root, out=scale)
-    leave: Float32 = np.add(middle, root, out=middle)
-    enter[missed], leave[missed] = FAR, -FAR
-    return Span(enter, leave)
+    @abstractmethod
+    def span(self, rays: Rays) -> Span:
+        """Intersect rays with the solid."""
 
+    @abstractmethod
+    def extent(self, projection: Projection) -> tuple[float, float, float, float]:
+        """Find a box that holds the shadow.
 
-def _dot(first: Vector, second: Vector) -> float:
-    return first[0] * second[0] + first[1] * second[1] + first[2] * second[2]
-
-
-def _times(matrix: Matrix, vector: Vector) -> tuple[float, float, float]:
-    return _dot(matrix[0], vector), _dot(matrix[1], vector), _dot(matrix[2], vector)
-
-
-def _form(matrix: Matrix, start: Vector, right: Vector, u: Float32, v: Float32) -> Float32:
-    """Value of a quadratic form for the directions ``start + u right + v up``, float32 (H, W)."""
-    turned, raised = _times(matrix, right), matrix[2]
-    column = _dot(start, _times(matrix, start)) + u * (2 * _dot(start, turned))
-    column += u * u * _dot(right, turned)
-    row = v * (2 * _dot(start, raised)) + v * v * raised[2]
-    value: Float32 = (u * (2 * turned[2])) * v
-    value += column
-    value += row
-    return value
-
-
-def _product(p: tuple[Float64, Float64], q: tuple[Float64, Float64]) -> Float64:
-    """Coefficients of the product of two linear polynomials, lowest first, float64 (3, H)."""
-    return np.stack([p[0] * q[0], p[0] * q[1] + p[1] * q[0], p[1] * q[1]])
-
-
-def _polynomial(rows: Float64, u: Float32) -> Float32:
-    """Value of a polynomial in u whose coefficients (3, H) change from row to row, (H, W)."""
-    lowest, middle, highest = rows.astype(np.float32)[:, :, None]
-    value: Float32 = highest * u
-    value += middle
-    value *= u
-    value += lowest
-    return value
-
-
-def _quadric(rays: Rays, center: Vector, matrix: Matrix, linear: Vector, constant: float) -> Span:
-    """Intersect rays with ``p Q p + 2 g p + h <= 0``, p counted from the centre.
-
-    A ray is ``f + t d``, f from the centre to the focal spot. With ``A = d Q d``,
-    ``B = d (Q f + g)`` and ``C = f Q f + 2 g f + h``, it enters and leaves at
-    ``t = (-B -+ sqrt(B^2 - A C)) / A``. C is the same for all rays.
-    """
-    f = tuple(a - b for a, b in zip(rays.focus, center, strict=True))
-    right, towards = (*rays.right, 0.0), (*rays.towards, 0.0)
-    pull = tuple(a + b for a, b in zip(_times(matrix, f), linear, strict=True))
-    rest = _dot(f, pull) + _dot(f, linear) + constant
-    root = [[pull[i] * pull[j] - rest * matrix[i][j] for j in range(3)] for i in range(3)]
-    # Slopes are counted from those of the ray through the centre, which keeps float32 exact enough.
-    across, up, _ = rays.aim(center)
-    start = (towards[0] + across * right[0], towards[1] + across * right[1], up)
-    u, v = rays.u - np.float32(across), rays.dz - np.float32(up)
-    a = _form(matrix, start, right, u, v)
-    square = _form(root, start, right, u, v)
-    b: Float32 = (u * _dot(pull, right) + np.float32(_dot(pull, start))) + v * pull[2]
-    return _chord(square, a, b, rays.source)
+        Returns:
+            Smallest and largest column, smallest and largest row, in pixels from the centre of
+            the first.
+        """
 
 
 @dataclass(frozen=True)
-class Ellipsoid:
+class Ellipsoid(Solid):
     """An ellipsoid.
 
     Args:
@@ -123,7 +51,7 @@ class Ellipsoid:
     """
 
     center: tuple[float, float, float]
-    axes: Float64
+    axes: Reals
 
     @classmethod
     def upright(
@@ -164,19 +92,18 @@ class Ellipsoid:
         x, y, z = (b + factor * (a - b) for a, b in zip(self.center, about, strict=True))
         return Ellipsoid((x, y, z), self.axes * factor)
 
-    def inverse(self) -> Float64:
+    def inverse(self) -> Reals:
         """Matrix that maps offsets from the centre to the unit ball, float64 (3, 3)."""
         squares = (self.axes**2).sum(axis=1)
-        normal: Float64 = self.axes / squares[:, None]
+        normal: Reals = self.axes / squares[:, None]
         return normal
 
-    def contains(self, points: Float64) -> NDArray[np.bool_]:
+    def contains(self, points: Reals) -> NDArray[np.bool_]:
         """Tell which points (..., 3) lie inside."""
-        x, y, z = (points[..., k] - self.center[k] for k in range(3))
         reach = np.sqrt((self.axes**2).sum(axis=0))
-        inside: NDArray[np.bool_] = (np.abs(x) < reach[0]) & (np.abs(y) < reach[1])
+        inside: NDArray[np.bool_] = np.abs(points[..., 0] - self.center[0]) < reach[0]
         near = np.nonzero(inside)  # few are left to look at closely
-        x, y, z = x[near], y[near], z[near]
+        x, y, z = (points[..., k][near] - self.center[k] for k in range(3))
         total = np.zeros_like(x)
         for mx, my, mz in self.inverse():
             total += ((x * mx + y * my) + z * mz) ** 2
@@ -187,7 +114,7 @@ class Ellipsoid:
         """Intersect rays with the ellipsoid."""
         rows = self.inverse()
         matrix = (rows[:, :, None] * rows[:, None, :]).sum(axis=0).tolist()
-        return _quadric(rays, self.center, matrix, (0.0, 0.0, 0.0), -1.0)
+        return meet_quadric(rays, self.center, matrix, (0.0, 0.0, 0.0), -1.0)
 
     def extent(self, projection: Projection) -> tuple[float, float, float, float]:
         """Find the box around the shadow, exactly.
@@ -220,7 +147,7 @@ class Ellipsoid:
 
 
 @dataclass(frozen=True)
-class Column:
+class Column(Solid):
     """A solid with elliptic horizontal sections that change along z.
 
     Inside is where ``((x - cx)/a)^2 + ((y - cy)/b)^2 <= f``. Along a ray, the five profiles are
@@ -264,16 +191,12 @@ class Column:
             drift = (after - before) / 2 * slope
             p = ((self.depth[k] - middle) * scale, scale * (far * right))
             q = ((rays.towards[k] + at * right - drift) * scale, scale * right)
-            a += _product(q, q)
-            b += _product(p, q)
-            c += _product(p, p)
-        u = rays.u - np.float32(at)
-        first, second = _polynomial(a, u), _polynomial(b, u)
-        square = second * second
-        square -= first * _polynomial(c, u)
-        return _chord(square, first, second, depth)
+            a += product(q, q)
+            b += product(p, q)
+            c += product(p, p)
+        return meet_sections(a, b, c, rays.u - np.float32(at), depth)
 
-    def contains(self, points: Float64) -> NDArray[np.bool_]:
+    def contains(self, points: Reals) -> NDArray[np.bool_]:
         """Tell which points (..., 3) lie inside."""
         x, y, z = points[..., 0], points[..., 1], points[..., 2]
         level = ((x - self.cx(z)) / self.a(z)) ** 2 + ((y - self.cy(z)) / self.b(z)) ** 2
@@ -299,7 +222,7 @@ def _column_extent(column: Column, projection: Projection) -> tuple[float, float
 
 
 @dataclass(frozen=True)
-class Paraboloid:
+class Paraboloid(Solid):
     """What lies under (or over) an elliptic paraboloid.
 
     Inside is where ``sign * (z - top) + height * (((x-cx)/a)^2 + ((y-cy)/b)^2) <= 0``.
@@ -323,11 +246,30 @@ class Paraboloid:
         x, y = (self.height / radius**2 for radius in self.radii)
         matrix = ((x, 0.0, 0.0), (0.0, y, 0.0), (0.0, 0.0, 0.0))
         linear = (0.0, 0.0, 0.5 * self.sign)
-        return _quadric(rays, (*self.center, self.top), matrix, linear, 0.0)
+        return meet_quadric(rays, (*self.center, self.top), matrix, linear, 0.0)
 
-    def level(self, points: Float64) -> Float64:
+    def extent(self, projection: Projection) -> tuple[float, float, float, float]:
+        """Find a box that holds the shadow: all columns, and for a dome the rows from its top on.
+
+        The highest tangent through the focal spot has the slope v of
+        ``k v^2 / (4 height) - far v + rise = 0``, where k is the squared reach of the section at
+        scale one along w.
+        """
+        towards = projection.axes()[1]
+        far = self.center[0] * towards[0] + self.center[1] * towards[1] - projection.source
+        rise = self.top - projection.focus[1]
+        k = sum((t * radius) ** 2 for t, radius in zip(towards, self.radii, strict=True))
+        root = far**2 - k * rise / self.height
+        top = 0.0
+        if self.sign > 0 and root > 0:
+            slope = 2 * rise / (far + math.sqrt(root))
+            point = projection.focus[1] + slope * projection.distance
+            top = (projection.center[1] - point) / projection.spacing + (projection.size - 1) / 2
+        return 0.0, projection.size - 1.0, top, projection.size - 1.0
+
+    def level(self, points: Reals) -> Reals:
         """Height of the surface at points (..., 3), mm."""
         x = (points[..., 0] - self.center[0]) / self.radii[0]
         y = (points[..., 1] - self.center[1]) / self.radii[1]
-        height: Float64 = self.top - self.sign * self.height * (x**2 + y**2)
+        height: Reals = self.top - self.sign * self.height * (x**2 + y**2)
         return height

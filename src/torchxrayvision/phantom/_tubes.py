@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from torchxrayvision.phantom._rays import Projection
 
     Float32 = NDArray[np.float32]
-    Float64 = NDArray[np.float64]
+    Reals = NDArray[np.floating]
     Samples = tuple[Float32, Float32, Float32]  # columns, rows and weights
 
 
@@ -35,17 +36,17 @@ class Tubes:
     """Polylines of one kind.
 
     Args:
-        points: float64 (N, K, 3), mm.
-        radii: Half width across and in depth, float64 (N, K, 2), mm; across is along z.
-        mass: Attenuation times area of the section, float64 (N, K), mm: 1/mm x mm^2.
+        points: Reals (N, K, 3), mm.
+        radii: Half width across and in depth, floating (N, K, 2), mm; across is along z.
+        mass: Attenuation times area of the section, floating (N, K), mm: 1/mm x mm^2.
         bore: Scaled radius inside which the tube is spongy, 0 for solid tubes.
         core: Density inside relative to the shell.
         step: Distance of samples, pixels; a quarter more along thin tubes.
     """
 
-    points: Float64
-    radii: Float64
-    mass: Float64
+    points: Reals
+    radii: Reals
+    mass: Reals
     bore: float = 0.0
     core: float = 0.0
     step: float = 1.0
@@ -212,18 +213,42 @@ def _stations(table: Float32, count: NDArray[np.intp]) -> Float32:
 
 def _pieces(tubes: Sequence[Tubes], projection: Projection) -> _Pieces:
     """Project the pieces of tubes that have mass and may fall on the detector."""
-    points, radii = (
-        np.concatenate([values.reshape(-1, values.shape[2]).T for values in group], axis=1)
-        for group in ([t.points for t in tubes], [t.radii for t in tubes])
-    )
-    points, radii = points.astype(np.float32), radii.astype(np.float32)
-    masses = np.concatenate([tube.mass.reshape(-1) for tube in tubes]).astype(np.float32)
+    points = np.concatenate([tube.points.reshape(-1, 3) for tube in tubes])
+    radii = np.concatenate([tube.radii.reshape(-1, 2) for tube in tubes])
+    points, radii = (np.ascontiguousarray(values.T, np.float32) for values in (points, radii))
+    mass = np.concatenate([tube.mass.reshape(-1) for tube in tubes]).astype(np.float32)
     tube, joined = _courses(tubes)
+    ends = np.append(np.flatnonzero(~joined) + 1, len(mass))
+    cuts = ends[np.searchsorted(ends, np.arange(_BLOCK // 2, len(mass), _BLOCK // 2))].tolist()
+    tables, chosen = [], []
+    for first, end in pairwise(dict.fromkeys([0, *cuts, len(mass)])):
+        table, lit = _projected(
+            points[:, first:end],
+            radii[:, first:end],
+            mass[first:end],
+            joined[first : end - 1],
+            projection,
+        )
+        kept = np.flatnonzero(lit)
+        tables.append(table.take(kept, axis=1))
+        chosen.append(tube[first + kept])
+    return _Pieces(np.concatenate(tables, axis=1), np.concatenate(chosen))
+
+
+def _projected(
+    points: Float32,
+    radii: Float32,
+    masses: Float32,
+    joined: NDArray[np.bool_],
+    projection: Projection,
+) -> tuple[Float32, NDArray[np.bool_]]:
+    """Project pieces between points (3, N); give their table and which are to be laid."""
     column, row, scale = projection.project(points.T)
     pixel = (projection.spacing / scale)[:-1]
     du, dv = np.diff(column), np.diff(row)
     along = np.sqrt(du * du + dv * dv)
-    lengths = np.sqrt((np.diff(points) ** 2).sum(axis=0))
+    dx, dy, dz = np.diff(points)
+    lengths = np.sqrt(dx * dx + dy * dy + dz * dz)
     wide = (radii[:, :-1] + radii[:, 1:]) / 2
     norm = np.maximum(along, np.float32(1e-6))
     nu, nv = dv / norm, -du / norm
@@ -243,8 +268,7 @@ def _pieces(tubes: Sequence[Tubes], projection: Projection) -> _Pieces:
     table = np.stack([
         u, v, du, dv, *(half * (first + last) / 2), *(half * (last - first)), half, mass,
     ])  # fmt: skip
-    chosen = np.flatnonzero(lit)
-    return _Pieces(table.take(chosen, axis=1), tube[chosen])
+    return table, lit
 
 
 def _courses(tubes: Sequence[Tubes]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
@@ -262,7 +286,7 @@ def _courses(tubes: Sequence[Tubes]) -> tuple[NDArray[np.intp], NDArray[np.bool_
 def _joints(normal: Float32, joined: NDArray[np.bool_]) -> tuple[Float32, Float32]:
     """Normals (2, N) at both ends, shared with the neighbour, so that bends leave no gaps."""
     before, after = normal[:, :-1], normal[:, 1:]
-    smooth = joined[:-1] & joined[1:] & ((before * after).sum(axis=0) > 0.3)
+    smooth = joined[:-1] & joined[1:] & (before[0] * after[0] + before[1] * after[1] > 0.3)
     mean = (before + after) / 2
     first, last = normal.copy(), normal.copy()
     np.copyto(first[:, 1:], mean, where=smooth)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torchxrayvision.phantom._anatomy import Anatomy
     from torchxrayvision.phantom._solids import Column
 
+    Float32 = NDArray[np.float32]
     Float64 = NDArray[np.float64]
 
 ENDS = 1024
@@ -64,7 +65,7 @@ def _split(points: Float64) -> Float64:
     return ordered.reshape(*points.shape[:2], 2 * points.shape[2], -1)
 
 
-def grow(ends: Float64, roots: Float64, bends: Float64) -> Float64:
+def grow(ends: Float64, roots: Float64, bends: Float64) -> Float32:
     """Grow trees from their roots to their end points.
 
     Args:
@@ -73,7 +74,7 @@ def grow(ends: Float64, roots: Float64, bends: Float64) -> Float64:
         bends: How far each branch bends, as shares of its length, float64 (T, 3, 2 ENDS - 1).
 
     Returns:
-        Curved branches, from the roots on, float64 (3, T, 2 ENDS - 1, K), mm.
+        Curved branches, from the roots on, float32 (3, T, 2 ENDS - 1, K), mm.
     """
     sets = ends[:, :, None]
     while sets.shape[3] > 1:
@@ -87,29 +88,30 @@ def grow(ends: Float64, roots: Float64, bends: Float64) -> Float64:
         first.append(parents)
         last.append(nodes)
         parents = np.repeat(nodes, 2, axis=2)
-    start, end = np.concatenate(first, axis=2), np.concatenate(last, axis=2)
-    arch = 4 * bends * np.sqrt(((end - start) ** 2).sum(axis=1, keepdims=True))
-    t = np.linspace(0, 1, _POINTS)
-    branches = np.empty((*start.shape, _POINTS))
+    start = np.concatenate(first, axis=2).astype(np.float32)
+    way = np.concatenate(last, axis=2).astype(np.float32) - start
+    arch = bends.astype(np.float32) * np.sqrt((way**2).sum(axis=1, keepdims=True))
+    branches = np.empty((*start.shape, _POINTS), np.float32)
     for k in range(_POINTS):
-        branches[..., k] = start + t[k] * (end - start) + t[k] * (1 - t[k]) * arch
+        t = k / (_POINTS - 1)
+        branches[..., k] = start + t * way + 4 * t * (1 - t) * arch
     return branches.swapaxes(0, 1)
 
 
 @lru_cache(maxsize=1)
-def _thinning() -> Float64:
-    """Radii along all branches of a tree whose root has radius 1, float64 (2 ENDS - 1, K)."""
+def _thinning() -> Float32:
+    """Radii along all branches of a tree whose root has radius 1, float32 (2 ENDS - 1, K)."""
     levels = np.repeat(np.arange(len(_REACH)), 2 ** np.arange(len(_REACH)))
     size = 0.5 ** (levels / _MURRAY)
     thin = size * np.where(levels < len(_REACH) - 1, 0.5 ** (1 / _MURRAY), 0.55)
     t = np.linspace(0, 1, _POINTS)
-    radii: Float64 = size[:, None] * (1 - t) + (0.5 * (size + thin))[:, None] * t
-    return radii
+    radii = size[:, None] * (1 - t) + (0.5 * (size + thin))[:, None] * t
+    return radii.astype(np.float32)
 
 
 def build_vessels(
     anatomy: Anatomy, seed: int, *, shift: float, upper: float, sparse: float
-) -> dict[int, tuple[Float64, Float64]]:
+) -> dict[int, tuple[Float32, Float32]]:
     """Make arteries and veins of both lungs.
 
     Args:
@@ -120,7 +122,7 @@ def build_vessels(
         sparse: Loss of vessels, 0 to 1.
 
     Returns:
-        Side to branches (N, K, 3) and radii (N, K), mm.
+        Side to branches (N, K, 3) and radii (N, K), mm, both float32.
     """
     s = anatomy.cage.stature
     hila = {side: (14.0 if side < 0 else 24.0) * s for side in SIDES}
@@ -150,7 +152,7 @@ def build_vessels(
     return vessels
 
 
-def vessel_tubes(branches: Float64, sizes: Float64, excess: float) -> Tubes:
+def vessel_tubes(branches: Float32, sizes: Float32, excess: float) -> Tubes:
     """Make tubes of blood in air.
 
     Args:
