@@ -38,6 +38,9 @@ def segment(
         float | None,
         typer.Option(help="Millimetres a pixel, for files that do not say it themselves."),
     ] = None,
+    upright: Annotated[
+        bool, typer.Option(help="Set films that lie turned upright for the network.")
+    ] = False,
     nifti: Annotated[bool, typer.Option(help="Write label maps as NIfTI too.")] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Images a batch.")] = 1,
     engine: Annotated[
@@ -50,9 +53,9 @@ def segment(
 ) -> None:
     """Write masks, an overlay picture, areas and measures for each radiograph.
 
-    Masks have the geometry of the file. Millimetres are those at the detector, where organs
-    appear larger than they are. Files that cannot be read become rows with an error, and the
-    exit code is 1.
+    Masks have the geometry of the file, also where --upright turned the film for the network.
+    Millimetres are those at the detector, where organs appear larger than they are. Files that
+    cannot be read become rows with an error, and the exit code is 1.
     """
     from torchxrayvision.inference import SegmentationWriter, expand
     from torchxrayvision.inference import segment as run
@@ -74,13 +77,18 @@ def segment(
             device=device,
             engine=engine,
             precision=precision,
+            upright=upright,
         )
-        failed = 0
+        failed = turned = 0
         with SegmentationWriter(out, net.targets, only=structure, nifti=nifti) as writer:
             for result in _progress(results, total):
                 writer.write(result)
                 failed += bool(result.error)
+                turned += bool(result.turned)
     errors().print(f"{total} rows in {out / 'measures.csv'}", markup=False, soft_wrap=True)
+    if turned:
+        done = "were set upright" if upright else "seem to lie turned, --upright sets them upright"
+        errors().print(f"{turned} of {total} films {done}; see turned_clockwise", markup=False)
     if failed:
         errors().print(f"{failed} of {total} files could not be read")
         raise typer.Exit(EXIT_SOME_FAILED)

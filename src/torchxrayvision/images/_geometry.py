@@ -159,7 +159,8 @@ class Placement:
         """
         array = np.asarray(plane).astype(np.float32, copy=False)
         inside = array >= threshold
-        rows, columns = (_reached(inside.any(axis), self.side) for axis in (1, 0))
+        rows = _reached(np.any(inside, axis=1), self.side)
+        columns = _reached(np.any(inside, axis=0), self.side)
         square = np.zeros((self.side, self.side), bool)
         part = _lines(_lines(array, self.side, rows).T, self.side, columns)
         square[rows, columns] = (part >= threshold).T

@@ -15,6 +15,7 @@ from torchxrayvision import measures
 from torchxrayvision.errors import UnknownNameError
 from torchxrayvision.images._geometry import Placement
 from torchxrayvision.inference._ahead import ahead, with_data
+from torchxrayvision.inference._check_pose import SIDE, pose_of
 from torchxrayvision.inference._load import attempt, prepared
 from torchxrayvision.inference._sources import expand
 from torchxrayvision.transforms import crop_box
@@ -129,6 +130,9 @@ class Segmentation:
         masks: Name to mask of shape (H, W), or None after an error.
         picture: The radiograph as a screen shows it, uint8 of shape (H, W), or None.
         pixel_spacing: Millimetres between rows and between columns, where known.
+        turned: Quarter turns clockwise by which the film seems to lie turned; 0 where it is
+            upright or no frontal chest radiograph. Where the network saw it set upright, these
+            are `masks.placement.turns`.
     """
 
     path: str
@@ -136,13 +140,37 @@ class Segmentation:
     masks: Masks | None = None
     picture: NDArray[np.uint8] | None = None
     pixel_spacing: tuple[float, float] | None = None
+    turned: int = 0
+
+    def upright(self, plane: NDArray[Any]) -> NDArray[Any]:
+        """A mask or picture of the file as the network saw it lie.
+
+        Args:
+            plane: Shape (H, W), in the geometry of the file.
+
+        Returns:
+            A view; shape (W, H) after an odd number of quarter turns.
+        """
+        return plane if self.masks is None else np.rot90(plane, self.masks.placement.turns)
+
+    def _of(self, *structures: str) -> dict[str, NDArray[np.bool_]]:
+        """The masks that make up some structures, upright, each made once; those that there are."""
+        if self.masks is None:
+            return {}
+        names: dict[str, None] = {}
+        for structure in structures:
+            try:
+                names |= dict.fromkeys(measures.parts_of(structure, self.masks))
+            except UnknownNameError:
+                continue
+        return {name: self.upright(self.masks[name]) for name in names}
 
     def cardiothoracic(self) -> measures.Cardiothoracic | None:
-        """Widths of heart and thorax, or None where they cannot be measured."""
+        """Widths of heart and thorax in the upright film, or None if they cannot be measured."""
         if self.masks is None:
             return None
         try:
-            return measures.cardiothoracic(_of(self.masks, "Heart", "Lungs", "Spine"))
+            return measures.cardiothoracic(self._of("Heart", "Lungs", "Spine"))
         except UnknownNameError:
             return None
 
@@ -160,24 +188,13 @@ class Segmentation:
             values["cardiothoracic_ratio"] = found.ratio
             values["heart_width"] = found.heart_width
             values["thorax_width"] = found.thorax_width
-        masks = _of(self.masks, "Heart", "Spine", "Left Lung", "Right Lung")
+        masks = self._of("Heart", "Spine", "Left Lung", "Right Lung")
         for name in ("lung_area_ratio", "spine_heart_distance"):
             try:
                 values[name] = getattr(measures, name)(masks)
             except UnknownNameError:  # the network has no such structures
                 continue
         return values
-
-
-def _of(masks: Masks, *structures: str) -> dict[str, NDArray[np.bool_]]:
-    """The masks that make up some structures, each made once; those that there are."""
-    names: dict[str, None] = {}
-    for structure in structures:
-        try:
-            names |= dict.fromkeys(measures.parts_of(structure, masks))
-        except UnknownNameError:
-            continue
-    return {name: masks[name] for name in names}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -190,6 +207,7 @@ class _Film:
     placement: Placement | None = None
     picture: NDArray[np.uint8] | None = None
     pixel_spacing: tuple[float, float] | None = None
+    turned: int = 0
 
 
 def segment(
@@ -203,6 +221,7 @@ def segment(
     device: str | torch.device | None = None,
     engine: str = "torch",
     precision: str = "exact",
+    upright: bool = False,
 ) -> Iterator[Segmentation]:
     """Segment radiographs, one after the other; nothing piles up however many there are.
 
@@ -217,6 +236,9 @@ def segment(
         device: Where the network runs; None leaves it where it is.
         engine: See `accelerate`; others than torch need seconds to minutes to convert a network.
         precision: See `accelerate`.
+        upright: Set films that lie turned upright for the network; masks still have the geometry
+            of the file, and measures are those of the upright film. `checks` tells how a film
+            lies, and how often it errs.
 
     Yields:
         One result a file, in order; a file that cannot be read gives one with an error.
@@ -236,7 +258,14 @@ def segment(
         if (engine, precision) == ("torch", "exact")
         else _on(net, batch_size, engine, precision)
     )
-    return _results(net, run, expand(listed), threshold, pixel_spacing, batch_size, workers)
+    size = net.input_resolution or _RESOLUTION
+    films = ahead(
+        lambda item: _film(*item, size, upright),
+        with_data(expand(listed)),
+        workers=workers,
+        waiting=batch_size + workers,
+    )
+    return _results(net, run, films, threshold, pixel_spacing, batch_size)
 
 
 def _on(net: Segmenter, batch_size: int, engine: str, precision: str) -> Network:
@@ -248,19 +277,11 @@ def _on(net: Segmenter, batch_size: int, engine: str, precision: str) -> Network
 def _results(
     net: Segmenter,
     run: Network,
-    sources: Iterable[Source],
+    films: Iterator[_Film],
     threshold: float,
     spacing: tuple[float, float] | None,
     batch_size: int,
-    workers: int,
 ) -> Iterator[Segmentation]:
-    size = net.input_resolution or _RESOLUTION
-    films = ahead(
-        lambda item: _film(*item, size),
-        with_data(sources),
-        workers=workers,
-        waiting=batch_size + workers,
-    )
     while chunk := list(itertools.islice(films, batch_size)):
         squares = [film.square for film in chunk if film.square is not None]
         maps = iter(_maps(net, run, squares) if squares else ())
@@ -269,19 +290,24 @@ def _results(
                 yield Segmentation(film.path, film.error)
                 continue
             masks = Masks(net.targets, next(maps), film.placement, threshold)
-            yield Segmentation(film.path, "", masks, film.picture, spacing or film.pixel_spacing)
+            near = spacing or film.pixel_spacing
+            yield Segmentation(film.path, "", masks, film.picture, near, film.turned)
 
 
-def _film(source: Source, data: bytes | None, size: int) -> _Film:
-    film = attempt(source, lambda raster: _made(source, raster, size), data)
+def _film(source: Source, data: bytes | None, size: int, upright: bool) -> _Film:
+    film = attempt(source, lambda raster: _made(source, raster, size, upright), data)
     return _Film(source.given, film) if isinstance(film, str) else film
 
 
-def _made(source: Source, raster: Raster, size: int) -> _Film:
+def _made(source: Source, raster: Raster, size: int, upright: bool) -> _Film:
     square = prepared(source, raster, size)
-    placement = Placement(*raster.shape, *crop_box(*raster.shape))
+    pose = pose_of(prepared(source, raster, SIDE)[0])
+    turned = pose.turns if pose.chest > 0 else 0
+    turns = turned if upright else 0
+    placement = Placement(*raster.shape, *crop_box(*raster.shape), turns)
     picture, spacing = _on_screen(raster), raster.info.pixel_spacing
-    return _Film(source.given, "", square, placement, picture, spacing)
+    seen = np.ascontiguousarray(np.rot90(square, turns, axes=(1, 2)))
+    return _Film(source.given, "", seen, placement, picture, spacing, turned)
 
 
 def _on_screen(raster: Raster) -> NDArray[np.uint8]:

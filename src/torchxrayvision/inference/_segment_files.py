@@ -11,7 +11,7 @@ import numpy as np
 
 from torchxrayvision.errors import DependencyError, UnknownNameError
 from torchxrayvision.inference._outlines import colours, draw_outlines
-from torchxrayvision.inference._segment import MEASURES, Segmentation
+from torchxrayvision.inference._segment import MEASURES, Masks, Segmentation
 from torchxrayvision.measures import area, parts_of
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ _FACTS: Final = (
     "folder",
     "height",
     "width",
+    "turned_clockwise",
     "row_spacing_mm",
     "column_spacing_mm",
 )
@@ -55,9 +56,10 @@ class SegmentationWriter:
     """Writes a folder for each file, and one table over all.
 
     A folder holds `labels.png` (indexed; where structures overlap the smaller one shows),
-    `overlay.jpg` (outlines with names) and `masks/<structure>.png` (white inside). `labels.csv`
-    tells which structure an index is. `measures.csv` has one row a file, also for those that
-    failed; it grows under the name `measures.csv.part` until the run is complete.
+    `overlay.jpg` (outlines with names; upright where the network saw the film set upright) and
+    `masks/<structure>.png` (white inside). `labels.csv` tells which structure an index is.
+    `measures.csv` has one row a file, also for those that failed; it grows under the name
+    `measures.csv.part` until the run is complete.
 
     Args:
         folder: Made if absent.
@@ -137,8 +139,10 @@ class SegmentationWriter:
 
     def _facts(self, result: Segmentation, folder: str) -> dict[str, Any]:
         assert result.picture is not None  # written only where there is one
+        assert result.masks is not None
         height, width = result.picture.shape
         row: dict[str, Any] = {"folder": folder, "height": height, "width": width}
+        row["turned_clockwise"] = 90 * result.turned
         spacing = result.pixel_spacing
         if spacing is not None:
             row["row_spacing_mm"], row["column_spacing_mm"] = spacing
@@ -150,13 +154,14 @@ class SegmentationWriter:
                 continue
             row[f"{name}_px"] = round(value, 1)
             if spacing is not None:
-                row[f"{name}_mm"] = round(value * spacing[1], 1)
+                across = spacing[1 - result.masks.placement.turns % 2]  # of the upright film
+                row[f"{name}_mm"] = round(value * across, 1)
         return row
 
     def _save(
         self,
         result: Segmentation,
-        masks: Mapping[str, NDArray[np.bool_]],
+        masks: Masks,
         picture: NDArray[np.uint8],
         folder: Path,
     ) -> dict[str, Any]:
@@ -176,10 +181,12 @@ class SegmentationWriter:
         labels = self._labels(shown, picture.shape)
         self._indexed(labels).save(folder / "labels.png")
         palette = [self._colour(name) for name in shown]
-        overlay = draw_outlines(picture, shown, palette, result.cardiothoracic())
+        upright = {name: result.upright(mask) for name, mask in shown.items()}
+        measured = result.cardiothoracic()
+        overlay = draw_outlines(result.upright(picture), upright, palette, measured)
         Image.fromarray(overlay).save(folder / "overlay.jpg", quality=92, subsampling=0)
         if self._nifti is not None:
-            affine = _affine(result.pixel_spacing or (1.0, 1.0))
+            affine = _affine(result.pixel_spacing or (1.0, 1.0), masks.placement.turns)
             volume = self._nifti.Nifti1Image(labels.T[..., None], affine)
             self._nifti.save(volume, folder / "labels.nii.gz")
         return row
@@ -232,14 +239,16 @@ def _plain(name: str) -> str:
     return re.sub(r"[^\w.+-]+", "_", name)
 
 
-def _affine(spacing: tuple[float, float]) -> NDArray[np.float64]:
+def _affine(spacing: tuple[float, float], turns: int = 0) -> NDArray[np.float64]:
     """From (column, row, 0) to millimetres to the right, front and head of an upright patient.
 
-    Columns run to the patient's left and rows to the feet, as a frontal radiograph is shown.
+    In an upright film columns run to the patient's left and rows to the feet. In others they do so
+    after as many quarter turns counterclockwise.
     """
     rows, columns = spacing
-    affine = np.zeros((4, 4))
-    affine[0, 0], affine[2, 1], affine[1, 2], affine[3, 3] = -columns, -rows, 1.0, 1.0
+    turn = np.linalg.matrix_power(np.array([[0, 1], [-1, 0]]), turns % 4)
+    affine = np.eye(4)[[0, 2, 1, 3]]
+    affine[[0, 2], :2] = 0.0 - turn * (columns, rows)
     return affine
 
 

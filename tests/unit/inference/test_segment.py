@@ -14,8 +14,10 @@ from torchxrayvision.cli import app
 from torchxrayvision.errors import DependencyError, UnknownNameError
 from torchxrayvision.images._geometry import Placement
 from torchxrayvision.inference import _segmenters
+from torchxrayvision.inference._check_pose import Pose
 from torchxrayvision.inference._segment import Masks
 from torchxrayvision.models._segmenter import Segmenter
+from torchxrayvision.phantom import simulate
 
 SIDE = 64
 NAMES = ("Left Lung", "Right Lung", "Heart", "Spine")
@@ -127,6 +129,110 @@ def test_a_film_stored_on_its_side_comes_back_upright(tmp_path, net):
     mask = result.masks["Right Lung"]
     assert mask.shape == (200, 130)
     assert np.abs(_edges(mask) - _edges(masks["Right Lung"])).max() <= 3
+
+
+@pytest.fixture
+def lying(monkeypatch):
+    """Make every film seem to lie turned."""
+
+    def lie(turns, chest=1.0):
+        pose = Pose(chest=chest, turns=turns, inverted=False, lateral=-1.0, mirrored=-1.0)
+        monkeypatch.setattr("torchxrayvision.inference._segment.pose_of", lambda thumbnail: pose)
+
+    return lie
+
+
+def save_turned(path, turns, shape=(200, 130)):
+    """A picture as `turns` quarter turns clockwise leave it, and its masks."""
+    picture, masks = drawn(*shape)
+    Image.fromarray(np.ascontiguousarray(np.rot90(picture, -turns))).save(path)
+    return {name: np.rot90(mask, -turns) for name, mask in masks.items()}
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_films_that_lie_turned_are_set_upright_for_the_network_alone(tmp_path, net, lying, turns):
+    save_turned(tmp_path / "upright.png", 0)
+    expected = next(inference.segment(tmp_path / "upright.png", net)).measures()
+    masks = save_turned(tmp_path / "film.png", turns)
+    lying(turns)
+    (result,) = inference.segment(tmp_path / "film.png", net, upright=True)
+    assert result.turned == result.masks.placement.turns == turns
+    for name, mask in masks.items():
+        assert result.masks[name].shape == result.picture.shape == mask.shape
+        assert np.abs(_edges(result.masks[name]) - _edges(mask)).max() <= 3, name
+    assert result.measures() == pytest.approx(expected, rel=0.02, nan_ok=True)
+
+
+def test_films_that_lie_turned_are_told_and_left_as_they_are(tmp_path, net, lying):
+    lying(1)
+    save_turned(tmp_path / "film.png", 0)
+    (result,) = inference.segment(tmp_path / "film.png", net)
+    assert (result.turned, result.masks.placement.turns) == (1, 0)
+
+
+def test_what_is_no_chest_is_not_turned(tmp_path, net, lying):
+    lying(1, chest=-0.1)
+    save_turned(tmp_path / "film.png", 0)
+    (result,) = inference.segment(tmp_path / "film.png", net, upright=True)
+    assert (result.turned, result.masks.placement.turns) == (0, 0)
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_files_of_a_turned_film_have_its_geometry(tmp_path, net, lying, turns):
+    nibabel = pytest.importorskip("nibabel")
+    masks = save_turned(tmp_path / "film.png", turns)
+    lying(turns)
+    results = inference.segment(tmp_path / "film.png", net, upright=True, pixel_spacing=(0.5, 0.25))
+    with inference.SegmentationWriter(tmp_path / "out", NAMES, nifti=True) as writer:
+        for result in results:
+            writer.write(result)
+    folder = tmp_path / "out" / "film"
+    assert _pixels(folder / "labels.png").shape == masks["Heart"].shape
+    assert _pixels(folder / "masks" / "Heart.png").shape == masks["Heart"].shape
+    assert _pixels(folder / "overlay.jpg").shape == (200, 130, 3)  # for a person: upright
+    (row,) = _rows(tmp_path / "out" / "measures.csv")
+    assert row["turned_clockwise"] == str(90 * turns)
+    across = 0.5 if turns % 2 else 0.25
+    assert float(row["heart_width_mm"]) == pytest.approx(
+        float(row["heart_width_px"]) * across, abs=0.1
+    )
+    volume = nibabel.load(folder / "labels.nii.gz")
+
+    def place(name):
+        index = 1 + NAMES.index(name)
+        columns, rows, _ = np.nonzero(np.asarray(volume.dataobj) == index)
+        return (volume.affine @ [columns.mean(), rows.mean(), 0, 1])[:3]
+
+    # To the right, front and head of the patient.
+    assert place("Right Lung")[0] - place("Left Lung")[0] > 10
+    assert place("Spine")[2] - place("Heart")[2] > 10
+    assert abs(place("Right Lung")[1] - place("Left Lung")[1]) < 1e-6
+
+
+@pytest.mark.filterwarnings("ignore::torchxrayvision.errors.DemonstrationWarning")
+def test_a_simulated_film_on_its_side_gets_the_masks_of_the_upright_one(tmp_path):
+    film = simulate(3, seed=5, size=256, views=("PA",)).image[0]
+    grey = np.clip((film + 1024) / 8, 0, 255).astype(np.uint8)
+    Image.fromarray(grey).save(tmp_path / "a.png")
+    Image.fromarray(np.ascontiguousarray(np.rot90(grey))).save(tmp_path / "b.png")
+    upright, turned = inference.segment(tmp_path, "demo-anatomy", upright=True)
+    assert (upright.turned, turned.turned) == (0, 3)
+    for name in ("Heart", "Left Lung"):
+        assert upright.masks[name].sum() > 500
+        one, other = upright.masks[name], np.rot90(turned.masks[name], -1)
+        assert (one != other).mean() < 0.001
+    assert turned.measures() == pytest.approx(upright.measures(), rel=0.02, nan_ok=True)
+
+
+def test_the_command_tells_of_turned_films(tmp_path, net, lying):
+    save_turned(tmp_path / "film.png", 1)
+    lying(1)
+    command = ["segment", str(tmp_path / "film.png"), "--model", "x", "--out", str(tmp_path / "o")]
+    told = CliRunner().invoke(app, command)
+    assert "1 of 1 films seem to lie turned, --upright sets them upright" in told.output
+    done = CliRunner().invoke(app, [*command, "--upright"])
+    assert done.exit_code == 0
+    assert "1 of 1 films were set upright" in done.output
 
 
 def test_measures_are_those_of_what_is_drawn(tmp_path, net):
