@@ -30,6 +30,13 @@ if TYPE_CHECKING:
 
 _APEX, _WIDEST = 152.0, -62.0  # of the lungs, z
 _HEART = (16.0, 22.0, -30.0)  # the point about which a heart grows
+_CHAMBERS = {  # of the reference man
+    "left ventricle": Ellipsoid.along((35, 20, -34), (0.74, 0.32, -0.60), (62, 37, 36)),
+    "right ventricle": Ellipsoid.along((14, 44, -44), (0.86, 0.10, -0.30), (58, 27, 31)),
+    "right atrium": Ellipsoid.along((-14, 18, -24), (0.06, 0.10, 1.0), (46, 31, 29)),
+    "left atrium": Ellipsoid.upright((5, -8, 2), (36, 22, 27)),
+    "left appendage": Ellipsoid.along((27, 8, 5), (0.62, 0.1, -0.78), (40, 20, 19)),
+}
 
 
 @dataclass(frozen=True)
@@ -145,16 +152,9 @@ def _heart(body: Physique, domes: Mapping[int, Paraboloid], change: Change) -> d
     girth = 0.5 * (body.girth + 1) * (0.93 if body.sex == "F" else 1.0)
     floor = 0.5 * (domes[LEFT].top + domes[RIGHT].top) - 20.0  # the heart rests on the diaphragm
     narrow = 1 - 0.06 * change.hyperinflation
-    chambers = {
-        "left ventricle": Ellipsoid.along((35, 20, -34), (0.74, 0.32, -0.60), (62, 37, 36)),
-        "right ventricle": Ellipsoid.along((14, 44, -44), (0.86, 0.10, -0.30), (58, 27, 31)),
-        "right atrium": Ellipsoid.along((-14, 18, -24), (0.06, 0.10, 1.0), (46, 31, 29)),
-        "left atrium": Ellipsoid.upright((5, -8, 2), (36, 22, 27)),
-        "left appendage": Ellipsoid.along((27, 8, 5), (0.62, 0.1, -0.78), (40, 20, 19)),
-    }
     stretch = np.array([girth * narrow, 0.5 * (body.barrel + 1), body.stature])
     placed = {}
-    for name, solid in chambers.items():
+    for name, solid in _CHAMBERS.items():
         grown = solid.scaled(change.heart, _HEART)
         x, y, z = (float(c * s) for c, s in zip(grown.center, stretch, strict=True))
         placed[name] = Ellipsoid((x + change.shift, y, z), grown.axes * girth)

@@ -53,22 +53,23 @@ def _chord(square: Float32, a: Float32, b: Float32, shift: float) -> Span:
     return Span(enter, leave)
 
 
-def _dot(first: Vector, second: Vector) -> float:
+def dot(first: Vector, second: Vector) -> float:
+    """Inner product of two vectors of three."""
     return first[0] * second[0] + first[1] * second[1] + first[2] * second[2]
 
 
 def _times(matrix: Matrix, vector: Vector) -> tuple[float, float, float]:
-    return _dot(matrix[0], vector), _dot(matrix[1], vector), _dot(matrix[2], vector)
+    return dot(matrix[0], vector), dot(matrix[1], vector), dot(matrix[2], vector)
 
 
 def _form(matrix: Matrix, start: Vector, right: Vector, u: Float32, v: Float32) -> Float32:
     """Value of a quadratic form for the directions ``start + u right + v up``, float32 (H, W)."""
     turned, raised = _times(matrix, right), matrix[2]
-    column = u * (2 * _dot(start, turned)) + u * u * _dot(right, turned)
-    column += np.float32(_dot(start, _times(matrix, start)))
+    column = u * (2 * dot(start, turned)) + u * u * dot(right, turned)
+    column += np.float32(dot(start, _times(matrix, start)))
     value: Float32 = (u * (2 * turned[2])) * v
     value += column
-    value += v * (2 * _dot(start, raised)) + v * v * raised[2]
+    value += v * (2 * dot(start, raised)) + v * v * raised[2]
     return value
 
 
@@ -94,13 +95,13 @@ def meet_quadric(
     f = [a - b for a, b in zip(rays.focus, center, strict=True)]
     right, towards = (*rays.right, 0.0), (*rays.towards, 0.0)
     pull = [a + b for a, b in zip(_times(matrix, f), linear, strict=True)]
-    rest = _dot(f, pull) + _dot(f, linear) + constant
+    rest = dot(f, pull) + dot(f, linear) + constant
     root = [[pull[i] * pull[j] - rest * matrix[i][j] for j in range(3)] for i in range(3)]
     # Slopes count from those of the ray through the centre, which keeps float32 exact enough.
     across, up, _ = rays.aim(center)
     start = (towards[0] + across * right[0], towards[1] + across * right[1], up)
     u, v = rays.u - np.float32(across), rays.dz - np.float32(up)
-    b: Float32 = (u * _dot(pull, right) + np.float32(_dot(pull, start))) + v * pull[2]
+    b: Float32 = (u * dot(pull, right) + np.float32(dot(pull, start))) + v * pull[2]
     square = _form(root, start, right, u, v)
     return _chord(square, _form(matrix, start, right, u, v), b, rays.source)
 

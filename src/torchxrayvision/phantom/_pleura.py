@@ -49,10 +49,11 @@ def pleura(scene: Scene) -> None:
         half.air = whole
         density = LUNG * (1 - 0.45 * case.severity["Emphysema"])
         rng = generator(case.physique.seed, 7, side + 1)
-        uneven = 1 + 0.05 * mottle(rng, whole.shape, 36)  # lobules hold unlike shares of air
-        scene.path[half.window] -= whole * np.float32(SOFT - density) + whole * (
-            np.float32(density) * (1 - uneven)
-        )
+        loss = mottle(rng, whole.shape, 36)
+        loss *= np.float32(-0.05 * density)  # lobules hold unlike shares of air
+        loss += np.float32(SOFT - density)
+        loss *= whole
+        scene.path[half.window] -= loss
 
 
 def _above_dome(scene: Scene, side: int, mask: Mask) -> Mask:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from torchxrayvision.phantom._equations import meet_quadric, meet_sections, product
+from torchxrayvision.phantom._equations import dot, meet_quadric, meet_sections, product
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,14 +100,15 @@ class Ellipsoid(Solid):
 
     def contains(self, points: Reals) -> NDArray[np.bool_]:
         """Tell which points (..., 3) lie inside."""
-        reach = np.sqrt((self.axes**2).sum(axis=0))
-        inside: NDArray[np.bool_] = np.abs(points[..., 0] - self.center[0]) < reach[0]
-        near = np.nonzero(inside)  # few are left to look at closely
-        x, y, z = (points[..., k][near] - self.center[k] for k in range(3))
+        x, y, z = (points[..., k].reshape(-1) for k in range(3))
+        reach = float(np.sqrt((self.axes[:, 0] ** 2).sum()))
+        near = np.flatnonzero(np.abs(x - self.center[0]) < reach)  # few to look at closely
+        x, y, z = (axis.take(near) - self.center[k] for k, axis in enumerate((x, y, z)))
         total = np.zeros_like(x)
-        for mx, my, mz in self.inverse():
+        for mx, my, mz in self.inverse().tolist():
             total += ((x * mx + y * my) + z * mz) ** 2
-        inside[near] = total <= 1
+        inside = np.zeros(points.shape[:-1], bool)
+        inside.reshape(-1)[near] = total <= 1
         return inside
 
     def span(self, rays: Rays) -> Span:
@@ -128,21 +129,28 @@ class Ellipsoid(Solid):
             a quadric is the dual conic ``P Q* P^T``.
         """
         (rx, ry), (tx, ty) = projection.axes()
-        turn = np.array([[rx, ry, 0.0], [0.0, 0.0, 1.0], [tx, ty, 0.0]])
-        focus = np.array([projection.focus[0], projection.focus[1], projection.source])
-        center = turn @ np.asarray(self.center) - focus
-        half = turn @ self.axes.T
-        dual = np.outer(center, center) - half @ half.T
+        x, y, z = self.center
+        center = (
+            x * rx + y * ry - projection.focus[0],
+            z - projection.focus[1],
+            x * tx + y * ty - projection.source,
+        )
+        axes = self.axes.tolist()
+        far = [x * tx + y * ty for x, y, _ in axes]
+        halves = [x * rx + y * ry for x, y, _ in axes], [z for _, _, z in axes]
+        corner = center[2] ** 2 - dot(far, far)
         bounds = []
         for axis, sign in ((0, 1.0), (1, -1.0)):
-            # Tangent planes through the focal spot: dual[2,2] t^2 - 2 dual[axis,2] t + dual[a,a]=0.
-            mean = dual[axis, 2] / dual[2, 2]
-            reach = np.sqrt(max(mean**2 - dual[axis, axis] / dual[2, 2], 0.0))
+            # Tangent planes through the focal spot: corner t^2 - 2 side t + own = 0.
+            half = halves[axis]
+            mean = (center[axis] * center[2] - dot(half, far)) / corner
+            own = (center[axis] ** 2 - dot(half, half)) / corner
+            reach = math.sqrt(max(mean**2 - own, 0.0))
             for slope in (mean - reach, mean + reach):
                 place = projection.focus[axis] + slope * projection.distance
                 offset = sign * (place - projection.center[axis]) / projection.spacing
                 bounds.append(offset + (projection.size - 1) / 2)
-        left, right, bottom, top = (float(b) for b in bounds)
+        left, right, bottom, top = bounds
         return left, right, top, bottom
 
 

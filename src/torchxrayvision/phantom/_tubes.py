@@ -165,15 +165,21 @@ def _samples(pieces: _Pieces, tubes: Sequence[Tubes]) -> Iterator[Samples]:
     count, across = _counts(pieces, kind, step)
     pattern = kind * (across.max(initial=0) + 1) + across
     order = np.argsort(pattern, kind="stable")
-    block = np.cumsum((count * across)[order]) // _BLOCK
-    fresh = (np.diff(pattern[order]) != 0) | (np.diff(block) != 0)
-    for some in np.split(order, np.flatnonzero(fresh) + 1):
-        if len(some):
-            offsets, shares = _profile(int(across[some[0]]), *kinds[kind[some[0]]][:2])
-            u, v, right, down, mass = _stations(pieces.table.take(some, axis=1), count[some])
-            # Stations run along the last axis, which is the longest: short inner loops are slow.
-            column, row = u + right * offsets, v + down * offsets
-            yield column.reshape(-1), row.reshape(-1), (mass * shares).reshape(-1)
+    samples = np.cumsum((count * across)[order])
+    for some in np.split(order, np.flatnonzero(np.diff(samples // _BLOCK)) + 1):
+        stations = _stations(pieces.table.take(some, axis=1), count[some])
+        ends = np.cumsum(count[some])
+        first = 0
+        # Pieces of one pattern follow each other.
+        for last in (*np.flatnonzero(np.diff(pattern[some])), len(some) - 1):
+            if last >= 0:
+                piece = some[last]
+                offsets, shares = _profile(int(across[piece]), *kinds[kind[piece]][:2])
+                u, v, right, down, mass = stations[:, first : ends[last]]
+                # Stations run along the last axis, the longest: short inner loops are slow.
+                column, row = u + right * offsets, v + down * offsets
+                yield column.reshape(-1), row.reshape(-1), (mass * shares).reshape(-1)
+                first = ends[last]
 
 
 def _counts(
