@@ -1,11 +1,12 @@
 """What stands between an engine and the processor's peak?
 
-For DenseNet121 at 224 (batch 8) and ResNet50 at 512 (batch 2), on one thread: the multiplications
-that the convolutions need, by kernel size; what the processor reaches in a float32 matrix product;
-the CPU time of PyTorch as 1.5.7 uses it and of each engine, as a part of that peak; and in which
-operations PyTorch spends its time. The tensors are random: they do not change the time.
+For DenseNet121 at 224 (batch 8), ResNet50 at 512 (2), PSPNet at 512 (1) and ResNetAE101 at 224
+(8), on one thread: the arithmetic of the convolutions, by kernel size; what the processor reaches
+in a float32 matrix product; the CPU time of PyTorch as 1.5.7 uses it and of each engine, by turns,
+as a part of that peak; and in which operations PyTorch spends its time. Winograd's method does less
+arithmetic, so that it can be above the peak. The tensors are random: they do not change the time.
 
-    OMP_NUM_THREADS=1 python benchmarks/profile_models.py
+    OMP_NUM_THREADS=1 python benchmarks/profile_models.py [NETWORK ...]
 """
 
 from __future__ import annotations
@@ -19,26 +20,45 @@ from typing import Any
 
 import torch
 
-CASES = {"densenet121": (224, 8), "resnet50": (512, 2)}
-ENGINES = ("torch", "onnx", "openvino")
+CASES = {
+    "densenet121": (224, 8),
+    "resnet50": (512, 2),
+    "pspnet": (512, 1),
+    "autoencoder-resnet101": (224, 8),
+}
 REPEATS = 5
+PLAIN = "PyTorch as it is"
 
 
-def cpu(run: Callable[[], Any]) -> float:
-    """CPU seconds of a call, median."""
-    run()
-    found = []
-    for _ in range(REPEATS):
-        begun = time.process_time()
+def cpu(runs: dict[str, Callable[[], Any]]) -> dict[str, float]:
+    """CPU seconds of a call of each, the median of calls by turns."""
+    found: dict[str, list[float]] = {name: [] for name in runs}
+    for run in runs.values():
         run()
-        found.append(time.process_time() - begun)
-    return median(found)
+    for _ in range(REPEATS):
+        for name, run in runs.items():
+            begun = time.process_time()
+            run()
+            found[name].append(time.process_time() - begun)
+    return {name: median(seconds) for name, seconds in found.items()}
 
 
 def peak(side: int = 1536) -> float:
     """GFLOP/s of a matrix product."""
     a, b = torch.randn(side, side), torch.randn(side, side)
-    return 2 * side**3 / cpu(lambda: a @ b) / 1e9
+    return 2 * side**3 / cpu({"": lambda: a @ b})[""] / 1e9
+
+
+def network(name: str) -> Any:
+    from torchxrayvision.autoencoders import ResNetAE
+    from torchxrayvision.baseline_models.chestx_det import PSPNet
+    from torchxrayvision.models import get_model
+
+    if name == "pspnet":
+        return PSPNet(weights=False).eval()
+    if name.startswith("autoencoder"):
+        return ResNetAE(architecture=name).eval()
+    return get_model(name, num_classes=18).eval()
 
 
 def arithmetic(net: torch.nn.Module, x: torch.Tensor) -> Counter[str]:
@@ -72,11 +92,12 @@ def shares(net: torch.nn.Module, x: torch.Tensor) -> str:
 
 
 def profile_of(name: str, top: float) -> None:
-    from torchxrayvision.inference import accelerate
-    from torchxrayvision.models import get_model
+    from torchxrayvision.inference._accelerate import Accelerated
+    from torchxrayvision.inference._choose import Choice
+    from torchxrayvision.inference._winograd import has_wide_convolutions
 
     size, batch = CASES[name]
-    net: Any = get_model(name, num_classes=18).eval()
+    net = network(name)
     net.input_resolution = size
     x = torch.rand(batch, 1, size, size) * 2048 - 1024
     counts = arithmetic(net, x)
@@ -86,11 +107,13 @@ def profile_of(name: str, top: float) -> None:
     print(
         "| engine | CPU ms | GFLOP/s | of the peak | faster |\n| --- | ---: | ---: | ---: | ---: |"
     )
-    plain = 0.0
-    for label in ("PyTorch as it is", *ENGINES):
-        run = net if label not in ENGINES else accelerate(net, batch, engine=label)
-        seconds = cpu(lambda run=run: run(x))
-        plain = plain or seconds
+    choices = [Choice("torch"), Choice("onnx"), Choice("openvino")]
+    if has_wide_convolutions(net):
+        choices.append(Choice("onnx", winograd=True))
+    engines = {str(choice): Accelerated(net, batch, choice) for choice in choices}
+    times = cpu({k: lambda run=run: run(x) for k, run in {PLAIN: net, **engines}.items()})
+    plain = times[PLAIN]
+    for label, seconds in times.items():
         rate, faster = total / seconds, plain / seconds
         print(f"| {label} | {seconds * 1e3:.0f} | {rate:.0f} | {rate / top:.0%} | {faster:.2f} |")
     print(
@@ -100,14 +123,16 @@ def profile_of(name: str, top: float) -> None:
 
 
 def main() -> None:
-    argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
+    )
+    parser.add_argument("networks", nargs="*", metavar="NETWORK", help=", ".join(CASES))
+    networks = parser.parse_args().networks or CASES
     torch.set_num_threads(1)
     top = peak()
     print(f"Matrix product: {top:.0f} GFLOP/s on one thread.")
     with torch.no_grad():
-        for name in CASES:
+        for name in networks:
             profile_of(name, top)
 
 
