@@ -1,7 +1,8 @@
 """How much faster and smaller are the datasets than in 1.5.7?
 
 The eight datasets whose tables are packaged, with every view and every image: built one after
-another and kept, their totals, all of them relabelled and merged, and masks looked up by image.
+another and kept, their totals, all of them relabelled and merged, and masks looked up by image:
+the first use, in which this package makes its index of names, and after.
 Times are CPU time of the process, threads included, since the machine may do other things.
 
 "memory of all eight" is what they add to a process that has imported everything. "memory of a
@@ -40,6 +41,8 @@ NAMES = {
 EVERYTHING = {"views": "*", "unique_patients": False, "pathology_masks": True}
 APART = 5_000  # rows between the items that a worker looks at
 LOOKUPS = 100
+# The shape of a file, in whose pixels the boxes are; at 512 most of them lie outside.
+SHAPES = {"512 x 512": (1, 512, 512), "2880 x 2304": (1, 2880, 2304)}
 
 
 def cpu(function: Callable[[], Any]) -> tuple[list[float], Any]:
@@ -79,9 +82,23 @@ def relabelled(datasets: Any, members: list[Any]) -> list[Any]:
     return members
 
 
-def look_up(vindr: Any, names: list[str]) -> None:
-    for name in names:
-        vindr.get_mask_dict(name, (1, 512, 512))
+def masks_of_vindr(vindr: Any) -> Timings:
+    """Masks by the names of images, the same ones in both versions: the first use, and after."""
+    names = sorted(vindr.csv["image_id"])
+
+    def look_up(part: list[str], shape: tuple[int, ...]) -> None:
+        for name in part:
+            vindr.get_mask_dict(name, shape)
+
+    cases: Timings = {}
+    for size, shape in SHAPES.items():
+        turns = {"the next": names[LOOKUPS : 2 * LOOKUPS]}
+        if not cases:
+            turns = {"the first": names[:LOOKUPS], **turns}
+        for which, part in turns.items():
+            case = f"masks of {which} {LOOKUPS} images of VinDr, {size}"
+            cases[case], _none = cpu(lambda part=part, shape=shape: look_up(part, shape))
+    return cases
 
 
 class Unpickled:
@@ -143,10 +160,7 @@ def measure(_: Path) -> Timings:
             cases["merge all"][0] + cases["labels and csv of the merge"][0]
         ]
         if "VinDr" in built:
-            names = built["VinDr"].csv["image_id"][: 2 * LOOKUPS].tolist()
-            for which, part in (("first", names[:LOOKUPS]), ("next", names[LOOKUPS:])):
-                case = f"masks of the {which} {LOOKUPS} images of VinDr"
-                cases[case], _none = cpu(lambda part=part: look_up(built["VinDr"], part))
+            cases |= masks_of_vindr(built["VinDr"])
         three = ("NIH", "CheXpert", "PadChest")
         members = [build(datasets, name, folder) for name in three if name in built]
     grown, size = worker_growth(datasets.MergeDataset(relabelled(datasets, members)))

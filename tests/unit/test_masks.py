@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 from support.digests import digest_masks, golden
 from torchxrayvision import masks, tables
 from torchxrayvision.errors import DatasetError
+from torchxrayvision.masks._shapes import box_edges
 
 SHAPES = st.tuples(st.integers(1, 24), st.integers(1, 24))
 ANY_MASK = SHAPES.flatmap(lambda shape: hnp.arrays(np.bool_, shape))
@@ -110,6 +111,18 @@ class TestBoxes:
             [True, False] + 2 * [False]
         ]
         assert masks.boxes_to_mask([0.6, 0, 2.2, 1], (1, 4), form="xyxy").sum() == 2
+
+    def test_a_mask_of_another_type_is_filled_alike(self):
+        boxes = [[1, 0, 2, 2], [2, 1, 9, 1], [0.2, 0, 0.7, 3], [7, 1, 3, 1]]
+        plain = masks.boxes_to_mask(boxes, (3, 6))
+        filled = masks.boxes_to_mask(boxes, (3, 6), dtype=np.float32)
+        assert filled.dtype == np.float32
+        np.testing.assert_array_equal(filled, plain)
+
+    def test_edges_are_those_of_boxes_with_a_pixel_inside(self):
+        boxes = [[1, 0, 2, 2], [0.2, 0, 0.7, 3], [7, 1, 3, 1], [-3, -3, 4, 4]]
+        assert box_edges(boxes, (3, 6)) == [[1, 0, 3, 2], [0, 0, 1, 1]]
+        assert box_edges([], (3, 6)) == []
 
     def test_width_and_height_scale_on_their_own(self):
         mask = masks.boxes_to_mask([0, 0, 50, 50], (10, 40), (100, 200))

@@ -53,8 +53,11 @@ class MaskSource(Protocol):
     def present(self, frame: pd.DataFrame, release: Release) -> NDArray[np.bool_]:
         """Which rows have a mask with at least one pixel set."""
 
-    def masks(self, row: Row, shape: Size, release: Release) -> dict[str, NDArray[np.bool_]]:
-        """Finding or structure to its mask of the given shape; only those that are not empty."""
+    def masks(self, row: Row, shape: Size, release: Release) -> dict[str, NDArray[Any]]:
+        """Finding or structure to its mask of the given shape; only those that are not empty.
+
+        bool, or float32 of 0 and 1, which samples take as it is.
+        """
 
 
 class BoxSource(Protocol):

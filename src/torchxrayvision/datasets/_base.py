@@ -413,7 +413,9 @@ def _as_column(raw: Any, frame: pd.DataFrame) -> pd.Series[Any]:
     return pd.Series(raw, index=frame.index)
 
 
-def _as_image(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _as_image(mask: NDArray[Any]) -> NDArray[np.float32]:
+    if mask.dtype == np.float32:  # painted so
+        return mask[None]
     image = np.zeros((1, *mask.shape), dtype=np.float32)
     np.copyto(image[0], 1, where=mask)  # leaves the memory of empty parts untouched
     return image

@@ -16,6 +16,7 @@ from torchxrayvision.errors import DatasetError
 from torchxrayvision.facts import License, Reference
 from torchxrayvision.labels import VINDR14, VINDR_GLOBAL, VINDR_LOCAL, VINDR_RENAME
 from torchxrayvision.masks import boxes_to_mask
+from torchxrayvision.masks._shapes import box_edges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -194,20 +195,22 @@ class _AgreedBoxes(BoxTable):
         marked[rows[drawn][labels[rows[drawn], columns[drawn]] == 1]] = True
         return marked
 
-    def masks(
-        self, row: Row, shape: tuple[int, int], release: Release
-    ) -> dict[str, NDArray[np.bool_]]:
-        """Finding to its mask, boxes of one finding united."""
+    def masks(self, row: Row, shape: tuple[int, int], release: Release) -> dict[str, NDArray[Any]]:
+        """Finding to its mask, float32, boxes of one finding united."""
         boxes, positions = self.found(row, release)
         findings, codes = self._classes(release)
         readers, chosen = row["readers"], codes[positions]
         painted = {}
         for j in dict.fromkeys(chosen.tolist()):
             if j >= 0 and _agreed(row[_raw(findings[j])], readers, release):
-                # All boxes of a finding at once: masks of nine megapixels are costly to unite.
+                # All boxes of a finding at once, in the type of samples: masks of nine megapixels
+                # are costly to unite, to look through and to copy.
                 drawn = boxes[positions][chosen == j]
-                painted[findings[j]] = boxes_to_mask(drawn, shape, form=self.form)
-        return {finding: mask for finding, mask in painted.items() if mask.any()}
+                if box_edges(drawn, shape, form=self.form):
+                    painted[findings[j]] = boxes_to_mask(
+                        drawn, shape, form=self.form, dtype=np.float32
+                    )
+        return painted
 
     def _classes(self, release: Release) -> tuple[tuple[str, ...], NDArray[np.int64]]:
         """Findings, and which of them each box is of."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -10,11 +10,11 @@ from torchxrayvision.errors import DatasetError
 from torchxrayvision.masks._check import checked_boxes, checked_numbers, checked_shape
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, DTypeLike, NDArray
 
     from torchxrayvision.masks._check import Mask, Shape
 
-__all__ = ["boxes_to_mask", "ellipse_to_mask", "polygon_to_mask"]
+__all__ = ["box_edges", "boxes_to_mask", "ellipse_to_mask", "polygon_to_mask"]
 
 
 def boxes_to_mask(
@@ -23,7 +23,8 @@ def boxes_to_mask(
     source_shape: Shape | None = None,
     *,
     form: Literal["xywh", "xyxy"] = "xywh",
-) -> Mask:
+    dtype: DTypeLike = bool,
+) -> NDArray[Any]:
     """Fill boxes, united.
 
     Corners are scaled from ``source_shape`` to ``shape`` and then cut to whole pixels; of
@@ -36,9 +37,10 @@ def boxes_to_mask(
         source_shape: Height and width of the image that the boxes were drawn on; ``shape`` by
             default.
         form: ``"xywh"``, left, top, width, height; ``"xyxy"``, left, top, right, bottom.
+        dtype: Of the mask. Memory outside the boxes is not touched, whatever it is.
 
     Returns:
-        bool (H, W), True inside a box.
+        (H, W), 1 or True inside a box.
 
     Raises:
         DatasetError: If a number is missing or infinite, or a box ends before it starts.
@@ -47,11 +49,24 @@ def boxes_to_mask(
         >>> boxes_to_mask([512, 0, 512, 1024], (2, 4), (1024, 1024)).astype(int).tolist()
         [[0, 0, 1, 1], [0, 0, 1, 1]]
     """
+    mask = np.zeros(checked_shape(shape), dtype)
+    for left, top, right, bottom in box_edges(boxes, shape, source_shape, form=form):
+        mask[top:bottom, left:right] = 1
+    return mask
+
+
+def box_edges(
+    boxes: ArrayLike,
+    shape: Shape,
+    source_shape: Shape | None = None,
+    *,
+    form: Literal["xywh", "xyxy"] = "xywh",
+) -> list[list[int]]:
+    """What `boxes_to_mask` fills: left, top, right and bottom of the boxes with an area."""
     height, width = checked_shape(shape)
-    mask = np.zeros((height, width), bool)
     given = checked_boxes(boxes, form)
     if not given.size:
-        return mask
+        return []
     if source_shape is not None:
         source_height, source_width = checked_shape(source_shape)
         x_scale, y_scale = width / source_width, height / source_height
@@ -60,10 +75,9 @@ def boxes_to_mask(
     cut = np.trunc(given)
     if form == "xywh":
         cut[:, 2:] += cut[:, :2]
-    edges = np.clip(cut, 0, (width, height, width, height)).astype(int).tolist()
-    for left, top, right, bottom in edges:
-        mask[top:bottom, left:right] = True
-    return mask
+    edges = np.clip(cut, 0, (width, height, width, height)).astype(int)
+    filled: list[list[int]] = edges[(edges[:, 2:] > edges[:, :2]).all(axis=1)].tolist()
+    return filled
 
 
 def ellipse_to_mask(box: ArrayLike, shape: Shape) -> Mask:
