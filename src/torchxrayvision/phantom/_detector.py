@@ -106,18 +106,14 @@ def _between(count: int, wanted: int) -> tuple[NDArray[np.intp], Float32]:
 
 def box(image: Float32, radius: int) -> Float32:
     """Average over squares of ``2 radius + 1`` pixels, with the edge repeated."""
-    if radius < 1:
-        return image
-    total = image.astype(np.float64)
-    for axis in (0, 1):
-        widths = [(0, 0), (0, 0)]
-        widths[axis] = (radius + 1, radius)
-        sums = np.cumsum(np.pad(total, widths, mode="edge"), axis=axis)
-        width = 2 * radius + 1
-        high = sums[width:] if axis == 0 else sums[:, width:]
-        low = sums[:-width] if axis == 0 else sums[:, :-width]
-        total = (high - low) / width
-    return total.astype(np.float32)
+    for _ in range(2):
+        count = len(image)
+        padded = image.take(np.clip(np.arange(-radius, count + radius), 0, count - 1), axis=0)
+        total = padded[:count].copy()
+        for k in range(1, 2 * radius + 1):
+            total += padded[k : k + count]
+        image = total.T * np.float32(1 / (2 * radius + 1))
+    return image
 
 
 def smooth(image: Float32, sigma: float) -> Float32:

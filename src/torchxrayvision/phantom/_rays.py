@@ -24,7 +24,7 @@ Source:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,49 +52,59 @@ class Rays:
     """The rays of a block of pixels.
 
     Args:
-        x: Value of x at ``w = 0`` for each column, float32 (1, W), mm.
-        dx: Change of x along w, float32 (1, W).
-        y: Value of y at ``w = 0`` for each column.
-        dy: Change of y along w.
-        z: Value of z at ``w = 0`` for each row, float32 (H, 1), mm.
-        dz: Change of z along w.
-        u: Slope of each column's rays, by which x and y change, float32 (1, W).
+        u: Slope of each column's rays, the change of u along w, float32 (1, W).
+        dz: Slope of each row's rays, the change of z along w, float32 (H, 1).
         right: Direction of u in the patient's frame, (x, y).
         towards: Direction of w, (x, y).
         focus: Focal spot, (x, y, z), mm.
         source: Its depth w, mm.
     """
 
-    x: Float32
-    dx: Float32
-    y: Float32
-    dy: Float32
-    z: Float32
-    dz: Float32
     u: Float32
+    dz: Float32
     right: tuple[float, float]
     towards: tuple[float, float]
     focus: tuple[float, float, float]
     source: float
 
     @property
+    def dx(self) -> Float32:
+        """Change of x along w for each column, float32 (1, W)."""
+        return self.u * self.right[0] + np.float32(self.towards[0])
+
+    @property
+    def dy(self) -> Float32:
+        """Change of y along w for each column, float32 (1, W)."""
+        return self.u * self.right[1] + np.float32(self.towards[1])
+
+    @property
+    def x(self) -> Float32:
+        """Value of x at ``w = 0`` for each column, float32 (1, W), mm."""
+        return self._at_zero(0)
+
+    @property
+    def y(self) -> Float32:
+        """Value of y at ``w = 0`` for each column, float32 (1, W), mm."""
+        return self._at_zero(1)
+
+    @property
+    def z(self) -> Float32:
+        """Value of z at ``w = 0`` for each row, float32 (H, 1), mm."""
+        return np.float32(self.focus[2]) - self.dz * self.source
+
+    def _at_zero(self, axis: int) -> Float32:
+        spot = np.float32(self.focus[axis] - self.source * self.towards[axis])
+        return spot - self.u * (self.source * self.right[axis])
+
+    @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
-        return self.z.shape[0], self.x.shape[1]
+        return self.dz.shape[0], self.u.shape[1]
 
     def window(self, box: tuple[slice, slice]) -> Rays:
         """Give the rays of some rows and columns."""
-        rows, columns = box
-        return replace(
-            self,
-            x=self.x[:, columns],
-            dx=self.dx[:, columns],
-            y=self.y[:, columns],
-            dy=self.dy[:, columns],
-            z=self.z[rows],
-            dz=self.dz[rows],
-            u=self.u[:, columns],
-        )
+        u, dz = self.u[:, box[1]], self.dz[box[0]]
+        return Rays(u, dz, self.right, self.towards, self.focus, self.source)
 
     def depth(self, x: float, y: float) -> float:
         """Value of w at which rays pass a point."""
@@ -158,30 +168,14 @@ class Projection:
         """Give the ray of every pixel centre."""
         offsets = (np.arange(self.size) + 0.5 - self.size / 2) * self.spacing
         u, v = self.center[0] + offsets, self.center[1] - offsets
-        (rx, ry), (tx, ty) = self.axes()
-        slope_u = (u - self.focus[0]) / self.distance
-        slope_v = (v - self.focus[1]) / self.distance
-        u0 = self.focus[0] - self.source * slope_u
-        v0 = self.focus[1] - self.source * slope_v
-
-        def row(values: NDArray[np.floating]) -> Float32:
-            return values.astype(np.float32)[None, :]
-
+        right, towards = self.axes()
+        x, y = (a * self.focus[0] + b * self.source for a, b in zip(right, towards, strict=True))
         return Rays(
-            row(rx * u0),
-            row(rx * slope_u + tx),
-            row(ry * u0),
-            row(ry * slope_u + ty),
-            v0.astype(np.float32)[:, None],
-            slope_v.astype(np.float32)[:, None],
-            row(slope_u),
-            (rx, ry),
-            (tx, ty),
-            (
-                rx * self.focus[0] + tx * self.source,
-                ry * self.focus[0] + ty * self.source,
-                self.focus[1],
-            ),
+            ((u - self.focus[0]) / self.distance).astype(np.float32)[None, :],
+            ((v - self.focus[1]) / self.distance).astype(np.float32)[:, None],
+            right,
+            towards,
+            (x, y, self.focus[1]),
             self.source,
         )
 

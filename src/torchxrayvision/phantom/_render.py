@@ -60,9 +60,7 @@ def _vessels(scene: Scene) -> Float32:
         inside &= branches[..., 2] > scene.anatomy.domes[side].level(branches)
         for solid in (*scene.anatomy.heart.values(), *scene.anatomy.aorta.values()):
             inside &= ~solid.contains(branches)
-        alive = inside.any(axis=1)
-        tubes = vessel_tubes(branches[alive], sizes[alive], SOFT - LUNG)
-        laid.append(Tubes(tubes.points, tubes.radii, tubes.mass * inside[alive]))
+        laid.append(vessel_tubes(branches, sizes, inside * np.float32(SOFT - LUNG)))
     canvas = Canvas(scene.plan)
     canvas.add(*laid)
     return canvas.image()
@@ -138,9 +136,8 @@ def _airways(scene: Scene) -> Float32:
         knots = np.asarray(path, float)
         points = np.stack([np.interp(t, [0, 0.5, 1], knots[:, k]) for k in range(3)], axis=-1)
         radius = np.interp(t, [0, 0.5, 1], radii)
-        canvas.add(
-            Tubes(points[None], np.stack([radius] * 2, -1)[None], (np.pi * radius**2 * SOFT)[None])
-        )
+        both = np.stack([radius] * 2, -1)
+        canvas.add(Tubes(points[None], both[None], (np.pi * radius**2 * SOFT)[None]))
     return canvas.image()
 
 

@@ -9,6 +9,7 @@ Source:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -141,15 +142,21 @@ def break_point(cage: Cage, pose: Pose, broken: Break) -> Reals:
 def smooth_path(knots: Reals, points: int) -> Reals:
     """Draw a smooth path through knots (N, 3) by Catmull and Rom's rule."""
     padded = np.concatenate([2 * knots[:1] - knots[1:2], knots, 2 * knots[-1:] - knots[-2:-1]])
-    at = np.linspace(0, len(knots) - 1, points)
-    index = np.minimum(at.astype(int), len(knots) - 2)
-    t = (at - index)[:, None]
-    p0, p1, p2, p3 = (padded[index + k] for k in range(4))
-    path: Reals = 0.5 * (
-        2 * p1 + (p2 - p0) * t + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2
-        + (3 * p1 - p0 - 3 * p2 + p3) * t**3
-    )  # fmt: skip
+    index, weights = _rule(len(knots), points)
+    path: Reals = (padded[index] * weights[..., None]).sum(axis=0)
     return path
+
+
+@lru_cache(maxsize=32)
+def _rule(knots: int, points: int) -> tuple[NDArray[np.intp], Reals]:
+    """Which four knots each point depends on, int (4, N), and their weights, float64 (4, N)."""
+    at = np.linspace(0, knots - 1, points)
+    index = np.minimum(at.astype(np.intp), knots - 2)
+    t = at - index
+    weights = np.stack([
+        -t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, t**3 - t**2,
+    ])  # fmt: skip
+    return index + np.arange(4)[:, None], weights / 2
 
 
 def bone(

@@ -152,6 +152,8 @@ class _Pieces:
 
 
 def _together(parts: list[Samples]) -> Samples:
+    if len(parts) == 1:
+        return parts[0]
     column, row, weight = (np.concatenate(values) for values in zip(*parts, strict=True))
     return column, row, weight
 
@@ -219,22 +221,20 @@ def _stations(table: Float32, count: NDArray[np.intp]) -> Float32:
 
 def _pieces(tubes: Sequence[Tubes], projection: Projection) -> _Pieces:
     """Project the pieces of tubes that have mass and may fall on the detector."""
-    points = np.concatenate([tube.points.reshape(-1, 3) for tube in tubes])
-    radii = np.concatenate([tube.radii.reshape(-1, 2) for tube in tubes])
-    points, radii = (np.ascontiguousarray(values.T, np.float32) for values in (points, radii))
-    mass = np.concatenate([tube.mass.reshape(-1) for tube in tubes]).astype(np.float32)
+    columns = [
+        *([tube.points[..., k] for tube in tubes] for k in range(3)),
+        *([tube.radii[..., k] for tube in tubes] for k in range(2)),
+        [tube.mass for tube in tubes],
+    ]
+    line = np.stack([
+        np.concatenate([part.reshape(-1) for part in parts], dtype=np.float32) for parts in columns
+    ])  # fmt: skip
     tube, joined = _courses(tubes)
-    ends = np.append(np.flatnonzero(~joined) + 1, len(mass))
-    cuts = ends[np.searchsorted(ends, np.arange(_BLOCK // 2, len(mass), _BLOCK // 2))].tolist()
+    ends = np.append(np.flatnonzero(~joined) + 1, len(tube))
+    cuts = ends[np.searchsorted(ends, np.arange(_BLOCK // 2, len(tube), _BLOCK // 2))].tolist()
     tables, chosen = [], []
-    for first, end in pairwise(dict.fromkeys([0, *cuts, len(mass)])):
-        table, lit = _projected(
-            points[:, first:end],
-            radii[:, first:end],
-            mass[first:end],
-            joined[first : end - 1],
-            projection,
-        )
+    for first, end in pairwise(dict.fromkeys([0, *cuts, len(tube)])):
+        table, lit = _projected(line[:, first:end], joined[first : end - 1], projection)
         kept = np.flatnonzero(lit)
         tables.append(table.take(kept, axis=1))
         chosen.append(tube[first + kept])
@@ -242,37 +242,44 @@ def _pieces(tubes: Sequence[Tubes], projection: Projection) -> _Pieces:
 
 
 def _projected(
-    points: Float32,
-    radii: Float32,
-    masses: Float32,
-    joined: NDArray[np.bool_],
-    projection: Projection,
+    line: Float32, joined: NDArray[np.bool_], projection: Projection
 ) -> tuple[Float32, NDArray[np.bool_]]:
-    """Project pieces between points (3, N); give their table and which are to be laid."""
-    column, row, scale = projection.project(points.T)
-    pixel = (projection.spacing / scale)[:-1]
-    du, dv = np.diff(column), np.diff(row)
+    """Project pieces.
+
+    Args:
+        line: Points, radii and mass along tubes, float32 (6, N + 1).
+        joined: Whether each point and the next are of one tube, bool (N,).
+        projection: Where rays come from and go to.
+
+    Returns:
+        The table of the pieces, float32 (10, N), and which of them are to be laid.
+    """
+    column, row, scale = projection.project(line[:3].T)
+    zoom = scale[:-1] * np.float32(1 / projection.spacing)  # pixels a millimetre
+    du, dv = column[1:] - column[:-1], row[1:] - row[:-1]
     along = np.sqrt(du * du + dv * dv)
-    dx, dy, dz = np.diff(points)
-    lengths = np.sqrt(dx * dx + dy * dy + dz * dz)
-    wide = (radii[:, :-1] + radii[:, 1:]) / 2
+    dx, dy, dz = line[:3, 1:] - line[:3, :-1]
+    length = np.sqrt(dx * dx + dy * dy + dz * dz) * zoom
+    wide, deep, mass = (line[3:, 1:] + line[3:, :-1]) * np.float32(0.5)
     norm = np.maximum(along, np.float32(1e-6))
-    nu, nv = dv / norm, -du / norm
-    half = np.sqrt((wide[0] * nv) ** 2 + (wide[1] * nu) ** 2) / pixel
-    mass = (masses[:-1] + masses[1:]) / 2 * lengths / pixel**2
+    normal = np.stack([dv, -du]) / norm
+    half = np.sqrt((wide * normal[1]) ** 2 + (deep * normal[0]) ** 2) * zoom
+    mass *= length * zoom
     # A piece that points at the focal spot shows its round section, not a dash.
-    steep = along < 0.5 * lengths / pixel
-    wanted = np.where(steep, np.sqrt(along**2 + (1.5 * half) ** 2), along)
-    tiny = along < 0.05
-    du = np.where(tiny, wanted, du * wanted / norm)
-    dv = np.where(tiny, np.float32(0), dv * wanted / norm)
-    first, last = _joints(np.stack([nu, nv]), joined)
-    u, v = (column[:-1] + column[1:]) / 2, (row[:-1] + row[1:]) / 2
-    reach = half + wanted + 2
-    lit = joined & (mass > 0) & (u > -reach) & (u < projection.size + reach)
-    lit &= (v > -reach) & (v < projection.size + reach)
-    table = np.stack([
-        u, v, du, dv, *(half * (first + last) / 2), *(half * (last - first)), half, mass,
+    steep = np.flatnonzero(along < 0.5 * length)
+    wanted = np.sqrt(along[steep] ** 2 + (1.5 * half[steep]) ** 2)
+    tiny = along[steep] < 0.05
+    du[steep] = np.where(tiny, wanted, du[steep] * wanted / norm[steep])
+    dv[steep] = np.where(tiny, np.float32(0), dv[steep] * wanted / norm[steep])
+    first, last = _joints(normal, joined)
+    middle = (np.stack([column, row])[:, 1:] + np.stack([column, row])[:, :-1]) * np.float32(0.5)
+    reach = half + (np.abs(du) + np.abs(dv) + 2)
+    lit = joined & (mass > 0)
+    for place in middle:
+        lit &= (place > -reach) & (place < projection.size + reach)
+    table = np.concatenate([
+        middle, [du, dv], (first + last) * (half * np.float32(0.5)), (last - first) * half,
+        [half, mass],
     ])  # fmt: skip
     return table, lit
 
@@ -280,7 +287,7 @@ def _projected(
 def _courses(tubes: Sequence[Tubes]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     """Number of the tubes that each point is of, and whether it and the next are joined."""
     tube = np.repeat(np.arange(len(tubes)), [tube.mass.size for tube in tubes])
-    joined = np.concatenate([np.ones(tube.mass.shape, bool).reshape(-1) for tube in tubes])
+    joined = np.ones(len(tube), bool)
     first = 0
     for one in tubes:
         lines, points = one.mass.shape

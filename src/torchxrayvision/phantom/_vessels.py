@@ -56,30 +56,29 @@ def _fill(lung: Column, anatomy: Anatomy, side: int, rng: np.random.Generator) -
 
 
 def _split(points: Float64) -> Float64:
-    """Halve each set (T, 3, G, N) along its longest axis, to (T, 3, 2G, N/2)."""
-    spread = points.max(axis=3) - points.min(axis=3)
-    longest = spread.argmax(axis=1)[:, None, :, None]
-    key = np.take_along_axis(points, longest, axis=1)
-    order = key.argpartition(points.shape[3] // 2, axis=3)
-    ordered = np.take_along_axis(points, order, axis=3)
-    return ordered.reshape(*points.shape[:2], 2 * points.shape[2], -1)
+    """Halve each set (3, S, N) along its longest axis, to (3, 2S, N/2)."""
+    sets, count = np.arange(points.shape[1]), points.shape[2]
+    longest = (points.max(axis=2) - points.min(axis=2)).argmax(axis=0)
+    order = points[longest, sets].argpartition(count // 2, axis=1) + sets[:, None] * count
+    halves = points.reshape(3, -1).take(order.reshape(-1), axis=1)
+    return halves.reshape(3, 2 * len(sets), -1)
 
 
 def grow(ends: Float64, roots: Float64, bends: Float64) -> Float32:
     """Grow trees from their roots to their end points.
 
     Args:
-        ends: float64 (T, 3, ENDS), mm.
-        roots: float64 (T, 3), mm.
-        bends: How far each branch bends, as shares of its length, float64 (T, 3, 2 ENDS - 1).
+        ends: float64 (3, T, ENDS), mm.
+        roots: float64 (3, T), mm.
+        bends: How far each branch bends, as shares of its length, float64 (3, T, 2 ENDS - 1).
 
     Returns:
         Curved branches, from the roots on, float32 (3, T, 2 ENDS - 1, K), mm.
     """
-    sets = ends[:, :, None]
-    while sets.shape[3] > 1:
+    sets = ends
+    while sets.shape[2] > 1:
         sets = _split(sets)
-    sums = [sets[..., 0]]  # of each set, from the ends to the root
+    sums = [sets.reshape(ends.shape)]  # of each set, from the ends to the root
     while sums[-1].shape[2] > 1:
         sums.append(sums[-1][..., ::2] + sums[-1][..., 1::2])
     parents, first, last = roots[..., None], [], []
@@ -90,12 +89,12 @@ def grow(ends: Float64, roots: Float64, bends: Float64) -> Float32:
         parents = np.repeat(nodes, 2, axis=2)
     start = np.concatenate(first, axis=2).astype(np.float32)
     way = np.concatenate(last, axis=2).astype(np.float32) - start
-    arch = bends.astype(np.float32) * np.sqrt((way**2).sum(axis=1, keepdims=True))
+    arch = bends.astype(np.float32) * np.sqrt((way**2).sum(axis=0))
     branches = np.empty((*start.shape, _POINTS), np.float32)
     for k in range(_POINTS):
         t = k / (_POINTS - 1)
         branches[..., k] = start + t * way + 4 * t * (1 - t) * arch
-    return branches.swapaxes(0, 1)
+    return branches
 
 
 @lru_cache(maxsize=1)
@@ -136,7 +135,7 @@ def build_vessels(
             ends.append(_fill(anatomy.lungs[side], anatomy, side, rng))
             bends.append(rng.standard_normal((2 * ENDS - 1, 3)).T * 0.09)
             roots.append((side * x + shift, y, hila[side] - drop))
-    trees = grow(np.stack(ends), np.array(roots), np.stack(bends))
+    trees = grow(np.stack(ends, axis=1), np.array(roots).T, np.stack(bends, axis=1))
     vessels = {}
     for k, (side, rng) in enumerate(streams.items()):
         branches = trees[:, 2 * k : 2 * k + 2].reshape(3, -1, _POINTS)
@@ -152,13 +151,13 @@ def build_vessels(
     return vessels
 
 
-def vessel_tubes(branches: Float32, sizes: Float32, excess: float) -> Tubes:
+def vessel_tubes(branches: Float32, sizes: Float32, excess: Float32) -> Tubes:
     """Make tubes of blood in air.
 
     Args:
         branches: (N, K, 3), mm.
         sizes: Radii (N, K), mm.
-        excess: Attenuation of blood over that of lung, 1/mm.
+        excess: Attenuation of blood over that of its surroundings, (N, K), 1/mm.
 
     Returns:
         The tubes.
