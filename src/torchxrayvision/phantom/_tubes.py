@@ -262,7 +262,8 @@ def _projected(
     length = np.sqrt(dx * dx + dy * dy + dz * dz) * zoom
     wide, deep, mass = (line[3:, 1:] + line[3:, :-1]) * np.float32(0.5)
     norm = np.maximum(along, np.float32(1e-6))
-    normal = np.stack([dv, -du]) / norm
+    normal: Float32 = np.stack([dv, -du])
+    normal /= norm
     half = np.sqrt((wide * normal[1]) ** 2 + (deep * normal[0]) ** 2) * zoom
     mass *= length * zoom
     # A piece that points at the focal spot shows its round section, not a dash.

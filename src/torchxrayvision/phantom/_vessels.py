@@ -60,7 +60,7 @@ def _split(points: Float64) -> Float64:
     sets, count = np.arange(points.shape[1]), points.shape[2]
     longest = (points.max(axis=2) - points.min(axis=2)).argmax(axis=0)
     order = points[longest, sets].argpartition(count // 2, axis=1) + sets[:, None] * count
-    halves = points.reshape(3, -1).take(order.reshape(-1), axis=1)
+    halves: Float64 = points.reshape(3, -1).take(order.reshape(-1), axis=1)
     return halves.reshape(3, 2 * len(sets), -1)
 
 
@@ -78,7 +78,7 @@ def grow(ends: Float64, roots: Float64, bends: Float64) -> Float32:
     sets = ends
     while sets.shape[2] > 1:
         sets = _split(sets)
-    sums = [sets.reshape(ends.shape)]  # of each set, from the ends to the root
+    sums: list[Float64] = [sets.reshape(ends.shape)]  # of each set, from the ends to the root
     while sums[-1].shape[2] > 1:
         sums.append(sums[-1][..., ::2] + sums[-1][..., 1::2])
     parents, first, last = roots[..., None], [], []
@@ -100,12 +100,13 @@ def grow(ends: Float64, roots: Float64, bends: Float64) -> Float32:
 @lru_cache(maxsize=1)
 def _thinning() -> Float32:
     """Radii along all branches of a tree whose root has radius 1, float32 (2 ENDS - 1, K)."""
-    levels = np.repeat(np.arange(len(_REACH)), 2 ** np.arange(len(_REACH)))
-    size = 0.5 ** (levels / _MURRAY)
-    thin = size * np.where(levels < len(_REACH) - 1, 0.5 ** (1 / _MURRAY), 0.55)
+    last = len(_REACH) - 1
+    # Powers of Python's floats are the same on every machine.
+    begin = np.array([0.5 ** (level / _MURRAY) for level in range(last + 1)])
+    end = np.append(0.5 * (begin[:-1] + begin[1:]), 0.5 * begin[-1] * (1 + 0.55))
     t = np.linspace(0, 1, _POINTS)
-    radii = size[:, None] * (1 - t) + (0.5 * (size + thin))[:, None] * t
-    return radii.astype(np.float32)
+    radii = begin[:, None] * (1 - t) + end[:, None] * t
+    return np.repeat(radii, 2 ** np.arange(last + 1), axis=0).astype(np.float32)
 
 
 def build_vessels(
