@@ -113,7 +113,7 @@ class Row(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         if name in self._frame.columns:
-            return self._frame[name].iloc[self.position]
+            return self._frame[name].array[self.position]  # a third of the time of iloc
         return self._arguments[name]
 
     def __iter__(self) -> Iterator[str]:
