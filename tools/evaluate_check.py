@@ -1,4 +1,4 @@
-"""Judge `xrv check`: python tools/evaluate_check.py ../shared --out docs/check-results.md
+"""Judge `xrv check`: python tools/evaluate_check.py ../shared
 
 Builds files of films whose patients had no part in the fit, of simulated radiographs of another
 seed, and of other things, runs the check on the files, and prints a table of what was refused.

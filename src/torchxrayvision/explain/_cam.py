@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from torchxrayvision.errors import ExplanationError
 from torchxrayvision.explain._layers import CamLayer, cam_layer, captured
 from torchxrayvision.explain._model import at_rest, checked, score, target_index
+from torchxrayvision.explain._positions import Positions, located
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +67,12 @@ def class_activation_map(
     index = target_index(model, target)
     layer = cam_layer(model) if layer is None else layer
     weight = _head(model, layer).weight[index].detach().float()
-    with at_rest(model), captured(model, layer) as maps, torch.no_grad():
+    with (
+        at_rest(model),
+        located(model) as positions,
+        captured(model, layer) as maps,
+        torch.no_grad(),
+    ):
         score(model, checked(x), index)
         (last,) = maps.of(index)
         if last.shape[1] != len(weight):
@@ -76,7 +81,7 @@ def class_activation_map(
             )
             raise ExplanationError(msg)
         heat = torch.einsum("k,bkhw->bhw", weight, last.detach().float())
-    return _resized(heat, x) if upsample else heat
+    return positions.enlarged(heat, _sides(x)) if upsample else heat
 
 
 def _head(model: nn.Module, layer: CamLayer) -> nn.Linear:
@@ -125,9 +130,9 @@ def grad_cam(
         Augmented Grad-CAM: heat-maps super resolution through augmentation. ICASSP 2020.
     """
 
-    def explain(images: Tensor) -> Tensor:
-        maps, gradients = _maps_and_gradients(model, images, target, layer)
-        return _weighed(maps, gradients.mean((2, 3)))
+    def explain(images: Tensor) -> tuple[Tensor, Positions]:
+        maps, gradients, positions = _maps_and_gradients(model, images, target, layer)
+        return _weighed(maps, gradients.mean((2, 3))), positions
 
     return _over_shifts(explain, x, shifts)
 
@@ -166,61 +171,61 @@ def grad_cam_plus_plus(
         networks. WACV 2018, equations 10 and 19. https://arxiv.org/abs/1710.11063
     """
 
-    def explain(images: Tensor) -> Tensor:
-        maps, gradients = _maps_and_gradients(model, images, target, layer)
+    def explain(images: Tensor) -> tuple[Tensor, Positions]:
+        maps, gradients, positions = _maps_and_gradients(model, images, target, layer)
         # Equation 19 is g^2 / (2 g^2 + S g^3), S the sum of a channel; of 10 positive g count.
         g = gradients.relu()
         below = 2 + maps.sum((2, 3), keepdim=True) * g
-        return _weighed(maps, (g / below).sum((2, 3)))
+        return _weighed(maps, (g / below).sum((2, 3))), positions
 
     return _over_shifts(explain, x, shifts)
 
 
 def _maps_and_gradients(
     model: nn.Module, x: Tensor, target: Target, layer: CamLayer | None
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Positions]:
     """The last maps and the gradients of the logit to them, float32, both (B, K, H, W)."""
     if layer is not None:
         return _at_layer(model, x, target, layer)
     declared = cam_layer(model)
-    maps, gradients = _at_layer(model, x, target, declared)
-    if declared.finer is not None and min(maps.shape[2:]) < _FEWEST:
+    found = _at_layer(model, x, target, declared)
+    if declared.finer is not None and min(found[0].shape[2:]) < _FEWEST:
         return _at_layer(model, x, target, CamLayer(declared.finer))
-    return maps, gradients
+    return found
 
 
 def _at_layer(
     model: nn.Module, x: Tensor, target: Target, layer: CamLayer
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Positions]:
     index = target_index(model, target)
-    with at_rest(model), captured(model, layer) as captures:
+    with at_rest(model), located(model) as positions, captured(model, layer) as captures:
         total = score(model, checked(x), index).sum()
         maps = captures.of(index)
         gradients = torch.autograd.grad(total, maps)
     # The channels of several networks of an ensemble are those of one wide network.
-    return torch.cat([a.detach().float() for a in maps], 1), torch.cat(
-        [g.float() for g in gradients], 1
-    )
+    joint, slopes = (torch.cat([a.detach().float() for a in each], 1) for each in (maps, gradients))
+    return joint, slopes, positions
 
 
 def _weighed(maps: Tensor, weights: Tensor) -> Tensor:
     return torch.einsum("bk,bkhw->bhw", weights, maps).relu()
 
 
-def _over_shifts(explain: Callable[[Tensor], Tensor], x: Tensor, shifts: int) -> Tensor:
+def _over_shifts(
+    explain: Callable[[Tensor], tuple[Tensor, Positions]], x: Tensor, shifts: int
+) -> Tensor:
     """Average the maps of shifted images, each map shifted back."""
-    coarse = explain(x)
+    coarse, positions = explain(x)
+    size = _sides(x)
     if shifts <= 1:
-        return _resized(coarse, x)
-    height, width = (
-        side / cells for side, cells in zip(x.shape[-2:], coarse.shape[-2:], strict=True)
-    )
-    places = [(i + 0.5) / shifts - 0.5 for i in range(shifts)]
-    total = torch.zeros(len(x), *x.shape[-2:], device=coarse.device)
-    for y, z in itertools.product(places, places):
-        down, right = round(y * height), round(z * width)
-        heat = _resized(explain(_shifted(x, down, right)), x)
-        total += _shifted(heat[:, None], -down, -right)[:, 0]
+        return positions.enlarged(coarse, size)
+    down, across = positions.axes((coarse.shape[-2], coarse.shape[-1]), size)
+    parts = [(i + 0.5) / shifts - 0.5 for i in range(shifts)]
+    total = torch.zeros(len(x), *size, device=coarse.device)
+    for y, z in itertools.product(parts, parts):
+        below, right = round(y * down.step), round(z * across.step)
+        heat = positions.enlarged(explain(_shifted(x, below, right))[0], size)
+        total += _shifted(heat[:, None], -below, -right)[:, 0]
     return total / shifts**2
 
 
@@ -231,7 +236,5 @@ def _shifted(x: Tensor, down: int, right: int) -> Tensor:
     return x[..., rows, :][..., columns]
 
 
-def _resized(heat: Tensor, x: Tensor) -> Tensor:
-    size = (x.shape[-2], x.shape[-1])
-    resized = functional.interpolate(heat[:, None], size, mode="bilinear", align_corners=False)
-    return resized[:, 0]
+def _sides(x: Tensor) -> tuple[int, int]:
+    return x.shape[-2], x.shape[-1]

@@ -31,40 +31,13 @@ def game():
     del sys.modules[spec.name]
 
 
-COARSE = pytest.mark.xfail(
-    raises=AssertionError, reason="a position of the map is larger than a nodule at 144 pixels"
-)
-BORDER = pytest.mark.xfail(
-    raises=AssertionError, reason="the border makes a heart large, and the point lies around it"
-)
-
-
-@pytest.mark.parametrize(
-    ("finding", "method"),
-    [
-        ("Effusion", "gradcam"),
-        ("Effusion", "ig"),
-        ("Mass", "gradcam"),
-        ("Mass", "ig"),
-        pytest.param("Nodule", "gradcam", marks=COARSE),
-        ("Nodule", "ig"),
-        ("Cardiomegaly", "gradcam"),
-        pytest.param("Cardiomegaly", "ig", marks=BORDER),
-        ("Pneumothorax", "gradcam"),
-        ("Pneumothorax", "ig"),
-    ],
-)
+@pytest.mark.parametrize("method", ["gradcam", "ig"])
+@pytest.mark.parametrize("finding", ["Effusion", "Mass", "Nodule", "Cardiomegaly", "Pneumothorax"])
 def test_explanations_point_into_the_finding(game, finding, method):
     (row,) = game.measure(get_model("demo"), FILMS, [finding], [method])
     assert row.accuracy >= 0.8, row
     assert row.low > row.chance, row
     assert row.random_weights < row.accuracy - 0.3, row
-
-
-def test_grad_cam_points_beside_a_nodule_within_the_published_tolerance(game):
-    (row,) = game.measure(get_model("demo"), FILMS, ["Nodule"], ["gradcam"], tolerance=0.03)
-    assert row.accuracy >= 0.8, row
-    assert row.low > row.chance, row
 
 
 @pytest.mark.parametrize("method", ["gradcam", "ig"])
@@ -73,7 +46,7 @@ def test_maps_depend_on_what_the_weights_learnt(game, method):
     x, _ = game.films("Effusion", 8, model.input_resolution)
 
     def explain(network, films, target):
-        return attribute(network, films, target, method, **game.options_of(method))
+        return attribute(network, films, target, method, **game.options_of(method, target))
 
     report = randomisation_check(model, x, "Effusion", explain)
     assert report.passed, str(report)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional
 
 from support.evidence import EVIDENCE, LAYER, SIDE, Planted, image, mask
 from torchxrayvision import explain
@@ -18,6 +17,7 @@ from torchxrayvision.errors import (
     ImageShapeError,
     UnknownNameError,
 )
+from torchxrayvision.explain._positions import located
 from torchxrayvision.models import DenseNet, ResNet
 
 METHODS = explain.METHODS
@@ -122,7 +122,9 @@ def test_grad_cam_is_the_positive_part_of_the_activation_map(build, films):
     model.head.weight.data.abs_()
     exact = explain.class_activation_map(model, films, 1, upsample=False)
     positive = (exact / exact[0].numel()).relu()
-    expected = functional.interpolate(positive[:, None], (64, 64), mode="bilinear")[:, 0]
+    with located(model) as positions, torch.no_grad():
+        model(films)
+    expected = positions.enlarged(positive, (64, 64))
     found = explain.grad_cam(model, films, 1, layer=explain.cam_layer(model))
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-4)
     assert found.any()
@@ -135,7 +137,7 @@ def test_gradients_reach_positions_that_the_rectification_cut(small, films):
     small.classifier.weight.data.fill_(2.0)
     from torchxrayvision.explain._cam import _maps_and_gradients
 
-    maps, gradients = _maps_and_gradients(small, films, 0, None)
+    maps, gradients, _ = _maps_and_gradients(small, films, 0, None)
     assert maps.max() < 1e-30
     torch.testing.assert_close(gradients, torch.full_like(gradients, 2 / maps[0, 0].numel()))
 
@@ -149,7 +151,9 @@ def test_grad_cam_agrees_with_captum(films):
     theirs = LayerGradCam(model, model.model.layer4).attribute(
         films, target=1, relu_attributions=True
     )
-    theirs = functional.interpolate(theirs, (64, 64), mode="bilinear")[:, 0].detach()
+    with located(model) as positions, torch.no_grad():
+        model(films)
+    theirs = positions.enlarged(theirs[:, 0].detach(), (64, 64))
     assert theirs.any()
     ours = explain.grad_cam(model, films, 1, layer=explain.cam_layer(model))
     torch.testing.assert_close(ours, theirs)
