@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -108,47 +108,18 @@ class Canvas:
 
 @dataclass(frozen=True)
 class _Pieces:
-    """Straight pieces as they fall on the detector.
+    """Straight pieces as they fall on the detector, in pixels.
 
     Args:
-        table: Rows of the properties below, pixels, float32 (10, N).
+        table: float32 (10, N). Rows 0 and 1 are column and row of the middle; 2 and 3 the way from
+            the first end to the last; 4 and 5 that from the axis to the side, mean of both ends;
+            6 and 7 its change from the first end to the last; 8 is the half width; 9 the
+            attenuation summed over pixels.
         tube: Number of the tubes that each is of, int (N,).
     """
 
     table: Float32
     tube: NDArray[np.intp]
-
-    @property
-    def middle(self) -> Float32:
-        """Column and row of the middle, (2, N)."""
-        return self.table[0:2]
-
-    @property
-    def delta(self) -> Float32:
-        """From the first end to the last, (2, N)."""
-        return self.table[2:4]
-
-    @property
-    def reach(self) -> Float32:
-        """From the axis to the side, mean of both ends, (2, N)."""
-        return self.table[4:6]
-
-    @property
-    def turn(self) -> Float32:
-        """Change of that from the first end to the last, (2, N)."""
-        return self.table[6:8]
-
-    @property
-    def half(self) -> Float32:
-        """Half width, (N,)."""
-        half: Float32 = self.table[8]
-        return half
-
-    @property
-    def mass(self) -> Float32:
-        """Attenuation summed over pixels, (N,)."""
-        mass: Float32 = self.table[9]
-        return mass
 
 
 def _together(parts: list[Samples]) -> Samples:
@@ -164,37 +135,43 @@ def _samples(pieces: _Pieces, tubes: Sequence[Tubes]) -> Iterator[Samples]:
     kinds = list(dict.fromkeys(sections))
     kind = np.array([kinds.index(section) for section in sections], np.intp)[pieces.tube]
     step = np.array([section[2] for section in kinds], np.float32)[kind]
-    count, across = _counts(pieces, kind, step)
+    count, across = _counts(pieces.table, kind, step)
     pattern = kind * (across.max(initial=0) + 1) + across
     order = np.argsort(pattern, kind="stable")
     samples = np.cumsum((count * across)[order])
-    for some in np.split(order, np.flatnonzero(np.diff(samples // _BLOCK)) + 1):
+    for start, stop in _runs(samples // _BLOCK):
+        some = order[start:stop]
         stations = _stations(pieces.table.take(some, axis=1), count[some])
-        ends = np.cumsum(count[some])
-        first = 0
-        # Pieces of one pattern follow each other.
-        for last in (*np.flatnonzero(np.diff(pattern[some])), len(some) - 1):
-            if last >= 0:
-                piece = some[last]
-                offsets, shares = _profile(int(across[piece]), *kinds[kind[piece]][:2])
-                u, v, right, down, mass = stations[:, first : ends[last]]
-                # Stations run along the last axis, the longest: short inner loops are slow.
-                column, row = u + right * offsets, v + down * offsets
-                yield column.reshape(-1), row.reshape(-1), (mass * shares).reshape(-1)
-                first = ends[last]
+        at = np.append(0, np.cumsum(count[some]))
+        for first, end in _runs(pattern[some]):
+            piece = some[first]
+            offsets, shares = _profile(int(across[piece]), *kinds[kind[piece]][:2])
+            u, v, right, down, mass = stations[:, at[first] : at[end]]
+            # Stations run along the last axis, which is the longest: short inner loops are slow.
+            column, row = u + right * offsets, v + down * offsets
+            yield column.reshape(-1), row.reshape(-1), (mass * shares).reshape(-1)
+
+
+def _runs(values: NDArray[np.intp]) -> Iterable[tuple[int, int]]:
+    """Where runs of equal values start and stop."""
+    if not len(values):
+        return ()
+    return pairwise([0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)])
 
 
 def _counts(
-    pieces: _Pieces, kind: NDArray[np.intp], step: Float32
+    table: Float32, kind: NDArray[np.intp], step: Float32
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """How many samples each piece gets along and across: those of like size get the same."""
-    apart = np.where(pieces.half < 1.5, 1.25 * step, step)
-    wanted = np.ceil(np.sqrt(pieces.delta[0] ** 2 + pieces.delta[1] ** 2) / apart)
+    half = table[8]
+    wanted = np.ceil(
+        np.sqrt(table[2] ** 2 + table[3] ** 2) / np.where(half < 1.5, 1.25 * step, step)
+    )
     length = np.minimum(np.searchsorted(_COUNTS, wanted), len(_COUNTS) - 1)
-    width = np.searchsorted(_CLASSES, pieces.half, side="right")
+    width = np.searchsorted(_CLASSES, half, side="right")
     like = (kind * len(_COUNTS) + length) * (len(_CLASSES) + 1) + width
     widest = np.zeros(like.max(initial=0) + 1, np.float32)
-    np.maximum.at(widest, like, pieces.half)
+    np.maximum.at(widest, like, half)
     across = np.ceil(2 * widest[like] / step).astype(np.intp)
     return _COUNTS[length], np.where(width > 0, across, 1)
 

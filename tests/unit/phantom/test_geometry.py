@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
-from torchxrayvision.phantom._detector import negative_log, transmitted
+from torchxrayvision.phantom._cast import Cast
+from torchxrayvision.phantom._detector import box, enlarge, negative_log, transmitted
 from torchxrayvision.phantom._rays import Projection
 from torchxrayvision.phantom._solids import Column, Ellipsoid, Paraboloid
 from torchxrayvision.phantom._spans import Span, Union, half_space
 from torchxrayvision.phantom._tubes import Canvas, Tubes
+from torchxrayvision.phantom._vessels import ENDS, grow
 
 
 def plan(view="PA", turn=0.0, size=64):
@@ -91,6 +93,29 @@ def test_a_paraboloid_is_met_where_stepping_meets_it(sign):
     assert np.abs(inside - sampled(contains, projection, DEPTHS)).max() < 2.5
 
 
+@pytest.mark.parametrize("view", ["PA", "AP", "L"])
+def test_a_dome_is_met_from_the_top_of_its_shadow_down(view):
+    projection = plan(view, size=128)
+    solid = Paraboloid((40.0, 14.0), -30.0, (80.0, 90.0), 50.0)
+    rows = np.nonzero(solid.span(projection.rays()).hit().any(axis=1))[0]
+    _, _, top, bottom = solid.extent(projection)
+    assert top <= rows.min() < top + 1.01
+    assert rows.max() == bottom == 127
+
+
+def test_shadows_are_found_once_and_handed_out_by_windows():
+    cast = Cast(plan(size=128))
+    solid, beside = (Ellipsoid.upright((x, 0.0, 0.0), (40.0, 40.0, 40.0)) for x in (0.0, 900.0))
+    assert cast.span(beside) is None
+    window, span = cast.span(solid)
+    assert cast.span(solid)[1] is span
+    whole = solid.span(cast.rays)
+    assert np.array_equal(span.length(), whole.length()[window])
+    half = (slice(0, 60), slice(64, 128))
+    ((place, part),) = cast.spans([solid, beside], half)
+    assert np.array_equal(part.length(), whole.length()[half][place])
+
+
 def test_a_half_space_cuts_rays():
     rays = plan("PA").rays()
     behind = half_space(rays, (0.0, 1.0, 0.0), 20.0)
@@ -121,6 +146,43 @@ def test_tubes_keep_their_mass():
         _, _, scale = projection.project(points)
         area = (projection.spacing / scale.mean()) ** 2
         assert canvas.image().sum() * area == pytest.approx(0.5 * length, rel=0.02)
+
+
+def test_tubes_are_the_same_alone_and_together():
+    projection = plan(size=96)
+    rng = np.random.default_rng(0)
+    tubes = [
+        Tubes(rng.normal(0, 40, (3, k, 3)), np.full((3, k, 2), half), np.ones((3, k)), bore, 0.2)
+        for k, half, bore in ((4, 0.4, 0.0), (7, 6.0, 0.8), (2, 2.5, 0.5))
+    ]
+    together, alone = Canvas(projection), Canvas(projection)
+    together.add(*tubes)
+    for tube in tubes:
+        alone.add(tube)
+    assert together.image() == pytest.approx(alone.image(), abs=1e-4)
+    assert together.image().max() > 0.01
+
+
+def test_trees_reach_all_their_ends():
+    rng = np.random.default_rng(0)
+    ends = rng.normal(0, 50, (3, 2, ENDS))
+    roots = np.array([[0.0, 9.0], [1.0, 2.0], [3.0, 4.0]])
+    branches = grow(ends, roots, np.zeros((3, 2, 2 * ENDS - 1)))
+    assert branches[:, :, 0, 0] == pytest.approx(roots)
+    for tree in range(2):
+        tips = branches[:, tree, -ENDS:, -1]
+        assert np.sort(tips, axis=1) == pytest.approx(np.sort(ends[:, tree], axis=1), abs=1e-3)
+        parents = branches[:, tree, : ENDS - 1, -1]
+        assert branches[:, tree, 1:, 0] == pytest.approx(np.repeat(parents, 2, axis=1), abs=1e-4)
+
+
+def test_enlarging_and_blurring_keep_a_slope():
+    slope = np.add.outer(np.arange(12.0), 2 * np.arange(9.0)).astype(np.float32)
+    assert enlarge(slope, (24, 18))[1:-1, 1:-1] == pytest.approx(
+        np.add.outer(np.arange(24) / 2, np.arange(18.0))[1:-1, 1:-1] - 0.75, abs=1e-4
+    )
+    assert box(slope, 2)[2:-2, 2:-2] == pytest.approx(slope[2:-2, 2:-2], abs=1e-4)
+    assert box(slope, 2)[0, 4] == pytest.approx(slope[0, 4] + 0.6, abs=1e-4)  # the edge repeats
 
 
 def test_tables_of_the_exponential_and_logarithm():
