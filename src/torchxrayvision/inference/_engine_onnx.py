@@ -20,6 +20,8 @@ from torchxrayvision.remote import cache_dir
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import onnx
+
     from torchxrayvision.models import XRayModel
 
 __all__ = ["OnnxEngine", "OpenVinoEngine", "onnx_file"]
@@ -27,12 +29,13 @@ __all__ = ["OnnxEngine", "OpenVinoEngine", "onnx_file"]
 _FOLDER: Final = "engines"
 
 
-def onnx_file(model: XRayModel, size: int, *, fresh: bool = False) -> Path:
+def onnx_file(model: XRayModel, size: int, *, winograd: bool = False, fresh: bool = False) -> Path:
     """The graph of a model in the cache folder, converted where it is not there.
 
     Args:
         model: In evaluation mode.
         size: Side in pixels.
+        winograd: With wide 3 x 3 convolutions by Winograd's method, see `minimal_filtering`.
         fresh: Convert in any case.
 
     Raises:
@@ -45,12 +48,23 @@ def onnx_file(model: XRayModel, size: int, *, fresh: bool = False) -> Path:
         import copy
 
         # A graph is traced on the CPU in float32, whatever the model is on.
-        proto = to_onnx(trace(copy.deepcopy(model).float().cpu(), size), output_names(model))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        part.write_bytes(proto.SerializeToString())
-        part.replace(path)
-    return path
+        _write(to_onnx(trace(copy.deepcopy(model).float().cpu(), size), output_names(model)), path)
+    if not winograd:
+        return path
+    # A file too: held in memory while it is loaded, a large graph doubles what the process takes.
+    changed = path.with_suffix(".winograd.onnx")
+    if fresh or not changed.exists():
+        import onnx
+
+        _write(minimal_filtering(onnx.load(path)), changed)
+    return changed
+
+
+def _write(proto: onnx.ModelProto, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    part.write_bytes(proto.SerializeToString())
+    part.replace(path)
 
 
 class OnnxEngine(Engine):
@@ -80,8 +94,7 @@ class OnnxEngine(Engine):
         super().__init__(model, batch_size)
         self.require()
         self._arithmetic = arithmetic
-        self._winograd = winograd
-        self._start(onnx_file(model, input_size(model), fresh=fresh))
+        self._start(onnx_file(model, input_size(model), winograd=winograd, fresh=fresh))
 
     def _start(self, path: Path) -> None:
         import onnxruntime
@@ -90,17 +103,8 @@ class OnnxEngine(Engine):
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3  # errors; warnings speak of its own optimisation
         self._session = onnxruntime.InferenceSession(
-            self._rewritten(path) if self._winograd else str(path),
-            options,
-            providers=["CPUExecutionProvider"],
+            str(path), options, providers=["CPUExecutionProvider"]
         )
-
-    @staticmethod
-    def _rewritten(path: Path) -> bytes:
-        import onnx
-
-        graph: bytes = minimal_filtering(onnx.load(path)).SerializeToString()
-        return graph
 
     def _run(self) -> tuple[torch.Tensor, ...]:
         answers = self._session.run(list(self.wanted), {INPUT: self.input})
@@ -131,7 +135,7 @@ class OpenVinoEngine(OnnxEngine):
         model: See `Engine`.
         batch_size: See `Engine`.
         arithmetic: `"float32"`, or one of `arithmetics`.
-        winograd: Makes no difference: it was slower here (docs/speed.md).
+        winograd: See `OnnxEngine`; was slower than without (docs/speed.md).
         fresh: See `OnnxEngine`.
     """
 
