@@ -153,13 +153,21 @@ class Donors:
         position = int(np.searchsorted(self._digests, digest))
         while position < len(self._digests) and self._digests[position] == digest:
             number, row = self._places[position].tolist()
-            if number not in self._maps:
-                self._maps[number] = np.load(self._folders[number] / _IMAGES, mmap_mode="r")
-            pixels = np.array(self._maps[number][row])
-            if check(pixels, digest) == self._checks[position]:
+            pixels = self._row(number, row)
+            if pixels is not None and check(pixels, digest) == self._checks[position]:
                 return pixels
             position += 1
         return None
+
+    def _row(self, number: int, row: int) -> NDArray[Any] | None:
+        if number not in self._maps:
+            try:
+                opened = np.load(self._folders[number] / _IMAGES, mmap_mode="r")
+            except _UNUSABLE:  # removed meanwhile
+                opened = None
+            self._maps[number] = opened
+        array = self._maps[number]
+        return None if array is None else np.array(array[row])
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_maps": {}}  # a memory map would be pickled with all it maps

@@ -415,6 +415,21 @@ def test_parts_of_other_arrays_are_copied(films, build, decoded):
     assert np.abs(cache[0][0] - exact(2)).max() < 5
 
 
+def test_an_array_that_is_removed_meanwhile_is_not_missed(films, build, decoded, monkeypatch):
+    first = build(tiny(films))
+    decoded.clear()
+    original = store_module.Donors.__init__
+
+    def then_gone(self, *args):
+        original(self, *args)
+        shutil.rmtree(first.folder)
+
+    monkeypatch.setattr(store_module.Donors, "__init__", then_gone)
+    cache = build(SubsetDataset(tiny(films), [3, 1]))
+    cache.verify(sources=True)
+    assert len(decoded) == 2
+
+
 def test_another_preparation_uses_nothing_of_an_earlier_one(films, build, decoded, monkeypatch):
     before = build(tiny(films))
     monkeypatch.setattr(store_module, "PREPARATION", "2: otherwise")
