@@ -5,7 +5,7 @@ the other. 1.5.7 as its documentation shows it: read, normalise, crop, resize, n
 threshold; its masks are those of the square that the network saw. This package
 (`inference.segment`, engine chosen by measurement) takes every mask back to the geometry of its
 file as well. A row is the time of a film, all films of the size together. The network is loaded,
-and converted, before the clock starts.
+and converted, before the clock starts; the memory of converting is in the peak of the first round.
 
 The tensors come from a seed as in bench_models.py, so masks are speckle and no organs, which is the
 worst case for taking them back; what is compared is whether both versions draw the same.
