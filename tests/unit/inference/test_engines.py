@@ -219,6 +219,18 @@ def test_winograds_method_gives_the_same_numbers(network):
     assert sum(node.op_type == "MatMul" for node in graph.node) == 2 * 4
 
 
+@pytest.mark.usefixtures("converted", "wide")
+def test_a_long_run_by_winograds_method_gives_the_table_of_torch(
+    network, films, monkeypatch, tmp_path
+):
+    expected = predict(films, network, engine="torch", batch_size=BATCH)
+    choice = Choice("onnx", winograd=True)
+    monkeypatch.setattr(_choose._Trial, "fastest", lambda self, candidates, precision: choice)
+    predict_to_file(films, network, tmp_path / "t.parquet", engine="onnx", batch_size=BATCH)
+    pd.testing.assert_frame_equal(expected, pd.read_parquet(tmp_path / "t.parquet"), atol=1e-5)
+    assert list((tmp_path / "cache").glob("engines/*.winograd.onnx"))
+
+
 @pytest.fixture
 def plain_compile(monkeypatch):
     """torch.compile that does nothing, as the real one takes a minute."""
