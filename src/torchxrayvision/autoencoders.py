@@ -148,7 +148,8 @@ class ResNetAE(XRayModel):
     """
 
     output_names = ("z", "out")
-    output_kind = ("code", "image")
+    output_kind = "image"
+    output_kinds = ("code", output_kind)  # of each output
 
     def __init__(
         self,

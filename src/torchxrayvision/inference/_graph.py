@@ -168,8 +168,8 @@ def describe(model: XRayModel, size: int) -> dict[str, Any]:
     }  # fmt: skip
     if not isinstance(model, XRayClassifier):
         # Segmenters give logits; the others name what they give.
-        kind = getattr(model, "output_kind", "logit")
-        kinds = [kind] * len(model.output_names) if isinstance(kind, str) else kind
+        each = getattr(model, "output_kind", "logit")
+        kinds = getattr(model, "output_kinds", (each,) * len(model.output_names))
         about["outputs"] = dict(zip(model.output_names, kinds, strict=True))
     else:
         points = model.op_threshs

@@ -74,7 +74,7 @@ def test_an_autoencoder_is_exported_under_the_names_of_its_outputs(autoencoder, 
     exported = export(autoencoder, "onnx", tmp_path / "a.onnx")
     session = onnxruntime.InferenceSession(exported.path)
     assert [output.name for output in session.get_outputs()] == ["z", "out"]
-    assert exported.metadata["outputs"] == {"z": "image", "out": "image"}
+    assert exported.metadata["outputs"] == {"z": "code", "out": "image"}
 
 
 def test_images_of_another_size_are_resized_as_the_model_does(segmenter):
