@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -15,6 +16,7 @@ from torchxrayvision.explain._positions import Positions, located
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from torch import Tensor
 
@@ -69,7 +71,7 @@ def class_activation_map(
     weight = _head(model, layer).weight[index].detach().float()
     with (
         at_rest(model),
-        located(model) as positions,
+        _located(model, layer) as positions,
         captured(model, layer) as maps,
         torch.no_grad(),
     ):
@@ -190,7 +192,7 @@ def _maps_and_gradients(
     declared = cam_layer(model)
     found = _at_layer(model, x, target, declared)
     if declared.finer is not None and min(found[0].shape[2:]) < _FEWEST:
-        return _at_layer(model, x, target, CamLayer(declared.finer))
+        return _at_layer(model, x, target, CamLayer(declared.finer, cells=declared.cells))
     return found
 
 
@@ -198,13 +200,18 @@ def _at_layer(
     model: nn.Module, x: Tensor, target: Target, layer: CamLayer
 ) -> tuple[Tensor, Tensor, Positions]:
     index = target_index(model, target)
-    with at_rest(model), located(model) as positions, captured(model, layer) as captures:
+    with at_rest(model), _located(model, layer) as positions, captured(model, layer) as captures:
         total = score(model, checked(x), index).sum()
         maps = captures.of(index)
         gradients = torch.autograd.grad(total, maps)
     # The channels of several networks of an ensemble are those of one wide network.
     joint, slopes = (torch.cat([a.detach().float() for a in each], 1) for each in (maps, gradients))
     return joint, slopes, positions
+
+
+def _located(model: nn.Module, layer: CamLayer) -> AbstractContextManager[Positions]:
+    """Where the positions of the layer lie, once the network has run."""
+    return nullcontext(Positions()) if layer.cells else located(model)
 
 
 def _weighed(maps: Tensor, weights: Tensor) -> Tensor:

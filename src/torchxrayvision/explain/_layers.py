@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -33,6 +33,9 @@ class CamLayer:
         call_of_target: Whether the layer runs once for each output, the first call for the first.
         finer: Name of an earlier layer, for gradients on images so small that the last map has
             fewer than 7 positions a side, the fewest that maps of activation were published with.
+        cells: Whether the positions are equal cells of the image, as in a network that was taught
+            cell by cell where findings are; False places them where the windows of the layers
+            lie.
 
     Example:
         >>> CamLayer("backbone.layer4", head="fc").head
@@ -44,6 +47,7 @@ class CamLayer:
     head: str | None = None
     call_of_target: bool = False
     finer: str | None = None
+    cells: bool = False
 
 
 _BASELINES: Final = "torchxrayvision.baseline_models"
@@ -62,6 +66,8 @@ _DECLARED: Final = {
     f"{_BASELINES}.riken.AgeModel": CamLayer("model.layer4"),
     f"{_BASELINES}.xinario.ViewModel": CamLayer("model.layer4", head="model.fc"),
 }
+# Their pre-training told the last two stages of each cell what it touches (docs/explanations.md).
+_TAUGHT: Final = ("resnet18-res144-demo",)
 _STAGES: Final = CamLayer("body.layer4", head="classifier")
 _FEATURES: Final = CamLayer("body.features", head="classifier")
 # Families of `models.Backbone`, by how the name of the architecture starts. Heads are declared
@@ -99,7 +105,8 @@ def cam_layer(model: nn.Module) -> CamLayer:
     for kind in type(model).__mro__:
         found = _DECLARED.get(f"{kind.__module__}.{kind.__qualname__}")
         if found is not None:
-            return found
+            taught = getattr(model, "weights", None) in _TAUGHT
+            return replace(found, cells=True) if taught else found
     name = str(getattr(model, "architecture", ""))
     for start, found in _FAMILIES.items():
         if name.startswith(start):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -10,7 +12,7 @@ from torchxrayvision import explain
 from torchxrayvision.explain._layers import captured
 from torchxrayvision.explain._model import score
 from torchxrayvision.explain._positions import Axis, located
-from torchxrayvision.models import DenseNet, ResNet
+from torchxrayvision.models import DenseNet, ResNet, get_model
 
 SIDE = 224
 WIDE = 608  # the last layer of a ResNet-18 looks at 435 pixels
@@ -91,3 +93,18 @@ def test_a_point_is_enlarged_to_where_it_lies():
     assert divmod(int(large.argmax()), SIDE) == (64, 160)
     assert large[64, 160] == pytest.approx(1)
     assert large[80, 160] == pytest.approx(0.5, abs=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::torchxrayvision.errors.DemonstrationWarning")
+def test_networks_that_were_taught_by_cells_have_cells():
+    assert not explain.cam_layer(ResNet(architecture="resnet18-width8")).cells
+    model = get_model("demo").eval()
+    layer = explain.cam_layer(model)
+    assert layer.cells
+    x = torch.rand(1, 1, 288, 288, generator=torch.Generator().manual_seed(0)) * 2048 - 1024
+    heat = explain.class_activation_map(model, x, "Mass", upsample=False)
+    usual = nn.functional.interpolate(heat[:, None], (288, 288), mode="bilinear")[:, 0]
+    found = explain.class_activation_map(model, x, "Mass")
+    torch.testing.assert_close(found, usual, atol=1e-4, rtol=1e-4)
+    windows = explain.class_activation_map(model, x, "Mass", layer=replace(layer, cells=False))
+    assert not torch.allclose(windows, usual, atol=1e-2)
