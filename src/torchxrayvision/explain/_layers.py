@@ -66,7 +66,7 @@ _DECLARED: Final = {
     f"{_BASELINES}.riken.AgeModel": CamLayer("model.layer4"),
     f"{_BASELINES}.xinario.ViewModel": CamLayer("model.layer4", head="model.fc"),
 }
-# Their pre-training told the last two stages of each cell what it touches (docs/explanations.md).
+# Their pre-training told the later stages what each cell touches (docs/explanations.md).
 _TAUGHT: Final = ("resnet18-res144-demo",)
 _STAGES: Final = CamLayer("body.layer4", head="classifier")
 _FEATURES: Final = CamLayer("body.features", head="classifier")

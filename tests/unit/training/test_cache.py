@@ -143,7 +143,9 @@ def test_merged_datasets_keep_their_patients_apart(films, build):
     assert len(set(cache.groups.tolist())) == 6
 
 
-def test_what_was_done_before_a_stop_is_not_done_again(films, build, decoded, settled):
+def stop_after_three(build, films):
+    """Stop a build at its third image, as an interrupt from the keyboard does."""
+
     class Killed(BaseException):
         pass
 
@@ -153,6 +155,10 @@ def test_what_was_done_before_a_stop_is_not_done_again(films, build, decoded, se
 
     with pytest.raises(Killed):
         build(tiny(films), progress=killed)
+
+
+def test_what_was_done_before_a_stop_is_not_done_again(films, build, decoded, settled):
+    stop_after_three(build, films)
     decoded.clear()
     calls = []
     cache = build(tiny(films), progress=lambda *done: calls.append(done))
@@ -176,15 +182,7 @@ def test_a_killed_process_leaves_what_it_had_done_to_the_next(films, tmp_path, b
 def test_a_file_that_changed_between_a_kill_and_the_next_is_decoded_again(
     films, build, decoded, settled
 ):
-    class Killed(BaseException):
-        pass
-
-    def killed(done, total):
-        if done == 3:
-            raise Killed
-
-    with pytest.raises(Killed):
-        build(tiny(films), progress=killed)
+    stop_after_three(build, films)
     Image.fromarray(255 - picture(1)).save(films / "b.png")
     decoded.clear()
     cache = build(tiny(films))
