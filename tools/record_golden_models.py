@@ -67,6 +67,17 @@ def gradient(net: torch.nn.Module, image: np.ndarray) -> dict[str, float]:
     return {"sum": float(x.grad.double().sum()), "abs": float(x.grad.double().abs().sum())}
 
 
+def untrained() -> dict[str, list[float]]:
+    """What a seed draws for the first and the last layer, and everything in between."""
+    torch.manual_seed(0)
+    net = xrv.models.DenseNet()
+    return {
+        "conv0": net.features.conv0.weight.flatten()[:4].tolist(),
+        "classifier": net.classifier.weight.flatten()[:4].tolist(),
+        "spread": [float(p.detach().double().norm()) for p in net.parameters()],
+    }
+
+
 def prepare(path: str, size: int) -> np.ndarray:
     """1.5.7's way from a file to an input."""
     if path.endswith(".dcm"):
@@ -89,6 +100,8 @@ def record(films: Path | None, folder: Path) -> dict[str, dict]:
         for path in sorted(films.glob("*.*")) if films else []:
             if path.is_file():
                 entry["films"][path.name] = outputs(net, prepare(str(path), size))
+        if name.startswith("densenet"):
+            entry["untrained"] = untrained()
         golden[name] = entry
     return golden
 

@@ -7,7 +7,6 @@ import pickle
 
 import pytest
 import torch
-import torchvision
 from torch.func import vmap
 
 from support.baselines import shapes_of, values
@@ -20,9 +19,10 @@ from torchxrayvision.baseline_models import (
     riken,
     xinario,
 )
-from torchxrayvision.baseline_models._classifier import BaselineClassifier, without_inplace
+from torchxrayvision.baseline_models._classifier import BaselineClassifier
 from torchxrayvision.baseline_models.riken._net import Network, concat_head
 from torchxrayvision.errors import ImageShapeError, StateMismatchError, UnknownNameError
+from torchxrayvision.models._dense import dense_features
 from torchxrayvision.models._network import load_strictly
 
 SIZE = 64
@@ -32,9 +32,8 @@ def shallow_ensemble():
     """Members of the published form with far fewer layers."""
     model = chexpert.DenseNet(weights_zip=None, num_models=1)
     for member in model.members:
-        net = torchvision.models.DenseNet(8, (1, 1, 1, 1), 16)
-        member.features = without_inplace(net.features)
-        width = net.classifier.in_features
+        member.features = dense_features(8, (1, 1, 1, 1), 16, in_channels=3)
+        width = member.features[-1].num_features
         member.classifier = torch.nn.Linear(width, member.classifier.out_features)
     return model
 
@@ -42,9 +41,9 @@ def shallow_ensemble():
 def shallow_attention():
     """The heads of the published network on a backbone of a few layers."""
     model = jfhealthcare.DenseNet(weights=None)
-    net = torchvision.models.DenseNet(8, (1, 1, 1, 1), 16)
-    widen = torch.nn.Conv2d(net.classifier.in_features, 1024, kernel_size=1)
-    model.model.backbone.features = without_inplace(torch.nn.Sequential(net.features, widen))
+    features = dense_features(8, (1, 1, 1, 1), 16, in_channels=3)
+    widen = torch.nn.Conv2d(features[-1].num_features, 1024, kernel_size=1)
+    model.model.backbone.features = torch.nn.Sequential(features, widen)
     return model
 
 

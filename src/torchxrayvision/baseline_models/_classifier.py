@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torchxrayvision.models._input import ResizeRoute
 
-__all__ = ["BaselineClassifier", "imagenet_scale", "without_inplace"]
+__all__ = ["BaselineClassifier", "imagenet_scale"]
 
 # Mean and standard deviation of the channels of ImageNet in [0, 1].
 _MEAN: Final = (0.485, 0.456, 0.406)
@@ -36,21 +36,6 @@ def imagenet_scale(x: Tensor) -> Tensor:
     mean = torch.tensor(_MEAN, dtype=x.dtype, device=x.device).reshape(shape)
     deviation = torch.tensor(_DEVIATION, dtype=x.dtype, device=x.device).reshape(shape)
     return ((x + 1024) / 2048 - mean) / deviation
-
-
-def without_inplace(network: nn.Module) -> nn.Module:
-    """Make every ReLU keep its input, which hooks on the layer before it may hold.
-
-    Args:
-        network: Changed in place.
-
-    Returns:
-        The same network.
-    """
-    for module in network.modules():
-        if isinstance(module, nn.ReLU):
-            module.inplace = False
-    return network
 
 
 class BaselineClassifier(XRayModel):

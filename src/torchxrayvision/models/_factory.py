@@ -17,6 +17,7 @@ from torchxrayvision.models._pretrained import (
     resolve,
     split_width,
 )
+from torchxrayvision.models._residual import Bottleneck
 from torchxrayvision.models._saved import backbone_of, facts_of
 from torchxrayvision.models.densenet import DenseNet, get_densenet_params
 from torchxrayvision.models.resnet import ResNet
@@ -170,7 +171,7 @@ def load_checkpoint(
     else:
         numbered = [t or f"output {i}" for i, t in enumerate(model.targets)]
         model.targets = list(targets or facts.get("targets", numbered))
-        deep = isinstance(model, ResNet) and hasattr(model.model.layer1[0], "conv3")
+        deep = isinstance(model, ResNet) and model.model.block is Bottleneck
         native = 512 if deep else 224
         model.input_resolution = input_resolution or facts.get("input_resolution", native)
     model.weights = Path(path).stem

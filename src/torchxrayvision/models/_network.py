@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -14,7 +14,7 @@ from torchxrayvision.models._input import ResizeRoute, check_range, check_shape,
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Prediction", "XRayModel", "load_strictly"]
+__all__ = ["Prediction", "XRayModel", "draw_convolutions", "load_strictly"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,20 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], source: str)
         raise StateMismatchError(source, missing, unexpected, differing)
     same_dtype = {name: value.to(own[name].dtype) for name, value in tensors.items()}
     module.load_state_dict(same_dtype, strict=True, assign=True)
+
+
+def draw_convolutions(network: nn.Module, *, mode: Literal["fan_in", "fan_out"]) -> None:
+    """Draw the weights of every convolution after He et al. 2015.
+
+    On the meta device there is nothing to draw; to ask for it would load torch's compiler.
+
+    Args:
+        network: The network.
+        mode: Whether the variance is kept on the way forward or on the way back.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
+            nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
 
 
 class XRayModel(nn.Module, abc.ABC):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from torchxrayvision.models._base import XRayClassifier
 
-__all__ = ["backbone_of", "facts_of", "save_checkpoint"]
+__all__ = ["backbone_of", "facts_of", "header_of", "save_checkpoint"]
 
 _KEY: Final = "torchxrayvision.classifier"
 
@@ -50,18 +50,29 @@ def save_checkpoint(
     """
     from torchxrayvision.weights._safetensors import save_safetensors
 
-    described: dict[str, Any] = {
+    described = {**_described(model), **(facts or {})}
+    tensors = {k: v for k, v in model.state_dict().items() if k != "op_threshs"}
+    save_safetensors(Path(path), tensors, _header(described))
+    return described
+
+
+def header_of(model: XRayClassifier, input_resolution: int) -> dict[str, str]:
+    """What the header of a safetensors file says, for `load_checkpoint` to understand it."""
+    return _header({**_described(model), "input_resolution": input_resolution})
+
+
+def _header(described: dict[str, Any]) -> dict[str, str]:
+    return {"format": "pt", _KEY: json.dumps(described)}
+
+
+def _described(model: XRayClassifier) -> dict[str, Any]:
+    return {
         "targets": list(model.targets),
         "input_resolution": model.input_resolution,
         "architecture": model.architecture,
         "arguments": model.arguments if isinstance(model, Backbone) else {},
         "torchxrayvision": __version__,
-        **(facts or {}),
     }
-    tensors = {k: v for k, v in model.state_dict().items() if k != "op_threshs"}
-    metadata = {"format": "pt", _KEY: json.dumps(described)}
-    save_safetensors(Path(path), tensors, metadata)
-    return described
 
 
 def facts_of(values: Mapping[str, Any], outputs: int, path: str) -> dict[str, Any]:

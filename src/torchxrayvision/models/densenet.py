@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from torchxrayvision.errors import UnknownNameError
 from torchxrayvision.models._base import XRayClassifier, default_targets
+from torchxrayvision.models._dense import dense_features, initialise, pooled
 from torchxrayvision.models._pretrained import apply_weights, resolve
 
 if TYPE_CHECKING:
@@ -137,19 +137,13 @@ class DenseNet(XRayClassifier):
         # Weights overwrite every tensor, so drawing random ones first would be wasted, and would
         # advance the caller's generator.
         with torch.device("meta" if entry is not None else torch.get_default_device()):
-            net = torchvision.models.DenseNet(
-                growth_rate, block_config, num_init_features, bn_size, drop_rate, num_classes
-            )
-            if in_channels != 3:
-                net.features.conv0 = nn.Conv2d(
-                    in_channels, num_init_features, kernel_size=7, stride=2, padding=3, bias=False
-                )
-        # An in-place ReLU overwrites what hooks on the layer before it, Grad-CAM among them, hold.
-        for module in net.modules():
-            if isinstance(module, nn.ReLU):
-                module.inplace = False
-        self.features: nn.Sequential = net.features
-        self.classifier: nn.Linear = net.classifier
+            self.features = dense_features(
+                growth_rate, block_config, num_init_features, bn_size, drop_rate,
+                in_channels=in_channels,
+            )  # fmt: skip
+            last = cast("nn.BatchNorm2d", self.features[-1])
+            self.classifier = nn.Linear(last.num_features, num_classes)
+            initialise(self)
         if entry is not None:
             apply_weights(self, self, entry, cache_dir=cache_dir, compat=compat)
 
@@ -162,8 +156,7 @@ class DenseNet(XRayClassifier):
         self.classifier = layer
 
     def _embed(self, x: Tensor) -> Tensor:
-        activations = torch.relu(self.features(x))
-        return torch.nn.functional.adaptive_avg_pool2d(activations, 1).flatten(1)
+        return pooled(self.features, x)
 
     def features2(self, x: Tensor) -> Tensor:
         """Pooled features, under the name of 1.5.7; the same as `embed`.

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from torchxrayvision.errors import UnknownNameError
 from torchxrayvision.models._base import XRayClassifier, default_targets
 from torchxrayvision.models._input import standardize
 from torchxrayvision.models._pretrained import apply_weights, resolve, split_width
+from torchxrayvision.models._residual import BasicBlock, Bottleneck, ResidualNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,27 +31,6 @@ _SMALL: Final = ("resnet18", "resnet34")
 _WIDTH: Final = 64  # channels after the first layer, as published
 
 
-class _BasicBlock(torchvision.models.resnet.BasicBlock):  # type: ignore[misc] # untyped package
-    """The block of torchvision with an addition that leaves its operands as hooks saw them."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        identity = x if self.downsample is None else self.downsample(x)
-        out = self.relu(self.bn1(self.conv1(x)))
-        result: Tensor = self.relu(self.bn2(self.conv2(out)) + identity)
-        return result
-
-
-class _Bottleneck(torchvision.models.resnet.Bottleneck):  # type: ignore[misc] # untyped package
-    """The bottleneck of torchvision with an addition that leaves its operands as hooks saw them."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        identity = x if self.downsample is None else self.downsample(x)
-        out = self.relu(self.bn1(self.conv1(x)))
-        out = self.relu(self.bn2(self.conv2(out)))
-        result: Tensor = self.relu(self.bn3(self.conv3(out)) + identity)
-        return result
-
-
 def _shape_of(architecture: str) -> tuple[str, int]:
     """Depth and width of a name such as `"resnet18-width32"`."""
     name, width = split_width(architecture, _WIDTH)
@@ -60,30 +39,10 @@ def _shape_of(architecture: str) -> tuple[str, int]:
     return name, width
 
 
-def _network(architecture: str, num_classes: int) -> Any:
+def _network(architecture: str, num_classes: int) -> ResidualNetwork:
     name, width = _shape_of(architecture)
-    block, layers = _BasicBlock if name in _SMALL else _Bottleneck, _LAYERS[name]
-    net = torchvision.models.ResNet(block, layers, num_classes=num_classes)
-    if width != _WIDTH:
-        _set_width(net, width, block, layers)
-    net.conv1 = nn.Conv2d(1, width, kernel_size=7, stride=2, padding=3, bias=False)
-    for module in net.modules():
-        if isinstance(module, nn.ReLU):
-            module.inplace = False  # see DenseNet: hooks must see what a layer gave
-    return net
-
-
-def _set_width(net: Any, width: int, block: Any, layers: list[int]) -> None:
-    """Replace every layer by one of another width, initialised as torchvision's are."""
-    net.bn1 = nn.BatchNorm2d(width)
-    net.inplanes = width
-    for index, depth in enumerate(layers):
-        stage = net._make_layer(block, width * 2**index, depth, stride=1 if index == 0 else 2)
-        for module in stage.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        setattr(net, f"layer{index + 1}", stage)
-    net.fc = nn.Linear(net.inplanes, net.fc.out_features)
+    block = BasicBlock if name in _SMALL else Bottleneck
+    return ResidualNetwork(block, _LAYERS[name], num_classes, in_channels=1, width=width)
 
 
 class ResNet(XRayClassifier):
@@ -148,7 +107,7 @@ class ResNet(XRayClassifier):
             output=output,
         )
         with torch.device("meta" if entry is not None else torch.get_default_device()):
-            self.model: Any = _network(architecture, num_classes)
+            self.model = _network(architecture, num_classes)
         self._standardize = _shape_of(architecture)[0] in _SMALL
         if entry is not None:
             apply_weights(self, self.model, entry, cache_dir=cache_dir, compat=compat)
@@ -156,8 +115,7 @@ class ResNet(XRayClassifier):
     @property
     def head(self) -> nn.Linear:
         """The last layer, from embeddings to logits."""
-        layer: nn.Linear = self.model.fc
-        return layer
+        return cast("nn.Linear", self.model.fc)
 
     def _replace_head(self, layer: nn.Linear) -> None:
         self.model.fc = layer
@@ -166,11 +124,7 @@ class ResNet(XRayClassifier):
         return standardize(x) if self._standardize else x
 
     def _embed(self, x: Tensor) -> Tensor:
-        net = self.model
-        x = net.maxpool(net.relu(net.bn1(net.conv1(x))))
-        x = net.layer4(net.layer3(net.layer2(net.layer1(x))))
-        pooled: Tensor = net.avgpool(x)
-        return pooled.flatten(1)
+        return self.model.pooled(x)
 
     def features(self, x: Tensor) -> Tensor:
         """Pooled features, under the name of 1.5.7; the same as `embed`.

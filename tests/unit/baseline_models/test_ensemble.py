@@ -9,29 +9,33 @@ from pathlib import Path
 
 import pytest
 import torch
-import torchvision
 
 from support.baselines import CHEXPERT_TASKS
 from torchxrayvision.baseline_models import chexpert
 from torchxrayvision.baseline_models.chexpert import _archive, _net
 from torchxrayvision.errors import CheckpointError, UnknownNameError
+from torchxrayvision.models._dense import dense_features
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "baselines.json").read_text())
+
+
+def features():
+    return dense_features(8, (1, 1, 1, 1), 16, in_channels=3)
 
 
 @pytest.fixture(autouse=True)
 def _shallow(monkeypatch):
     """Members of four layers instead of 121."""
 
-    def small(*_, num_classes):
-        return torchvision.models.densenet.DenseNet(8, (1, 1, 1, 1), 16, num_classes=num_classes)
-
-    monkeypatch.setattr(_net.torchvision.models, "DenseNet", small)
+    monkeypatch.setattr(_net, "densenet121_features", features)
+    monkeypatch.setattr(_net, "_CHANNELS", features()[-1].num_features)
 
 
 def member(group, **changes):
     outputs = len(CHEXPERT_TASKS) * (3 if group.three_class else 1)
-    net = torchvision.models.densenet.DenseNet(8, (1, 1, 1, 1), 16, num_classes=outputs)
+    net = torch.nn.Module()
+    net.features = features()
+    net.classifier = torch.nn.Linear(net.features[-1].num_features, outputs)
     state = {f"module.model.{k}": v for k, v in net.state_dict().items()}
     tasks = {name: place for place, name in enumerate(CHEXPERT_TASKS)}
     return {"ckpt_info": {}, "model_state": state, "task_sequence": tasks} | changes

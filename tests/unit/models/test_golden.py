@@ -12,7 +12,7 @@ import torch
 from support.networks import published
 from support.synthetic import film
 from torchxrayvision.images import read_raster
-from torchxrayvision.models import get_model
+from torchxrayvision.models import DenseNet, get_model
 from torchxrayvision.transforms import prepare
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "models.json").read_text())
@@ -66,3 +66,14 @@ def test_real_films_give_the_numbers_of_157(case, shared):
         raster = read_raster(shared / "samples" / name)
         image = prepare(raster.pixels, raster.scale, raster.offset, model.input_resolution)
         compare(model, image, expected)
+
+
+def test_a_seed_draws_the_untrained_densenet_of_157():
+    expected = GOLDEN["densenet121-res224-all"]["untrained"]
+    torch.manual_seed(0)
+    model = DenseNet()
+    assert model.features.conv0.weight.flatten()[:4].tolist() == pytest.approx(expected["conv0"])
+    drawn = model.classifier.weight.flatten()[:4].tolist()
+    assert drawn == pytest.approx(expected["classifier"])
+    spread = [float(p.detach().double().norm()) for p in model.parameters()]
+    assert spread == pytest.approx(expected["spread"], rel=1e-6)

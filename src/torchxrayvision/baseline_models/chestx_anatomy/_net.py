@@ -5,27 +5,13 @@ The names of the layers are those of the published tensors.
 
 from __future__ import annotations
 
-from typing import Final
-
 import torch
-import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
 
+from torchxrayvision.baseline_models._backbones import resnet50
+
 __all__ = ["Backbone", "Head"]
-
-_DEPTHS: Final = (3, 4, 6, 3)
-
-
-class _Bottleneck(torchvision.models.resnet.Bottleneck):  # type: ignore[misc] # untyped package
-    """The bottleneck of torchvision with an addition that leaves its operands as hooks saw them."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        identity = x if self.downsample is None else self.downsample(x)
-        out = self.relu(self.bn1(self.conv1(x)))
-        out = self.relu(self.bn2(self.conv2(out)))
-        result: Tensor = self.relu(self.bn3(self.conv3(out)) + identity)
-        return result
 
 
 class Backbone(nn.Module):
@@ -33,14 +19,9 @@ class Backbone(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        net = torchvision.models.ResNet(_Bottleneck, list(_DEPTHS), num_classes=1)
-        for module in net.modules():
-            if isinstance(module, nn.ReLU):
-                module.inplace = False  # hooks must see what a layer gave
         self.backbone = nn.Sequential()
-        first = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
-        for stage, layer in enumerate((first, net.layer1, net.layer2, net.layer3, net.layer4)):
-            self.backbone.add_module(f"layer{stage}", layer)
+        for number, stage in enumerate(resnet50(num_classes=1).stages()):
+            self.backbone.add_module(f"layer{number}", stage)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Maps of images (B, 3, S, S), at 1/4, 1/4, 1/8, 1/16 and 1/32 of their side."""

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import torch
-import torchvision
 from torch import nn
-from torch.nn import functional
 
-from torchxrayvision.baseline_models._classifier import without_inplace
+from torchxrayvision.baseline_models._backbones import densenet121_features
+from torchxrayvision.models._dense import pooled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +25,9 @@ TASKS: Final = (
     "Pleural Other", "Fracture", "Support Devices",
 )  # fmt: skip
 """The labels of CheXpert in the order of its tables."""
+
+
+_CHANNELS: Final = 1024  # of DenseNet-121
 
 
 @dataclass(frozen=True)
@@ -74,16 +76,15 @@ class Member(nn.Module):
 
     def __init__(self, group: Group, outputs: int) -> None:
         super().__init__()
-        net = torchvision.models.DenseNet(32, (6, 12, 24, 16), 64, num_classes=outputs)
         self.three_class = group.three_class
-        self.features: nn.Module = without_inplace(net.features)
-        self.classifier: nn.Module = net.classifier
+        self.features = densenet121_features()
+        self.classifier = nn.Linear(_CHANNELS, outputs)
         count = len(group.tasks) * (2 if group.three_class else 1)
         self.register_buffer("rows", torch.zeros(count, dtype=torch.int64))
 
     def embed(self, x: Tensor) -> Tensor:
         """Pooled features (B, 1024) of a prepared input."""
-        return functional.adaptive_avg_pool2d(torch.relu(self.features(x)), 1).flatten(1)
+        return pooled(self.features, x)
 
     def forward(self, x: Tensor) -> Tensor:
         """Probabilities, shape (B, findings of the group), of a prepared input."""

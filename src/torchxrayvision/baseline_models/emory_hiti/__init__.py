@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import nn
 
+from torchxrayvision.baseline_models._backbones import resnet34
 from torchxrayvision.baseline_models._classifier import BaselineClassifier, imagenet_scale
 from torchxrayvision.baseline_models._loading import entry_of, load_entry
-from torchxrayvision.baseline_models._resnet import pooled, resnet34
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,7 +87,7 @@ class RaceModel(BaselineClassifier):
         return imagenet_scale(x)
 
     def _embed(self, x: Tensor) -> Tensor:
-        return pooled(self.model, x)
+        return self.model.pooled(x)
 
     def _classify(self, x: Tensor) -> Tensor:
         logits: Tensor = self.model.fc(self._embed(x))

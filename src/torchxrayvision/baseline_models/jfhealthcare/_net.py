@@ -9,11 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 import torch
-import torchvision
 from torch import nn
 from torch.nn import functional
 
-from torchxrayvision.baseline_models._classifier import without_inplace
+from torchxrayvision.baseline_models._backbones import densenet121_features
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,7 +77,7 @@ class _Attention(nn.Module):
 class _Backbone(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.features: nn.Module = torchvision.models.DenseNet(32, (6, 12, 24, 16), 64).features
+        self.features = densenet121_features()
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(self.features(x))
@@ -102,7 +101,6 @@ class Network(nn.Module):
         for i in range(heads):
             setattr(self, f"fc_{i}", nn.Conv2d(2 * _CHANNELS, 1, kernel_size=1))
             setattr(self, f"bn_{i}", nn.BatchNorm2d(2 * _CHANNELS))
-        without_inplace(self)
 
     def pool(self, x: Tensor) -> list[Tensor]:
         """What each head sees: mean and maximum of its map.

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
+from torchxrayvision.baseline_models._backbones import resnet34
 from torchxrayvision.baseline_models._classifier import BaselineClassifier
 from torchxrayvision.baseline_models._loading import entry_of, load_entry
-from torchxrayvision.baseline_models._resnet import pooled, resnet34
 from torchxrayvision.weights.checkpoint import state_dict_of, strip_prefix
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class SexModel(BaselineClassifier):
         return ((x + 1024) / 2048 * 255).expand(-1, 3, -1, -1)
 
     def _embed(self, x: Tensor) -> Tensor:
-        return pooled(self.model, x)
+        return self.model.pooled(x)
 
     def _classify(self, x: Tensor) -> Tensor:
         logits: Tensor = self.model.fc(self._embed(x))

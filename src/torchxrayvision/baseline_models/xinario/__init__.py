@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
+from torchxrayvision.baseline_models._backbones import resnet50
 from torchxrayvision.baseline_models._classifier import BaselineClassifier, imagenet_scale
 from torchxrayvision.baseline_models._loading import entry_of, load_entry
-from torchxrayvision.baseline_models._resnet import pooled, resnet50
 from torchxrayvision.weights.checkpoint import state_dict_of
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class ViewModel(BaselineClassifier):
         return imagenet_scale(x)
 
     def _embed(self, x: Tensor) -> Tensor:
-        return pooled(self.model, x)
+        return self.model.pooled(x)
 
     def _classify(self, x: Tensor) -> Tensor:
         logits: Tensor = self.model.fc(self._embed(x))
