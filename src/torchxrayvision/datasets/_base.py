@@ -17,6 +17,7 @@ from torchxrayvision.datasets._compact import (
     with_columns,
 )
 from torchxrayvision.datasets._dataset import Dataset, Sample, Transform
+from torchxrayvision.datasets._images import film
 from torchxrayvision.datasets._pack import pack_frame, pack_labels, release_unused, unpack_frame
 from torchxrayvision.datasets._read import as_place, is_packaged, read_tables
 from torchxrayvision.datasets._release import Release, Row
@@ -311,21 +312,25 @@ class SpecDataset(Dataset):
         """
         position = self._position(idx)
         row = self._row(position)
-        image = self.spec.images.read(row, self._release)
+        masks = self.pathology_masks or self.semantic_masks  # these need the whole image beside
+        image, shape, prepared = film(
+            self.spec.images, row, self._release, None if masks else self.transform
+        )
         sample: Sample = {"idx": position, "lab": self._lab(position), "img": image}
-        shape = (int(image.shape[-2]), int(image.shape[-1]))
         if self.pathology_masks and self.spec.masks is not None:
             sample["pathology_masks"] = self._pathology_masks(row, shape)
         if self.semantic_masks and (self.spec.semantic or self.anatomy) is not None:
             sample["semantic_masks"] = self._semantic_masks(row, shape)
         if self.spec.boxes is not None:
             sample["bbox"] = self.spec.boxes.boxes(row, shape, self._release)
-        return self._transformed(sample)
+        return self._transformed(sample, prepared=prepared)
 
-    def _transformed(self, sample: Sample) -> Sample:
-        for transform in (self.transform, self.data_aug):
+    def _transformed(self, sample: Sample, *, prepared: bool) -> Sample:
+        for transform, done in ((self.transform, prepared), (self.data_aug, False)):
             if transform is not None:
-                sample = apply_transforms(sample, transform, seed=self._seeds.next())  # type: ignore[assignment, arg-type]
+                seed = self._seeds.next()  # drawn in any case, so that data_aug's do not depend
+                if not done:
+                    sample = apply_transforms(sample, transform, seed=seed)  # type: ignore[assignment, arg-type]
         return sample
 
     def _row(self, position: int) -> Row:

@@ -13,17 +13,22 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from torchxrayvision.errors import DatasetNotFoundError, ImageReadError
+from torchxrayvision.transforms import prepare
+from torchxrayvision.transforms._apply import prepared_size
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from torchxrayvision.datasets._release import Release, Row
+    from torchxrayvision.images import Raster
 
-__all__ = ["Files", "ImageSource", "IndexedFiles", "ZipFiles", "ZipHandle"]
+__all__ = ["Files", "ImageSource", "IndexedFiles", "ZipFiles", "ZipHandle", "film"]
+
+T = TypeVar("T")
 
 Template = str | Callable[["Row"], str]
 """Path below the folder: a format string over columns and arguments, or a function of the row."""
@@ -99,14 +104,56 @@ class ImageSource:
             DatasetNotFoundError: If it is missing.
             ImageReadError: If it cannot be decoded.
         """
+        return self._decoded(row, release, self.reader)
+
+    def raster(self, row: Row, release: Release) -> Raster | None:
+        """Pixels of a row's image as they are stored; None where only `read` knows how.
+
+        Raises:
+            DatasetNotFoundError: If it is missing.
+            ImageReadError: If it cannot be decoded.
+        """
+        if self.reader is not _read or type(self).read is not ImageSource.read:
+            return None
+        from torchxrayvision import images
+
+        return self._decoded(row, release, images.read_raster)
+
+    def _decoded(self, row: Row, release: Release, reader: Callable[[Any], T]) -> T:
         source = self.open(row, release)
         try:
-            return self.reader(source)
+            return reader(source)
         except ImageReadError as error:
             if isinstance(source, Path):
                 raise
             place = release.places.get(self.argument)
             raise type(error)(f"{place}/{self.name(row)}", error.reason, error.advice) from error
+
+
+def film(
+    images: ImageSource, row: Row, release: Release, transform: object
+) -> tuple[NDArray[np.float32], tuple[int, int], bool]:
+    """The image of a row, prepared where the usual preparation is all that is asked.
+
+    It goes straight from stored pixels to the small image then: a float32 copy of a whole film
+    costs as much as resizing it.
+
+    Args:
+        images: Where the pixels are.
+        row: The row.
+        release: The release.
+        transform: What is to be applied to the image, or None.
+
+    Returns:
+        float32 (1, H, W) in [-1024, 1024]; height and width of the film; whether the transform was
+        applied.
+    """
+    size = prepared_size(transform)
+    raster = None if size is None else images.raster(row, release)
+    if size is None or raster is None:
+        image = images.read(row, release)
+        return image, (int(image.shape[-2]), int(image.shape[-1])), False
+    return prepare(raster.pixels, raster.scale, raster.offset, size), raster.shape, True
 
 
 def _walk(root: Path, key: Callable[[str], str]) -> dict[str, str]:

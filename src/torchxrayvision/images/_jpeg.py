@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from PIL import JpegImagePlugin
 
 from torchxrayvision.errors import ImageReadError, ImageTooLargeError, UnsupportedImageError
 from torchxrayvision.images._codestream import CodeStream, read_codestream
 from torchxrayvision.images._grey import channels_are_equal, mean_of_channels, upright
 from torchxrayvision.images._guard import foreign
+from torchxrayvision.images._pillow import pixels_of
 from torchxrayvision.images._raster import ImageInfo, Raster, spread
 
 if TYPE_CHECKING:
@@ -104,6 +104,6 @@ def _decode(data: bytes, path: str, header: CodeStream) -> tuple[NDArray[Any], i
         image.load()
         # Most colour films have three equal channels; one of them is then a third of the copying.
         grey = image.getchannel(0) if channels_are_equal(image) else image
-        pixels = np.asarray(grey)
+        pixels = pixels_of(grey)
     orientation = _orientation(data) if b"Exif\x00" in data[:65536] else 1
     return pixels, orientation

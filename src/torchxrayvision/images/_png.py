@@ -14,6 +14,7 @@ from PIL import Image, PngImagePlugin
 from torchxrayvision.errors import ImageReadError, UnsupportedImageError
 from torchxrayvision.images._grey import mean_of_channels, mean_of_palette, one_bit, upright
 from torchxrayvision.images._guard import foreign
+from torchxrayvision.images._pillow import pixels_of
 from torchxrayvision.images._raster import ImageInfo, Raster, spread
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class _Png:
     palette: bytes = b""
     orientation: int = 1
     frames: int = 1
-    pixels: list[bytes] = field(default_factory=list)
+    pixels: list[memoryview] = field(default_factory=list)  # whole chunks, checked
 
 
 def png_info(data: bytes, path: str, options: Options) -> ImageInfo:
@@ -101,13 +102,17 @@ def _info(png: _Png) -> ImageInfo:
 
 def _parse(data: bytes, path: str, options: Options) -> _Png:
     chunks = _chunks(data, path)
-    png = _header(*next(chunks, (b"", b"")), path)
+    kind, body, _ = next(chunks, (b"", b"", b""))
+    png = _header(kind, body, path)
     bits = png.depth * _CHANNELS[png.colour]
     options.limits.check_picture(path, png.height, png.width, bits=bits, stored=len(data))
-    for kind, body in chunks:
+    for kind, body, chunk in chunks:
         if kind == b"IEND":
             break
-        _take(png, kind, bytes(body), path)
+        if kind == b"IDAT":
+            png.pixels.append(chunk)
+        else:
+            _take(png, kind, bytes(body), path)
     else:
         raise ImageReadError(path, "truncated: the PNG ends without its IEND chunk")
     if not png.pixels:
@@ -131,8 +136,6 @@ def _take(png: _Png, kind: bytes, body: bytes, path: str) -> None:
     match kind:
         case b"PLTE":
             png.palette = body
-        case b"IDAT":
-            png.pixels.append(body)
         case b"eXIf":
             png.orientation = _exif_orientation(body)
         case b"acTL" if len(body) == 8:
@@ -141,8 +144,8 @@ def _take(png: _Png, kind: bytes, body: bytes, path: str) -> None:
             raise ImageReadError(path, f"unknown critical PNG chunk {_shown(kind)}")
 
 
-def _chunks(data: bytes, path: str) -> Iterator[tuple[bytes, memoryview | bytes]]:
-    """Kind and body of each chunk, its checksum verified (clause 5.3)."""
+def _chunks(data: bytes, path: str) -> Iterator[tuple[bytes, memoryview, memoryview]]:
+    """Kind and body of each chunk, and all of it; its checksum verified (clause 5.3)."""
     view = memoryview(data)
     position = len(_SIGNATURE)
     while position < len(view):
@@ -155,7 +158,7 @@ def _chunks(data: bytes, path: str) -> Iterator[tuple[bytes, memoryview | bytes]
         (expected,) = struct.unpack_from(">I", view, end)
         if zlib.crc32(view[position + 4 : end]) != expected:
             raise ImageReadError(path, f"the PNG chunk {_shown(kind)} is damaged: wrong checksum")
-        yield kind, view[position + 8 : end]
+        yield kind, view[position + 8 : end], view[position : end + 4]
         position = end + 4
 
 
@@ -211,19 +214,15 @@ def _pillow(png: _Png, path: str, half: str = "") -> NDArray[Any]:
     if (depth, colour) == (16, _GREY_ALPHA):
         depth, colour = 8, _RGB_ALPHA
     header = struct.pack(">IIBBBBB", png.width, png.height, depth, colour, 0, 0, png.interlace)
-    chunks = [(b"IHDR", header)]
-    if colour == _PALETTE:
-        chunks.append((b"PLTE", png.palette))
-    chunks += [(b"IDAT", body) for body in png.pixels]
-    stream = io.BytesIO(
-        _SIGNATURE + b"".join(_chunk(*chunk) for chunk in [*chunks, (b"IEND", b"")])
-    )
+    palette = [_chunk(b"PLTE", png.palette)] if colour == _PALETTE else []
+    before = [_SIGNATURE, _chunk(b"IHDR", header), *palette]
+    stream = io.BytesIO(b"".join([*before, *png.pixels, _chunk(b"IEND", b"")]))
     with foreign(path, "the PNG pixel data is damaged or truncated"):
         image = PngImagePlugin.PngImageFile(stream)
         if half:
             image.tile = [image.tile[0]._replace(args=f"{image.mode};16{half}")]
         image.load()
-        return np.asarray(image)
+        return pixels_of(image)
 
 
 def _check_rows(png: _Png, path: str) -> None:
@@ -240,7 +239,8 @@ def _check_rows(png: _Png, path: str) -> None:
             expected += rows * (1 + -(-columns * png.depth * _CHANNELS[png.colour] // 8))
     engine, found = zlib.decompressobj(), 0
     with foreign(path, "the PNG pixel data is damaged or truncated"):
-        for body in png.pixels:
+        for chunk in png.pixels:
+            body: bytes | memoryview = chunk[8:-4]
             while body and found < expected:
                 found += len(engine.decompress(body, _PIECE))
                 body = engine.unconsumed_tail

@@ -11,6 +11,7 @@ from PIL import TiffImagePlugin
 from torchxrayvision.errors import ImageReadError, ImageTooLargeError, UnsupportedImageError
 from torchxrayvision.images._grey import mean_of_channels, mean_of_palette, one_bit, upright
 from torchxrayvision.images._guard import foreign
+from torchxrayvision.images._pillow import pixels_of
 from torchxrayvision.images._raster import ImageInfo, Raster, spread
 from torchxrayvision.images._tiff_directory import Directory, Tag, read_directories
 
@@ -177,7 +178,7 @@ def _pillow(
         image.load()
         if image.mode == "P":
             palette = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
-        return image.mode, np.asarray(image), palette
+        return image.mode, pixels_of(image), palette
 
 
 def _low(args: Any) -> tuple[Any, ...]:

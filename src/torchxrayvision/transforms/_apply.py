@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Sample = MutableMapping[str, Any]
 
-__all__ = ["SeedSource", "apply_transforms"]
+__all__ = ["SeedSource", "apply_transforms", "prepared_size"]
 
 MASK_FIELDS = ("pathology_masks", "semantic_masks")
 
@@ -175,12 +175,38 @@ def _is_joint(transform: object) -> bool:
     return v2 is not None and isinstance(transform, v2.Transform)
 
 
-def _draws_nothing(transform: object) -> bool:
-    """Whether the generators can stay where they are, and other threads go on."""
+def _steps(transform: Any) -> list[Any]:
+    """The transforms that one applies in turn to an array."""
     kind = type(transform)
     if kind.__module__ == "torchvision.transforms.transforms" and kind.__name__ == "Compose":
-        return all(map(_draws_nothing, transform.transforms))  # type: ignore[attr-defined]
-    return kind in (XRayCenterCrop, XRayResizer, ToPILImage)
+        return [step for part in transform.transforms for step in _steps(part)]
+    return [transform]
+
+
+def _draws_nothing(transform: object) -> bool:
+    """Whether the generators can stay where they are, and other threads go on."""
+    kinds = (XRayCenterCrop, XRayResizer, ToPILImage)
+    return all(type(step) in kinds for step in _steps(transform))
+
+
+def prepared_size(transform: object) -> int | None:
+    """Tell whether a transform is what `prepare` does to stored pixels in one step.
+
+    Args:
+        transform: What a dataset applies, or None.
+
+    Returns:
+        The size to prepare for where it is `XRayCenterCrop` and then `XRayResizer`; otherwise None.
+
+    Example:
+        >>> prepared_size(XRayResizer(224)) is None
+        True
+    """
+    steps = _steps(transform)
+    if [type(step) for step in steps] != [XRayCenterCrop, XRayResizer]:
+        return None
+    resizer: XRayResizer = steps[1]
+    return resizer.size if resizer.engine == "skimage" else None
 
 
 def _apply_each(

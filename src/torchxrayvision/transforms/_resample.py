@@ -171,20 +171,22 @@ def _resize_into(out: Float32, image: NDArray[Any], scale: float, offset: float)
         half = np.empty((rows, width), np.float32)
         _apply(_operator(height, rows, first=True), image, half, scale, offset)
         _apply(_operator(width, columns), half.T, out.T)
-    limits = _one_sided_range(image, scale, offset)
-    if limits is not None:
-        np.clip(out, *limits, out=out)
+    _clip(out, image, scale, offset)
 
 
-def _one_sided_range(
-    image: NDArray[Any], scale: float, offset: float
-) -> tuple[float, float] | None:
-    """The range of the values if 0 lies outside it, else None: then no value can leave it."""
-    for sample in (image[::32, ::32], image):  # a few pixels show both signs in most images
-        ends = sorted(float(end) * scale + offset for end in (sample.min(), sample.max()))
-        if not (ends[0] > 0 or ends[1] < 0):  # also where an end is not a number
-            return None
-    return ends[0], ends[1]
+def _clip(out: Float32, image: NDArray[Any], scale: float, offset: float) -> None:
+    """Keep to the range of the values, as scikit-image does.
+
+    The border, which counts as 0, takes a result out of the range of an image that lies on one
+    side of 0, and rounding may take any by a unit in the last place.
+    """
+    least, most = out.min(), out.max()
+    for sample in (image[::32, ::32], image):  # a few pixels are enough for most images
+        low, high = sorted(float(end) * scale + offset for end in (sample.min(), sample.max()))
+        if low <= least and most <= high:
+            return
+    if low <= high:  # not so where a value is not a number
+        np.clip(out, low, high, out=out)
 
 
 def _apply(

@@ -9,10 +9,14 @@ import zipfile
 
 import numpy as np
 import pytest
+import torchvision
 
+from fakes._fake import random_constant
 from support.tiny import NAMES, Tiny, as_image, picture, tiny, write_pictures
 from torchxrayvision.datasets._images import Files, IndexedFiles, ZipFiles, ZipHandle
 from torchxrayvision.errors import DatasetNotFoundError, ImageReadError
+from torchxrayvision.images import Raster
+from torchxrayvision.transforms import XRayCenterCrop, XRayResizer
 
 
 @pytest.fixture(scope="module")
@@ -200,3 +204,49 @@ def test_constructor_arguments_stand_behind_the_columns(tmp_path):
     assert dataset.extension == ".tif"
     assert picture(3).dtype == np.uint8
     assert Tiny.spec.images.name(dataset._row(3)) == "d.png"
+
+
+def usual(size=16):
+    return torchvision.transforms.Compose([XRayCenterCrop(), XRayResizer(size)])
+
+
+def test_the_usual_preparation_never_makes_the_whole_image(source, monkeypatch):
+    place, images = source
+    expected = [usual()(item["img"]) for item in tiny(place, images=images)]
+    monkeypatch.setattr(Raster, "to_array", None)
+    found = [item["img"] for item in tiny(place, images=images, kwargs={"transform": usual()})]
+    assert {image.dtype for image in found} == {np.dtype(np.float32)}
+    np.testing.assert_allclose(found, expected, atol=1e-3)  # of 2048
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        XRayResizer(16),
+        torchvision.transforms.Compose([XRayResizer(16), XRayCenterCrop()]),
+        torchvision.transforms.Compose([XRayCenterCrop(), XRayResizer(16, engine="torch")]),
+        torchvision.transforms.Compose([usual(), lambda image: image + 1]),
+    ],
+)
+def test_any_other_transform_is_given_the_whole_image(folder, transform):
+    for item, whole in zip(Tiny(folder, transform=transform), Tiny(folder), strict=True):
+        np.testing.assert_array_equal(np.asarray(item["img"]), transform(whole["img"]))
+
+
+def test_a_reader_of_its_own_is_asked_in_any_case(folder):
+    images = Files("{name}.png", reader=lambda _: np.full((1, 8, 8), 7, np.float32))
+    for item in tiny(folder, images=images, kwargs={"transform": usual(4)}):
+        assert item["img"].shape == (1, 4, 4)
+        assert item["img"][0, 1, 1] == pytest.approx(7)
+
+
+def test_augmentation_draws_the_same_whether_prepared_in_one_step(folder):
+    slow, drawn = torchvision.transforms.Compose([usual(), lambda image: image]), random_constant
+    drawn = [
+        [
+            item["img"][0, 0, 0]
+            for item in Tiny(folder, transform=t, data_aug=random_constant, seed=5)
+        ]
+        for t in (usual(), slow)
+    ]
+    assert drawn[0] == drawn[1]

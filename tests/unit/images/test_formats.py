@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import struct
+import sys
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from support import image_files as build
 from torchxrayvision.errors import ImageReadError, ImageTooLargeError, UnsupportedImageError
 from torchxrayvision.images import load_image, read_image, read_info, read_raster, read_xray_dcm
 from torchxrayvision.images._codestream import read_codestream
+from torchxrayvision.images._pillow import pixels_of
 
 HEIGHT, WIDTH = 13, 11
 PNG_KINDS = [
@@ -346,3 +349,22 @@ def test_read_xray_dcm_refuses_a_picture_by_name():
 )
 def test_codestream_without_a_frame_header_is_none(value):
     assert read_codestream(value) is None
+
+
+@pytest.mark.parametrize("with_arrow", [True, False])
+@pytest.mark.parametrize(("mode", "side"), [("L", 9), ("I;16", 9), ("RGB", 9), ("L", 4200)])
+def test_pixels_of_a_picture_are_the_same_with_and_without_arrow(
+    mode, side, with_arrow, monkeypatch
+):
+    importlib.import_module("pyarrow")
+    if not with_arrow:
+        monkeypatch.delitem(sys.modules, "pyarrow")
+    shape = (side, side + 1, 3) if mode == "RGB" else (side, side + 1)
+    top = 65535 if mode == "I;16" else 255
+    values = np.random.default_rng(0).integers(0, top, shape, endpoint=True)
+    array = values.astype(np.uint16 if mode == "I;16" else np.uint8)
+    image = Image.fromarray(array)
+    found = pixels_of(image)
+    image.close()
+    assert found.dtype == array.dtype
+    np.testing.assert_array_equal(found, array)

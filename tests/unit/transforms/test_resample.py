@@ -233,3 +233,16 @@ def test_nearest_keeps_type_and_copies():
     assert result.dtype == np.int16
     assert (result == labels).all()
     assert not np.shares_memory(result, labels)
+
+
+@pytest.mark.parametrize("scale", [1.0, 2048 / 255])
+@pytest.mark.parametrize("side", [299, 500, 640, 1024])
+def test_rounding_never_leaves_the_range_of_the_values(side, scale):
+    """As scikit-image's result never does: areas of one extreme value are where it would."""
+    offset = -1024.0 if scale != 1.0 else 0.0
+    pixels = np.full((side, side), 255, np.uint8)
+    pixels[::7, : side // 3] = 0
+    values = pixels if offset else pixels.astype(np.float32) * np.float32(2048 / 255) - 1024
+    result = resize(values, (224, 224), scale=scale, offset=offset)
+    assert result.min() >= -1024
+    assert result.max() <= 1024
