@@ -31,8 +31,11 @@ OPTIONS = {
     "ig": {"smooth": 0.04, "baseline": "mirror"},
 }
 # A position of the map that is declared is 16 pixels wide at 144 pixels, a nodule 6 to 11: what is
-# smaller than a position is read from a finer map.
-FINE = {"Nodule": explain.CamLayer("model.layer2")}
+# smaller than a position is read from a finer map too. Which of the two alone points better differs
+# from one training to the next, both together point well after each.
+FINE = {
+    "Nodule": (explain.CamLayer("model.layer2"), explain.CamLayer("model.layer3", cells=True)),
+}
 SEED = 2021  # of films that no weights were trained on
 SEVERITIES = (0.4, 1.0)
 

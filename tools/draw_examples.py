@@ -21,7 +21,8 @@ from torchxrayvision.models import get_model
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 SEED, SIDE, PANEL = 2023, 512, 480
-FINE = explain.CamLayer("model.layer2")  # a nodule is smaller than a position of the last maps
+# A nodule is smaller than a position of the last maps.
+FINE = explain.CamLayer("model.layer2"), explain.CamLayer("model.layer3", cells=True)
 SHOWN = (
     ("Effusion", "gradcam", {}),
     ("Cardiomegaly", "gradcam", {}),

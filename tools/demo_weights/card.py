@@ -46,16 +46,23 @@ def mean_of_six(labels, logits, groups):
     )
 
 
-def mean_within_folds(labels, logits, fold):
+def mean_within_folds(labels, logits, fold, groups):
     """The same, each fold ranked alone, then the mean over folds and findings."""
     six = [OUTPUTS.index(name) for name in SIX]
+    known = evaluation.bootstrap(
+        _within_folds, labels[:, six], logits[:, six], fold, groups=groups, n=REPLICATES, seed=SEED
+    )
+    return rounded(known)
+
+
+def _within_folds(labels, logits, fold):
     each = [
         evaluation.auroc(labels[fold == f, j], logits[fold == f, j])
         for f in range(FOLDS)
-        for j in six
-        if labels[fold == f, j].sum() > 0
+        for j in range(len(SIX))
+        if len(set(labels[fold == f, j].tolist())) > 1  # a replicate may lack a rare finding
     ]
-    return round(float(np.mean(each)), 4)
+    return float(np.mean(each))
 
 
 def gained(labels, logits, without, groups):

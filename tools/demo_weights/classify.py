@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from demo_weights import localise
-from demo_weights.plan import FOLDS, MODEL, SEED, SEEN
+from demo_weights import distil, localise
+from demo_weights.plan import FOLDS, LESSONS, MODEL, SEED, SEEN
 from torchxrayvision.models import load_checkpoint, save_checkpoint
 from torchxrayvision.training import fit
 from torchxrayvision.training._prepared import from_stored
@@ -43,33 +43,29 @@ def scores(path, films, rows=None):
 
 def pretrain(plan, simulated, places):
     """Learn from simulations only, and where their findings are."""
-    path = plan.work / "pretrain.safetensors"
+    path = written(plan, "pretrain")
     if not path.exists():
         network = localise.train(simulated, places, MODEL, plan.pretrain_epochs)
         save_checkpoint(network, path)
     return path
 
 
-def scratch(plan, films, fold):
-    """Learn from the real patients outside one fold, starting from random weights."""
-    rows = np.flatnonzero(folds(films.patients) != fold)
-    recipe = plan.recipe(plan.scratch_epochs, 2e-3, SEED + fold)
-    return _run(plan, f"scratch-{fold}", recipe, films.of(rows))
+def scratch(plan, films, fold=None):
+    """Learn from the real patients, all or those outside one fold, from random weights."""
+    recipe = plan.recipe(plan.scratch_epochs, 2e-3, SEED + (fold or 0))
+    return _run(plan, _name("scratch", fold), recipe, films.of(_others(films, fold)))
 
 
-def tune(plan, films, simulated, start, fold=None):
+def tune(plan, films, simulated, fold=None):
     """Learn from real and simulated films together, starting from the pre-trained weights.
 
     Args:
         plan: The plan.
         films: The real films.
         simulated: The simulated ones.
-        start: File of the pre-trained weights.
         fold: Real patients that are left out; None for none.
     """
-    rows = np.arange(len(films.images))
-    if fold is not None:
-        rows = rows[folds(films.patients) != fold]
+    rows = _others(films, fold)
     both = type(films)(
         np.concatenate([films.images, simulated.images[: plan.mixed_in]]),
         np.concatenate([films.labels, simulated.labels[: plan.mixed_in]]),
@@ -77,9 +73,51 @@ def tune(plan, films, simulated, start, fold=None):
     )
     extra = np.arange(len(films.images), len(both.images))
     chosen = np.concatenate([np.tile(rows, plan.repeats), extra])
-    recipe = plan.recipe(plan.tune_epochs, 1e-3, SEED + (0 if fold is None else fold), start)
-    name = "final" if fold is None else f"tuned-{fold}"
-    return _run(plan, name, recipe, both.of(chosen))
+    recipe = plan.recipe(plan.tune_epochs, 1e-3, SEED + (fold or 0), written(plan, "pretrain"))
+    return _run(plan, _name("tuned", fold), recipe, both.of(chosen))
+
+
+def teach(plan, films, simulated, fold=None):
+    """Learn from labels and from networks before, all trained on the same patients.
+
+    Args:
+        plan: The plan.
+        films: The real films.
+        simulated: The simulated ones.
+        fold: Real patients that are left out; None for none.
+
+    Returns:
+        File of the network after the last of `LESSONS`.
+    """
+    real = films.of(_others(films, fold))
+    others = simulated.of(np.arange(len(simulated.images)))
+    for number, lesson in enumerate(LESSONS):
+        path = written(plan, lesson.name, fold)
+        if path.exists():
+            continue
+        start, *teachers = (written(plan, s, fold) for s in (lesson.start, *lesson.teachers))
+        seed = SEED + 100 * number + (fold or 0)
+        student = distil.learn(real, others, start, teachers, plan.lesson_steps, seed)
+        path.parent.mkdir(exist_ok=True)
+        save_checkpoint(student, path)
+    return path
+
+
+def _others(films, fold):
+    """Rows of the films outside a fold; all of them for None."""
+    rows = np.arange(len(films.images))
+    return rows if fold is None else rows[folds(films.patients) != fold]
+
+
+def written(plan, stage, fold=None):
+    """File of the network of a stage that left out a fold, or nobody."""
+    if stage == "pretrain":  # saw no patient at all
+        return plan.work / "pretrain.safetensors"
+    return plan.work / _name(stage, fold) / "last.safetensors"
+
+
+def _name(stage, fold):
+    return f"{stage}-{'all' if fold is None else fold}"
 
 
 def _run(plan, name, recipe, train):

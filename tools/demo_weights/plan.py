@@ -39,7 +39,33 @@ SEEN = 144  # side that the classifier sees
 MODEL = "resnet18-width24"
 ANATOMY_WIDTH = 12
 
-_ENOUGH = Augmentation(
+
+@dataclass(frozen=True)
+class Lesson:
+    """Networks that teach another one.
+
+    Args:
+        name: Of the stage, whose network it leaves.
+        start: Stage whose weights the student begins with.
+        teachers: Stages whose networks teach; each heard on a film and on its mirror image.
+    """
+
+    name: str
+    start: str
+    teachers: tuple[str, ...]
+
+
+# The first hears two that err differently. Then the student teaches the next, which knows from the
+# start what its teacher says, and learns to say of one film what that says of two.
+LESSONS = (
+    Lesson("first", "pretrain", ("scratch", "tuned")),
+    Lesson("second", "first", ("scratch", "tuned", "first")),
+    Lesson("third", "second", ("second",)),
+    Lesson("fourth", "third", ("third",)),
+)
+SHIPS = LESSONS[-1].name
+
+ENOUGH = Augmentation(
     rotation=15, translation=0.08, scale=0.15, aspect=0.08, flip=0.5, gamma=0.35, contrast=0.2,
     noise=0.02, erase=0.3, mixup=0.3,
 )  # fmt: skip
@@ -63,6 +89,7 @@ class Plan:
         tune_epochs: Passes over the mixture of real and simulated films.
         repeats: How often each real film is in the mixture.
         mixed_in: Simulations in the mixture.
+        lesson_steps: Batches of each lesson.
         anatomy_epochs: Passes of the anatomy network.
     """
 
@@ -77,6 +104,7 @@ class Plan:
     tune_epochs: int = 6
     repeats: int = 4
     mixed_in: int = 1500
+    lesson_steps: int = 1300
     anatomy_epochs: int = 8
 
     def recipe(self, epochs: int, lr: float, seed: int, weights: Path | None = None) -> Recipe:
@@ -86,7 +114,7 @@ class Plan:
             model=MODEL,
             weights="" if weights is None else str(weights),
             resolution=SEEN,
-            augmentation=_ENOUGH,
+            augmentation=ENOUGH,
             loss=_LOSS,
             optimiser=Optimiser(name="adamw", lr=lr, weight_decay=0.05, clip=2.0),
             schedule=_SCHEDULE,

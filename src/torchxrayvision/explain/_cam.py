@@ -15,16 +15,19 @@ from torchxrayvision.explain._model import at_rest, checked, score, target_index
 from torchxrayvision.explain._positions import Positions, located
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from torch import Tensor
 
     from torchxrayvision.explain._model import Target
 
+    _Explain = Callable[[Tensor, CamLayer | None], tuple[Tensor, Positions]]
+
 __all__ = ["class_activation_map", "grad_cam", "grad_cam_plus_plus"]
 
 _FEWEST: Final = 7  # positions a side: what ResNets and DenseNets have of 224 pixels
+_TINY: Final = 1e-20  # a map without evidence stays 0
 
 
 def class_activation_map(
@@ -105,7 +108,7 @@ def grad_cam(
     x: Tensor,
     target: Target,
     *,
-    layer: CamLayer | None = None,
+    layer: CamLayer | Sequence[CamLayer] | None = None,
     shifts: int = 1,
 ) -> Tensor:
     """Weigh the channels of the last map by their mean gradient; keep what speaks for the target.
@@ -114,7 +117,9 @@ def grad_cam(
         model: The network.
         x: Images, shape (B, 1, S, S) in [-1024, 1024].
         target: Name or place of the output.
-        layer: The layer; None for the one declared for networks of this package.
+        layer: The layer; None for the one declared for networks of this package. Of several, each
+            map is divided by its maximum, and the mean is taken: an early layer says exactly
+            where, a late one what.
         shifts: How many shifts of the image, within one position of the map, are averaged in each
             direction. Networks for small images have maps of few positions, between which a small
             finding falls; 4 shows it in a quarter of a position, for 16 times the work.
@@ -123,20 +128,23 @@ def grad_cam(
         float32, shape (B, S, S), at least 0.
 
     Raises:
-        ExplanationError: If no layer is declared, or it does not run.
+        ExplanationError: If no layer is declared or given, or it does not run.
         UnknownNameError: If the network has no such target.
 
     Source:
         Selvaraju et al. Grad-CAM: visual explanations from deep networks via gradient-based
         localization. ICCV 2017. https://arxiv.org/abs/1610.02391. On shifts: Morbidelli et al.
-        Augmented Grad-CAM: heat-maps super resolution through augmentation. ICASSP 2020.
+        Augmented Grad-CAM: heat-maps super resolution through augmentation. ICASSP 2020. On several
+        layers: Jiang et al. LayerCAM: exploring hierarchical class activation maps for
+        localization. IEEE Transactions on Image Processing 2021, which takes the maximum.
+        https://doi.org/10.1109/TIP.2021.3089943
     """
 
-    def explain(images: Tensor) -> tuple[Tensor, Positions]:
-        maps, gradients, positions = _maps_and_gradients(model, images, target, layer)
+    def explain(images: Tensor, one: CamLayer | None) -> tuple[Tensor, Positions]:
+        maps, gradients, positions = _maps_and_gradients(model, images, target, one)
         return _weighed(maps, gradients.mean((2, 3))), positions
 
-    return _over_shifts(explain, x, shifts)
+    return _over_layers(explain, x, layer, shifts)
 
 
 def grad_cam_plus_plus(
@@ -144,7 +152,7 @@ def grad_cam_plus_plus(
     x: Tensor,
     target: Target,
     *,
-    layer: CamLayer | None = None,
+    layer: CamLayer | Sequence[CamLayer] | None = None,
     shifts: int = 1,
 ) -> Tensor:
     """Like `grad_cam`, with positive gradients that count more where a channel is rarely active.
@@ -156,7 +164,9 @@ def grad_cam_plus_plus(
         model: The network.
         x: Images, shape (B, 1, S, S) in [-1024, 1024].
         target: Name or place of the output.
-        layer: The layer; None for the one declared for networks of this package.
+        layer: The layer; None for the one declared for networks of this package. Of several, each
+            map is divided by its maximum, and the mean is taken: an early layer says exactly
+            where, a late one what.
         shifts: How many shifts of the image, within one position of the map, are averaged in each
             direction. Networks for small images have maps of few positions, between which a small
             finding falls; 4 shows it in a quarter of a position, for 16 times the work.
@@ -165,7 +175,7 @@ def grad_cam_plus_plus(
         float32, shape (B, S, S), at least 0.
 
     Raises:
-        ExplanationError: If no layer is declared, or it does not run.
+        ExplanationError: If no layer is declared or given, or it does not run.
         UnknownNameError: If the network has no such target.
 
     Source:
@@ -173,14 +183,14 @@ def grad_cam_plus_plus(
         networks. WACV 2018, equations 10 and 19. https://arxiv.org/abs/1710.11063
     """
 
-    def explain(images: Tensor) -> tuple[Tensor, Positions]:
-        maps, gradients, positions = _maps_and_gradients(model, images, target, layer)
+    def explain(images: Tensor, one: CamLayer | None) -> tuple[Tensor, Positions]:
+        maps, gradients, positions = _maps_and_gradients(model, images, target, one)
         # Equation 19 is g^2 / (2 g^2 + S g^3), S the sum of a channel; of 10 positive g count.
         g = gradients.relu()
         below = 2 + maps.sum((2, 3), keepdim=True) * g
         return _weighed(maps, (g / below).sum((2, 3))), positions
 
-    return _over_shifts(explain, x, shifts)
+    return _over_layers(explain, x, layer, shifts)
 
 
 def _maps_and_gradients(
@@ -218,11 +228,25 @@ def _weighed(maps: Tensor, weights: Tensor) -> Tensor:
     return torch.einsum("bk,bkhw->bhw", weights, maps).relu()
 
 
-def _over_shifts(
-    explain: Callable[[Tensor], tuple[Tensor, Positions]], x: Tensor, shifts: int
+def _over_layers(
+    explain: _Explain,
+    x: Tensor,
+    layers: CamLayer | Sequence[CamLayer] | None,
+    shifts: int,
 ) -> Tensor:
+    """The map of one layer, or the mean of those of several, each up to 1."""
+    if layers is None or isinstance(layers, CamLayer):
+        return _over_shifts(explain, x, layers, shifts)
+    if not layers:
+        raise ExplanationError("no layer was given; layer=None takes the one that is declared")
+    heats = [_over_shifts(explain, x, layer, shifts) for layer in layers]
+    largest = [heat.amax((1, 2), keepdim=True).clamp_min(_TINY) for heat in heats]
+    return torch.stack([h / most for h, most in zip(heats, largest, strict=True)]).mean(0)
+
+
+def _over_shifts(explain: _Explain, x: Tensor, layer: CamLayer | None, shifts: int) -> Tensor:
     """Average the maps of shifted images, each map shifted back."""
-    coarse, positions = explain(x)
+    coarse, positions = explain(x, layer)
     size = _sides(x)
     if shifts <= 1:
         return positions.enlarged(coarse, size)
@@ -231,7 +255,7 @@ def _over_shifts(
     total = torch.zeros(len(x), *size, device=coarse.device)
     for y, z in itertools.product(parts, parts):
         below, right = round(y * down.step), round(z * across.step)
-        heat = positions.enlarged(explain(_shifted(x, below, right))[0], size)
+        heat = positions.enlarged(explain(_shifted(x, below, right), layer)[0], size)
         total += _shifted(heat[:, None], -below, -right)[:, 0]
     return total / shifts**2
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torch import nn
 
-from torchxrayvision.errors import ExplanationError
+from torchxrayvision.errors import ExplanationError, UnknownNameError
+from torchxrayvision.weights import get
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,8 +67,6 @@ _DECLARED: Final = {
     f"{_BASELINES}.riken.AgeModel": CamLayer("model.layer4"),
     f"{_BASELINES}.xinario.ViewModel": CamLayer("model.layer4", head="model.fc"),
 }
-# Their pre-training told the later stages what each cell touches (docs/explanations.md).
-_TAUGHT: Final = ("resnet18-res144-demo",)
 _STAGES: Final = CamLayer("body.layer4", head="classifier")
 _FEATURES: Final = CamLayer("body.features", head="classifier")
 # Families of `models.Backbone`, by how the name of the architecture starts. Heads are declared
@@ -105,8 +104,7 @@ def cam_layer(model: nn.Module) -> CamLayer:
     for kind in type(model).__mro__:
         found = _DECLARED.get(f"{kind.__module__}.{kind.__qualname__}")
         if found is not None:
-            taught = getattr(model, "weights", None) in _TAUGHT
-            return replace(found, cells=True) if taught else found
+            return replace(found, cells=True) if _taught_by_cells(model) else found
     name = str(getattr(model, "architecture", ""))
     for start, found in _FAMILIES.items():
         if name.startswith(start):
@@ -117,6 +115,17 @@ def cam_layer(model: nn.Module) -> CamLayer:
         f"layer=CamLayer('name of the layer'). Declared: {known}"
     )
     raise ExplanationError(msg)
+
+
+def _taught_by_cells(model: nn.Module) -> bool:
+    """Whether the model has weights whose record says so."""
+    name = getattr(model, "weights", None)
+    if not isinstance(name, str):
+        return False
+    try:
+        return get(name).cell_maps
+    except UnknownNameError:  # a file of the user's own
+        return False
 
 
 def _modules(model: nn.Module, path: str) -> list[nn.Module]:

@@ -37,7 +37,7 @@ class RandomisationReport:
     Attributes:
         stages: Name of the last layer that was made random at each stage, from the output on.
         similarity: Spearman's rank correlation with the map of the trained network, mean over
-            the images, at each stage.
+            the images and the draws, at each stage.
         threshold: What the last stage must stay below.
     """
 
@@ -64,6 +64,7 @@ def randomisation_check(
     *,
     stages: int = 8,
     threshold: float = 0.5,
+    draws: int = 5,
     seed: int = 0,
 ) -> RandomisationReport:
     """Make a network random from the output to the input, and compare the maps on the way.
@@ -77,18 +78,24 @@ def randomisation_check(
         method: One of `METHODS`, or a function of model, images and target that gives maps.
         stages: Steps from the output to the input; layers are shared out over them.
         threshold: Rank correlation that counts as the same map.
+        draws: Random networks that are averaged: one alone may follow brightness by chance, with
+            the finding or against it, most of all where a map has few positions.
         seed: Of the random weights.
 
     Returns:
         The report.
 
     Raises:
+        ValueError: If `stages` or `draws` is below 1.
         UnknownNameError: If there is no such method or target.
 
     Source:
         Adebayo et al. Sanity checks for saliency maps. NeurIPS 2018, section 3: cascading
         randomization. https://arxiv.org/abs/1810.03292
     """
+    if min(stages, draws) < 1:
+        msg = f"stages={stages} and draws={draws}: at least 1 of each is needed"
+        raise ValueError(msg)
     index = target_index(model, target)
 
     def explain(network: nn.Module) -> list[NDArray[np.float64]]:
@@ -97,17 +104,20 @@ def randomisation_check(
         return _ranked(attribute(network, x, target, method))
 
     trained = explain(model)
-    network = copy.deepcopy(model)
-    generator = torch.Generator().manual_seed(seed)
-    layers = _from_output_to_input(network, x, index)
-    names, similarity = [], []
-    for part in np.array_split(np.arange(len(layers)), min(stages, len(layers))):
-        for place in part:
-            _make_random(layers[place][1], generator)
-        names.append(layers[part[-1]][0])
-        pairs = zip(trained, explain(network), strict=True)
-        similarity.append(float(np.mean([_correlation(a, b) for a, b in pairs])))
-    return RandomisationReport(tuple(names), tuple(similarity), threshold)
+    layers = _from_output_to_input(model, x, index)
+    parts = np.array_split(np.arange(len(layers)), min(stages, len(layers)))
+    similarity = np.zeros((draws, len(parts)))
+    for draw in range(draws):
+        network = copy.deepcopy(model)
+        modules = dict(network.named_modules())
+        generator = torch.Generator().manual_seed(seed + draw)
+        for stage, part in enumerate(parts):
+            for place in part:
+                _make_random(modules[layers[place]], generator)
+            pairs = zip(trained, explain(network), strict=True)
+            similarity[draw, stage] = np.mean([_correlation(a, b) for a, b in pairs])
+    names = tuple(layers[part[-1]] for part in parts)
+    return RandomisationReport(names, tuple(similarity.mean(0).tolist()), threshold)
 
 
 def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -132,8 +142,8 @@ def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
     return network
 
 
-def _from_output_to_input(model: nn.Module, x: Tensor, index: int) -> list[tuple[str, nn.Module]]:
-    """Modules with parameters of their own that run, the last one first."""
+def _from_output_to_input(model: nn.Module, x: Tensor, index: int) -> list[str]:
+    """Names of the modules with parameters of their own that run, the last one first."""
     order: dict[nn.Module, None] = {}
     handles = [
         module.register_forward_pre_hook(lambda ran, _inputs: order.setdefault(ran))
@@ -147,7 +157,7 @@ def _from_output_to_input(model: nn.Module, x: Tensor, index: int) -> list[tuple
         for handle in handles:
             handle.remove()
     names = {module: name for name, module in model.named_modules()}
-    return [(names[module], module) for module in reversed(order)]
+    return [names[module] for module in reversed(order)]
 
 
 def _make_random(module: nn.Module, generator: torch.Generator) -> None:

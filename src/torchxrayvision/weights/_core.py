@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from torchxrayvision.facts import License, Reference, RemoteFile
+from torchxrayvision.facts import LIBRARY, License, Reference, RemoteFile
 from torchxrayvision.labels import DEFAULT_PATHOLOGIES
 from torchxrayvision.weights._registry import register
 from torchxrayvision.weights._types import Weights, WeightsEnum
@@ -82,13 +82,6 @@ _LIMITS = Reference(
     year=2020,
     venue="Medical Imaging with Deep Learning",
     url="https://arxiv.org/abs/2002.02497",
-)
-_LIBRARY = Reference(
-    authors="Joseph Paul Cohen et al.",
-    title="TorchXRayVision: A library of chest X-ray datasets and models",
-    year=2022,
-    venue="Medical Imaging with Deep Learning",
-    url="https://arxiv.org/abs/2111.00595",
 )
 _BENCHMARKS = (
     "https://github.com/mlmed/torchxrayvision/blob/main/BENCHMARKS.md, 2023-07-23, "
@@ -299,7 +292,7 @@ class ResNet50_Weights(WeightsEnum):  # noqa: N801 - torchvision's form of such 
         compat_ppv80=_PPV80_RES512,
         trained_on=("pc", "nih", "rsna", "siim", "vin"),
         license=_license(("pc", "nih", "rsna", "siim", "vin")),
-        reference=_LIBRARY,
+        reference=LIBRARY,
         metrics={
             "NIH": _auroc(
                 "Atel .78 Card .90 Cons .78 Edema .89 Eff .86 Emph .88 Fibr .76 Hern .92 "

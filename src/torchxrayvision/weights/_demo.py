@@ -6,9 +6,10 @@ card, and the record takes checksum, outputs and metrics from the card.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
-from torchxrayvision.facts import License, PackagedFile, Reference
+from torchxrayvision.facts import LIBRARY, License, PackagedFile, Reference
 from torchxrayvision.weights._files import read_card
 from torchxrayvision.weights._registry import register
 from torchxrayvision.weights._types import Weights, WeightsEnum
@@ -17,10 +18,14 @@ __all__ = ["Demo_Weights"]
 
 _FOLDER: Final = "weights/data"
 
-_LICENSE = License(
+_OWN = License(
     name="Apache-2.0",
     url="https://www.apache.org/licenses/LICENSE-2.0",
     commercial=None,
+    note="That of this package. Not for clinical use",
+)
+_WITH_NIH = replace(
+    _OWN,
     note=(
         "That of this package. Part of the training data are radiographs of the NIH Clinical "
         "Center, which allows any use with a link to its release, the citation of Wang et al. and "
@@ -48,6 +53,7 @@ def _record(stem: str) -> Weights:
         card.get("auroc", {}),
         card["weights"]["operating_points"],
     )
+    real = "nih" in facts["trained_on"]
     return Weights(
         name=facts["name"],
         aliases=(stem,),
@@ -63,8 +69,8 @@ def _record(stem: str) -> Weights:
         input_resolution=facts["input_resolution"],
         operating_points=None if points is None else tuple(points),
         trained_on=tuple(facts["trained_on"]),
-        license=_LICENSE,
-        reference=_NIH,
+        license=_WITH_NIH if real else _OWN,
+        reference=_NIH if real else LIBRARY,
         metrics={
             test: {name: rows[name]["value"] for name in facts["targets"] if name in rows}
             for test, rows in auroc.items()
@@ -72,12 +78,13 @@ def _record(stem: str) -> Weights:
         metrics_source=card["metrics_source"] if auroc else "",
         description=card["description"],
         demonstration=True,
+        cell_maps=facts.get("cell_maps", False),
     )
 
 
 @register
 class Demo_Weights(WeightsEnum):  # noqa: N801 - torchvision's form of such names
-    """Small networks trained on simulated radiographs and a thousand real ones."""
+    """Small networks: simulated radiographs taught both, real ones the classifier too."""
 
     CLASSIFIER = _record("demo")
     ANATOMY = _record("demo-anatomy")

@@ -86,6 +86,8 @@ class Weights:
         metrics_source: Where those numbers come from.
         description: The sentence that 1.5.7 published with them, or ``""``.
         demonstration: Whether they are there to try the package with; who loads them is warned.
+        cell_maps: Whether pre-training told each position of the later maps what the equal cell
+            of the image holds, so that maps are read by cells (docs/explanations.md).
 
     Raises:
         ValueError: If fields are malformed or contradict each other.
@@ -111,6 +113,7 @@ class Weights:
     metrics_source: str = ""
     description: str = ""
     demonstration: bool = False
+    cell_maps: bool = False
 
     def __post_init__(self) -> None:
         for derived, source in (

@@ -94,13 +94,34 @@ def test_an_edge_detector_fails_the_check(network):
     assert "failed" in str(report)
 
 
-@pytest.mark.parametrize("method", ["gradients", "gradcam"])
+def early_grad_cam(model, x, target):
+    """Of a layer of 8 x 8 positions: the last one has 2 x 2, whose ranks chance decides."""
+    return explain.grad_cam(model, x, target, layer=explain.CamLayer("features.denseblock2"))
+
+
+@pytest.mark.parametrize("method", ["gradients", early_grad_cam])
 def test_maps_of_the_network_pass_the_check(network, method):
     report = explain.randomisation_check(network, image(4), 0, method)
     assert report.passed, str(report)
     assert len(report.stages) == len(report.similarity) == 8
     assert report.stages[-1] == "features.conv0"
     assert "passed" in str(report)
+
+
+def test_similarities_are_means_over_the_draws(network):
+    def check(**options):
+        return explain.randomisation_check(network, image(2), 0, stages=3, **options).similarity
+
+    first, second = check(draws=1, seed=4), check(draws=1, seed=5)
+    assert first != second
+    expected = [(a + b) / 2 for a, b in zip(first, second, strict=True)]
+    assert check(draws=2, seed=4) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("options", [{"draws": 0}, {"stages": 0}])
+def test_a_check_of_nothing_is_refused(network, options):
+    with pytest.raises(ValueError, match="at least 1"):
+        explain.randomisation_check(network, image(), 0, **options)
 
 
 def test_layers_become_random_from_the_output_to_the_input(network):
@@ -110,7 +131,7 @@ def test_layers_become_random_from_the_output_to_the_input(network):
         seen.append({name: value.clone() for name, value in model.state_dict().items()})
         return explain.input_gradients(model, x, target)
 
-    report = explain.randomisation_check(network, image(1), 0, spy, stages=1000)
+    report = explain.randomisation_check(network, image(1), 0, spy, stages=1000, draws=1)
     assert report.stages[0] == "classifier"
     first, second, last = seen[0], seen[1], seen[-1]
     changed = {name for name in first if not torch.equal(first[name], second[name])}

@@ -40,14 +40,7 @@ def test_explanations_point_into_the_finding(game, finding, method):
     assert row.random_weights < row.accuracy - 0.3, row
 
 
-BRIGHTNESS = pytest.mark.xfail(
-    raises=AssertionError,
-    reason="maps fall at every stage but the last: a wholly random one follows brightness, "
-    "which a large effusion does too",
-)
-
-
-@pytest.mark.parametrize("method", [pytest.param("gradcam", marks=BRIGHTNESS), "ig"])
+@pytest.mark.parametrize("method", ["gradcam", "ig"])
 def test_maps_depend_on_what_the_weights_learnt(game, method):
     model = get_model("demo")
     x, _ = game.films("Effusion", 8, model.input_resolution)

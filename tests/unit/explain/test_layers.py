@@ -195,6 +195,31 @@ def test_small_images_are_explained_at_a_finer_map(side, path):
     assert exact.shape == (1, side // 32, side // 32)
 
 
+@pytest.mark.parametrize("method", ["gradcam", "gradcam++"])
+def test_maps_of_several_layers_count_alike(method):
+    torch.manual_seed(0)
+    model = ResNet(architecture="resnet18-width16", num_classes=2).eval()
+    x = torch.rand(2, 1, 64, 64) * 2048 - 1024
+    layers = explain.CamLayer("model.layer2"), explain.CamLayer("model.layer3", cells=True)
+    each = [explain.attribute(model, x, 1, method, layer=layer, shifts=2) for layer in layers]
+    largest = [heat.amax((1, 2), keepdim=True) for heat in each]
+    assert all(most.min() > 0 for most in largest)
+    expected = (each[0] / largest[0] + each[1] / largest[1]) / 2
+    found = explain.attribute(model, x, 1, method, layer=layers, shifts=2)
+    torch.testing.assert_close(found, expected)
+
+
+def test_layers_without_evidence_leave_the_map_empty():
+    torch.manual_seed(0)
+    model = ResNet(architecture="resnet18-width16", num_classes=2).eval()
+    torch.nn.init.zeros_(model.model.fc.weight)
+    x = torch.rand(1, 1, 64, 64) * 2048 - 1024
+    heat = explain.grad_cam(model, x, 1, layer=[explain.CamLayer("model.layer3")] * 2)
+    assert not heat.any()
+    with pytest.raises(ExplanationError, match="no layer was given"):
+        explain.grad_cam(model, x, 1, layer=[])
+
+
 def test_models_that_derive_from_ours_keep_the_layer():
     class Mine(mira.SexModel):
         pass
