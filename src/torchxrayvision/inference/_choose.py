@@ -24,7 +24,10 @@ from torchxrayvision.inference._engine import (
     Engine,
     TorchEngine,
     has_compiler,
+    input_size,
+    reference,
 )
+from torchxrayvision.inference._graph import example
 from torchxrayvision.inference._winograd import has_wide_convolutions
 from torchxrayvision.remote import cache_dir
 
@@ -45,8 +48,9 @@ _log = logging.getLogger(__name__)
 
 ENGINES: Final = ("auto", "torch", "onnx", "openvino")
 PRECISIONS: Final = ("exact", "fast")
-# Converting a network and timing it costs as much as some hundred images.
-WORTH_MEASURING: Final = 1000
+# Converting a network and timing it takes half a minute, which a faster engine wins back in one.
+WORTH_MEASURING: Final = 60.0  # seconds that the run takes in torch
+FEWEST_TIMED: Final = 32  # images; fewer are soon done, by any network, and not even timed
 # Compiling takes one to two minutes of a core and wins a sixth to a fourth (docs/speed.md).
 WORTH_COMPILING: Final = 600.0  # seconds that the run takes without
 _ROUNDS: Final = 3
@@ -136,7 +140,7 @@ def choose_engine(
         model: In evaluation mode, on its device.
         batch_size: Images of a batch.
         engine: One of `ENGINES`. `"auto"` measures once a machine and model, and only for a run
-            long enough to win that time back; what came out is kept in the cache folder, and
+            that takes more than a minute in torch; what came out is kept in the cache folder, and
             serves shorter runs too. Where torch is the only engine, a run of more than ten
             minutes tries whether `torch.compile` makes it faster.
         precision: One of `PRECISIONS`. `"fast"` allows arithmetic that the processor has in
@@ -152,6 +156,33 @@ def choose_engine(
         PrecisionWarning: If `"fast"` is no faster here, or an engine is too far from PyTorch, so
             that it is not used.
     """
+    candidates = _asked(model, engine, precision)
+    compilable = _compilable(model, candidates)
+    if candidates == [_TORCH] and not compilable:
+        return _TORCH
+    memory = _Memory(_key(model, batch_size, candidates))
+    remembered = memory.get()
+    if remembered is None:
+        seconds = _seconds(model, images)
+        if seconds < WORTH_MEASURING:
+            if engine == "auto" or candidates == [_TORCH]:
+                return _TORCH
+            candidates = [choice for choice in candidates if not choice.winograd]
+        elif compilable and seconds > WORTH_COMPILING:
+            candidates.append(Choice("torch", compiled=True))
+            memory = _Memory(_key(model, batch_size, candidates))
+            remembered = memory.get()
+    trial = _Trial(model, batch_size, sample())
+    if remembered is not None:
+        candidates = [remembered]
+    chosen = trial.fastest(candidates, precision)
+    if remembered is None and len(candidates) > 1:
+        memory.put(chosen, trial.seconds)
+    return chosen
+
+
+def _asked(model: XRayModel, engine: str, precision: str) -> list[Choice]:
+    """The candidates for what was asked, once that makes sense."""
     if engine not in ENGINES:
         raise UnknownNameError("engine", engine, ENGINES)
     if precision not in PRECISIONS:
@@ -162,29 +193,9 @@ def choose_engine(
             "precision='fast': this processor has no faster arithmetic than float32 for this "
             "engine; the numbers are the exact ones",
             PrecisionWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
-    short = images < WORTH_MEASURING
-    compilable = _compilable(model, candidates)
-    if candidates == [_TORCH] and (short or not compilable):
-        return _TORCH
-    memory = _Memory(_key(model, batch_size, candidates))
-    remembered = memory.get()
-    if remembered is None and short:
-        if engine == "auto":
-            return _TORCH
-        candidates = [choice for choice in candidates if not choice.winograd]
-    trial = _Trial(model, batch_size, sample())
-    if compilable and trial.eager_seconds() * images / batch_size > WORTH_COMPILING:
-        candidates.append(Choice("torch", compiled=True))
-        memory = _Memory(_key(model, batch_size, candidates))
-        remembered = memory.get()
-    if remembered is not None:
-        candidates = [remembered]
-    chosen = trial.fastest(candidates, precision)
-    if remembered is None and len(candidates) > 1:
-        memory.put(chosen, trial.seconds)
-    return chosen
+    return candidates
 
 
 def _candidates(model: XRayModel, engine: str, precision: str) -> Iterator[Choice]:
@@ -217,6 +228,22 @@ def _compilable(model: XRayModel, candidates: list[Choice]) -> bool:
     return False
 
 
+def _seconds(model: XRayModel, images: int) -> float:
+    """What PyTorch would take for a run, roughly; 0 where it is too short to ask."""
+    return images * _seconds_an_image(model) if images >= FEWEST_TIMED else 0.0
+
+
+def _seconds_an_image(model: XRayModel) -> float:
+    """What PyTorch takes as it is; the first run is slower than those that follow."""
+    image = example(input_size(model), 1)
+    times = []
+    for _ in range(2):
+        begun = time.perf_counter()
+        reference(model, image)
+        times.append(time.perf_counter() - begun)
+    return min(times)
+
+
 def _installed(name: str) -> bool:
     from importlib.util import find_spec
 
@@ -232,7 +259,7 @@ class _Trial:
         self._batch_size = batch_size
         self._images = images
         self.seconds: dict[str, float] = {}
-        self._expected, _ = self._values(_TORCH)
+        self._expected = reference(model, torch.from_numpy(images))
 
     def _values(
         self, choice: Choice, *, fresh: bool = False
@@ -241,13 +268,6 @@ class _Trial:
         count = len(self._images)
         engine.input[:count] = self._images
         return tuple(given[:count] for given in engine.run()), engine
-
-    def eager_seconds(self) -> float:
-        """What a batch takes in PyTorch as it is."""
-        _, engine = self._values(_TORCH)
-        begun = time.perf_counter()
-        engine.run()
-        return time.perf_counter() - begun
 
     def fastest(self, candidates: list[Choice], precision: str) -> Choice:
         """The fastest of those that agree, PyTorch in float32 if none does."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-__all__ = ["ClassifierEngine", "Engine", "TorchEngine", "has_compiler", "input_size"]
+__all__ = ["ClassifierEngine", "Engine", "TorchEngine", "has_compiler", "input_size", "reference"]
 
 
 def input_size(model: XRayModel) -> int:
@@ -37,6 +37,11 @@ def input_size(model: XRayModel) -> int:
         msg = "this model names no input resolution; set model.input_resolution to a side in pixels"
         raise ValueError(msg)
     return model.input_resolution
+
+
+def _wanted(model: XRayModel) -> tuple[str, ...]:
+    """Calibration is the same for all engines, so theirs are the logits and features."""
+    return OUTPUTS[1:] if isinstance(model, XRayClassifier) else model.output_names
 
 
 class Engine(abc.ABC):
@@ -53,16 +58,15 @@ class Engine(abc.ABC):
 
     Attributes:
         input: Where the images go, shape (B, 1, S, S) float32; written by the caller.
-        wanted: Names of what `run` gives: of a classifier the logits and features, as
-            calibration is the same for all engines; of another network all its outputs.
+        wanted: Names of what `run` gives: of a classifier the logits and features; of another
+            network all its outputs.
     """
 
     name: ClassVar[str]
 
     def __init__(self, model: XRayModel, batch_size: int) -> None:
         size = input_size(model)
-        classifies = isinstance(model, XRayClassifier)
-        self.wanted = OUTPUTS[1:] if classifies else model.output_names
+        self.wanted = _wanted(model)
         # Of torch and not of NumPy: torch aligns to 64 bytes.
         self._tensor = torch.full((batch_size, 1, size, size), AIR)
         self.input: NDArray[np.float32] = self._tensor.numpy()
@@ -79,6 +83,22 @@ class Engine(abc.ABC):
         """
         with torch.inference_mode():
             return self._run()
+
+
+def reference(model: XRayModel, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """What engines are compared with: PyTorch as it is, without a copy of the weights.
+
+    Args:
+        model: In evaluation mode, on its device.
+        images: Shape (n, 1, S, S) float32.
+
+    Returns:
+        What `Engine.run` gives, for these images.
+    """
+    weight = next(model.parameters())
+    with torch.inference_mode():
+        given = graph_module(model)(images.to(weight.device, weight.dtype))
+    return tuple(one.float().cpu() for one in given[-len(_wanted(model)) :])
 
 
 class ClassifierEngine:

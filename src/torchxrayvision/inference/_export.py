@@ -205,14 +205,19 @@ def _torch_export(net: XRayModel, size: int, target: Path, metadata: str) -> _Fi
 
 def _safetensors(
     net: XRayModel,
-    size: int,  # noqa: ARG001 - the tensors are the same at any size
+    size: int,
     target: Path,
     metadata: str,
 ) -> _Files:
     from safetensors.torch import load_file, save_file
 
+    from torchxrayvision.models import Backbone, DenseNet, ResNet
+    from torchxrayvision.models._saved import header_of
+
     tensors = {name: value.contiguous() for name, value in net.state_dict().items()}
-    save_file(tensors, target, {METADATA: metadata})
+    # `load_checkpoint` knows these networks; names and resolution must reach it.
+    header = header_of(net, size) if isinstance(net, DenseNet | ResNet | Backbone) else {}
+    save_file(tensors, target, {METADATA: metadata, **header})
 
     def run(images: torch.Tensor) -> list[torch.Tensor]:
         other = copy.deepcopy(net)

@@ -245,18 +245,22 @@ def segment(
 
     Raises:
         UnknownNameError: If there is no such network, engine or precision.
+        ValueError: If the spacing is not above 0.
         DependencyError: If the package of the engine is missing.
         RemoteError: If its weights cannot be fetched.
     """
     from torchxrayvision.inference._segmenters import get_segmenter
 
+    if pixel_spacing is not None and not all(0 < mm < math.inf for mm in pixel_spacing):
+        msg = f"pixel_spacing takes millimetres above 0, got {pixel_spacing}"
+        raise ValueError(msg)
     net = get_segmenter(model) if isinstance(model, str) else model
     net = net.eval() if device is None else net.eval().to(device)
     listed = [paths] if isinstance(paths, str | os.PathLike) else paths
     run = (
         net
         if (engine, precision) == ("torch", "exact")
-        else _on(net, batch_size, engine, precision)
+        else _on(net, batch_size, engine, precision, listed)
     )
     size = net.input_resolution or _RESOLUTION
     films = ahead(
@@ -268,10 +272,18 @@ def segment(
     return _results(net, run, films, threshold, pixel_spacing, batch_size)
 
 
-def _on(net: Segmenter, batch_size: int, engine: str, precision: str) -> Network:
+def _on(
+    net: Segmenter,
+    batch_size: int,
+    engine: str,
+    precision: str,
+    listed: Iterable[str | os.PathLike[str]],
+) -> Network:
     from torchxrayvision.inference._accelerate import accelerate
 
-    return accelerate(net, batch_size, engine=engine, precision=precision)
+    # More are not counted: no network is so small that they would change the choice.
+    images = sum(1 for _ in itertools.islice(expand(listed), 100_000))
+    return accelerate(net, batch_size, engine=engine, precision=precision, images=images)
 
 
 def _results(

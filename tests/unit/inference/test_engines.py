@@ -47,6 +47,7 @@ def graph(network, tmp_path_factory):
 @pytest.fixture
 def converted(graph, network, tmp_path, monkeypatch):
     monkeypatch.setenv("XRV_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(_choose, "_seconds_an_image", lambda model: 0.1)  # of a usual network
     target = tmp_path / "cache" / "engines" / graph.name
     target.parent.mkdir(parents=True)
     target.write_bytes(graph.read_bytes())
@@ -115,9 +116,25 @@ def test_a_missing_package_names_the_extra(network, monkeypatch, runtime):
         choose(network, engine=runtime.name)
 
 
-def test_short_runs_are_not_worth_a_measurement(network, monkeypatch):
-    monkeypatch.setattr(_choose, "_Trial", None)
-    assert choose(network, images=10) == Choice("torch")
+def test_few_images_are_not_even_timed(network, monkeypatch):
+    monkeypatch.setattr(_choose, "_seconds_an_image", None)
+    assert choose(network, images=31) == Choice("torch")
+
+
+@pytest.mark.usefixtures("converted")
+@pytest.mark.parametrize(("images", "measured"), [(100, False), (130, True)])
+def test_engines_are_measured_where_the_run_takes_a_minute(network, monkeypatch, images, measured):
+    monkeypatch.setattr(_choose, "_seconds_an_image", lambda model: 0.5)
+    monkeypatch.setattr(
+        _choose._Trial, "fastest", lambda self, candidates, precision: candidates[-1]
+    )
+    assert choose(network, images=images) == Choice("openvino" if measured else "torch")
+
+
+def test_an_image_is_timed_without_the_first_run(network, monkeypatch):
+    clock = iter([0.0, 5.0, 5.0, 5.25])
+    monkeypatch.setattr(_choose, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    assert _choose._seconds_an_image(network) == 0.25
 
 
 @pytest.mark.usefixtures("converted")
@@ -239,7 +256,7 @@ def plain_compile(monkeypatch):
 
 
 @pytest.mark.usefixtures("converted", "plain_compile")
-@pytest.mark.parametrize(("images", "compiled"), [(1000, False), (1300, True)])
+@pytest.mark.parametrize(("images", "compiled"), [(5900, False), (6100, True)])
 def test_compiling_is_tried_where_the_run_takes_ten_minutes(network, pause, images, compiled):
     pause(TorchEngine, lambda self: 1.0 if self.compiled else 2.0)
     assert choose(network, "torch", images=images) == Choice("torch", compiled=compiled)
@@ -248,7 +265,7 @@ def test_compiling_is_tried_where_the_run_takes_ten_minutes(network, pause, imag
 @pytest.mark.usefixtures("converted", "plain_compile")
 def test_compiling_is_dropped_where_it_is_no_faster(network, pause):
     pause(TorchEngine, lambda self: 2.0)
-    assert choose(network, "torch") == Choice("torch")
+    assert choose(network, "torch", images=10_000) == Choice("torch")
 
 
 @pytest.mark.usefixtures("converted")
@@ -275,7 +292,7 @@ def test_a_compiler_that_fails_is_left_out_with_a_logged_reason(
     pause(TorchEngine, lambda self: 2.0)
     with warnings.catch_warnings(), caplog.at_level("INFO"):
         warnings.simplefilter("error")
-        assert choose(network, "torch") == Choice("torch")
+        assert choose(network, "torch", images=10_000) == Choice("torch")
     assert "cannot find -lgomp" in caplog.text
     engine = open_engine(network, "logit", BATCH, Choice("torch", compiled=True))
     plain = open_engine(network, "logit", BATCH, Choice("torch"))

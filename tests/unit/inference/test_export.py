@@ -119,6 +119,21 @@ def test_tensors_load_into_the_same_network(network, files):
     assert set(tensors) == set(network.state_dict())
 
 
+def test_exported_tensors_are_a_checkpoint_that_names_itself(tmp_path):
+    from torchxrayvision.models import get_model, load_checkpoint
+
+    torch.manual_seed(0)
+    net = get_model("resnet18", num_classes=2).eval()
+    net.targets, net.input_resolution = ["Mass", "Hernia"], 64
+    path = tmp_path / "a.safetensors"
+    export(net, "safetensors", path)
+    again = load_checkpoint(path)
+    assert list(again.targets) == ["Mass", "Hernia"]
+    assert again.input_resolution == 64
+    x = torch.rand(1, 1, 96, 96) * 2048 - 1024  # of another size, which the resolution resizes
+    torch.testing.assert_close(again(x, output="logit"), net(x, output="logit"))
+
+
 def test_the_callers_model_stays_as_it_was(network, tmp_path):
     net = long_run.network().double().train()
     export(net, "safetensors", tmp_path / "a.safetensors")

@@ -367,3 +367,9 @@ def test_networks_go_by_name():
         _segmenters.get_segmenter("pspnett")
     with pytest.raises(UnknownNameError, match="segmentation network 'all'"):
         _segmenters.get_segmenter("all")  # weights of a classifier
+
+
+@pytest.mark.parametrize("spacing", [(-1.0, 1.0), (0.0, 0.0), (float("nan"), 1.0)])
+def test_lengths_that_are_none_are_refused(spacing):
+    with pytest.raises(ValueError, match="above 0"):
+        inference.segment("film.png", "demo-anatomy", pixel_spacing=spacing)
