@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-__all__ = ["License", "PackagedFile", "Reference", "RemoteFile"]
+__all__ = ["LIBRARY", "License", "PackagedFile", "Reference", "RemoteFile"]
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -31,7 +31,18 @@ class Reference:
 
     def __str__(self) -> str:
         venue = f" {self.venue}," if self.venue else ""
-        return f"{self.authors}. {self.title}.{venue} {self.year}. {self.url}".strip()
+        authors = self.authors.removesuffix(".")  # "et al." ends in the full stop already
+        return f"{authors}. {self.title}.{venue} {self.year}. {self.url}".strip()
+
+
+LIBRARY = Reference(
+    authors="Joseph Paul Cohen et al.",
+    title="TorchXRayVision: A library of chest X-ray datasets and models",
+    year=2022,
+    venue="Medical Imaging with Deep Learning",
+    url="https://arxiv.org/abs/2111.00595",
+)
+"""What to cite for the system itself."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

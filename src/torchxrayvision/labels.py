@@ -23,6 +23,7 @@ __all__ = [
     "CHEXPERT_RENAME",
     "DEFAULT_PATHOLOGIES",
     "FRONTAL_VIEWS",
+    "LABEL_PREFIX",
     "NIH14",
     "NIH_RENAME",
     "OPENI18",
@@ -249,6 +250,9 @@ OTHER_FINDINGS: frozenset[str] = frozenset(
     }
 )
 """Findings of single releases that belong to none of the vocabularies above."""
+
+LABEL_PREFIX = "label:"
+"""What the columns of an exported table begin with that hold labels, beside the publisher's own."""
 
 UNKNOWN_VIEW = "UNKNOWN"
 """The view of an image for which its release names none."""

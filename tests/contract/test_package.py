@@ -89,8 +89,30 @@ def test_datasets_and_tables_do_without_torch():
     assert "torch" not in heavy_after(statement)
 
 
+def test_networks_do_without_torchvision_and_the_compiler_of_torch(tmp_path):
+    path = tmp_path / "network.safetensors"
+    models = importlib.import_module("torchxrayvision.models")
+    models.save_checkpoint(models.ResNet(architecture="resnet18-width8"), path)
+    code = (
+        "import sys; from torchxrayvision.models import DenseNet, load_checkpoint\n"
+        f"load_checkpoint({str(path)!r}); DenseNet(8, (1, 1, 1, 1), 16)\n"
+        "print({'torchvision', 'torch._dynamo'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n", done.stderr
+
+
 def test_command_line_starts_without_torch():
     assert not heavy_after("import torchxrayvision.cli") & {"torch", "pandas"}
+
+
+def test_the_package_runs_as_a_module():
+    command = [sys.executable, "-m", "torchxrayvision", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"torchxrayvision {xrv.__version__}\n"
+    failed = subprocess.run([*command[:3], "nothing"], capture_output=True, text=True, check=False)
+    assert failed.returncode == 2
+    assert "nothing" in failed.stderr
 
 
 def test_importing_changes_nothing_global():

@@ -12,7 +12,14 @@ from typer.testing import CliRunner
 
 from fakes.nih import build
 from torchxrayvision.cli import app
-from torchxrayvision.datasets import NIH_Dataset, describe, export_folder, list_datasets
+from torchxrayvision.datasets import (
+    NIH_Dataset,
+    card,
+    describe,
+    export_folder,
+    find_dataset_class,
+    list_datasets,
+)
 from torchxrayvision.errors import DatasetError
 
 runner = CliRunner()
@@ -44,6 +51,28 @@ def test_packaged_tables_are_described_without_images():
     assert json.loads(result.stdout)["images"] == 26_684
 
 
+@pytest.mark.parametrize(
+    ("asked", "means"),
+    [
+        ("nih", "NIH_Dataset"),
+        ("padchest", "PC_Dataset"),  # though PadChestGR_Dataset begins like it
+        ("PadChest-GR", "PadChestGR_Dataset"),
+        ("chexpert", "CheX_Dataset"),
+        ("chexpert plus", "CheXpertPlus_Dataset"),
+        ("open-i", "Openi_Dataset"),
+        ("vinbrain", "VinDr_Dataset"),  # an alias
+        ("siim", "SIIM_Pneumothorax_Dataset"),
+    ],
+)
+def test_a_dataset_is_found_by_class_or_release(asked, means):
+    assert find_dataset_class(asked).__name__ == means
+
+
+def test_every_dataset_is_found_by_its_own_title():
+    for name in list_datasets():
+        assert find_dataset_class(card(name).title).__name__ == name
+
+
 def test_counts_are_those_of_the_release(given, fake):
     found = json.loads(xrv("describe", *given, "--json").stdout)
     assert found["images"] == len(fake.labels)
@@ -68,9 +97,11 @@ def test_views_and_one_image_a_patient_are_chosen(given):
 def test_verify_reports_what_is_wrong_and_fails(given, fake):
     assert xrv("verify", *given).exit_code == 0
     dataset = NIH_Dataset(**fake.kwargs, views="*", unique_patients=False)
-    found = sorted(fake.kwargs["imgpath"].rglob("*.png"))
-    found[0].unlink()
-    found[1].write_bytes(b"\x89PNG\r\n\x1a\n")
+    found = {p.name: p for p in fake.kwargs["imgpath"].rglob("*.png")}
+    lateral = next(n for n, view in fake.views.items() if view != "PA")
+    found.pop(lateral).unlink()  # every view is looked at unless one is asked for
+    next(iter(found.values())).write_bytes(b"\x89PNG\r\n\x1a\n")
+    assert "1 missing" not in xrv("verify", *given, "--view", "PA").stdout
     result = xrv("verify", *given)
     assert result.exit_code == 1
     assert "1 missing, 1 unreadable" in result.stdout
@@ -118,6 +149,9 @@ def test_images_masks_and_labels_are_exported_as_plain_files(fake, tmp_path):
         (["describe", "nih", "--with", "unique_patients=maybe"], "takes true or false"),
         (["describe", "nih", "--view", "LATERAL"], "PA"),
         (["describe", "nih", "--with", "csvpath=absent.csv"], "absent.csv"),
+        (["verify", "nih"], "needs its images: --imgpath FOLDER"),
+        (["export", "nih", "--to", "folder", "--output", "x"], "needs its images"),
+        (["export", "nih", "--output", "labels.csv"], "ends in .parquet"),
         (["export", "nih", "--output", "x", "--to", "zip"], "parquet or folder"),
         (["verify", "nih"], "imgpath"),
     ],

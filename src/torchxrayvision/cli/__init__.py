@@ -73,10 +73,14 @@ def main() -> None:
     except XRVError as error:
         show_error(error)
         sys.exit(EXIT_USAGE)
-    except BrokenPipeError:
+    except BrokenPipeError:  # before OSError, which it is one of
         # The reader of our output has gone, as `| head` does; that is not an error.
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        # A full disk, a folder without rights: the message names the file.
+        show_error(error)
+        sys.exit(EXIT_USAGE)
     except KeyboardInterrupt:
         errors().print("interrupted")
         sys.exit(130)

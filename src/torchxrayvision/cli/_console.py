@@ -7,17 +7,23 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Final
 
+import typer
 from rich.console import Console
 from rich.text import Text
 
 __all__ = [
     "EXIT_SOME_FAILED",
     "EXIT_USAGE",
+    "checked_device",
     "console",
     "errors",
+    "file_to_write",
+    "folder_to_write",
     "progress_of",
+    "require_ending",
     "show_error",
     "show_warnings",
 ]
@@ -42,6 +48,45 @@ def errors() -> Console:
 def show_error(error: Exception) -> None:
     """Print one error; never as markup, for a file name may hold brackets."""
     errors().print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+
+
+def file_to_write(path: Path | None) -> Path | None:
+    """Refuse a folder in place of a file before anything is computed; make the folder around it."""
+    if path is None:
+        return None
+    if path.is_dir():
+        raise typer.BadParameter(f"{path} is a folder, name a file")
+    folder_to_write(path.parent)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def require_ending(path: Path, *endings: str) -> None:
+    """Refuse a file whose name promises another format than it would get."""
+    if path.suffix.lower() not in endings:
+        show_error(ValueError(f"--output ends in {' or '.join(endings)}, not {path.name}"))
+        raise typer.Exit(EXIT_USAGE)
+
+
+def folder_to_write(path: Path | None) -> Path | None:
+    """Refuse a file in place of a folder before anything is computed; nothing is made yet."""
+    there = next((p for p in (path, *path.parents) if p.exists()), None) if path else None
+    if there is not None and not there.is_dir():
+        raise typer.BadParameter(f"{there} is a file, name a folder")
+    return path
+
+
+def checked_device(name: str | None) -> str | None:
+    """Refuse a device that torch cannot use here, before a network is loaded."""
+    if name not in (None, "cpu"):
+        import torch
+
+        try:
+            torch.empty(0, device=name)
+        except (RuntimeError, AssertionError) as error:  # the second where torch has no CUDA at all
+            reason = str(error).partition("\n")[0]
+            raise typer.BadParameter(f"{name} cannot be used here: {reason}") from None
+    return name
 
 
 @contextmanager

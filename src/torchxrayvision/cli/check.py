@@ -16,6 +16,8 @@ from torchxrayvision.cli._console import (
     EXIT_USAGE,
     console,
     errors,
+    file_to_write,
+    require_ending,
     show_error,
     show_warnings,
 )
@@ -31,7 +33,8 @@ _COLOURS = {"ok": "green", "noted": "yellow", "refused": "red", "error": "red"}
 def check(
     paths: Annotated[list[str], typer.Argument(help="Radiographs, or folders of them.")],
     output: Annotated[
-        Path | None, typer.Option(help="Write the table here: .csv or .json.")
+        Path | None,
+        typer.Option(help="Write the table here: .csv or .json.", callback=file_to_write),
     ] = None,
     allow: Annotated[
         list[str] | None,
@@ -47,9 +50,8 @@ def check(
     """
     from torchxrayvision.inference import checks
 
-    if output is not None and output.suffix.lower() not in (".csv", ".json"):
-        show_error(ValueError(f"--output ends in .csv or .json, not {output.name}"))
-        raise typer.Exit(EXIT_USAGE)
+    if output is not None:
+        require_ending(output, ".csv", ".json")
     verdicts: Counter[str] = Counter()
     with show_warnings():
         results = _counted(checks(paths, allow=allow or (), workers=workers), verdicts)

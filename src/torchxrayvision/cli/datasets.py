@@ -12,7 +12,10 @@ from torchxrayvision.cli._console import (
     EXIT_SOME_FAILED,
     console,
     errors,
+    file_to_write,
+    folder_to_write,
     progress_of,
+    require_ending,
     show_error,
     show_warnings,
 )
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torchxrayvision.datasets import Dataset
+    from torchxrayvision.datasets._base import SpecDataset
 
 __all__ = ["app"]
 
@@ -32,7 +36,7 @@ app = typer.Typer(
 )
 
 Name = Annotated[
-    str, typer.Argument(help="As in `xrv datasets list`; NIH is short for NIH_Dataset.")
+    str, typer.Argument(help="As in `xrv datasets list`; nih, padchest and chexpert will do.")
 ]
 ImgPath = Annotated[Path | None, typer.Option(help="Folder, or zip file, of the images.")]
 Arguments = Annotated[
@@ -45,23 +49,38 @@ Views = Annotated[
 AllImages = Annotated[bool, typer.Option(help="Every image, not one a patient.")]
 
 
+def _every_view(cls: type[SpecDataset], views: list[str] | None) -> list[str] | None:
+    """What is kept where nothing was asked: all views of a dataset that has them."""
+    return ["*"] if views is None and "views" in _parameters(cls) else views
+
+
+def _needs_images(
+    cls: type[SpecDataset], imgpath: Path | None, arguments: list[str] | None
+) -> None:
+    """Say at once that a dataset of files was not told where they are."""
+    first = next(iter(_parameters(cls)))
+    given = any(item.startswith(f"{first}=") for item in arguments or ())
+    if first == "imgpath" and imgpath is None and not given:
+        raise typer.BadParameter(f"{cls.__name__} needs its images: --imgpath FOLDER")
+
+
+def _parameters(cls: type[SpecDataset]) -> Mapping[str, inspect.Parameter]:
+    import inspect
+
+    return inspect.signature(cls).parameters
+
+
 def _build(
-    name: str,
+    cls: type[SpecDataset],
     imgpath: Path | None,
     arguments: list[str] | None,
     views: list[str] | None,
     all_images: bool,
-    **extra: Any,
 ) -> Dataset:
     """Construct a dataset from what the command line says."""
-    import inspect
-
-    from torchxrayvision.datasets import find_dataset_class
-
-    cls = find_dataset_class(name)
-    parameters = inspect.signature(cls).parameters
+    parameters = _parameters(cls)
     accepted = list(parameters)
-    chosen: dict[str, Any] = dict(extra)
+    chosen: dict[str, Any] = {}
     if imgpath is not None:
         chosen[accepted[0]] = str(imgpath)
     if views:
@@ -142,14 +161,11 @@ def describe(
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Count findings, views, sex and age. By default every view and every image."""
-    import inspect
-
     from torchxrayvision.datasets import describe as counts
     from torchxrayvision.datasets import find_dataset_class
 
-    if views is None and "views" in inspect.signature(find_dataset_class(name)).parameters:
-        views = ["*"]
-    description = counts(_build(name, imgpath, arguments, views, all_images))
+    cls = find_dataset_class(name)
+    description = counts(_build(cls, imgpath, arguments, _every_view(cls, views), all_images))
     if as_json:
         typer.echo(json.dumps(description, indent=1, ensure_ascii=False))
         return
@@ -200,10 +216,16 @@ def verify(
         bool, typer.Option(help="Decode the pixels, not only look for files.")
     ] = True,
 ) -> None:
-    """Check that every image is there, can be read and has its size; find duplicates."""
+    """Check that every image is there, can be read and has its size; find duplicates.
+
+    By default every view and every image.
+    """
+    from torchxrayvision.datasets import find_dataset_class
     from torchxrayvision.datasets import verify as check
 
-    dataset: Any = _build(name, imgpath, arguments, views, all_images)
+    cls = find_dataset_class(name)
+    _needs_images(cls, imgpath, arguments)
+    dataset: Any = _build(cls, imgpath, arguments, _every_view(cls, views), all_images)
     with progress_of(len(dataset)) as advance:
         report = check(dataset, decode=decode, hashes=decode, progress=advance)
     console().print(str(report), markup=False, soft_wrap=True)
@@ -221,12 +243,22 @@ def export(
     views: Views = None,
     all_images: AllImages = False,
 ) -> None:
-    """Write the labels as one Parquet file, or images, masks and labels as plain files."""
-    from torchxrayvision.datasets import export_folder, export_parquet
+    """Write the labels as one Parquet file, or images, masks and labels as plain files.
+
+    By default what the class keeps, often one PA image a patient: --view "*" --all-images for all.
+    """
+    from torchxrayvision.datasets import export_folder, export_parquet, find_dataset_class
 
     if to not in ("parquet", "folder"):
         raise typer.BadParameter(f"--to takes parquet or folder, got {to!r}")
-    dataset = _build(name, imgpath, arguments, views, all_images)
+    cls = find_dataset_class(name)
+    if to == "parquet":
+        require_ending(output, ".parquet")
+        file_to_write(output)
+    else:
+        _needs_images(cls, imgpath, arguments)
+        folder_to_write(output)
+    dataset = _build(cls, imgpath, arguments, views, all_images)
     if to == "parquet":
         export_parquet(dataset, output)
         errors().print(f"{len(dataset):,} rows in {output}", markup=False, soft_wrap=True)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from torchxrayvision.cli._console import EXIT_USAGE, console, errors, show_error
+from torchxrayvision.cli._console import (
+    EXIT_USAGE,
+    console,
+    errors,
+    file_to_write,
+    require_ending,
+    show_error,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,8 +25,16 @@ __all__ = ["evaluate"]
 
 def evaluate(
     predictions: Annotated[Path, typer.Argument(help="What `xrv predict --output` wrote.")],
-    labels: Annotated[Path, typer.Argument(help="Table with a column path and findings as 0, 1.")],
-    output: Annotated[Path | None, typer.Option(help="Write the table here, as .csv.")] = None,
+    labels: Annotated[
+        Path,
+        typer.Argument(
+            help="Films in a column path, Path, file, filename, image, Image Index or imageid, and "
+            "findings as 1, 0 or nothing; or what `xrv datasets export` wrote."
+        ),
+    ],
+    output: Annotated[
+        Path | None, typer.Option(help="Write the table here, as .csv.", callback=file_to_write)
+    ] = None,
     by: Annotated[
         list[str] | None,
         typer.Option(help="Column of the labels to split by, such as sex; may be repeated."),
@@ -32,8 +48,14 @@ def evaluate(
     """Print AUROC of every finding with 95 % intervals; patients are resampled."""
     from torchxrayvision.evaluation import auroc_table, join_labels, subgroup_table
 
-    known = _read(labels)
-    rows, findings = join_labels(_read(predictions), known)
+    if output is not None:
+        require_ending(output, ".csv")
+    try:
+        scored, known = _read(predictions), _read(labels)
+    except (OSError, ValueError) as error:
+        show_error(error)
+        raise typer.Exit(EXIT_USAGE) from None
+    rows, findings = join_labels(scored, known)
     read = rows[rows["error"].isna() | (rows["error"] == "")] if "error" in rows else rows
     column = patient or ("patientid" if "patientid" in known else None)
     for name in (*(by or ()), *((column,) if column else ())):
@@ -64,9 +86,18 @@ def evaluate(
 
 
 def _read(path: Path) -> pd.DataFrame:
+    try:
+        return _parsed(path)
+    except ValueError as error:  # no table, or another format than the name says
+        raise ValueError(f"{path} cannot be read as a table: {error}") from None
+
+
+def _parsed(path: Path) -> pd.DataFrame:
     import pandas as pd
 
-    return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    if path.suffix.lower() == ".json":
+        return pd.DataFrame(json.loads(path.read_text("utf-8")))
+    return pd.read_parquet(path) if path.suffix.lower() == ".parquet" else pd.read_csv(path)
 
 
 def _stacked(whole: pd.DataFrame, parts: pd.DataFrame) -> pd.DataFrame:

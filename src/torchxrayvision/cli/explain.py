@@ -13,7 +13,9 @@ import typer
 from torchxrayvision.cli._console import (
     EXIT_SOME_FAILED,
     EXIT_USAGE,
+    checked_device,
     errors,
+    folder_to_write,
     progress_of,
     show_error,
     show_warnings,
@@ -51,7 +53,7 @@ class _Row:
 def explain(
     paths: Annotated[list[Path], typer.Argument(help="Radiographs, or folders of them.")],
     target: Annotated[list[str], typer.Option(help="Finding to explain; may be repeated.")],
-    out: Annotated[Path, typer.Option(help="Folder for the pictures.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.", callback=folder_to_write)],
     method: Annotated[
         str,
         typer.Option(
@@ -73,7 +75,9 @@ def explain(
     boxes: Annotated[
         bool, typer.Option("--boxes", help="Draw a box around the strongest evidence.")
     ] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda, cuda:1, mps.", callback=checked_device)
+    ] = "cpu",
 ) -> None:
     """Write a picture for each radiograph and finding: what speaks for it, over the radiograph.
 
@@ -138,7 +142,8 @@ class _Run:
             from torchxrayvision.autoencoders import ResNetAE
 
             self.options["autoencoder"] = ResNetAE(autoencoder).to(device)
-        self.targets, self.method, self.film, self.boxes = targets, method, film, boxes
+        self.targets = list(dict.fromkeys(targets))
+        self.method, self.film, self.boxes = method, film, boxes
         self.out, self.taken = out, set[str]()
         self.name = str(self.model.weights)
 

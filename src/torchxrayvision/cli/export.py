@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from torchxrayvision.cli._console import EXIT_USAGE, errors, show_error, show_warnings
+from torchxrayvision.cli._console import (
+    EXIT_USAGE,
+    errors,
+    file_to_write,
+    show_error,
+    show_warnings,
+)
+from torchxrayvision.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from torchxrayvision.models import XRayModel
@@ -24,7 +31,7 @@ def export(
         ),
     ],
     to: Annotated[str, typer.Option(help="onnx, openvino, torch-export or safetensors.")],
-    out: Annotated[Path, typer.Option(help="The file to write.")],
+    out: Annotated[Path, typer.Option(help="The file to write.", callback=file_to_write)],
     weights: Annotated[
         str | None, typer.Option(help="Published weights that a file of your own belongs to.")
     ] = None,
@@ -59,6 +66,10 @@ def _model(name: str, weights: str | None) -> XRayModel:
         return load_checkpoint(name, weights=weights)
     module, _, network = name.rpartition(".")
     if module in baseline_models.__all__:
-        found: XRayModel = getattr(getattr(baseline_models, module), network)()
+        package = getattr(baseline_models, module)
+        known = [public for public in package.__all__ if not public.endswith("_Weights")]
+        if network not in known:
+            raise UnknownNameError(f"network of {module}", network, known)
+        found: XRayModel = getattr(package, network)()
         return found
     return get_model(name)

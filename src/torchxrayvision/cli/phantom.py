@@ -8,13 +8,15 @@ from typing import Annotated
 
 import typer
 
-from torchxrayvision.cli._console import console, errors, progress_of
+from torchxrayvision.cli._console import console, errors, folder_to_write, progress_of
 
 __all__ = ["phantom"]
 
 
 def phantom(
-    out: Annotated[Path, typer.Option(help="New or empty folder to write.")],
+    out: Annotated[
+        Path, typer.Option(help="New or empty folder to write.", callback=folder_to_write)
+    ],
     n: Annotated[int, typer.Option("--n", min=1, help="Number of films.")] = 20,
     layout: Annotated[
         str, typer.Option(help="folder (PNG, JPEG, DICOM, masks), nih, chexpert, rsna or siim.")

@@ -10,7 +10,9 @@ import typer
 from torchxrayvision.cli._console import (
     EXIT_SOME_FAILED,
     EXIT_USAGE,
+    checked_device,
     errors,
+    file_to_write,
     show_error,
     show_warnings,
 )
@@ -44,7 +46,8 @@ def predict(
         typer.Option(help="A file of your own; with --weights, in the place of that file."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Write the table here: .csv, .parquet or .json.")
+        Path | None,
+        typer.Option(help="Write the table here: .csv, .parquet or .json.", callback=file_to_write),
     ] = None,
     output_kind: Annotated[
         str | None, typer.Option(help="logit, probability or operating-point.")
@@ -99,6 +102,8 @@ def predict(
     """
     names = [*(paths or []), *(f"@{path}" for path in from_file or [])]
     _check_usage(names, output, embeddings=embeddings, shard=shard, restart=restart)
+    if cluster is None:  # nodes of a cluster have devices of their own
+        checked_device(device)
     _check_cluster(cluster, output, address is not None or cpus is not None or actors is not None)
     if checkpoint is None:
         _require_weights(weights)  # before the seconds that torch takes to load

@@ -11,7 +11,9 @@ import typer
 from torchxrayvision.cli._console import (
     EXIT_SOME_FAILED,
     EXIT_USAGE,
+    checked_device,
     errors,
+    folder_to_write,
     progress_of,
     show_error,
     show_warnings,
@@ -26,7 +28,7 @@ __all__ = ["segment"]
 def segment(
     paths: Annotated[list[str], typer.Argument(help="Radiographs, or folders of them.")],
     model: Annotated[str, typer.Option(help="Network, such as chestx_det.")],
-    out: Annotated[Path, typer.Option(help="Folder for the results.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results.", callback=folder_to_write)],
     structure: Annotated[
         list[str] | None,
         typer.Option(help='Only this one, such as "Lungs"; may be given again.'),
@@ -49,7 +51,9 @@ def segment(
     precision: Annotated[
         str, typer.Option(help="exact, or fast: masks with a Dice coefficient of 0.995.")
     ] = "exact",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps [cpu].")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1, mps [cpu].", callback=checked_device)
+    ] = None,
 ) -> None:
     """Write masks, an overlay picture, areas and measures for each radiograph.
 
@@ -68,17 +72,21 @@ def segment(
         if total == 0:
             show_error(ValueError(f"no image in {', '.join(paths)}"))
             raise typer.Exit(EXIT_USAGE)
-        results = run(
-            paths,
-            net,
-            threshold=threshold,
-            pixel_spacing=spacing,
-            batch_size=batch_size,
-            device=device,
-            engine=engine,
-            precision=precision,
-            upright=upright,
-        )
+        try:
+            results = run(
+                paths,
+                net,
+                threshold=threshold,
+                pixel_spacing=spacing,
+                batch_size=batch_size,
+                device=device,
+                engine=engine,
+                precision=precision,
+                upright=upright,
+            )
+        except ValueError as error:
+            show_error(error)
+            raise typer.Exit(EXIT_USAGE) from None
         failed = turned = 0
         with SegmentationWriter(out, net.targets, only=structure, nifti=nifti) as writer:
             for result in _progress(results, total):

@@ -63,17 +63,15 @@ class Card:
         return asdict(self)
 
 
-def _members() -> dict[str, type[SpecDataset]]:
+def _public() -> dict[str, type[SpecDataset]]:
+    """Every name of a dataset, aliases too."""
     from torchxrayvision import datasets
     from torchxrayvision.datasets._base import SpecDataset
 
     return {
         name: member
         for name, member in vars(datasets).items()
-        if inspect.isclass(member)
-        and issubclass(member, SpecDataset)
-        and "spec" in vars(member)
-        and member.__name__ == name  # aliases are left out
+        if inspect.isclass(member) and issubclass(member, SpecDataset) and "spec" in vars(member)
     }
 
 
@@ -84,7 +82,8 @@ def list_datasets() -> list[str]:
         >>> "NIH_Dataset" in list_datasets()
         True
     """
-    return sorted(_members(), key=str.lower)
+    own = [name for name, member in _public().items() if member.__name__ == name]
+    return sorted(own, key=str.lower)
 
 
 def get_dataset_class(name: str) -> type[SpecDataset]:
@@ -112,8 +111,9 @@ def find_dataset_class(name: str) -> type[SpecDataset]:
     """The class that a person means.
 
     Args:
-        name: Case and the ending ``_Dataset`` do not matter, and a beginning will do if it is that
-            of one name only: ``"nih"``, ``"chex"``, ``"rsna"``.
+        name: The name of the class or the title of the release, ``"pc"`` or ``"padchest"``. Case,
+            hyphens and the ending ``_Dataset`` do not matter, and a beginning will do if it is that
+            of one class only: ``"nih"``, ``"chex"``, ``"rsna"``.
 
     Returns:
         The class.
@@ -125,18 +125,21 @@ def find_dataset_class(name: str) -> type[SpecDataset]:
         >>> find_dataset_class("rsna").__name__
         'RSNA_Pneumonia_Dataset'
     """
-    from torchxrayvision import datasets
+    public, wanted = _public(), _plain(name)
+    named = {cls for known, cls in public.items() if _plain(known) == wanted}
+    # The whole name of a release means that one, though others may begin like it (PadChest-GR).
+    titled = {cls for cls in public.values() if _plain(cls.spec.title) == wanted}
+    begins = {cls for known, cls in public.items() if _plain(known).startswith(wanted)}
+    for found in (named, titled, begins):
+        if len(found) == 1:
+            return found.pop()
+    return get_dataset_class(name)
 
-    wanted = name.lower().replace("-", "_").removesuffix("_dataset")
-    public = {
-        known.lower().removesuffix("_dataset"): known
-        for known in datasets.__all__
-        if known.endswith("_Dataset")
-    }
-    begins = [known for short, known in public.items() if short.startswith(wanted)]
-    if wanted in public:
-        return get_dataset_class(public[wanted])
-    return get_dataset_class(begins[0] if len(begins) == 1 else name)
+
+def _plain(name: str) -> str:
+    """Letters and digits of a name, without what tells a class."""
+    plain = "".join(c for c in name.lower() if c.isalnum())
+    return plain.removesuffix("dataset")
 
 
 def card(name: str) -> Card:

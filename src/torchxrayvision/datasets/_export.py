@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torchxrayvision.errors import DatasetError, ImageReadError
+from torchxrayvision.labels import LABEL_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +37,7 @@ def label_table(dataset: Dataset) -> pd.DataFrame:
     import pandas as pd
 
     labels = {
-        f"label:{name}": dataset.labels[:, column].astype(np.float32)
+        f"{LABEL_PREFIX}{name}": dataset.labels[:, column].astype(np.float32)
         for column, name in enumerate(dataset.pathologies)
     }
     csv = dataset.csv.reset_index(drop=True)

@@ -32,7 +32,7 @@ from torchxrayvision.errors import (
     EmptyDatasetError,
     ImageReadError,
 )
-from torchxrayvision.facts import License, Reference
+from torchxrayvision.facts import LIBRARY, License
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,13 +46,6 @@ __all__ = ["CSV_Dataset", "Folder_Dataset"]
 
 logger = logging.getLogger(__name__)
 
-_LIBRARY = Reference(
-    authors="Cohen JP, Viviano JD, Bertin P, et al.",
-    title="TorchXRayVision: a library of chest X-ray datasets and models",
-    year=2022,
-    venue="MIDL",
-    url="https://arxiv.org/abs/2111.00595",
-)
 _YOURS = License(name="Whatever holds for your images")
 _HEALTHY = ("No Finding", "Normal", "Healthy")
 _UNCERTAIN = {"unknown": float("nan"), "present": 1.0, "absent": 0.0}
@@ -136,9 +129,9 @@ class CSV_Dataset(SpecDataset):
 
     spec = DatasetSpec(
         title="Your own images, listed in a table",
-        reference=_LIBRARY,
+        reference=LIBRARY,
         license=_YOURS,
-        homepage="https://arxiv.org/abs/2111.00595",
+        homepage=LIBRARY.url,
         tables=(Table("csvpath", what="your table, one row an image"),),
         join=_checked_rows,
         images=Files(
@@ -391,9 +384,9 @@ class Folder_Dataset(SpecDataset):
 
     spec = DatasetSpec(
         title="Your own images in a folder",
-        reference=_LIBRARY,
+        reference=LIBRARY,
         license=_YOURS,
-        homepage="https://arxiv.org/abs/2111.00595",
+        homepage=LIBRARY.url,
         join=_listing,
         images=Files("{path}", argument="folder", layout="your images"),
         findings=TermColumn("finding", separator="/", healthy=_HEALTHY),

@@ -15,7 +15,7 @@ from torchxrayvision.datasets._findings import FindingColumns
 from torchxrayvision.datasets._images import ImageSource
 from torchxrayvision.datasets._spec import DatasetSpec, equals
 from torchxrayvision.errors import DatasetError, UnknownNameError
-from torchxrayvision.facts import License, Reference
+from torchxrayvision.facts import LIBRARY, License
 from torchxrayvision.phantom import FINDINGS, SITES
 
 if TYPE_CHECKING:
@@ -170,15 +170,9 @@ class Phantom_Dataset(SpecDataset):
 
     spec = DatasetSpec(
         title="Simulated radiographs",
-        reference=Reference(
-            authors="Cohen JP, Viviano JD, Bertin P, et al.",
-            title="TorchXRayVision: a library of chest X-ray datasets and models",
-            year=2022,
-            venue="MIDL",
-            url="https://arxiv.org/abs/2111.00595",
-        ),
+        reference=LIBRARY,
         license=License(name="Apache-2.0, as this package"),
-        homepage="https://arxiv.org/abs/2111.00595",
+        homepage=LIBRARY.url,
         join=_drawn,
         images=_Rendered("{site}/{seed}/{index:06d}", argument="", layout=""),
         findings=FindingColumns({name: name for name in FINDINGS}),

@@ -14,6 +14,7 @@ from torchxrayvision.datasets import (
     split_by_patient,
 )
 from torchxrayvision.errors import RecipeError, UnknownNameError
+from torchxrayvision.labels import DEFAULT_PATHOLOGIES
 from torchxrayvision.training._cache import ImageCache
 
 if TYPE_CHECKING:
@@ -49,14 +50,19 @@ def prepare(
     Raises:
         RecipeError: If there is no dataset, or its arguments do not fit.
         DatasetError: If the split does not fit the data.
-        UnknownNameError: If there is no dataset or official part of a name.
+        UnknownNameError: If there is no dataset or official part of a name, or a finding that
+            none of the datasets labels, nor the core models.
     """
     if not recipe.datasets:
         raise RecipeError("the recipe names no dataset; add one, or give fit the images")
     sources = [_dataset(source) for source in recipe.datasets]
-    findings = recipe.findings or tuple(
-        dict.fromkeys(str(name) for source in sources for name in source.pathologies)
-    )
+    labelled = tuple(dict.fromkeys(str(n) for source in sources for n in source.pathologies))
+    findings = recipe.findings or labelled
+    # The list of the core models may hold what these datasets do not label; a slip may not.
+    known = tuple(dict.fromkeys((*labelled, *DEFAULT_PATHOLOGIES)))
+    for name in findings:
+        if name not in known:
+            raise UnknownNameError("finding", name, known)
     for source in sources:
         relabel_dataset(findings, source, silent=True)
     whole = MergeDataset(sources)

@@ -3,7 +3,9 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from fakes import chexpert, nih
 from torchxrayvision.cli import app
+from torchxrayvision.datasets import CheX_Dataset, NIH_Dataset, export_parquet
 from torchxrayvision.errors import EvaluationError
 from torchxrayvision.evaluation import auroc_table, join_labels, subgroup_table
 
@@ -70,11 +72,82 @@ def test_a_column_that_is_not_there_is_named(tables):
     assert "has no column 'age'; it has Mass, Edema, path, patientid, sex" in result.stderr
 
 
+@pytest.mark.parametrize("ending", [".json", ".parquet"])
+def test_every_format_of_predict_is_read(tables, ending):
+    folder, *_ = tables
+    predictions = pd.read_csv(
+        folder / "predictions.csv", keep_default_na=False, dtype={"error": str}
+    )
+    predictions[FINDINGS] = predictions[FINDINGS].apply(pd.to_numeric, errors="coerce")
+    other = folder / f"predictions{ending}"
+    if ending == ".json":
+        other.write_text(predictions.to_json(orient="records"))
+    else:
+        predictions.to_parquet(other)
+    arguments = [str(folder / "labels.csv"), "--replicates", "100"]
+    results = [
+        CliRunner().invoke(app, ["evaluate", str(path), *arguments])
+        for path in (folder / "predictions.csv", other)
+    ]
+    assert results[0].exit_code == 0
+    assert results[1].stdout == results[0].stdout
+
+
+def test_the_table_is_a_csv_in_a_folder_that_is_made(tables):
+    folder, *_ = tables
+    result = run(folder, "--output", f"{folder}/out.json")
+    assert result.exit_code == 2
+    assert not (folder / "out.json").exists()
+    result = run(folder, "--output", f"{folder}/new/out.csv", "--replicates", "100")
+    assert result.exit_code == 0, result.output
+    assert len(pd.read_csv(folder / "new" / "out.csv")) == 3
+
+
+def test_a_table_that_cannot_be_read_is_named(tables):
+    folder, *_ = tables
+    (folder / "empty.csv").touch()
+    result = CliRunner().invoke(app, ["evaluate", str(folder / "empty.csv"), "labels.csv"])
+    assert result.exit_code == 2
+    assert "empty.csv cannot be read as a table" in result.stderr
+    result = CliRunner().invoke(app, ["evaluate", "absent.csv", str(folder / "labels.csv")])
+    assert result.exit_code == 2
+    assert "absent.csv" in result.stderr
+
+
+def test_only_numbers_are_predictions_and_columns_of_both_are_those_of_the_labels():
+    predicted = pd.DataFrame({"path": ["a"], "Mass": [0.5], "sex": ["?"], "patientid": ["p"]})
+    known = pd.DataFrame({"path": ["a"], "Mass": [1], "sex": ["F"], "patientid": ["q"]})
+    rows, findings = join_labels(predicted, known)
+    assert findings == ["Mass"]
+    assert rows[["sex", "patientid"]].to_numpy().tolist() == [["F", "q"]]
+
+
 def test_films_are_matched_by_path_before_name():
     predicted = pd.DataFrame({"path": ["a/1.png", "b/1.png"], "Mass": [0.1, 0.9]})
     known = pd.DataFrame({"path": ["b/1.png", "a/1.png", "c/1.png"], "Mass": [1, 0, 1]})
     rows, _ = join_labels(predicted, known)
     assert rows[["predicted Mass", "Mass"]].to_numpy().tolist() == [[0.1, 0], [0.9, 1]]
+
+
+def test_names_that_folders_share_are_told_apart_by_the_folders():
+    films = ["p1/s1/view1.jpg", "p1/s2/view1.jpg", "p2/s1/view1.jpg"]
+    predicted = pd.DataFrame({"path": [f"/data/{f}" for f in films], "Mass": [0.1, 0.2, 0.3]})
+    known = pd.DataFrame({"Path": [f"release/train/{f}" for f in films[::-1]], "Mass": [1, 0, 0]})
+    rows, _ = join_labels(predicted, known)
+    assert rows[["predicted Mass", "Mass"]].to_numpy().tolist() == [[0.1, 0], [0.2, 0], [0.3, 1]]
+
+
+@pytest.mark.parametrize(("dataset_class", "fake"), [(NIH_Dataset, nih), (CheX_Dataset, chexpert)])
+def test_labels_are_those_of_an_exported_dataset(dataset_class, fake, tmp_path):
+    release = fake.build(tmp_path / "release")
+    dataset = dataset_class(**release.kwargs, views="*", unique_patients=False)
+    finding = dataset.pathologies[0]
+    paths = [str(dataset.image_path(i)) for i in range(len(dataset))]
+    predicted = pd.DataFrame({"path": paths, finding: 0.5})
+    exported = pd.read_parquet(export_parquet(dataset, tmp_path / "labels.parquet"))
+    rows, findings = join_labels(predicted, exported)
+    assert findings == [finding]
+    np.testing.assert_array_equal(rows[finding], dataset.labels[:, 0])
 
 
 @pytest.mark.parametrize(
@@ -83,7 +156,11 @@ def test_films_are_matched_by_path_before_name():
         ({"path": ["a/1", "b/1"], "Mass": [0, 1]}, {"path": ["1"], "Mass": [1]}, "name of another"),
         ({"path": ["a"], "Mass": [0]}, {"path": ["b"], "Mass": [1]}, "'a' and 'b' are their first"),
         ({"path": ["a"], "Mass": [0]}, {"path": ["a"], "Edema": [1]}, "no finding is in both"),
-        ({"path": ["a"], "Mass": [0]}, {"id": ["a"], "Mass": [1]}, "labels one of path, file"),
+        (
+            {"path": ["a"], "Mass": [0]},
+            {"id": ["a"], "Mass": [1]},
+            "labels one of path, Path, file",
+        ),
     ],
 )
 def test_tables_that_do_not_fit_say_why(predicted, known, message):

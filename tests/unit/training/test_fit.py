@@ -193,10 +193,22 @@ def test_datasets_are_merged_prepared_and_split_by_patient(tmp_path):
     assert train.size == 32
 
 
+def test_findings_of_the_core_models_may_be_without_labels(tmp_path):
+    how = dataclasses.replace(phantom_recipe(), findings=("Effusion", "Lung Lesion"))
+    train, _ = prepare(how, cache=tmp_path, workers=0)
+    assert np.isnan(train.labels[:, 1]).all()
+    assert not np.isnan(train.labels[:, 0]).any()
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
         ({"datasets": ()}, RecipeError, "names no dataset"),
+        (
+            {"findings": ("Cardiomegaly", "Efusion")},
+            UnknownNameError,
+            "'Efusion'; did you mean 'Effusion'",
+        ),
         ({"datasets": (Source(name="Fantom"),)}, UnknownNameError, "Fantom"),
         (
             {"datasets": (Source(name="Phantom_Dataset", args={"count": 1}),)},

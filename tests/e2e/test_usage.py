@@ -1,0 +1,76 @@
+"""What commands refuse before they compute anything: exit code 2 and a line, no traceback."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+from typer.testing import CliRunner
+
+from torchxrayvision import cli
+from torchxrayvision.cli import app
+
+FILE, FOLDER, FREE = "taken.csv", "folder.csv", "new/out"
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / FILE).write_text("path,Mass\n")
+    (tmp_path / FOLDER).mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["predict", "a.png", "--output", FOLDER], "folder.csv is a folder, name a file"),
+        (["check", "a.png", "--output", FOLDER], "folder.csv is a folder"),
+        (["evaluate", FILE, FILE, "--output", FOLDER], "folder.csv is a folder"),
+        (["export", "demo", "--to", "onnx", "--out", FOLDER], "folder.csv is a folder"),
+        (["datasets", "export", "nih", "--output", FOLDER], "ends in .parquet"),
+        (
+            ["segment", "a.png", "--model", "demo-anatomy", "--out", FILE],
+            "taken.csv is a file, name a folder",
+        ),
+        (
+            ["explain", "a.png", "--target", "Mass", "--out", FILE],
+            "taken.csv is a file, name a folder",
+        ),
+        (["phantom", "--out", FILE], "taken.csv is a file, name a folder"),
+        (["predict", "a.png", "--device", "foo"], "foo cannot be used here"),
+        (["explain", "a.png", "--target", "Mass", "--out", FREE, "--device", "foo"], "foo cannot"),
+        (
+            ["segment", "a.png", "--model", "demo-anatomy", "--out", FREE, "--device", "foo"],
+            "foo cannot be used here",
+        ),
+        (
+            ["segment", "a.png", "--model", "demo-anatomy", "--out", FREE, "--pixel-spacing", "-1"],
+            "millimetres above 0",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused_first(here, arguments, said):
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2, result.output
+    assert said in " ".join(result.stderr.split())
+    assert sorted(p.name for p in here.rglob("*") if p.is_file()) == [FILE]
+
+
+def test_a_fault_of_the_disk_is_one_line(monkeypatch, capsys):
+    def full():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "scores.csv")
+
+    monkeypatch.setattr(cli, "app", full)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.endswith("No space left on device: 'scores.csv'\n")
+
+
+def test_networks_of_other_groups_are_named(here):
+    arguments = ["export", "chestx_det.Foo", "--to", "onnx", "--out", "x.onnx"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert "Known: PSPNet" in result.stderr
