@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from pathlib import Path
 
@@ -20,13 +21,32 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _room_for_the_next_module(tmp_path_factory, request):
+    """Folders go with the module that wrote them, unless one of its tests failed.
+
+    Checkpoints of real size are written in dozens: together they fill a small disk.
+    """
+    failed = request.session.testsfailed
+    yield
+    if request.session.testsfailed == failed:
+        for folder in tmp_path_factory.getbasetemp().iterdir():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def _cache_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cache")
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory, monkeypatch, request):
+def _own_cache(_cache_folder, monkeypatch, request):
     """Each test has an empty cache of its own, so no result depends on the machine."""
     if "network" in request.keywords:
         return
-    folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setenv("XRV_CACHE_DIR", str(folder))
+    monkeypatch.setenv("XRV_CACHE_DIR", str(_cache_folder))
     monkeypatch.delenv("XRV_OFFLINE", raising=False)
     monkeypatch.delenv("XRV_MIRROR", raising=False)
 

@@ -50,7 +50,7 @@ ARGUMENTS_157 = json.loads((Path(__file__).parents[1] / "golden" / "api.json").r
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def releases(tmp_path_factory):
     """Member to its fake, built once."""
     built = {}

@@ -38,7 +38,7 @@ def or_skip(call):
         pytest.skip(f"the network is closed: {error}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def film(tmp_path_factory):
     """The published example: a man of 53 years, no finding."""
     path = or_skip(lambda: fetch(FILM, cache=tmp_path_factory.mktemp("images")))

@@ -47,7 +47,7 @@ def or_skip(call):
         pytest.skip(f"the network is closed: {error}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def image_of(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from contextlib import ExitStack, contextmanager
@@ -187,10 +188,11 @@ def show(net: XRayClassifier, names: list[str], how: How) -> Summary:
     # Lines that run over a terminal are their own progress.
     if errors().is_terminal and not console().is_terminal:
         results = _followed(results, count)
+    first = next(results)  # an engine or a kind that is not there is said before any header
     failed = 0
     with ExitStack() as stack:
         put = _sink(net, count, stack)
-        for result in results:
+        for result in itertools.chain([first], results):
             put(result)
             failed += bool(result.error)
     return Summary(count, failed, 0, count, _STDOUT)

@@ -125,10 +125,12 @@ class _Run:
         out: Path,
     ) -> None:
         from torchxrayvision.explain import METHODS
+        from torchxrayvision.explain._film import check_film
         from torchxrayvision.models import get_model, load_checkpoint
 
         if method not in (*METHODS, _FILM):
             raise UnknownNameError("method", method, (*METHODS, _FILM))
+        check_film(f".{film}")
         if checkpoint is None:
             self.model = get_model(weights or DEFAULT_WEIGHTS).to(device)
         else:

@@ -31,7 +31,7 @@ def predict(
         list[str] | None,
         typer.Argument(
             help="Radiographs; folders, zip or tar archives of them; quoted patterns; "
-            "@list.txt or a .parquet with a column path."
+            "@list.txt or a .csv or .parquet with a column path."
         ),
     ] = None,
     from_file: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +22,14 @@ __all__ = ["save_film"]
 
 _PILLOW: Final = (".gif", ".webp")
 _OPENCV: Final = ".mp4"
+
+
+def check_film(ending: str) -> None:
+    """Refuse what `save_film` cannot write, before frames are computed."""
+    if ending not in (*_PILLOW, _OPENCV):
+        raise UnknownNameError("film ending", ending, (*_PILLOW, _OPENCV))
+    if ending == _OPENCV and importlib.util.find_spec("cv2") is None:
+        raise DependencyError("opencv-python-headless", "an MP4 film", "cv2")
 
 
 def save_film(
@@ -51,8 +60,7 @@ def save_film(
     """
     path = Path(path)
     ending = path.suffix.lower()
-    if ending not in (*_PILLOW, _OPENCV):
-        raise UnknownNameError("film ending", ending, (*_PILLOW, _OPENCV))
+    check_film(ending)
     pictures = _pictures(counterfactual, title, size)
     order = [*range(len(pictures)), *range(len(pictures) - 2, 0, -1)]
     looped = [pictures[i] for i in order]
@@ -89,10 +97,8 @@ def _save_animation(pictures: list[NDArray[np.uint8]], path: Path, fps: float) -
 
 
 def _save_mp4(pictures: list[NDArray[np.uint8]], path: Path, fps: float) -> None:
-    try:
-        import cv2
-    except ImportError as error:
-        raise DependencyError("opencv-python-headless", "an MP4 film", "cv2") from error
+    import cv2
+
     # MPEG-4 halves the resolution of colour, so that sides must be even.
     height, width = (n + n % 2 for n in pictures[0].shape[:2])
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, (width, height))

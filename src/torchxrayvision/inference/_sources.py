@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import glob
 import logging
 import os
@@ -31,12 +32,12 @@ _ARCHIVE_SUFFIXES: Final = (
     ".tar.xz",
     ".txz",
 )
-_TABLE_SUFFIX: Final = ".parquet"
 # Content decides for the other files of a folder: DICOM archives use bare identifiers as names.
 _SIGNATURES: Final = ((0, b"\x89PNG\r\n\x1a\n"), (0, b"\xff\xd8\xff"), (0, b"II*\0"), (0, b"MM\0*"))
 _DICOM_SIGNATURE: Final = (128, b"DICM")
 HEAD: Final = 132
 _ROWS: Final = 4096  # of a table of paths, in memory at a time
+_NO_PATHS: Final = "it needs a column of strings named path; it has {}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def printable(name: str) -> str:
 
 def is_container(path: Path) -> bool:
     """Whether the name is that of an archive or a table of paths."""
-    return path.name.lower().endswith((*_ARCHIVE_SUFFIXES, _TABLE_SUFFIX))
+    return path.name.lower().endswith((*_ARCHIVE_SUFFIXES, *_TABLES))
 
 
 def _problem(path: Path, given: str, what: str, error: BaseException) -> Source:
@@ -167,8 +168,26 @@ def _path_column(schema: Any, pa: Any) -> str:
         return "path"
     if len(texts) == 1:
         return str(texts[0])
-    msg = f"it needs a column of strings named path; it has {', '.join(schema.names) or 'none'}"
-    raise ValueError(msg)
+    raise ValueError(_NO_PATHS.format(", ".join(schema.names) or "none"))
+
+
+def _csv(path: Path, given: str) -> Iterator[Source]:
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            rows = csv.DictReader(file, strict=True)
+            header = list(rows.fieldnames or ())
+            if "path" not in header:
+                raise ValueError(_NO_PATHS.format(", ".join(header) or "none"))
+            for row in rows:
+                if row["path"]:
+                    yield from _one(row["path"], lists=False)
+                else:
+                    yield Source(path, printable(given), problem="a row without a path")
+    except (OSError, ValueError, csv.Error) as error:
+        yield _problem(path, given, "the table of paths cannot be read", error)
+
+
+_TABLES: Final = {".csv": _csv, ".parquet": _table}
 
 
 def _pattern(pattern: str) -> Iterator[Source]:
@@ -186,16 +205,15 @@ def _one(given: str, *, lists: bool = True, patterns: bool = True) -> Iterator[S
     lower = given.lower()
     if lists and given.startswith("@"):
         target = Path(given[1:])
-        listed = _table if target.suffix.lower() == _TABLE_SUFFIX else _lines
-        yield from listed(target, given[1:])
+        yield from _TABLES.get(target.suffix.lower(), _lines)(target, given[1:])
     elif path.is_dir():
         yield from _walk(path)
     elif patterns and glob.has_magic(given) and not path.exists():
         yield from _pattern(given)
     elif lower.endswith(_ARCHIVE_SUFFIXES):
         yield from _archive(path, given)
-    elif lists and lower.endswith(_TABLE_SUFFIX):
-        yield from _table(path, given)
+    elif lists and path.suffix.lower() in _TABLES:
+        yield from _TABLES[path.suffix.lower()](path, given)
     else:
         yield Source(path, printable(given))
 
@@ -208,7 +226,7 @@ def expand(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Source]:
       alphabetical order, those of the folder itself first; hidden ones and archives are left out.
     - A pattern (`*`, `?`, `[...]`, `**`) gives what it matches, in alphabetical order.
     - `@list.txt` gives the names in a text file, one a line, relative to the current folder;
-      `@list.parquet` and `list.parquet` those in its column `path`.
+      `list.csv` and `list.parquet`, with or without the `@`, those in its column `path`.
     - `.zip` and `.tar`, also compressed with gzip, bzip2 or xz, give their images in the order of
       the archive; a zip in alphabetical order.
 

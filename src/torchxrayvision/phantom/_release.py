@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchxrayvision.errors import DatasetError, UnknownNameError
+from torchxrayvision.errors import DatasetError, UnknownNameError, ViewError
 from torchxrayvision.phantom._layouts import LAYOUTS
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ def write_release(
 
     Raises:
         UnknownNameError: If there is no such layout.
-        DatasetError: If the folder holds something, `n` is not positive, or the release has no
-            such view.
+        ViewError: If the release has no such view.
+        DatasetError: If the folder holds something, or `n` is not positive.
 
     Example:
         >>> import tempfile
@@ -80,11 +80,11 @@ def write_release(
         raise UnknownNameError("layout", layout, list(LAYOUTS))
     chosen = LAYOUTS[layout]
     unknown = [view for view in views or () if view not in chosen.views]
-    if n < 1 or unknown:
-        msg = (
-            f"write_release needs n of at least 1 and views of {list(chosen.views)} for layout "
-            f"{layout!r}, got n={n!r}, views={views!r}"
-        )
+    if unknown:
+        msg = f"layout {layout!r} has the views {', '.join(chosen.views)}, not {unknown[0]!r}"
+        raise ViewError(msg)
+    if n < 1:
+        msg = f"a release of n={n!r} films: at least 1"
         raise DatasetError(msg)
     target = _empty(Path(folder).expanduser())
     films = _films(

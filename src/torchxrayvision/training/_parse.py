@@ -45,6 +45,8 @@ def load_recipe(path: str | os.PathLike[str]) -> Recipe:
         values = _read(path)
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except RecipeError:  # a ValueError itself
+        raise
     except ValueError as error:
         kind = path.suffix.removeprefix(".").upper()
         raise RecipeError(f"{path}: not valid {kind}: {error}") from error

@@ -101,8 +101,9 @@ def test_a_folder_that_may_not_be_listed_is_a_row(tmp_path, monkeypatch):
             raise PermissionError(13, "Permission denied", os.fspath(path))
         return real(path)
 
-    monkeypatch.setattr(os, "scandir", guarded)
-    sources = list(expand([tmp_path]))
+    with monkeypatch.context() as patched:  # the folder of the test is removed by it too
+        patched.setattr(os, "scandir", guarded)
+        sources = list(expand([tmp_path]))
     assert [Path(s.given).relative_to(tmp_path).as_posix() for s in sources] == [
         "a/1.png", "b", "c/1.png",
     ]  # fmt: skip
@@ -142,8 +143,9 @@ def test_lists_name_files_and_folders_but_no_lists(tmp_path):
 
 
 def test_an_absent_list_is_a_row(tmp_path):
-    for name in (f"@{tmp_path}/no.txt", f"@{tmp_path}/no.parquet", f"{tmp_path}/no.parquet"):
-        (source,) = expand([name])
+    for name in ("@no.txt", "@no.parquet", "no.parquet", "@no.csv", "no.csv"):
+        at, name = name.startswith("@") * "@", name.removeprefix("@")
+        (source,) = expand([f"{at}{tmp_path}/{name}"])
         assert "cannot be read" in source.problem
 
 
@@ -167,6 +169,19 @@ def test_a_table_without_paths_says_what_it_has(tmp_path):
     pd.DataFrame({"a": ["x"], "b": ["y"]}).to_parquet(tmp_path / "t.parquet")
     (source,) = expand([tmp_path / "t.parquet"])
     assert "named path; it has a, b" in source.problem
+    (tmp_path / "t.csv").write_text("a,b\nx,y\n")
+    (source,) = expand([tmp_path / "t.csv"])
+    assert "named path; it has a, b" in source.problem
+
+
+@pytest.mark.parametrize("prefix", ["", "@"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])  # spreadsheets write a byte order mark
+def test_tables_of_paths_as_csv(tmp_path, prefix, mark):
+    table = tmp_path / "t.csv"
+    table.write_text(f'{mark}label,path\n1,"a, b.png"\n0,\n2\n1,c.png\n', encoding="utf-8")
+    sources = list(expand([f"{prefix}{table}"]))
+    assert [s.given for s in sources] == ["a, b.png", str(table), str(table), "c.png"]
+    assert [bool(s.problem) for s in sources] == [False, True, True, False]
 
 
 @pytest.mark.parametrize("ending", TARS)
