@@ -50,6 +50,17 @@ def pretrain(plan, simulated, places):
     return path
 
 
+def learn(plan, films, simulated, fold=None):
+    """All stages after pre-training, on the real patients or on those outside one fold.
+
+    Returns:
+        File of the last network.
+    """
+    scratch(plan, films, fold)
+    tune(plan, films, simulated, fold)
+    return teach(plan, films, simulated, fold)
+
+
 def scratch(plan, films, fold=None):
     """Learn from the real patients, all or those outside one fold, from random weights."""
     recipe = plan.recipe(plan.scratch_epochs, 2e-3, SEED + (fold or 0))

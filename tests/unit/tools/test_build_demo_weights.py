@@ -52,9 +52,7 @@ def built(parts, noise, tmp_path_factory):
     start = ResNet(architecture=plan.MODEL, num_classes=len(plan.OUTPUTS))
     start.targets = list(plan.OUTPUTS)
     save_checkpoint(start, classify.written(short, "pretrain"))
-    classify.scratch(short, noise, 0)
-    classify.tune(short, noise, noise, 0)
-    return short, classify.teach(short, noise, noise, 0)
+    return short, classify.learn(short, noise, noise, 0)
 
 
 def test_a_patient_is_in_one_fold(parts, noise):
@@ -73,7 +71,7 @@ def test_students_learn_and_are_not_trained_twice(parts, noise, built):
     for before, after in pairwise(scores):
         assert np.abs(after - before).max() > 1e-3
     written = path.stat().st_mtime_ns
-    classify.teach(short, noise, noise, 0)
+    classify.learn(short, noise, noise, 0)
     assert path.stat().st_mtime_ns == written
 
 
