@@ -1,4 +1,4 @@
-"""Write the pages of docs/ that are made of data: datasets, weights, changes of labels.
+"""Write the pages of docs/ that are made of data: commands, datasets, weights, changes of labels.
 
     python tools/build_docs.py                   # write all of them
     python tools/build_docs.py --check           # fail if one is stale, write nothing
@@ -14,49 +14,17 @@ import inspect
 import math
 import re
 import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
 
+from docs_commands import commands_page
+from docs_markdown import MADE, anchor, link, page, table, wrapped
 from torchxrayvision import datasets, weights
 from torchxrayvision.facts import License, Reference
 
 DOCS = Path(__file__).parents[1] / "docs"
-MADE = "<!-- Made by tools/build_docs.py out of the code: edit that. -->"
 MANY = 40  # targets; more are listed in a paragraph, not in a table
-
-
-# ------------------------------------------------------------------------------------ Markdown
-
-
-def table(header, rows, right=()):
-    """A Markdown table; `right` are the columns to align right."""
-    line = ["---:" if column in right else "---" for column in range(len(header))]
-    lines = [header, line, *rows]
-    return "\n".join("| " + " | ".join(cell(value) for value in row) + " |" for row in lines)
-
-
-def cell(value):
-    return str(value).replace("|", "\\|").replace("\n", " ")
-
-
-def wrapped(*paragraphs):
-    options = {"break_long_words": False, "break_on_hyphens": False}
-    return "\n\n".join(textwrap.fill(text, 110, **options) for text in paragraphs)
-
-
-def page(*parts):
-    return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
-
-
-def anchor(heading):
-    """The fragment that GitHub gives a heading."""
-    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-
-
-def link(text, url):
-    return f"[{text}]({url})" if url else text
 
 
 def prose(docstring):
@@ -444,7 +412,12 @@ def present_only(rows):
 
 # ----------------------------------------------------------------------------------------- main
 
-PAGES = {"datasets": datasets_page, "weights": weights_page, "label-changes": label_changes_page}
+PAGES = {
+    "commands": commands_page,
+    "datasets": datasets_page,
+    "weights": weights_page,
+    "label-changes": label_changes_page,
+}
 
 
 def main(argv=None) -> int:

@@ -151,7 +151,7 @@ def build_docs(*arguments):
 
 
 def test_made_pages_are_fresh():
-    done = build_docs("--check", "datasets", "weights")
+    done = build_docs("--check", "commands", "datasets", "weights")
     assert done.returncode == 0, done.stderr
 
 

@@ -25,9 +25,10 @@ def phantom(
     size: Annotated[
         int | None, typer.Option(min=16, help="Side in pixels; as in the release if not given.")
     ] = None,
-    site: Annotated[str, typer.Option(help="Look of the films.")] = "A",
+    site: Annotated[str, typer.Option(help="Look of the films: A, B or C.")] = "A",
     views: Annotated[
-        list[str] | None, typer.Option("--view", help="View to simulate; may be repeated.")
+        list[str] | None,
+        typer.Option("--view", help="View to simulate: PA, AP or L; may be repeated."),
     ] = None,
 ) -> None:
     """Write simulated radiographs with known findings as files and tables of a release."""
