@@ -217,7 +217,8 @@ class Cardiothoracic:
         midline: x of the middle of the spine, or of the thorax where no spine was seen.
         heart_right: x and y of the border of the heart farthest to the patient's right.
         heart_left: The same to the left.
-        thorax_right: x and y of the outer edge of the right lung where the thorax is widest.
+        thorax_right: x and y of the outer edge of the right lung where the thorax is widest, of
+            the rows that both lungs are in.
         thorax_left: The same of the left lung, at the same height.
     """
 
@@ -251,7 +252,7 @@ def cardiothoracic(masks: Mapping[str, ArrayLike]) -> Cardiothoracic | None:
         masks: Name to mask of shape (H, W): heart, lungs, and spine if there is one.
 
     Returns:
-        The distances, or None where the heart or a lung is empty.
+        The distances, or None where the heart or a lung is empty, or no row has both lungs.
 
     Raises:
         UnknownNameError: If there are no masks of heart and lungs.
@@ -259,11 +260,13 @@ def cardiothoracic(masks: Mapping[str, ArrayLike]) -> Cardiothoracic | None:
     Source:
         Danzer. The cardiothoracic ratio: an index of cardiac enlargement. Am J Med Sci 1919;157.
     """
-    heart, lungs = (main_parts(structure(masks, name)) for name in ("Heart", "Lungs"))
-    each = [np.asarray(masks[part], bool) for part in parts_of("Lungs", masks)]
-    if not all(mask.any() for mask in (heart, *each)):
+    heart = main_parts(structure(masks, "Heart"))
+    each = [main_parts(lung) for lung in _lungs(masks)]
+    # Where only one lung is, its edges would pass for those of the thorax.
+    both = np.all([lung.any(axis=1) for lung in each], axis=0)
+    if not heart.any() or not both.any():
         return None
-    outer = _edges(lungs)
+    outer = _edges(np.any(each, axis=0) & both[:, None])
     widest = outer[np.argmax(outer[:, 2] - outer[:, 1])]
     borders = _edges(heart)
     right, left = borders[np.argmin(borders[:, 1])], borders[np.argmax(borders[:, 2])]
@@ -275,6 +278,14 @@ def cardiothoracic(masks: Mapping[str, ArrayLike]) -> Cardiothoracic | None:
         thorax_right=(float(widest[1]), float(widest[0]) + 0.5),
         thorax_left=(float(widest[2]), float(widest[0]) + 0.5),
     )
+
+
+def _lungs(masks: Mapping[str, ArrayLike]) -> list[Mask]:
+    """Each lung, or both in one where the masks do not part them."""
+    try:
+        return [structure(masks, f"{side} lung") for side in _SIDES]
+    except UnknownNameError:
+        return [structure(masks, "Lungs")]
 
 
 def _edges(mask: Mask) -> NDArray[np.int64]:

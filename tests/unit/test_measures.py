@@ -56,6 +56,19 @@ def test_a_heart_on_one_side_is_measured_from_the_midline():
     assert found.heart_width == pytest.approx(380 - 250, abs=1.5)
 
 
+def test_a_lung_that_is_nearly_white_does_not_make_the_other_one_the_thorax():
+    masks = {name: np.zeros((100, 100), bool) for name in ("Left Lung", "Right Lung", "Heart")}
+    masks["Right Lung"][20:80, 10:40] = True
+    masks["Heart"][60:75, 40:65] = True
+    assert measures.cardiothoracic(masks) is None
+    masks["Left Lung"][20:32, 70:84] = True
+    found = measures.cardiothoracic(masks)
+    assert (found.thorax_right[0], found.thorax_left[0]) == (10, 84)
+    assert found.ratio == pytest.approx(25 / 74)
+    masks["Left Lung"] = np.roll(masks["Left Lung"], 62, axis=0)  # no row with both
+    assert measures.cardiothoracic(masks) is None
+
+
 def test_specks_do_not_widen_the_heart_or_the_thorax():
     masks = chest()
     expected = measures.cardiothoracic_ratio(masks)

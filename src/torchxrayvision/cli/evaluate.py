@@ -15,6 +15,7 @@ from torchxrayvision.cli._console import (
     file_to_write,
     require_ending,
     show_error,
+    show_warnings,
 )
 
 if TYPE_CHECKING:
@@ -55,15 +56,16 @@ def evaluate(
     except (OSError, ValueError) as error:
         show_error(error)
         raise typer.Exit(EXIT_USAGE) from None
-    rows, findings = join_labels(scored, known)
-    read = rows[rows["error"].isna() | (rows["error"] == "")] if "error" in rows else rows
+    with show_warnings():
+        rows, findings = join_labels(scored, known)
+    read = rows[_good(rows, scored, known)]
     column = patient or ("patientid" if "patientid" in known else None)
     for name in (*(by or ()), *((column,) if column else ())):
         if name not in known:
             has = ", ".join(map(str, known))
             show_error(ValueError(f"{labels} has no column {name!r}; it has {has}"))
             raise typer.Exit(EXIT_USAGE)
-    truth = read[findings].to_numpy(dtype=float)
+    truth = read[findings].to_numpy(na_value=float("nan"))
     scores = read[[f"predicted {name}" for name in findings]].to_numpy(dtype=float)
     groups = read[column] if column else None
     table = auroc_table(truth, scores, findings, groups, replicates, seed)
@@ -72,17 +74,28 @@ def evaluate(
             truth, scores, findings, {name: read[name] for name in by}, groups, replicates, seed
         )
         table = _stacked(table, parts)
-    failed = len(rows) - len(read)
     errors().print(
-        f"{len(read)} films, {failed} that could not be read left out; "
+        f"{len(read)} films; left out: {len(rows) - len(read)} that could not be read, "
+        f"{len(scored) - len(rows)} without labels, {len(known) - len(rows)} without predictions; "
         + (f"patients are those of {column}" if column else "each film counts as a patient"),
         markup=False,
+        soft_wrap=True,
     )
     if output is None:
         _print(table)
     else:
         table.to_csv(output, index=False)
         errors().print(f"{len(table)} rows in {output}", markup=False, soft_wrap=True)
+
+
+def _good(rows: pd.DataFrame, scored: pd.DataFrame, known: pd.DataFrame) -> pd.Series[bool]:
+    """Films that could be read, as the predictions say; labels may have a column of that name."""
+    import pandas as pd
+
+    if "error" not in scored:
+        return pd.Series(True, index=rows.index)
+    error = rows["error of the predictions" if "error" in known else "error"]
+    return error.isna() | (error == "")
 
 
 def _read(path: Path) -> pd.DataFrame:

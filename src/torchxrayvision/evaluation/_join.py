@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from torchxrayvision.errors import EvaluationError
+from torchxrayvision.errors import DataWarning, EvaluationError
 from torchxrayvision.labels import LABEL_PREFIX
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ _NAMES: Final = ("path", "Path", "file", "filename", "image", "Image Index", "im
 def join_labels(predictions: pd.DataFrame, labels: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Put the labels of each predicted film beside its predictions.
 
-    Films are matched by their path as written, or, where that does not match, by file name, with
-    as many folders before it as tell all films apart.
+    Films are matched by their path as written, or by file name with some of the folders before it:
+    by as many as find most of the films in both tables, and tell all of a table apart.
 
     Args:
         predictions: As `xrv predict` writes it: ``path``, ``error`` and one column a finding.
@@ -30,12 +31,16 @@ def join_labels(predictions: pd.DataFrame, labels: pd.DataFrame) -> tuple[pd.Dat
             Mass.
 
     Returns:
-        The rows of predictions that have labels, columns of labels under their own names and
-        predicted findings as ``predicted <finding>``, and the findings that both have.
+        The rows of predictions that have labels, columns of labels under their own names,
+        predicted findings as ``predicted <finding>``, other columns that both have as ``<column>
+        of the predictions`` too; and the findings that both have.
 
     Raises:
         EvaluationError: If no column names the films, no film or finding is in both, or names are
             not unique.
+
+    Warns:
+        DataWarning: If file names match and the folders that they lie in are others.
 
     Example:
         >>> import pandas as pd
@@ -86,23 +91,51 @@ def _without_prefix(labels: pd.DataFrame) -> pd.DataFrame:
 def _matching(
     ours: pd.Series[str], theirs: pd.Series[str]
 ) -> tuple[pd.Series[str], pd.Series[str]]:
-    """What predictions and labels have in common of the names of films, unique in both."""
-    twice, ends = "", [ours, theirs]  # as written first
-    split = [names.map(_components) for names in ends]
-    for count in range(1 + max(map(len, split[0]), default=0)):
-        if count:
-            ends = [parts.map(lambda p, n=count: "/".join(p[-n:])) for parts in split]
-        doubled = _doubled(*ends)
-        common = ends[0].isin(ends[1]).any()
-        if common and not doubled:
-            return ends[0], ends[1]
-        if count and not common:
-            break  # more folders make no more names equal
-        twice = doubled or twice
-    if not twice:
+    """Names of films that are unique in both tables, by which most of them are in both."""
+    split = [names.map(_components) for names in (ours, theirs)]
+    counts = range(max(map(len, split[0]), default=0), 0, -1)
+    levels = [[ours, theirs]]  # as written first
+    levels += [[parts.map(lambda p, n=n: "/".join(p[-n:])) for parts in split] for n in counts]
+    twice, best, most = "", None, 0
+    for level, ends in enumerate(levels):
+        common = int(ends[0].isin(ends[1]).sum())
+        doubled = _doubled(ends[0], ends[1]) if common else ""
+        twice = twice or doubled
+        if common > most and not doubled:
+            best, most = level, common
+    if best is None:
         first = [names.iloc[0] if len(names) else "nothing" for names in (ours, theirs)]
-        twice = f"no film is in both tables: {first[0]!r} and {first[1]!r} are their first"
-    raise EvaluationError(twice)
+        raise EvaluationError(
+            twice or f"no film is in both tables: {first[0]!r} and {first[1]!r} are their first"
+        )
+    ends = levels[best]
+    if best and best == len(levels) - 1:
+        ends[0] = _without_contradictions(ends, split)
+    return ends[0], ends[1]
+
+
+def _without_contradictions(
+    names: list[pd.Series[str]], split: list[pd.Series[Any]]
+) -> pd.Series[str]:
+    """File names alone match here: predictions without, or with doubts of, unlike folders."""
+    folders = [
+        dict(zip(ends, parts.map(lambda p: p[-2:-1]), strict=True))
+        for ends, parts in zip(names, split, strict=True)
+    ]
+    known = {name: folders[1][name] for name in folders[0] if name in folders[1]}
+    unlike = {n for n, folder in known.items() if folder and folders[0][n] not in ((), folder)}
+    alike = any(folder and folders[0][n] == folder for n, folder in known.items())
+    if unlike and alike:  # folders mean something, so these are other films
+        return names[0].mask(names[0].isin(unlike))
+    if unlike:
+        name = min(unlike)
+        warnings.warn(
+            f"{len(unlike)} films are matched by file name though their folders differ, such as "
+            f"{'/'.join((*folders[0][name], name))} and {'/'.join((*folders[1][name], name))}",
+            DataWarning,
+            stacklevel=4,
+        )
+    return names[0]
 
 
 def _doubled(ours: pd.Series[str], theirs: pd.Series[str]) -> str:

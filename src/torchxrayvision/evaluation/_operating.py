@@ -315,7 +315,7 @@ def threshold_at_specificity(labels: ArrayLike, scores: ArrayLike, specificity: 
         specificity: Share in (0, 1].
 
     Returns:
-        The number just above the score that must pass.
+        The number just above the score that must pass, also for scores compared in float32.
 
     Raises:
         EvaluationError: If the share is out of range, or labels and scores do not do.
@@ -326,7 +326,10 @@ def threshold_at_specificity(labels: ArrayLike, scores: ArrayLike, specificity: 
     """
     present, known = column(labels, scores)
     theirs = np.sort(known[~present])
-    return float(np.nextafter(theirs[_places(specificity, len(theirs)) - 1], np.inf))
+    passes = theirs[_places(specificity, len(theirs)) - 1]
+    # A step of float64 would round away where NumPy or torch compares in float32.
+    above = float(np.nextafter(np.float32(passes), np.float32(np.inf)))
+    return float(known[known > passes].min(initial=above))
 
 
 def _places(share: float, n: int) -> int:

@@ -64,7 +64,8 @@ def subgroups_of(csv: pd.DataFrame) -> dict[str, NDArray[np.object_]]:
     """
     found: dict[str, NDArray[np.object_]] = {}
     if {"sex_male", "sex_female"} <= set(csv.columns):
-        male, female = (csv[name].to_numpy(dtype=bool) for name in ("sex_male", "sex_female"))
+        # Merged tables have neither where a source does not say it, and NaN is true to NumPy.
+        male, female = (csv[name].eq(True).to_numpy(bool) for name in ("sex_male", "sex_female"))
         found["sex"] = np.where(male, "male", np.where(female, "female", UNKNOWN)).astype(object)
     if "age_years" in csv:
         found["age"] = age_bands(csv["age_years"].to_numpy(dtype=np.float64))

@@ -212,7 +212,8 @@ class _Search:
         if there(self.start):
             return 0.0, True
         before, shift, best, nearest = 0.0, _FIRST, self.start, 0.0
-        while shift <= limit:
+        while before < limit:
+            shift = min(shift, limit)
             value = self._value(sign * shift)
             if there(value):
                 return self._bisect(sign, before, shift, there), True

@@ -75,8 +75,13 @@ def _moved(images: Tensor, draws: Tensor, what: Augmentation, size: int) -> Tens
     still = not any((what.rotation, what.translation, what.scale, what.aspect, what.flip))
     if still and images.shape[-1] == size:
         return images
+    # Moving takes four pixels for each new one, whatever lies between them: what is much larger is
+    # filtered to what the largest zoom shows first, as images to judge by are.
+    side = size if still else math.ceil(size * (1 + what.scale) * (1 + what.aspect))
+    if side < images.shape[-1] or still:
+        images = functional.interpolate(images, (side, side), mode="bilinear", antialias=True)
     if still:
-        return functional.interpolate(images, (size, size), mode="bilinear", antialias=True)
+        return images
     signed = draws * 2 - 1
     angle = signed[:, 0] * math.radians(what.rotation)
     zoom = 1 / (1 + signed[:, 1] * what.scale)  # the grid moves against the image

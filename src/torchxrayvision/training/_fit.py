@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from torchxrayvision.errors import DependencyError, RecipeError, ResumeError
 from torchxrayvision.training._parse import recipe_to_dict
+from torchxrayvision.training._prepared import checked_labels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -85,6 +86,7 @@ def fit(
 
     Raises:
         RecipeError: If the recipe does not fit the images or the machine.
+        DatasetError: If labels are no probabilities, or those to judge by not 0, 1 or NaN.
         ResumeError: If `out` holds a run and `resume` is not set, or holds another run.
         DependencyError: If the extra `train` is not installed.
 
@@ -105,6 +107,9 @@ def fit(
     if train is None:
         from torchxrayvision.training._data import prepare
 
+        if validation is not None:
+            msg = "validation images without images to train on: give both, or neither"
+            raise RecipeError(f"{msg}, so that recipe.datasets are prepared and split")
         train, validation = prepare(recipe, cache=cache)
     train, validation = _with_findings(recipe, train, validation)
     facts = _facts(recipe, train, validation)
@@ -127,9 +132,12 @@ def _with_findings(
     names = recipe.findings or train.names
     if not len(train) or (validation is not None and not len(validation)):
         raise RecipeError("no image is left to train or to validate on; check datasets and split")
-    if validation is not None and validation.names != names:
-        validation = validation.with_findings(names)
-    return train if train.names == names else train.with_findings(names), validation
+    train = train if train.names == names else train.with_findings(names)
+    checked_labels(train.labels, names, soft=True)
+    if validation is not None:
+        validation = validation if validation.names == names else validation.with_findings(names)
+        checked_labels(validation.labels, names)
+    return train, validation
 
 
 def _facts(

@@ -207,9 +207,12 @@ class Training(LightningModule):
         if self.average is not None:
             self.average.update_parameters(self.network)
 
-    def on_train_epoch_start(self) -> None:
-        """Keep the statistics of frozen features as they are."""
-        if self.recipe.trainable == "head":
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
+        """Keep the statistics of frozen features as they are.
+
+        Not at the start of the epoch, which a run that goes on within one does not pass.
+        """
+        if self.recipe.trainable == "head" and self.network.training:
             self.network.eval()
 
     # Validation

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["PreparedImages", "from_stored", "to_stored"]
+__all__ = ["PreparedImages", "checked_labels", "from_stored", "to_stored"]
 
 _LEVELS: Final = {"uint8": 255, "uint16": 65535}
 
@@ -55,6 +55,26 @@ def from_stored(pixels: Any) -> Any:
     name = str(pixels.dtype).removeprefix("torch.")
     floats = pixels.astype(np.float32) if isinstance(pixels, np.ndarray) else pixels.float()
     return floats * (2048.0 / _LEVELS[name]) - 1024.0 if name in _LEVELS else floats
+
+
+def checked_labels(labels: NDArray[Any], names: Sequence[str], *, soft: bool = False) -> None:
+    """Refuse labels that are no probability: the loss of -1, "uncertain", has no lower bound.
+
+    Args:
+        labels: (N, P).
+        names: The P findings.
+        soft: Whether anything from 0 to 1 will do.
+
+    Raises:
+        DatasetError: For anything but 0, 1 and NaN.
+    """
+    for name, column in zip(names, np.asarray(labels).T, strict=True):
+        known = column[~np.isnan(column)]
+        good = (known >= 0) & (known <= 1) if soft else (known == 0) | (known == 1)
+        if not good.all():
+            found = np.unique(known[~good])[:5].tolist()
+            msg = f"labels are 1, 0 or NaN for unknown, got {found} for {name}; make them NaN"
+            raise DatasetError(msg)
 
 
 class PreparedImages:

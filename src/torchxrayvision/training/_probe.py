@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from torchxrayvision.errors import DependencyError, ImageShapeError
+from torchxrayvision.training._prepared import checked_labels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -125,6 +126,7 @@ def linear_probe(
     Raises:
         DependencyError: If scikit-learn is missing.
         ImageShapeError: If the shapes do not fit.
+        DatasetError: If a label is neither 0, 1 nor NaN.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -138,6 +140,7 @@ def linear_probe(
     if labels.shape != (len(features), len(names)):
         msg = f"{len(features)} features and {len(names)} findings, but labels {labels.shape}"
         raise ImageShapeError(msg)
+    checked_labels(labels, names)
     groups = np.arange(len(features)) if groups is None else np.asarray(groups)
     mean, spread = features.mean(axis=0), features.std(axis=0)
     scaled = (features - mean) / np.where(spread > 0, spread, 1.0)
@@ -240,6 +243,7 @@ def few_shot(
 
     Raises:
         DependencyError: If scikit-learn is missing.
+        DatasetError: If a label is neither 0, 1 nor NaN.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -251,6 +255,8 @@ def few_shot(
     import pandas as pd
     from sklearn.metrics import roc_auc_score
 
+    for table in (labels, test[1]):
+        checked_labels(np.asarray(table, np.float64), names)
     rows = []
     for column, name in enumerate(names):
         label, truth = np.asarray(labels)[:, column], np.asarray(test[1])[:, column]

@@ -83,7 +83,7 @@ class Augmentation:
         rotation: Degrees either way.
         translation: Share of the side, either way, along each axis.
         scale: Share of the size, either way.
-        aspect: Share by which width and height may differ, either way.
+        aspect: Share by which the width grows and the height shrinks, or the reverse.
         flip: Probability of a horizontal flip. It mirrors the heart, so it is off by default.
         gamma: Log of the exponent on grey values, either way.
         contrast: Share of the contrast about mid-grey, either way.

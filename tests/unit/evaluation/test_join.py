@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 from fakes import chexpert, nih
 from torchxrayvision.cli import app
 from torchxrayvision.datasets import CheX_Dataset, NIH_Dataset, export_parquet
-from torchxrayvision.errors import EvaluationError
+from torchxrayvision.errors import DataWarning, EvaluationError
 from torchxrayvision.evaluation import auroc_table, join_labels, subgroup_table
 
 FINDINGS = ["Mass", "Edema"]
@@ -53,7 +53,7 @@ def test_the_command_gives_the_table_of_the_function(tables):
     np.testing.assert_allclose(written["low"][:3].astype(float), whole["low"], atol=0.05)
     parts = subgroup_table(truth, scores, FINDINGS, {"sex": labels["sex"]}, n=200)
     np.testing.assert_allclose(written["auroc"][3:].astype(float), parts["auroc"])
-    assert "59 films, 1 that could not be read left out" in result.stderr
+    assert "59 films; left out: 1 that could not be read, 0 without labels" in result.stderr
     assert "patients are those of patientid" in result.stderr
 
 
@@ -135,6 +135,53 @@ def test_names_that_folders_share_are_told_apart_by_the_folders():
     known = pd.DataFrame({"Path": [f"release/train/{f}" for f in films[::-1]], "Mass": [1, 0, 0]})
     rows, _ = join_labels(predicted, known)
     assert rows[["predicted Mass", "Mass"]].to_numpy().tolist() == [[0.1, 0], [0.2, 0], [0.3, 1]]
+
+
+def joined(ours, theirs):
+    """Paths of predictions and of labels that come together."""
+    predicted = pd.DataFrame({"path": ours, "Mass": 0.5, "mine": ours})
+    return join_labels(predicted, pd.DataFrame({"path": theirs, "Mass": 1.0}))[0]
+
+
+def test_one_film_named_alike_does_not_hide_the_others():
+    names = [f"{i:04d}.png" for i in range(100)]
+    rows = joined([names[0], *(f"in/{name}" for name in names[1:])], names)
+    assert len(rows) == 100
+    assert (rows["mine"].str[-8:] == rows["path"]).all()
+
+
+def test_films_of_other_folders_are_doubted():
+    with pytest.warns(DataWarning, match=r"2 films .* such as siteB/1\.png and siteA/1\.png"):
+        assert len(joined(["siteB/1.png", "siteB/2.png"], ["siteA/1.png", "siteA/2.png"])) == 2
+
+
+def test_films_of_other_folders_are_left_out_where_folders_tell():
+    rows = joined(
+        ["x/siteA/1.png", "x/siteB/2.png", "3.png"], ["siteA/1.png", "siteA/2.png", "3.png"]
+    )
+    assert rows["path"].tolist() == ["siteA/1.png", "3.png"]
+
+
+def test_the_command_says_what_has_no_partner(tables):
+    folder, labels, _ = tables
+    labels.assign(error="reviewed").iloc[:30].to_csv(folder / "labels.csv", index=False)
+    result = run(folder, "--replicates", "100")
+    assert result.exit_code == 0, result.output
+    assert "30 films; left out: 0 that could not be read, 30 without labels" in result.stderr
+    shorter = pd.read_csv(folder / "predictions.csv").iloc[:20]
+    shorter.to_csv(folder / "predictions.csv", index=False)
+    assert " without predictions" in run(folder, "--replicates", "100").stderr
+
+
+def test_labels_in_words_are_refused(tables):
+    folder, labels, _ = tables
+    labels.assign(Mass="yes").to_csv(folder / "labels.csv", index=False)
+    with pytest.raises(EvaluationError, match=r"labels: numbers are needed.*'yes'"):
+        CliRunner().invoke(
+            app,
+            ["evaluate", f"{folder}/predictions.csv", f"{folder}/labels.csv"],
+            catch_exceptions=False,
+        )
 
 
 @pytest.mark.parametrize(("dataset_class", "fake"), [(NIH_Dataset, nih), (CheX_Dataset, chexpert)])

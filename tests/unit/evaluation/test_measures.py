@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn import calibration, linear_model, metrics
 
 from torchxrayvision import evaluation
@@ -74,6 +75,16 @@ def test_the_table_of_thresholds_holds_the_points():
         evaluation.operating_table(labels, scores, ["Mass", "Edema"], [0.5, 0.2, 0.1])
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_a_threshold_holds_in_the_precision_of_the_scores(kind):
+    scores = np.array([0.1, 0.3, 0.3, 0.5], kind)
+    at = evaluation.threshold_at_specificity([0, 0, 0, 1], scores, 0.6)
+    assert (scores >= at).tolist() == [False, False, False, True]
+    assert (torch.from_numpy(scores) >= at).tolist() == [False, False, False, True]
+    close = np.array([0.3, np.nextafter(0.3, 1)])
+    assert (close >= evaluation.threshold_at_specificity([0, 1], close, 1.0)).tolist() == [0, 1]
+
+
 def test_thresholds_do_what_they_promise(forecasts):
     labels, scores = forecasts
     for share in (0.5, 0.9, 1.0):
@@ -83,7 +94,7 @@ def test_thresholds_do_what_they_promise(forecasts):
         assert above.sensitivity.value < share
         at = evaluation.threshold_at_specificity(labels, scores, share)
         assert evaluation.operating_point(labels, scores, at).specificity.value >= share
-        below = evaluation.operating_point(labels, scores, np.nextafter(at, 0))
+        below = evaluation.operating_point(labels, scores, at * (1 - 1e-6))
         assert below.specificity.value < share
     best = evaluation.youden_threshold(labels, scores)
     curve = evaluation.roc_curve(labels, scores)
@@ -212,3 +223,9 @@ def test_overlap_equals_scikit_learn():
     assert evaluation.dice(a, ~a) == evaluation.iou(a, ~a) == 0
     assert math.isnan(evaluation.dice(a & ~a, a & ~a))
     assert math.isnan(evaluation.iou(a & ~a, a & ~a))
+
+
+def test_unknown_sex_is_unknown_in_merged_tables():
+    said = pd.DataFrame({"sex_male": [True, False], "sex_female": [False, True]})
+    merged = pd.concat([said, pd.DataFrame({"view": ["PA"]})], ignore_index=True)
+    assert evaluation.subgroups_of(merged)["sex"].tolist() == ["male", "female", "unknown"]

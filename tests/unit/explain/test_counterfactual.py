@@ -79,6 +79,18 @@ def test_what_cannot_be_reached_is_said():
     assert result.values[0] < result.values[1] < result.values[2]
 
 
+def test_the_longest_shift_is_tried_too():
+    def shifted(**options):
+        return explain.latent_shift(
+            Planted(), CellAutoencoder(), image(), "dark", change=0.2, frames=3, **options
+        )[0]
+
+    free = shifted()
+    held = shifted(limit=-1.01 * free.shifts[0].item())
+    assert held.reached[0]
+    assert held.shifts[0].item() == pytest.approx(free.shifts[0].item(), rel=0.01)
+
+
 def test_nothing_is_left_behind():
     model, coder = Planted().train(), CellAutoencoder().train()
     random = torch.get_rng_state()

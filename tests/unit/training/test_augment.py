@@ -19,6 +19,15 @@ def film(row=8, column=20):
     return image
 
 
+@pytest.mark.parametrize("what", [Augmentation(), Augmentation(translation=0.02), PUBLISHED])
+def test_shrinking_filters_whether_or_not_anything_moves(what):
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn((4, 1, 512, 512), generator=generator) * 400
+    filtered = torch.nn.functional.interpolate(noise, (64, 64), mode="bilinear", antialias=True)
+    shrunk = augment(noise, draw(range(4), seed=0, epoch=0), what, 64)[:, :, 20:44, 20:44]
+    assert shrunk.std() < 1.4 * filtered.std()
+
+
 def centre(image):
     weight = image[0, 0] + 1024
     rows, columns = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")

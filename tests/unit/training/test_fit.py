@@ -17,7 +17,7 @@ import torch
 
 from support.training_runs import NAMES, data, parts, recipe, run, tiny_net
 from torchxrayvision.datasets import Phantom_Dataset
-from torchxrayvision.errors import DependencyError, RecipeError, UnknownNameError
+from torchxrayvision.errors import DatasetError, DependencyError, RecipeError, UnknownNameError
 from torchxrayvision.models import DenseNet, load_checkpoint
 from torchxrayvision.training import (
     Augmentation,
@@ -28,7 +28,9 @@ from torchxrayvision.training import (
     Schedule,
     Source,
     Split,
+    few_shot,
     fit,
+    linear_probe,
     prepare,
 )
 from torchxrayvision.training._module import Training, auroc_of
@@ -130,6 +132,31 @@ def test_optimisers_and_precisions_run(tmp_path, name, precision):
     )  # fmt: skip
     assert math.isfinite(result.history[0]["val_loss"])
     assert list(tmp_path.glob("tensorboard/version_0/events*"))
+
+
+def test_labels_that_are_no_probability_are_refused(tmp_path):
+    images, labels = parts()[0].batch(range(28))
+    labels[3, 0] = -1  # uncertain, in the tables of some releases
+    odd = PreparedImages(images, labels, NAMES)
+    with pytest.raises(DatasetError, match=r"got \[-1.0\] for Mass; make them NaN"):
+        fit_quickly(tmp_path / "a", odd, None, network=tiny_net())
+    labels[3, 0] = 0.4
+    soft = PreparedImages(images, labels, NAMES)
+    fit_quickly(tmp_path / "b", soft, parts()[1], network=tiny_net())
+    with pytest.raises(DatasetError, match=r"got \[0.4"):
+        fit_quickly(tmp_path / "c", parts()[0], soft, network=tiny_net())
+    features = np.zeros((28, 2))
+    for probe in (
+        lambda: linear_probe(features, labels, NAMES),
+        lambda: few_shot(features, labels, NAMES, (features, labels)),
+    ):
+        with pytest.raises(DatasetError, match="for Mass"):
+            probe()
+
+
+def test_images_to_judge_by_alone_are_not_ignored(tmp_path):
+    with pytest.raises(RecipeError, match="give both, or neither"):
+        fit(recipe(), None, parts()[1], out=tmp_path)
 
 
 def test_labels_that_are_all_missing_do_no_harm(tmp_path):

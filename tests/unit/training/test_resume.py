@@ -35,6 +35,13 @@ def test_one_kill_changes_no_bit(start, undisturbed, tmp_path, kill):
     assert same(tmp_path, undisturbed)
 
 
+def test_a_kill_leaves_the_statistics_of_frozen_features(start, tmp_path):
+    assert start(tmp_path / "one", trainable="head") == 0
+    assert start(tmp_path / "two", trainable="head", kill=("step", 5)) == KILLED
+    assert start(tmp_path / "two", trainable="head") == 0
+    assert same(tmp_path / "two", tmp_path / "one")
+
+
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_five_kills_at_random_change_no_bit(start, undisturbed, tmp_path, seed):
     rng = random.Random(seed)
