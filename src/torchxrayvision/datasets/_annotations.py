@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from torchxrayvision.datasets._compact import is_among
+from torchxrayvision.datasets._findings import need_columns
 from torchxrayvision.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -122,6 +123,12 @@ class TableMasks:
         """Arguments of the tables it reads after construction."""
         return (self.table,)
 
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Columns of the annotation table that are read."""
+        named = (self.finding,) if isinstance(self.finding, str) and self.finding else ()
+        return (self.key or self.image, *named)
+
     def valid(self, table: pd.DataFrame) -> NDArray[np.bool_]:
         """Which annotations cover at least one pixel."""
         raise NotImplementedError
@@ -139,6 +146,7 @@ class TableMasks:
         table = release.tables.get(self.table)
         if table is None:
             return np.zeros(len(frame), dtype=bool)
+        need_columns(table, self.needed, release, self.table)
         marked = table.loc[self.valid(table), self.key or self.image]
         return is_among(frame[self.image], marked)
 
@@ -151,6 +159,7 @@ class TableMasks:
         # Masks and boxes may be read of one table in two ways.
         slot = f"groups:{type(self).__name__}:{self.table}:{self.key or self.image}"
         if slot not in release.cache:
+            need_columns(table, self.needed, release, self.table)
             groups = Groups(table[self.key or self.image])
             release.cache[slot] = groups, self.valid(table), self.prepared(table)
         groups, valid, prepared = release.cache[slot]
@@ -199,6 +208,11 @@ class BoxTable(TableMasks):
     form: Literal["xywh", "xyxy"] = "xywh"
     frame: Frame = None
 
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Columns of the annotation table that are read."""
+        return (*super().needed, *self.box)
+
     def valid(self, table: pd.DataFrame) -> NDArray[np.bool_]:
         """Which boxes have an area; a row without coordinates says that nothing was found."""
         boxes = self.prepared(table)
@@ -245,6 +259,12 @@ class RleColumn(TableMasks):
     decode: Callable[[str, Size], Any]
     empty: tuple[str, ...] = ("-1", "")
 
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Columns of the annotation table that are read."""
+        sides = (side for side in self.size if isinstance(side, str))
+        return (*super().needed, self.column, *sides)
+
     def valid(self, table: pd.DataFrame) -> NDArray[np.bool_]:
         """Which rows hold runs."""
         text = table[self.column]
@@ -271,6 +291,11 @@ class CocoRle(TableMasks):
 
     counts: str = "counts"
     size: tuple[str, str] = ("height", "width")
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Columns of the annotation table that are read."""
+        return (*super().needed, self.counts, *self.size)
 
     def valid(self, table: pd.DataFrame) -> NDArray[np.bool_]:
         """Which annotations have a pixel, told from the runs without decoding them."""

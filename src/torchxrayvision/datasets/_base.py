@@ -17,6 +17,7 @@ from torchxrayvision.datasets._compact import (
     with_columns,
 )
 from torchxrayvision.datasets._dataset import Dataset, Sample, Transform
+from torchxrayvision.datasets._findings import need_columns
 from torchxrayvision.datasets._images import film
 from torchxrayvision.datasets._pack import pack_frame, pack_labels, release_unused, unpack_frame
 from torchxrayvision.datasets._read import as_place, is_packaged, read_tables
@@ -79,8 +80,9 @@ class SpecDataset(Dataset):
         if spec is not None and not isinstance(spec, DatasetSpec):
             msg = f"{cls.__name__}.spec must be a DatasetSpec, got {type(spec).__name__}"
             raise TypeError(msg)
+        own = cls.__module__.startswith("torchxrayvision.")  # users may do as they like
         forbidden = {"__getitem__", "__len__", "string"} & set(cls.__dict__)
-        if forbidden:
+        if own and forbidden:
             msg = f"{cls.__name__} must not define {sorted(forbidden)}; the pipeline does"
             raise TypeError(msg)
 
@@ -153,7 +155,11 @@ class SpecDataset(Dataset):
         self.seed, self.compat = seed, compat
         self.unique_patients = unique_patients
         self.pathology_masks, self.semantic_masks = pathology_masks, semantic_masks
-        paths = {key: given for key, given in (tables or {}).items() if isinstance(given, str)}
+        paths = {
+            key: given
+            for key, given in (tables or {}).items()
+            if isinstance(given, (str, os.PathLike))  # not a DataFrame, which would stay
+        }
         self.__dict__.update({**paths, **(arguments or {}), **(places or {})})
         self._seeds = SeedSource(seed)
         roots = {"imgpath": as_place(imgpath)}
@@ -187,6 +193,10 @@ class SpecDataset(Dataset):
             frame = release.tables[spec.tables[0].argument].copy(deep=False)
         kept = spec.kept_tables
         release.tables = {key: table for key, table in release.tables.items() if key in kept}
+        if not any(table.argument in release.packaged for table in spec.tables[:1]):
+            # Of a packaged table some columns are read later.
+            named = (name for name in spec.images.fields if name not in release.arguments)
+            need_columns(frame, named, release)
         frame = self._with_views(frame, views)
         if spec.drop is not None:
             frame = frame[~np.asarray(spec.drop(frame, release), dtype=bool)]
@@ -260,14 +270,22 @@ class SpecDataset(Dataset):
         rule = self.spec.view
         if rule is None:
             return frame
-        raw = frame[rule] if isinstance(rule, str) else rule(frame, self._release)
+        raw = self._raw(frame, rule)
         frame = frame.assign(view=named_views(_as_column(raw, frame)))
         self.views = view_list(views, self.spec.default_views)
         if ALL_VIEWS in self.views:
             return frame
         return frame[rows_with_views(frame["view"], self.views, self._release.dataset)]
 
+    def _raw(self, frame: pd.DataFrame, rule: str | Rule) -> Any:
+        """What a rule says, or the column that stands for one."""
+        if isinstance(rule, str):
+            need_columns(frame, [rule], self._release)
+            return frame[rule]
+        return rule(frame, self._release)
+
     def _one_a_patient(self, frame: pd.DataFrame, patient: str) -> pd.DataFrame:
+        need_columns(frame, [patient], self._release)
         ordered = self.spec.patient_order == "sorted"
         if self._release.compat and not self.spec.compat_whole_rows:
             # 1.5.7 takes the first value that is not blank, column by column, so that a row may
@@ -284,7 +302,7 @@ class SpecDataset(Dataset):
     def _column(self, frame: pd.DataFrame, name: str, rule: str | Rule) -> Any:
         import pandas as pd
 
-        raw = frame[rule] if isinstance(rule, str) else rule(frame, self._release)
+        raw = self._raw(frame, rule)
         kind = SHARED_COLUMNS[name]
         if kind == "bool":
             return np.asarray(raw, dtype=bool)
@@ -335,6 +353,11 @@ class SpecDataset(Dataset):
 
     def _row(self, position: int) -> Row:
         return Row(self._frame, position, self._release.arguments)
+
+    @property
+    def _cohort(self) -> object:
+        """Whose patients these are; datasets of one cohort number them alike."""
+        return self.spec.cohort or self.spec.title
 
     def _semantic_masks(self, row: Row, shape: tuple[int, int]) -> dict[str, Any]:
         found: dict[str, Any] = {}

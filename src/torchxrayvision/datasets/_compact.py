@@ -33,6 +33,7 @@ __all__ = [
     "is_coded_text",
     "is_value",
     "ordinary",
+    "plain_text",
     "row_numbers",
     "rows_of",
     "with_columns",
@@ -177,7 +178,13 @@ def as_text(column: pd.Series[Any]) -> pd.Series[Any]:
     """A column as text, or as categorical text where it is that without a blank."""
     if is_coded_text(column) and bool((column.cat.codes >= 0).all()):
         return column
-    return column.astype(str)
+    return plain_text(column)
+
+
+def plain_text(column: pd.Series[Any]) -> pd.Series[Any]:
+    """A column as text, blank where it was; pandas 2 would write "nan" there."""
+    text, known = column.astype(str), column.notna()
+    return text if bool(known.all()) else text.where(known)
 
 
 def ordinary(frame: pd.DataFrame, made: frozenset[str], packaged: bool) -> pd.DataFrame:

@@ -1,10 +1,4 @@
-"""Containers: merge, subset, filter.
-
-A container follows the datasets inside it: its ``labels`` and ``csv`` are gathered when first
-read, and again after one of those datasets was relabelled. Relabelling a container leaves the
-datasets inside as they are. An item's ``lab`` is always the container's row of labels, and mask
-keys are indices into the container's own findings.
-"""
+"""Containers: merge, subset, filter."""
 
 from __future__ import annotations
 
@@ -12,18 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from torchxrayvision.datasets._dataset import Dataset, Sample
+from torchxrayvision.datasets._container import Container, stacked
 from torchxrayvision.datasets._relabel import align
 from torchxrayvision.errors import DatasetError, EmptyDatasetError, UnknownNameError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     import pandas as pd
     from numpy.typing import NDArray
 
+    from torchxrayvision.datasets._dataset import Sample
+
 __all__ = [
-    "Container",
     "FilterDataset",
     "Filter_Dataset",
     "MergeDataset",
@@ -31,124 +26,6 @@ __all__ = [
     "SubsetDataset",
     "Subset_Dataset",
 ]
-
-_GUARDED = ("transform", "data_aug", "labels", "pathologies", "targets", "csv")
-
-
-class Container(Dataset):
-    """What all containers share; use `MergeDataset`, `SubsetDataset` or `FilterDataset`."""
-
-    _wanted: list[str] | None = None
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in _GUARDED:
-            msg = (
-                f"{type(self).__name__}.{name} follows the datasets inside it; set it on those, "
-                f"or use relabel_dataset for the findings"
-            )
-            raise NotImplementedError(msg)
-        object.__setattr__(self, name, value)
-
-    def _inner(self) -> tuple[Any, ...]:
-        """The datasets inside."""
-        raise NotImplementedError
-
-    def _inner_names(self) -> list[str]:
-        """The findings before this container was relabelled."""
-        return [str(name) for name in self._inner()[0].pathologies]
-
-    def _inner_labels(self) -> NDArray[np.float32]:
-        """The labels before this container was relabelled, (N, len(self._inner_names()))."""
-        raise NotImplementedError
-
-    def _inner_csv(self) -> pd.DataFrame:
-        """The rows of the datasets inside, index 0 to N-1."""
-        raise NotImplementedError
-
-    def _cached(self, slot: str, sources: tuple[Any, ...], make: Any) -> Any:
-        """What `make` gives, made again when one of the sources was replaced by another object."""
-        cache = self.__dict__.setdefault("_cache", {})
-        kept, result = cache.get(slot, ((), None))
-        if len(kept) != len(sources) or any(a is not b for a, b in zip(kept, sources, strict=True)):
-            result = make()
-            cache[slot] = (sources, result)
-        return result
-
-    @property
-    def pathologies(self) -> list[str]:  # type: ignore[override]
-        """Findings, in the order of the columns of `labels`."""
-        return self._inner_names() if self._wanted is None else self._wanted
-
-    @property  # type: ignore[misc]
-    def labels(self) -> NDArray[np.float32]:
-        """float32 (N, P): 1 present, 0 absent, NaN unknown."""
-
-        def gather() -> NDArray[np.float32]:
-            labels = self._inner_labels()
-            if self._wanted is None:
-                return np.asarray(labels, dtype=np.float32)
-            return align(labels, self._inner_names(), self._wanted)
-
-        sources = (self._wanted, *(inner.labels for inner in self._inner()))
-        labels: NDArray[np.float32] = self._cached("labels", sources, gather)
-        return labels
-
-    @property  # type: ignore[misc]
-    def csv(self) -> pd.DataFrame:
-        """One row an image, aligned with `labels`."""
-        sources = tuple(inner.csv for inner in self._inner())
-        frame: pd.DataFrame = self._cached("csv", sources, self._inner_csv)
-        return frame
-
-    def _stored(self) -> NDArray[Any]:
-        return self.labels
-
-    def _relabel(self, pathologies: list[str]) -> None:
-        self._wanted = list(pathologies)
-
-    def _finish(self, sample: Sample, names: Sequence[str]) -> Sample:
-        """A sample of a dataset inside, with this container's labels and mask keys.
-
-        Args:
-            sample: From the dataset inside.
-            names: The container's finding of each label and mask key of `sample`.
-        """
-        own = self.pathologies
-        if list(names) == own:
-            return sample
-        sample["lab"] = align(np.asarray(sample["lab"]), names, own)
-        if "pathology_masks" in sample:
-            index = {name: j for j, name in enumerate(own)}
-            sample["pathology_masks"] = {
-                index[names[key]]: mask
-                for key, mask in sample["pathology_masks"].items()
-                if names[key] in index
-            }
-        return sample
-
-    def string(self) -> str:
-        """This container and the datasets inside, as a tree."""
-        inner = self._inner()
-        lines = [f"{type(self).__name__} num_samples={len(self)}"]
-        for i, dataset in enumerate(inner):
-            corner = "└" if i == len(inner) - 1 else "├"
-            prefix = f"{corner}{i} " if len(inner) > 1 else f"{corner} of "
-            text = dataset.string() if hasattr(dataset, "string") else repr(dataset)
-            first, *rest = text.splitlines() or [""]
-            lines.append(prefix + first)
-            lines += [("  " if corner == "└" else "│ ") + line for line in rest]
-        return "\n".join(lines)
-
-    def check_paths_exist(self) -> None:
-        """Raise if an image of a dataset inside is missing."""
-        for dataset in self._inner():
-            dataset.check_paths_exist()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_cache"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
 
 
 class MergeDataset(Container):
@@ -233,10 +110,15 @@ class MergeDataset(Container):
         return np.concatenate([align(dataset.labels, part, names) for dataset, part in pairs])
 
     def _inner_csv(self) -> pd.DataFrame:
-        import pandas as pd
+        return stacked(dataset.csv for dataset in self.datasets)
 
-        parts: list[pd.DataFrame] = [dataset.csv for dataset in self.datasets]
-        return pd.concat(parts, ignore_index=True)
+    def _take(self, rows: NDArray[np.intp]) -> None:
+        msg = (
+            f"{type(self).__name__} follows the datasets inside it and drops no rows of theirs; "
+            f"choose views when those are made, or take SubsetDataset(merged, rows) of "
+            f"{len(rows)} rows"
+        )
+        raise DatasetError(msg)
 
     def __getitem__(self, idx: int) -> Sample:
         """One sample, with ``source``: which dataset it comes from."""
@@ -244,7 +126,7 @@ class MergeDataset(Container):
         source = int(np.searchsorted(self._starts, position, side="right")) - 1
         sample: Sample = self.datasets[source][position - int(self._starts[source])]
         sample["source"] = source
-        return self._finish(sample, self._parts()[source])
+        return self._finish(sample, self._parts()[source], position)
 
 
 class SubsetDataset(Container):
@@ -283,6 +165,16 @@ class SubsetDataset(Container):
     def _inner(self) -> tuple[Any, ...]:
         return (self.dataset,)
 
+    @property
+    def which_dataset(self) -> NDArray[np.int64]:
+        """The dataset of each row where this is a part of a merge, int64 (N,).
+
+        Raises:
+            AttributeError: If it is not.
+        """
+        which: NDArray[np.int64] = self.dataset.which_dataset
+        return which[self.idxs]
+
     def _inner_labels(self) -> NDArray[np.float32]:
         return np.asarray(self.dataset.labels)[self.idxs]
 
@@ -293,14 +185,20 @@ class SubsetDataset(Container):
     def _take(self, rows: NDArray[np.intp]) -> None:
         if len(rows) == 0:
             raise EmptyDatasetError(f"{type(self).__name__}: no row is left")
+        labels, assigned = self._kept(), self.csv if self._csv is not None else None
         self.idxs = self.idxs[rows]
         self.__dict__.pop("_cache", None)
+        if labels is not None:
+            self._keep(labels[rows])
+        if assigned is not None:
+            self.csv = assigned.iloc[rows].reset_index(drop=True)
 
     def __getitem__(self, idx: int) -> Sample:
         """One sample; its ``idx`` is the position in the innermost dataset."""
         position = self._position(idx)
         sample: Sample = self.dataset[int(self.idxs[position])]
-        return self._finish(sample, [str(name) for name in self.dataset.pathologies])
+        names = [str(name) for name in self.dataset.pathologies]
+        return self._finish(sample, names, position)
 
 
 def _listed(idxs: Iterable[int] | NDArray[Any]) -> Any:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from torchxrayvision.datasets._compose import MergeDataset
+from torchxrayvision.datasets._container import stacked
 from torchxrayvision.datasets._dataset import Dataset, Sample
 from torchxrayvision.datasets._split import patients
 from torchxrayvision.errors import DatasetError
@@ -114,20 +116,27 @@ class CovariateDataset(Dataset):
         Each shuffle has a generator of its own, so that the three parts cut the same order.
         """
         pools = {}
-        for site, (dataset, target) in enumerate(
-            ((self.d1, self.d1_target), (self.d2, self.d2_target))
-        ):
-            members = np.ones(len(target), dtype=bool)
-            if by_patient:
-                names, codes = np.unique(patients(dataset), return_inverse=True)
-                order = np.random.default_rng([self.seed, site]).permutation(len(names))
-                mine = order[self._part(len(names))]
-                members = np.isin(codes, mine)
+        targets = (self.d1_target, self.d2_target)
+        chosen = self._patients() if by_patient else [np.ones(len(t), dtype=bool) for t in targets]
+        for site, (target, members) in enumerate(zip(targets, chosen, strict=True)):
             for label in (0, 1):
                 generator = np.random.default_rng([self.seed, site, label])
                 rows = generator.permutation(np.flatnonzero((target == label) & members))
                 pools[site, label] = rows if by_patient else rows[self._part(len(rows))]
         return pools
+
+    def _patients(self) -> list[NDArray[np.bool_]]:
+        """Which rows of each source are of patients of this part."""
+        merged = MergeDataset([self.d1, self.d2], label_concat=True)  # whatever they label
+        sources = np.split(patients(merged), [len(self.d1)])
+        members = []
+        for site, codes in enumerate(sources):
+            names, numbers = np.unique(codes, return_inverse=True)
+            order = np.random.default_rng([self.seed, site]).permutation(len(names))
+            members.append(np.isin(numbers, order[self._part(len(names))]))
+        both = np.isin(sources[1], sources[0])  # they stay where the first source has them
+        members[1][both] = np.isin(sources[1][both], sources[0][members[0]])
+        return members
 
     def _choose(
         self, pools: dict[tuple[int, int], NDArray[np.int64]], nsamples: int | None
@@ -151,14 +160,15 @@ class CovariateDataset(Dataset):
         return [(pool, pools[pool][:count]) for pool, count in counts.items()]
 
     def _make_csv(self) -> pd.DataFrame:
-        import pandas as pd
-
-        parts: list[pd.DataFrame] = [
+        frame = stacked(  # rows are ordered by site, so this aligns
             dataset.csv.iloc[self.imageids[self.site == site]]
             for site, dataset in enumerate((self.d1, self.d2))
-        ]
-        frame = pd.concat(parts, ignore_index=True)  # rows are ordered by site, so this aligns
+        )
         return frame.assign(site=self.site, label=self.labels[:, 0].astype(np.int64))
+
+    def _take(self, rows: NDArray[np.intp]) -> None:
+        super()._take(rows)
+        self.site, self.imageids = self.site[rows], self.imageids[rows]
 
     def __getitem__(self, idx: int) -> Sample:
         """One sample, with ``site`` and, as ``lab-old``, the labels in its own dataset."""

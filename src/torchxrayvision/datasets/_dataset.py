@@ -10,6 +10,7 @@ import numpy as np
 
 from torchxrayvision.datasets._pack import (
     PackedFrame,
+    label_row,
     pack_frame,
     pack_labels,
     unpack_frame,
@@ -66,6 +67,8 @@ class Dataset:
     # Both are unpacked when somebody looks at them; items and totals need neither.
     _labels: NDArray[Any]
     _csv: pd.DataFrame | PackedFrame | None = None
+    # Another object whenever the labels are replaced, which containers must notice.
+    _edition: object = None
 
     @property
     def labels(self) -> NDArray[np.float32]:
@@ -75,6 +78,7 @@ class Dataset:
 
     @labels.setter
     def labels(self, labels: NDArray[np.float32]) -> None:
+        self._edition = object()
         # int8 is how labels are packed here; those of a caller are plain numbers.
         self._labels = labels.astype(np.float32) if labels.dtype == np.int8 else labels
 
@@ -101,8 +105,7 @@ class Dataset:
 
     def _lab(self, position: int) -> NDArray[np.float32]:
         """The labels of one row, a copy."""
-        row: NDArray[Any] = self._stored()[position]
-        return unpack_labels(row) if row.dtype == np.int8 else row.copy()
+        return label_row(self._stored(), position)
 
     def __len__(self) -> int:
         return len(self._stored())
@@ -256,22 +259,23 @@ class Dataset:
         if "view" not in self.csv.columns:
             msg = f"{type(self).__name__} has no views"
             raise DatasetError(msg)
-        self.views = view_list(views, [])
-        self._take(
-            np.flatnonzero(rows_with_views(self.csv["view"], self.views, type(self).__name__))
-        )
+        wanted = view_list(views, [])
+        self._take(np.flatnonzero(rows_with_views(self.csv["view"], wanted, type(self).__name__)))
+        self.views = wanted
 
     def _take(self, rows: NDArray[np.intp]) -> None:
-        """Keep some rows, in place."""
+        """Keep some rows, in place; a refusal changes nothing."""
         if len(rows) == 0:
             raise EmptyDatasetError(f"{type(self).__name__}: no row is left")
         self.csv = self.csv.iloc[rows].reset_index(drop=True)
         self._labels = self._labels[rows]
+        self._edition = object()
 
     def _relabel(self, pathologies: list[str]) -> None:
         """Take on other findings, in place; see `relabel_dataset`."""
         self._labels = align(np.asarray(self._stored()), self.pathologies, pathologies)
         self.pathologies = list(pathologies)
+        self._edition = object()
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)

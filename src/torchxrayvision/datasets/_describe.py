@@ -67,7 +67,10 @@ def _values(column: Any) -> dict[str, int]:
 def _sexes(csv: Any) -> dict[str, int]:
     if "sex_male" not in csv or "sex_female" not in csv:
         return {}
-    male, female = (csv[name].to_numpy(dtype=bool) for name in ("sex_male", "sex_female"))
+    male, female = (
+        csv[name].eq(other=True).to_numpy(dtype=bool, na_value=False)
+        for name in ("sex_male", "sex_female")
+    )
     counts = {
         "male": int(male.sum()),
         "female": int(female.sum()),

@@ -53,21 +53,25 @@ class Findings(Protocol):
         """Names and labels of shape (N, P)."""
 
 
-def need_columns(frame: pd.DataFrame, names: Iterable[str], release: Release) -> None:
+def need_columns(
+    frame: pd.DataFrame, names: Iterable[str], release: Release, argument: str = ""
+) -> None:
     """Raise a `DatasetError` that names the columns which a table lacks.
 
     Args:
         frame: The table of a release.
         names: Columns that the dataset reads.
         release: Context, for the message.
+        argument: Constructor argument that names the table, for the message.
 
     Raises:
         DatasetError: If one is missing.
     """
     missing = [name for name in names if name not in frame.columns]
     if missing:
+        which = f"the table {argument}" if argument else "the table"
         msg = (
-            f"{release.dataset}: the table has no column {', '.join(map(repr, missing))}; it has "
+            f"{release.dataset}: {which} has no column {', '.join(map(repr, missing))}; it has "
             f"{', '.join(map(repr, frame.columns[:40]))}. Pass the csv of the release unchanged"
         )
         raise DatasetError(msg)

@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from string import Formatter
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from torchxrayvision.errors import DatasetNotFoundError, ImageReadError
@@ -61,6 +62,13 @@ class ImageSource:
     def name(self, row: Row) -> str:
         """The relative path of a row's image."""
         return self.path(row) if callable(self.path) else self.path.format_map(row)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Columns and constructor arguments that a template names; a function names none."""
+        if callable(self.path):
+            return ()
+        return tuple(name for _, name, _, _ in Formatter().parse(self.path) if name)
 
     def place(self, release: Release) -> Path:
         """The folder or archive.

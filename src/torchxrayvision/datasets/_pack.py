@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PackedFrame",
+    "label_row",
     "pack_frame",
     "pack_labels",
     "release_unused",
@@ -150,3 +151,17 @@ def unpack_labels(labels: NDArray[Any]) -> NDArray[np.float32]:
     unpacked = labels.astype(np.float32)
     unpacked[labels == UNKNOWN] = np.nan
     return unpacked
+
+
+def label_row(labels: NDArray[Any], position: int) -> NDArray[np.float32]:
+    """The labels of one row, a copy.
+
+    Args:
+        labels: Shape (N, P), float, or int8 as `pack_labels` makes them.
+        position: Row, from 0.
+
+    Returns:
+        Shape (P,).
+    """
+    row: NDArray[Any] = labels[position]
+    return unpack_labels(row) if row.dtype == np.int8 else row.copy()

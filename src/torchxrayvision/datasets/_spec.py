@@ -50,6 +50,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from torchxrayvision.datasets._compact import is_value
+from torchxrayvision.datasets._findings import need_columns
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -138,6 +139,9 @@ class DatasetSpec:
         default_views: Views when the caller passes None.
         patient: Column that names the patient, used by ``unique_patients``; None where unknown.
         patient_order: Order of the patients when there is one image of each.
+        cohort: Name of the patients: releases with the same one number them alike. Empty: those
+            of this title.
+        cohort_prefix: What this release writes before the numbers of its cohort.
         compat_whole_rows: Whether 1.5.7 keeps whole rows too when there is one image of each.
         drop: Rule: True for rows that are no usable image of the release.
         keep: Rule: True for rows to keep, after the choice of one image a patient.
@@ -168,6 +172,8 @@ class DatasetSpec:
     default_views: tuple[str, ...] = ("PA",)
     patient: str | None = None
     patient_order: Literal["sorted", "appearance"] = "sorted"
+    cohort: str = ""
+    cohort_prefix: str = ""
     compat_whole_rows: bool = False
     drop: Rule | None = None
     keep: Rule | None = None
@@ -210,19 +216,22 @@ class DatasetSpec:
         return frozenset(name for source in sources if source is not None for name in source.tables)
 
 
-def equals(column: str, *values: object) -> Rule:
+def equals(column: str | tuple[str, ...], *values: object) -> Rule:
     """A rule: whether a column has one of some values; blanks are False.
 
     Args:
-        column: Raw column.
+        column: Raw column; several: the names that it has in versions of the release.
         values: Values that count.
 
     Returns:
         The rule, for ``columns={"sex_male": equals("sex", "M")}``.
     """
+    names = (column,) if isinstance(column, str) else column
 
-    def rule(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - signature of rules
-        raw = frame[column]
+    def rule(frame: pd.DataFrame, release: Release) -> Any:
+        name = next((name for name in names if name in frame.columns), names[0])
+        need_columns(frame, [name], release)
+        raw = frame[name]
         if len(values) == 1:
             return is_value(raw, values[0])
         return raw.isin(values).to_numpy(dtype=bool)

@@ -10,15 +10,26 @@ from torchxrayvision.datasets._compose import MergeDataset, SubsetDataset
 from torchxrayvision.errors import DatasetError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    import pandas as pd
     from numpy.typing import NDArray
+
+    Rows = NDArray[np.int64]
+    Part = tuple[Any, Rows, Rows]
 
 __all__ = ["official_splits", "patients", "split_by_patient"]
 
 
 def patients(dataset: Any) -> NDArray[Any]:
-    """The patient of each row, as codes from 0; patients of merged sources are never the same.
+    """The patient of each row, as codes from 0.
+
+    Patients of merged sources are the same where the sources have one cohort and the numbers
+    agree: a release that is merged with another choice of itself (CheXpert's PA and AP images), or
+    releases that number the same patients alike (`DatasetSpec.cohort`): NIH ChestX-ray14 and
+    Google's labels; CheXpert, CheXlocalize and CheXpert Plus; MIMIC-CXR, MS-CXR and REFLACX;
+    PadChest and PadChest-GR. A `CSV_Dataset` shares patients with the same table only, and a
+    dataset without a spec with nobody but itself. Patients of other sources are never the same.
 
     Args:
         dataset: A dataset whose csv has the column ``patientid``, or a container of such.
@@ -30,12 +41,28 @@ def patients(dataset: Any) -> NDArray[Any]:
         DatasetError: If the source does not say whose image it is.
     """
     if isinstance(dataset, SubsetDataset):
-        codes: NDArray[Any] = patients(dataset.dataset)[dataset.idxs]
+        chosen: Rows = patients(dataset.dataset)[dataset.idxs]
+        return chosen
+    codes = _apart(dataset)
+    rows = np.arange(len(codes))
+    cohorts: dict[object, list[Part]] = {}
+    for part in _leaves(dataset, rows, rows):
+        cohorts.setdefault(getattr(part[0], "_cohort", id(part[0])), []).append(part)
+    for parts in cohorts.values():
+        if len(parts) > 1:
+            _unite(codes, parts)
+    return codes
+
+
+def _apart(dataset: Any) -> Rows:
+    """Codes of the patients as if merged sources had none in common."""
+    if isinstance(dataset, SubsetDataset):
+        codes: Rows = _apart(dataset.dataset)[dataset.idxs]
         return codes
     if isinstance(dataset, MergeDataset):
         start, parts = 0, []
         for inner in dataset.datasets:
-            codes = patients(inner)
+            codes = _apart(inner)
             parts.append(codes + start)
             start += int(codes.max(initial=-1)) + 1
         return np.concatenate(parts)
@@ -43,11 +70,50 @@ def patients(dataset: Any) -> NDArray[Any]:
     if "patientid" not in csv.columns:
         msg = f"{type(dataset).__name__} has no column patientid, so its patients are not known"
         raise DatasetError(msg)
-    codes, uniques = csv["patientid"].factorize()
-    unknown = codes < 0
-    codes = codes.astype(np.int64)
+    numbers, uniques = csv["patientid"].factorize()
+    unknown = numbers < 0
+    codes = numbers.astype(np.int64)
     codes[unknown] = len(uniques) + np.arange(int(unknown.sum()))
     return codes
+
+
+def _leaves(dataset: Any, rows: Rows, places: Rows) -> Iterator[Part]:
+    """Each dataset inside, rows of it, and where these stand in the whole.
+
+    Args:
+        dataset: A dataset or a container.
+        rows: Some of its rows.
+        places: Where each of them stands in the whole.
+    """
+    if isinstance(dataset, SubsetDataset):
+        yield from _leaves(dataset.dataset, dataset.idxs[rows], places)
+    elif isinstance(dataset, MergeDataset):
+        which = dataset.which_dataset[rows]
+        within = rows - dataset.offset[rows]
+        for i, inner in enumerate(dataset.datasets):
+            yield from _leaves(inner, within[which == i], places[which == i])
+    else:
+        yield dataset, rows, places
+
+
+def _unite(codes: Rows, parts: Sequence[Part]) -> None:
+    """Give the patients of one cohort the lowest of their codes, in place."""
+    import pandas as pd
+
+    ids = pd.concat([_numbers(leaf).iloc[rows] for leaf, rows, _ in parts], ignore_index=True)
+    places = np.concatenate([places for _, _, places in parts])
+    people = ids.factorize()[0]
+    places, people = places[people >= 0], people[people >= 0]
+    lowest = np.full(people.max(initial=-1) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(lowest, people, codes[places])
+    codes[places] = lowest[people]
+
+
+def _numbers(dataset: Any) -> pd.Series[Any]:
+    """The patients of a dataset as its cohort numbers them."""
+    ids: pd.Series[Any] = dataset.csv["patientid"].astype(object)
+    prefix = getattr(getattr(dataset, "spec", None), "cohort_prefix", "")
+    return ids.str.removeprefix(prefix) if prefix else ids
 
 
 def split_by_patient(

@@ -168,6 +168,7 @@ class CheXlocalize_Dataset(SpecDataset):
         view=chexpert_view,
         default_views=("PA", "AP", "Unknown"),
         patient="PatientID",
+        cohort="CheXpert",
         columns={
             "patientid": "PatientID",
             "age_years": _age,

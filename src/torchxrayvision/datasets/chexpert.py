@@ -113,6 +113,7 @@ class CheX_Dataset(SpecDataset):
         findings=CHEXPERT_FINDINGS,
         view=chexpert_view,
         patient="PatientID",
+        cohort="CheXpert",
         columns={
             "patientid": "PatientID",
             "age_years": _age,

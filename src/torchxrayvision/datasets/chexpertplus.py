@@ -11,6 +11,7 @@ import numpy as np
 
 from torchxrayvision.datasets._base import SpecDataset
 from torchxrayvision.datasets._columns import plausible_age
+from torchxrayvision.datasets._compact import plain_text
 from torchxrayvision.datasets._findings import need_columns
 from torchxrayvision.datasets._images import Files
 from torchxrayvision.datasets._read import read_csv
@@ -66,7 +67,7 @@ def _with_labels(release: Release) -> pd.DataFrame:
 
 
 def _view(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
-    view = frame["ap_pa"].astype("str")
+    view = plain_text(frame["ap_pa"])
     return view.mask(frame["frontal_lateral"] == "Lateral", "L")
 
 
@@ -147,6 +148,8 @@ class CheXpertPlus_Dataset(SpecDataset):
         findings=CHEXPERT_FINDINGS,
         view=_view,
         patient="deid_patient_id",
+        cohort="CheXpert",
+        cohort_prefix="patient",
         compat_whole_rows=True,
         columns={
             "patientid": "deid_patient_id",

@@ -11,10 +11,13 @@ from torchxrayvision.datasets._annotations import CocoRle
 from torchxrayvision.datasets._base import Compat, PathLike, SpecDataset, TableLike, Views
 from torchxrayvision.datasets._findings import need_columns
 from torchxrayvision.datasets._images import Files
+from torchxrayvision.datasets._release import Row
 from torchxrayvision.datasets._spec import USE_INCLUDED_FILE, DatasetSpec, Table, equals
 from torchxrayvision.facts import License, Reference
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
     from numpy.typing import NDArray
 
@@ -164,3 +167,21 @@ class COVID19_Dataset(SpecDataset):
             semantic_masks=semantic_masks,
             compat=compat,
         )
+
+    def get_semantic_mask_dict(
+        self, image_name: str, this_shape: Sequence[int]
+    ) -> dict[str, NDArray[np.float32]]:
+        """The masks of an image by its name, without reading the image.
+
+        Args:
+            image_name: ``filename`` of the image.
+            this_shape: Shape of the masks, (H, W) or the (1, H, W) of an image.
+
+        Returns:
+            Structure to its mask, float32 (1, H, W) of 0 and 1; empty where there is none.
+        """
+        import pandas as pd
+
+        row = Row(pd.DataFrame({"filename": [image_name]}), 0)
+        height, width = this_shape[-2:]
+        return self._semantic_masks(row, (height, width))

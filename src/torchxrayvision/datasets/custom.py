@@ -217,6 +217,13 @@ class CSV_Dataset(SpecDataset):
         )
         self.csvpath, self.imgpath = csvpath, imgpath
 
+    @property
+    def _cohort(self) -> object:
+        """The table: numbers of another say nothing of these patients."""
+        if isinstance(self.csvpath, (str, os.PathLike)):
+            return Path(self.csvpath).expanduser().resolve()
+        return id(self.csvpath)
+
 
 def _folder_of(csvpath: TableLike) -> Path:
     """Where paths start from if nobody says: the folder of the csv, or the working directory."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from torchxrayvision.datasets._base import SpecDataset
 from torchxrayvision.datasets._columns import plausible_age
+from torchxrayvision.datasets._compact import plain_text
 from torchxrayvision.datasets._findings import FindingRules, need_columns
 from torchxrayvision.datasets._images import Files
 from torchxrayvision.datasets._spec import DatasetSpec, Table, equals
@@ -33,7 +34,7 @@ def _checked(release: Release) -> pd.DataFrame:
 
 
 def _view(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
-    return frame["projection"].astype("str").str.strip().str.upper()
+    return plain_text(frame["projection"]).str.strip().str.upper()
 
 
 def _days_since_admission(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001

@@ -9,6 +9,7 @@ from torchxrayvision.datasets._base import Compat, PathLike, SpecDataset, TableL
 from torchxrayvision.datasets._columns import days
 from torchxrayvision.datasets._findings import FindingColumns, need_columns
 from torchxrayvision.datasets._images import Files
+from torchxrayvision.datasets._kept import release_table
 from torchxrayvision.datasets._spec import DatasetSpec, Table
 from torchxrayvision.datasets.chexpert import CHEXPERT_FINDINGS
 from torchxrayvision.errors import DatasetError
@@ -149,6 +150,7 @@ class MIMIC_Dataset(SpecDataset):
         findings=_Findings(),
         view=_view,
         patient="subject_id",
+        cohort="MIMIC-CXR",
         columns={"patientid": "subject_id", "offset_day_int": _day},
         split="split",
         verified="headers of the tables of labels and of metadata; names of the columns of the "
@@ -206,6 +208,11 @@ class MIMIC_Dataset(SpecDataset):
             compat=compat,
             arguments={"split": split, "labeler": labeler},
         )
+
+    @property
+    def metacsv(self) -> pd.DataFrame:
+        """The headers of all images of the release, by ``subject_id`` and ``study_id``."""
+        return release_table(self, "metacsvpath").set_index(["subject_id", "study_id"])
 
 
 def _check(argument: str, value: object, known: tuple[str, ...]) -> None:

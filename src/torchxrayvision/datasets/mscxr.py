@@ -115,6 +115,7 @@ class MSCXR_Dataset(GroundedDataset):
         images=Files(_path, layout="files/p10/p10000032/s50414267/<dicom_id>.jpg"),
         findings=FindingRules({name: _boxed(raw) for name, raw in _CATEGORIES.items()}),
         patient="subject_id",
+        cohort="MIMIC-CXR",
         compat_whole_rows=True,
         columns={"patientid": "subject_id"},
         masks=BoxTable(

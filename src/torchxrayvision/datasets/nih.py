@@ -10,6 +10,7 @@ from torchxrayvision.datasets._annotations import BoxTable
 from torchxrayvision.datasets._base import Compat, PathLike, SpecDataset, TableLike, Views
 from torchxrayvision.datasets._findings import FindingColumns, FindingText, separated
 from torchxrayvision.datasets._images import Files
+from torchxrayvision.datasets._kept import release_table
 from torchxrayvision.datasets._spec import USE_INCLUDED_FILE, DatasetSpec, Table, equals
 from torchxrayvision.facts import License, Reference
 from torchxrayvision.labels import NIH14, NIH_RENAME
@@ -31,6 +32,9 @@ _LATER = (
     *("Finding Labels", "Follow-up #", "OriginalImage[Width", "Height]"),
     *("OriginalImagePixelSpacing[x", "y]"),
 )
+# The header of the file has one name for the four numbers: "Bbox [x,y,w,h]".
+_BOX = ("Bbox [x", "y", "w", "h]")
+_SEX = ("Patient Gender", "Patient Sex")  # renamed in the table of 2020
 _TERMS = License(
     name="No restriction stated",
     url="https://nihcc.app.box.com/v/ChestXray-NIHCC",
@@ -98,18 +102,18 @@ class NIH_Dataset(SpecDataset):
         findings=FindingText("Finding Labels", {name: (name,) for name in NIH14}, separated("|")),
         view="View Position",
         patient="Patient ID",
+        cohort="NIH ChestX-ray14",
         columns={
             "patientid": "Patient ID",
             "age_years": "Patient Age",
-            "sex_male": equals("Patient Gender", "M"),
-            "sex_female": equals("Patient Gender", "F"),
+            "sex_male": equals(_SEX, "M"),
+            "sex_female": equals(_SEX, "F"),
         },
         masks=BoxTable(
             table="bbox_list_path",
             image="Image Index",
             finding="Finding Label",
-            # The header of the file has one name for the four numbers: "Bbox [x,y,w,h]".
-            box=("Bbox [x", "y", "w", "h]"),
+            box=_BOX,
             frame=1024,
             rename=NIH_RENAME,
         ),
@@ -142,6 +146,13 @@ class NIH_Dataset(SpecDataset):
             pathology_masks=pathology_masks,
             compat=compat,
         )
+
+    @property
+    def pathology_maskscsv(self) -> pd.DataFrame:
+        """The boxes, one a row: ``Image Index``, ``Finding Label``, ``x``, ``y``, ``w``, ``h``."""
+        boxes = release_table(self, "bbox_list_path").rename(columns={_BOX[0]: "x", _BOX[3]: "h"})
+        boxes["Finding Label"] = boxes["Finding Label"].replace(dict(NIH_RENAME))
+        return boxes[["Image Index", "Finding Label", "x", "y", "w", "h"]]
 
 
 class NIH_Google_Dataset(SpecDataset):
@@ -197,11 +208,12 @@ class NIH_Google_Dataset(SpecDataset):
         ),
         view="View Position",
         patient="Patient ID",
+        cohort="NIH ChestX-ray14",
         columns={
             "patientid": "Patient ID",
             "age_years": "Patient Age",
-            "sex_male": equals("Patient Gender", "M"),
-            "sex_female": equals("Patient Gender", "F"),
+            "sex_male": equals(_SEX, "M"),
+            "sex_female": equals(_SEX, "F"),
         },
         split="Set Id",
         size=_sides_of_1024,

@@ -93,7 +93,9 @@ def _list_images(release: Release) -> pd.DataFrame:
         other = same["stem"] if same else stem
         patient = other[:-2] if same else match["patient"]
         sex = read_sex(readings.get(other, ""))
-        rows.append((match.string, stem, match["label"], patient, read_age(readings[stem]), sex))
+        rows.append(
+            (match.string, stem, int(match["label"]), patient, read_age(readings[stem]), sex)
+        )
     columns = ["fname", "stem", "label", "patient", "age", "sex"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -104,7 +106,7 @@ def _reading(root: Path, stem: str) -> str:
 
 
 def _label(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
-    return (frame["label"] == "1").to_numpy(dtype=np.float32)
+    return frame["label"].to_numpy(dtype=np.float32)
 
 
 class NLMTB_Dataset(SpecDataset):

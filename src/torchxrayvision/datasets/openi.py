@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from torchxrayvision.datasets._base import Compat, PathLike, SpecDataset, TableLike, Views
 from torchxrayvision.datasets._columns import days
+from torchxrayvision.datasets._compact import plain_text
 from torchxrayvision.datasets._findings import FindingText, need_columns
 from torchxrayvision.datasets._images import Files
+from torchxrayvision.datasets._kept import release_table
 from torchxrayvision.datasets._openi_terms import OPENI_SUBSTRINGS, OPENI_TERMS, openi_terms
 from torchxrayvision.datasets._spec import USE_INCLUDED_FILE, DatasetSpec, Table
 from torchxrayvision.errors import DatasetError
@@ -99,16 +101,16 @@ def _join(release: Release) -> pd.DataFrame:
         headers = headers.assign(imageid=headers["imageid"].replace(_RENAMED))
     joined = reports.merge(headers, on="imageid", how="left")
     joined = joined.merge(clusters, on="imageid", how="left")
-    automatic = joined["labels_automatic"].astype("str").fillna("")
+    automatic = plain_text(joined["labels_automatic"]).fillna("")
     if release.compat:
         return joined.assign(terms=automatic)
-    return joined.assign(terms=joined["labels_major"].astype("str").fillna("") + "|" + automatic)
+    return joined.assign(terms=plain_text(joined["labels_major"]).fillna("") + "|" + automatic)
 
 
 def _view(frame: pd.DataFrame, release: Release) -> Any:
     if release.arguments["use_tsne_derived_view"]:
         return frame["tsne-view"]
-    raw = frame["View Position"].astype("str")
+    raw = plain_text(frame["View Position"])
     return raw if release.compat else raw.replace(_LATERAL)
 
 
@@ -242,3 +244,8 @@ class Openi_Dataset(SpecDataset):
             arguments={"use_tsne_derived_view": use_tsne_derived_view},
             nrows=nrows,
         )
+
+    @property
+    def dicom_metadata(self) -> pd.DataFrame:
+        """All fields of the DICOM headers by ``imageid``."""
+        return release_table(self, "dicomcsv_path").set_index("imageid")

@@ -351,6 +351,7 @@ class PC_Dataset(SpecDataset):
         ),
         view=_view,
         patient="PatientID",
+        cohort="PadChest",
         drop=_unusable,
         keep=_old_enough,
         order="ImageID",

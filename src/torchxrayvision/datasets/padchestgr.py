@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from torchxrayvision.datasets._annotations import BoxTable
+from torchxrayvision.datasets._compact import plain_text
 from torchxrayvision.datasets._findings import FindingText, need_columns, separated
 from torchxrayvision.datasets._grounded import GroundedDataset, read_records
 from torchxrayvision.datasets._images import Files
@@ -110,7 +111,9 @@ def _terms(release: Release, texts: Iterable[str]) -> Mapping[str, tuple[str, ..
 
 def _of_master(master: pd.DataFrame) -> pd.DataFrame:
     """Patient, split and groups of labels of each study."""
-    table = master.astype({"StudyID": str, "PatientID": str})
+    table = master.assign(
+        StudyID=plain_text(master["StudyID"]), PatientID=plain_text(master["PatientID"])
+    )
     first = table.drop_duplicates("StudyID")[["StudyID", "PatientID", "split"]]
     if "label_group" not in table:
         return first
@@ -206,6 +209,8 @@ class PadChestGR_Dataset(GroundedDataset):
         images=Files("{ImageID}", layout="the PNG files, in one folder or several", search=True),
         findings=_Reported(),
         patient="PatientID",
+        # Numbers of 36 to 39 digits: none of these would agree by chance.
+        cohort="PadChest",
         compat_whole_rows=True,
         columns={"patientid": "PatientID"},
         masks=BoxTable(

@@ -10,6 +10,7 @@ import numpy as np
 
 from torchxrayvision.datasets._annotations import Shapes
 from torchxrayvision.datasets._columns import extract
+from torchxrayvision.datasets._compact import plain_text
 from torchxrayvision.datasets._findings import need_columns
 from torchxrayvision.datasets._grounded import GroundedDataset
 from torchxrayvision.datasets._images import Files
@@ -141,7 +142,7 @@ def _averaged(readings: pd.DataFrame, certainties: pd.DataFrame) -> pd.DataFrame
     frame = readings[[name for name in kept if name in readings]].drop_duplicates("dicom_id")
     frame = frame.assign(
         readers=by_image.groupby(by_image).size().loc[frame["dicom_id"]].to_numpy(),
-        subject_id=frame["subject_id"].astype(str),
+        subject_id=plain_text(frame["subject_id"]),
     )
     mean = certainties.groupby(by_image.to_numpy()).mean().loc[frame["dicom_id"]]
     return frame.reset_index(drop=True).join(mean.reset_index(drop=True))
@@ -266,6 +267,7 @@ class REFLACX_Dataset(GroundedDataset):
         images=Files(_path, layout="files/p10/p10000032/s50414267/<dicom_id>.jpg"),
         findings=_Thresholded(),
         patient="subject_id",
+        cohort="MIMIC-CXR",
         compat_whole_rows=True,
         columns={"patientid": "subject_id"},
         masks=_Ellipses(

@@ -12,6 +12,7 @@ from torchxrayvision.datasets._columns import plausible_age
 from torchxrayvision.datasets._compact import rows_of
 from torchxrayvision.datasets._findings import FindingColumns, need_columns
 from torchxrayvision.datasets._images import Files
+from torchxrayvision.datasets._kept import release_table
 from torchxrayvision.datasets._spec import USE_INCLUDED_FILE, DatasetSpec, Table, equals
 from torchxrayvision.facts import License, Reference
 
@@ -30,7 +31,7 @@ def _one_row_an_image(release: Release) -> pd.DataFrame:
 
     boxes, headers = release.tables["csvpath"], release.tables["dicomcsvpath"]
     need_columns(boxes, ["patientId", "Target"], release)
-    need_columns(headers, ["PatientID", "ViewPosition"], release)
+    need_columns(headers, ["PatientID", "ViewPosition", "PatientAge"], release)
     boxes = boxes.drop_duplicates("patientId").sort_values("patientId", kind="stable")
     rows = rows_of(boxes["patientId"], headers["PatientID"])
     parts = [boxes[rows >= 0], headers.drop(columns="PatientID").take(rows[rows >= 0])]
@@ -147,3 +148,13 @@ class RSNA_Pneumonia_Dataset(SpecDataset):
             arguments={"extension": extension},
             nrows=nrows,
         )
+
+    @property
+    def raw_csv(self) -> pd.DataFrame:
+        """The labels as released: one row a box, or an image without any."""
+        return release_table(self, "csvpath")
+
+    @property
+    def dicomcsv(self) -> pd.DataFrame:
+        """Fields of the DICOM headers by ``PatientID``, which names an image."""
+        return release_table(self, "dicomcsvpath").set_index("PatientID")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from torchxrayvision.datasets._base import Compat, PathLike, SpecDataset, TableLike, Views
 from torchxrayvision.datasets._columns import days
-from torchxrayvision.datasets._findings import FindingRules, need_columns
+from torchxrayvision.datasets._findings import FindingColumns, need_columns
 from torchxrayvision.datasets._images import Files
-from torchxrayvision.datasets._spec import DatasetSpec, Rule, Table, value
+from torchxrayvision.datasets._spec import DatasetSpec, Table, value
+from torchxrayvision.errors import DatasetError
 from torchxrayvision.facts import License, Reference
 
 if TYPE_CHECKING:
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
     from torchxrayvision.datasets._release import Release
 
 __all__ = ["StonyBrookCOVID_Dataset"]
+
+_SCORES = {"Geographic Extent": "Total GEOGRAPHIC", "Lung Opacity": "Total OPACITY"}
 
 
 def read_scores(path: Path) -> pd.DataFrame:
@@ -41,21 +42,27 @@ def read_scores(path: Path) -> pd.DataFrame:
 
 
 def _numbered(release: Release) -> pd.DataFrame:
+    from pandas.api.types import is_integer_dtype
+
     frame = release.tables["csvpath"]
-    needed = ["Subject_ID", "Exam_DateTime", "Total GEOGRAPHIC", "Total OPACITY"]
-    need_columns(frame, needed, release)
-    # Files are named by the row of the table as released, whatever rows are kept later.
-    return frame.assign(row=np.arange(len(frame)))
+    need_columns(frame, ["Subject_ID", "Exam_DateTime", *_SCORES.values()], release)
+    # Files are named by the row of the table as released, which is the index of a table that was
+    # read, and of what somebody kept of it.
+    if not (is_integer_dtype(frame.index.dtype) and frame.index.is_unique):
+        msg = (
+            f"{release.dataset}: files are named by the row of the table as released, so the "
+            f"index of a DataFrame must be unique row numbers, got {frame.index[:3].tolist()}; "
+            f"pass the path, or the frame that read_csv made or rows of it"
+        )
+        raise DatasetError(msg)
+    means = {finding: _mean(frame, score, release) for finding, score in _SCORES.items()}
+    return frame.assign(row=frame.index.to_numpy(), **means)
 
 
-def _mean_of(score: str) -> Rule:
+def _mean(frame: pd.DataFrame, score: str, release: Release) -> pd.Series[Any]:
     """The mean of the raters who gave a score; 1.5.7 wants all of them."""
-
-    def rule(frame: pd.DataFrame, release: Release) -> Any:
-        raters = frame.filter(regex=rf"^{score}(\.\d+)?$")
-        return raters.mean(axis=1, skipna=not release.compat)
-
-    return rule
+    raters = frame.filter(regex=rf"^{score}(\.\d+)?$")
+    return raters.mean(axis=1, skipna=not release.compat)
 
 
 def _day(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
@@ -74,7 +81,8 @@ class StonyBrookCOVID_Dataset(SpecDataset):
 
     Args:
         imgpath: Folder CXR_images_scored.
-        csvpath: ralo-dataset-metadata.csv, with the banner above its header or without.
+        csvpath: ralo-dataset-metadata.csv, with the banner above its header or without; or a
+            DataFrame of some of its rows, whose index still counts those of the release from 0.
         transform: See `SpecDataset`.
         data_aug: See `SpecDataset`.
         views: "AP" or "*"; there is no other.
@@ -108,12 +116,7 @@ class StonyBrookCOVID_Dataset(SpecDataset):
         ),
         join=_numbered,
         images=Files("{row}.jpg", layout="the folder CXR_images_scored"),
-        findings=FindingRules(
-            {
-                "Geographic Extent": _mean_of("Total GEOGRAPHIC"),
-                "Lung Opacity": _mean_of("Total OPACITY"),
-            }
-        ),
+        findings=FindingColumns({finding: finding for finding in _SCORES}, scores=True),
         view=value("AP"),
         default_views=("AP",),
         patient="Subject_ID",

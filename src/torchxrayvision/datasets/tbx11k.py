@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from torchxrayvision.datasets._annotations import BoxTable
 from torchxrayvision.datasets._base import Compat, PathLike, SpecDataset, TableLike
 from torchxrayvision.datasets._findings import FindingColumns
@@ -74,7 +76,8 @@ class TBX11K_Dataset(SpecDataset):
 
     ``bbox`` of a sample is float32 (n, 4): x, y, width, height in pixels of the image. A
     torchvision v2 transform moves the boxes with the image; any other transform leaves them as
-    they are, as in 1.5.7. The images of `NLMTB_Dataset` are among these: keep them on one side.
+    they are, as in 1.5.7. Column ``bbox`` of ``csv`` lists them as they are in the release. The
+    images of `NLMTB_Dataset` are among these: keep them on one side.
     Counts are the publisher's.
 
     Args:
@@ -162,3 +165,15 @@ class TBX11K_Dataset(SpecDataset):
             compat=compat,
             arguments={"split": split},
         )
+
+    def _make_csv(self) -> pd.DataFrame:
+        import pandas as pd
+
+        frame = super()._make_csv()
+        boxes = self._release.tables["jsonpath"].dropna(subset=["category"])
+        corners = boxes[["x", "y", "w", "h"]].to_numpy(dtype=np.float64).tolist()
+        listed: dict[Any, list[list[float]]] = {}
+        for image, box in zip(boxes["id"].tolist(), corners, strict=True):
+            listed.setdefault(image, []).append(box)
+        found = [listed.get(image, []) for image in frame["id"].tolist()]
+        return frame.assign(bbox=pd.Series(found, index=frame.index, dtype=object))

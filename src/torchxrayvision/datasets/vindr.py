@@ -11,6 +11,7 @@ from torchxrayvision.datasets._annotations import BoxTable
 from torchxrayvision.datasets._base import Compat, PathLike, SpecDataset, TableLike, Views
 from torchxrayvision.datasets._findings import need_columns
 from torchxrayvision.datasets._images import Files
+from torchxrayvision.datasets._kept import release_table
 from torchxrayvision.datasets._spec import USE_INCLUDED_FILE, DatasetSpec, Table, value
 from torchxrayvision.errors import DatasetError
 from torchxrayvision.facts import License, Reference
@@ -45,11 +46,12 @@ def vindr_findings(release: Release) -> tuple[str, ...]:
     """Findings that the tables at hand can speak of: 14, 22 or 27.
 
     Kaggle's table has numbers for its classes and merges some; PhysioNet's boxes are of 22
-    findings; five diagnoses stand only in the table of labels.
+    findings; five diagnoses stand only in the table of labels. 1.5.7 knows the 14 of Kaggle, and
+    no table of labels.
     """
     if "labels_path" in release.tables:
         return tuple(sorted((*VINDR_LOCAL, *VINDR_GLOBAL)))
-    if "class_id" in release.tables["csvpath"].columns:
+    if release.compat or "class_id" in release.tables["csvpath"].columns:
         return VINDR14
     return tuple(sorted(VINDR_LOCAL))
 
@@ -325,6 +327,11 @@ class VinDr_Dataset(SpecDataset):
             compat=compat,
             arguments={"consensus": consensus},
         )
+
+    @property
+    def rawcsv(self) -> pd.DataFrame:
+        """The annotations as released: one row a box of a reader."""
+        return release_table(self, "csvpath")
 
     def reader_labels(self) -> pd.DataFrame:
         """What each reader of each image found.

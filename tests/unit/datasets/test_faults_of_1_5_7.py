@@ -315,7 +315,7 @@ def test_the_callers_table_is_not_changed():
     assert table.equals(rows())
 
 
-@pytest.mark.parametrize("name", ["transform", "data_aug", "labels", "pathologies", "csv"])
+@pytest.mark.parametrize("name", ["transform", "data_aug", "labels", "pathologies"])
 def test_what_follows_the_datasets_inside_cannot_be_set_on_a_container(pair, name):
     with pytest.raises(NotImplementedError, match="inside"):
         setattr(xd.MergeDataset(pair), name, None)

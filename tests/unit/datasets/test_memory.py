@@ -15,6 +15,7 @@ from support.worker_memory import built, grown, resident
 from torchxrayvision import tables
 from torchxrayvision.datasets._compact import is_among, is_value, row_numbers, rows_of
 from torchxrayvision.datasets._pack import PackedFrame, pack_frame, pack_labels, unpack_labels
+from torchxrayvision.errors import DatasetError
 
 EVERYTHING = {"views": "*", "unique_patients": False}
 NAN = np.nan
@@ -137,7 +138,7 @@ def test_shared_columns_of_packaged_tables_are_made_with_the_csv(name):
 
 def test_a_table_without_what_the_shared_columns_need_is_refused_at_once():
     table = tables.load("nih_google").drop(columns="Patient Age")
-    with pytest.raises(KeyError, match="Patient Age"):
+    with pytest.raises(DatasetError, match="Patient Age"):
         xd.NIH_Google_Dataset(csvpath=table)
 
 

@@ -137,10 +137,11 @@ def test_another_preparation_or_order_is_another_array(films, build, other):
         np.testing.assert_array_equal(changed[0][0], first[3][0])
 
 
-def test_merged_datasets_keep_their_patients_apart(films, build):
-    cache = build(MergeDataset([tiny(films), tiny(films)]))
+@pytest.mark.parametrize(("cohort", "patients"), [("another", 6), ("", 3)])
+def test_merged_releases_share_the_patients_of_one_cohort(films, build, cohort, patients):
+    cache = build(MergeDataset([tiny(films), tiny(films, cohort=cohort)]))
     assert len(cache) == 8
-    assert len(set(cache.groups.tolist())) == 6
+    assert len(set(cache.groups.tolist())) == patients
 
 
 def stop_after_three(build, films):

@@ -1,0 +1,178 @@
+"""Patients that several sources of a merge share: they stay on one side of a split."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import torchxrayvision.datasets as xd
+from fakes import BUILDERS
+from support.tiny import rows
+from torchxrayvision.datasets._split import patients
+
+EVERYTHING = {"views": "*", "unique_patients": False}
+
+
+@pytest.fixture(scope="module")
+def releases(tmp_path_factory):
+    built = {}
+
+    def get(name):
+        if name not in built:
+            built[name] = BUILDERS[name](tmp_path_factory.mktemp(name)).kwargs
+        return getattr(xd, name)(**built[name])
+
+    return get
+
+
+def united(*datasets):
+    return xd.MergeDataset(datasets, label_concat=True)
+
+
+def common(datasets):
+    """How many patients each two sources of a merge have in common."""
+    merged = united(*datasets)
+    of_source = np.split(patients(merged), np.cumsum([len(inner) for inner in datasets])[:-1])
+    return [len(np.intersect1d(a, b)) for a, b in combinations(of_source, 2)]
+
+
+def test_a_release_listed_twice_shares_its_patients_and_no_part_does():
+    films = [xd.Phantom_Dataset(n=200, size=16, views=view) for view in ("PA", "AP")]
+    shared = set(films[0].csv["patientid"]) & set(films[1].csv["patientid"])
+    assert len(shared) > 3
+    parts = xd.split_by_patient(xd.MergeDataset(films), (0.5, 0.3, 0.2))
+    owners = [set(part.csv["patientid"]) for part in parts]
+    assert all(not a & b for a, b in combinations(owners, 2))
+    assert sum(map(len, parts)) == sum(map(len, films))
+
+
+def test_phantoms_of_another_seed_are_other_patients():
+    assert common([xd.Phantom_Dataset(n=20, size=16, seed=seed) for seed in (0, 1)]) == [0]
+
+
+def test_google_labels_images_of_nih_patients():
+    nih, google = xd.NIH_Dataset(**EVERYTHING), xd.NIH_Google_Dataset(**EVERYTHING)
+    assert common([nih, google]) == [google.csv["patientid"].nunique()]
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted"),
+    [
+        (["CheXlocalize_Dataset", "CheXpertPlus_Dataset"], None),
+        (["MIMIC_Dataset", "MSCXR_Dataset"], None),
+        (["CheX_Dataset", "NIH_Dataset"], 0),
+        (["PC_Dataset", "MIMIC_Dataset"], 0),
+    ],
+)
+def test_releases_of_one_cohort_share_patients_whatever_their_csv_calls_them(
+    releases, names, wanted
+):
+    datasets = [releases(name) for name in names]
+    for dataset, prefix in zip(datasets, ("", "patient"), strict=True):
+        prefix = prefix if type(dataset).__name__ == "CheXpertPlus_Dataset" else ""
+        dataset.csv = dataset.csv.assign(patientid=f"{prefix}00007")
+    assert common(datasets) == [1 if wanted is None else wanted]
+
+
+COHORTS = {
+    "NIH ChestX-ray14": {"NIH_Dataset", "NIH_Google_Dataset"},
+    "CheXpert": {"CheX_Dataset", "CheXlocalize_Dataset", "CheXpertPlus_Dataset"},
+    "MIMIC-CXR": {"MIMIC_Dataset", "MSCXR_Dataset", "REFLACX_Dataset"},
+    "PadChest": {"PC_Dataset", "PadChestGR_Dataset"},
+}
+
+
+def test_cohorts_are_those_that_are_documented():
+    classes = {name: getattr(xd, name) for name in xd.list_datasets()}
+    found = {}
+    for name, cls in classes.items():
+        if cls.spec.cohort:
+            found.setdefault(cls.spec.cohort, set()).add(name)
+    assert found == COHORTS
+    titles = [cls.spec.title for cls in classes.values()]
+    assert len(set(titles)) == len(titles)  # an unnamed cohort is known by its title
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("CheX_Dataset", r"\d{5}"),
+        ("CheXlocalize_Dataset", r"\d{5}"),
+        ("CheXpertPlus_Dataset", r"patient\d{5}"),
+        ("MIMIC_Dataset", r"\d{8}"),
+        ("MSCXR_Dataset", r"\d{8}"),
+        ("REFLACX_Dataset", r"\d{8}"),
+    ],
+)
+def test_a_cohort_writes_its_numbers_in_one_form(releases, name, form):
+    assert releases(name).csv["patientid"].str.fullmatch(form).all()
+
+
+# What does not change
+
+
+def apart(*datasets):
+    """Codes of a merge whose sources have no patient in common."""
+    start, parts = 0, []
+    for dataset in datasets:
+        codes = patients(dataset)
+        parts.append(codes + start)
+        start += codes.max(initial=-1) + 1
+    return np.concatenate(parts)
+
+
+def test_codes_of_one_dataset_and_of_unrelated_ones_stay():
+    nih, chex = xd.NIH_Dataset(**EVERYTHING), xd.CheX_Dataset(**EVERYTHING)
+    codes = pd.factorize(nih.csv["patientid"])[0]
+    assert patients(nih).tolist() == codes.tolist()
+    some = xd.SubsetDataset(chex, np.arange(0, len(chex), 3))
+    assert patients(some).tolist() == pd.factorize(chex.csv["patientid"])[0][::3].tolist()
+    assert patients(united(nih, some)).tolist() == apart(nih, some).tolist()
+
+
+def test_shared_patients_are_found_below_other_containers():
+    nih = xd.NIH_Dataset(**EVERYTHING)
+    first, second = xd.SubsetDataset(nih, [0, 1, 2, 3]), xd.SubsetDataset(nih, [9, 2, 1])
+    wanted = nih.csv["patientid"].iloc[[0, 1, 2, 3, 9, 2, 1]].factorize()[0]
+    for merged in (united(first, second), united(xd.MergeDataset([first]), second)):
+        assert pd.factorize(patients(merged))[0].tolist() == wanted.tolist()
+        part = xd.SubsetDataset(merged, [6, 3])
+        assert patients(part).tolist() == patients(merged)[[6, 3]].tolist()
+
+
+def test_patients_without_a_number_are_nobody_else(tmp_path):
+    table = rows().assign(subject=[7, None, None, 9])
+    made = [xd.CSV_Dataset(table, tmp_path, path="name", patient="subject") for _ in range(2)]
+    codes = patients(united(*made))
+    assert len(np.unique(codes)) == 6  # two with a number, and four without
+    assert codes[0] == codes[4]
+
+
+def test_own_tables_share_patients_with_the_same_table_only(tmp_path):
+    table = rows()
+    for name in ("one", "two"):
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+
+    def made(given):
+        return xd.CSV_Dataset(given, tmp_path, path="name", patient="subject")
+
+    one, two = tmp_path / "one.csv", tmp_path / "two.csv"
+    assert common([made(one), made(str(one))]) == [3]
+    assert common([made(one), made(two)]) == [0]
+    assert common([made(table), made(table)]) == [3]
+    assert common([made(table), made(table.copy())]) == [0]
+
+
+def test_a_covariate_shift_within_one_release_keeps_patients_apart():
+    films = [xd.Phantom_Dataset(n=400, size=16, views=view) for view in ("PA", "L")]
+    targets = [np.arange(len(film)) % 2 for film in films]
+    arguments = films[0], targets[0], films[1], targets[1]
+    owners = [
+        set(xd.CovariateDataset(*arguments, mode=mode, by_patient=True).csv["patientid"])
+        for mode in ("train", "valid", "test")
+    ]
+    assert set(films[0].csv["patientid"]) & set(films[1].csv["patientid"])
+    assert all(not a & b for a, b in combinations(owners, 2))
