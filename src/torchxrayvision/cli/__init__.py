@@ -21,7 +21,7 @@ from torchxrayvision.cli import predict as _predict
 from torchxrayvision.cli import segment as _segment
 from torchxrayvision.cli import train as _train
 from torchxrayvision.cli import weights as _weights
-from torchxrayvision.cli._console import EXIT_USAGE, errors, show_error
+from torchxrayvision.cli._console import EXIT_USAGE, errors, show_error, ungarbled, unread
 from torchxrayvision.errors import XRVError
 
 __all__ = ["app", "main"]
@@ -68,15 +68,16 @@ app.add_typer(_weights.app, name="weights")
 
 def main() -> None:
     """Run the command line; errors of this package end it with one line, not a traceback."""
+    ungarbled()
     try:
-        app()
+        _command()
+    except BrokenPipeError:  # before OSError, which it is one of
+        # The reader of our output has gone, as `| head` does; that is not an error.
+        unread()
+        sys.exit(0)
     except XRVError as error:
         show_error(error)
         sys.exit(EXIT_USAGE)
-    except BrokenPipeError:  # before OSError, which it is one of
-        # The reader of our output has gone, as `| head` does; that is not an error.
-        sys.stderr.close()
-        sys.exit(0)
     except OSError as error:
         # A full disk, a folder without rights: the message names the file.
         show_error(error)
@@ -84,3 +85,15 @@ def main() -> None:
     except KeyboardInterrupt:
         errors().print("interrupted")
         sys.exit(130)
+
+
+def _command() -> None:
+    try:
+        app()
+    except SystemExit as ended:
+        # Typer and rich make an exit of what they cannot write.
+        if isinstance(ended.__context__, BrokenPipeError):
+            raise ended.__context__ from None
+        if sys.stdout is not None:
+            sys.stdout.flush()  # a closed pipe is to be met here and not when Python ends
+        raise

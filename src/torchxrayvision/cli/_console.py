@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -26,6 +28,8 @@ __all__ = [
     "require_ending",
     "show_error",
     "show_warnings",
+    "ungarbled",
+    "unread",
 ]
 
 EXIT_SOME_FAILED: Final = 1
@@ -43,6 +47,32 @@ def console() -> Console:
 def errors() -> Console:
     """Standard error."""
     return Console(stderr=True, highlight=False)
+
+
+def ungarbled() -> None:
+    """Let the streams of this process take every file name; as files and pipes they are UTF-8.
+
+    What goes on to another program is then the same bytes on every system, and those of a table
+    written with `--output`.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if not isinstance(stream, io.TextIOWrapper):  # closed, or of whoever calls us
+            continue
+        if stream.isatty():
+            stream.reconfigure(errors="backslashreplace")
+        else:
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
+
+
+def unread() -> None:
+    """Throw away what is still to be written to streams that nobody reads any more."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def show_error(error: Exception) -> None:

@@ -73,7 +73,8 @@ def accelerate(
     """Any network of the package, on the engine that is fastest on this machine.
 
     Args:
-        model: A classifier, segmentation network or autoencoder that names its resolution.
+        model: A classifier, segmentation network or autoencoder that names its resolution. It is
+            left in evaluation mode, as the engine may run it as it is.
         batch_size: Images that go through the network together.
         engine: `"torch"`, `"onnx"`, `"openvino"`, or `"auto"`, which measures once a machine and
             network and remembers.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import itertools
 import lzma
 import os
 import tarfile
@@ -18,18 +19,22 @@ from torchxrayvision.images import DEFAULT_LIMITS
 from torchxrayvision.inference._sources import HEAD, looks_like_image
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from pathlib import Path
+    from typing import Self
+
+    Listed = Generator[tuple[str, "Member | str"], None, None]
 
 __all__ = ["ARCHIVE_ERRORS", "Member", "SequentialReader", "list_members", "read_member"]
 
 ARCHIVE_ERRORS: Final = (
     OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
-    NotImplementedError, RuntimeError,
+    NotImplementedError, RuntimeError, ValueError, IndexError,
 )  # fmt: skip
 _LOCAL_HEADER: Final = 30  # bytes before the name, APPNOTE.TXT 4.3.7
 _ENCRYPTED: Final = 0x1
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_UNPACK: Final = "unpack the archive and name the folder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +108,15 @@ def _hidden(name: str) -> bool:
     return any(part.startswith(".") and part != "." for part in PurePosixPath(name).parts)
 
 
-def list_members(path: Path) -> Iterator[tuple[str, Member]]:
+def list_members(path: Path) -> Listed:
     """The images of an archive, by name or content, hidden ones left out.
 
     Args:
         path: A `.zip`, or a `.tar` with or without compression.
 
     Yields:
-        Name and place: in the order of a tar, in alphabetical order of a zip.
+        Name, and place or why it cannot be read: in the order of a tar, in alphabetical order of a
+        zip.
 
     Raises:
         ARCHIVE_ERRORS: If it cannot be read, or only up to here.
@@ -118,28 +124,87 @@ def list_members(path: Path) -> Iterator[tuple[str, Member]]:
     return _list_zip(path) if path.suffix.lower() == ".zip" else _list_tar(path)
 
 
-def _list_tar(path: Path) -> Iterator[tuple[str, Member]]:
+class _Entry(tarfile.TarInfo):
+    """An entry that has to be whole: `tarfile` takes a damaged or cut one for the end."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if buf == bytes(tarfile.BLOCKSIZE):  # the mark
+                raise
+            reason = str(error) if buf else "it stops without the mark of its end"
+            raise tarfile.ReadError(reason) from error
+
+
+def _list_tar(path: Path) -> Listed:
+    images: dict[str, Member] | None = None  # by name; memory that only a tar with links costs
+    for info, member in _tar_entries(path):
+        if info.islnk():
+            if images is None:
+                images = _tar_images(path, info.offset)
+            member = images.get(info.linkname)
+        if images is not None and member is not None:
+            images[info.name] = member
+        # Going back for the bytes of a hard link is starting over in a compressed tar.
+        if member is None or (info.islnk() and member.sequential):
+            place: Member | str = _lacking(info, known=member is not None)
+        else:
+            place = member
+        if place and not _hidden(info.name):
+            yield info.name, place
+
+
+def _lacking(info: tarfile.TarInfo, *, known: bool) -> str:
+    """Why an image has no bytes of its own; empty for what is none, known or by its name."""
+    link = info.issym() or info.islnk()
+    if not link and not info.issparse():
+        return ""
+    if not known and not any(looks_like_image(name, b"") for name in (info.name, info.linkname)):
+        return ""
+    what = f"a link to {info.linkname}" if link else "a file stored with holes"
+    return f"{what} inside an archive; {_UNPACK}"
+
+
+def _tar_images(path: Path, stop: int) -> dict[str, Member]:
+    """The images before an offset."""
+    before = itertools.takewhile(lambda entry: entry[0].offset < stop, _tar_entries(path))
+    return {info.name: member for info, member in before if member is not None}
+
+
+def _tar_entries(path: Path) -> Iterator[tuple[tarfile.TarInfo, Member | None]]:
+    """All entries, and places of those that hold an image."""
     kind = _compression(path)
     with path.open("rb") as raw:
         stamp = _stamp(raw)
-    with _open(path, kind) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+    with (
+        _open(path, kind) as stream,
+        tarfile.open(fileobj=stream, mode="r:", tarinfo=_Entry) as archive,
+    ):
         while (info := archive.next()) is not None:
             archive.members.clear()  # type: ignore[attr-defined] # it would keep every entry
-            if not info.isreg() or info.issparse() or _hidden(info.name):
-                continue
-            head = b""
-            if not looks_like_image(info.name, head):
-                file = archive.extractfile(info)
-                head = file.read(HEAD) if file is not None else b""
-            if looks_like_image(info.name, head):
-                yield info.name, Member(kind, info.offset_data, info.size, stamp=stamp)
+            member = Member(kind, info.offset_data, info.size, stamp=stamp)
+            yield info, member if _is_image(archive, info) else None
+        if any(stream.read(tarfile.BLOCKSIZE)):  # the mark is two blocks of zeros; one is a hole
+            raise tarfile.ReadError("zeros where an entry should be")
 
 
-def _list_zip(path: Path) -> Iterator[tuple[str, Member]]:
+def _is_image(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bool:
+    if not info.isreg() or info.issparse():
+        return False
+    if looks_like_image(info.name, b""):
+        return True
+    file = archive.extractfile(info)
+    return file is not None and looks_like_image(info.name, file.read(HEAD))
+
+
+def _list_zip(path: Path) -> Listed:
     with path.open("rb") as file, zipfile.ZipFile(file) as archive:
         stamp = _stamp(file)
         for info in sorted(archive.infolist(), key=lambda i: i.filename):
-            if info.is_dir() or _hidden(info.filename):
+            # Not `is_dir`, which wants a name to look at.
+            if info.filename.endswith("/") or _hidden(info.filename):
                 continue
             readable = info.compress_type in _METHODS and not info.flag_bits & _ENCRYPTED
             head = b""
@@ -191,7 +256,7 @@ def _whole(path: Path, data: bytes, size: int) -> bytes:
 def _unzip(file: IO[bytes], path: Path, member: Member) -> bytes:
     if member.method not in _METHODS:
         reason = "encrypted, or packed in another way than deflate"
-        raise ImageReadError(path, reason, "unpack the archive and name the folder")
+        raise ImageReadError(path, reason, _UNPACK)
     file.seek(member.offset)
     header = file.read(_LOCAL_HEADER)
     if header[:4] != b"PK\3\4" or len(header) < _LOCAL_HEADER:

@@ -179,7 +179,7 @@ class _OnRay:
         lines = list(read_lines(listed, 0, Worker.sample(options["batch_size"])))
         model = self._model(cpus)
         machine, notes = pool.ask(
-            lambda actor: actor.equip.remote(model, options, images, lines),
+            lambda actor: actor.equip.remote(model, options, images, lines, self._reading),
             most=-(-images // options["batch_size"]),
         )
         for category, text in notes:

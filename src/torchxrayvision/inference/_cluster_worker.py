@@ -107,7 +107,12 @@ class Worker:
         """Answer, which only an actor can that has found a place."""
 
     def equip(
-        self, model: Model, options: dict[str, Any], images: int, lines: Sequence[str]
+        self,
+        model: Model,
+        options: dict[str, Any],
+        images: int,
+        lines: Sequence[str],
+        reading: Reading,
     ) -> tuple[dict[str, Any], list[tuple[type[Warning], str]]]:
         """What a run that begins is computed with, measured where it will be computed.
 
@@ -116,6 +121,7 @@ class Worker:
             options: See `Record`.
             images: How many there are.
             lines: The first images.
+            reading: How files are read.
 
         Returns:
             See `equipped`; and warnings, which nobody would see here.
@@ -123,7 +129,7 @@ class Worker:
         net = self._settle(model)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            machine = equipped(net, options, images, map(unpack, lines))
+            machine = equipped(net, options, images, map(unpack, lines), reading)
         notes = [(w.category, str(w.message)) for w in caught if issubclass(w.category, Warning)]
         return machine, notes
 
@@ -181,6 +187,6 @@ class Worker:
         absent = [
             os.fspath(source.path)
             for source, error in zip(sources, errors, strict=True)
-            if error and not source.problem and not source.path.exists()
+            if error and not source.problem and not os.path.exists(source.path)  # noqa: PTH110
         ]
         return Answer(batches, absent, platform.node())

@@ -13,6 +13,7 @@ from torchxrayvision import __version__
 from torchxrayvision.errors import DependencyError
 from torchxrayvision.models import XRayClassifier
 from torchxrayvision.models._calibration import calibrate
+from torchxrayvision.models._saved import operating_points
 
 if TYPE_CHECKING:
     import onnx
@@ -172,13 +173,9 @@ def describe(model: XRayModel, size: int) -> dict[str, Any]:
         kinds = getattr(model, "output_kinds", (each,) * len(model.output_names))
         about["outputs"] = dict(zip(model.output_names, kinds, strict=True))
     else:
-        points = model.op_threshs
         kinds = (model.default_output, "logit", "pooled features")
         about["outputs"] = dict(zip(OUTPUTS, kinds, strict=True))
-        # JSON has no NaN: null stands for an output without an operating point.
-        about["operating_points"] = (
-            None if points is None else [None if p != p else p for p in points.tolist()]
-        )
+        about["operating_points"] = operating_points(model)
     about |= _terms(model.weights)
     json.dumps(about, allow_nan=False)
     return about

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchxrayvision.errors import ResumeError
+from torchxrayvision.inference._borrowed import borrowed
 from torchxrayvision.inference._disk import writing
 from torchxrayvision.inference._engine import input_size
 from torchxrayvision.inference._journal import Journal, replay
@@ -81,14 +82,15 @@ def predict_to_file(
 
     Args:
         paths: What `expand` takes: files, folders, patterns, lists, archives.
-        model: Name of published weights, or a model.
+        model: Name of published weights, or a model, which is afterwards as it was.
         output: The table, ending in `.csv`, `.parquet` or `.json`.
         kind: `"logit"`, `"probability"` or `"operating-point"`; None for the model's default.
         embeddings: Whether rows carry the features.
         batch_size: Images that go through the network together.
         engine: `"torch"`, `"onnx"`, `"openvino"`, or `"auto"` for the fastest here.
         precision: `"exact"`, or `"fast"` for probabilities within 0.01 of it.
-        device: Where the network runs; None leaves it where it is, and takes the GPUs of a cluster.
+        device: Where the network runs meanwhile; None leaves it where it is, and takes the GPUs of
+            a cluster.
         shard: Do this part only; `join_shards` makes the table of all.
         restart: Throw the rows of an unfinished run away.
         reading: How files are read.
@@ -109,7 +111,6 @@ def predict_to_file(
     target = Path(output)
     check_format(target)
     net = get_model(model) if isinstance(model, str) else model
-    net = net.eval()
     wanted = net.default_output if kind is None else check_output_kind(kind)
     listed = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     options = {
@@ -133,7 +134,10 @@ def predict_to_file(
     with folder.locked():
         if restart:
             folder.discard()
-        with _runner(cluster, net, reading, device) as runner:
+        with (
+            borrowed(net, device if cluster is None else None),
+            _runner(cluster, net, reading, device) as runner,
+        ):
             with writing(folder.path):
                 record = folder.begin(options, machine, on_found)
             summary = _predict(folder, record, runner, on_progress)
@@ -154,7 +158,7 @@ def _runner(
 ) -> Iterator[Runner]:
     """What computes the batches; a cluster is left again at the end."""
     if cluster is None:
-        yield Here(net if device is None else net.to(device), reading)
+        yield Here(net, reading)
         return
     from torchxrayvision.inference._cluster import on_ray
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from torchxrayvision.inference._journal import Batch
-from torchxrayvision.inference._load import AIR, load
+from torchxrayvision.inference._load import AIR
 from torchxrayvision.inference._readers import Readers
 
 if TYPE_CHECKING:
@@ -157,20 +157,25 @@ def _batch(
     return Batch(first, errors, values, vectors if features else None)
 
 
-def first_images(sources: Iterable[Source], size: int, count: int) -> NDArray[np.float32]:
+def first_images(
+    sources: Iterable[Source], size: int, count: int, reading: Reading
+) -> NDArray[np.float32]:
     """Images to compare engines on: the first readable ones, or made ones if there are none.
 
     Args:
-        sources: The first few are read, on this thread.
+        sources: The first few are read.
         size: Side in pixels.
         count: The most to give.
+        reading: How files are read, but by one worker: a bad one must not end the run here either.
 
     Returns:
         Shape (n, 1, size, size), n at least 1 and at most `count`.
     """
-    loaded = (load(s, size) for s in itertools.islice(sources, 4 * count) if s.member is None
-              or not s.member.sequential)  # fmt: skip
-    images = list(itertools.islice((i for i in loaded if not isinstance(i, str)), count))
+    tried = (s for s in itertools.islice(sources, 4 * count) if s.member is None
+             or not s.member.sequential)  # fmt: skip
+    with Readers(size, 1, reading.time_limit, isolate=reading.isolate) as readers:
+        loaded = (image for _, image in readers.map(tried, ahead=2))
+        images = list(itertools.islice((i for i in loaded if not isinstance(i, str)), count))
     if not images:
         from torchxrayvision.inference._graph import example
 

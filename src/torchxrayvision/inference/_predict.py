@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from torchxrayvision.inference._borrowed import borrowed
 from torchxrayvision.inference._choose import choose_engine, open_engine
 from torchxrayvision.inference._engine import input_size
 from torchxrayvision.inference._pipeline import Reading, batches, first_images, results_of
@@ -43,11 +44,11 @@ def predict(
 
     Args:
         paths: What `expand` takes: files, folders, patterns, lists, archives; one or several.
-        model: Name of published weights, or a model.
+        model: Name of published weights, or a model, which is afterwards as it was.
         output: `"logit"`, `"probability"` or `"operating-point"`; None for the model's default.
         batch_size: Images that go through the network together.
         workers: Threads that read images; None for one a processor.
-        device: Where the network runs; None leaves it where it is.
+        device: Where the network runs meanwhile; None leaves it where it is.
         engine: `"torch"`, `"onnx"`, `"openvino"`, or `"auto"` for the fastest on this machine.
         precision: `"exact"`, or `"fast"` for probabilities within 0.01 of it.
 
@@ -63,14 +64,14 @@ def predict(
     import pandas as pd
 
     net = get_model(model) if isinstance(model, str) else model
-    net = net.eval() if device is None else net.eval().to(device)
     listed = [paths] if isinstance(paths, str | os.PathLike) else paths
-    results = list(
-        predictions(
-            net, list(expand(listed)), kind=output, batch_size=batch_size, engine=engine,
-            precision=precision, reading=Reading(workers=workers),
-        )
-    )  # fmt: skip
+    with borrowed(net, device):
+        results = list(
+            predictions(
+                net, list(expand(listed)), kind=output, batch_size=batch_size, engine=engine,
+                precision=precision, reading=Reading(workers=workers),
+            )
+        )  # fmt: skip
     table: dict[str, object] = {
         "path": [r.path for r in results],
         "error": [r.error for r in results],
@@ -111,7 +112,7 @@ def predictions(
     size = max(1, min(batch_size, len(sources)))  # one film must not cost a whole batch
     choice = choose_engine(
         model, size, engine, precision, images=len(sources),
-        sample=lambda: first_images(sources, input_size(model), size),
+        sample=lambda: first_images(sources, input_size(model), size, reading or Reading()),
     )  # fmt: skip
     runner = open_engine(model, wanted, size, choice)
     for chunk, batch in batches(runner, sources, reading=reading, features=embeddings):

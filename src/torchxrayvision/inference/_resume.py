@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 __all__ = ["Record", "RunFolder", "Shard", "describe_inputs", "fingerprint", "parse_shard"]
 
 _FORMAT: Final = 1
+_STAMPS: Final = "changed"
+_SHOWN: Final = 5  # differences in a message
+_WIDTH: Final = 80  # characters of each value in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,7 @@ def describe_inputs(paths: Sequence[str | os.PathLike[str]]) -> dict[str, Any]:
             with contextlib.suppress(OSError):
                 status = path.stat()
                 stamps[name] = [status.st_size, status.st_mtime_ns]
-    return {"folder": str(Path.cwd()), "paths": names, "changed": stamps}
+    return {"folder": str(Path.cwd()), "paths": names, _STAMPS: stamps}
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,15 +236,13 @@ class RunFolder:
             ResumeError: If any other does.
         """
         names = sorted({*found, *wanted} - set(but))
-        differing = [
-            f"{name}: {_short(found.get(name))}, now {_short(wanted.get(name))}"
-            for name in names
-            if found.get(name) != wanted.get(name)
-        ]
+        differing = [d for n in names for d in _differences(n, found.get(n), wanted.get(n))]
         if differing:
+            shown = differing[:_SHOWN]
+            shown += [f"{len(differing) - _SHOWN} more"] if len(differing) > _SHOWN else []
             msg = (
                 f"{self.path} holds an unfinished run with other options "
-                f"({'; '.join(differing)}); repeat its command to finish it, or give --restart to "
+                f"({'; '.join(shown)}); repeat its command to finish it, or give --restart to "
                 "throw its rows away"
             )
             raise ResumeError(msg)
@@ -257,6 +259,35 @@ class RunFolder:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
-def _short(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+def _differences(name: str, found: Any, wanted: Any) -> Iterator[str]:
+    """How two values differ, one phrase for each part that does."""
+    if found == wanted:
+        return
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        of = _changes if name == _STAMPS else _differences
+        for key in sorted({*found, *wanted}):
+            yield from of(key, found.get(key), wanted.get(key))
+        return
+    texts = [json.dumps(found), json.dumps(wanted)]
+    # Of long ones what they have in common would be all that is seen.
+    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(*texts, strict=False))
+    begin = max(0, sum(1 for _ in same) - _WIDTH // 2)
+    before, now = (t if len(t) <= _WIDTH else _cut(t, begin) for t in texts)
+    yield f"{name}: {before}, now {now}"
+
+
+def _cut(text: str, begin: int) -> str:
+    stop = begin + _WIDTH
+    return f"{'...' * (begin > 0)}{text[begin:stop]}{'...' * (len(text) > stop)}"
+
+
+def _changes(name: str, found: list[int] | None, wanted: list[int] | None) -> Iterator[str]:
+    """How a list or an archive changed, of which size and time are known, None where it is gone."""
+    if found == wanted:
+        return
+    if found is None or wanted is None:
+        yield f"{name} {'appeared' if found is None else 'is gone'}"
+    elif found[0] == wanted[0]:
+        yield f"{name} changed, still {found[0]:,} bytes"
+    else:
+        yield f"{name} changed, {found[0]:,} to {wanted[0]:,} bytes"

@@ -15,14 +15,13 @@ from torchxrayvision.errors import XRVWarning
 from torchxrayvision.inference._choose import Choice, choose_engine, open_engine
 from torchxrayvision.inference._engine import input_size
 from torchxrayvision.inference._manifest import read_manifest
-from torchxrayvision.inference._pipeline import batches, first_images
+from torchxrayvision.inference._pipeline import Reading, batches, first_images
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
     from pathlib import Path
 
     from torchxrayvision.inference._journal import Batch
-    from torchxrayvision.inference._pipeline import Reading
     from torchxrayvision.inference._resume import Record
     from torchxrayvision.inference._sources import Source
     from torchxrayvision.models import XRayClassifier
@@ -65,11 +64,11 @@ class Here:
 
     def __init__(self, net: XRayClassifier, reading: Reading | None) -> None:
         self._net = net
-        self._reading = reading
+        self._reading = reading or Reading()
 
     def machine(self, options: dict[str, Any], images: int, listed: Path) -> dict[str, Any]:
         """See `Runner`."""
-        return equipped(self._net, options, images, read_manifest(listed))
+        return equipped(self._net, options, images, read_manifest(listed), self._reading)
 
     def batches(
         self, record: Record, listed: Path, start: int, stop: int
@@ -102,7 +101,11 @@ class Here:
 
 
 def equipped(
-    net: XRayClassifier, options: dict[str, Any], images: int, sources: Iterable[Source]
+    net: XRayClassifier,
+    options: dict[str, Any],
+    images: int,
+    sources: Iterable[Source],
+    reading: Reading,
 ) -> dict[str, Any]:
     """This machine, its threads and the engine for a run that begins.
 
@@ -111,11 +114,12 @@ def equipped(
         options: See `Record`.
         images: How many there are.
         sources: The first ones; engines are tried on some of them.
+        reading: How files are read.
     """
     size = max(1, min(options["batch_size"], images))
     chosen = choose_engine(
         net, size, options["engine"], options["precision"], images=images,
-        sample=lambda: first_images(sources, input_size(net), size),
+        sample=lambda: first_images(sources, input_size(net), size, reading),
     )  # fmt: skip
     return {**described(), "threads": torch.get_num_threads(), "engine": asdict(chosen)}
 

@@ -15,6 +15,7 @@ from torchxrayvision import measures
 from torchxrayvision.errors import UnknownNameError
 from torchxrayvision.images._geometry import Placement
 from torchxrayvision.inference._ahead import ahead, with_data
+from torchxrayvision.inference._borrowed import borrowed
 from torchxrayvision.inference._check_pose import SIDE, pose_of
 from torchxrayvision.inference._load import attempt, prepared
 from torchxrayvision.inference._sources import expand
@@ -227,13 +228,14 @@ def segment(
 
     Args:
         paths: A file or folder, or several; see `expand`.
-        model: Name of a network, see `get_segmenter`, or a network with weights.
+        model: Name of a network, see `get_segmenter`, or a network with weights, which is in
+            evaluation mode from the first result to the last and then as it was.
         threshold: Least probability inside a mask.
         pixel_spacing: Millimetres between rows and between columns of all the files; None takes
             what each DICOM file says.
         batch_size: Images that go through the network together.
         workers: Threads that read files ahead.
-        device: Where the network runs; None leaves it where it is.
+        device: Where the network runs meanwhile; None leaves it where it is.
         engine: See `accelerate`; others than torch need seconds to minutes to convert a network.
         precision: See `accelerate`.
         upright: Set films that lie turned upright for the network; masks still have the geometry
@@ -255,13 +257,12 @@ def segment(
         msg = f"pixel_spacing takes millimetres above 0, got {pixel_spacing}"
         raise ValueError(msg)
     net = get_segmenter(model) if isinstance(model, str) else model
-    net = net.eval() if device is None else net.eval().to(device)
     listed = [paths] if isinstance(paths, str | os.PathLike) else paths
-    run = (
-        net
-        if (engine, precision) == ("torch", "exact")
-        else _on(net, batch_size, engine, precision, listed)
-    )
+    run: Network = net
+    if (engine, precision) != ("torch", "exact"):
+        listed = list(listed)  # they are counted first
+        with borrowed(net, device):
+            run = _on(net, batch_size, engine, precision, listed)
     size = net.input_resolution or _RESOLUTION
     films = ahead(
         lambda item: _film(*item, size, upright),
@@ -269,7 +270,16 @@ def segment(
         workers=workers,
         waiting=batch_size + workers,
     )
-    return _results(net, run, films, threshold, pixel_spacing, batch_size)
+    results = _results(net, run, films, threshold, pixel_spacing, batch_size)
+    return _lending(net, device, results)
+
+
+def _lending(
+    net: Segmenter, device: str | torch.device | None, results: Iterator[Segmentation]
+) -> Iterator[Segmentation]:
+    """The results; the network is borrowed from the first one to the last."""
+    with borrowed(net, device):
+        yield from results
 
 
 def _on(

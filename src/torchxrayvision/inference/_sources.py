@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import glob
 import logging
 import os
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from torchxrayvision.inference._lists import TABLES, in_lines
+from torchxrayvision.inference._patterns import first_time, matches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
     from torchxrayvision.inference._archives import Member
 
@@ -36,8 +39,8 @@ _ARCHIVE_SUFFIXES: Final = (
 _SIGNATURES: Final = ((0, b"\x89PNG\r\n\x1a\n"), (0, b"\xff\xd8\xff"), (0, b"II*\0"), (0, b"MM\0*"))
 _DICOM_SIGNATURE: Final = (128, b"DICM")
 HEAD: Final = 132
-_ROWS: Final = 4096  # of a table of paths, in memory at a time
-_NO_PATHS: Final = "it needs a column of strings named path; it has {}"
+_LIST_ERRORS: Final = (OSError, ValueError)
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +80,31 @@ def printable(name: str) -> str:
 
 def is_container(path: Path) -> bool:
     """Whether the name is that of an archive or a table of paths."""
-    return path.name.lower().endswith((*_ARCHIVE_SUFFIXES, *_TABLES))
+    return path.name.lower().endswith((*_ARCHIVE_SUFFIXES, *TABLES))
 
 
 def _problem(path: Path, given: str, what: str, error: BaseException) -> Source:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    text = f"{what} ({reason or type(error).__name__})"
-    _log.warning("%s: %s", path, text)
+    text = printable(f"{what} ({reason or type(error).__name__})")
+    _log.warning("%s: %s", printable(given), text)
     return Source(path, printable(given), problem=text)
+
+
+def _until_error(
+    items: Generator[_Item, None, None], errors: tuple[type[Exception], ...]
+) -> Iterator[_Item | Exception]:
+    """The items, and last the error that ends them, if one does; errors of the caller pass."""
+    with closing(items):
+        while True:
+            try:
+                item: _Item | Exception = next(items)
+            except StopIteration:
+                return
+            except errors as error:
+                item = error
+            yield item
+            if isinstance(item, Exception):
+                return
 
 
 def _image_file(path: Path) -> bool:
@@ -99,10 +119,15 @@ def _image_file(path: Path) -> bool:
 
 def _walk(folder: Path) -> Iterator[Source]:
     failed: list[OSError] = []
-    # os.walk rather than rglob: it does not follow links into cycles and lists each folder once.
-    for root, folders, files in os.walk(folder, onerror=failed.append):
+    listed: set[tuple[int, int]] = set()
+    # os.walk rather than rglob, which says nothing of what it cannot list.
+    for root, folders, files in os.walk(folder, onerror=failed.append, followlinks=True):
         while failed:
             yield _unlisted(failed.pop(0))
+        if not first_time(root, listed):
+            _log.info("%s is a link to a folder that is listed already", root)
+            folders.clear()
+            continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             path = Path(root, name)
@@ -124,96 +149,58 @@ def _unlisted(error: OSError) -> Source:
 def _archive(path: Path, given: str) -> Iterator[Source]:
     from torchxrayvision.inference._archives import ARCHIVE_ERRORS, list_members
 
-    try:
-        for name, member in list_members(path):
-            yield Source(path, printable(f"{given}/{name}"), member)
-    except ARCHIVE_ERRORS as error:
-        yield _problem(path, given, "the archive cannot be listed to its end", error)
+    for item in _until_error(list_members(path), ARCHIVE_ERRORS):
+        if isinstance(item, Exception):
+            yield _problem(path, given, "the archive cannot be listed to its end", item)
+            continue
+        name, member = item
+        named = printable(f"{given}/{name}")
+        if isinstance(member, str):
+            yield Source(path, named, problem=printable(member))
+        else:
+            yield Source(path, named, member)
 
 
-def _lines(path: Path, given: str) -> Iterator[Source]:
-    try:
-        with path.open(encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-            for line in file:
-                name = line.rstrip("\r\n")
-                if name:
-                    yield from _one(name, lists=False)
-    except OSError as error:
-        yield _problem(path, given, "the list cannot be read", error)
-
-
-def _table(path: Path, given: str) -> Iterator[Source]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            column = _path_column(file.schema_arrow, pa)
-            for batch in file.iter_batches(_ROWS, columns=[column]):
-                for name in batch.column(0).to_pylist():
-                    if name:
-                        yield from _one(name, lists=False)
-                    else:
-                        yield Source(path, printable(given), problem="a row without a path")
-    except (OSError, ValueError, pa.ArrowException) as error:
-        yield _problem(path, given, "the table of paths cannot be read", error)
-
-
-def _path_column(schema: Any, pa: Any) -> str:
-    """The column `path`, or the only one of strings."""
-    texts = [
-        f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)
-    ]
-    if "path" in texts:
-        return "path"
-    if len(texts) == 1:
-        return str(texts[0])
-    raise ValueError(_NO_PATHS.format(", ".join(schema.names) or "none"))
-
-
-def _csv(path: Path, given: str) -> Iterator[Source]:
-    try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            rows = csv.DictReader(file, strict=True)
-            header = list(rows.fieldnames or ())
-            if "path" not in header:
-                raise ValueError(_NO_PATHS.format(", ".join(header) or "none"))
-            for row in rows:
-                if row["path"]:
-                    yield from _one(row["path"], lists=False)
-                else:
-                    yield Source(path, printable(given), problem="a row without a path")
-    except (OSError, ValueError, csv.Error) as error:
-        yield _problem(path, given, "the table of paths cannot be read", error)
-
-
-_TABLES: Final = {".csv": _csv, ".parquet": _table}
+def _listed(path: Path, given: str) -> Iterator[Source]:
+    """What the names in a list or table stand for."""
+    names = TABLES.get(path.suffix.lower(), in_lines)
+    what = "the list" if names is in_lines else "the table of paths"
+    for name in _until_error(names(path), _LIST_ERRORS):
+        if isinstance(name, Exception):
+            yield _problem(path, given, f"{what} cannot be read", name)
+        elif name:
+            yield from _one(name, lists=False)
+        else:
+            yield Source(path, printable(given), problem="a row without a path")
 
 
 def _pattern(pattern: str) -> Iterator[Source]:
-    found = sorted(glob.iglob(pattern, recursive=True))  # noqa: PTH207 - a pattern, maybe absolute
+    failed: list[OSError] = []
+    found: dict[str, OSError | None] = dict.fromkeys(matches(pattern, failed.append))
+    found |= {error.filename: error for error in failed}
     if not found:
         yield Source(Path(pattern), printable(pattern), problem="the pattern matches no file")
-    for name in found:
-        if "**" not in pattern or not os.path.isdir(name):  # noqa: PTH112 - ** names all folders
+    for name, error in sorted(found.items(), key=lambda item: item[0]):
+        if error is not None:
+            yield _unlisted(error)
+        elif "**" not in pattern or not os.path.isdir(name):  # noqa: PTH112 - it names all folders
             yield from _one(name, lists=False, patterns=False)
 
 
 def _one(given: str, *, lists: bool = True, patterns: bool = True) -> Iterator[Source]:
     """What one name stands for. Names in lists are no lists themselves, so none is endless."""
     path = Path(given)
-    lower = given.lower()
+    # Of os.path and not of Path, whose tests raise where a folder on the way may not be entered.
     if lists and given.startswith("@"):
-        target = Path(given[1:])
-        yield from _TABLES.get(target.suffix.lower(), _lines)(target, given[1:])
-    elif path.is_dir():
+        yield from _listed(Path(given[1:]), given[1:])
+    elif os.path.isdir(path):  # noqa: PTH112
         yield from _walk(path)
-    elif patterns and glob.has_magic(given) and not path.exists():
+    elif patterns and glob.has_magic(given) and not os.path.exists(path):  # noqa: PTH110
         yield from _pattern(given)
-    elif lower.endswith(_ARCHIVE_SUFFIXES):
+    elif given.lower().endswith(_ARCHIVE_SUFFIXES):
         yield from _archive(path, given)
-    elif lists and path.suffix.lower() in _TABLES:
-        yield from _TABLES[path.suffix.lower()](path, given)
+    elif lists and path.suffix.lower() in TABLES:
+        yield from _listed(path, given)
     else:
         yield Source(path, printable(given))
 
@@ -224,13 +211,15 @@ def expand(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Source]:
     - A file that is named is taken whatever it is, so that a wrong one is reported.
     - A folder gives the files whose name or first bytes say PNG, JPEG, TIFF or DICOM, in
       alphabetical order, those of the folder itself first; hidden ones and archives are left out.
+      Links to folders are followed, each folder once.
     - A pattern (`*`, `?`, `[...]`, `**`) gives what it matches, in alphabetical order.
-    - `@list.txt` gives the names in a text file, one a line, relative to the current folder;
-      `list.csv` and `list.parquet`, with or without the `@`, those in its column `path`.
+    - `@list.txt` gives the names in a text file in UTF-8, one a line, relative to the current
+      folder; `list.csv` and `list.parquet`, with or without the `@`, those in its column `path`.
     - `.zip` and `.tar`, also compressed with gzip, bzip2 or xz, give their images in the order of
       the archive; a zip in alphabetical order.
 
-    What cannot be listed, such as a folder without permission, gives one source with a `problem`.
+    What cannot be listed, such as a folder without permission or the rest of a damaged archive,
+    gives one source with a `problem`; so does a link inside an archive that cannot be followed.
 
     Args:
         paths: Names of any of these kinds.

@@ -18,7 +18,7 @@ from torchxrayvision.models._pretrained import (
     split_width,
 )
 from torchxrayvision.models._residual import Bottleneck
-from torchxrayvision.models._saved import backbone_of, facts_of
+from torchxrayvision.models._saved import apply_facts, backbone_of, facts_of
 from torchxrayvision.models.densenet import DenseNet, get_densenet_params
 from torchxrayvision.models.resnet import ResNet
 from torchxrayvision.models.unet import UNet
@@ -133,7 +133,8 @@ def load_checkpoint(
 
     Reads whole pickled modules, state dictionaries, DataParallel and Lightning checkpoints and
     safetensors; the architecture is recognised by the tensors. A file of `save_checkpoint`, as
-    training writes them, says its targets and resolution itself, and may hold a `Backbone`.
+    training writes them, says its targets, resolution and operating points itself, and may hold a
+    `Backbone`.
 
     Args:
         path: The file.
@@ -146,7 +147,8 @@ def load_checkpoint(
         compat: `"xrv-1.5"` for 1.5.7's operating points, with `weights`.
 
     Returns:
-        The model in evaluation mode. Without `weights` its outputs are probabilities.
+        The model in evaluation mode. Without `weights` its outputs are probabilities, unless the
+        file says otherwise.
 
     Raises:
         CheckpointError: If the file is not one of these networks, or does not fit `weights`.
@@ -158,7 +160,7 @@ def load_checkpoint(
     entry = None if weights is None else resolve(weights, "")
     backbone = backbone_of(checkpoint.values, str(path)) if entry is None else None
     if backbone is not None:
-        tensors = dict(checkpoint.tensors)
+        tensors = {k: v for k, v in checkpoint.tensors.items() if k != "op_threshs"}
         model = _meta_backbone(*backbone, tensors)
     else:
         tensors = normalise_names(state_dict_of(checkpoint))
@@ -174,6 +176,7 @@ def load_checkpoint(
         deep = isinstance(model, ResNet) and model.model.block is Bottleneck
         native = 512 if deep else 224
         model.input_resolution = input_resolution or facts.get("input_resolution", native)
+        apply_facts(model, facts)
     model.weights = Path(path).stem
     return model.eval()
 

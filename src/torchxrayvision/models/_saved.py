@@ -9,13 +9,21 @@ from typing import TYPE_CHECKING, Any, Final
 from torchxrayvision import __version__
 from torchxrayvision.errors import CheckpointError
 from torchxrayvision.models._backbone import BACKBONES, Backbone
+from torchxrayvision.models._calibration import OUTPUT_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torchxrayvision.models._base import XRayClassifier
 
-__all__ = ["backbone_of", "facts_of", "header_of", "save_checkpoint"]
+__all__ = [
+    "apply_facts",
+    "backbone_of",
+    "facts_of",
+    "header_of",
+    "operating_points",
+    "save_checkpoint",
+]
 
 _KEY: Final = "torchxrayvision.classifier"
 
@@ -25,8 +33,8 @@ def save_checkpoint(
 ) -> dict[str, Any]:
     """Write a classifier as safetensors, so that `load_checkpoint` gives it back.
 
-    Targets and resolution go into the header of the file. The file is whole or absent, whatever
-    stops the process.
+    Targets, resolution, operating points and the `output` that was chosen go into the header of the
+    file. The file is whole or absent, whatever stops the process.
 
     Args:
         model: Any classifier. `load_checkpoint` recognises the networks of this package by their
@@ -69,10 +77,18 @@ def _described(model: XRayClassifier) -> dict[str, Any]:
     return {
         "targets": list(model.targets),
         "input_resolution": model.input_resolution,
+        "operating_points": operating_points(model),
+        "output": model.output,
         "architecture": model.architecture,
         "arguments": model.arguments if isinstance(model, Backbone) else {},
         "torchxrayvision": __version__,
     }
+
+
+def operating_points(model: XRayClassifier) -> list[float | None] | None:
+    """Operating points for JSON, which has no NaN: None stands for an output without one."""
+    points = model.op_threshs
+    return None if points is None else [None if p != p else p for p in points.float().tolist()]
 
 
 def facts_of(values: Mapping[str, Any], outputs: int, path: str) -> dict[str, Any]:
@@ -84,8 +100,9 @@ def facts_of(values: Mapping[str, Any], outputs: int, path: str) -> dict[str, An
         path: What the error calls the file.
 
     Returns:
-        Empty for a file that `save_checkpoint` did not write; else its `targets` and
-        `input_resolution`, checked.
+        Empty for a file that `save_checkpoint` did not write; else its `targets`,
+        `input_resolution`, `operating_points` and `output`, checked. The last two are None where
+        the model had none or an older version wrote the file.
 
     Raises:
         CheckpointError: If the header contradicts itself or the tensors.
@@ -93,13 +110,45 @@ def facts_of(values: Mapping[str, Any], outputs: int, path: str) -> dict[str, An
     facts = _decoded(values, path)
     if not facts:
         return {}
-    targets, resolution = facts.get("targets"), facts.get("input_resolution")
-    named = isinstance(targets, list) and [type(name) for name in targets] == [str] * outputs
-    sized = resolution is None or (type(resolution) is int and 0 < resolution <= 1 << 14)
-    if not named or not sized:
-        msg = f"{path}: the header's targets or input_resolution do not fit {outputs} outputs"
+    fitting = {
+        "targets": _are_names(facts.get("targets"), outputs),
+        "input_resolution": _is_side(facts.get("input_resolution")),
+        "operating_points": _are_points(facts.get("operating_points"), outputs),
+        "output": facts.get("output") in (None, *OUTPUT_KINDS),
+    }
+    if wrong := [name for name, fits in fitting.items() if not fits]:
+        msg = f"{path}: the header's {' and '.join(wrong)} do not fit {outputs} outputs"
         raise CheckpointError(msg)
-    return {"targets": targets, "input_resolution": resolution}
+    return {name: facts.get(name) for name in fitting}
+
+
+def _are_names(value: Any, outputs: int) -> bool:
+    return isinstance(value, list) and [type(name) for name in value] == [str] * outputs
+
+
+def _is_side(value: Any) -> bool:
+    return value is None or (type(value) is int and 0 < value <= 1 << 14)
+
+
+def _are_points(value: Any, outputs: int) -> bool:
+    if value is None:
+        return True
+    if not isinstance(value, list) or len(value) != outputs:
+        return False
+    return all(p is None or (type(p) is float and 0 <= p <= 1) for p in value)
+
+
+def apply_facts(model: XRayClassifier, facts: Mapping[str, Any]) -> None:
+    """Give a model the operating points and the output that its file says.
+
+    Args:
+        model: The model, with its tensors.
+        facts: See `facts_of`; nothing changes where they are empty.
+    """
+    if (points := facts.get("operating_points")) is not None:
+        model.set_operating_points([float("nan") if p is None else p for p in points])
+    if (output := facts.get("output")) is not None:
+        model.output = output
 
 
 def backbone_of(values: Mapping[str, Any], path: str) -> tuple[str, dict[str, Any]] | None:

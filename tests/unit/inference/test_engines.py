@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 import warnings
 from types import SimpleNamespace
 
@@ -14,7 +16,17 @@ import torch
 
 from support import long_run
 from torchxrayvision.errors import DependencyError, PrecisionWarning, UnknownNameError
-from torchxrayvision.inference import _choose, _winograd, predict, predict_to_file
+from torchxrayvision.inference import (
+    Reading,
+    _choose,
+    _load,
+    _readers,
+    _winograd,
+    expand,
+    predict,
+    predict_to_file,
+    predictions,
+)
 from torchxrayvision.inference._choose import Choice, choose_engine, open_engine
 from torchxrayvision.inference._engine import TorchEngine, has_compiler
 from torchxrayvision.inference._engine_onnx import OnnxEngine, OpenVinoEngine, onnx_file
@@ -52,6 +64,33 @@ def converted(graph, network, tmp_path, monkeypatch):
     target.parent.mkdir(parents=True)
     target.write_bytes(graph.read_bytes())
     return target
+
+
+@pytest.mark.parametrize("to_file", [False, True])
+def test_engines_are_tried_on_films_under_the_time_limit(
+    films, network, converted, tmp_path, monkeypatch, to_file
+):
+    release = threading.Event()
+    real = _load.read_raster
+
+    def hang(path):
+        if "00000" in str(path):
+            release.wait(60)
+        return real(path)
+
+    monkeypatch.setattr(_load, "read_raster", hang)
+    monkeypatch.setattr(_readers, "_GLANCE", 0.02)
+    monkeypatch.setattr(_readers, "_FAREWELL", 0.1)
+    reading, begun = Reading(time_limit=0.5, workers=1), time.monotonic()
+    if to_file:
+        predict_to_file(films, network, tmp_path / "t.csv", engine="onnx", reading=reading)
+        errors = list(pd.read_csv(tmp_path / "t.csv", keep_default_na=False)["error"])
+    else:
+        found = predictions(network, list(expand([films])), engine="onnx", reading=reading)
+        errors = [result.error for result in found]
+    release.set()
+    assert errors[0] == "reading took longer than 0.5 s"
+    assert time.monotonic() - begun < 30
 
 
 def sample():

@@ -20,6 +20,7 @@ from support import long_run
 from torchxrayvision.errors import OutputError, ResumeError, UnknownNameError, XRVWarning
 from torchxrayvision.inference import Shard, join_shards, parse_shard, predict_to_file
 from torchxrayvision.inference._journal import Journal
+from torchxrayvision.inference._resume import RunFolder
 
 COUNT = 70
 
@@ -178,8 +179,44 @@ def test_a_list_that_was_edited_is_another_run(films, network, tmp_path):
     with pytest.raises(StoppedError):
         predict([f"@{listed}"], network, tmp_path / "t.csv", on_progress=stop_after(2))
     listed.write_text("\n".join(names[:21]))
-    with pytest.raises(ResumeError, match="inputs"):
+    with pytest.raises(ResumeError, match=r"list\.txt changed, [\d,]+ to [\d,]+ bytes"):
         predict([f"@{listed}"], network, tmp_path / "t.csv")
+
+
+SAME = [f"films/{number:03d}.png" for number in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "said"),
+    [
+        ({"batch_size": 4}, {"batch_size": 8}, "batch_size: 4, now 8"),
+        (
+            {"inputs": {"folder": "a" * 99 + "b", "changed": {}}},
+            {"inputs": {"folder": "a" * 99 + "c", "changed": {}}},
+            f'folder: ...{"a" * 40}b", now ...{"a" * 40}c"',
+        ),
+        (
+            {"inputs": {"paths": [*SAME, "x.png"]}},
+            {"inputs": {"paths": [*SAME, "y.png", "z.png"]}},
+            '"films/019.png", "x.png"], now',
+        ),
+        (
+            {"inputs": {"changed": {"@a.txt": [150, 1], "@b.txt": [7, 1], "c.zip": [1, 1]}}},
+            {"inputs": {"changed": {"@a.txt": [150, 2], "@d.txt": [7, 1], "c.zip": [1, 1]}}},
+            "(@a.txt changed, still 150 bytes; @b.txt is gone; @d.txt appeared)",
+        ),
+        ({"columns": {"Mass": 0, "Edema": 1}}, {"columns": {"Mass": 0}}, "(Edema: 1, now null)"),
+        (
+            {"columns": {f"{n}": n for n in range(9)}},
+            {"columns": {f"{n}": n + 1 for n in range(9)}},
+            "4: 4, now 5; 4 more)",
+        ),
+    ],
+)
+def test_a_refusal_to_go_on_says_what_differs(tmp_path, found, wanted, said):
+    with pytest.raises(ResumeError) as refused:
+        RunFolder(tmp_path / "t.csv").check(found, wanted)
+    assert said in str(refused.value)
 
 
 def test_files_that_come_later_belong_to_the_next_run(films, network, tmp_path):

@@ -18,6 +18,7 @@ from support import long_run
 from torchxrayvision.errors import StalledError
 from torchxrayvision.inference import _isolate, _load, _readers
 from torchxrayvision.inference._load import load
+from torchxrayvision.inference._pipeline import Reading, first_images
 from torchxrayvision.inference._readers import Readers
 from torchxrayvision.inference._sources import Source, expand
 
@@ -129,7 +130,8 @@ runpy.run_module("torchxrayvision.inference._isolate", run_name="__main__")
 """
 
 
-def test_a_child_that_crashes_or_hangs_costs_its_file_only(sources, monkeypatch, tmp_path):
+@pytest.fixture
+def faulty_child(monkeypatch, tmp_path):
     real = subprocess.Popen
 
     def faulty(command, **options):
@@ -138,6 +140,17 @@ def test_a_child_that_crashes_or_hangs_costs_its_file_only(sources, monkeypatch,
 
     monkeypatch.setattr(_isolate.subprocess, "Popen", faulty)
     monkeypatch.setattr(_readers, "_GLANCE", 0.05)
+
+
+@pytest.mark.usefixtures("faulty_child")
+def test_the_first_images_are_read_as_all_are(sources):
+    reading = Reading(isolate=True, time_limit=5.0)
+    images = first_images(sources[3:], SIZE, 2, reading)  # of which one crashes and one hangs
+    assert np.array_equal(images, np.stack([load(sources[i], SIZE) for i in (4, 6)]))
+
+
+@pytest.mark.usefixtures("faulty_child")
+def test_a_child_that_crashes_or_hangs_costs_its_file_only(sources, tmp_path):
     found = outcomes(sources, workers=2, limit=5.0, isolate=True)
     assert errors(found) == {
         3: "the process that read it died (signal 11)",

@@ -44,7 +44,7 @@ def write_tar(path, content=None):
             info = tarfile.TarInfo(name)
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
-        link = tarfile.TarInfo("link.png")
+        link = tarfile.TarInfo("link")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(link)
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from torchxrayvision.errors import CheckpointError, StateMismatchError, UnknownNameError
 from torchxrayvision.models import Backbone, ResNet, get_model, load_checkpoint, save_checkpoint
+from torchxrayvision.models._saved import apply_facts, facts_of
 from torchxrayvision.weights import _safetensors as safetensors_module
 from torchxrayvision.weights import read_tensors
 from torchxrayvision.weights._safetensors import save_safetensors
@@ -53,6 +55,56 @@ def test_the_header_says_the_rest(saved):
     assert facts["torchxrayvision"]
 
 
+def test_the_header_says_operating_points_and_the_output_that_was_chosen(small, tmp_path):
+    path = tmp_path / "mine.safetensors"
+    calibrated = copy.deepcopy(small)
+    calibrated.set_operating_points([0.25, float("nan")])
+    calibrated.output = "probability"
+    said = save_checkpoint(calibrated, path)
+    facts = facts_of(read_tensors(path).values, 2, "mine")
+    assert facts["operating_points"] == said["operating_points"] == [0.25, None]
+    assert facts["output"] == said["output"] == "probability"
+    other = copy.deepcopy(small)
+    apply_facts(other, facts)
+    torch.testing.assert_close(other.op_threshs, calibrated.op_threshs, equal_nan=True)
+    assert other.default_output == "probability"
+
+
+@pytest.mark.parametrize("make", [
+    lambda: ResNet(architecture="resnet18-width32", num_classes=2),
+    lambda: Backbone("torchvision:resnet18", num_classes=2),
+])  # fmt: skip
+@pytest.mark.parametrize("exported", [False, True])
+def test_a_calibrated_model_gives_the_same_numbers_again(tmp_path, make, exported):
+    from torchxrayvision.inference import export
+
+    model = make().eval()
+    model.targets, model.input_resolution = ["Mass", "Edema"], 64
+    model.set_operating_points([0.25, float("nan")])
+    path = tmp_path / "mine.safetensors"
+    if exported:
+        export(model, "safetensors", path)
+    else:
+        save_checkpoint(model, path)
+    again = load_checkpoint(path)
+    assert again.default_output == "operating-point"
+    images = torch.zeros(1, 1, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(again(images), model(images))
+    assert load_checkpoint(path, targets=["a", "b"]).default_output == "operating-point"
+
+
+def test_files_that_say_nothing_of_operating_points_change_none(small, saved):
+    checkpoint = read_tensors(saved)
+    facts = json.loads(checkpoint.values[KEY])
+    older = {KEY: json.dumps({k: facts[k] for k in ("targets", "input_resolution")})}
+    for values in (older, {}):
+        other = copy.deepcopy(small)
+        apply_facts(other, facts_of(values, 2, "mine"))
+        assert other.op_threshs is None
+        assert other.output is None
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -63,6 +115,12 @@ def test_the_header_says_the_rest(saved):
         {"input_resolution": "96"},
         {"input_resolution": 10**9},
         {"architecture": NAME, "arguments": 3},
+        {"operating_points": [0.5]},
+        {"operating_points": 0.5},
+        {"operating_points": [0.5, "0.5"]},
+        {"operating_points": [0.5, 1.5]},
+        {"output": "percent"},
+        {"output": ["logit"]},
     ],
 )
 def test_a_header_that_contradicts_itself_is_refused(saved, changes):
