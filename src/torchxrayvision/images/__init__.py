@@ -7,15 +7,21 @@ The rules, and where they come from:
   the declared depth can hold. For DICOM that is Bits Stored and Pixel Representation (PS3.3
   section C.7.6.3.1). A linear rescale (C.11.1) moves values and range together and so leaves the
   picture as it is, except that a negative slope inverts it; the range after a Modality LUT is
-  that of the bits in its descriptor; after a window or VOI LUT (C.11.2) it is the window.
+  that of the bits in its descriptor; after a window or VOI LUT (C.11.2) it is the window. A
+  descriptor of 16 bits, which writers put over any table, counts as Bits Stored where no entry
+  exceeds those.
 * **Colour** is the mean of red, green and blue; alpha is dropped. Colour DICOM is refused.
-* **Orientation** of Exif and TIFF is applied, as every viewer does.
+* **Orientation** of Exif and TIFF is applied, as every viewer does; that of XMP is not.
 * **MONOCHROME1** and white-is-zero are inverted last, unless ``fix_monochrome=False``.
 * **Pixel padding** (PS3.3 section C.7.5.1.1.2) is not part of the picture and becomes air, -1024.
 * **Unused high bits** of a DICOM pixel cell, with old overlays in them, are cut off (PS3.5
   section 8.1.1).
-* **Damage** is an error: nothing comes back half grey, and no other exception than those of
-  `torchxrayvision.errors` leaves this package.
+* **Damage** is an error, and no other exception than those of `torchxrayvision.errors` leaves
+  this package. A picture that ends early is refused and not filled with grey, also where an end
+  marker was put behind the cut. Three losses inside a JPEG cannot be told from a picture: a piece
+  from the middle of one scan of a progressive file, one within a restart interval, and, where
+  GDCM decodes (lossless and 12 bits), one within the last row of pixels or blocks. Cut within
+  its last scan, a progressive file comes out whole but coarser.
 """
 
 from torchxrayvision.images._limits import DEFAULT_LIMITS, Limits

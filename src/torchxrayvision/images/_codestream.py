@@ -5,14 +5,12 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from torchxrayvision.images._jpeg_scans import FRAMES, read_scans, segments
+
 __all__ = ["CodeStream", "read_codestream"]
 
-# ITU-T T.81 table B.1 and T.87 section C.1.1: frame headers; C4, C8 and CC are not among them.
-_FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
-_STANDALONE = {0x01, *range(0xD0, 0xD8)}
-_SOS, _EOI = 0xDA, 0xD9
-# In entropy-coded data a byte FF is followed by 00 or a restart marker, so these stand alone.
-_SCAN, _END = bytes([0xFF, _SOS]), bytes([0xFF, _EOI])
+_DRI, _JPEG_LS = 0xDD, 0xF7
+_JP2 = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,7 +25,8 @@ class CodeStream:
         precision: Bits of a sample.
         components: Samples a pixel.
         scans: Scans after the first frame header; a JPEG may hold many to exhaust a decoder.
-        ended: JPEG: whether an end marker follows the first scan.
+        scan_end: JPEG: where the only scan ends; None where the picture comes in several.
+        fault: JPEG: what is missing, as a clause; empty where nothing is.
     """
 
     kind: str
@@ -37,7 +36,8 @@ class CodeStream:
     precision: int
     components: int
     scans: int = 1
-    ended: bool = True
+    scan_end: int | None = None
+    fault: str = ""
 
 
 def read_codestream(data: bytes | memoryview) -> CodeStream | None:
@@ -53,7 +53,9 @@ def read_codestream(data: bytes | memoryview) -> CodeStream | None:
     data = bytes(data)
     try:
         if data.startswith(b"\xff\x4f\xff\x51"):
-            return _read_siz(data)
+            return _read_siz(data, 0)
+        if data.startswith(_JP2):
+            return _read_boxes(data)
         if data.startswith(b"\xff\xd8"):
             return _read_sof(data)
     except (struct.error, IndexError):  # it ends inside the header
@@ -61,11 +63,29 @@ def read_codestream(data: bytes | memoryview) -> CodeStream | None:
     return None
 
 
-def _read_siz(data: bytes) -> CodeStream | None:
+def _read_boxes(data: bytes) -> CodeStream | None:
+    """The code stream inside a JP2 or JPH file (ITU-T T.800 section I.4), which DICOM forbids."""
+    position = 0
+    while True:
+        length, kind = struct.unpack_from(">I4s", data, position)
+        header = 8
+        if length == 1:
+            (length,) = struct.unpack_from(">Q", data, position + 8)
+            header = 16
+        if kind == b"jp2c":
+            return _read_siz(data, position + header)
+        if length < header:  # 0: up to the end of the file, so that no code stream follows
+            return None
+        position += length
+
+
+def _read_siz(data: bytes, start: int) -> CodeStream | None:
     """ITU-T T.800 section A.5.1: image size is reference grid less offset."""
-    x1, y1, x0, y0 = struct.unpack_from(">4I", data, 8)
-    (components,) = struct.unpack_from(">H", data, 40)
-    precision = (data[42] & 0x7F) + 1
+    if data[start : start + 4] != b"\xff\x4f\xff\x51":
+        return None
+    x1, y1, x0, y0 = struct.unpack_from(">4I", data, start + 8)
+    (components,) = struct.unpack_from(">H", data, start + 40)
+    precision = (data[start + 42] & 0x7F) + 1
     if x1 <= x0 or y1 <= y0:
         return None
     return CodeStream(
@@ -79,30 +99,23 @@ def _read_siz(data: bytes) -> CodeStream | None:
 
 
 def _read_sof(data: bytes) -> CodeStream | None:
-    position = 2
-    while True:
-        if data[position] != 0xFF:
-            return None
-        while data[position] == 0xFF:  # any number of fill bytes may come before a marker
-            position += 1
-        marker = data[position]
-        position += 1
-        if marker in (_SOS, _EOI):
-            return None
-        if marker in _STANDALONE or marker == 0:
+    restarts = False
+    for marker, start, end in segments(data):
+        if marker == _DRI:
+            restarts = any(data[start:end])
+        if marker not in FRAMES:
             continue
-        (length,) = struct.unpack_from(">H", data, position)
-        if marker in _FRAMES:
-            precision, height, width, components = struct.unpack_from(">BHHB", data, position + 2)
-            scan = data.find(_SCAN, position + length)
-            return CodeStream(
-                kind="jpeg-ls" if marker == 0xF7 else "jpeg",
-                process=marker & 0x0F if marker != 0xF7 else 0,
-                height=height,
-                width=width,
-                precision=precision,
-                components=components,
-                scans=max(1, data.count(_SCAN, position + length)),
-                ended=scan >= 0 and data.find(_END, scan) >= 0,
-            )
-        position += length
+        precision, height, width, components = struct.unpack_from(">BHHB", data, start)
+        scans = read_scans(data, end, frame=marker, components=components, restarts=restarts)
+        return CodeStream(
+            kind="jpeg-ls" if marker == _JPEG_LS else "jpeg",
+            process=marker & 0x0F if marker != _JPEG_LS else 0,
+            height=height,
+            width=width,
+            precision=precision,
+            components=components,
+            scans=scans.count,
+            scan_end=scans.end,
+            fault=scans.fault,
+        )
+    return None

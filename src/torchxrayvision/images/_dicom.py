@@ -15,6 +15,7 @@ from torchxrayvision.images._raster import ImageInfo, Raster, spread
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from torchxrayvision.images._limits import Limits
     from torchxrayvision.images._options import Options
 
 __all__ = ["dicom_info", "read_dicom"]
@@ -23,7 +24,9 @@ __all__ = ["dicom_info", "read_dicom"]
 def dicom_info(data: bytes, path: str, options: Options) -> ImageInfo:
     """What the header says; also of colour and multi-frame files."""
     dataset, syntax = open_dataset(data, path, options.limits, pixels=False)
-    return _info(read_header(Tags(dataset, path)), syntax)
+    header = read_header(Tags(dataset, path))
+    _check_size(header, path, len(data), options.limits)
+    return _info(header, syntax)
 
 
 def read_dicom(data: bytes, path: str, options: Options) -> Raster:
@@ -32,14 +35,7 @@ def read_dicom(data: bytes, path: str, options: Options) -> Raster:
     tags = Tags(dataset, path, little=dataset.original_encoding[1] is not False)
     header = read_header(tags)
     check_grey(header, tags)
-    options.limits.check_picture(
-        path,
-        header.rows,
-        header.columns,
-        bits=header.allocated,
-        stored=len(data),
-        frames=header.frames,
-    )
+    _check_size(header, path, len(data), options.limits)
     frame = options.check_frame(path, header.frames)
     transform = read_transform(tags, header, frame, voi=options.voi)
     padding = padding_range(tags, header)
@@ -54,6 +50,17 @@ def read_dicom(data: bytes, path: str, options: Options) -> Raster:
         pixels = _air(pixels, stored, padding, high if white_is_low else low)
     scale, offset = spread(low, high, white_is_low=white_is_low)
     return Raster(pixels=pixels, scale=scale, offset=offset, info=_info(header, syntax))
+
+
+def _check_size(header: Header, path: str, stored: int, limits: Limits) -> None:
+    limits.check_picture(
+        path,
+        header.rows,
+        header.columns,
+        bits=header.allocated * header.samples,
+        stored=stored,
+        frames=header.frames,
+    )
 
 
 def _air(

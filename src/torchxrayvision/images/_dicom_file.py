@@ -7,8 +7,9 @@ import struct
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from pydicom import dcmread
 from pydicom.encaps import get_frame
+from pydicom.filereader import read_partial
+from pydicom.tag import BaseTag, Tag
 
 from torchxrayvision.errors import ImageReadError, ImageTooLargeError
 from torchxrayvision.images._codestream import read_codestream
@@ -33,8 +34,9 @@ _RLE = "1.2.840.10008.1.2.5"
 _PREAMBLE = 132
 _UNDEFINED = 0xFFFFFFFF
 _PIXEL_DATA = 0x7FE00010
-_PIXEL_TAGS = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")  # little and big endian
-_ITEM_TAGS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
+_FLOAT_PIXELS = 0x7FE00008
+_ITEM_TAGS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")  # little and big endian
+_ITEM_HEADER = 8
 _MOST_ITEMS = 20_000
 
 # Everything that is read here; other elements are skipped, so that they can do no harm.
@@ -68,6 +70,8 @@ _KEYWORDS = [
     "DoubleFloatPixelData",
     "PixelData",
 ]
+_TAGS: list[BaseTag | int] = [Tag(keyword) for keyword in _KEYWORDS]
+_SEQUENCES = [Tag(keyword) for keyword in _KEYWORDS if keyword.endswith("Sequence")]
 
 
 def open_dataset(
@@ -79,7 +83,8 @@ def open_dataset(
         data: All bytes.
         path: For errors.
         limits: Bounds what a deflated dataset may grow to.
-        pixels: Whether to read the pixel data as well.
+        pixels: Whether to read the pixel data as well; it is in any case where there is no meta
+            information, for then it tells the transfer syntax.
 
     Returns:
         The dataset, and its transfer syntax UID: as declared, or guessed where the file has no
@@ -88,16 +93,21 @@ def open_dataset(
     declared, start = _file_meta(data)
     if declared == _DEFLATED:
         data = _inflate(data, start, path, limits)
-        start = _file_meta(data)[1]
-    _check_items(data, start, path)
-    with foreign(path, "the DICOM dataset is damaged or truncated"):
-        dataset = dcmread(
-            io.BytesIO(data),
-            force=True,
-            stop_before_pixels=not pixels,
-            specific_tags=list(_KEYWORDS),
-        )
-        syntax = declared or _guess_syntax(dataset, path)
+    # What follows the pixel data is of no use here, and is not parsed either.
+    behind = _PIXEL_DATA + 1 if pixels or not declared else _FLOAT_PIXELS
+    stream = _Counted(data)
+    try:
+        with foreign(path, "the DICOM dataset is damaged or truncated"):
+            dataset = read_partial(
+                stream,
+                stop_when=lambda tag, *_: tag >= behind,
+                force=True,
+                specific_tags=_TAGS,
+            )
+            _count_unparsed(dataset, stream)
+            syntax = declared or _guess_syntax(dataset, path)
+    finally:  # pydicom calls the end of the bytes by other names
+        stream.check(path)
     if "Rows" not in dataset and "PixelData" not in dataset:
         _explain_no_picture(dataset, data, path)
     return dataset, syntax
@@ -151,31 +161,48 @@ def _inflate(data: bytes, start: int, path: str, limits: Limits) -> bytes:
     return b"\0" * 128 + b"DICM" + size + meta + body
 
 
-def _check_items(data: bytes, start: int, path: str) -> None:
-    """Refuse masses of sequence items, of which pydicom parses about 20,000 a second.
+class _Counted(io.BytesIO):
+    """Bytes that end where pydicom has met too many sequence items in them.
 
-    They are counted up to the pixel data, where their tag would be chance.
+    It parses about 20,000 a second, of sequences of undefined length even where nobody asked for
+    them. They are counted as they are met: where they lie cannot be told from the bytes alone.
     """
-    big = data[start : start + 1] == b"\0"  # the group of the first element, never above 00FF
-    end = data.find(_PIXEL_TAGS[big])
-    items = data.count(_ITEM_TAGS[big], 0, end if end >= 0 else len(data))
-    if items > _MOST_ITEMS:
-        raise ImageTooLargeError(path, f"a DICOM file of {items:,} sequence items")
+
+    items = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        found = super().read(size)
+        if size == _ITEM_HEADER and found.startswith(_ITEM_TAGS):
+            self.items += 1
+        return found if self.items <= _MOST_ITEMS else b""
+
+    def check(self, path: str) -> None:
+        if self.items > _MOST_ITEMS:
+            reason = f"a DICOM file of more than {_MOST_ITEMS:,} sequence items"
+            raise ImageTooLargeError(path, reason)
+
+
+def _count_unparsed(dataset: Dataset, stream: _Counted) -> None:
+    """Count the items of sequences of defined length, which pydicom parses when asked for."""
+    for tag in _SEQUENCES:
+        value = dataset.get_item(tag).value if tag in dataset else None
+        if isinstance(value, bytes):
+            stream.items += sum(value.count(item) for item in _ITEM_TAGS)
 
 
 def _guess_syntax(dataset: Dataset, path: str) -> str:
     """The transfer syntax of a dataset without meta information."""
     value, _, encapsulated = pixel_element(dataset, path)
     if encapsulated:
-        return _guess_codec(value)
+        return _guess_codec(value, int(dataset.get("NumberOfFrames") or 1))
     implicit, little = dataset.original_encoding
     if implicit:
         return _IMPLICIT_LITTLE
     return _EXPLICIT_LITTLE if little else _EXPLICIT_BIG
 
 
-def _guess_codec(value: bytes) -> str:
-    stream = read_codestream(get_frame(value, 0))
+def _guess_codec(value: bytes, frames: int) -> str:
+    stream = read_codestream(get_frame(value, 0, number_of_frames=max(1, frames)))
     if stream is None:
         return _RLE
     if stream.kind == "jpeg":

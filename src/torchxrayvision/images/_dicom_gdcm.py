@@ -22,9 +22,28 @@ if TYPE_CHECKING:
 
     from torchxrayvision.images._dicom_header import Header
 
-__all__ = ["decode_twelve_bits"]
+__all__ = ["check_cell", "decode_twelve_bits", "stored_for_gdcm"]
 
 _SYNTAX = "1.2.840.10008.1.2.4.51"
+_CELLS = (8, 16)
+
+
+def check_cell(header: Header, path: str) -> None:
+    """Refuse pixel cells that no JPEG process has (PS3.5 sections 8.2.1 and A.4.1).
+
+    GDCM ends the whole process on them, with an exception that Python never sees.
+    """
+    if header.allocated not in _CELLS:
+        reason = f"JPEG pixel data with {header.allocated} bits allocated"
+        raise ImageReadError(path, reason, "the standard allows 8 and 16: write the file again")
+
+
+def stored_for_gdcm(header: Header) -> int:
+    """Bits Stored as GDCM may be told them; the unused bits are cut off later.
+
+    GDCM clears unused bits of 16-bit cells itself, and ends the process on those of 8-bit cells.
+    """
+    return 8 if header.allocated == 8 else header.stored
 
 
 def decode_twelve_bits(frame: bytes, header: Header, path: str) -> NDArray[Any]:
@@ -47,6 +66,7 @@ def decode_twelve_bits(frame: bytes, header: Header, path: str) -> NDArray[Any]:
         reason = "JPEG Extended pixels of 12 bits need the package python-gdcm"
         advice = 'pip install "torchxrayvision[dicom]"'
         raise UnsupportedImageError(path, reason, advice) from error
+    check_cell(header, path)
     with foreign(path, "the JPEG Extended pixel data is damaged or truncated"):
         check_markers(frame, lossless=False)
         with tempfile.TemporaryDirectory() as folder:

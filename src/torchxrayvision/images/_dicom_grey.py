@@ -118,7 +118,9 @@ class Transform:
 def read_transform(tags: Tags, header: Header, frame: int, *, voi: bool) -> Transform:
     """Read the modality and, where asked for, the VOI transformation of one frame."""
     luts = tags.items("ModalityLUTSequence")
-    modality = _read_lut(luts[0], signed_input=header.signed) if luts else None
+    modality = None
+    if luts:
+        modality = _read_lut(luts[0], stored=header.stored, signed_input=header.signed)
     slope, intercept = 1.0, 0.0
     for place in () if modality else _places(tags, frame, "PixelValueTransformationSequence"):
         found = place.number("RescaleSlope")
@@ -127,13 +129,13 @@ def read_transform(tags: Tags, header: Header, frame: int, *, voi: bool) -> Tran
             break
     if slope == 0:
         raise ImageReadError(tags.path, "Rescale Slope is 0")
-    signed = header.signed if modality is None else False
+    signed = modality is None and (header.signed or intercept < 0)
     return Transform(
         header=header,
         slope=slope,
         intercept=intercept,
         modality=modality,
-        voi=_read_voi(tags, frame, signed=signed or intercept < 0) if voi else None,
+        voi=_read_voi(tags, frame, stored=header.stored, signed=signed) if voi else None,
     )
 
 
@@ -164,11 +166,11 @@ def _places(tags: Tags, frame: int, group: str) -> Iterator[Tags]:
     yield tags
 
 
-def _read_voi(tags: Tags, frame: int, *, signed: bool) -> _Lut | _Window | None:
+def _read_voi(tags: Tags, frame: int, *, stored: int, signed: bool) -> _Lut | _Window | None:
     for place in _places(tags, frame, "FrameVOILUTSequence"):
         luts = place.items("VOILUTSequence")
         if luts:
-            return _read_lut(luts[0], signed_input=signed)
+            return _read_lut(luts[0], stored=stored, signed_input=signed)
         centre, width = place.number("WindowCenter"), place.number("WindowWidth")
         if centre is not None and width is not None:
             return _window(place, centre, width)
@@ -185,11 +187,11 @@ def _window(place: Tags, centre: float, width: float) -> _Window:
     return _Window(centre=centre, width=width, function=function)
 
 
-def _read_lut(item: Tags, *, signed_input: bool) -> _Lut:
+def _read_lut(item: Tags, *, stored: int, signed_input: bool) -> _Lut:
     """One item of a LUT sequence: number of entries (0 is 65536), first value, bits (C.11.1.1).
 
     Writers put 16 into the descriptor whatever the entries are, so that a table of 10 bits would
-    come out black. White is therefore the largest number of the bits that the entries need.
+    come out black. A 16 over entries that all fit into Bits Stored is therefore read as that.
     """
     path = item.path
     descriptor = item.get("LUTDescriptor")
@@ -204,10 +206,12 @@ def _read_lut(item: Tags, *, signed_input: bool) -> _Lut:
         first -= 0x10000
     entries = _entries(item, count)
     needed = max(1, int(entries.max()).bit_length())
-    if not needed <= bits <= 16:
+    if not needed <= bits <= _TABLE_BITS:
         reason = f"LUT entries need {needed} bits, and the descriptor says {bits}"
         raise ImageReadError(path, reason)
-    return _Lut(first=first, bits=needed, entries=entries)
+    if bits == _TABLE_BITS and needed <= stored:
+        bits = min(bits, stored)
+    return _Lut(first=first, bits=bits, entries=entries)
 
 
 def _entries(item: Tags, count: int) -> NDArray[np.uint16]:
@@ -215,7 +219,8 @@ def _entries(item: Tags, count: int) -> NDArray[np.uint16]:
     try:
         if isinstance(data, bytes):  # VR OW, or eight-bit entries packed two to a word
             word = "<u2" if item.little else ">u2"
-            width = "u1" if len(data) < 2 * count else word
+            packed = len(data) < 2 * count and len(data) in (count, count + count % 2)
+            width = "u1" if packed else word
             entries = np.frombuffer(data, width, min(count, len(data) // np.dtype(width).itemsize))
         else:
             values = [] if data is None else np.atleast_1d(np.asarray(data)).tolist()

@@ -10,12 +10,14 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
 from torchxrayvision.errors import ImageReadError, ImageTooLargeError, UnsupportedImageError
-from torchxrayvision.images._codestream import read_codestream
+from torchxrayvision.images._codestream import CodeStream, read_codestream
 from torchxrayvision.images._dicom_file import pixel_element
-from torchxrayvision.images._dicom_gdcm import decode_twelve_bits
+from torchxrayvision.images._dicom_gdcm import check_cell, decode_twelve_bits, stored_for_gdcm
 from torchxrayvision.images._guard import foreign
-from torchxrayvision.images._jpeg import MOST_SCANS
+from torchxrayvision.images._jpeg_decode import decode_jpeg, lasts
 from torchxrayvision.images._jpeg_markers import check_markers
+from torchxrayvision.images._jpeg_scans import MOST_SCANS
+from torchxrayvision.images._pillow import pixels_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -107,8 +109,36 @@ def _encapsulated(
     dataset: Dataset, value: bytes, syntax: str, header: Header, frame: int, path: str
 ) -> NDArray[Any]:
     one = _one_frame(dataset, value, header, frame, path)
-    if _precision(one, header, path) > 8 and syntax == _EXTENDED:
-        return decode_twelve_bits(one, header, path)
+    stream = _code_stream(one, syntax, header, path)
+    codec = _CODECS[syntax]
+    if codec is _LOSSLESS and stream is not None:
+        check_cell(header, path)
+        with foreign(path, "the lossless JPEG pixel data is damaged or truncated"):
+            check_markers(one, lossless=True)
+        pixels = _by_pydicom(one, syntax, header, path)
+        _check_last_row(pixels, one, stream, path)
+    elif stream is None or stream.kind != "jpeg" or codec is not _JPEG:
+        pixels = _by_pydicom(one, syntax, header, path)
+    elif stream.precision > 8 and syntax == _EXTENDED:
+        pixels = decode_twelve_bits(one, header, path)
+        _check_last_row(pixels, one, stream, path)
+    else:
+        pixels = _eight_bits(one, stream, header, path)
+    if pixels.shape != (header.rows, header.columns):
+        raise ImageReadError(path, f"the pixel data decodes to shape {pixels.shape}")
+    return pixels
+
+
+def _eight_bits(one: bytes, stream: CodeStream, header: Header, path: str) -> NDArray[Any]:
+    if stream.precision != 8 or header.allocated != 8:
+        reason = f"a JPEG of {stream.precision} bits a sample in cells of {header.allocated} bits"
+        raise ImageReadError(path, f"{reason}, under a transfer syntax of 8")
+    with foreign(path, "the JPEG pixel data is damaged or truncated"):
+        pixels = pixels_of(decode_jpeg(one, stream))
+    return pixels.view(np.int8) if header.signed else pixels
+
+
+def _by_pydicom(one: bytes, syntax: str, header: Header, path: str) -> NDArray[Any]:
     decoder: Any = get_decoder(syntax)  # every member of _CODECS has one
     name = decoder.UID.name
     package, plugins = _CODECS[syntax]
@@ -117,8 +147,6 @@ def _encapsulated(
         reason = f"{name} pixels need the package {package}"
         raise UnsupportedImageError(path, reason, 'pip install "torchxrayvision[dicom]"')
     with foreign(path, f"the {name} pixel data is damaged or truncated"):
-        if _CODECS[syntax] is _LOSSLESS:
-            check_markers(one, lossless=True)
         pixels, _ = decoder.as_array(
             encapsulate([one], has_bot=False),
             raw=True,
@@ -129,15 +157,32 @@ def _encapsulated(
             samples_per_pixel=1,
             photometric_interpretation=header.photometric,
             bits_allocated=header.allocated,
-            bits_stored=header.stored,
+            bits_stored=stored_for_gdcm(header) if plugin == "gdcm" else header.stored,
             pixel_representation=int(header.signed),
             number_of_frames=1,
             pixel_keyword="PixelData",
             correct_unused_bits=False,
         )
-    if pixels.shape != (header.rows, header.columns):
-        raise ImageReadError(path, f"the pixel data decodes to shape {pixels.shape}")
     return np.asarray(pixels)
+
+
+def _check_last_row(pixels: NDArray[Any], one: bytes, stream: CodeStream, path: str) -> None:
+    """Refuse a scan that ends early, which GDCM fills up without a word.
+
+    The filling is recognised by a last row that tells nothing new; films with a black margin have
+    one too, and only then is the scan walked through a second time.
+    """
+    if _tells_nothing(pixels[-2:]) and not lasts(one, stream):
+        raise ImageReadError(path, "truncated: the JPEG scan ends before the last row")
+
+
+def _tells_nothing(rows: NDArray[Any]) -> bool:
+    """Whether the last row is what any predictor of T.81 table H.1 expects, or of one value."""
+    above, row = rows[0].astype(np.int64), rows[-1].astype(np.int64)
+    a, b, c = row[:-1], above[1:], above[:-1]
+    guesses = (a, b, c, a + b - c, a + ((b - c) >> 1), b + ((a - c) >> 1), (a + b) >> 1)
+    modulus = 1 << 8 * rows.dtype.itemsize
+    return any(not ((guess - row[1:]) % modulus).any() for guess in guesses)
 
 
 def _one_frame(dataset: Dataset, value: bytes, header: Header, frame: int, path: str) -> bytes:
@@ -148,21 +193,29 @@ def _one_frame(dataset: Dataset, value: bytes, header: Header, frame: int, path:
         return get_frame(value, frame, extended_offsets=offsets, number_of_frames=header.frames)
 
 
-def _precision(one: bytes, header: Header, path: str) -> int:
-    """Bits of a sample in the code stream, whose size is compared with the tags first."""
+def _code_stream(one: bytes, syntax: str, header: Header, path: str) -> CodeStream | None:
+    """The header of the code stream, compared with the tags; None for RLE, which has none."""
     stream = read_codestream(one)
     if stream is None:
-        return header.stored
+        if _CODECS[syntax] is _RLE:
+            return None
+        reason = "the DICOM pixel data is damaged or truncated: it holds no frame header"
+        raise ImageReadError(path, f"{reason} of {UID(syntax).name}")
     if (stream.height, stream.width) != (header.rows, header.columns):
         reason = f"the code stream is {stream.width} x {stream.height} pixels"
         raise ImageReadError(path, f"{reason}, the tags say {header.columns} x {header.rows}")
     if stream.components != 1:
         raise ImageReadError(path, f"the code stream has {stream.components} channels, not one")
+    if stream.precision > header.allocated:
+        reason = f"the code stream has {stream.precision} bits a sample"
+        raise ImageReadError(path, f"{reason}, the tags allocate {header.allocated}")
     if stream.scans > MOST_SCANS:
-        raise ImageTooLargeError(path, f"a JPEG of {stream.scans} scans, above {MOST_SCANS}")
+        raise ImageTooLargeError(path, f"a JPEG of more than {MOST_SCANS} scans")
     if not one.rstrip(b"\0\xff").endswith(_END):  # decoders would fill the rest with grey
         raise ImageReadError(path, "truncated: the code stream lacks its end marker")
-    return stream.precision
+    if stream.fault:
+        raise ImageReadError(path, f"truncated: the code stream {stream.fault}")
+    return stream
 
 
 def _clean(pixels: NDArray[Any], header: Header, *, lossless: bool, path: str) -> NDArray[Any]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Any
-
-from PIL import JpegImagePlugin
 
 from torchxrayvision.errors import ImageReadError, ImageTooLargeError, UnsupportedImageError
 from torchxrayvision.images._codestream import CodeStream, read_codestream
+from torchxrayvision.images._exif import orientation_of
 from torchxrayvision.images._grey import channels_are_equal, mean_of_channels, upright
 from torchxrayvision.images._guard import foreign
+from torchxrayvision.images._jpeg_decode import decode_jpeg
+from torchxrayvision.images._jpeg_scans import MOST_SCANS, segments
 from torchxrayvision.images._pillow import pixels_of
 from torchxrayvision.images._raster import ImageInfo, Raster, spread
 
@@ -19,10 +19,9 @@ if TYPE_CHECKING:
 
     from torchxrayvision.images._options import Options
 
-__all__ = ["MOST_SCANS", "jpeg_info", "read_jpeg"]
+__all__ = ["jpeg_info", "read_jpeg"]
 
-# Progressive encoders write about ten; hundreds only serve to keep a decoder busy.
-MOST_SCANS = 100
+_APP1, _EXIF = 0xE1, b"Exif\0\0"
 _KINDS = {1: "MONOCHROME2", 3: "RGB", 4: "CMYK"}
 _PROCESSES = {0: "baseline", 1: "extended", 2: "progressive"}
 
@@ -37,8 +36,8 @@ def read_jpeg(data: bytes, path: str, options: Options) -> Raster:
     header = _header(data, path, options)
     options.check_frame(path, 1)
     _check_kind(header, path)
-    pixels, orientation = _decode(data, path, header)
-    peak = 255
+    pixels, peak = _decode(data, path, header), 255
+    orientation = _orientation(data)
     if pixels.ndim == 3:
         pixels, peak = mean_of_channels(pixels, peak)
     scale, offset = spread(0, peak)
@@ -78,32 +77,27 @@ def _check_kind(header: CodeStream, path: str) -> None:
     if header.components not in (1, 3):
         reason = f"a JPEG of {header.components} channels (CMYK is for print)"
         raise UnsupportedImageError(path, reason, "convert it to grey")
-    if not header.ended:  # Pillow may have been told to fill in grey
-        raise ImageReadError(path, "truncated: the JPEG ends without its end marker")
     if header.scans > MOST_SCANS:
-        raise ImageTooLargeError(path, f"a JPEG of {header.scans} scans, above {MOST_SCANS}")
+        raise ImageTooLargeError(path, f"a JPEG of more than {MOST_SCANS} scans")
+    if header.fault:
+        raise ImageReadError(path, f"truncated: the JPEG {header.fault}")
 
 
 def _orientation(data: bytes) -> int:
-    try:
-        with foreign("", ""):
-            return _valid(JpegImagePlugin.JpegImageFile(io.BytesIO(data)).getexif().get(274, 1))
-    except ImageReadError:  # a damaged Exif block does not make the picture unreadable
-        return 1
+    """From the Exif block alone, which comes before the first scan (Exif 3.0 section 4.7)."""
+    exif = b"".join(
+        data[start + len(_EXIF) : end]
+        for marker, start, end in segments(data)
+        if marker == _APP1 and data[start : start + len(_EXIF)] == _EXIF
+    )
+    return orientation_of(exif) if exif else 1
 
 
-def _valid(value: object) -> int:
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
-
-
-def _decode(data: bytes, path: str, header: CodeStream) -> tuple[NDArray[Any], int]:
+def _decode(data: bytes, path: str, header: CodeStream) -> NDArray[Any]:
     with foreign(path, "the JPEG is damaged or truncated"):
-        image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
+        image = decode_jpeg(data, header)
         if image.size != (header.width, header.height):
             raise ImageReadError(path, "the JPEG declares two different sizes")
-        image.load()
         # Most colour films have three equal channels; one of them is then a third of the copying.
         grey = image.getchannel(0) if channels_are_equal(image) else image
-        pixels = pixels_of(grey)
-    orientation = _orientation(data) if b"Exif\x00" in data[:65536] else 1
-    return pixels, orientation
+        return pixels_of(grey)

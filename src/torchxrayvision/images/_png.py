@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import PngImagePlugin
 
 from torchxrayvision.errors import ImageReadError, UnsupportedImageError
+from torchxrayvision.images._exif import orientation_of
 from torchxrayvision.images._grey import mean_of_channels, mean_of_palette, one_bit, upright
 from torchxrayvision.images._guard import foreign
 from torchxrayvision.images._pillow import pixels_of
@@ -78,8 +79,6 @@ def read_png(data: bytes, path: str, options: Options) -> Raster:
     if png.frames > 1:
         raise UnsupportedImageError(path, f"an animation of {png.frames} frames", "save one as PNG")
     pixels, peak = _decode(png, path)
-    if png.interlace or not pixels[-1].any():
-        _check_rows(png, path)
     scale, offset = spread(0, peak)
     info = _info(png)
     return Raster(pixels=upright(pixels, png.orientation), scale=scale, offset=offset, info=info)
@@ -137,7 +136,7 @@ def _take(png: _Png, kind: bytes, body: bytes, path: str) -> None:
         case b"PLTE":
             png.palette = body
         case b"eXIf":
-            png.orientation = _exif_orientation(body)
+            png.orientation = orientation_of(body)
         case b"acTL" if len(body) == 8:
             png.frames = max(1, struct.unpack(">II", body)[0])
         case _ if not kind[0] & 0x20:  # upper case: critical, so the picture depends on it
@@ -165,18 +164,6 @@ def _chunks(data: bytes, path: str) -> Iterator[tuple[bytes, memoryview, memoryv
 def _shown(kind: bytes) -> str:
     """A chunk type for a message; damage leaves other bytes than letters in it."""
     return kind.decode("ascii") if kind.isalpha() else f"0x{kind.hex()}"
-
-
-def _exif_orientation(exif: bytes) -> int:
-    """Tag 274 of an Exif block, or 1 where it is absent or damaged."""
-    block = Image.Exif()
-    try:
-        with foreign("", ""):
-            block.load(exif)
-            value = block.get(274, 1)
-    except ImageReadError:
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _decode(png: _Png, path: str) -> tuple[NDArray[Any], int]:
@@ -222,14 +209,17 @@ def _pillow(png: _Png, path: str, half: str = "") -> NDArray[Any]:
         if half:
             image.tile = [image.tile[0]._replace(args=f"{image.mode};16{half}")]
         image.load()
-        return pixels_of(image)
+        pixels = pixels_of(image)
+    if (png.interlace or not pixels[-1].any()) and half != "L":  # the halves share their rows
+        _check_rows(png, path)
+    return pixels
 
 
 def _check_rows(png: _Png, path: str) -> None:
     """Refuse a compressed stream that ends before the last row.
 
-    Pillow leaves the missing rows black and says nothing, so this is asked where the last row
-    is black, or where rows are interlaced.
+    Pillow leaves the missing rows zero and says nothing, so this is asked where the last row is
+    zero (for a palette: its index, whatever its colour), or where rows are interlaced.
     """
     passes = _ADAM7 if png.interlace else ((0, 0, 1, 1),)
     expected = 0

@@ -58,11 +58,18 @@ def _from_path(name: str, limits: Limits) -> bytes:
 
 
 def _from_stream(stream: BinaryIO, name: str, limits: Limits) -> bytes:
-    try:
-        data = stream.read(limits.file_bytes + 1)
-    except (OSError, ValueError) as error:
-        raise ImageReadError(name, f"cannot be read ({error})") from error
-    if not isinstance(data, bytes | bytearray):
-        msg = f"source must be a file opened in binary mode, its read() gave {type(data).__name__}"
-        raise TypeError(msg)
-    return bytes(data)
+    pieces, wanted = [], limits.file_bytes + 1
+    while wanted > 0:  # a stream without a buffer gives what it has at the moment
+        try:
+            data = stream.read(wanted)
+        except (OSError, ValueError) as error:
+            raise ImageReadError(name, f"cannot be read ({error})") from error
+        if not isinstance(data, bytes | bytearray):
+            given = type(data).__name__
+            msg = f"source must be a file opened in binary mode, its read() gave {given}"
+            raise TypeError(msg)
+        if not data:
+            break
+        pieces.append(data)
+        wanted -= len(data)
+    return b"".join(pieces)

@@ -240,7 +240,7 @@ def test_missing_decoder_says_what_to_install(monkeypatch):
     from torchxrayvision.images import _dicom_pixels
 
     monkeypatch.setattr(_dicom_pixels, "get_decoder", _WithoutPlugins)
-    data = build.encapsulated([build.jpeg(GREY8)], GREY8, build.BASELINE)
+    data = build.encapsulated([build.jpeg_lossless(GREY8, 8)], GREY8, build.LOSSLESS)
     with pytest.raises(UnsupportedImageError, match=r'pip install "torchxrayvision\[dicom\]"'):
         read_image(data)
 

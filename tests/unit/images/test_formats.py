@@ -146,6 +146,31 @@ def test_undefined_orientation_is_upright(orientation):
     assert read_image(build.jpeg(pixels, exif=exif(orientation))).shape == (1, 8, 16)
 
 
+XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF
+xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about=""
+xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>"""
+APP13 = b"\xff\xed" + struct.pack(">H", 60002) + b"x" * 60000
+
+
+@pytest.mark.parametrize(
+    ("options", "before", "orientation"),
+    [
+        ({"exif": exif(6)}, b"", 6),
+        ({"exif": exif(6)}, APP13 * 2, 6),  # far into the file, where viewers find it too
+        ({"exif": exif(6), "icc_profile": bytes(200_000), "comment": b"c" * 60_000}, b"", 6),
+        ({"xmp": XMP}, b"", 1),
+        ({"exif": b"Exif\0\0broken"}, b"", 1),
+    ],
+)
+def test_orientation_of_a_jpeg_is_that_of_exif_alone(options, before, orientation):
+    data = build.jpeg(build.ramp(8, 16, 255), **options)
+    data = data[:2] + before + data[2:]
+    raster, info = read_raster(data), read_info(data)
+    assert raster.info == info
+    assert info.orientation == orientation
+    assert raster.shape == (info.height, info.width) == ((16, 8) if orientation == 6 else (8, 16))
+
+
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"optimize": True}])
 def test_jpeg_grey_equals_pillow(options):
     data = build.jpeg(build.ramp(24, 40, 255), quality=95, **options)

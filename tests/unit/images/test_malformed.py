@@ -376,6 +376,12 @@ HOSTILE = {
     "png of a black palette, cut": chunks(
         (b"PLTE", bytes(3)), (b"IDAT", zlib.compress(bytes(10))), (b"IEND", b""), colour=3
     ),
+    "png of a white palette, cut": chunks(
+        (b"PLTE", b"\xff\xff\xff\0\0\0"),
+        (b"IDAT", zlib.compress(bytes([0, 1, 0, 1, 0] * 2))),
+        (b"IEND", b""),
+        colour=3,
+    ),
     "png of an empty stream": chunks((b"IDAT", b""), (b"IEND", b"")),
     "png of garbage": chunks((b"IDAT", b"garbage"), (b"IEND", b"")),
     "png with an unknown critical chunk": chunks((b"ABCD", b""), (b"IDAT", ROWS), (b"IEND", b"")),

@@ -68,6 +68,32 @@ def test_closed_stream_is_a_read_error():
         read_image(stream)
 
 
+class Trickle(io.RawIOBase):
+    """A stream without a buffer: each read gives what has come in so far."""
+
+    def __init__(self, data, size):
+        self.data, self.size, self.given = data, size, 0
+
+    def readable(self):
+        return True
+
+    def read(self, size=-1):
+        piece = self.data[self.given : self.given + min(size, self.size)]
+        self.given += len(piece)
+        return piece
+
+
+@pytest.mark.parametrize("size", [1, 100, 10**6])
+def test_stream_that_gives_pieces_is_read_to_its_end(size):
+    assert np.array_equal(read_image(Trickle(PNG, size)), read_image(PNG))
+    with pytest.raises(ImageTooLargeError):
+        read_image(Trickle(PNG, size), limits=Limits(file_bytes=len(PNG) - 1))
+    endless = Trickle(PNG * 100, size)
+    with pytest.raises(ImageTooLargeError):
+        read_image(endless, limits=Limits(file_bytes=500))
+    assert endless.given == 501
+
+
 def test_missing_file_is_also_a_file_not_found_error(tmp_path):
     with pytest.raises(ImageNotFoundError, match="no such file") as caught:
         read_image(tmp_path / "none.png")
