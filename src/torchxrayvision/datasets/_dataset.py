@@ -79,8 +79,10 @@ class Dataset:
     @labels.setter
     def labels(self, labels: NDArray[np.float32]) -> None:
         self._edition = object()
-        # int8 is how labels are packed here; those of a caller are plain numbers.
-        self._labels = labels.astype(np.float32) if labels.dtype == np.int8 else labels
+        # int8 is how labels are packed here; those of a caller are plain numbers, in an array or
+        # in whatever a class of his own works with.
+        packed = getattr(labels, "dtype", None) == np.int8
+        self._labels = labels.astype(np.float32) if packed else labels
 
     @property
     def csv(self) -> pd.DataFrame:
@@ -268,7 +270,8 @@ class Dataset:
         if len(rows) == 0:
             raise EmptyDatasetError(f"{type(self).__name__}: no row is left")
         self.csv = self.csv.iloc[rows].reset_index(drop=True)
-        self._labels = self._labels[rows]
+        if "_labels" in self.__dict__:  # a class of a caller's own may choose views first
+            self._labels = self._labels[rows]
         self._edition = object()
 
     def _relabel(self, pathologies: list[str]) -> None:

@@ -134,7 +134,7 @@ def pack_labels(labels: NDArray[Any]) -> NDArray[Any]:
     Returns:
         int8 with -1 for NaN, or `labels`.
     """
-    if labels.dtype != np.float32:
+    if getattr(labels, "dtype", None) != np.float32:  # a caller's own may be a list or a table
         return labels
     present, unknown = labels == 1, np.isnan(labels)
     counted = sum(map(np.count_nonzero, (present, unknown, labels == 0)))
@@ -146,7 +146,7 @@ def pack_labels(labels: NDArray[Any]) -> NDArray[Any]:
 
 def unpack_labels(labels: NDArray[Any]) -> NDArray[np.float32]:
     """Float labels of the int8 labels that `pack_labels` made; others as they are."""
-    if labels.dtype != np.int8:
+    if getattr(labels, "dtype", None) != np.int8:
         return labels
     unpacked = labels.astype(np.float32)
     unpacked[labels == UNKNOWN] = np.nan

@@ -6,6 +6,7 @@ Example:
     ['Atelectasis', 'Consolidation']
 """
 
+from torchxrayvision.models import _dense
 from torchxrayvision.models._backbone import Backbone
 from torchxrayvision.models._base import XRayClassifier
 from torchxrayvision.models._base import XRayClassifier as Model
@@ -18,6 +19,10 @@ from torchxrayvision.models.densenet import DenseNet, get_densenet_params
 from torchxrayvision.models.resnet import ResNet
 from torchxrayvision.models.unet import UNet
 from torchxrayvision.weights import DenseNet121_Weights, ResNet50_Weights, model_urls_view
+
+# Names in whole modules that 1.5.7 pickled, for those who load them with `torch.load` themselves;
+# this package reads such files without unpickling them.
+_DenseBlock, _DenseLayer, _Transition = _dense.Sequential, _dense.Layer, _dense.Transition
 
 model_urls = model_urls_view()
 """The published weights in the form that 1.5.7 has them; read-only."""

@@ -48,6 +48,8 @@ class XRayClassifier(XRayModel):
 
     architecture: ClassVar[str]
     op_threshs: Tensor | None
+    output: OutputKind | None = None
+    apply_sigmoid: bool = False
 
     def __init__(
         self,
@@ -78,12 +80,18 @@ class XRayClassifier(XRayModel):
         self.op_threshs = torch.as_tensor(points, dtype=torch.float32)
 
     @property
+    def _points(self) -> Tensor | None:
+        """Operating points; None also where somebody deleted them."""
+        return getattr(self, "op_threshs", None)
+
+    @property
     def trained(self) -> tuple[bool, ...]:
         """For each output, whether it was trained and, where points are set, calibrated."""
         named = super().trained
-        if self.weights is None or self.op_threshs is None:
+        points = self._points
+        if self.weights is None or points is None:
             return named
-        known = (~torch.isnan(self.op_threshs)).tolist()
+        known = (~torch.isnan(points)).tolist()
         return tuple(a and b for a, b in zip(named, known, strict=True))
 
     @property
@@ -106,8 +114,12 @@ class XRayClassifier(XRayModel):
             Shape (B, P). An output that was never trained carries no information: see `trained`.
         """
         kind = self.default_output if output is None else check_output_kind(output)
-        logits = self.head(self._embed(self._prepare(x, stacklevel=6)))  # two frames of nn.Module
-        return calibrate(logits, kind, self.op_threshs)
+        logits = self.head(self._pooled(self._prepare(x, stacklevel=6)))  # two frames of nn.Module
+        return calibrate(logits, kind, self._points)
+
+    def _pooled(self, x: Tensor) -> Tensor:
+        """Features (B, D) of a prepared input, for the last layer."""
+        return self._embed(x)
 
     @property
     def default_output(self) -> OutputKind:
@@ -118,7 +130,7 @@ class XRayClassifier(XRayModel):
         """
         if self.output is not None:
             return self.output
-        if self.op_threshs is not None:
+        if self._points is not None:
             return "operating-point"
         return "probability" if self.apply_sigmoid else "logit"
 

@@ -24,20 +24,24 @@ _LIMIT: Final = 1024.0 * 1.1
 _FLAT: Final = 1e-6
 
 
-def check_shape(x: Tensor) -> None:
-    """Refuse anything but a batch of square grey images.
+def check_shape(x: Tensor, channels: int = 1) -> None:
+    """Refuse anything but a batch of square images, grey unless a network takes other ones.
 
     Args:
         x: Any tensor.
+        channels: What the first layer takes.
 
     Raises:
-        ImageShapeError: If it is not floating point of shape (B, 1, S, S).
+        ImageShapeError: If it is not floating point of shape (B, channels, S, S).
     """
     if x.dim() != 4:
-        msg = f"expected a batch of shape (B, 1, H, W), got {tuple(x.shape)}"
+        msg = f"expected a batch of shape (B, {channels}, H, W), got {tuple(x.shape)}"
         advice = "; add the batch axis with x[None]" if x.dim() == 3 else ""
         raise ImageShapeError(msg + advice)
-    if x.shape[1] != 1:
+    if x.shape[1] != channels > 1:
+        msg = f"this network takes {channels} channels, (B, {channels}, H, W), got {tuple(x.shape)}"
+        raise ImageShapeError(msg)
+    if x.shape[1] != channels:
         msg = (
             f"expected one grey channel, (B, 1, H, W), got {tuple(x.shape)}; "
             "take the mean of the colour channels with x.mean(1, keepdim=True)"

@@ -89,6 +89,11 @@ class XRayModel(nn.Module, abc.ABC):
     """
 
     output_names: ClassVar[tuple[str, ...]] = ("outputs",)
+    # Of the class too: who deletes one, or restores a whole pickled module of 1.5.7, has these.
+    input_resolution: int | None = None
+    resize_route: ResizeRoute = "antialias"
+    weights: str | None = None
+    weights_filename_local: str | None = None
 
     def __init__(
         self,
@@ -100,9 +105,8 @@ class XRayModel(nn.Module, abc.ABC):
         super().__init__()
         self.targets = list(targets)
         self.input_resolution = input_resolution
-        self.resize_route: ResizeRoute = resize_route
-        self.weights: str | None = None
-        self.weights_filename_local: str | None = None
+        self.resize_route = resize_route
+        self.weights = self.weights_filename_local = None
 
     @property
     def pathologies(self) -> list[str]:
@@ -122,7 +126,8 @@ class XRayModel(nn.Module, abc.ABC):
         """Check a batch, resize it and rescale it to what the network takes.
 
         Args:
-            x: Images, shape (B, 1, S, S), floating point in [-1024, 1024].
+            x: Images, shape (B, 1, S, S), floating point in [-1024, 1024]; one alone may come as
+                (1, S, S).
 
         Returns:
             Shape (B, C, R, R) with R the resolution of the weights; dtype of `x`.
@@ -136,8 +141,15 @@ class XRayModel(nn.Module, abc.ABC):
         """
         return self._prepare(x, stacklevel=4)
 
+    @property
+    def _channels(self) -> int:
+        """Channels of the images that this network takes."""
+        return 1
+
     def _prepare(self, x: Tensor, stacklevel: int) -> Tensor:
-        check_shape(x)
+        if x.dim() == 3 and len(x) == self._channels == 1:  # one image is a batch of one
+            x = x[None]
+        check_shape(x, self._channels)
         check_range(x, stacklevel)
         if self.input_resolution is not None:
             x = resize(x, self.input_resolution, self.resize_route)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from torchxrayvision.errors import UnknownNameError
+from torchxrayvision.labels import DEFAULT_PATHOLOGIES
 from torchxrayvision.models._base import XRayClassifier, default_targets
 from torchxrayvision.models._dense import dense_features, initialise, pooled
 from torchxrayvision.models._pretrained import apply_weights, resolve
@@ -48,7 +49,8 @@ def get_densenet_params(arch: str) -> dict[str, Any]:
     """Sizes of a published DenseNet.
 
     Args:
-        arch: `"densenet121"`, `"densenet161"`, `"densenet169"` or `"densenet201"`.
+        arch: `"densenet121"`, `"densenet161"`, `"densenet169"` or `"densenet201"`; `"densenet"` is
+            the first.
 
     Returns:
         Keyword arguments of `DenseNet`: growth_rate, block_config, num_init_features.
@@ -63,9 +65,10 @@ def get_densenet_params(arch: str) -> dict[str, Any]:
     Source:
         Huang et al. Densely connected convolutional networks. CVPR 2017, table 1.
     """
-    if arch not in _PARAMS:
+    name = "densenet121" if arch == "densenet" else arch
+    if name not in _PARAMS:
         raise UnknownNameError("DenseNet", arch, _PARAMS)
-    return dict(_PARAMS[arch])
+    return dict(_PARAMS[name])
 
 
 class DenseNet(XRayClassifier):
@@ -78,7 +81,7 @@ class DenseNet(XRayClassifier):
         bn_size: Factor of the bottleneck layers.
         drop_rate: Dropout after each layer.
         num_classes: Number of outputs P.
-        in_channels: Channels of the input.
+        in_channels: Channels of the images, each in [-1024, 1024].
         weights: Published weights by name, alias or enum member; None for an untrained network.
         cache_dir: Folder for downloaded weights; None for the usual one.
         op_threshs: Operating points, shape (P,); None takes those of the weights.
@@ -90,6 +93,7 @@ class DenseNet(XRayClassifier):
     Raises:
         UnknownNameError: If no such weights exist.
         RemoteError: If they cannot be fetched.
+        ValueError: If `num_classes` is not the number of outputs that the weights have.
 
     Example:
         >>> model = DenseNet(num_classes=18)
@@ -102,6 +106,8 @@ class DenseNet(XRayClassifier):
     """
 
     architecture = "DenseNet121"
+    # Of the class, as in 1.5.7; each network has its own.
+    targets = list(DEFAULT_PATHOLOGIES)  # noqa: RUF012 - a list there
 
     def __init__(
         self,
@@ -123,6 +129,9 @@ class DenseNet(XRayClassifier):
     ) -> None:
         entry = None if weights is None else resolve(weights, "densenet")
         if entry is not None:
+            if num_classes not in (18, len(entry.targets)):
+                msg = f"{entry.name} has {len(entry.targets)} outputs, num_classes={num_classes}"
+                raise ValueError(f"{msg}: leave it out, then model.reset_classifier({num_classes})")
             sizes = get_densenet_params(entry.architecture)
             growth_rate, block_config = sizes["growth_rate"], sizes["block_config"]
             num_init_features, num_classes = sizes["num_init_features"], len(entry.targets)
@@ -155,8 +164,19 @@ class DenseNet(XRayClassifier):
     def _replace_head(self, layer: nn.Linear) -> None:
         self.classifier = layer
 
+    @property
+    def _channels(self) -> int:
+        first = next((m for m in self.features.modules() if isinstance(m, nn.Conv2d)), None)
+        return 1 if first is None else first.in_channels
+
     def _embed(self, x: Tensor) -> Tensor:
         return pooled(self.features, x)
+
+    def _pooled(self, x: Tensor) -> Tensor:
+        # 1.5.7 computes through the method, which code for it replaces.
+        own = getattr(self.features2, "__func__", None) is _FEATURES2
+        features: Tensor = self._embed(x) if own else self.features2(x)
+        return features
 
     def features2(self, x: Tensor) -> Tensor:
         """Pooled features, under the name of 1.5.7; the same as `embed`.
@@ -168,3 +188,6 @@ class DenseNet(XRayClassifier):
             Shape (B, 1024) for DenseNet121.
         """
         return self.embed(x)
+
+
+_FEATURES2: Final = DenseNet.features2

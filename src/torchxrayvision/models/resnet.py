@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from torchxrayvision.errors import UnknownNameError
+from torchxrayvision.labels import DEFAULT_PATHOLOGIES
 from torchxrayvision.models._base import XRayClassifier, default_targets
 from torchxrayvision.models._input import standardize
 from torchxrayvision.models._pretrained import apply_weights, resolve, split_width
@@ -81,6 +82,8 @@ class ResNet(XRayClassifier):
     """
 
     architecture = "ResNet"
+    # Of the class, as in 1.5.7; each network has its own.
+    targets = list(DEFAULT_PATHOLOGIES)  # noqa: RUF012 - a list there
 
     def __init__(
         self,
@@ -119,6 +122,11 @@ class ResNet(XRayClassifier):
 
     def _replace_head(self, layer: nn.Linear) -> None:
         self.model.fc = layer
+
+    @property
+    def _channels(self) -> int:
+        channels: int = getattr(self.model.conv1, "in_channels", 1)
+        return channels
 
     def _rescale(self, x: Tensor) -> Tensor:
         return standardize(x) if self._standardize else x

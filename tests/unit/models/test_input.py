@@ -70,7 +70,7 @@ def test_values_that_are_no_numbers_are_refused(bad):
 @pytest.mark.parametrize(
     ("shape", "advice"),
     [
-        ((1, 32, 32), r"x\[None\]"),
+        ((2, 32, 32), r"x\[None\]"),
         ((1, 3, 32, 32), "mean"),
         ((1, 1, 32, 40), "XRayCenterCrop"),
         ((32, 32), r"\(B, 1, H, W\)"),
