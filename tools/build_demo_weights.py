@@ -6,9 +6,9 @@ It renders simulated radiographs; trains the classifier on simulations, and on w
 are; then on all of the real patients, and five times over on four fifths of them, to test it on the
 others: from scratch, with the simulations, and taught by those two, and that again, which is what
 ships; trains the anatomy network; and writes what it measured. Two processes of one thread each.
-The stages of what ships add up to an hour and a half on two cores, the five folds that test it to
-two and a half hours more. Each stage leaves its result in --work, so that a broken run goes on
-where it stopped.
+What ships is trained after an hour on two cores (two on slower ones), and with it the first of the
+five folds that test it; the others take as long again, or half more. Each stage leaves its result
+in --work, so that a broken run goes on where it stopped.
 
 The real films are the first of NIH ChestX-ray14 with a label or not, at 320 pixels: a folder
 with `labels.csv` (image, labels, view) and `images-320/*.jpg`. Provided by the NIH Clinical Center,
