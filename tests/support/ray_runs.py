@@ -35,6 +35,8 @@ class Slow(DenseNet):
     marks: Path
 
     def embed(self, x):
+        if len(x) == 1:  # one node is asked how fast it is, before there is anything to do
+            return super().embed(x)
         (self.marks / str(os.getppid())).touch()  # a node is the parent of its workers
         while len(list(self.marks.iterdir())) < 2:
             time.sleep(0.02)
