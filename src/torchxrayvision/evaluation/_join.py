@@ -93,25 +93,26 @@ def _matching(
 ) -> tuple[pd.Series[str], pd.Series[str]]:
     """Names of films that are unique in both tables, by which most of them are in both."""
     split = [names.map(_components) for names in (ours, theirs)]
-    counts = range(max(map(len, split[0]), default=0), 0, -1)
-    levels = [[ours, theirs]]  # as written first
-    levels += [[parts.map(lambda p, n=n: "/".join(p[-n:])) for parts in split] for n in counts]
-    twice, best, most = "", None, 0
-    for level, ends in enumerate(levels):
+    deepest = max(map(len, split[0]), default=0)
+    ends, best, twice, most = [ours, theirs], None, "", 0  # as written first
+    for count in range(deepest + 1, 0, -1):
+        if count <= deepest:
+            ends = [parts.map(lambda p, n=count: "/".join(p[-n:])) for parts in split]
         common = int(ends[0].isin(ends[1]).sum())
         doubled = _doubled(ends[0], ends[1]) if common else ""
         twice = twice or doubled
         if common > most and not doubled:
-            best, most = level, common
+            best, names_alone, most = ends, count == 1 <= deepest, common
+        if most == len(ours):
+            break  # no film is left that fewer folders could find
     if best is None:
         first = [names.iloc[0] if len(names) else "nothing" for names in (ours, theirs)]
         raise EvaluationError(
             twice or f"no film is in both tables: {first[0]!r} and {first[1]!r} are their first"
         )
-    ends = levels[best]
-    if best and best == len(levels) - 1:
-        ends[0] = _without_contradictions(ends, split)
-    return ends[0], ends[1]
+    if names_alone:
+        best[0] = _without_contradictions(best, split)
+    return best[0], best[1]
 
 
 def _without_contradictions(

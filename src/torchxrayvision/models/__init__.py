@@ -6,6 +6,8 @@ Example:
     ['Atelectasis', 'Consolidation']
 """
 
+from torch import nn
+
 from torchxrayvision.models import _dense
 from torchxrayvision.models._backbone import Backbone
 from torchxrayvision.models._base import XRayClassifier
@@ -22,7 +24,7 @@ from torchxrayvision.weights import DenseNet121_Weights, ResNet50_Weights, model
 
 # Names in whole modules that 1.5.7 pickled, for those who load them with `torch.load` themselves;
 # this package reads such files without unpickling them.
-_DenseBlock, _DenseLayer, _Transition = _dense.Sequential, _dense.Layer, _dense.Transition
+_DenseBlock, _DenseLayer, _Transition = nn.Sequential, _dense.Layer, _dense.Transition
 
 model_urls = model_urls_view()
 """The published weights in the form that 1.5.7 has them; read-only."""

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn import Sequential, functional
+from torch.nn import functional
 
 from torchxrayvision.models._network import draw_convolutions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Layer", "Sequential", "Transition", "dense_features", "initialise", "pooled"]
+__all__ = ["Layer", "Transition", "dense_features", "initialise", "pooled"]
 
 
 class Layer(nn.Module):
@@ -45,7 +45,7 @@ class Layer(nn.Module):
         return torch.cat([x, new], 1)
 
 
-class Transition(Sequential):
+class Transition(nn.Sequential):
     """Halves channels and side between two blocks."""
 
     def __init__(self, channels: int) -> None:
@@ -64,7 +64,7 @@ def dense_features(
     drop_rate: float = 0.0,
     *,
     in_channels: int,
-) -> Sequential:
+) -> nn.Sequential:
     """Everything of a DenseNet before the last ReLU, `features` of the published ones.
 
     Args:
@@ -78,7 +78,7 @@ def dense_features(
     Returns:
         The layers; their last one, `norm5`, tells how many channels there are.
     """
-    features = Sequential()
+    features = nn.Sequential()
     channels = num_init_features
     stem = nn.Conv2d(in_channels, channels, kernel_size=7, stride=2, padding=3, bias=False)
     features.add_module("conv0", stem)
@@ -86,7 +86,7 @@ def dense_features(
     features.add_module("relu0", nn.ReLU())
     features.add_module("pool0", nn.MaxPool2d(kernel_size=3, stride=2, padding=1))
     for number, depth in enumerate(block_config, start=1):
-        block = Sequential()
+        block = nn.Sequential()
         for layer in range(1, depth + 1):
             added = Layer(channels, growth_rate, bn_size, drop_rate)
             block.add_module(f"denselayer{layer}", added)
