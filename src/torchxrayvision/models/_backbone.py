@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from torch import Tensor, nn
 
 from torchxrayvision.errors import DependencyError, UnknownNameError
+from torchxrayvision.models._arguments import loads_weights
 from torchxrayvision.models._base import XRayClassifier, default_targets
 
 if TYPE_CHECKING:
@@ -33,9 +34,11 @@ class Backbone(XRayClassifier):
         apply_sigmoid: Whether `forward` gives probabilities where there are no operating points.
         output: What `forward` gives by default; None decides as 1.5.7 does.
         resize_route: How inputs are brought to the trained resolution, see `XRayClassifier`.
-        **kwargs: Passed to `timm.create_model` or to torchvision's builder.
+        **kwargs: Passed to `timm.create_model` or to torchvision's builder. Those that read or
+            fetch weights (`pretrained`, `checkpoint_path`, `weights` and the like) are refused.
 
     Raises:
+        TypeError: If an argument would read or fetch weights, or the network does not take it.
         UnknownNameError: If the library has no such network.
         DependencyError: If timm is asked for and missing.
 
@@ -67,6 +70,9 @@ class Backbone(XRayClassifier):
         library, _, name = architecture.partition(":")
         if f"{library}:" not in BACKBONES:
             raise UnknownNameError("library of networks", library, ("timm", "torchvision"))
+        if unsafe := sorted(filter(loads_weights, kwargs)):
+            msg = f"{architecture} starts from random weights and does not take {unsafe}"
+            raise TypeError(f"{msg}; pass a file to xrv.models.load_checkpoint instead")
         self.architecture = architecture  # type: ignore[misc] # one class, many networks
         build = _from_timm if library == "timm" else _from_torchvision
         self.arguments = dict(kwargs)

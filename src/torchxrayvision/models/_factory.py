@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 import torch
 
-from torchxrayvision.errors import UnknownNameError
+from torchxrayvision.errors import CheckpointError, UnknownNameError, XRVError
 from torchxrayvision.models._backbone import BACKBONES, Backbone
 from torchxrayvision.models._network import load_strictly
 from torchxrayvision.models._pretrained import (
@@ -161,7 +161,7 @@ def load_checkpoint(
     backbone = backbone_of(checkpoint.values, str(path)) if entry is None else None
     if backbone is not None:
         tensors = {k: v for k, v in checkpoint.tensors.items() if k != "op_threshs"}
-        model = _meta_backbone(*backbone, tensors)
+        model = _meta_backbone(*backbone, tensors, str(path))
     else:
         tensors = normalise_names(state_dict_of(checkpoint))
         model = _meta_model(tensors, entry, str(path))
@@ -191,9 +191,15 @@ def _meta_model(tensors: dict[str, Tensor], entry: Weights | None, path: str) ->
 
 
 def _meta_backbone(
-    name: str, arguments: dict[str, Any], tensors: dict[str, Tensor]
+    name: str, arguments: dict[str, Any], tensors: dict[str, Tensor], path: str
 ) -> XRayClassifier:
     head = tensors.get("classifier.bias")
     outputs = 0 if head is None else head.numel()
-    with torch.device("meta"):
-        return Backbone(name, num_classes=outputs, apply_sigmoid=True, **arguments)
+    try:
+        with torch.device("meta"):
+            return Backbone(name, num_classes=outputs, apply_sigmoid=True, **arguments)
+    except XRVError:
+        raise
+    except Exception as error:  # whatever the other library makes of values that do not fit
+        msg = f"{path}: {name} cannot be built with {arguments}: {str(error)[:200]}"
+        raise CheckpointError(msg) from error

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from torchxrayvision import __version__
 from torchxrayvision.errors import CheckpointError
+from torchxrayvision.models._arguments import check_file_arguments
 from torchxrayvision.models._backbone import BACKBONES, Backbone
 from torchxrayvision.models._calibration import OUTPUT_KINDS
 
@@ -45,6 +46,10 @@ def save_checkpoint(
     Returns:
         Everything that the header says.
 
+    Raises:
+        CheckpointError: If a `Backbone` was built with arguments that no file may choose, so that
+            it could not be read back.
+
     Example:
         >>> import tempfile
         >>> from torchxrayvision.models import Backbone, load_checkpoint
@@ -58,6 +63,8 @@ def save_checkpoint(
     """
     from torchxrayvision.weights._safetensors import save_safetensors
 
+    if isinstance(model, Backbone):
+        check_file_arguments(model.architecture, model.arguments, str(path))
     described = {**_described(model), **(facts or {})}
     tensors = {k: v for k, v in model.state_dict().items() if k != "op_threshs"}
     save_safetensors(Path(path), tensors, _header(described))
@@ -157,13 +164,17 @@ def backbone_of(values: Mapping[str, Any], path: str) -> tuple[str, dict[str, An
     Args:
         values: The header's words.
         path: What the error calls the file.
+
+    Raises:
+        CheckpointError: If the header asks for more than the shape of a network.
     """
     facts = _decoded(values, path)
     name, arguments = facts.get("architecture"), facts.get("arguments", {})
     if not isinstance(name, str) or not name.startswith(BACKBONES):
         return None
     if not isinstance(arguments, dict):
-        raise CheckpointError(f"{path}: the header's arguments are no table")
+        raise CheckpointError(f"{path}: the header's arguments are not a table")
+    check_file_arguments(name, arguments, path)
     return name, arguments
 
 

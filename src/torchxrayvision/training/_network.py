@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from torchxrayvision.errors import RecipeError
+from torchxrayvision.errors import CheckpointError, RecipeError
 from torchxrayvision.training._module import seeded
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ def network_of(
 
 def _start(recipe: Recipe, outputs: int) -> XRayClassifier:
     from torchxrayvision.models import ResNet, get_model, load_checkpoint
+    from torchxrayvision.models._arguments import check_file_arguments
+    from torchxrayvision.models._backbone import BACKBONES
     from torchxrayvision.weights import list_weights
 
     if recipe.weights:
@@ -64,6 +66,11 @@ def _start(recipe: Recipe, outputs: int) -> XRayClassifier:
             raise RecipeError(f"{msg}; name the one that they are of")
         return net
     args: dict[str, Any] = dict(recipe.model_args)
+    if recipe.model.startswith(BACKBONES):
+        try:  # before the run, since what it trains is saved with them
+            check_file_arguments(recipe.model, args, "recipe")
+        except CheckpointError as error:
+            raise RecipeError(f"model_args: {error}") from error
     published = {name for entry in list_weights() for name in (entry.name, *entry.aliases)}
     if recipe.model in published:
         return get_model(recipe.model, **args)
