@@ -80,7 +80,7 @@ def this_package(out: Path) -> Timings:
     import torch
 
     from torchxrayvision.training import ImageCache
-    from torchxrayvision.training._prepared import from_stored
+    from torchxrayvision.training.images.prepared import from_stored
 
     films = out.parent / "films"
     seconds, images = without_cache(films)

@@ -85,8 +85,8 @@ def fastest(weights: Path, cache: Path) -> str:
 def has_faster_arithmetic() -> bool:
     import torch
 
-    from torchxrayvision.inference._engine import TorchEngine
-    from torchxrayvision.inference._engine_onnx import OpenVinoEngine
+    from torchxrayvision.inference.engines.base import TorchEngine
+    from torchxrayvision.inference.engines.onnx import OpenVinoEngine
 
     return bool(TorchEngine.arithmetics(torch.device("cpu")) or OpenVinoEngine.arithmetics())
 

@@ -78,7 +78,7 @@ def version_1(out: Path) -> Timings:
 
 def this_package(out: Path) -> Timings:
     from torchxrayvision.images import load_image, read_raster, read_xray_dcm
-    from torchxrayvision.transforms._resample import resize
+    from torchxrayvision.transforms.resampling import resize
 
     def read(path: Path) -> np.ndarray:
         return read_xray_dcm(path)[None] if path.suffix == ".dcm" else load_image(path)

@@ -55,7 +55,7 @@ def version_1(out: Path) -> Timings:
 
 def this_package(out: Path) -> Timings:
     from torchxrayvision.transforms import XRayResizer
-    from torchxrayvision.transforms._resample import _operator, resize
+    from torchxrayvision.transforms.resampling import _operator, resize
 
     def first_use() -> None:
         _operator.cache_clear()

@@ -3,7 +3,7 @@
 PNG files of two real sizes through PSPNet (14 structures, 512 x 512) on all cores, one film after
 the other. 1.5.7 as its documentation shows it: read, normalise, crop, resize, network, sigmoid,
 threshold; its masks are those of the square that the network saw. This package
-(`inference.segment`, engine chosen by measurement) takes every mask back to the geometry of its
+(`segmentation.segment`, engine chosen by measurement) takes every mask back to the geometry of its
 file as well. A row is the time of a film, all films of the size together. The network is loaded,
 and converted, before the clock starts; the memory of converting is in the peak of the first round.
 
@@ -109,7 +109,7 @@ def this_package(out: Path) -> Timings:
 
 def drawn(net: Any, paths: list[Path], precision: str) -> tuple[list[float], np.ndarray]:
     """Seconds of a film, and logits of the square that the network saw."""
-    from torchxrayvision.inference import segment
+    from torchxrayvision.segmentation import segment
 
     maps = []
     options = {"engine": "auto", "precision": precision}
@@ -127,8 +127,8 @@ def drawn(net: Any, paths: list[Path], precision: str) -> tuple[list[float], np.
 
 def written(paths: list[Path], folder: Path) -> list[float]:
     """Seconds of a film with everything that `xrv segment` writes."""
-    from torchxrayvision.inference import SegmentationWriter, segment
-    from torchxrayvision.inference._segmenters import get_segmenter
+    from torchxrayvision.segmentation import SegmentationWriter, segment
+    from torchxrayvision.segmentation.networks import get_segmenter
 
     shutil.rmtree(folder, ignore_errors=True)
     net = get_segmenter("demo-anatomy")

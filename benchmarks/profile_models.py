@@ -92,9 +92,9 @@ def shares(net: torch.nn.Module, x: torch.Tensor) -> str:
 
 
 def profile_of(name: str, top: float) -> None:
-    from torchxrayvision.inference._accelerate import Accelerated
-    from torchxrayvision.inference._choose import Choice
-    from torchxrayvision.inference._winograd import has_wide_convolutions
+    from torchxrayvision.inference.engines.accelerate import Accelerated
+    from torchxrayvision.inference.engines.choose import Choice
+    from torchxrayvision.inference.engines.winograd import has_wide_convolutions
 
     size, batch = CASES[name]
     net = network(name)

@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from torchxrayvision import explain, phantom
 from torchxrayvision.models import get_model
-from torchxrayvision.training._prepared import from_stored, to_stored
+from torchxrayvision.training.images.prepared import from_stored, to_stored
 
 SIZE, CODE = 144, 24
 SEED, NEW = 0, 2022  # of the films that the autoencoder learns from, and of those it draws here

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from torchxrayvision.datasets import CovariateDataset, Phantom_Dataset, SubsetDataset
-from torchxrayvision.datasets._split import patients
+from torchxrayvision.datasets.split import patients
 from torchxrayvision.evaluation import mean_auroc
 
 FINDING = "Effusion"

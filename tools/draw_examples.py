@@ -16,8 +16,8 @@ import pandas as pd
 from PIL import Image
 
 from torchxrayvision import explain, phantom
-from torchxrayvision.inference import SegmentationWriter, segment
 from torchxrayvision.models import get_model
+from torchxrayvision.segmentation import SegmentationWriter, segment
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 SEED, SIDE, PANEL = 2023, 512, 480

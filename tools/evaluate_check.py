@@ -26,7 +26,7 @@ from check_pictures import (
 )
 from torchxrayvision.errors import XRVError
 from torchxrayvision.images import read_raster
-from torchxrayvision.inference import checks
+from torchxrayvision.screening import iter_checks
 
 # A film of the evaluation part that is not what its release says, found by eye.
 INVERTED = {"00017999_000"}  # air is bright
@@ -168,7 +168,7 @@ def _report(kinds: dict[str, list[Path]]) -> None:
         source, what = kind.split("/")
         refused, right, other = 0, 0, Counter()
         expected = EXPECTED.get(what, what)
-        for result in checks(paths):
+        for result in iter_checks(paths):
             refused += result.verdict == "refused"
             codes = set(result.codes)
             right += not _grave(codes) if expected in ("", "chest") else bool(codes & _codes(what))
@@ -183,7 +183,7 @@ def _report(kinds: dict[str, list[Path]]) -> None:
 
 
 def _grave(codes: set[str]) -> bool:
-    from torchxrayvision.inference._check import REFUSED
+    from torchxrayvision.screening.checks import REFUSED
 
     return bool(codes & set(REFUSED))
 

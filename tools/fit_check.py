@@ -1,6 +1,6 @@
 """Fit the numbers of `xrv check`: python tools/fit_check.py ../shared/data/nih-mini
 
-Needs scikit-learn. Writes src/torchxrayvision/inference/data/check.npz and prints how well the
+Needs scikit-learn. Writes src/torchxrayvision/screening/data/check.npz and prints how well the
 scores part the pictures of the fit. `tools/evaluate_check.py` judges them on others.
 """
 
@@ -24,10 +24,10 @@ from check_pictures import (
     square,
     varied,
 )
-from torchxrayvision.inference._check_pose import SIDE, features, poses
+from torchxrayvision.screening.pose import SIDE, features, poses
 from torchxrayvision.transforms import prepare
 
-OUT = Path(__file__).parent.parent / "src/torchxrayvision/inference/data/check.npz"
+OUT = Path(__file__).parent.parent / "src/torchxrayvision/screening/data/check.npz"
 COMPONENTS = 40
 FOLDS = 2
 SIMULATED = 40  # of each of frontal and lateral

@@ -16,22 +16,24 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor, nn
 
+from torchxrayvision.checkpoints import state_dict_of
 from torchxrayvision.errors import ImageShapeError, UnknownNameError
-from torchxrayvision.models._input import check_range, check_shape
-from torchxrayvision.models._network import Prediction, XRayModel
-from torchxrayvision.models._published import (
+from torchxrayvision.models import (
+    Prediction,
+    XRayModel,
     apply_published,
+    check_range,
+    check_shape,
     chosen,
     read_published,
     warn_of_terms,
 )
 from torchxrayvision.weights import ResNetAE_Weights, Weights, WeightsEnum
-from torchxrayvision.weights.checkpoint import state_dict_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from torchxrayvision.models._input import ResizeRoute
+    from torchxrayvision.models import ResizeRoute
 
 __all__ = ["ResNetAE", "ResNetAE50", "ResNetAE101", "ResNetAE_Weights", "model_urls"]
 

@@ -84,7 +84,7 @@ def fix_resolution(x: Tensor, resolution: int, model: Any = None) -> Tensor:  # 
     Raises:
         ImageShapeError: If the images are not square.
     """
-    from torchxrayvision.models._input import check_shape, resize
+    from torchxrayvision.models import check_shape, resize
 
     check_shape(x)
     if x.shape[-1] != resolution:
@@ -104,7 +104,7 @@ def warn_normalization(x: Tensor) -> None:
     Warns:
         ImageRangeWarning: Names the scale that the values look like.
     """
-    from torchxrayvision.models._input import check_range
+    from torchxrayvision.models import check_range
 
     check_range(x)
 

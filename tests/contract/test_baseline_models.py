@@ -19,11 +19,11 @@ from torchxrayvision.baseline_models import (
     riken,
     xinario,
 )
-from torchxrayvision.baseline_models._classifier import BaselineClassifier
-from torchxrayvision.baseline_models.riken._net import Network, concat_head
+from torchxrayvision.baseline_models.classifier import BaselineClassifier
+from torchxrayvision.baseline_models.riken.net import Network, concat_head
 from torchxrayvision.errors import ImageShapeError, StateMismatchError, UnknownNameError
-from torchxrayvision.models._dense import dense_features
-from torchxrayvision.models._network import load_strictly
+from torchxrayvision.models.base import load_strictly
+from torchxrayvision.models.densenet import dense_features
 
 SIZE = 64
 

@@ -19,8 +19,8 @@ import pytest
 
 import torchxrayvision.datasets as xd
 from fakes import BUILDERS
-from torchxrayvision.datasets._images import Files
-from torchxrayvision.datasets._spec import SHARED_COLUMNS
+from torchxrayvision.datasets.images import Files
+from torchxrayvision.datasets.release import SHARED_COLUMNS
 from torchxrayvision.errors import (
     DatasetError,
     DatasetNotFoundError,

@@ -13,11 +13,11 @@ from torchxrayvision.autoencoders import ResNetAE50
 from torchxrayvision.baseline_models.chestx_anatomy import UNetResNet50
 from torchxrayvision.baseline_models.chestx_det import PSPNet
 from torchxrayvision.baseline_models.ieee8023 import VQGAN
-from torchxrayvision.baseline_models.ieee8023._net import Config, Net
+from torchxrayvision.baseline_models.ieee8023.net import Config, Net
 from torchxrayvision.errors import ImageShapeError, StateMismatchError
-from torchxrayvision.inference._graph import describe
+from torchxrayvision.inference.engines.graph import describe
 from torchxrayvision.models import UNet
-from torchxrayvision.models._network import load_strictly
+from torchxrayvision.models.base import load_strictly
 
 TINY = Config(
     width=32,

@@ -23,7 +23,7 @@ from support.networks import published
 from support.synthetic import film
 from torchxrayvision.cli import app
 from torchxrayvision.models import DenseNet
-from torchxrayvision.weights import _registry
+from torchxrayvision.weights import registry as _registry
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md")])

@@ -12,7 +12,7 @@ from torch.func import vmap
 from support.networks import synthetic
 from torchxrayvision.errors import ImageShapeError, StateMismatchError
 from torchxrayvision.models import OUTPUT_KINDS, DenseNet, ResNet, list_models
-from torchxrayvision.models._network import load_strictly
+from torchxrayvision.models.base import load_strictly
 
 POINTS = torch.tensor([0.3, float("nan"), 0.6])
 SMALL = {"growth_rate": 8, "block_config": (2, 2, 2, 2), "num_init_features": 16}

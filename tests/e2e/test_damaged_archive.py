@@ -94,7 +94,7 @@ def test_a_folder_of_damaged_files_only_is_still_a_table(archive, model, tmp_pat
 
 
 def test_an_unexpected_fault_of_a_decoder_is_a_row_too(archive, model, monkeypatch):
-    from torchxrayvision.inference import _load
+    from torchxrayvision.inputs import load as _load
 
     original = _load.read_raster
 

@@ -227,7 +227,7 @@ def test_an_interrupted_command_says_how_to_go_on_and_goes_on(tmp_path, monkeypa
     folder = long_run.write_films(tmp_path / "films", 30)
     whole = tmp_path / "whole.csv"
     assert xrv("predict", folder, "--output", whole).exit_code == 0
-    from torchxrayvision.inference._journal import Journal
+    from torchxrayvision.inference.runs.folder import Journal
 
     real = Journal.append
 
@@ -278,7 +278,7 @@ def test_usage_is_checked_in_words(arguments, words):
 
 @pytest.mark.usefixtures("planted")
 def test_progress_is_said_in_lines_where_there_is_no_terminal(tmp_path, monkeypatch):
-    monkeypatch.setattr("torchxrayvision.cli._run._LOG_EVERY", 0.0)
+    monkeypatch.setattr("torchxrayvision.cli.runs._LOG_EVERY", 0.0)
     folder = long_run.write_films(tmp_path / "films", 30)
     result = xrv("predict", folder, "--output", tmp_path / "t.csv")
     assert re.search(r"24 of 30 images, [\d.]+ a second, 0:00:\d\d left", result.output)

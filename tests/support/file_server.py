@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from torchxrayvision.facts import RemoteFile
-from torchxrayvision.remote import _config
-from torchxrayvision.remote._fetch import Fetch
+from torchxrayvision.remote import config as _config
+from torchxrayvision.remote.fetching import Fetch
 
 NAME = "weights.pt"
 # 300 kB: several socket buffers long, so a fault in the middle is one in the middle.

@@ -75,7 +75,7 @@ def run(films: str, target: Path, pause: float, options: dict) -> int:
             on_progress=lambda *_: time.sleep(pause),
         )
         status = 0
-    except BaseException:  # noqa: BLE001 - a fork must never return into its parent's code
+    except BaseException:  # noqa: BLE001 - a fork must not go on as the server
         traceback.print_exc()
     finally:
         os._exit(status)

@@ -98,7 +98,7 @@ def two_nodes(films, folder):
     from ray.cluster_utils import Cluster
 
     losses = Losses()
-    logger = logging.getLogger("torchxrayvision.inference._cluster_pool")
+    logger = logging.getLogger("torchxrayvision.inference.cluster.pool")
     logger.addHandler(losses)
     logger.setLevel(logging.INFO)
     net = slow_network(folder)

@@ -10,9 +10,9 @@ import pandas as pd
 from PIL import Image
 
 import torchxrayvision.datasets as xd
-from torchxrayvision.datasets._findings import FindingColumns
-from torchxrayvision.datasets._images import Files
-from torchxrayvision.datasets._spec import DatasetSpec, Table, equals
+from torchxrayvision.datasets.findings import FindingColumns
+from torchxrayvision.datasets.images import Files
+from torchxrayvision.datasets.spec import DatasetSpec, Table, equals
 from torchxrayvision.facts import License, Reference
 
 SHAPE = (12, 10)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from torchxrayvision.checkpoints import read_tensors
 from torchxrayvision.models import XRayClassifier
 from torchxrayvision.training import (
     Augmentation,
@@ -24,7 +25,6 @@ from torchxrayvision.training import (
     Recipe,
     fit,
 )
-from torchxrayvision.weights import read_tensors
 
 NAMES = ("Mass", "Edema")
 
@@ -109,8 +109,8 @@ def run(out, *, kill=None, resume=True, net=None, **changes):
 
 
 def _arm(what, count):
-    from torchxrayvision.training._module import Training
-    from torchxrayvision.weights import _safetensors
+    from torchxrayvision.checkpoints import tensors as _safetensors
+    from torchxrayvision.training.module import Training
 
     owner, name = {"step": (Training, "optimizer_step"), "write": (_safetensors.os, "fsync")}[what]
     original, left = getattr(owner, name), [count]
@@ -136,7 +136,10 @@ class Server:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path]),
+            },
         )
 
     def start(self, out, *, ranks=1, **kwargs):

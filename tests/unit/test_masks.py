@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from support.digests import digest_masks, golden
 from torchxrayvision import masks, tables
 from torchxrayvision.errors import DatasetError
-from torchxrayvision.masks._shapes import box_edges
+from torchxrayvision.masks.shapes import box_edges
 
 SHAPES = st.tuples(st.integers(1, 24), st.integers(1, 24))
 ANY_MASK = SHAPES.flatmap(lambda shape: hnp.arrays(np.bool_, shape))

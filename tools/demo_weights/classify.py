@@ -9,7 +9,7 @@ from demo_weights import distil, localise
 from demo_weights.plan import FOLDS, LESSONS, MODEL, SEED, SEEN
 from torchxrayvision.models import load_checkpoint, save_checkpoint
 from torchxrayvision.training import fit
-from torchxrayvision.training._prepared import from_stored
+from torchxrayvision.training.images.prepared import from_stored
 
 _BATCH = 64
 

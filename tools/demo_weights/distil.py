@@ -22,9 +22,9 @@ from demo_weights.outline import follow, warm_cosine
 from demo_weights.plan import ENOUGH, SEEN
 from torchxrayvision.models import load_checkpoint
 from torchxrayvision.training import masked_bce
-from torchxrayvision.training._augment import augment, draw, mix
-from torchxrayvision.training._loss import positive_weights
-from torchxrayvision.training._prepared import from_stored
+from torchxrayvision.training.augment import augment, draw, mix
+from torchxrayvision.training.images.prepared import from_stored
+from torchxrayvision.training.loss import positive_weights
 
 _REAL, _SIMULATED = 24, 8  # films of a batch
 _RATE, _DECAY, _MEMORY = 1e-3, 0.05, 0.99

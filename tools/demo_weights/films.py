@@ -22,7 +22,7 @@ from demo_weights.plan import (
 from torchxrayvision import phantom
 from torchxrayvision.images import read_raster
 from torchxrayvision.training import PreparedImages
-from torchxrayvision.training._prepared import to_stored
+from torchxrayvision.training.images.prepared import to_stored
 from torchxrayvision.transforms import XRayResizer, prepare
 
 _CHUNK = 50

@@ -18,8 +18,8 @@ from demo_weights.outline import changed, follow, warm_cosine
 from demo_weights.plan import MASK_SIDE, OUTPUTS, PLACES, SEED, SEEN
 from torchxrayvision.models import ResNet
 from torchxrayvision.training import Augmentation, masked_bce
-from torchxrayvision.training._augment import draw
-from torchxrayvision.training._loss import positive_weights
+from torchxrayvision.training.augment import draw
+from torchxrayvision.training.loss import positive_weights
 
 _BATCH = 32
 _SIDES = SEEN, MASK_SIDE

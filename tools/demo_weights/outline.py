@@ -13,8 +13,8 @@ from demo_weights.plan import ANATOMY_WIDTH, RENDERED, SEED, STRUCTURES
 from torchxrayvision.evaluation import dice
 from torchxrayvision.models import UNet
 from torchxrayvision.training import Augmentation
-from torchxrayvision.training._augment import augment, draw
-from torchxrayvision.training._prepared import from_stored
+from torchxrayvision.training.augment import augment, draw
+from torchxrayvision.training.images.prepared import from_stored
 
 _BATCH = 16
 _RATE, _DECAY = 3e-3, 1e-3

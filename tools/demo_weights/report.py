@@ -20,8 +20,8 @@ from demo_weights.plan import (
     TARGETS,
 )  # fmt: skip
 from torchxrayvision import evaluation
+from torchxrayvision.checkpoints.cache import load_tensors
 from torchxrayvision.models import UNet
-from torchxrayvision.weights.store import load_tensors
 
 REAL = "NIH, five folds by patient"
 SIMULATED = "simulated, held out"

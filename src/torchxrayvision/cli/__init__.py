@@ -21,7 +21,7 @@ from torchxrayvision.cli import predict as _predict
 from torchxrayvision.cli import segment as _segment
 from torchxrayvision.cli import train as _train
 from torchxrayvision.cli import weights as _weights
-from torchxrayvision.cli._console import EXIT_USAGE, errors, show_error, ungarbled, unread
+from torchxrayvision.cli.console import EXIT_USAGE, errors, show_error, ungarbled, unread
 from torchxrayvision.errors import XRVError
 
 __all__ = ["app", "main"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from torchxrayvision.cli._console import (
+from torchxrayvision.cli.console import (
     EXIT_SOME_FAILED,
     EXIT_USAGE,
     console,
@@ -23,7 +23,7 @@ from torchxrayvision.cli._console import (
 )
 
 if TYPE_CHECKING:
-    from torchxrayvision.inference import Check
+    from torchxrayvision.screening import Check
 
 __all__ = ["check"]
 
@@ -48,13 +48,13 @@ def check(
     noted are mirrored ones, bars, burnt-in text, unusual exposure and headers that contradict
     the picture. The exit code is 1 if a file is refused or cannot be read.
     """
-    from torchxrayvision.inference import checks
+    from torchxrayvision.screening import iter_checks
 
     if output is not None:
         require_ending(output, ".csv", ".json")
     verdicts: Counter[str] = Counter()
     with show_warnings():
-        results = _counted(checks(paths, allow=allow or (), workers=workers), verdicts)
+        results = _counted(iter_checks(paths, allow=allow or (), workers=workers), verdicts)
         if output is None:
             for result in results:
                 _print(result)

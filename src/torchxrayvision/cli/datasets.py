@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from torchxrayvision.cli._console import (
+from torchxrayvision.cli.console import (
     EXIT_SOME_FAILED,
     console,
     errors,
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     import inspect
     from collections.abc import Mapping
 
-    from torchxrayvision.datasets import Dataset
-    from torchxrayvision.datasets._base import SpecDataset
+    from torchxrayvision.datasets import Dataset, SpecDataset
 
 __all__ = ["app"]
 

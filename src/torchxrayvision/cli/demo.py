@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from torchxrayvision.cli._console import console, errors, show_warnings
+from torchxrayvision.cli.console import console, errors, show_warnings
 
 __all__ = ["demo"]
 

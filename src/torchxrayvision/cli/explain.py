@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from torchxrayvision.cli._console import (
+from torchxrayvision.cli.console import (
     EXIT_SOME_FAILED,
     EXIT_USAGE,
     checked_device,
@@ -85,7 +85,7 @@ def explain(
     the strongest evidence. Files that cannot be read are listed with an error, and the exit code
     is 1.
     """
-    from torchxrayvision.inference import expand
+    from torchxrayvision.inputs import expand
 
     with show_warnings():
         run = _Run(target, method, weights, checkpoint, autoencoder, film, boxes, device, out)
@@ -124,8 +124,7 @@ class _Run:
         device: str,
         out: Path,
     ) -> None:
-        from torchxrayvision.explain import METHODS
-        from torchxrayvision.explain._film import check_film
+        from torchxrayvision.explain import METHODS, check_film
         from torchxrayvision.models import get_model, load_checkpoint
 
         if method not in (*METHODS, _FILM):

@@ -7,13 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from torchxrayvision.cli._console import (
-    EXIT_USAGE,
-    errors,
-    file_to_write,
-    show_error,
-    show_warnings,
-)
+from torchxrayvision.cli.console import EXIT_USAGE, errors, file_to_write, show_error, show_warnings
 from torchxrayvision.errors import UnknownNameError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from torchxrayvision.cli._console import EXIT_SOME_FAILED, console, show_error
+from torchxrayvision.cli.console import EXIT_SOME_FAILED, console, show_error
 
 __all__ = ["info"]
 

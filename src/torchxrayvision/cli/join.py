@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from torchxrayvision.cli._console import EXIT_SOME_FAILED
+from torchxrayvision.cli.console import EXIT_SOME_FAILED
 
 __all__ = ["join"]
 
@@ -19,7 +19,7 @@ def join(
 
     It is byte for byte the one of a run without shards.
     """
-    from torchxrayvision.cli import _run
+    from torchxrayvision.cli import runs as _run
 
     if _run.join(output):
         raise typer.Exit(EXIT_SOME_FAILED)

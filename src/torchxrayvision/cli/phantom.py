@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from torchxrayvision.cli._console import console, errors, folder_to_write, progress_of
+from torchxrayvision.cli.console import console, errors, folder_to_write, progress_of
 
 __all__ = ["phantom"]
 

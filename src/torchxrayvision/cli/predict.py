@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from torchxrayvision.cli._console import (
+from torchxrayvision.cli.console import (
     EXIT_SOME_FAILED,
     EXIT_USAGE,
     checked_device,
@@ -108,7 +108,7 @@ def predict(
     if checkpoint is None:
         _require_weights(weights)  # before the seconds that torch takes to load
     with show_warnings():
-        from torchxrayvision.cli import _run
+        from torchxrayvision.cli import runs as _run
         from torchxrayvision.inference import RayCluster, Reading
 
         net = _load(weights, checkpoint, compat)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from torchxrayvision.cli._console import (
+from torchxrayvision.cli.console import (
     EXIT_SOME_FAILED,
     EXIT_USAGE,
     checked_device,
@@ -20,7 +20,7 @@ from torchxrayvision.cli._console import (
 )
 
 if TYPE_CHECKING:
-    from torchxrayvision.inference import Segmentation
+    from torchxrayvision.segmentation import Segmentation
 
 __all__ = ["segment"]
 
@@ -61,9 +61,9 @@ def segment(
     Millimetres are those at the detector, where organs appear larger than they are. Files that
     cannot be read become rows with an error, and the exit code is 1.
     """
-    from torchxrayvision.inference import SegmentationWriter, expand
-    from torchxrayvision.inference import segment as run
-    from torchxrayvision.inference._segmenters import get_segmenter
+    from torchxrayvision.inputs import expand
+    from torchxrayvision.segmentation import SegmentationWriter, get_segmenter
+    from torchxrayvision.segmentation import segment as run
 
     with show_warnings():
         net = get_segmenter(model)

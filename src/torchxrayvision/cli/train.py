@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from torchxrayvision.cli._console import console, progress_of, show_warnings
+from torchxrayvision.cli.console import console, progress_of, show_warnings
 
 __all__ = ["train"]
 
@@ -28,8 +28,7 @@ def train(
     ] = None,
 ) -> None:
     """Train a classifier: decode every image once, then fit, validate and keep the best weights."""
-    from torchxrayvision.training import fit, load_recipe, prepare
-    from torchxrayvision.training._fit import state_to_resume
+    from torchxrayvision.training import fit, load_recipe, prepare, state_to_resume
 
     recipe = load_recipe(config)
     folder = config.with_suffix("") if out is None else out

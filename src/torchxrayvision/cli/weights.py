@@ -6,12 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from torchxrayvision.cli._console import (
-    EXIT_SOME_FAILED,
-    console,
-    errors,
-    show_warnings,
-)
+from torchxrayvision.cli.console import EXIT_SOME_FAILED, console, errors, show_warnings
 
 __all__ = ["app"]
 

@@ -13,66 +13,69 @@ Example:
 
 from __future__ import annotations
 
-from torchxrayvision.datasets._base import COMPAT, SpecDataset
-from torchxrayvision.datasets._cards import (
+from torchxrayvision.datasets.base import Dataset, Sample
+from torchxrayvision.datasets.batches import collate
+from torchxrayvision.datasets.catalogue import (
     Card,
     card,
+    describe,
     find_dataset_class,
     get_dataset_class,
     list_datasets,
 )
-from torchxrayvision.datasets._collate import collate
-from torchxrayvision.datasets._compose import (
+from torchxrayvision.datasets.containers import (
     Filter_Dataset,
     FilterDataset,
     Merge_Dataset,
     MergeDataset,
     Subset_Dataset,
     SubsetDataset,
+    relabel_dataset,
 )
-from torchxrayvision.datasets._covariate import CovariateDataset
-from torchxrayvision.datasets._dataset import Dataset, Sample
-from torchxrayvision.datasets._describe import describe
-from torchxrayvision.datasets._export import export_folder, export_parquet, label_table
-from torchxrayvision.datasets._relabel import relabel_dataset
-from torchxrayvision.datasets._spec import USE_INCLUDED_FILE, DatasetSpec, Table
-from torchxrayvision.datasets._split import official_splits, split_by_patient
-from torchxrayvision.datasets._verify import Report, verify
+from torchxrayvision.datasets.covariate import CovariateDataset
+from torchxrayvision.datasets.export import export_folder, export_parquet, label_table
+from torchxrayvision.datasets.images import Files as Files
+from torchxrayvision.datasets.images import ImageSource as ImageSource
+from torchxrayvision.datasets.images import IndexedFiles as IndexedFiles
+from torchxrayvision.datasets.pipeline import COMPAT, SpecDataset
+from torchxrayvision.datasets.release import USE_INCLUDED_FILE
+from torchxrayvision.datasets.spec import DatasetSpec, Table
+from torchxrayvision.datasets.split import official_splits, split_by_patient
+from torchxrayvision.datasets.split import patients as patients
+from torchxrayvision.datasets.verification import Report, verify
 from torchxrayvision.images import normalize
 from torchxrayvision.labels import DEFAULT_PATHOLOGIES
 from torchxrayvision.transforms import ToPILImage, XRayCenterCrop, XRayResizer, apply_transforms
 
 # One line a module; the contract tests find the classes here.
-from torchxrayvision.datasets.brax import BRAX_Dataset  # isort: skip
-from torchxrayvision.datasets.candidptx import CANDIDPTX_Dataset  # isort: skip
-from torchxrayvision.datasets.chestxdet import ChestXDet_Dataset  # isort: skip
-from torchxrayvision.datasets.chexlocalize import CheXlocalize_Dataset  # isort: skip
-from torchxrayvision.datasets.chexmask import CheXmask, with_chexmask  # isort: skip
-from torchxrayvision.datasets.chexpert import CheX_Dataset  # isort: skip
-from torchxrayvision.datasets.chexpertplus import CheXpertPlus_Dataset  # isort: skip
-from torchxrayvision.datasets.covid19 import COVID19_Dataset  # isort: skip
-from torchxrayvision.datasets.custom import CSV_Dataset, Folder_Dataset  # isort: skip
-from torchxrayvision.datasets.hannover import HannoverCOVID_Dataset  # isort: skip
-from torchxrayvision.datasets.medmnist import (  # isort: skip
-    ChestMNIST_Dataset,
-    PneumoniaMNIST_Dataset,
-)
-from torchxrayvision.datasets.mimic import MIMIC_Dataset  # isort: skip
-from torchxrayvision.datasets.mscxr import MSCXR_Dataset  # isort: skip
-from torchxrayvision.datasets.nih import NIH_Dataset, NIH_Google_Dataset  # isort: skip
-from torchxrayvision.datasets.nlmtb import NLMTB_Dataset  # isort: skip
-from torchxrayvision.datasets.objectcxr import ObjectCXR_Dataset  # isort: skip
-from torchxrayvision.datasets.openi import Openi_Dataset  # isort: skip
-from torchxrayvision.datasets.padchest import PC_Dataset  # isort: skip
-from torchxrayvision.datasets.padchestgr import PadChestGR_Dataset  # isort: skip
-from torchxrayvision.datasets.phantom import Phantom_Dataset  # isort: skip
-from torchxrayvision.datasets.reflacx import REFLACX_Dataset  # isort: skip
-from torchxrayvision.datasets.rsna import RSNA_Pneumonia_Dataset  # isort: skip
-from torchxrayvision.datasets.siim import SIIM_Pneumothorax_Dataset  # isort: skip
-from torchxrayvision.datasets.stonybrook import StonyBrookCOVID_Dataset  # isort: skip
-from torchxrayvision.datasets.tbx11k import TBX11K_Dataset  # isort: skip
-from torchxrayvision.datasets.vindr import VinBrain_Dataset, VinDr_Dataset  # isort: skip
-from torchxrayvision.datasets.vindrpcxr import VinDrPCXR_Dataset  # isort: skip
+from torchxrayvision.datasets.releases.brax import BRAX_Dataset  # isort: skip
+from torchxrayvision.datasets.releases.candidptx import CANDIDPTX_Dataset  # isort: skip
+from torchxrayvision.datasets.releases.chestxdet import ChestXDet_Dataset  # isort: skip
+from torchxrayvision.datasets.releases.chexlocalize import CheXlocalize_Dataset  # isort: skip
+from torchxrayvision.datasets.releases.chexmask import CheXmask, with_chexmask  # isort: skip
+from torchxrayvision.datasets.releases.chexpert import CheX_Dataset  # isort: skip
+from torchxrayvision.datasets.releases.chexpertplus import CheXpertPlus_Dataset  # isort: skip
+from torchxrayvision.datasets.releases.covid19 import COVID19_Dataset  # isort: skip
+from torchxrayvision.datasets.releases.custom import CSV_Dataset, Folder_Dataset  # isort: skip
+from torchxrayvision.datasets.releases.hannover import HannoverCOVID_Dataset  # isort: skip
+from torchxrayvision.datasets.releases.medmnist import ChestMNIST_Dataset, PneumoniaMNIST_Dataset
+
+from torchxrayvision.datasets.releases.mimic import MIMIC_Dataset  # isort: skip
+from torchxrayvision.datasets.releases.mscxr import MSCXR_Dataset  # isort: skip
+from torchxrayvision.datasets.releases.nih import NIH_Dataset, NIH_Google_Dataset  # isort: skip
+from torchxrayvision.datasets.releases.nlmtb import NLMTB_Dataset  # isort: skip
+from torchxrayvision.datasets.releases.objectcxr import ObjectCXR_Dataset  # isort: skip
+from torchxrayvision.datasets.releases.openi import Openi_Dataset  # isort: skip
+from torchxrayvision.datasets.releases.padchest import PC_Dataset  # isort: skip
+from torchxrayvision.datasets.releases.padchestgr import PadChestGR_Dataset  # isort: skip
+from torchxrayvision.datasets.releases.phantom import Phantom_Dataset  # isort: skip
+from torchxrayvision.datasets.releases.reflacx import REFLACX_Dataset  # isort: skip
+from torchxrayvision.datasets.releases.rsna import RSNA_Pneumonia_Dataset  # isort: skip
+from torchxrayvision.datasets.releases.siim import SIIM_Pneumothorax_Dataset  # isort: skip
+from torchxrayvision.datasets.releases.stonybrook import StonyBrookCOVID_Dataset  # isort: skip
+from torchxrayvision.datasets.releases.tbx11k import TBX11K_Dataset  # isort: skip
+from torchxrayvision.datasets.releases.vindr import VinBrain_Dataset, VinDr_Dataset  # isort: skip
+from torchxrayvision.datasets.releases.vindrpcxr import VinDrPCXR_Dataset  # isort: skip
 
 default_pathologies: list[str] = list(DEFAULT_PATHOLOGIES)
 """A copy of `torchxrayvision.labels.DEFAULT_PATHOLOGIES`, a list as in 1.5.7."""

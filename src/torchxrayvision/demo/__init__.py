@@ -6,6 +6,7 @@ Example:
     60
 """
 
-from torchxrayvision.demo._run import FILMS, SEED, CloseUp, Demo, run
+from torchxrayvision.demo.results import CloseUp, Demo
+from torchxrayvision.demo.walkthrough import FILMS, SEED, run
 
 __all__ = ["FILMS", "SEED", "CloseUp", "Demo", "run"]

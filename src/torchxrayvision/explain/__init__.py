@@ -20,100 +20,20 @@ Example:
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from torchxrayvision.explain._attribute import METHODS, attribute
-    from torchxrayvision.explain._cam import class_activation_map, grad_cam, grad_cam_plus_plus
-    from torchxrayvision.explain._colours import diverging, sequential
-    from torchxrayvision.explain._counterfactual import Counterfactual, latent_shift
-    from torchxrayvision.explain._faithfulness import Curves, deletion_insertion
-    from torchxrayvision.explain._files import Explanation, explain_file
-    from torchxrayvision.explain._film import save_film
-    from torchxrayvision.explain._layers import CamLayer, cam_layer
-    from torchxrayvision.explain._overlay import annotate, overlay
-    from torchxrayvision.explain._perturb import blurred, occlusion, smoothed
-    from torchxrayvision.explain._pointing import PointingGame, evidence_box, pointing_game
-    from torchxrayvision.explain._randomise import (
-        RandomisationReport,
-        randomisation_check,
-        randomised,
-    )
-    from torchxrayvision.explain._sensitivity import input_gradients, integrated_gradients
+import lazy_loader
 
-# Loaded at first use: pictures and the pointing game do without torch.
-_HOME: Final = {
-    "METHODS": "_attribute",
-    "CamLayer": "_layers",
-    "Counterfactual": "_counterfactual",
-    "Curves": "_faithfulness",
-    "Explanation": "_files",
-    "PointingGame": "_pointing",
-    "RandomisationReport": "_randomise",
-    "annotate": "_overlay",
-    "attribute": "_attribute",
-    "blurred": "_perturb",
-    "cam_layer": "_layers",
-    "class_activation_map": "_cam",
-    "deletion_insertion": "_faithfulness",
-    "diverging": "_colours",
-    "evidence_box": "_pointing",
-    "explain_file": "_files",
-    "grad_cam": "_cam",
-    "grad_cam_plus_plus": "_cam",
-    "input_gradients": "_sensitivity",
-    "integrated_gradients": "_sensitivity",
-    "latent_shift": "_counterfactual",
-    "occlusion": "_perturb",
-    "overlay": "_overlay",
-    "pointing_game": "_pointing",
-    "randomisation_check": "_randomise",
-    "randomised": "_randomise",
-    "save_film": "_film",
-    "sequential": "_colours",
-    "smoothed": "_perturb",
+from torchxrayvision.deprecation import with_moved_names
+
+# Loaded at first use: pictures and the pointing game need no torch.
+# The names are those of `__init__.pyi`.
+_find, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+_MOVED: Final = {
+    "annotate": "torchxrayvision.pictures.annotate",
+    "diverging": "torchxrayvision.pictures.diverging",
+    "overlay": "torchxrayvision.pictures.overlay",
+    "sequential": "torchxrayvision.pictures.sequential",
 }
-
-__all__ = [
-    "METHODS",
-    "CamLayer",
-    "Counterfactual",
-    "Curves",
-    "Explanation",
-    "PointingGame",
-    "RandomisationReport",
-    "annotate",
-    "attribute",
-    "blurred",
-    "cam_layer",
-    "class_activation_map",
-    "deletion_insertion",
-    "diverging",
-    "evidence_box",
-    "explain_file",
-    "grad_cam",
-    "grad_cam_plus_plus",
-    "input_gradients",
-    "integrated_gradients",
-    "latent_shift",
-    "occlusion",
-    "overlay",
-    "pointing_game",
-    "randomisation_check",
-    "randomised",
-    "save_film",
-    "sequential",
-    "smoothed",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    msg = f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}"
-    raise AttributeError(msg)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__ = with_moved_names(__name__, _MOVED, _find)

@@ -24,16 +24,19 @@ The rules, and where they come from:
   its last scan, a progressive file comes out whole but coarser.
 """
 
-from torchxrayvision.images._limits import DEFAULT_LIMITS, Limits
-from torchxrayvision.images._normalize import normalize
-from torchxrayvision.images._raster import ImageInfo, Raster
-from torchxrayvision.images._read import (
+from torchxrayvision.images.common import DEFAULT_LIMITS, ImageInfo, Limits, Raster
+
+# For the other packages of the project.
+from torchxrayvision.images.read import load as load
+from torchxrayvision.images.read import (
     load_image,
+    normalize,
     read_image,
     read_info,
     read_raster,
     read_xray_dcm,
 )
+from torchxrayvision.images.read import sniff as sniff
 
 __all__ = [
     "DEFAULT_LIMITS",

@@ -23,8 +23,8 @@ Example:
 
 from __future__ import annotations
 
-from torchxrayvision.masks._arrays import mask_to_box, masks_iou, resize_mask, union
-from torchxrayvision.masks._runs import (
+from torchxrayvision.masks.arrays import mask_to_box, masks_iou, resize_mask, union
+from torchxrayvision.masks.runs import (
     decode_coco_rle,
     decode_gap_rle,
     decode_rle,
@@ -32,7 +32,10 @@ from torchxrayvision.masks._runs import (
     encode_gap_rle,
     encode_rle,
 )
-from torchxrayvision.masks._shapes import boxes_to_mask, ellipse_to_mask, polygon_to_mask
+
+# For the other packages of the project.
+from torchxrayvision.masks.shapes import box_edges as box_edges
+from torchxrayvision.masks.shapes import boxes_to_mask, ellipse_to_mask, polygon_to_mask
 
 __all__ = [
     "boxes_to_mask",

@@ -8,16 +8,42 @@ Example:
 
 from torch import nn
 
-from torchxrayvision.models import _dense
-from torchxrayvision.models._backbone import Backbone
-from torchxrayvision.models._base import XRayClassifier
-from torchxrayvision.models._base import XRayClassifier as Model
-from torchxrayvision.models._calibration import OUTPUT_KINDS, OutputKind, check_output_kind, op_norm
-from torchxrayvision.models._factory import get_model, get_weights, list_models, load_checkpoint
-from torchxrayvision.models._network import Prediction, XRayModel
-from torchxrayvision.models._saved import save_checkpoint
-from torchxrayvision.models._segmenter import Segmenter
+from torchxrayvision.models import densenet as _dense
+from torchxrayvision.models.arguments import check_file_arguments as check_file_arguments
+from torchxrayvision.models.backbone import BACKBONES as BACKBONES
+from torchxrayvision.models.backbone import Backbone
+from torchxrayvision.models.base import (
+    OUTPUT_KINDS,
+    OutputKind,
+    Prediction,
+    Segmenter,
+    XRayClassifier,
+    XRayModel,
+    check_output_kind,
+    op_norm,
+)
+from torchxrayvision.models.base import XRayClassifier as Model
+from torchxrayvision.models.base import calibrate as calibrate
+from torchxrayvision.models.base import load_strictly as load_strictly
 from torchxrayvision.models.densenet import DenseNet, get_densenet_params
+from torchxrayvision.models.densenet import dense_features as dense_features
+from torchxrayvision.models.densenet import initialise as initialise
+from torchxrayvision.models.densenet import pooled as pooled
+from torchxrayvision.models.factory import get_model, get_weights, list_models, load_checkpoint
+from torchxrayvision.models.inputs import ResizeRoute as ResizeRoute
+from torchxrayvision.models.inputs import check_range as check_range
+from torchxrayvision.models.inputs import check_shape as check_shape
+from torchxrayvision.models.inputs import resize as resize
+from torchxrayvision.models.loading import apply_published as apply_published
+from torchxrayvision.models.loading import chosen as chosen
+from torchxrayvision.models.loading import header_of as header_of
+from torchxrayvision.models.loading import operating_points as operating_points
+from torchxrayvision.models.loading import read_published as read_published
+from torchxrayvision.models.loading import save_checkpoint
+from torchxrayvision.models.loading import warn_of_terms as warn_of_terms
+from torchxrayvision.models.resnet import BasicBlock as BasicBlock
+from torchxrayvision.models.resnet import Bottleneck as Bottleneck
+from torchxrayvision.models.resnet import ResidualNetwork as ResidualNetwork
 from torchxrayvision.models.resnet import ResNet
 from torchxrayvision.models.unet import UNet
 from torchxrayvision.weights import DenseNet121_Weights, ResNet50_Weights, model_urls_view

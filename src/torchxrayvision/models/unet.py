@@ -9,17 +9,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from torchxrayvision.checkpoints import state_dict_of
 from torchxrayvision.errors import UnknownNameError
-from torchxrayvision.models._input import standardize
-from torchxrayvision.models._pretrained import resolve, split_width
-from torchxrayvision.models._published import apply_published, read_published, warn_of_terms
-from torchxrayvision.models._segmenter import Segmenter
-from torchxrayvision.weights.checkpoint import state_dict_of
+from torchxrayvision.models.base import Segmenter
+from torchxrayvision.models.inputs import standardize
+from torchxrayvision.models.loading import (
+    apply_published,
+    read_published,
+    resolve,
+    split_width,
+    warn_of_terms,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torchxrayvision.models._input import ResizeRoute
+    from torchxrayvision.models.inputs import ResizeRoute
     from torchxrayvision.weights import Weights, WeightsEnum
 
 __all__ = ["UNet"]

@@ -1,11 +1,11 @@
 """Simulated radiographs whose anatomy, findings and masks are known."""
 
-from torchxrayvision.phantom._draw import draw, draw_record, patient_of
-from torchxrayvision.phantom._prevalence import Correlations
-from torchxrayvision.phantom._release import release_layouts, write_release
-from torchxrayvision.phantom._render import simulate
-from torchxrayvision.phantom._sheet import contact_sheet
-from torchxrayvision.phantom._types import (
+from torchxrayvision.phantom.drawing import draw, draw_record, patient_of
+
+# For the other packages of the project.
+from torchxrayvision.phantom.files import png_bytes as png_bytes
+from torchxrayvision.phantom.prevalence import Correlations
+from torchxrayvision.phantom.records import (
     FINDINGS,
     OPACITIES,
     SITES,
@@ -15,6 +15,9 @@ from torchxrayvision.phantom._types import (
     Record,
     Simulation,
 )
+from torchxrayvision.phantom.release import release_layouts, write_release
+from torchxrayvision.phantom.render import simulate
+from torchxrayvision.phantom.sheet import contact_sheet
 
 __all__ = [
     "FINDINGS",

@@ -19,8 +19,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchxrayvision.remote._check import Verification, examine
-from torchxrayvision.remote._config import Settings, cache_dir, is_offline
+from torchxrayvision.remote.checks import Verification, examine
+from torchxrayvision.remote.config import Settings, cache_dir, is_offline
 
 if TYPE_CHECKING:
     import os
@@ -73,7 +73,7 @@ def fetch(
         'a.pt'
     """
     # Looking up a file that is there must not cost the import of an HTTP client.
-    from torchxrayvision.remote._fetch import Fetch
+    from torchxrayvision.remote.fetching import Fetch
 
     return Fetch(file, _folder(cache), Settings(), progress=progress).run()
 
@@ -118,7 +118,7 @@ def verify(path: str | os.PathLike[str], file: RemoteFile | PackagedFile) -> Ver
         >>> verify("/nowhere/a.pt", file).status
         'missing'
     """
-    from torchxrayvision.remote._fetch import read_pin
+    from torchxrayvision.remote.fetching import read_pin
 
     path = Path(path)
     return examine(path, file, read_pin(path.parent, file))
@@ -135,7 +135,7 @@ def forget(file: RemoteFile | str, cache: str | os.PathLike[str] | None = None) 
         ChecksumError: If the record cannot be read.
         OSError: If it cannot be written.
     """
-    from torchxrayvision.remote._pins import Pins
+    from torchxrayvision.remote.pins import Pins
 
     pins = Pins(_folder(cache))
     if pins.path.exists():

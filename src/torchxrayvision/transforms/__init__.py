@@ -18,8 +18,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from torchxrayvision.transforms._apply import SeedSource, apply_transforms
-from torchxrayvision.transforms._arrays import (
+from torchxrayvision.transforms.apply import SeedSource, apply_transforms
+from torchxrayvision.transforms.arrays import (
     ToPILImage,
     XRayCenterCrop,
     XRayResizer,
@@ -28,11 +28,12 @@ from torchxrayvision.transforms._arrays import (
 )
 
 if TYPE_CHECKING:
-    from torchxrayvision.transforms._joint import (
-        CenterCropSquare,
-        RandomAffineXRay,
-        ResizeSquare,
-    )
+    from torchxrayvision.transforms.joint import CenterCropSquare, RandomAffineXRay, ResizeSquare
+
+# For the other packages of the project.
+from torchxrayvision.transforms.apply import prepared_size as prepared_size
+from torchxrayvision.transforms.placement import Placement as Placement
+from torchxrayvision.transforms.placement import resample as resample
 
 __all__ = [
     "CenterCropSquare",
@@ -53,7 +54,7 @@ _JOINT = frozenset({"CenterCropSquare", "RandomAffineXRay", "ResizeSquare"})
 
 def __getattr__(name: str) -> Any:
     if name in _JOINT:
-        return getattr(importlib.import_module(f"{__name__}._joint"), name)
+        return getattr(importlib.import_module(f"{__name__}.joint"), name)
     msg = f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}"
     raise AttributeError(msg)
 

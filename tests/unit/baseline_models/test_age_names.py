@@ -8,10 +8,11 @@ from torch import nn
 
 from support.baselines import described, shapes_of, values
 from torchxrayvision.baseline_models import riken
-from torchxrayvision.baseline_models.riken import _names, _net
+from torchxrayvision.baseline_models.riken import names as _names
+from torchxrayvision.baseline_models.riken import net as _net
+from torchxrayvision.checkpoints.read import read_tensors
 from torchxrayvision.errors import StateMismatchError
-from torchxrayvision.models._network import load_strictly
-from torchxrayvision.weights.checkpoint import read_tensors
+from torchxrayvision.models.base import load_strictly
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*torch.jit.*:FutureWarning",  # archives are made here as the release's was

@@ -14,9 +14,9 @@ from support.dense import assert_same_masks, differences, images, record_image, 
 from support.planted import planted
 from torchxrayvision.baseline_models.chestx_anatomy import TARGETS, UNetResNet50
 from torchxrayvision.baseline_models.chestx_anatomy import _names as names_of
+from torchxrayvision.checkpoints.read import Checkpoint
 from torchxrayvision.errors import ImageShapeError, LicenseWarning, StateMismatchError
 from torchxrayvision.weights import get
-from torchxrayvision.weights.checkpoint import Checkpoint
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "dense.json").read_text())[
     "unet-resnet50"

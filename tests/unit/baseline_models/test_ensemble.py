@@ -12,9 +12,10 @@ import torch
 
 from support.baselines import CHEXPERT_TASKS
 from torchxrayvision.baseline_models import chexpert
-from torchxrayvision.baseline_models.chexpert import _archive, _net
+from torchxrayvision.baseline_models.chexpert import archive as _archive
+from torchxrayvision.baseline_models.chexpert import net as _net
 from torchxrayvision.errors import CheckpointError, UnknownNameError
-from torchxrayvision.models._dense import dense_features
+from torchxrayvision.models.densenet import dense_features
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "baselines.json").read_text())
 

@@ -24,7 +24,7 @@ from support.baselines import (
     weighing,
 )
 from torchxrayvision.baseline_models import chexpert, emory_hiti, jfhealthcare, mira, riken, xinario
-from torchxrayvision.models._network import load_strictly
+from torchxrayvision.models.base import load_strictly
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "baselines.json").read_text())
 TOLERANCE = 1e-4

@@ -12,15 +12,9 @@ from PIL import Image
 from fakes._fake import area
 from support.tiny import NAMES, SHAPE, tiny, write_pictures
 from torchxrayvision import masks
-from torchxrayvision.datasets._annotations import (
-    BoxTable,
-    CocoRle,
-    Groups,
-    MaskFiles,
-    RleColumn,
-    Shapes,
-)
-from torchxrayvision.datasets._images import Files
+from torchxrayvision.datasets.annotations import BoxTable, CocoRle, MaskFiles, RleColumn, Shapes
+from torchxrayvision.datasets.images import Files
+from torchxrayvision.datasets.release import Groups
 from torchxrayvision.errors import DatasetError
 
 HEIGHT, WIDTH = SHAPE

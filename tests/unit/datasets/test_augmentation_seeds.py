@@ -104,7 +104,7 @@ def test_transform_and_data_aug_draw_their_own_numbers(folder):
 def test_image_and_mask_of_a_sample_draw_the_same_number(folder):
     import pandas as pd
 
-    from torchxrayvision.datasets._annotations import BoxTable
+    from torchxrayvision.datasets.annotations import BoxTable
 
     marks = pd.DataFrame({"name": ["a"], "x": [1], "y": [1], "w": [2], "h": [2]})
     source = BoxTable(table="marks", image="name", finding=("Mass",), box=tuple("xywh"))

@@ -11,7 +11,7 @@ import pytest
 import torchxrayvision.datasets as xd
 from fakes import BUILDERS
 from support.tiny import rows
-from torchxrayvision.datasets._split import patients
+from torchxrayvision.datasets.split import patients
 
 EVERYTHING = {"views": "*", "unique_patients": False}
 

@@ -8,9 +8,9 @@ import pytest
 import torchxrayvision.datasets as xd
 from fakes import BUILDERS
 from support.tiny import Tiny, rows
-from torchxrayvision.datasets._compact import plain_text
-from torchxrayvision.datasets._split import patients
-from torchxrayvision.datasets.stonybrook import read_scores
+from torchxrayvision.datasets.releases.stonybrook import read_scores
+from torchxrayvision.datasets.split import patients
+from torchxrayvision.datasets.storage import plain_text
 from torchxrayvision.errors import DatasetError
 from torchxrayvision.labels import VINDR14
 
@@ -129,7 +129,7 @@ def test_numbers_become_text_and_blanks_stay(column):
 
 
 def test_reports_without_terms_have_no_term_nan(releases):
-    from torchxrayvision.datasets.openi import read_openi_reports
+    from torchxrayvision.datasets.releases.openi import read_openi_reports
 
     kwargs = {**releases("Openi_Dataset"), "views": "*", "unique_patients": False}
     table = read_openi_reports(kwargs["xmlpath"])

@@ -12,8 +12,8 @@ import torchxrayvision.datasets as xd
 from fakes import openi, padchest, siim
 from fakes._fake import write_text
 from torchxrayvision import tables
-from torchxrayvision.datasets._openi_terms import OPENI_SUBSTRINGS, OPENI_TERMS, openi_terms
-from torchxrayvision.datasets.padchest import PADCHEST_TERMS, padchest_terms, read_padchest
+from torchxrayvision.datasets.releases.openi_terms import OPENI_SUBSTRINGS, OPENI_TERMS, openi_terms
+from torchxrayvision.datasets.releases.padchest import PADCHEST_TERMS, padchest_terms, read_padchest
 from torchxrayvision.errors import DatasetError
 from torchxrayvision.labels import OPENI18, PADCHEST28
 

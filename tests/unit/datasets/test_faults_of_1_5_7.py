@@ -16,7 +16,7 @@ import torchxrayvision as xrv
 import torchxrayvision.datasets as xd
 from fakes import BUILDERS
 from support.tiny import Tiny, rows, tiny, write_pictures
-from torchxrayvision.datasets._images import IndexedFiles, ZipFiles
+from torchxrayvision.datasets.images import IndexedFiles, ZipFiles
 from torchxrayvision.errors import ViewError
 
 

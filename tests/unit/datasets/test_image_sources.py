@@ -13,7 +13,7 @@ import torchvision
 
 from fakes._fake import random_constant
 from support.tiny import NAMES, Tiny, as_image, picture, tiny, write_pictures
-from torchxrayvision.datasets._images import Files, IndexedFiles, ZipFiles, ZipHandle
+from torchxrayvision.datasets.images import Files, IndexedFiles, ZipFiles, ZipHandle
 from torchxrayvision.errors import DatasetNotFoundError, ImageReadError
 from torchxrayvision.images import Raster
 from torchxrayvision.transforms import XRayCenterCrop, XRayResizer

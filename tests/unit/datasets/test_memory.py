@@ -13,8 +13,16 @@ import torchxrayvision.datasets as xd
 from support.tiny import Tiny, rows, write_pictures
 from support.worker_memory import built, grown, resident
 from torchxrayvision import tables
-from torchxrayvision.datasets._compact import is_among, is_value, row_numbers, rows_of
-from torchxrayvision.datasets._pack import PackedFrame, pack_frame, pack_labels, unpack_labels
+from torchxrayvision.datasets.storage import (
+    PackedFrame,
+    is_among,
+    is_value,
+    pack_frame,
+    pack_labels,
+    row_numbers,
+    rows_of,
+    unpack_labels,
+)
 from torchxrayvision.errors import DatasetError
 
 EVERYTHING = {"views": "*", "unique_patients": False}

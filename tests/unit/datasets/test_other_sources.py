@@ -13,8 +13,8 @@ import pytest
 import torchxrayvision.datasets as xd
 from fakes import covid19, nlmtb, objectcxr, stonybrook, tbx11k
 from fakes._fake import NAN, area, write_text
-from torchxrayvision.datasets.nlmtb import read_age, read_sex
-from torchxrayvision.datasets.objectcxr import shapes
+from torchxrayvision.datasets.releases.nlmtb import read_age, read_sex
+from torchxrayvision.datasets.releases.objectcxr import shapes
 from torchxrayvision.errors import DatasetError, DatasetNotFoundError
 
 

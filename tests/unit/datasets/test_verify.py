@@ -9,7 +9,7 @@ import pytest
 
 import torchxrayvision.datasets as xd
 from support.tiny import NAMES, SHAPE, tiny, write_pictures
-from torchxrayvision.datasets._images import ZipFiles
+from torchxrayvision.datasets.images import ZipFiles
 from torchxrayvision.errors import DatasetError, DatasetNotFoundError
 
 

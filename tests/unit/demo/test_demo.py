@@ -17,8 +17,8 @@ from torchxrayvision import demo, evaluation
 from torchxrayvision.cli import app
 from torchxrayvision.cli.demo import _free
 from torchxrayvision.datasets import Phantom_Dataset
-from torchxrayvision.demo._folder import BROKEN
-from torchxrayvision.demo._html import Html, element, table
+from torchxrayvision.demo.folder import BROKEN
+from torchxrayvision.demo.page import Html, element, table
 from torchxrayvision.errors import DatasetError
 from torchxrayvision.weights import get
 

@@ -174,7 +174,7 @@ def test_frames_say_the_title_and_their_value_apart(shifted, tmp_path, monkeypat
         drawn.append(label)
         return picture
 
-    monkeypatch.setattr("torchxrayvision.explain._film.annotate", annotate)
+    monkeypatch.setattr("torchxrayvision.explain.film.annotate", annotate)
     explain.save_film(shifted[0], tmp_path / "a.gif", title=title)
     assert drawn == [f"{start}{value:.2f}" for value in shifted[0].values.tolist()]
 

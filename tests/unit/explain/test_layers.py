@@ -8,9 +8,9 @@ from torch import nn
 
 from torchxrayvision import explain
 from torchxrayvision.baseline_models import chexpert, emory_hiti, jfhealthcare, mira, riken, xinario
-from torchxrayvision.baseline_models.riken import _net
+from torchxrayvision.baseline_models.riken import net as _net
 from torchxrayvision.errors import ExplanationError
-from torchxrayvision.explain._model import value_kind
+from torchxrayvision.explain.model import value_kind
 from torchxrayvision.models import ResNet, get_model
 
 SIDE = 64
@@ -80,8 +80,8 @@ def test_gradient_of_the_last_map_is_that_of_finite_differences(exact, films):
     """Adding to the map where its gradient is positive raises the logit by what that says."""
     name, model = exact
     film = films[:1].double()
-    from torchxrayvision.explain._layers import captured
-    from torchxrayvision.explain._model import at_rest, score
+    from torchxrayvision.explain.layers import captured
+    from torchxrayvision.explain.model import at_rest, score
 
     layer = explain.cam_layer(model)
     index = 1 if name == "jfhealthcare" else 0
@@ -153,8 +153,8 @@ def test_attention_is_looked_at_after_as_many_passes_as_the_head_saw(films):
     model = jfhealthcare.DenseNet(weights=None).eval()
     model.input_resolution = SIDE
     net, seen = model.model, []
-    from torchxrayvision.explain._layers import captured
-    from torchxrayvision.explain._model import score
+    from torchxrayvision.explain.layers import captured
+    from torchxrayvision.explain.model import score
 
     with torch.no_grad():
         attended = net.backbone(model.prepare(films))

@@ -17,7 +17,7 @@ from torchxrayvision.errors import (
     ImageShapeError,
     UnknownNameError,
 )
-from torchxrayvision.explain._positions import located
+from torchxrayvision.explain.positions import located
 from torchxrayvision.models import DenseNet, ResNet
 
 METHODS = explain.METHODS
@@ -135,7 +135,7 @@ def test_gradients_reach_positions_that_the_rectification_cut(small, films):
     small.features.norm5.bias.data.fill_(-1e3)
     small.features.norm5.weight.data.fill_(0)
     small.classifier.weight.data.fill_(2.0)
-    from torchxrayvision.explain._cam import _maps_and_gradients
+    from torchxrayvision.explain.cam import _maps_and_gradients
 
     maps, gradients, _ = _maps_and_gradients(small, films, 0, None)
     assert maps.max() < 1e-30

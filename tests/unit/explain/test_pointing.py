@@ -7,7 +7,7 @@ import pytest
 
 from torchxrayvision.errors import ImageShapeError
 from torchxrayvision.explain import evidence_box, pointing_game
-from torchxrayvision.explain._pointing import _grown
+from torchxrayvision.explain.pointing import _grown
 from torchxrayvision.masks import boxes_to_mask
 
 

@@ -15,7 +15,7 @@ from pydicom.encaps import encapsulate
 from support import image_files as build
 from torchxrayvision.errors import ImageReadError, ImageTooLargeError
 from torchxrayvision.images import Limits, read_info, read_raster
-from torchxrayvision.images._codestream import read_codestream
+from torchxrayvision.images.jpeg import read_codestream
 
 PIXELS = (np.indices((64, 72)).sum(0) * 1.8).astype("uint8")
 ITEM = struct.pack("<HHI", 0xFFFE, 0xE000, 0)

@@ -237,7 +237,7 @@ def test_syntax_without_a_decoder_is_named(syntax, words):
 
 
 def test_missing_decoder_says_what_to_install(monkeypatch):
-    from torchxrayvision.images import _dicom_pixels
+    from torchxrayvision.images.dicom import pixels as _dicom_pixels
 
     monkeypatch.setattr(_dicom_pixels, "get_decoder", _WithoutPlugins)
     data = build.encapsulated([build.jpeg_lossless(GREY8, 8)], GREY8, build.LOSSLESS)

@@ -14,8 +14,8 @@ from PIL import Image
 from support import image_files as build
 from torchxrayvision.errors import ImageReadError, ImageTooLargeError, UnsupportedImageError
 from torchxrayvision.images import load_image, read_image, read_info, read_raster, read_xray_dcm
-from torchxrayvision.images._codestream import read_codestream
-from torchxrayvision.images._pillow import pixels_of
+from torchxrayvision.images.jpeg import read_codestream
+from torchxrayvision.images.pixels import pixels_of
 
 HEIGHT, WIDTH = 13, 11
 PNG_KINDS = [

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torchxrayvision.errors import ImageShapeError
-from torchxrayvision.images._geometry import Placement, resample
 from torchxrayvision.transforms import crop_box, prepare
+from torchxrayvision.transforms.placement import Placement, resample
 
 sizes = st.integers(40, 150)
 turns = st.integers(-1, 4)

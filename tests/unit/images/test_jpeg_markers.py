@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from support import image_files as build
-from torchxrayvision.images._jpeg_markers import JpegStructureError, check_markers
+from torchxrayvision.images.dicom.pixels import JpegStructureError, check_markers
 
 PIXELS = (np.indices((16, 16)).sum(0) * 8).astype("uint8")
 LOSSLESS = build.jpeg_lossless(PIXELS, 8)

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from support import long_run
-from torchxrayvision.inference import predict, predict_to_file, segment
-from torchxrayvision.inference._borrowed import borrowed
+from torchxrayvision.inference import predict, predict_to_file
+from torchxrayvision.inference.prediction import borrowed
 from torchxrayvision.models import UNet
+from torchxrayvision.segmentation import segment
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 from typer.testing import CliRunner
 
-from torchxrayvision import inference
+from torchxrayvision import screening
 from torchxrayvision.cli import app
 from torchxrayvision.errors import UnknownNameError
 from torchxrayvision.images import read_raster
-from torchxrayvision.inference._check_header import Header, contradictions
-from torchxrayvision.inference._check_plate import plate_of
-from torchxrayvision.inference._check_pose import SIDE, Pose, PoseModel, features, pose_of, poses
 from torchxrayvision.phantom import simulate
+from torchxrayvision.screening.header import Header, contradictions
+from torchxrayvision.screening.plate import plate_of
+from torchxrayvision.screening.pose import SIDE, Pose, PoseModel, features, pose_of, poses
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def film():
 
 def _check(tmp_path, picture, **options):
     Image.fromarray(np.ascontiguousarray(picture)).save(tmp_path / "film.png")
-    (result,) = inference.checks(tmp_path / "film.png", **options)
+    (result,) = screening.iter_checks(tmp_path / "film.png", **options)
     return result
 
 
@@ -67,7 +67,7 @@ def test_what_is_no_chest_is_refused(tmp_path):
 def test_what_the_caller_allows_is_not_refused(tmp_path, film):
     assert _check(tmp_path, np.rot90(film), allow=["rotated"]).verdict == "noted"
     with pytest.raises(UnknownNameError, match="unknown remark 'rotate'; did you mean 'rotated'"):
-        inference.checks(tmp_path, allow=["rotate"])
+        screening.iter_checks(tmp_path, allow=["rotate"])
 
 
 def test_bars_around_a_film_are_noted_and_looked_past(tmp_path, film):
@@ -138,7 +138,7 @@ def test_a_header_that_contradicts_the_picture_is_noted(tmp_path, film):
     _dicom(tmp_path / "b.dcm", film, **(facts | {"ViewPosition": "LL"}))
     _dicom(tmp_path / "c.dcm", 255 - film, **facts)
     _dicom(tmp_path / "d.dcm", film, **(facts | {"Modality": "MR", "BodyPartExamined": "KNEE"}))
-    table = inference.check(tmp_path)
+    table = screening.check(tmp_path)
     assert table["codes"].tolist() == ["", "header", "inverted header", "header"]
     assert "ViewPosition says LL" in table["remarks"][1]
     assert "MONOCHROME1 shows it right" in table["remarks"][2]
@@ -162,8 +162,8 @@ def test_contradictions(header, pose, said):
 
 
 def test_a_damaged_header_says_nothing(tmp_path):
-    from torchxrayvision.inference._check_header import read_header
-    from torchxrayvision.inference._sources import Source
+    from torchxrayvision.inputs.source import Source
+    from torchxrayvision.screening.header import read_header
 
     (tmp_path / "a.dcm").write_bytes(bytes(128) + b"DICM" + b"\x08\x00\x60\x00CS\xff\xff")
     assert read_header(Source(tmp_path / "a.dcm", "a.dcm")) == Header()

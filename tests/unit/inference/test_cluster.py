@@ -18,10 +18,12 @@ from typer.testing import CliRunner
 from support import long_run, ray_runs
 from torchxrayvision.cli import app
 from torchxrayvision.errors import ClusterError, DependencyError, StalledError, XRVWarning
-from torchxrayvision.inference import RayCluster, Reading, _cluster, _cluster_pool, predict_to_file
-from torchxrayvision.inference._cluster_pool import Pool
-from torchxrayvision.inference._cluster_worker import Answer, Part
-from torchxrayvision.inference._journal import Batch
+from torchxrayvision.inference import RayCluster, Reading, predict_to_file
+from torchxrayvision.inference.cluster import pool as _cluster_pool
+from torchxrayvision.inference.cluster import ray as _cluster
+from torchxrayvision.inference.cluster.pool import Pool
+from torchxrayvision.inference.cluster.worker import Answer, Part
+from torchxrayvision.inference.runs.folder import Batch
 
 MACHINE = {"torchxrayvision": "2", "torch": "2.9", "processor": "x86_64 AVX2"}
 
@@ -94,7 +96,7 @@ class FakeRay:
             self.calls.append((actor.number, arguments[0].number, options["isolate"]))
         try:
             return self.behave(actor.number, name, *arguments, **options)
-        except Exception as error:  # noqa: BLE001 - as a node hands it on
+        except Exception as error:  # noqa: BLE001 - what 1.5.7 raises is the fact recorded
             return error
 
     def wait(self, references, *, num_returns, timeout):

@@ -16,21 +16,16 @@ import torch
 
 from support import long_run
 from torchxrayvision.errors import DependencyError, PrecisionWarning, UnknownNameError
-from torchxrayvision.inference import (
-    Reading,
-    _choose,
-    _load,
-    _readers,
-    _winograd,
-    expand,
-    predict,
-    predict_to_file,
-    predictions,
-)
-from torchxrayvision.inference._choose import Choice, choose_engine, open_engine
-from torchxrayvision.inference._engine import TorchEngine, has_compiler
-from torchxrayvision.inference._engine_onnx import OnnxEngine, OpenVinoEngine, onnx_file
-from torchxrayvision.inference._graph import example
+from torchxrayvision.inference import Reading, predict, predict_to_file, predictions
+from torchxrayvision.inference.engines import choose as _choose
+from torchxrayvision.inference.engines import winograd as _winograd
+from torchxrayvision.inference.engines.base import TorchEngine, has_compiler
+from torchxrayvision.inference.engines.choose import Choice, choose_engine, open_engine
+from torchxrayvision.inference.engines.graph import example
+from torchxrayvision.inference.engines.onnx import OnnxEngine, OpenVinoEngine, onnx_file
+from torchxrayvision.inputs import expand
+from torchxrayvision.inputs import load as _load
+from torchxrayvision.inputs import readers as _readers
 
 BATCH = 4
 RUNTIMES = ["onnx", "openvino"]
@@ -259,7 +254,7 @@ def test_winograds_method_is_used_where_it_is_faster(
 
 @pytest.mark.usefixtures("converted", "wide")
 def test_winograds_method_is_not_measured_for_a_short_run(network, monkeypatch):
-    monkeypatch.setattr("torchxrayvision.inference._engine_onnx.minimal_filtering", None)
+    monkeypatch.setattr("torchxrayvision.inference.engines.onnx.minimal_filtering", None)
     assert choose(network, "onnx", images=10) == Choice("onnx")
 
 
@@ -411,7 +406,7 @@ def test_an_engine_that_fails_is_replaced_by_torch_aloud(network, monkeypatch):
         raise RuntimeError("no such instruction")
 
     monkeypatch.setattr(OnnxEngine, "_start", broken)
-    monkeypatch.setattr("torchxrayvision.inference._engine_onnx.onnx_file", lambda *a, **k: None)
+    monkeypatch.setattr("torchxrayvision.inference.engines.onnx.onnx_file", lambda *a, **k: None)
     with pytest.warns(PrecisionWarning, match="not used"):
         assert choose(network, engine="onnx") == Choice("torch")
 
@@ -425,7 +420,7 @@ def test_the_graph_holds_no_trace_of_the_machine(converted):
 @pytest.mark.usefixtures("converted")
 def test_a_model_changed_in_memory_is_another_graph(network, monkeypatch):
     made = []
-    monkeypatch.setattr("torchxrayvision.inference._engine_onnx.to_onnx",
+    monkeypatch.setattr("torchxrayvision.inference.engines.onnx.to_onnx",
                         lambda program, names: made.append(program) or Proto())  # fmt: skip
     onnx_file(network, long_run.SIZE)
     assert not made

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from torchxrayvision.inference import expand
-from torchxrayvision.inference._load import load
-from torchxrayvision.inference._manifest import write_manifest
+from torchxrayvision.inference.runs.folder import write_manifest
+from torchxrayvision.inputs import expand
+from torchxrayvision.inputs.load import load
 
 LONG = "x" * 5000 + ".png"
 

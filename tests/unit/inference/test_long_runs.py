@@ -19,8 +19,7 @@ import torch
 from support import long_run
 from torchxrayvision.errors import OutputError, ResumeError, UnknownNameError, XRVWarning
 from torchxrayvision.inference import Shard, join_shards, parse_shard, predict_to_file
-from torchxrayvision.inference._journal import Journal
-from torchxrayvision.inference._resume import RunFolder
+from torchxrayvision.inference.runs.folder import Journal, RunFolder
 
 COUNT = 70
 
@@ -260,7 +259,7 @@ def test_going_on_elsewhere_is_said(films, network, tmp_path):
 
 
 def test_a_full_disk_keeps_what_is_finished(films, network, reference, tmp_path, monkeypatch):
-    from torchxrayvision.inference import _journal
+    from torchxrayvision.inference.runs import folder as _journal
 
     class Full:
         """A file that takes 1500 bytes more, and half of a record at that."""
@@ -298,7 +297,7 @@ def test_a_full_disk_keeps_what_is_finished(films, network, reference, tmp_path,
 def test_a_table_that_cannot_be_written_costs_no_computation(
     films, network, reference, tmp_path, monkeypatch
 ):
-    from torchxrayvision.inference import _writers
+    from torchxrayvision.inference.runs import writers as _writers
 
     def full(self, result):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -377,7 +376,9 @@ def test_shards_cover_the_list_in_whole_batches(images, count):
 def killed_run(films, folder, *, kills, pause, options, seed):
     """Bytes of a run that was killed so many times, and of one that was not."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    environment["PYTHONPATH"] = str(Path(long_run.__file__).parents[1])
+    environment["PYTHONPATH"] = os.pathsep.join(
+        [str(Path(long_run.__file__).parents[1]), *sys.path]
+    )
     words = (films, folder, kills, pause, seed, json.dumps(options))
     command = [sys.executable, long_run.__file__, *map(str, words)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1800)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from torchxrayvision.inference import expand
-from torchxrayvision.inference._patterns import matches
+from torchxrayvision.inputs import expand
+from torchxrayvision.inputs.expansion import matches
 
 FILES = ["a.png", ".h.png", "d1/b.png", "d1/.h/c.png", "d1/e/f.png", "d2/b.png", "d[3]/b.png"]
 PATTERNS = [

@@ -16,11 +16,14 @@ import pytest
 
 from support import long_run
 from torchxrayvision.errors import StalledError
-from torchxrayvision.inference import _isolate, _load, _readers
-from torchxrayvision.inference._load import load
-from torchxrayvision.inference._pipeline import Reading, first_images
-from torchxrayvision.inference._readers import Readers
-from torchxrayvision.inference._sources import Source, expand
+from torchxrayvision.inference.prediction import Reading, first_images
+from torchxrayvision.inputs import isolate as _isolate
+from torchxrayvision.inputs import load as _load
+from torchxrayvision.inputs import readers as _readers
+from torchxrayvision.inputs.expansion import expand
+from torchxrayvision.inputs.load import load
+from torchxrayvision.inputs.readers import Readers
+from torchxrayvision.inputs.source import Source
 
 SIZE = 32
 
@@ -109,7 +112,7 @@ def test_whatever_a_decoder_raises_is_a_row(sources, monkeypatch, fault):
 # What a child runs in the place of the real decoder, by the name of the file.
 FAULTY = """
 import os, sys, time
-from torchxrayvision.inference import _load
+from torchxrayvision.inputs import load as _load
 real = _load.read_raster
 def faulty(path):
     name = str(path)
@@ -126,7 +129,7 @@ def faulty(path):
 marker = sys.argv[1]
 _load.read_raster = faulty
 import runpy
-runpy.run_module("torchxrayvision.inference._isolate", run_name="__main__")
+runpy.run_module("torchxrayvision.inputs.isolate", run_name="__main__")
 """
 
 
@@ -177,7 +180,7 @@ def test_a_child_killed_from_outside_loses_nothing(sources):
 
 def test_children_do_without_torch():
     code = (
-        "import sys, torchxrayvision.inference._isolate;"
+        "import sys, torchxrayvision.inputs.isolate;"
         "print(*({'torch', 'torchvision', 'pandas', 'pyarrow'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,15 +9,15 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from torchxrayvision import inference, measures
+from torchxrayvision import measures, segmentation
 from torchxrayvision.cli import app
 from torchxrayvision.errors import DependencyError, UnknownNameError
-from torchxrayvision.images._geometry import Placement
-from torchxrayvision.inference import _segmenters
-from torchxrayvision.inference._check_pose import Pose
-from torchxrayvision.inference._segment import Masks
-from torchxrayvision.models._segmenter import Segmenter
+from torchxrayvision.models.base import Segmenter
 from torchxrayvision.phantom import simulate
+from torchxrayvision.screening.pose import Pose
+from torchxrayvision.segmentation import networks as _segmenters
+from torchxrayvision.segmentation.masks import Masks
+from torchxrayvision.transforms.placement import Placement
 
 SIDE = 64
 NAMES = ("Left Lung", "Right Lung", "Heart", "Spine")
@@ -64,7 +64,7 @@ def drawn(height, width):
 @pytest.fixture
 def net(monkeypatch):
     planted = Planted()
-    monkeypatch.setattr(_segmenters, "get_segmenter", lambda name: planted)
+    monkeypatch.setattr(segmentation, "get_segmenter", lambda name: planted)
     return planted
 
 
@@ -87,7 +87,7 @@ def _edges(mask):
 def test_masks_return_to_the_geometry_of_the_file(tmp_path, net, shape):
     picture, masks = drawn(*shape)
     Image.fromarray(picture).save(tmp_path / "film.png")
-    (result,) = inference.segment(tmp_path / "film.png", net)
+    (result,) = segmentation.segment(tmp_path / "film.png", net)
     assert list(result.masks) == list(NAMES)
     assert result.picture.shape == shape
     coarse = min(shape) / SIDE  # a pixel of the network
@@ -111,12 +111,12 @@ def test_maps_keep_their_numbers_in_two_bytes():
 def test_another_engine_gives_the_same_masks(tmp_path, monkeypatch):
     monkeypatch.setenv("XRV_CACHE_DIR", str(tmp_path / "cache"))
     Image.fromarray(drawn(96, 96)[0]).save(tmp_path / "film.png")
-    (plain,) = inference.segment(tmp_path / "film.png", Planted())
-    (other,) = inference.segment(tmp_path / "film.png", Planted(), engine="onnx")
+    (plain,) = segmentation.segment(tmp_path / "film.png", Planted())
+    (other,) = segmentation.segment(tmp_path / "film.png", Planted(), engine="onnx")
     for name in NAMES:
         np.testing.assert_array_equal(plain.masks[name], other.masks[name])
     with pytest.raises(UnknownNameError, match="openvino"):
-        inference.segment(tmp_path / "film.png", Planted(), engine="tensorrt")
+        segmentation.segment(tmp_path / "film.png", Planted(), engine="tensorrt")
 
 
 def test_a_film_stored_on_its_side_comes_back_upright(tmp_path, net):
@@ -125,7 +125,7 @@ def test_a_film_stored_on_its_side_comes_back_upright(tmp_path, net):
     exif[0x0112] = 6  # the viewer turns it by 90 degrees clockwise
     turned = Image.fromarray(np.ascontiguousarray(np.rot90(picture)))
     turned.save(tmp_path / "film.jpg", exif=exif, quality=100)
-    (result,) = inference.segment(tmp_path / "film.jpg", net)
+    (result,) = segmentation.segment(tmp_path / "film.jpg", net)
     mask = result.masks["Right Lung"]
     assert mask.shape == (200, 130)
     assert np.abs(_edges(mask) - _edges(masks["Right Lung"])).max() <= 3
@@ -137,7 +137,7 @@ def lying(monkeypatch):
 
     def lie(turns, chest=1.0):
         pose = Pose(chest=chest, turns=turns, inverted=False, lateral=-1.0, mirrored=-1.0)
-        monkeypatch.setattr("torchxrayvision.inference._segment.pose_of", lambda thumbnail: pose)
+        monkeypatch.setattr("torchxrayvision.segmentation.masks.pose_of", lambda thumbnail: pose)
 
     return lie
 
@@ -152,10 +152,10 @@ def save_turned(path, turns, shape=(200, 130)):
 @pytest.mark.parametrize("turns", [1, 2, 3])
 def test_films_that_lie_turned_are_set_upright_for_the_network_alone(tmp_path, net, lying, turns):
     save_turned(tmp_path / "upright.png", 0)
-    expected = next(inference.segment(tmp_path / "upright.png", net)).measures()
+    expected = next(segmentation.segment(tmp_path / "upright.png", net)).measures()
     masks = save_turned(tmp_path / "film.png", turns)
     lying(turns)
-    (result,) = inference.segment(tmp_path / "film.png", net, upright=True)
+    (result,) = segmentation.segment(tmp_path / "film.png", net, upright=True)
     assert result.turned == result.masks.placement.turns == turns
     for name, mask in masks.items():
         assert result.masks[name].shape == result.picture.shape == mask.shape
@@ -166,14 +166,14 @@ def test_films_that_lie_turned_are_set_upright_for_the_network_alone(tmp_path, n
 def test_films_that_lie_turned_are_told_and_left_as_they_are(tmp_path, net, lying):
     lying(1)
     save_turned(tmp_path / "film.png", 0)
-    (result,) = inference.segment(tmp_path / "film.png", net)
+    (result,) = segmentation.segment(tmp_path / "film.png", net)
     assert (result.turned, result.masks.placement.turns) == (1, 0)
 
 
 def test_what_is_no_chest_is_not_turned(tmp_path, net, lying):
     lying(1, chest=-0.1)
     save_turned(tmp_path / "film.png", 0)
-    (result,) = inference.segment(tmp_path / "film.png", net, upright=True)
+    (result,) = segmentation.segment(tmp_path / "film.png", net, upright=True)
     assert (result.turned, result.masks.placement.turns) == (0, 0)
 
 
@@ -182,8 +182,10 @@ def test_files_of_a_turned_film_have_its_geometry(tmp_path, net, lying, turns):
     nibabel = pytest.importorskip("nibabel")
     masks = save_turned(tmp_path / "film.png", turns)
     lying(turns)
-    results = inference.segment(tmp_path / "film.png", net, upright=True, pixel_spacing=(0.5, 0.25))
-    with inference.SegmentationWriter(tmp_path / "out", NAMES, nifti=True) as writer:
+    results = segmentation.segment(
+        tmp_path / "film.png", net, upright=True, pixel_spacing=(0.5, 0.25)
+    )
+    with segmentation.SegmentationWriter(tmp_path / "out", NAMES, nifti=True) as writer:
         for result in results:
             writer.write(result)
     folder = tmp_path / "out" / "film"
@@ -215,7 +217,7 @@ def test_a_simulated_film_on_its_side_gets_the_masks_of_the_upright_one(tmp_path
     grey = np.clip((film + 1024) / 8, 0, 255).astype(np.uint8)
     Image.fromarray(grey).save(tmp_path / "a.png")
     Image.fromarray(np.ascontiguousarray(np.rot90(grey))).save(tmp_path / "b.png")
-    upright, turned = inference.segment(tmp_path, "demo-anatomy", upright=True)
+    upright, turned = segmentation.segment(tmp_path, "demo-anatomy", upright=True)
     assert (upright.turned, turned.turned) == (0, 3)
     for name in ("Heart", "Left Lung"):
         assert upright.masks[name].sum() > 500
@@ -238,7 +240,7 @@ def test_the_command_tells_of_turned_films(tmp_path, net, lying):
 def test_measures_are_those_of_what_is_drawn(tmp_path, net):
     picture, masks = drawn(256, 256)
     Image.fromarray(picture).save(tmp_path / "film.png")
-    (result,) = inference.segment(tmp_path / "film.png", net, pixel_spacing=(0.5, 0.5))
+    (result,) = segmentation.segment(tmp_path / "film.png", net, pixel_spacing=(0.5, 0.5))
     found = result.measures()
     assert found["cardiothoracic_ratio"] == pytest.approx(0.3 / 0.9, abs=0.01)
     assert found["thorax_width"] == pytest.approx(0.9 * 256, abs=4)
@@ -248,7 +250,7 @@ def test_measures_are_those_of_what_is_drawn(tmp_path, net):
 
 def test_a_network_without_heart_and_lungs_measures_nothing(tmp_path):
     Image.fromarray(drawn(96, 96)[0]).save(tmp_path / "film.png")
-    (result,) = inference.segment(tmp_path / "film.png", Planted(["A", "B", "C", "D"]))
+    (result,) = segmentation.segment(tmp_path / "film.png", Planted(["A", "B", "C", "D"]))
     assert np.isnan(list(result.measures().values())).all()
     assert result.cardiothoracic() is None
 
@@ -256,7 +258,7 @@ def test_a_network_without_heart_and_lungs_measures_nothing(tmp_path):
 def test_files_that_fail_are_results_with_a_reason(tmp_path, net):
     Image.fromarray(drawn(96, 96)[0]).save(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    results = list(inference.segment([tmp_path, tmp_path / "c.png"], net, batch_size=2))
+    results = list(segmentation.segment([tmp_path, tmp_path / "c.png"], net, batch_size=2))
     assert [bool(r.error) for r in results] == [False, True, True]
     assert results[1].masks is None
     assert np.isnan(list(results[1].measures().values())).all()
@@ -268,7 +270,7 @@ def test_compressed_archives_are_read_in_order(tmp_path, net):
         for size, name in zip((96, 80, 112), names, strict=True):
             Image.fromarray(drawn(size, size)[0]).save(tmp_path / name)
             archive.add(tmp_path / name, name)
-    results = list(inference.segment(tmp_path / "films.tar.gz", net, workers=2))
+    results = list(segmentation.segment(tmp_path / "films.tar.gz", net, workers=2))
     assert [r.picture.shape[0] for r in results] == [96, 80, 112]
 
 
@@ -312,21 +314,21 @@ def test_the_command_writes_everything(tmp_path, net):
 
 def test_only_some_structures(tmp_path, net):
     Image.fromarray(drawn(96, 96)[0]).save(tmp_path / "film.png")
-    (result,) = inference.segment(tmp_path / "film.png", net)
-    with inference.SegmentationWriter(tmp_path / "out", NAMES, only=["lungs"]) as writer:
+    (result,) = segmentation.segment(tmp_path / "film.png", net)
+    with segmentation.SegmentationWriter(tmp_path / "out", NAMES, only=["lungs"]) as writer:
         writer.write(result)
     found = sorted(path.name for path in (tmp_path / "out" / "film" / "masks").iterdir())
     assert found == ["Left_Lung.png", "Right_Lung.png"]
     with pytest.raises(UnknownNameError, match="structure 'liver'"):
-        inference.SegmentationWriter(tmp_path / "out", NAMES, only=["liver"])
+        segmentation.SegmentationWriter(tmp_path / "out", NAMES, only=["liver"])
 
 
 def test_an_interrupted_run_leaves_what_it_wrote(tmp_path, net):
     Image.fromarray(drawn(96, 96)[0]).save(tmp_path / "film.png")
-    (result,) = inference.segment(tmp_path / "film.png", net)
+    (result,) = segmentation.segment(tmp_path / "film.png", net)
     with (
         pytest.raises(KeyboardInterrupt),
-        inference.SegmentationWriter(tmp_path / "out", NAMES) as writer,
+        segmentation.SegmentationWriter(tmp_path / "out", NAMES) as writer,
     ):
         writer.write(result)
         raise KeyboardInterrupt
@@ -335,7 +337,7 @@ def test_an_interrupted_run_leaves_what_it_wrote(tmp_path, net):
 
 def test_many_structures_show_the_main_ones(tmp_path):
     names = ["left lung", "right lung", "heart", *(f"vertebra {i}" for i in range(30))]
-    writer = inference.SegmentationWriter(tmp_path, names)
+    writer = segmentation.SegmentationWriter(tmp_path, names)
     writer.close()
     shown = [r["structure"] for r in _rows(tmp_path / "labels.csv")]
     assert shown == ["left lung", "right lung", "heart"]
@@ -345,8 +347,8 @@ def test_nifti_has_the_labels_and_the_spacing(tmp_path, net):
     import nibabel
 
     Image.fromarray(drawn(96, 80)[0]).save(tmp_path / "film.png")
-    (result,) = inference.segment(tmp_path / "film.png", net, pixel_spacing=(0.5, 0.25))
-    with inference.SegmentationWriter(tmp_path / "out", NAMES, nifti=True) as writer:
+    (result,) = segmentation.segment(tmp_path / "film.png", net, pixel_spacing=(0.5, 0.25))
+    with segmentation.SegmentationWriter(tmp_path / "out", NAMES, nifti=True) as writer:
         writer.write(result)
     volume = nibabel.load(tmp_path / "out" / "film" / "labels.nii.gz")
     labels = _pixels(tmp_path / "out" / "film" / "labels.png")
@@ -358,7 +360,7 @@ def test_nifti_has_the_labels_and_the_spacing(tmp_path, net):
 def test_nifti_without_nibabel_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "nibabel", None)
     with pytest.raises(DependencyError, match=r"torchxrayvision\[nifti\]"):
-        inference.SegmentationWriter(tmp_path, NAMES, nifti=True)
+        segmentation.SegmentationWriter(tmp_path, NAMES, nifti=True)
 
 
 def test_networks_go_by_name():
@@ -372,4 +374,4 @@ def test_networks_go_by_name():
 @pytest.mark.parametrize("spacing", [(-1.0, 1.0), (0.0, 0.0), (float("nan"), 1.0)])
 def test_lengths_that_are_none_are_refused(spacing):
     with pytest.raises(ValueError, match="above 0"):
-        inference.segment("film.png", "demo-anatomy", pixel_spacing=spacing)
+        segmentation.segment("film.png", "demo-anatomy", pixel_spacing=spacing)

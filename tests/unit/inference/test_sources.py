@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from torchxrayvision.inference import expand
-from torchxrayvision.inference._archives import SequentialReader, read_member
-from torchxrayvision.inference._load import load
-from torchxrayvision.inference._manifest import read_manifest, write_manifest
-from torchxrayvision.inference._readers import Readers
+from torchxrayvision.inference.runs.folder import read_manifest, write_manifest
+from torchxrayvision.inputs import expand
+from torchxrayvision.inputs.archives import SequentialReader, read_member
+from torchxrayvision.inputs.load import load
+from torchxrayvision.inputs.readers import Readers
 
 TARS = {".tar": "w", ".tar.gz": "w:gz", ".tgz": "w:gz", ".tar.bz2": "w:bz2", ".tar.xz": "w:xz"}
 NAMES = ["b/2.png", "b/1.png", "a.png", "noending"]
@@ -262,7 +262,7 @@ def test_a_zip_entry_that_grows_beyond_its_size_is_refused(tmp_path):
 
 
 def test_compressed_tars_are_read_once_when_asked_in_order(tmp_path, monkeypatch):
-    from torchxrayvision.inference import _archives
+    from torchxrayvision.inputs import archives as _archives
 
     path = write_tar(tmp_path / "films.tar.gz")
     sources = list(expand([path]))

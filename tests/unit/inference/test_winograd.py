@@ -11,8 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from torch.nn import functional
 
-from torchxrayvision.inference import _winograd
-from torchxrayvision.inference._winograd import has_wide_convolutions, minimal_filtering
+from torchxrayvision.inference.engines import winograd as _winograd
+from torchxrayvision.inference.engines.winograd import has_wide_convolutions, minimal_filtering
 
 CHANNELS, FILTERS = 5, 6
 

@@ -10,12 +10,12 @@ import threading
 import pytest
 import torch
 
+from torchxrayvision.checkpoints.tensors import save_safetensors
 from torchxrayvision.errors import CheckpointError, RecipeError
 from torchxrayvision.models import Backbone, load_checkpoint, save_checkpoint
-from torchxrayvision.models._arguments import allowed_arguments, loads_weights
+from torchxrayvision.models.arguments import allowed_arguments, loads_weights
 from torchxrayvision.training import Recipe
-from torchxrayvision.training._network import network_of
-from torchxrayvision.weights._safetensors import save_safetensors
+from torchxrayvision.training.network import network_of
 
 KEY = "torchxrayvision.classifier"
 RESNET = "torchvision:resnet18"

@@ -11,7 +11,7 @@ from torchxrayvision import models
 from torchxrayvision.errors import ImageShapeError
 from torchxrayvision.labels import DEFAULT_PATHOLOGIES
 from torchxrayvision.models import DenseNet, ResNet
-from torchxrayvision.models._dense import Layer
+from torchxrayvision.models.densenet import Layer
 
 
 def small(**options):

@@ -169,7 +169,7 @@ def test_other_unets_are_refused_by_the_compact_one():
 
 
 def test_weights_are_fetched_without_a_model(folder, monkeypatch, chex):
-    monkeypatch.setattr("torchxrayvision.models._factory.get_entry", lambda _: chex)
+    monkeypatch.setattr("torchxrayvision.models.factory.get_entry", lambda _: chex)
     assert get_weights("chex", cache_dir=str(folder)) == str(folder / chex.file.filename)
 
 

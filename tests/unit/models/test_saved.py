@@ -8,12 +8,12 @@ import json
 import pytest
 import torch
 
+from torchxrayvision.checkpoints import read_tensors
+from torchxrayvision.checkpoints import tensors as safetensors_module
+from torchxrayvision.checkpoints.tensors import save_safetensors
 from torchxrayvision.errors import CheckpointError, StateMismatchError, UnknownNameError
 from torchxrayvision.models import Backbone, ResNet, get_model, load_checkpoint, save_checkpoint
-from torchxrayvision.models._saved import apply_facts, facts_of
-from torchxrayvision.weights import _safetensors as safetensors_module
-from torchxrayvision.weights import read_tensors
-from torchxrayvision.weights._safetensors import save_safetensors
+from torchxrayvision.models.loading import apply_facts, facts_of
 
 KEY = "torchxrayvision.classifier"
 NAME = "torchvision:mobilenet_v3_small"

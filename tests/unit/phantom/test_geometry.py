@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from torchxrayvision.phantom._cast import Cast
-from torchxrayvision.phantom._detector import box, enlarge, negative_log, transmitted
-from torchxrayvision.phantom._rays import Projection
-from torchxrayvision.phantom._solids import Column, Ellipsoid, Paraboloid
-from torchxrayvision.phantom._spans import Span, Union, half_space
-from torchxrayvision.phantom._tubes import Canvas, Tubes
-from torchxrayvision.phantom._vessels import ENDS, grow
+from torchxrayvision.phantom.cast import Cast
+from torchxrayvision.phantom.detector import box, enlarge, negative_log, transmitted
+from torchxrayvision.phantom.rays import Projection
+from torchxrayvision.phantom.solids import Column, Ellipsoid, Paraboloid
+from torchxrayvision.phantom.spans import Span, Union, half_space
+from torchxrayvision.phantom.tubes import Canvas, Tubes
+from torchxrayvision.phantom.vessels import ENDS, grow
 
 
 def plan(view="PA", turn=0.0, size=64):

@@ -32,8 +32,8 @@ from torchxrayvision.errors import (
     OfflineError,
     UnpinnedDownloadWarning,
 )
-from torchxrayvision.remote._failure import SourceFailure, failure_of_error, failure_of_status
-from torchxrayvision.remote._http import next_address
+from torchxrayvision.remote.failure import SourceFailure, failure_of_error, failure_of_status
+from torchxrayvision.remote.transfer import next_address
 
 PAGE = b"<html><body>404</body></html>"
 REPORTED = {"certainty": "reported"}
@@ -201,7 +201,7 @@ def test_file_of_1_5_7_is_verified_once(cache, monkeypatch):
     place(cache, CONTENT)
     calls = []
     monkeypatch.setattr(
-        "torchxrayvision.remote._check.sha256_of",
+        "torchxrayvision.remote.checks.sha256_of",
         lambda path: calls.append(path) or hashlib.sha256(path.read_bytes()).hexdigest(),
     )
     for _ in range(3):
@@ -502,7 +502,7 @@ def test_errors_of_the_client_are_told_apart():
 
 
 def test_progress_bar_is_drawn_on_a_terminal_only(server, cache, monkeypatch, capsys):
-    from torchxrayvision.remote._progress import progress_bar
+    from torchxrayvision.remote.progress import progress_bar
 
     with progress_bar("a.pt", show=True) as report:
         report(1, 2)

@@ -22,7 +22,7 @@ from torchxrayvision.errors import (
     RemoteError,
     UnpinnedDownloadWarning,
 )
-from torchxrayvision.remote._storage import Partial
+from torchxrayvision.remote.storage import Partial
 
 HALF = len(CONTENT) // 2
 PAGE = b"<!DOCTYPE html><html><body>Please log in</body></html>"
@@ -359,8 +359,8 @@ CHILD = """
 import sys, logging
 from pathlib import Path
 from torchxrayvision.facts import RemoteFile
-from torchxrayvision.remote import _config
-from torchxrayvision.remote._fetch import Fetch
+from torchxrayvision.remote import config as _config
+from torchxrayvision.remote.fetching import Fetch
 logging.basicConfig(level=logging.WARNING, stream=sys.stdout)
 url, name, digest, folder = sys.argv[1:]
 file = RemoteFile(url=url, filename=name, sha256=digest)

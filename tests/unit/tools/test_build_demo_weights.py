@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from torchxrayvision.models import ResNet, save_checkpoint
-from torchxrayvision.training._prepared import from_stored
+from torchxrayvision.training.images.prepared import from_stored
 
 pytest.importorskip("lightning", reason="the extra train")
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from torchxrayvision.training import PUBLISHED, STRONG, Augmentation
-from torchxrayvision.training._augment import augment, draw, mix
+from torchxrayvision.training.augment import augment, draw, mix
 
 SIZE = 32
 

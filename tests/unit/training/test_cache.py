@@ -19,13 +19,13 @@ from PIL import Image
 
 from support.tiny import Tiny, as_image, picture, rows, tiny, write_pictures
 from torchxrayvision.datasets import MergeDataset, Phantom_Dataset, SubsetDataset
-from torchxrayvision.datasets._images import ZipFiles
+from torchxrayvision.datasets.images import ZipFiles
 from torchxrayvision.errors import DatasetError, ImageReadError
 from torchxrayvision.images import read_image
 from torchxrayvision.training import ImageCache, PreparedImages
-from torchxrayvision.training import _cache as cache_module
-from torchxrayvision.training import _sources as sources_module
-from torchxrayvision.training import _store as store_module
+from torchxrayvision.training.images import cache as cache_module
+from torchxrayvision.training.images import origin as sources_module
+from torchxrayvision.training.images import store as store_module
 from torchxrayvision.transforms import XRayCenterCrop, XRayResizer
 
 SIZE = 6

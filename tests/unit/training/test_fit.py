@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from support.training_runs import NAMES, data, parts, recipe, run, tiny_net
+from torchxrayvision.checkpoints import read_tensors
 from torchxrayvision.datasets import Phantom_Dataset
 from torchxrayvision.errors import DatasetError, DependencyError, RecipeError, UnknownNameError
 from torchxrayvision.models import DenseNet, load_checkpoint
@@ -33,10 +34,9 @@ from torchxrayvision.training import (
     linear_probe,
     prepare,
 )
-from torchxrayvision.training._module import Training, auroc_of
-from torchxrayvision.training._network import network_of
-from torchxrayvision.training._state import pack, unpack
-from torchxrayvision.weights import read_tensors
+from torchxrayvision.training.module import Training, auroc_of
+from torchxrayvision.training.network import network_of
+from torchxrayvision.training.state import pack, unpack
 
 
 def fit_quickly(out, train=None, validation=None, *, network=None, **changes):

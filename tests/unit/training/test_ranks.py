@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from support import training_runs
-from torchxrayvision.training._order import Batches
-from torchxrayvision.training._state import read_state
-from torchxrayvision.weights import read_tensors
+from torchxrayvision.checkpoints import read_tensors
+from torchxrayvision.training.order import Batches
+from torchxrayvision.training.state import read_state
 
 # Batch norm sees half a batch in each process, and dropout draws in each: both are left out.
 PLAIN = {"net": {"norm": False, "dropout": 0.0}, "patience": 0}
@@ -47,7 +47,11 @@ def test_torchrun_matches_one(start, tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     done = subprocess.run(
         [*command, "--nproc-per-node", "2", script, job],
-        env={**os.environ, "PYTHONPATH": str(script.parents[1]), "OMP_NUM_THREADS": "1"},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(script.parents[1]), *sys.path]),
+            "OMP_NUM_THREADS": "1",
+        },
         capture_output=True,
         text=True,
         check=False,

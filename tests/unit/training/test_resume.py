@@ -10,7 +10,7 @@ import pytest
 
 from support.training_runs import recipe, run, tensors
 from torchxrayvision.errors import CheckpointError, ResumeError
-from torchxrayvision.training._state import read_state
+from torchxrayvision.training.state import read_state
 
 FILES = ("best.safetensors", "last.safetensors")
 KILLED = -signal.SIGKILL

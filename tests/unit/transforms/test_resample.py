@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from torchxrayvision.errors import ImageShapeError
-from torchxrayvision.transforms import _resample
-from torchxrayvision.transforms._resample import nearest, resize
+from torchxrayvision.transforms import resampling as _resample
+from torchxrayvision.transforms.resampling import nearest, resize
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "resize.npz"
 TOLERANCE = 0.01  # of a range of 2048

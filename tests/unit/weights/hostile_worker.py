@@ -46,8 +46,8 @@ def _writing(flags):
 
 
 def ours():
+    from torchxrayvision.checkpoints.read import read_tensors
     from torchxrayvision.errors import CheckpointError
-    from torchxrayvision.weights.checkpoint import read_tensors
 
     def read(path):
         try:

@@ -15,13 +15,8 @@ import pytest
 import torch
 from torch import nn
 
+from torchxrayvision.checkpoints.read import pick, read_tensors, state_dict_of, strip_prefix
 from torchxrayvision.errors import CheckpointError
-from torchxrayvision.weights.checkpoint import (
-    pick,
-    read_tensors,
-    state_dict_of,
-    strip_prefix,
-)
 
 from . import hostile as asm
 from .torch_files import CONTAINERS, assert_same, network, same, save

@@ -12,8 +12,8 @@ import sys
 import pytest
 import torch
 
+from torchxrayvision.checkpoints.read import Checkpoint, Limits, read_tensors
 from torchxrayvision.errors import CheckpointError
-from torchxrayvision.weights.checkpoint import Checkpoint, Limits, read_tensors
 
 from . import hostile as asm
 from .torch_files import CONTAINERS, network, save
@@ -109,7 +109,7 @@ def test_flipped_bytes_and_cuts_give_tensors_or_a_checkpoint_error(container, go
 def test_importing_the_reader_does_not_import_torch_or_pickle_machinery():
     code = (
         "import sys\n"
-        "import torchxrayvision.weights.checkpoint, torchxrayvision.weights.store\n"
+        "import torchxrayvision.checkpoints.read, torchxrayvision.checkpoints.cache\n"
         "print([m for m in ('torch', 'numpy', 'pickletools') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

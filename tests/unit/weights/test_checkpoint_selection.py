@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from torchxrayvision.errors import CheckpointError
-from torchxrayvision.weights.checkpoint import (
+from torchxrayvision.checkpoints.read import (
     Checkpoint,
     pick,
     read_tensors,
     state_dict_of,
     strip_prefix,
 )
+from torchxrayvision.errors import CheckpointError
 
 from .torch_files import assert_same, network, save
 

@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from torchxrayvision import weights
+from torchxrayvision import checkpoints, weights
 from torchxrayvision.errors import OfflineError, UnknownNameError, UnpinnedDownloadWarning
 from torchxrayvision.facts import License, Reference, RemoteFile
 from torchxrayvision.weights import (
@@ -21,7 +21,9 @@ from torchxrayvision.weights import (
     ResNet50_Weights,
     Weights,
     WeightsEnum,
-    _registry,
+)
+from torchxrayvision.weights import (
+    registry as _registry,
 )
 
 NAN = math.nan
@@ -311,9 +313,16 @@ def test_registry_loads_without_torch():
     assert (done.returncode, done.stderr.strip()) == (0, "")
 
 
-def test_readers_are_reached_through_the_package():
-    assert weights.read_tensors is weights.checkpoint.read_tensors
-    assert weights.load_tensors is weights.store.load_tensors
-    assert set(weights.__all__) <= set(dir(weights))
+@pytest.mark.parametrize("name", ["read_tensors", "load_tensors"])
+def test_readers_are_still_found_under_their_old_names(name):
+    with pytest.warns(DeprecationWarning, match=r"is now torchxrayvision\.checkpoints"):
+        assert getattr(weights, name) is getattr(checkpoints, name)
+
+
+def test_modules_of_the_reader_are_still_found_under_their_old_names():
+    with pytest.warns(DeprecationWarning, match=r"is now torchxrayvision\.checkpoints\.read"):
+        assert weights.checkpoint.read_tensors is checkpoints.read_tensors
+    with pytest.warns(DeprecationWarning, match=r"is now torchxrayvision\.checkpoints\.cache"):
+        assert weights.store.load_tensors is checkpoints.load_tensors
     with pytest.raises(AttributeError, match="no attribute 'load'"):
         _ = weights.load

@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import nn
 
+from torchxrayvision.checkpoints import cache as store
+from torchxrayvision.checkpoints import tensors as safetensors_module
+from torchxrayvision.checkpoints.cache import load_checkpoint, load_tensors
+from torchxrayvision.checkpoints.pickles import Refused
+from torchxrayvision.checkpoints.read import read_tensors
+from torchxrayvision.checkpoints.tensors import read_safetensors, save_safetensors
 from torchxrayvision.errors import CheckpointError
-from torchxrayvision.weights import _safetensors as safetensors_module
-from torchxrayvision.weights import store
-from torchxrayvision.weights._limits import Refused
-from torchxrayvision.weights._safetensors import read_safetensors, save_safetensors
-from torchxrayvision.weights.checkpoint import read_tensors
-from torchxrayvision.weights.store import load_checkpoint, load_tensors
 
 
 @pytest.fixture

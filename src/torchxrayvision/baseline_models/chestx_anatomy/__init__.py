@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Final, overload
 
 import torch
 
-from torchxrayvision.baseline_models._loading import entry_of, load_entry
-from torchxrayvision.baseline_models._segmenter import BaselineSegmenter
-from torchxrayvision.baseline_models.chestx_anatomy._net import Backbone, Head
+from torchxrayvision.baseline_models.chestx_anatomy.net import Backbone, Head
+from torchxrayvision.baseline_models.loading import entry_of, load_entry
+from torchxrayvision.baseline_models.segmenter import BaselineSegmenter
+from torchxrayvision.checkpoints import Checkpoint, state_dict_of
 from torchxrayvision.errors import CheckpointError, ImageShapeError
 from torchxrayvision.weights import UNetResNet50_Weights, Weights, WeightsEnum
-from torchxrayvision.weights.checkpoint import Checkpoint, state_dict_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
 
-    from torchxrayvision.models._input import ResizeRoute
+    from torchxrayvision.models import ResizeRoute
 
 __all__ = ["TARGETS", "UNetResNet50", "UNetResNet50_Weights"]
 

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from torchxrayvision.baseline_models._loading import entry_of, load_entry
-from torchxrayvision.baseline_models._segmenter import BaselineSegmenter
-from torchxrayvision.baseline_models.chestx_det._net import PyramidNet
+from torchxrayvision.baseline_models.chestx_det.net import PyramidNet
+from torchxrayvision.baseline_models.loading import entry_of, load_entry
+from torchxrayvision.baseline_models.segmenter import BaselineSegmenter
+from torchxrayvision.checkpoints import Checkpoint, state_dict_of
 from torchxrayvision.weights import PSPNet_Weights, Weights, WeightsEnum
-from torchxrayvision.weights.checkpoint import Checkpoint, state_dict_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from torchxrayvision.models._input import ResizeRoute
+    from torchxrayvision.models import ResizeRoute
 
 __all__ = ["PSPNet", "PSPNet_Weights"]
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal, cast
 import torch
 from torch import nn
 
-from torchxrayvision.baseline_models._classifier import BaselineClassifier
-from torchxrayvision.baseline_models.chexpert._archive import MODELS, Archive
-from torchxrayvision.baseline_models.chexpert._net import GROUPS, TARGETS, TASKS, Member
+from torchxrayvision.baseline_models.chexpert.archive import MODELS, Archive
+from torchxrayvision.baseline_models.chexpert.net import GROUPS, TARGETS, TASKS, Member
+from torchxrayvision.baseline_models.classifier import BaselineClassifier
 from torchxrayvision.errors import CheckpointError, UnknownNameError
-from torchxrayvision.models._published import warn_of_terms
+from torchxrayvision.models import warn_of_terms
 from torchxrayvision.weights import get as get_entry
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from torchxrayvision.models._input import ResizeRoute
+    from torchxrayvision.models import ResizeRoute
 
 __all__ = ["DenseNet"]
 

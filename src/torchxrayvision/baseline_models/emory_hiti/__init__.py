@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import nn
 
-from torchxrayvision.baseline_models._backbones import resnet34
-from torchxrayvision.baseline_models._classifier import BaselineClassifier, imagenet_scale
-from torchxrayvision.baseline_models._loading import entry_of, load_entry
+from torchxrayvision.baseline_models.backbones import resnet34
+from torchxrayvision.baseline_models.classifier import BaselineClassifier, imagenet_scale
+from torchxrayvision.baseline_models.loading import entry_of, load_entry
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from torchxrayvision.models._input import ResizeRoute
+    from torchxrayvision.models import ResizeRoute
     from torchxrayvision.weights import Weights, WeightsEnum
 
 __all__ = ["RaceModel"]

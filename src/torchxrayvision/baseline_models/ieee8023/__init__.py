@@ -15,19 +15,25 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from torchxrayvision.baseline_models._loading import entry_of
-from torchxrayvision.baseline_models.ieee8023._net import Config, Net
-from torchxrayvision.models._network import Prediction, XRayModel, load_strictly
-from torchxrayvision.models._published import read_published, warn_of_terms
-from torchxrayvision.weights import VQGAN_Weights, Weights, WeightsEnum, store
-from torchxrayvision.weights.checkpoint import Checkpoint, state_dict_of
+from torchxrayvision.baseline_models.ieee8023.net import Config, Net
+from torchxrayvision.baseline_models.loading import entry_of
+from torchxrayvision.checkpoints import Checkpoint, state_dict_of
+from torchxrayvision.checkpoints import cache as store
+from torchxrayvision.models import (
+    Prediction,
+    XRayModel,
+    load_strictly,
+    read_published,
+    warn_of_terms,
+)
+from torchxrayvision.weights import VQGAN_Weights, Weights, WeightsEnum
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
 
-    from torchxrayvision.models._input import ResizeRoute
+    from torchxrayvision.models import ResizeRoute
 
 __all__ = ["VQGAN", "VQGAN_Weights", "model_urls"]
 

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from torchxrayvision.baseline_models._classifier import BaselineClassifier
-from torchxrayvision.baseline_models._loading import entry_of, load_entry
-from torchxrayvision.baseline_models.jfhealthcare._net import Network
-from torchxrayvision.weights.checkpoint import state_dict_of
+from torchxrayvision.baseline_models.classifier import BaselineClassifier
+from torchxrayvision.baseline_models.jfhealthcare.net import Network
+from torchxrayvision.baseline_models.loading import entry_of, load_entry
+from torchxrayvision.checkpoints import state_dict_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from torchxrayvision.models._input import ResizeRoute
+    from torchxrayvision.checkpoints import Checkpoint
+    from torchxrayvision.models import ResizeRoute
     from torchxrayvision.weights import Weights, WeightsEnum
-    from torchxrayvision.weights.checkpoint import Checkpoint
 
 __all__ = ["DenseNet"]
 

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from torchxrayvision.baseline_models._classifier import BaselineClassifier, imagenet_scale
-from torchxrayvision.baseline_models._loading import entry_of, load_entry
-from torchxrayvision.baseline_models.riken._names import head_for, own_names
-from torchxrayvision.baseline_models.riken._net import LAYERS, Network, concat_head
+from torchxrayvision.baseline_models.classifier import BaselineClassifier, imagenet_scale
+from torchxrayvision.baseline_models.loading import entry_of, load_entry
+from torchxrayvision.baseline_models.riken.names import head_for, own_names
+from torchxrayvision.baseline_models.riken.net import LAYERS, Network, concat_head
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from torchxrayvision.models._input import ResizeRoute
+    from torchxrayvision.checkpoints import Checkpoint
+    from torchxrayvision.models import ResizeRoute
     from torchxrayvision.weights import Weights, WeightsEnum
-    from torchxrayvision.weights.checkpoint import Checkpoint
 
 __all__ = ["AgeModel"]
 

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from torchxrayvision.baseline_models._backbones import resnet50
-from torchxrayvision.baseline_models._classifier import BaselineClassifier, imagenet_scale
-from torchxrayvision.baseline_models._loading import entry_of, load_entry
-from torchxrayvision.weights.checkpoint import state_dict_of
+from torchxrayvision.baseline_models.backbones import resnet50
+from torchxrayvision.baseline_models.classifier import BaselineClassifier, imagenet_scale
+from torchxrayvision.baseline_models.loading import entry_of, load_entry
+from torchxrayvision.checkpoints import state_dict_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from torchxrayvision.models._input import ResizeRoute
+    from torchxrayvision.checkpoints import Checkpoint
+    from torchxrayvision.models import ResizeRoute
     from torchxrayvision.weights import Weights, WeightsEnum
-    from torchxrayvision.weights.checkpoint import Checkpoint
 
 __all__ = ["ViewModel"]
 

@@ -1,0 +1,11 @@
+from .cache import load_checkpoint as load_checkpoint
+from .cache import load_tensors as load_tensors
+from .cache import source_sha256 as source_sha256
+from .pickles import DEFAULT as DEFAULT
+from .pickles import Refused as Refused
+from .read import Checkpoint as Checkpoint
+from .read import read_tensors as read_tensors
+from .read import state_dict_of as state_dict_of
+from .read import strip_prefix as strip_prefix
+from .tensors import save_safetensors as save_safetensors
+from .torchfile import ZipReader as ZipReader

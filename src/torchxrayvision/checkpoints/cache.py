@@ -1,0 +1,285 @@
+"""A safetensors copy of each checkpoint, so that it is parsed once.
+
+The copy lies in ``<cache>/tensors/`` under the SHA-256 of its source, next to a seal that
+records its own SHA-256. A copy whose size and time are those of the seal is mapped
+at once; one that was touched is hashed again, and rebuilt if it is no longer what was written.
+The hash of a source is remembered by its path, size, time and inode.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torchxrayvision.checkpoints.pickles import DEFAULT, Limits, Refused
+from torchxrayvision.checkpoints.read import Checkpoint, read_tensors
+from torchxrayvision.checkpoints.tensors import read_safetensors, replacing, save_safetensors
+from torchxrayvision.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["load_checkpoint", "load_tensors", "source_sha256"]
+
+logger = logging.getLogger(__name__)
+
+_VERSION = 2  # of what is kept; another version is rebuilt
+_FOLDER = "tensors"
+_ABANDONED = 24 * 3600.0  # seconds after which an unfinished copy is somebody's crash
+
+_Stamp = tuple[int, int, int]
+
+
+def load_tensors(
+    path: str | os.PathLike[str],
+    *,
+    cache: str | os.PathLike[str] | None = None,
+    limits: Limits = DEFAULT,
+) -> dict[str, torch.Tensor]:
+    """Read the tensors of a checkpoint, from its safetensors copy where there is one.
+
+    Args:
+        path: A file that :func:`~torchxrayvision.checkpoints.read.read_tensors` reads.
+        cache: The cache folder; by default the package's own. One that cannot be written only
+            means that no copy is kept.
+        limits: Bounds on what the file may declare.
+
+    Returns:
+        Tensors by dotted name, on the CPU. Those of a copy are mapped from disk when first used;
+        changing one changes no file.
+
+    Raises:
+        CheckpointError: If the file holds no readable tensors.
+
+    Example:
+        >>> import tempfile, torch
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> torch.save({"weight": torch.ones(2)}, folder / "net.pt")
+        >>> load_tensors(folder / "net.pt", cache=folder)
+        {'weight': tensor([1., 1.])}
+        >>> len(list((folder / "tensors").glob("*.safetensors")))
+        1
+    """
+    return load_checkpoint(path, cache=cache, limits=limits).tensors
+
+
+def load_checkpoint(
+    path: str | os.PathLike[str],
+    *,
+    cache: str | os.PathLike[str] | None = None,
+    limits: Limits = DEFAULT,
+) -> Checkpoint:
+    """Like :func:`load_tensors`, with what else the file says as plain data.
+
+    Args:
+        path: The checkpoint.
+        cache: The cache folder; by default the package's own.
+        limits: Bounds on what the file may declare.
+
+    Raises:
+        CheckpointError: If the file holds no readable tensors.
+    """
+    path = Path(path)
+    folder = _folder(cache)
+    if folder is None or not _worth_a_copy(path):
+        return read_tensors(path, limits=limits)
+    before = _stamp(path)
+    digest = source_sha256(path, folder=folder)
+    kept = _Copy(folder, digest)
+    found = kept.load(path, limits)
+    if found is not None:
+        return found
+    checkpoint = read_tensors(path, limits=limits)
+    if checkpoint.container != "safetensors" and _stamp(path) == before:
+        kept.save(checkpoint)
+    return checkpoint
+
+
+def _folder(cache: str | os.PathLike[str] | None) -> Path | None:
+    if cache is not None:
+        return Path(cache) / _FOLDER
+    from torchxrayvision.remote import cache_dir
+
+    try:
+        return Path(cache_dir()) / _FOLDER
+    except OSError as error:
+        logger.warning("no cache folder, so no copy of the tensors is kept: %s", error)
+        return None
+
+
+def _worth_a_copy(path: Path) -> bool:
+    """False for what reads as fast without one, and for what only the reader should refuse."""
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return file.read(9)[8:] != b"{"
+    except OSError:
+        return False
+
+
+def _stamp(path: Path) -> _Stamp:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror or error}") from error
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def source_sha256(path: str | os.PathLike[str], *, folder: Path) -> str:
+    """The SHA-256 of a file, computed once for each state of the file.
+
+    Args:
+        path: The file.
+        folder: Where its hash is remembered, by path, size, modification time and inode.
+
+    Raises:
+        CheckpointError: If the file cannot be read.
+    """
+    path = Path(path).absolute()
+    known = hashlib.sha256(os.fsencode(path)).hexdigest()[:32]
+    record = folder / "sources" / f"{known}.json"
+    stamp = _stamp(path)
+    remembered = _read_json(record)
+    if remembered.get("path") == str(path) and remembered.get("stamp") == list(stamp):
+        digest = remembered.get("sha256")
+        if isinstance(digest, str) and len(digest) == 64 and digest.isalnum():
+            return digest
+    try:
+        digest = _sha256(path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror or error}") from error
+    if _stamp(path) == stamp:
+        _write_json(record, {"path": str(path), "stamp": list(stamp), "sha256": digest})
+    return digest
+
+
+class _Copy:
+    """The safetensors copy of one source, and its seal."""
+
+    def __init__(self, folder: Path, digest: str) -> None:
+        self._folder = folder
+        self._digest = digest
+        self._file = folder / f"{digest}.safetensors"
+        self._seal = folder / f"{digest}.json"
+
+    def load(self, source: Path, limits: Limits) -> Checkpoint | None:
+        """The checkpoint, or nothing where there is no copy that is what was written."""
+        try:
+            if not self._intact():
+                return None
+            tensors, metadata = read_safetensors(self._file, limits)
+            return _unpacked(str(source), self._digest, tensors, metadata)
+        except FileNotFoundError:
+            return None
+        except (Refused, OSError, ValueError, LookupError, TypeError, RuntimeError) as error:
+            logger.warning("%s is rebuilt: %s", self._file, error)
+            return None
+
+    def _intact(self) -> bool:
+        seal = _read_json(self._seal)
+        size, changed, _ = _stamp_of(self._file)
+        if not seal or seal.get("size") != size:
+            logger.warning("%s is rebuilt: its size is not the one sealed", self._file)
+            return False
+        if seal.get("mtime_ns") == changed:
+            return True
+        if _sha256(self._file) != seal.get("sha256"):
+            logger.warning("%s is rebuilt: its bytes are not those sealed", self._file)
+            return False
+        _write_json(self._seal, {**seal, "mtime_ns": changed})
+        return True
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Write the copy, then its seal, each under its final name only when whole."""
+        tensors, metadata = _packed(checkpoint, self._digest)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._sweep()
+            save_safetensors(self._file, tensors, metadata)
+            size, changed, _ = _stamp_of(self._file)
+            seal = {"size": size, "mtime_ns": changed, "sha256": _sha256(self._file)}
+            _write_json(self._seal, seal)
+        except Refused as error:
+            logger.info("no copy of %s: %s", checkpoint.path, error)
+        except OSError as error:
+            logger.warning("no copy of %s is kept in %s: %s", checkpoint.path, self._folder, error)
+
+    def _sweep(self) -> None:
+        for part in self._folder.glob(".*.part"):
+            if time.time() - part.stat().st_mtime > _ABANDONED:
+                part.unlink(missing_ok=True)
+
+
+def _stamp_of(path: Path) -> _Stamp:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def _packed(checkpoint: Checkpoint, digest: str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Each tensor once, and all else of a checkpoint as JSON for the header."""
+    first: dict[int, str] = {}
+    tied = {}
+    for name, tensor in checkpoint.tensors.items():
+        if (original := first.setdefault(id(tensor), name)) != name:
+            tied[name] = original
+    facts = {
+        "version": _VERSION,
+        "source_sha256": digest,
+        "container": checkpoint.container,
+        "globals": dict(checkpoint.globals),
+        "values": checkpoint.values,
+        "skipped": dict(checkpoint.skipped),
+        "groups": checkpoint.groups,
+        "tied": tied,
+        "order": list(checkpoint.tensors),
+    }
+    tensors = {n: t for n, t in checkpoint.tensors.items() if n not in tied}
+    return tensors, {"format": "pt", "torchxrayvision": json.dumps(facts)}
+
+
+def _unpacked(
+    source: str, digest: str, tensors: dict[str, torch.Tensor], metadata: dict[str, str]
+) -> Checkpoint:
+    facts = json.loads(metadata["torchxrayvision"])
+    if (facts["version"], facts["source_sha256"]) != (_VERSION, digest):
+        raise Refused("it is of another version or another file")
+    tied = facts["tied"]
+    tensors = {name: tensors[tied.get(name, name)] for name in facts["order"]}
+    return Checkpoint(
+        path=source,
+        tensors=tensors,
+        container=facts["container"],
+        globals=facts["globals"],
+        values=facts["values"],
+        skipped=facts["skipped"],
+        groups=tuple(facts["groups"]),
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes()[: 1 << 16])
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a small record, or do without it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as part:
+            part.write_text(json.dumps(content), encoding="utf-8")
+    except OSError as error:
+        logger.debug("%s was not written: %s", path, error)

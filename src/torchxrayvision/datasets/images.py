@@ -1,0 +1,357 @@
+"""From a row of the table to its pixels.
+
+Sources are declarations and hold no state; what they find out about one dataset object (the index
+of a folder, an open archive) goes into ``release.cache``.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from string import Formatter
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+
+from torchxrayvision.errors import DatasetNotFoundError, ImageReadError
+from torchxrayvision.transforms import prepare, prepared_size
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from torchxrayvision.datasets.release import Release, Row
+    from torchxrayvision.images import Raster
+
+__all__ = ["Files", "ImageSource", "IndexedFiles", "ZipFiles", "ZipHandle", "film"]
+
+T = TypeVar("T")
+
+Template = str | Callable[["Row"], str]
+"""Path below the folder: a format string over columns and arguments, or a function of the row."""
+
+
+def _read(source: Path | BinaryIO) -> NDArray[np.float32]:
+    from torchxrayvision import images
+
+    return images.read_image(source)
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """Where the pixels of a row are; the base of the three kinds.
+
+    Args:
+        path: Path below the folder or inside the archive, ``"{Image Index}"`` or a function of
+            the row. Columns and constructor arguments may both be named.
+        argument: Constructor argument that names the folder or archive.
+        layout: How the release is laid out, for the message when a file is missing.
+        reader: Path or open file to float32 (1, H, W) in [-1024, 1024]. The default,
+            `torchxrayvision.images.read_image`, reads PNG, JPEG, TIFF and DICOM of any depth.
+    """
+
+    path: Template
+    argument: str = "imgpath"
+    layout: str = ""
+    reader: Callable[[Any], NDArray[np.float32]] = _read
+
+    def name(self, row: Row) -> str:
+        """The relative path of a row's image."""
+        return self.path(row) if callable(self.path) else self.path.format_map(row)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Columns and constructor arguments that a template names; a function names none."""
+        if callable(self.path):
+            return ()
+        return tuple(name for _, name, _, _ in Formatter().parse(self.path) if name)
+
+    def place(self, release: Release) -> Path:
+        """The folder or archive.
+
+        Raises:
+            DatasetNotFoundError: If it was not given or does not exist.
+        """
+        place = release.places.get(self.argument)
+        if place is None or not place.exists():
+            advice = self.layout and f"expected there: {self.layout}"
+            if place is None:
+                advice = f"pass {self.argument} to read images" + (advice and f"; {advice}")
+            raise DatasetNotFoundError(release.dataset, self.argument, str(place), advice)
+        return place
+
+    def missing(self, row: Row, release: Release) -> DatasetNotFoundError:
+        """The error for an image that is not where the release has it."""
+        place = release.places.get(self.argument)
+        path = str(place / self.name(row)) if place else self.name(row)
+        advice = f"row {row.position} of the csv names it"
+        if self.layout:
+            advice += f"; expected below {place}: {self.layout}"
+        return DatasetNotFoundError(release.dataset, self.argument, path, advice)
+
+    def exists(self, row: Row, release: Release) -> bool:
+        """Whether the image of a row is there."""
+        raise NotImplementedError
+
+    def open(self, row: Row, release: Release) -> Path | BinaryIO:
+        """Path or open file of a row's image.
+
+        Raises:
+            DatasetNotFoundError: If it is missing.
+        """
+        raise NotImplementedError
+
+    def read(self, row: Row, release: Release) -> NDArray[np.float32]:
+        """Pixels of a row's image, float32 (1, H, W) in [-1024, 1024].
+
+        Raises:
+            DatasetNotFoundError: If it is missing.
+            ImageReadError: If it cannot be decoded.
+        """
+        return self._decoded(row, release, self.reader)
+
+    def raster(self, row: Row, release: Release) -> Raster | None:
+        """Pixels of a row's image as they are stored; None where only `read` knows how.
+
+        Raises:
+            DatasetNotFoundError: If it is missing.
+            ImageReadError: If it cannot be decoded.
+        """
+        if self.reader is not _read or type(self).read is not ImageSource.read:
+            return None
+        from torchxrayvision import images
+
+        return self._decoded(row, release, images.read_raster)
+
+    def _decoded(self, row: Row, release: Release, reader: Callable[[Any], T]) -> T:
+        source = self.open(row, release)
+        try:
+            return reader(source)
+        except ImageReadError as error:
+            if isinstance(source, Path):
+                raise
+            place = release.places.get(self.argument)
+            raise type(error)(f"{place}/{self.name(row)}", error.reason, error.advice) from error
+
+
+def film(
+    images: ImageSource, row: Row, release: Release, transform: object
+) -> tuple[NDArray[np.float32], tuple[int, int], bool]:
+    """The image of a row, prepared where the usual preparation is all that is asked.
+
+    It goes straight from stored pixels to the small image then: a float32 copy of a whole film
+    costs as much as resizing it.
+
+    Args:
+        images: Where the pixels are.
+        row: The row.
+        release: The release.
+        transform: What is to be applied to the image, or None.
+
+    Returns:
+        float32 (1, H, W) in [-1024, 1024]; height and width of the film; whether the transform was
+        applied.
+    """
+    size = prepared_size(transform)
+    raster = None if size is None else images.raster(row, release)
+    if size is None or raster is None:
+        image = images.read(row, release)
+        return image, (int(image.shape[-2]), int(image.shape[-1])), False
+    return prepare(raster.pixels, raster.scale, raster.offset, size), raster.shape, True
+
+
+def _walk(root: Path, key: Callable[[str], str]) -> dict[str, str]:
+    """Key of each file below a folder to its relative path; the first in sorted order wins."""
+    found: dict[str, str] = {}
+    for folder, folders, files in os.walk(root):
+        folders.sort()
+        for name in sorted(files):
+            found.setdefault(key(name), str((Path(folder) / name).relative_to(root)))
+    return found
+
+
+def _same(name: str) -> str:
+    return name
+
+
+def stem(name: str) -> str:
+    """File name without its last ending."""
+    return PurePosixPath(name).stem
+
+
+def _index(root: Path, release: Release, key: Callable[[str], str]) -> dict[str, str]:
+    slot = f"index:{root}:{key.__name__}"
+    if slot not in release.cache:
+        release.cache[slot] = _walk(root, key)
+    index: dict[str, str] = release.cache[slot]
+    return index
+
+
+@dataclass(frozen=True)
+class Files(ImageSource):
+    """Files at a known path below the folder.
+
+    Args:
+        search: Where the path does not exist, look for the bare file name anywhere below the
+            folder. For releases that unpack into several subfolders and have unique names. The
+            folder is walked once for an object, when a file is first missed.
+    """
+
+    search: bool = False
+
+    def _find(self, row: Row, release: Release) -> Path | None:
+        root, name = self.place(release), self.name(row)
+        path = root / name
+        if path.is_file():
+            return path
+        if not self.search:
+            return None
+        found = _index(root, release, _same).get(PurePosixPath(name).name)
+        return root / found if found else None
+
+    def exists(self, row: Row, release: Release) -> bool:
+        """Whether the image of a row is there."""
+        return self._find(row, release) is not None
+
+    def open(self, row: Row, release: Release) -> Path | BinaryIO:
+        """Path of a row's image."""
+        path = self._find(row, release)
+        if path is None:
+            raise self.missing(row, release)
+        return path
+
+
+@dataclass(frozen=True)
+class IndexedFiles(ImageSource):
+    """Files anywhere below the folder, known by their names.
+
+    ``path`` gives the key of a row. The folder is walked once for an object, at the first access.
+
+    Args:
+        key: File name to key; the default is the name without its ending.
+    """
+
+    key: Callable[[str], str] = stem
+
+    def _find(self, row: Row, release: Release) -> Path | None:
+        root = self.place(release)
+        found = _index(root, release, self.key).get(self.name(row))
+        return root / found if found else None
+
+    def exists(self, row: Row, release: Release) -> bool:
+        """Whether the image of a row is there."""
+        return self._find(row, release) is not None
+
+    def open(self, row: Row, release: Release) -> Path | BinaryIO:
+        """Path of a row's image."""
+        path = self._find(row, release)
+        if path is None:
+            raise self.missing(row, release)
+        return path
+
+
+class ZipHandle:
+    """A zip archive that opens itself again in every process, after pickling and when it changed.
+
+    Args:
+        path: The archive.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._owner: int | None = None
+        self._archive: zipfile.ZipFile | None = None
+        self._names: frozenset[str] = frozenset()
+        self._state: tuple[int, ...] = ()
+        self._lock = threading.Lock()
+
+    def _open(self) -> zipfile.ZipFile:
+        status = self.path.stat()
+        state = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        # A forked child shares the file offset of its parent, so it opens the archive anew.
+        if self._archive is None or self._owner != os.getpid() or self._state != state:
+            if self._archive is not None and self._owner == os.getpid():
+                self._archive.close()
+            self._archive = zipfile.ZipFile(self.path)
+            self._names = frozenset(self._archive.namelist())
+            self._owner, self._state = os.getpid(), state
+        return self._archive
+
+    def names(self) -> frozenset[str]:
+        """Names of all members."""
+        with self._lock:
+            self._open()
+            return self._names
+
+    def read(self, name: str) -> bytes:
+        """Bytes of one member.
+
+        Raises:
+            KeyError: If there is none of that name.
+        """
+        with self._lock:
+            return self._open().read(name)
+
+    def close(self) -> None:
+        """Close the archive; it opens again when needed."""
+        with self._lock:
+            if self._archive is not None and self._owner == os.getpid():
+                self._archive.close()
+            self._archive = None
+
+    def __del__(self) -> None:
+        if getattr(self, "_archive", None) is not None and self._owner == os.getpid():
+            self._archive.close()  # type: ignore[union-attr]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["path"])  # type: ignore[misc]
+
+
+@dataclass(frozen=True)
+class ZipFiles(ImageSource):
+    """Members of a zip archive.
+
+    Args:
+        search: Where the name is no member, look for a member that ends in ``/name``.
+    """
+
+    search: bool = True
+
+    def handle(self, release: Release) -> ZipHandle:
+        """The archive of this object."""
+        place = self.place(release)
+        slot = f"zip:{place}"
+        if slot not in release.cache:
+            release.cache[slot] = ZipHandle(place)
+        handle: ZipHandle = release.cache[slot]
+        return handle
+
+    def _member(self, row: Row, release: Release) -> str | None:
+        name, handle = self.name(row), self.handle(release)
+        if name in handle.names():
+            return name
+        if not self.search:
+            return None
+        slot = f"members:{handle.path}"
+        if slot not in release.cache:
+            members = sorted(handle.names())
+            release.cache[slot] = {PurePosixPath(member).name: member for member in members}
+        members_by_name: dict[str, str] = release.cache[slot]
+        return members_by_name.get(PurePosixPath(name).name)
+
+    def exists(self, row: Row, release: Release) -> bool:
+        """Whether the image of a row is there."""
+        return self._member(row, release) is not None
+
+    def open(self, row: Row, release: Release) -> Path | BinaryIO:
+        """Open file of a row's image."""
+        member = self._member(row, release)
+        if member is None:
+            raise self.missing(row, release)
+        return io.BytesIO(self.handle(release).read(member))

@@ -1,0 +1,640 @@
+"""The one pipeline that every dataset runs: `SpecDataset`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+
+import numpy as np
+
+from torchxrayvision.datasets.base import (
+    ALL_VIEWS,
+    Dataset,
+    Sample,
+    Transform,
+    named_views,
+    rows_with_views,
+    view_list,
+)
+from torchxrayvision.datasets.images import film
+from torchxrayvision.datasets.release import (
+    SHARED_COLUMNS,
+    USE_INCLUDED_FILE,
+    Release,
+    Row,
+    Rule,
+    need_columns,
+)
+from torchxrayvision.datasets.spec import DatasetSpec, Table
+from torchxrayvision.datasets.storage import (
+    Later,
+    Lines,
+    as_text,
+    ordinary,
+    pack_frame,
+    pack_labels,
+    release_unused,
+    row_numbers,
+    unpack_frame,
+    with_columns,
+)
+from torchxrayvision.errors import DatasetError, DatasetNotFoundError, EmptyDatasetError
+from torchxrayvision.transforms import SeedSource, apply_transforms
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from torchxrayvision.datasets.annotations import MaskSource
+    from torchxrayvision.datasets.storage import PackedFrame
+
+__all__ = [
+    "COMPAT",
+    "Compat",
+    "PathLike",
+    "SpecDataset",
+    "TableLike",
+    "Views",
+    "as_place",
+    "is_packaged",
+    "read_csv",
+    "read_tables",
+    "release_table",
+]
+
+
+# ---- Reading the tables of a release: packaged, from a path, or handed over as a DataFrame.
+
+
+def as_place(path: str | os.PathLike[str] | None) -> Path | None:
+    """A folder or archive argument as a path; nothing is checked before an image is read."""
+    return None if path is None else Path(path).expanduser()
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """A csv (plain, gzip, zip, bz2, xz) or parquet table.
+
+    Args:
+        path: Existing file.
+
+    Returns:
+        The table; numbers are numbers, anything else text.
+    """
+    import pandas as pd
+
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path)
+    return pd.read_csv(path, low_memory=False)
+
+
+def read_tables(
+    spec: DatasetSpec,
+    given: Mapping[str, Any],
+    imgpath: Path | None,
+    dataset: str,
+    *,
+    whole: bool = True,
+) -> dict[str, pd.DataFrame]:
+    """Every table of a spec by its argument.
+
+    Args:
+        spec: Declares the tables.
+        given: Argument to what the caller passed: a path, a DataFrame, USE_INCLUDED_FILE or None.
+        imgpath: Folder of the images, for tables that lie inside it.
+        dataset: Name for messages.
+        whole: Read the columns, too, that a table names as `later`.
+
+    Returns:
+        Argument to table; optional tables that were not given are left out.
+
+    Raises:
+        DatasetNotFoundError: If a file is missing.
+        DatasetError: If a table was not given, or cannot be read.
+    """
+    tables = {}
+    for table in spec.tables:
+        argument = given.get(table.argument)
+        if is_packaged(table, argument):
+            frame: pd.DataFrame | None = _packaged(
+                table, getattr(spec.findings, "reads", ()), whole
+            )
+        else:
+            frame = _read_table(table, argument, imgpath, dataset)
+        if frame is not None:
+            tables[table.argument] = frame
+    return tables
+
+
+def is_packaged(table: Table, given: Any) -> bool:
+    """Whether the copy in this package is what a caller means by an argument."""
+    unsaid = given is None or (isinstance(given, str) and given == USE_INCLUDED_FILE)
+    return unsaid and table.packaged is not None
+
+
+def _packaged(table: Table, needed: Sequence[str], whole: bool) -> pd.DataFrame:
+    from torchxrayvision import tables
+
+    name = str(table.packaged)
+    columns = table.columns
+    if table.later and not whole:
+        later = set(table.later) - set(needed)
+        known = columns or tables.info(name).columns
+        columns = tuple(column for column in known if column not in later)
+    return tables.load(name, columns=columns)
+
+
+def _read_table(
+    table: Table, given: Any, imgpath: Path | None, dataset: str
+) -> pd.DataFrame | None:
+    import pandas as pd
+
+    if isinstance(given, pd.DataFrame):
+        return given
+    if given is None or (isinstance(given, str) and given == USE_INCLUDED_FILE):
+        given = _inside(table, imgpath)
+    if given is None and table.optional:
+        return None
+    if given is None:
+        raise _not_given(table, dataset)
+    return _from_path(table, Path(given).expanduser(), dataset)
+
+
+def _inside(table: Table, imgpath: Path | None) -> Path | None:
+    """Where a table lies below the folder of images, if it may lie there."""
+    if table.inside is None or imgpath is None:
+        return None
+    path = imgpath / table.inside
+    return None if table.optional and not path.exists() else path
+
+
+def _from_path(table: Table, path: Path, dataset: str) -> pd.DataFrame:
+    import pandas as pd
+
+    if not path.exists():
+        raise DatasetNotFoundError(dataset, table.argument, path, table.what)
+    try:
+        return (table.read or read_csv)(path)
+    except (ValueError, KeyError, OSError, pd.errors.ParserError) as error:
+        if isinstance(error, DatasetError):
+            raise
+        msg = (
+            f"{dataset}: {table.argument}={str(path)!r} cannot be read as {table.what or 'a table'}"
+        )
+        raise DatasetError(f"{msg}: {error}") from error
+
+
+def _not_given(table: Table, dataset: str) -> DatasetError:
+    what = f", {table.what}" if table.what else ""
+    return DatasetError(
+        f"{dataset} needs {table.argument}{what}; it is not packaged, so pass the path of your copy"
+    )
+
+
+# ---- Tables of a release as they were read, for the attributes of 1.5.7 that hold them.
+
+
+def release_table(dataset: SpecDataset, argument: str) -> pd.DataFrame:
+    """A table of a release, with all its columns.
+
+    1.5.7 keeps these tables in memory. Here only those that masks need are kept; the others are
+    read again when somebody looks.
+
+    Args:
+        dataset: The dataset.
+        argument: Constructor argument that names the table.
+
+    Returns:
+        New table with the types that pandas gives a csv file.
+
+    Raises:
+        AttributeError: If the caller passed a DataFrame, which the caller still has.
+    """
+    release, name = dataset._release, type(dataset).__name__
+    packaged = argument in release.packaged
+    (table,) = (table for table in dataset.spec.tables if table.argument == argument)
+    kept = release.tables.get(argument)
+    if kept is None or (packaged and table.columns is not None):
+        given: Any = dataset.__dict__.get(argument)
+        if given is None and not packaged:
+            msg = f"{name}: the DataFrame given as {argument} is not kept; use your own"
+            raise AttributeError(msg)
+        spec = replace(dataset.spec, tables=(replace(table, columns=None),))
+        place = release.places.get("imgpath")
+        kept = read_tables(spec, {argument: given}, place, name)[argument]
+    return ordinary(kept, frozenset(), packaged)
+
+
+COMPAT = "xrv-1.5"
+"""Value of ``compat`` that asks for the rows, order and labels of torchxrayvision 1.5.7."""
+
+Compat = Literal["xrv-1.5"] | None
+PathLike = str | os.PathLike[str] | None
+TableLike: TypeAlias = "str | os.PathLike[str] | pd.DataFrame | None"
+Views = str | Iterable[str] | None
+
+
+class SpecDataset(Dataset):
+    """A dataset that its class attribute `spec` describes.
+
+    Args:
+        imgpath: Folder of the images. It need not exist to read labels; it is looked at when the
+            first image is.
+        csvpath: Table of the release: a path, a DataFrame, or USE_INCLUDED_FILE.
+        views: One view, several, or ``"*"`` for all; None: the default of the source.
+        transform: Applied to image and masks, see `torchxrayvision.transforms.apply_transforms`.
+        data_aug: Applied after `transform`.
+        seed: Of the transforms' random numbers; no global generator is touched.
+        unique_patients: Keep one image a patient: the first in the table, with its own labels.
+        pathology_masks: Add ``pathology_masks`` to the samples.
+        compat: ``"xrv-1.5"`` for the rows, order and labels of 1.5.7.
+
+    Raises:
+        DatasetError: If a table does not fit.
+        DatasetNotFoundError: If a table is missing.
+        ViewError: If a view is unknown, or the source has none of them.
+        EmptyDatasetError: If no row is left.
+    """
+
+    spec: ClassVar[DatasetSpec]
+    anatomy: MaskSource | None = None
+    """Masks of anatomy out of another release, such as CheXmask; None where there are none."""
+    _compact: pd.DataFrame | PackedFrame
+    _later: Later | None
+    _lines: Lines | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        spec = cls.__dict__.get("spec")
+        if spec is not None and not isinstance(spec, DatasetSpec):
+            msg = f"{cls.__name__}.spec must be a DatasetSpec, got {type(spec).__name__}"
+            raise TypeError(msg)
+        own = cls.__module__.startswith("torchxrayvision.")  # users may do as they like
+        forbidden = {"__getitem__", "__len__", "string"} & set(cls.__dict__)
+        if own and forbidden:
+            msg = f"{cls.__name__} must not define {sorted(forbidden)}; the pipeline does"
+            raise TypeError(msg)
+
+    def __init__(
+        self,
+        imgpath: PathLike = None,
+        csvpath: TableLike = USE_INCLUDED_FILE,
+        views: Views = None,
+        transform: Transform | None = None,
+        data_aug: Transform | None = None,
+        seed: int = 0,
+        unique_patients: bool = True,
+        pathology_masks: bool = False,
+        *,
+        compat: Compat = None,
+    ) -> None:
+        self._setup(
+            imgpath=imgpath,
+            tables={"csvpath": csvpath},
+            views=views,
+            transform=transform,
+            data_aug=data_aug,
+            seed=seed,
+            unique_patients=unique_patients,
+            pathology_masks=pathology_masks,
+            compat=compat,
+        )
+
+    def _setup(
+        self,
+        *,
+        imgpath: PathLike = None,
+        tables: Mapping[str, Any] | None = None,
+        views: Views = None,
+        transform: Transform | None = None,
+        data_aug: Transform | None = None,
+        seed: int = 0,
+        unique_patients: bool = False,
+        pathology_masks: bool = False,
+        semantic_masks: bool = False,
+        compat: Compat = None,
+        arguments: Mapping[str, Any] | None = None,
+        places: Mapping[str, PathLike] | None = None,
+        nrows: int | None = None,
+    ) -> None:
+        """Build the dataset; every constructor ends here.
+
+        Args:
+            imgpath: As in the constructor.
+            tables: Table argument to what the caller passed for it.
+            views: As in the constructor.
+            transform: As in the constructor.
+            data_aug: As in the constructor.
+            seed: As in the constructor.
+            unique_patients: As in the constructor.
+            pathology_masks: As in the constructor.
+            semantic_masks: Add ``semantic_masks`` to the samples.
+            compat: As in the constructor.
+            arguments: Further constructor arguments for rules and path templates; each becomes
+                an attribute, as in 1.5.7.
+            places: Folders and archives besides `imgpath`, by argument.
+            nrows: Read only the first rows of the first table.
+        """
+        name = type(self).__name__
+        if compat not in (None, COMPAT):
+            msg = f"{name}: compat must be None or {COMPAT!r}, got {compat!r}"
+            raise DatasetError(msg)
+        self.imgpath = imgpath
+        self.transform, self.data_aug = transform, data_aug
+        self.seed, self.compat = seed, compat
+        self.unique_patients = unique_patients
+        self.pathology_masks, self.semantic_masks = pathology_masks, semantic_masks
+        paths = {
+            key: given
+            for key, given in (tables or {}).items()
+            if isinstance(given, (str, os.PathLike))  # not a DataFrame, which would stay
+        }
+        self.__dict__.update({**paths, **(arguments or {}), **(places or {})})
+        self._seeds = SeedSource(seed)
+        roots = {"imgpath": as_place(imgpath)}
+        roots |= {argument: as_place(path) for argument, path in (places or {}).items()}
+        self._release = Release(
+            dataset=name,
+            places=roots,
+            tables=read_tables(
+                self.spec, tables or {}, roots["imgpath"], name, whole=compat is not None
+            ),
+            arguments=dict(arguments or {}),
+            compat=compat is not None,
+            packaged=frozenset(
+                table.argument
+                for table in self.spec.tables
+                if is_packaged(table, (tables or {}).get(table.argument))
+            ),
+        )
+        if nrows is not None:
+            first = self.spec.tables[0].argument
+            self._release.tables[first] = self._release.tables[first].head(nrows)
+        self._build(views)
+        if self._release.packaged:
+            release_unused()
+
+    def _build(self, views: Views) -> None:
+        spec, release = self.spec, self._release
+        if spec.join is not None:
+            frame = spec.join(release)
+        else:
+            frame = release.tables[spec.tables[0].argument].copy(deep=False)
+        kept = spec.kept_tables
+        release.tables = {key: table for key, table in release.tables.items() if key in kept}
+        if not any(table.argument in release.packaged for table in spec.tables[:1]):
+            # Of a packaged table some columns are read later.
+            named = (name for name in spec.images.fields if name not in release.arguments)
+            need_columns(frame, named, release)
+        frame = self._with_views(frame, views)
+        if spec.drop is not None:
+            frame = frame[~np.asarray(spec.drop(frame, release), dtype=bool)]
+        if self.unique_patients and spec.patient is not None:
+            frame = self._one_a_patient(frame, spec.patient)
+        if spec.keep is not None:
+            frame = frame[np.asarray(spec.keep(frame, release), dtype=bool)]
+        if len(frame) == 0:
+            msg = f"{release.dataset}: no row is left; check the table, views and other filters"
+            raise EmptyDatasetError(msg)
+        if spec.order is not None:
+            frame = frame.sort_values(spec.order, kind="stable")
+        self._later = self._left_for_later(frame)
+        frame = frame.reset_index(drop=True)
+        encode = getattr(spec.findings, "packed", spec.findings.encode)
+        names, labels = encode(frame, release)
+        self.pathologies = [str(finding) for finding in names]
+        self._labels = pack_labels(labels)
+        if not self._shares_later:
+            frame = with_columns(frame, self._shared_columns(frame))
+        made = {}
+        if spec.masks is not None:  # masks may look at the shared columns
+            made["has_masks"] = spec.masks.present(frame, release)
+        self._compact = with_columns(
+            frame, made, without=self._later.columns if self._later else ()
+        )
+
+    @property
+    def _shares_later(self) -> bool:
+        """Whether the shared columns are made with ``.csv``.
+
+        Only of packaged tables, which have what the rules need: a table of the caller's that lacks
+        it is refused at once.
+        """
+        packaged = self._release.packaged
+        return self.spec.masks is None and 0 < len(packaged) == len(self.spec.tables)
+
+    def _left_for_later(self, frame: pd.DataFrame) -> Later | None:
+        table = next(iter(self.spec.tables), None)
+        if table is None or not table.later or table.argument not in self._release.packaged:
+            return None
+        if self.compat is not None:
+            return None  # 1.5.7 mixes values of all columns, see _one_a_patient
+        from torchxrayvision import tables
+
+        known = table.columns or tables.info(str(table.packaged)).columns
+        return Later(str(table.packaged), known, row_numbers(frame.index))
+
+    def _make_csv(self) -> pd.DataFrame:
+        frame = unpack_frame(self.__dict__.pop("_compact"))
+        self._lines = None
+        if self._later is not None:
+            frame = self._later.added(frame)
+        if self._shares_later:
+            frame = with_columns(frame, self._shared_columns(frame))
+        made = frozenset({"view", *self.spec.columns})
+        return ordinary(frame, made, bool(self._release.packaged))
+
+    @property
+    def _frame(self) -> pd.DataFrame | PackedFrame | Lines:
+        """The table that items are read from: the caller's, once somebody looked at it."""
+        if self._csv is not None:
+            return self._csv
+        if self._later is None:
+            return self._compact
+        if self._lines is None:
+            self._lines = Lines(self._compact, self._later)
+        return self._lines
+
+    def _with_views(self, frame: pd.DataFrame, views: Views) -> pd.DataFrame:
+        rule = self.spec.view
+        if rule is None:
+            return frame
+        raw = self._raw(frame, rule)
+        frame = frame.assign(view=named_views(_as_column(raw, frame)))
+        self.views = view_list(views, self.spec.default_views)
+        if ALL_VIEWS in self.views:
+            return frame
+        return frame[rows_with_views(frame["view"], self.views, self._release.dataset)]
+
+    def _raw(self, frame: pd.DataFrame, rule: str | Rule) -> Any:
+        """What a rule says, or the column that stands for one."""
+        if isinstance(rule, str):
+            need_columns(frame, [rule], self._release)
+            return frame[rule]
+        return rule(frame, self._release)
+
+    def _one_a_patient(self, frame: pd.DataFrame, patient: str) -> pd.DataFrame:
+        need_columns(frame, [patient], self._release)
+        ordered = self.spec.patient_order == "sorted"
+        if self._release.compat and not self.spec.compat_whole_rows:
+            # 1.5.7 takes the first value that is not blank, column by column, so that a row may
+            # hold values of several images of the patient.
+            return frame.groupby(patient, sort=ordered, observed=True).first().reset_index()
+        first = frame[frame[patient].notna()].drop_duplicates(patient)
+        return first.sort_values(patient, kind="stable") if ordered else first
+
+    def _shared_columns(self, frame: pd.DataFrame) -> dict[str, Any]:
+        """The columns that every dataset has, by name."""
+        columns = self.spec.columns.items()
+        return {name: self._column(frame, name, rule) for name, rule in columns}
+
+    def _column(self, frame: pd.DataFrame, name: str, rule: str | Rule) -> Any:
+        import pandas as pd
+
+        raw = self._raw(frame, rule)
+        kind = SHARED_COLUMNS[name]
+        if kind == "bool":
+            return np.asarray(raw, dtype=bool)
+        column = _as_column(raw, frame)
+        if kind == "str":
+            return as_text(column)
+        numeric = pd.to_numeric(column, errors="coerce")
+        whole = kind == "number" and not numeric.isna().any()
+        return numeric.astype(np.int64 if whole else np.float64)
+
+    def __getitem__(self, idx: int) -> Sample:
+        """One sample.
+
+        Args:
+            idx: Position, negative ones count from the end.
+
+        Returns:
+            Dict with ``idx``, ``lab``, ``img`` and, where asked for and offered,
+            ``pathology_masks``, ``semantic_masks``, ``bbox``.
+
+        Raises:
+            IndexError: If `idx` is outside.
+            DatasetNotFoundError: If the image is missing.
+            ImageReadError: If it cannot be decoded.
+        """
+        position = self._position(idx)
+        row = self._row(position)
+        masks = self.pathology_masks or self.semantic_masks  # these need the whole image beside
+        image, shape, prepared = film(
+            self.spec.images, row, self._release, None if masks else self.transform
+        )
+        sample: Sample = {"idx": position, "lab": self._lab(position), "img": image}
+        if self.pathology_masks and self.spec.masks is not None:
+            sample["pathology_masks"] = self._pathology_masks(row, shape)
+        if self.semantic_masks and (self.spec.semantic or self.anatomy) is not None:
+            sample["semantic_masks"] = self._semantic_masks(row, shape)
+        if self.spec.boxes is not None:
+            sample["bbox"] = self.spec.boxes.boxes(row, shape, self._release)
+        return self._transformed(sample, prepared=prepared)
+
+    def _transformed(self, sample: Sample, *, prepared: bool) -> Sample:
+        for transform, done in ((self.transform, prepared), (self.data_aug, False)):
+            if transform is not None:
+                seed = self._seeds.next()  # drawn in any case, so that data_aug's do not depend
+                if not done:
+                    sample = apply_transforms(sample, transform, seed=seed)  # type: ignore[assignment, arg-type]
+        return sample
+
+    def _row(self, position: int) -> Row:
+        return Row(self._frame, position, self._release.arguments)
+
+    @property
+    def _cohort(self) -> object:
+        """Whose patients these are; datasets of one cohort number them alike."""
+        return self.spec.cohort or self.spec.title
+
+    def _semantic_masks(self, row: Row, shape: tuple[int, int]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for source in (self.spec.semantic, self.anatomy):
+            if source is not None:
+                found |= source.masks(row, shape, self._release)
+        return {name: _as_image(mask) for name, mask in found.items()}
+
+    def _pathology_masks(self, row: Row, shape: tuple[int, int]) -> dict[int, Any]:
+        if self.spec.masks is None:
+            msg = f"{type(self).__name__} has no masks"
+            raise DatasetError(msg)
+        index = {finding: j for j, finding in enumerate(self.pathologies)}
+        found = self.spec.masks.masks(row, shape, self._release)
+        # Masks may name findings that the labels leave out, or that were relabelled away.
+        return {index[name]: _as_image(mask) for name, mask in found.items() if name in index}
+
+    def get_mask_dict(self, image_name: str, this_size: int | Sequence[int]) -> dict[int, Any]:
+        """Masks of an image by its name, without reading the image.
+
+        Args:
+            image_name: Value of the column that names images, such as "00000150_002.png".
+            this_size: Height and width of the masks, the shape (1, H, W) of an image, or one
+                number for a square.
+
+        Returns:
+            Index of the finding to its mask, float32 (1, H, W) of 0 and 1.
+
+        Raises:
+            DatasetError: If the dataset has no masks, or no image of that name.
+        """
+        column = getattr(self.spec.masks, "image", None)
+        position = None
+        if column is not None:
+            position = self._release.position(self._frame, column, image_name)
+        if position is None:
+            msg = f"{type(self).__name__} has no masks for {image_name!r}"
+            raise DatasetError(msg)
+        height, width = [this_size] * 2 if isinstance(this_size, int) else this_size[-2:]
+        return self._pathology_masks(self._row(position), (height, width))
+
+    def image_path(self, idx: int) -> str:
+        """Path of an image below its folder or inside its archive.
+
+        Args:
+            idx: Position of the sample.
+
+        Returns:
+            Relative path.
+        """
+        return self.spec.images.name(self._row(self._position(idx)))
+
+    def check_paths_exist(self) -> None:
+        """Raise if an image of some row is missing.
+
+        Raises:
+            DatasetNotFoundError: Naming the first one.
+        """
+        images = self.spec.images
+        for position in range(len(self)):
+            row = self._row(position)
+            if not images.exists(row, self._release):
+                raise images.missing(row, self._release)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        state.pop("_lines", None)
+        if state.get("_csv") is None:
+            state["_compact"] = pack_frame(self._compact)
+        else:
+            state.pop("_compact", None)
+        return state
+
+
+def _as_column(raw: Any, frame: pd.DataFrame) -> pd.Series[Any]:
+    """What a rule returned, one value a row, as a column of the frame."""
+    import pandas as pd
+
+    if isinstance(raw, pd.Series) and raw.index.is_(frame.index):
+        return raw
+    return pd.Series(raw, index=frame.index)
+
+
+def _as_image(mask: NDArray[Any]) -> NDArray[np.float32]:
+    if mask.dtype == np.float32:  # painted so
+        return mask[None]
+    image = np.zeros((1, *mask.shape), dtype=np.float32)
+    np.copyto(image[0], 1, where=mask)  # leaves the memory of empty parts untouched
+    return image

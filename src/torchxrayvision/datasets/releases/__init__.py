@@ -1,0 +1,3 @@
+"""One module per release of a dataset."""
+
+__all__: list[str] = []

@@ -1,0 +1,432 @@
+"""People's own images: listed in a table, or lying in a folder."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from torchxrayvision.datasets.images import Files
+from torchxrayvision.datasets.pipeline import (
+    Compat,
+    PathLike,
+    SpecDataset,
+    TableLike,
+    Views,
+    read_tables,
+)
+from torchxrayvision.datasets.releases.guess import (
+    AUTO,
+    IMAGE_ENDINGS,
+    AgeColumn,
+    LabelColumns,
+    PathColumn,
+    SexColumn,
+    TermColumn,
+    ViewColumn,
+    find_column,
+    find_labels,
+    find_path,
+)
+from torchxrayvision.datasets.spec import DatasetSpec, Table
+from torchxrayvision.errors import (
+    DatasetError,
+    DatasetNotFoundError,
+    EmptyDatasetError,
+    ImageReadError,
+)
+from torchxrayvision.facts import LIBRARY, License
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from torchxrayvision.datasets.base import Transform
+    from torchxrayvision.datasets.findings import Findings
+    from torchxrayvision.datasets.release import Release, Rule
+
+__all__ = ["CSV_Dataset", "Folder_Dataset"]
+
+logger = logging.getLogger(__name__)
+
+_YOURS = License(name="Whatever holds for your images")
+_HEALTHY = ("No Finding", "Normal", "Healthy")
+_UNCERTAIN = {"unknown": float("nan"), "present": 1.0, "absent": 0.0}
+
+
+def _checked_rows(release: Release) -> pd.DataFrame:
+    """The table, with a path in every row."""
+    frame = release.tables["csvpath"].reset_index(drop=True)
+    path = release.arguments["path"]
+    blank = frame[path].isna() | (frame[path].astype(str).str.strip() == "")
+    if blank.any():
+        msg = (
+            f"{release.dataset}: {int(blank.sum())} rows name no image in column {path!r}, the "
+            f"first is row {int(blank.to_numpy().argmax())}; drop them and pass the DataFrame"
+        )
+        raise DatasetError(msg)
+    return frame
+
+
+class CSV_Dataset(SpecDataset):
+    """Your own images, listed in a table: one row an image, a column with its path, labels.
+
+    PNG, JPEG, TIFF and DICOM of any depth, told apart by their content. Which column is which
+    is found by its name or its values, and every guess can be replaced by an argument; guesses
+    are logged at the level INFO.
+
+    Labels are 1 present, 0 absent, blank (NaN) unknown. The names of your columns are the
+    findings; to merge with other datasets, name them as those do or use `relabel_dataset`.
+
+    Args:
+        csvpath: The table: a csv (plain, gzip, zip), a parquet file, or a DataFrame.
+        imgpath: Folder that the paths in the table start from; None: the folder of the csv file.
+            Absolute paths in the table stay as they are.
+        path: Column that names the image files.
+        labels: Label columns, in order; or a dict, finding to column. "auto" takes every column
+            of 0, 1, -1 and blank alone. None, or an empty list: no findings.
+        terms: Column of text that lists the findings of an image, such as ``Mass|Nodule``; every
+            term becomes a finding, apart from *No Finding*, *Normal* and *Healthy*. Replaces
+            `labels`.
+        separator: Between those terms.
+        uncertain: What the label -1 means: "unknown" (NaN), "present" or "absent".
+        patient: Column that names the patient; None: there is none. It becomes ``patientid``.
+        view: Column of the view. It becomes ``view``: *lateral* is L, *pa* is PA, and so on.
+        age: Column of the age in years, or DICOM's 045Y and 006M. It becomes ``age_years``.
+        sex: Column of the sex, such as M and F. It becomes ``sex_male`` and ``sex_female``.
+        split: Column of your own split, for `official_splits`.
+        extension: Added to each path, such as ".png", where the column holds bare names.
+        views: Views to keep; None: all.
+        transform: See `SpecDataset`.
+        data_aug: See `SpecDataset`.
+        seed: See `SpecDataset`.
+        unique_patients: Keep the first image of each patient.
+        compat: Accepted like everywhere; 1.5.7 had no such dataset, so it changes nothing.
+
+    Raises:
+        DatasetError: If a column is missing, no column names images, a label is something else
+            than 1, 0, -1 or blank, or a row has no path. The message says which.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np, pandas as pd
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> from torchxrayvision.datasets import CSV_Dataset
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("a.png", "b.png"):
+        ...     Image.fromarray(np.full((64, 48), 128, np.uint8)).save(folder / name)
+        >>> table = pd.DataFrame({"file": ["a.png", "b.png"], "sex": ["F", "M"], "Mass": [1, 0]})
+        >>> table.to_csv(folder / "mine.csv", index=False)
+        >>> dataset = CSV_Dataset(folder / "mine.csv")
+        >>> dataset.pathologies, dataset.labels.tolist()
+        (['Mass'], [[1.0], [0.0]])
+        >>> dataset[0]["img"].shape
+        (1, 64, 48)
+        >>> int(dataset.csv["sex_female"].sum())
+        1
+
+    Source:
+        Cohen et al., MIDL 2022, https://arxiv.org/abs/2111.00595, describes the library.
+    """
+
+    spec = DatasetSpec(
+        title="Your own images, listed in a table",
+        reference=LIBRARY,
+        license=_YOURS,
+        homepage=LIBRARY.url,
+        tables=(Table("csvpath", what="your table, one row an image"),),
+        join=_checked_rows,
+        images=Files(
+            PathColumn("path"),
+            layout="the paths of the table (imgpath=None: below the folder of the csv)",
+        ),
+        findings=TermColumn("findings"),
+        view="view",
+        default_views=("*",),
+        patient="patientid",
+        compat_whole_rows=True,
+        patient_order="appearance",
+        columns={
+            "patientid": "patientid",
+            "age_years": AgeColumn("age"),
+            "sex_male": SexColumn("sex", "M"),
+            "sex_female": SexColumn("sex", "F"),
+        },
+        split="split",
+        verified="columns are yours; each can be named",
+    )
+
+    def __init__(
+        self,
+        csvpath: TableLike,
+        imgpath: PathLike = None,
+        path: str = AUTO,
+        labels: str | Sequence[str] | Mapping[str, str] | None = AUTO,
+        terms: str | None = None,
+        separator: str = "|",
+        uncertain: Literal["unknown", "present", "absent"] = "unknown",
+        patient: str | None = AUTO,
+        view: str | None = AUTO,
+        age: str | None = AUTO,
+        sex: str | None = AUTO,
+        split: str | None = AUTO,
+        extension: str = "",
+        views: Views = None,
+        transform: Transform | None = None,
+        data_aug: Transform | None = None,
+        seed: int = 0,
+        unique_patients: bool = False,
+        *,
+        compat: Compat = None,
+    ) -> None:
+        name, spec = type(self).__name__, type(self).spec
+        table = read_tables(spec, {"csvpath": csvpath}, None, name)["csvpath"]
+        files = find_path(table, path, name)
+        given = {"patient": patient, "view": view, "age": age, "sex": sex, "split": split}
+        roles = {role: find_column(table, role, value, name) for role, value in given.items()}
+        if roles["view"] is None and views is not None:
+            msg = f"{name}: views={views!r} needs a column of views; pass view=<column>"
+            raise DatasetError(msg)
+        if roles["patient"] is None and unique_patients:
+            msg = f"{name}: unique_patients needs a column of patients; pass patient=<column>"
+            raise DatasetError(msg)
+        taken = [files, *roles.values()]
+        findings = (
+            _findings(table, labels, taken, uncertain, name)
+            if terms is None
+            else _terms(table, terms, separator, name)
+        )
+        # The spec of this object says which of the table's columns are which.
+        self.__dict__["spec"] = replace(
+            spec,
+            images=replace(spec.images, path=PathColumn(files, extension)),
+            findings=findings,
+            view=None if roles["view"] is None else ViewColumn(roles["view"]),
+            patient=roles["patient"],
+            columns=_shared(roles),
+            split=roles["split"],
+        )
+        self._setup(
+            imgpath=_folder_of(csvpath) if imgpath is None else imgpath,
+            tables={"csvpath": table},
+            views=views,
+            transform=transform,
+            data_aug=data_aug,
+            seed=seed,
+            unique_patients=unique_patients,
+            compat=compat,
+            arguments={"path": files},
+        )
+        self.csvpath, self.imgpath = csvpath, imgpath
+
+    @property
+    def _cohort(self) -> object:
+        """The table: numbers of another say nothing of these patients."""
+        if isinstance(self.csvpath, (str, os.PathLike)):
+            return Path(self.csvpath).expanduser().resolve()
+        return id(self.csvpath)
+
+
+def _folder_of(csvpath: TableLike) -> Path:
+    """Where paths start from if nobody says: the folder of the csv, or the working directory."""
+    named = isinstance(csvpath, (str, os.PathLike))
+    return Path(csvpath).expanduser().parent if named else Path()  # type: ignore[arg-type]
+
+
+def _shared(roles: Mapping[str, str | None]) -> dict[str, str | Rule]:
+    columns: dict[str, str | Rule] = {}
+    if (patient := roles["patient"]) is not None:
+        columns["patientid"] = patient
+    if (age := roles["age"]) is not None:
+        columns["age_years"] = AgeColumn(age)
+    if (sex := roles["sex"]) is not None:
+        columns["sex_male"], columns["sex_female"] = SexColumn(sex, "M"), SexColumn(sex, "F")
+    return columns
+
+
+def _findings(
+    table: pd.DataFrame,
+    labels: str | Sequence[str] | Mapping[str, str] | None,
+    taken: Sequence[str | None],
+    uncertain: str,
+    dataset: str,
+) -> Findings:
+    if uncertain not in _UNCERTAIN:
+        msg = f"{dataset}: uncertain must be one of {list(_UNCERTAIN)}, got {uncertain!r}"
+        raise DatasetError(msg)
+    columns: Mapping[str, str]
+    if isinstance(labels, str) and labels == AUTO:
+        columns = find_labels(table, taken, dataset)
+    elif isinstance(labels, Mapping):
+        columns = labels
+    else:
+        listed = [labels] if isinstance(labels, str) else list(labels or ())
+        columns = {str(name): name for name in listed}
+    missing = [column for column in columns.values() if column not in table.columns]
+    if missing:
+        shown = ", ".join(map(repr, table.columns[:40]))
+        msg = (
+            f"{dataset}: labels names {', '.join(map(repr, missing))}, which the table lacks; "
+            f"it has {shown}"
+        )
+        raise DatasetError(msg)
+    return LabelColumns(dict(columns), _UNCERTAIN[uncertain])
+
+
+def _terms(table: pd.DataFrame, terms: str, separator: str, dataset: str) -> Findings:
+    if terms not in table.columns:
+        shown = ", ".join(map(repr, table.columns[:40]))
+        msg = f"{dataset}: terms={terms!r} is no column of the table; it has {shown}"
+        raise DatasetError(msg)
+    return TermColumn(terms, separator, _HEALTHY)
+
+
+def _listing(release: Release) -> pd.DataFrame:
+    """Every image below the folder, sorted by path."""
+    import pandas as pd
+
+    folder = release.places["folder"]
+    if folder is None or not folder.is_dir():
+        advice = "pass the folder of your images"
+        if folder is not None and folder.exists():
+            advice = "it is a file; torchxrayvision.images.read_image reads a single one"
+        raise DatasetNotFoundError(release.dataset, "folder", str(folder), advice)
+    paths = sorted(_images_below(folder), key=lambda path: path.split("/"))
+    if not paths:
+        msg = (
+            f"{release.dataset}: no PNG, JPEG, TIFF or DICOM file below folder={str(folder)!r}; "
+            f"hidden files are passed over, and archives must be unpacked"
+        )
+        raise EmptyDatasetError(msg)
+    frame = pd.DataFrame({"path": paths})
+    if release.arguments["labels_from"] is None:
+        return frame
+    loose = [path for path in paths if "/" not in path]
+    if loose:
+        msg = (
+            f"{release.dataset}: labels='folders' needs every image in a subfolder, but "
+            f"{len(loose)} are directly in {folder}, such as {loose[0]!r}; move them, or pass "
+            f"labels=None"
+        )
+        raise DatasetError(msg)
+    frame["finding"] = [path.partition("/")[0] for path in paths]
+    return frame
+
+
+def _images_below(folder: Path) -> Iterator[str]:
+    passed_over, seen = 0, set()
+    for root, folders, files in os.walk(folder, followlinks=True):
+        place = os.path.realpath(root)
+        if place in seen:  # a link back to where the search has been
+            folders.clear()
+            continue
+        seen.add(place)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in files:
+            if name.startswith("."):
+                continue
+            path = Path(root, name)
+            if name.lower().endswith(IMAGE_ENDINGS) or _is_image(path):
+                yield path.relative_to(folder).as_posix()
+            else:
+                passed_over += 1
+    if passed_over:
+        logger.info("%d files below %s are no images", passed_over, folder)
+
+
+def _is_image(path: Path) -> bool:
+    """Whether the first bytes are those of a format that this package reads."""
+    from torchxrayvision.images import sniff
+
+    try:
+        with path.open("rb") as stream:
+            sniff(stream.read(1024), str(path))
+    except (ImageReadError, OSError):
+        return False
+    return True
+
+
+class Folder_Dataset(SpecDataset):
+    """Your own images in a folder, with labels from the names of its subfolders or without.
+
+    PNG, JPEG, TIFF and DICOM are told apart by their content. Files that end like an image
+    count as images; others count if their first bytes say so, as DICOM files without an ending
+    do. Hidden files and folders, and everything else, are passed over; links to folders are
+    followed. The order is that of the sorted paths, on every machine.
+
+    Args:
+        folder: Searched with all its subfolders.
+        labels: "folders": each subfolder of `folder` names the one finding of the images in it
+            (``pneumonia/a.png``); the other findings are absent there. None: no findings.
+        healthy: Names of subfolders, in any case, whose images have none of the findings.
+        transform: See `SpecDataset`.
+        data_aug: See `SpecDataset`.
+        seed: See `SpecDataset`.
+        compat: Accepted like everywhere; 1.5.7 had no such dataset, so it changes nothing.
+
+    Raises:
+        DatasetNotFoundError: If `folder` does not exist.
+        EmptyDatasetError: If there is no image in it.
+        DatasetError: If labels were asked for and an image is in no subfolder.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> from torchxrayvision.datasets import Folder_Dataset
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("Normal/a.png", "Pneumonia/b.png", "Pneumonia/c.png"):
+        ...     (folder / name).parent.mkdir(exist_ok=True)
+        ...     Image.fromarray(np.full((64, 48), 128, np.uint8)).save(folder / name)
+        >>> dataset = Folder_Dataset(folder, labels="folders")
+        >>> dataset.pathologies, dataset.labels.ravel().tolist()
+        (['Pneumonia'], [0.0, 1.0, 1.0])
+        >>> dataset.csv["path"].tolist()
+        ['Normal/a.png', 'Pneumonia/b.png', 'Pneumonia/c.png']
+        >>> Folder_Dataset(folder).pathologies
+        []
+
+    Source:
+        Cohen et al., MIDL 2022, https://arxiv.org/abs/2111.00595, describes the library.
+    """
+
+    spec = DatasetSpec(
+        title="Your own images in a folder",
+        reference=LIBRARY,
+        license=_YOURS,
+        homepage=LIBRARY.url,
+        join=_listing,
+        images=Files("{path}", argument="folder", layout="your images"),
+        findings=TermColumn("finding", separator="/", healthy=_HEALTHY),
+        verified="there is no table",
+    )
+
+    def __init__(
+        self,
+        folder: PathLike,
+        labels: Literal["folders"] | None = None,
+        healthy: Sequence[str] = _HEALTHY,
+        transform: Transform | None = None,
+        data_aug: Transform | None = None,
+        seed: int = 0,
+        *,
+        compat: Compat = None,
+    ) -> None:
+        name = type(self).__name__
+        if labels not in (None, "folders"):
+            msg = f"{name}: labels must be 'folders' or None, got {labels!r}"
+            raise DatasetError(msg)
+        findings = TermColumn("finding", "/", tuple(healthy)) if labels else LabelColumns({})
+        self.__dict__["spec"] = replace(type(self).spec, findings=findings)
+        self._setup(
+            transform=transform,
+            data_aug=data_aug,
+            seed=seed,
+            compat=compat,
+            arguments={"labels_from": labels},
+            places={"folder": folder},
+        )

@@ -1,0 +1,267 @@
+"""ChestMNIST and PneumoniaMNIST: small copies of chest X-rays in NumPy archives."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import shutil
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from torchxrayvision.datasets.findings import FindingColumns
+from torchxrayvision.datasets.images import ImageSource
+from torchxrayvision.datasets.pipeline import SpecDataset
+from torchxrayvision.datasets.spec import DatasetSpec
+from torchxrayvision.errors import DatasetError
+from torchxrayvision.facts import License, Reference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from torchxrayvision.datasets.base import Transform
+    from torchxrayvision.datasets.pipeline import Compat, PathLike
+    from torchxrayvision.datasets.release import Release, Row
+
+__all__ = ["ChestMNIST_Dataset", "PneumoniaMNIST_Dataset"]
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "val", "test")
+_CHEST = (
+    *("Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia"),
+    *("Pneumothorax", "Consolidation", "Edema", "Emphysema", "Fibrosis", "Pleural_Thickening"),
+    "Hernia",
+)
+_REFERENCE = Reference(
+    authors="Yang J, Shi R, Wei D, et al.",
+    title="MedMNIST v2: a large-scale lightweight benchmark for 2D and 3D biomedical image "
+    "classification",
+    year=2023,
+    venue="Scientific Data",
+    url="https://doi.org/10.1038/s41597-022-01721-8",
+)
+_LICENSE = License(
+    name="CC BY 4.0", url="https://creativecommons.org/licenses/by/4.0/", commercial=True
+)
+
+
+@dataclass(frozen=True)
+class _ArchiveImages(ImageSource):
+    """Images in the arrays ``<split>_images`` of a NumPy archive.
+
+    A compressed array cannot be read in the middle, so each is unpacked once into the cache folder
+    and mapped from there: a sample costs one image, and all workers share the pages.
+    """
+
+    def _array(self, row: Row, release: Release) -> NDArray[np.uint8]:
+        member = f"{row['split']}_images"
+        archive = self.place(release)
+        slot = f"unpacked:{member}:{_state(archive)}"
+        path = release.cache.get(slot)
+        if path is None or not path.exists():
+            path = release.cache[slot] = _unpacked(archive, member, release)
+        array: NDArray[np.uint8] = np.load(path, mmap_mode="r")
+        return array
+
+    def exists(self, row: Row, release: Release) -> bool:  # noqa: ARG002 - an image source
+        """Whether the archive is there; its arrays were looked at when the dataset was made."""
+        return self.place(release).is_file()
+
+    def open(self, row: Row, release: Release) -> Path | BinaryIO:
+        """The bytes of an image, for comparison."""
+        return io.BytesIO(self._array(row, release)[row["index"]].tobytes())
+
+    def read(self, row: Row, release: Release) -> NDArray[np.float32]:
+        """Pixels of a row's image, float32 (1, H, W) in [-1024, 1024]."""
+        from torchxrayvision import images
+
+        image = np.array(self._array(row, release)[row["index"]])
+        return images.normalize(image, 255, reshape=True)
+
+
+def _state(archive: Path) -> str:
+    """What changes when the archive does."""
+    status = archive.stat()
+    return f"{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}"
+
+
+def _unpacked(archive: Path, member: str, release: Release) -> Path:
+    """An array of the archive as a file of its own in the cache folder."""
+    from torchxrayvision.remote import cache_dir
+
+    said = f"{archive.resolve()}|{_state(archive)}|{member}"
+    folder = cache_dir() / "medmnist"
+    path = folder / f"{archive.stem}-{member}-{hashlib.sha256(said.encode()).hexdigest()[:16]}.npy"
+    if path.is_file():
+        return path
+    logger.info("unpacking %s of %s into %s once", member, archive, folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (
+            zipfile.ZipFile(archive) as members,
+            members.open(f"{member}.npy") as packed,
+            tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as part,
+        ):
+            shutil.copyfileobj(packed, part, 1 << 20)
+        Path(part.name).replace(path)
+    except (OSError, zipfile.BadZipFile) as error:
+        msg = (
+            f"{release.dataset}: {member} of {archive} cannot be unpacked into {folder}: {error}; "
+            f"set XRV_CACHE_DIR to a folder with room for it"
+        )
+        raise DatasetError(msg) from error
+    return path
+
+
+def _shape(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type of an array, from its header alone."""
+    with archive.open(f"{name}.npy") as stream:
+        version = np.lib.format.read_magic(stream)
+        read = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
+        shape, _, kind = read(stream)
+        return shape, kind
+
+
+def _read_labels(findings: int) -> Callable[[Release], pd.DataFrame]:
+    """A rule that reads the labels of all splits; images are looked at by their headers alone."""
+
+    def join(release: Release) -> pd.DataFrame:
+        import pandas as pd
+
+        place = release.places["npzpath"]
+        source = _ArchiveImages("", argument="npzpath", layout="a .npz file of MedMNIST")
+        path = source.place(release) if place is None or not place.is_file() else place
+        try:
+            with zipfile.ZipFile(path) as archive:
+                parts = [_part(archive, split, findings, release) for split in SPLITS]
+        except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
+            if isinstance(error, DatasetError):
+                raise
+            msg = (
+                f"{release.dataset}: npzpath={str(path)!r} is no archive of MedMNIST with arrays "
+                f"train_images, train_labels and so on: {error}"
+            )
+            raise DatasetError(msg) from error
+        return pd.concat(parts, ignore_index=True)
+
+    return join
+
+
+def _part(archive: zipfile.ZipFile, split: str, findings: int, release: Release) -> pd.DataFrame:
+    import pandas as pd
+
+    shape, kind = _shape(archive, f"{split}_images")
+    with archive.open(f"{split}_labels.npy") as stream:
+        labels = np.lib.format.read_array(stream)
+    if len(shape) != 3 or kind != np.uint8 or labels.shape != (shape[0], findings):
+        msg = (
+            f"{release.dataset}: {split} has images of shape {shape} and type {kind}, and "
+            f"labels of shape {labels.shape}; expected uint8 (N, H, W) and (N, {findings}). "
+            f"Pass the archive of this dataset"
+        )
+        raise DatasetError(msg)
+    frame = pd.DataFrame(labels, columns=[f"label_{j}" for j in range(findings)])
+    return frame.assign(split=split, index=np.arange(shape[0]))
+
+
+def _images(row: Row) -> str:
+    return f"{row['split']}_images[{row['index']}]"
+
+
+def _spec(title: str, findings: tuple[str, ...]) -> DatasetSpec:
+    return DatasetSpec(
+        title=title,
+        reference=_REFERENCE,
+        license=_LICENSE,
+        homepage="https://medmnist.com/",
+        join=_read_labels(len(findings)),
+        images=_ArchiveImages(_images, argument="npzpath", layout="a .npz file of MedMNIST"),
+        findings=FindingColumns({name: f"label_{j}" for j, name in enumerate(findings)}),
+        split="split",
+        verified="all arrays",
+    )
+
+
+class _MedMNIST(SpecDataset):
+    def __init__(
+        self,
+        npzpath: PathLike,
+        transform: Transform | None = None,
+        data_aug: Transform | None = None,
+        seed: int = 0,
+        *,
+        compat: Compat = None,
+    ) -> None:
+        self._setup(
+            transform=transform,
+            data_aug=data_aug,
+            seed=seed,
+            compat=compat,
+            places={"npzpath": npzpath},
+        )
+
+
+class ChestMNIST_Dataset(_MedMNIST):
+    """ChestMNIST: the 112,120 images of NIH ChestX-ray14 at 28, 64, 128 or 224 pixels.
+
+    The fourteen findings of ChestX-ray14, read out of the reports by a program, in MedMNIST's
+    order. The split is MedMNIST's: 78,468 train, 11,219 val, 22,433 test (counts of
+    the paper). Patients, views, ages and sexes are not in the archive.
+
+    The archive is read without executing anything in it. The first image of a split unpacks that
+    split's images into the cache folder (88 MB in all at 28 pixels, 5.6 GB at 224).
+
+    Args:
+        npzpath: chestmnist.npz, chestmnist_64.npz, chestmnist_128.npz or chestmnist_224.npz.
+        transform: See `SpecDataset`.
+        data_aug: See `SpecDataset`.
+        seed: See `SpecDataset`.
+        compat: Accepted like everywhere; 1.5.7 had no such dataset, so it changes nothing.
+
+    Verified: names, types and shapes of the arrays and the order of the findings, in MedMNIST's
+    own description.
+
+    Source:
+        Yang et al., Scientific Data 2023, https://doi.org/10.1038/s41597-022-01721-8.
+    """
+
+    spec = _spec("ChestMNIST", _CHEST)
+
+
+class PneumoniaMNIST_Dataset(_MedMNIST):
+    """PneumoniaMNIST: 5,856 images of children in Guangzhou at 28, 64, 128 or 224 pixels.
+
+    *Pneumonia* against normal; the images are those of Kermany et al. (2018), of children of one
+    to five years. The split is MedMNIST's: 4,708 train, 524 val, 624 test (counts of the paper).
+    Small copies are cropped to a square in the middle.
+
+    The archive is read without executing anything in it. The first image of a split unpacks that
+    split's images into the cache folder (5 MB in all at 28 pixels, 290 MB at 224).
+
+    Args:
+        npzpath: pneumoniamnist.npz, pneumoniamnist_64.npz, and so on.
+        transform: See `SpecDataset`.
+        data_aug: See `SpecDataset`.
+        seed: See `SpecDataset`.
+        compat: Accepted like everywhere; 1.5.7 had no such dataset, so it changes nothing.
+
+    Verified: names, types and shapes of the arrays, in MedMNIST's own description.
+
+    Source:
+        Yang et al., Scientific Data 2023, https://doi.org/10.1038/s41597-022-01721-8.
+    """
+
+    spec = _spec("PneumoniaMNIST", ("Pneumonia",))

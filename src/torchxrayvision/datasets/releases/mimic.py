@@ -1,0 +1,228 @@
+"""MIMIC-CXR-JPG."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from torchxrayvision.datasets.columns import days
+from torchxrayvision.datasets.findings import FindingColumns
+from torchxrayvision.datasets.images import Files
+from torchxrayvision.datasets.pipeline import (
+    Compat,
+    PathLike,
+    SpecDataset,
+    TableLike,
+    Views,
+    release_table,
+)
+from torchxrayvision.datasets.release import need_columns
+from torchxrayvision.datasets.releases.chexpert import CHEXPERT_FINDINGS
+from torchxrayvision.datasets.spec import DatasetSpec, Table
+from torchxrayvision.errors import DatasetError
+from torchxrayvision.facts import License, Reference
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from torchxrayvision.datasets.base import Transform
+    from torchxrayvision.datasets.release import Release, Row
+
+__all__ = ["MIMIC_Dataset"]
+
+Labeler = Literal["chexpert", "negbio"]
+Part = Literal["train", "validate", "test"]
+
+PARTS = ("train", "validate", "test")
+LABELERS = ("chexpert", "negbio")
+VIEW_RENAME = {"LATERAL": "L"}
+
+
+class _Findings:
+    """The rule of CheXpert; that of 1.5.7 clears Support Devices too, for this dataset alone."""
+
+    names = CHEXPERT_FINDINGS.names
+    _cleared = FindingColumns(CHEXPERT_FINDINGS.columns, healthy="No Finding")
+
+    def encode(
+        self, frame: pd.DataFrame, release: Release
+    ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+        """Names and labels of shape (N, P)."""
+        rule = self._cleared if release.compat else CHEXPERT_FINDINGS
+        return rule.encode(frame, release)
+
+
+def _one_row_an_image(release: Release) -> pd.DataFrame:
+    """The labels of each study beside the headers of its images, in the order of the labels."""
+    labels, headers = release.tables["csvpath"], release.tables["metacsvpath"]
+    key = ["subject_id", "study_id"]
+    need_columns(labels, key, release)
+    need_columns(headers, [*key, "dicom_id", "ViewPosition", "StudyDate"], release)
+    # 1.5.7 keeps labelled studies that have no image.
+    frame: pd.DataFrame = labels.merge(headers, how="left" if release.compat else "inner", on=key)
+    parts = release.tables.get("splitcsvpath")
+    if parts is not None:
+        need_columns(parts, ["dicom_id", "split"], release)
+        parts = parts[["dicom_id", "split"]].drop_duplicates("dicom_id")
+        frame = frame.merge(parts, how="left", on="dicom_id")
+    wanted = release.arguments["split"]
+    if wanted is None:
+        return frame
+    if parts is None:
+        msg = f"{release.dataset}: split={wanted!r} needs splitcsvpath, mimic-cxr-2.0.0-split.csv"
+        raise DatasetError(msg)
+    kept: pd.DataFrame = frame[frame["split"] == wanted]
+    return kept
+
+
+def _view(frame: pd.DataFrame, release: Release) -> Any:
+    view = frame["ViewPosition"]
+    return view if release.compat else view.replace(VIEW_RENAME)
+
+
+def _day(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
+    return days(frame["StudyDate"])
+
+
+def _path(row: Row) -> str:
+    patient = str(row["subject_id"])
+    return f"p{patient[:2]}/p{patient}/s{row['study_id']}/{row['dicom_id']}.jpg"
+
+
+def _in_folder(folder: Path, kind: str) -> Path | None:
+    """The table of one kind in the folder of the release, packed or not."""
+    stem = f"mimic-cxr-2.0.0-{kind}.csv"
+    return next((folder / name for name in (stem, f"{stem}.gz") if (folder / name).exists()), None)
+
+
+class MIMIC_Dataset(SpecDataset):
+    """MIMIC-CXR-JPG: 377,110 images of 227,827 studies at Beth Israel Deaconess Medical Center.
+
+    Thirteen findings were read out of the reports by a program, CheXpert or NegBio: 1 present, 0
+    absent, NaN for uncertain (-1) and not mentioned. They belong to the study, so all its images
+    share them. *No Finding* says that all others are absent apart from *Support Devices*, as in
+    CheXpert and BRAX. 1.5.7 clears that one too, for this dataset alone.
+
+    Dates were moved into the future, by the same amount for all studies of a patient:
+    ``offset_day_int`` orders the studies of one patient and says nothing else. Age and sex are in
+    MIMIC-IV, not in this release. The view LATERAL is called "L" here.
+
+    Counts are the publisher's, for version 2.0.0.
+
+    Args:
+        imgpath: Folder ``files`` of the release, which holds ``p10`` to ``p19``.
+        csvpath: mimic-cxr-2.0.0-chexpert.csv or mimic-cxr-2.0.0-negbio.csv, plain or .gz; or the
+            folder that holds the tables of the release.
+        metacsvpath: mimic-cxr-2.0.0-metadata.csv. May be left out if `csvpath` is the folder.
+        views: "PA", "AP", "L", "LL", "UNKNOWN", several, or "*".
+        transform: See `SpecDataset`.
+        data_aug: See `SpecDataset`.
+        seed: See `SpecDataset`.
+        unique_patients: Keep the first image of each patient.
+        splitcsvpath: mimic-cxr-2.0.0-split.csv, the official split; gives the column ``split``
+            and `official_splits`.
+        split: Keep one official part: "train", "validate" or "test".
+        labeler: Which program's labels to take where `csvpath` is the folder: "chexpert" (the
+            default) or "negbio".
+        compat: See `SpecDataset`.
+
+    Source:
+        Johnson et al., 2019, https://arxiv.org/abs/1901.07042.
+    """
+
+    spec = DatasetSpec(
+        title="MIMIC-CXR-JPG",
+        reference=Reference(
+            authors="Johnson AEW, Pollard TJ, Greenbaum NR, et al.",
+            title="MIMIC-CXR-JPG, a large publicly available database of labeled chest radiographs",
+            year=2019,
+            venue="arXiv",
+            url="https://arxiv.org/abs/1901.07042",
+        ),
+        license=License(
+            name="PhysioNet Credentialed Health Data License 1.5.0",
+            url="https://physionet.org/content/mimic-cxr-jpg/view-license/2.0.0/",
+            note="Needs a credentialed account, training and a signed agreement; no sharing.",
+        ),
+        homepage="https://physionet.org/content/mimic-cxr-jpg/2.0.0/",
+        tables=(
+            Table("csvpath", what="mimic-cxr-2.0.0-chexpert.csv or -negbio.csv of the release"),
+            Table("metacsvpath", what="mimic-cxr-2.0.0-metadata.csv of the release"),
+            Table("splitcsvpath", what="mimic-cxr-2.0.0-split.csv of the release", optional=True),
+        ),
+        join=_one_row_an_image,
+        images=Files(_path, layout="the folder files of the release, with p10 to p19 in it"),
+        findings=_Findings(),
+        view=_view,
+        patient="subject_id",
+        cohort="MIMIC-CXR",
+        columns={"patientid": "subject_id", "offset_day_int": _day},
+        split="split",
+        verified="headers of the tables of labels and of metadata; names of the columns of the "
+        "split, in any order. Values of the metadata are from memory: other views stay as they "
+        "are, and a date that is none becomes NaN",
+    )
+
+    def __init__(
+        self,
+        imgpath: PathLike = None,
+        csvpath: TableLike = None,
+        metacsvpath: TableLike = None,
+        views: Views = None,
+        transform: Transform | None = None,
+        data_aug: Transform | None = None,
+        seed: int = 0,
+        unique_patients: bool = True,
+        *,
+        splitcsvpath: TableLike = None,
+        split: Part | None = None,
+        labeler: Labeler | None = None,
+        compat: Compat = None,
+    ) -> None:
+        _check("split", split, PARTS)
+        _check("labeler", labeler, LABELERS)
+        tables: dict[str, Any] = {
+            "csvpath": csvpath,
+            "metacsvpath": metacsvpath,
+            "splitcsvpath": splitcsvpath,
+        }
+        folder = Path(csvpath).expanduser() if isinstance(csvpath, (str, Path)) else None
+        if folder is not None and folder.is_dir():
+            kinds = {
+                "csvpath": labeler or "chexpert",
+                "metacsvpath": "metadata",
+                "splitcsvpath": "split",
+            }
+            found = {name: _in_folder(folder, kind) for name, kind in kinds.items()}
+            given = {name: table for name, table in tables.items() if table is not None}
+            tables = {**found, **given, "csvpath": found["csvpath"]}
+        elif labeler is not None:
+            msg = (
+                f"MIMIC_Dataset: labeler={labeler!r} chooses a table in the folder of the release, "
+                f"so csvpath must be that folder, got {csvpath!r}"
+            )
+            raise DatasetError(msg)
+        self._setup(
+            imgpath=imgpath,
+            tables=tables,
+            views=views,
+            transform=transform,
+            data_aug=data_aug,
+            seed=seed,
+            unique_patients=unique_patients,
+            compat=compat,
+            arguments={"split": split, "labeler": labeler},
+        )
+
+    @property
+    def metacsv(self) -> pd.DataFrame:
+        """The headers of all images of the release, by ``subject_id`` and ``study_id``."""
+        return release_table(self, "metacsvpath").set_index(["subject_id", "study_id"])
+
+
+def _check(argument: str, value: object, known: tuple[str, ...]) -> None:
+    if value is not None and value not in known:
+        msg = f"MIMIC_Dataset: {argument} must be one of {known} or None, got {value!r}"
+        raise DatasetError(msg)

@@ -1,0 +1,258 @@
+"""PadChest-GR: sentences of reports with the boxes that they mean, on PadChest images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from torchxrayvision.datasets.annotations import BoxTable
+from torchxrayvision.datasets.findings import FindingText, separated
+from torchxrayvision.datasets.images import Files
+from torchxrayvision.datasets.release import need_columns
+from torchxrayvision.datasets.releases.grounded import GroundedDataset, read_records
+from torchxrayvision.datasets.releases.padchest import PADCHEST_TERMS
+from torchxrayvision.datasets.spec import DatasetSpec, Table
+from torchxrayvision.datasets.storage import plain_text
+from torchxrayvision.errors import DatasetError
+from torchxrayvision.facts import License, Reference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from torchxrayvision.datasets.base import Transform
+    from torchxrayvision.datasets.pipeline import Compat, PathLike, TableLike
+    from torchxrayvision.datasets.release import Release
+
+__all__ = ["PadChestGR_Dataset"]
+
+_BOX = ("x_min", "y_min", "x_max", "y_max")
+
+
+def _read_master(path: Path) -> pd.DataFrame:
+    """The table as text: its study and patient numbers have forty digits."""
+    import pandas as pd
+
+    return pd.read_csv(path, dtype=str)
+
+
+def _one_row_an_image(release: Release) -> pd.DataFrame:
+    """The images of the reports; boxes, and boxes by finding, go into tables of their own."""
+    import pandas as pd
+
+    reports, master = release.tables["jsonpath"], release.tables["csvpath"]
+    need_columns(reports, ["StudyID", "ImageID", "findings"], release)
+    need_columns(master, ["StudyID", "PatientID", "split"], release)
+    sentences = [
+        (image, sentence)
+        for image, listed in zip(reports["ImageID"], reports["findings"], strict=True)
+        for sentence in _listed(listed)
+        if sentence.get("abnormal")
+    ]
+    labels: dict[str, list[str]] = {}
+    for image, sentence in sentences:
+        labels.setdefault(image, []).extend(map(str, _listed(sentence.get("labels"))))
+    frame = reports[["StudyID", "ImageID"]].astype(str).drop_duplicates("ImageID")
+    frame = frame.assign(
+        labels=["|".join(dict.fromkeys(labels.get(name, []))) for name in frame["ImageID"]]
+    )
+    boxes = pd.DataFrame(
+        [found for image, sentence in sentences for found in _boxes(image, sentence, release)],
+        columns=["ImageID", "labels", "sentence_en", "sentence_es", "locations", *_BOX],
+    )
+    release.tables["boxes"] = boxes
+    release.tables["grounded"] = _by_finding(boxes, release)
+    return frame.merge(_of_master(master), on="StudyID", how="left")
+
+
+def _listed(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _boxes(image: str, sentence: Mapping[str, Any], release: Release) -> Iterable[tuple[Any, ...]]:
+    """One tuple a box of a sentence."""
+    said = [str(sentence.get(key) or "") for key in ("sentence_en", "sentence_es")]
+    labels, places = (
+        "|".join(map(str, _listed(sentence.get(key)))) for key in ("labels", "locations")
+    )
+    drawn = list(_listed(sentence.get("boxes")))
+    if release.arguments["extra_boxes"]:
+        drawn += _listed(sentence.get("extra_boxes"))
+    for box in drawn:
+        yield (image, labels, *said, places, *(float(number) for number in box))
+
+
+def _by_finding(boxes: pd.DataFrame, release: Release) -> pd.DataFrame:
+    """The boxes once for each finding that their labels mean."""
+    import pandas as pd
+
+    meant: dict[str, list[str]] = {}
+    for finding, terms in _terms(release, boxes["labels"]).items():
+        for term in terms:
+            meant.setdefault(term.casefold(), []).append(finding)
+    findings = [
+        sorted({f for label in text.split("|") for f in meant.get(label.strip().casefold(), [])})
+        for text in boxes["labels"]
+    ]
+    named = pd.Series(findings, index=boxes.index, dtype=object)
+    return boxes[["ImageID", *_BOX]].assign(finding=named).explode("finding").dropna()
+
+
+def _terms(release: Release, texts: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
+    """Finding to the labels that mean it."""
+    if release.arguments["findings"] == "padchest":
+        return PADCHEST_TERMS
+    raw = {label.strip() for text in texts for label in text.split("|")}
+    return {label: (label,) for label in sorted(raw) if label}
+
+
+def _of_master(master: pd.DataFrame) -> pd.DataFrame:
+    """Patient, split and groups of labels of each study."""
+    table = master.assign(
+        StudyID=plain_text(master["StudyID"]), PatientID=plain_text(master["PatientID"])
+    )
+    first = table.drop_duplicates("StudyID")[["StudyID", "PatientID", "split"]]
+    if "label_group" not in table:
+        return first
+    named = table[table["label_group"].notna()].astype({"label_group": str})
+    groups = named.groupby("StudyID")["label_group"].agg(lambda group: "|".join(sorted(set(group))))
+    return first.assign(label_groups=first["StudyID"].map(groups).fillna(""))
+
+
+@dataclass(frozen=True)
+class _Reported:
+    """1 where the report says so, 0 elsewhere."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those of PadChest."""
+        return tuple(PADCHEST_TERMS)
+
+    def encode(
+        self, frame: pd.DataFrame, release: Release
+    ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+        """Names and labels of shape (N, P)."""
+        terms = _terms(release, frame["labels"])
+        rule = FindingText("labels", terms, separated("|"), blank=0.0)
+        return rule.encode(frame, replace(release, compat=False))
+
+
+class PadChestGR_Dataset(GroundedDataset):
+    """PadChest-GR: 4,555 PadChest images whose reports have a box for each finding.
+
+    Radiologists drew boxes for the positive sentences of the reports. Labels are of the report: 1
+    where a positive sentence has one of the labels that mean the finding, 0 elsewhere. With
+    ``findings="padchest"`` these are the findings of `PC_Dataset`, with the same terms; with "raw"
+    every label that occurs, some 150, under its own name.
+
+    Masks are the boxes of a finding, united; ``bbox`` has every box once, and ``annotations(i)``
+    each box with its labels, locations and sentence in English and Spanish. Boxes are fractions of
+    width and height in the release. The split is the release's, by patients. ``label_groups`` in
+    ``csv`` are the release's 26 groups. Count: the release's table of reports.
+
+    Args:
+        imgpath: Folder of the PNG files (16 bits), or any folder above it; the two tables are
+            looked for in it too.
+        jsonpath: grounded_reports_20240819.json.
+        csvpath: master_table.csv (may be zipped).
+        findings: "padchest" or "raw".
+        extra_boxes: Add the boxes of the key ``extra_boxes``.
+        transform: See `SpecDataset`.
+        data_aug: See `SpecDataset`.
+        seed: See `SpecDataset`.
+        unique_patients: Keep the first image of each patient.
+        pathology_masks: Add the boxes as masks.
+        compat: Accepted like everywhere; 1.5.7 had no such dataset, so it changes nothing.
+
+    Verified, in code that reads the release: all keys of the reports, which sentences without a
+    finding may lack; ``StudyID``, ``PatientID``, ``split`` and ``label_group`` of the table, the
+    last of which may be missing. What ``extra_boxes`` adds is not documented.
+
+    Source:
+        de Castro et al., 2024, https://arxiv.org/abs/2411.05085.
+    """
+
+    spec = DatasetSpec(
+        title="PadChest-GR",
+        reference=Reference(
+            authors="de Castro DC, Bustos A, Bannur S, et al.",
+            title="PadChest-GR: a bilingual chest X-ray dataset for grounded radiology report "
+            "generation",
+            year=2024,
+            venue="arXiv",
+            url="https://arxiv.org/abs/2411.05085",
+        ),
+        license=License(
+            name="PadChest-GR Dataset Research Use Agreement",
+            url="https://bimcv.cipf.es/bimcv-projects/padchest-gr/",
+            commercial=False,
+        ),
+        homepage="https://bimcv.cipf.es/bimcv-projects/padchest-gr/",
+        tables=(
+            Table(
+                "jsonpath",
+                read=read_records,
+                inside="grounded_reports_20240819.json",
+                what="grounded_reports_20240819.json of the release",
+            ),
+            Table(
+                "csvpath",
+                read=_read_master,
+                inside="master_table.csv",
+                what="master_table.csv of the release",
+            ),
+        ),
+        join=_one_row_an_image,
+        images=Files("{ImageID}", layout="the PNG files, in one folder or several", search=True),
+        findings=_Reported(),
+        patient="PatientID",
+        # Numbers of 36 to 39 digits: none of these would agree by chance.
+        cohort="PadChest",
+        compat_whole_rows=True,
+        columns={"patientid": "PatientID"},
+        masks=BoxTable(
+            table="grounded",
+            image="ImageID",
+            finding="finding",
+            box=_BOX,
+            form="xyxy",
+            frame=1,
+        ),
+        boxes=BoxTable(table="boxes", image="ImageID", box=_BOX, form="xyxy", frame=1),
+        split="split",
+        verified="all columns; label_group may be missing",
+    )
+
+    def __init__(
+        self,
+        imgpath: PathLike = None,
+        jsonpath: TableLike = None,
+        csvpath: TableLike = None,
+        findings: Literal["padchest", "raw"] = "padchest",
+        extra_boxes: bool = False,
+        transform: Transform | None = None,
+        data_aug: Transform | None = None,
+        seed: int = 0,
+        unique_patients: bool = False,
+        pathology_masks: bool = False,
+        *,
+        compat: Compat = None,
+    ) -> None:
+        if findings not in ("padchest", "raw"):
+            msg = f"{type(self).__name__}: findings must be 'padchest' or 'raw', got {findings!r}"
+            raise DatasetError(msg)
+        self._setup(
+            imgpath=imgpath,
+            tables={"jsonpath": jsonpath, "csvpath": csvpath},
+            transform=transform,
+            data_aug=data_aug,
+            seed=seed,
+            unique_patients=unique_patients,
+            pathology_masks=pathology_masks,
+            compat=compat,
+            arguments={"findings": findings, "extra_boxes": extra_boxes},
+        )

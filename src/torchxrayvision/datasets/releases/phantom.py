@@ -1,0 +1,239 @@
+"""Simulated radiographs as a dataset like any other."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from torchxrayvision.datasets.findings import FindingColumns
+from torchxrayvision.datasets.images import ImageSource
+from torchxrayvision.datasets.pipeline import Compat, SpecDataset, Views
+from torchxrayvision.datasets.spec import DatasetSpec, equals
+from torchxrayvision.errors import DatasetError, UnknownNameError
+from torchxrayvision.facts import LIBRARY, License
+from torchxrayvision.phantom import FINDINGS, SITES
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from torchxrayvision.datasets.base import Transform
+    from torchxrayvision.datasets.release import Release, Row
+    from torchxrayvision.phantom import Simulation
+
+__all__ = ["Phantom_Dataset"]
+
+
+@lru_cache(maxsize=2)
+def _film(index: int, seed: int, size: int, site: str) -> Simulation:
+    """One film; kept, because its image and masks are asked for one after another."""
+    from torchxrayvision.phantom import simulate
+
+    return simulate(index, seed=seed, size=size, site=site)
+
+
+def _of_row(row: Row) -> Simulation:
+    return _film(int(row["index"]), row["seed"], row["size"], row["site"])
+
+
+def _drawn(release: Release) -> pd.DataFrame:
+    """What each film shows, without rendering any."""
+    import pandas as pd
+
+    from torchxrayvision.phantom import draw_record
+
+    given = release.arguments
+    films = [draw_record(i, seed=given["seed"]) for i in range(given["n"])]
+    columns: dict[str, Any] = {
+        "index": np.arange(given["n"]),
+        "patientid": [film.patient.id for film in films],
+        "age_years": [float(film.patient.age_years) for film in films],
+        "sex": [film.patient.sex for film in films],
+        "view": [film.view for film in films],
+        "site": given["site"],
+    }
+    columns |= {name: [film.labels[name] for film in films] for name in FINDINGS}
+    columns |= {f"severity {name}": [film.severity[name] for film in films] for name in FINDINGS}
+    return pd.DataFrame(columns)
+
+
+@dataclass(frozen=True)
+class _Rendered(ImageSource):
+    """Films that are rendered when they are asked for; no file is read."""
+
+    def place(self, release: Release) -> Path:  # noqa: ARG002 - an image source
+        """There is none to miss."""
+        return Path()
+
+    def exists(self, row: Row, release: Release) -> bool:  # noqa: ARG002 - an image source
+        """Always."""
+        return True
+
+    def open(self, row: Row, release: Release) -> Path | BinaryIO:  # noqa: ARG002 - an image source
+        """The film as an open PNG file of 16 bits."""
+        from torchxrayvision.phantom import png_bytes
+
+        return io.BytesIO(png_bytes(_of_row(row).image, bits=16))
+
+    def read(self, row: Row, release: Release) -> NDArray[np.float32]:  # noqa: ARG002
+        """Pixels of the film, float32 (1, size, size) in [-1024, 1024]."""
+        return _of_row(row).image.copy()
+
+
+@dataclass(frozen=True)
+class _FindingMasks:
+    """Where the findings of a film are."""
+
+    tables: tuple[str, ...] = ()
+
+    def present(self, frame: pd.DataFrame, release: Release) -> NDArray[np.bool_]:  # noqa: ARG002
+        """Which films show a finding."""
+        present: NDArray[np.bool_] = (frame[list(FINDINGS)].to_numpy() == 1).any(axis=1)
+        return present
+
+    def masks(
+        self,
+        row: Row,
+        shape: tuple[int, int],  # noqa: ARG002 - of the film itself
+        release: Release,  # noqa: ARG002
+    ) -> dict[str, NDArray[np.bool_]]:
+        """Finding to its mask."""
+        return dict(_of_row(row).masks)
+
+
+@dataclass(frozen=True)
+class _AnatomyMasks:
+    """Where the organs of a film are."""
+
+    tables: tuple[str, ...] = ()
+
+    def present(self, frame: pd.DataFrame, release: Release) -> NDArray[np.bool_]:  # noqa: ARG002
+        """All films show some."""
+        return np.ones(len(frame), dtype=bool)
+
+    def masks(
+        self,
+        row: Row,
+        shape: tuple[int, int],  # noqa: ARG002 - of the film itself
+        release: Release,  # noqa: ARG002
+    ) -> dict[str, NDArray[np.bool_]]:
+        """Structure to its mask."""
+        return dict(_of_row(row).anatomy)
+
+
+class Phantom_Dataset(SpecDataset):
+    """Simulated radiographs whose findings, masks and measures are known: as many as you like.
+
+    A physical model of the chest is drawn from (seed, index) and projected as X-rays would be; see
+    `torchxrayvision.phantom`. Nothing is downloaded or read: labels are drawn when the dataset is
+    made, a film is rendered when it is asked for, and the same arguments give the same films on
+    every machine and in any number of DataLoader workers. Use it to try a pipeline, to test one
+    against a known truth, or to study shifts between sites. It replaces no real data.
+
+    The csv has the severity of each finding (0 absent, up to 1) and the site; `simulation` gives
+    the cardiothoracic ratio and the rest of what is known of a film. Patients have one to three
+    films. Another seed is other patients, so a test set needs no split.
+
+    Args:
+        n: Number of films before `views` are chosen.
+        seed: Of the simulation, and of the transforms' random numbers.
+        size: Height and width of the films in pixels.
+        site: Look of the films (exposure, processing, markers, borders); what they show is the
+            same at every site.
+        views: "PA", "AP", "L", several, or "*" for all, which is the default.
+        transform: See `SpecDataset`.
+        data_aug: See `SpecDataset`.
+        pathology_masks: Add the masks of the findings.
+        anatomy_masks: Add the masks of lungs, heart and bones as ``semantic_masks``.
+        unique_patients: Keep the first film of each patient.
+        compat: Accepted like everywhere; 1.5.7 had no such dataset, so it changes nothing.
+
+    Raises:
+        DatasetError: If `n` or `size` is not positive, or `seed` is negative.
+        UnknownNameError: If there is no such site.
+
+    Example:
+        >>> from torchxrayvision.datasets import Phantom_Dataset
+        >>> dataset = Phantom_Dataset(n=20, size=64, views="PA", anatomy_masks=True)
+        >>> dataset[0]["img"].shape, dataset[0]["semantic_masks"]["Heart"].shape
+        ((1, 64, 64), (1, 64, 64))
+
+    Source:
+        Cohen et al., MIDL 2022, https://arxiv.org/abs/2111.00595, describes the library; the
+        sources of anatomy and physics are named in `torchxrayvision.phantom`.
+    """
+
+    spec = DatasetSpec(
+        title="Simulated radiographs",
+        reference=LIBRARY,
+        license=License(name="Apache-2.0, as this package"),
+        homepage=LIBRARY.url,
+        join=_drawn,
+        images=_Rendered("{site}/{seed}/{index:06d}", argument="", layout=""),
+        findings=FindingColumns({name: name for name in FINDINGS}),
+        view="view",
+        default_views=("*",),
+        patient="patientid",
+        patient_order="appearance",
+        compat_whole_rows=True,
+        columns={
+            "patientid": "patientid",
+            "age_years": "age_years",
+            "sex_male": equals("sex", "M"),
+            "sex_female": equals("sex", "F"),
+        },
+        masks=_FindingMasks(),
+        semantic=_AnatomyMasks(),
+        verified="there is no release",
+    )
+
+    def __init__(
+        self,
+        n: int = 1000,
+        seed: int = 0,
+        size: int = 512,
+        site: str = "A",
+        views: Views = None,
+        transform: Transform | None = None,
+        data_aug: Transform | None = None,
+        pathology_masks: bool = False,
+        anatomy_masks: bool = False,
+        *,
+        unique_patients: bool = False,
+        compat: Compat = None,
+    ) -> None:
+        if n < 1 or size < 1 or seed < 0:
+            msg = (
+                f"Phantom_Dataset needs n and size of at least 1 and a seed of at least 0, got "
+                f"n={n!r}, size={size!r}, seed={seed!r}"
+            )
+            raise DatasetError(msg)
+        if site not in SITES:
+            raise UnknownNameError("site", site, list(SITES))
+        self._setup(
+            views=views,
+            transform=transform,
+            data_aug=data_aug,
+            seed=seed,
+            unique_patients=unique_patients,
+            pathology_masks=pathology_masks,
+            semantic_masks=anatomy_masks,
+            compat=compat,
+            arguments={"n": n, "size": size, "site": site, "seed": seed},
+        )
+
+    def simulation(self, idx: int) -> Simulation:
+        """Everything that is known of a film: severities, ratio, pixel spacing, masks.
+
+        Args:
+            idx: Position of the sample.
+
+        Returns:
+            The film before any transform; its arrays are shared, so copy before changing them.
+        """
+        return _of_row(self._row(self._position(idx)))

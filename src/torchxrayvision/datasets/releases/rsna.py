@@ -1,0 +1,167 @@
+"""The RSNA Pneumonia Detection Challenge."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from torchxrayvision.datasets.annotations import BoxTable
+from torchxrayvision.datasets.columns import plausible_age
+from torchxrayvision.datasets.findings import FindingColumns
+from torchxrayvision.datasets.images import Files
+from torchxrayvision.datasets.pipeline import (
+    Compat,
+    PathLike,
+    SpecDataset,
+    TableLike,
+    Views,
+    release_table,
+)
+from torchxrayvision.datasets.release import USE_INCLUDED_FILE, need_columns
+from torchxrayvision.datasets.spec import DatasetSpec, Table, equals
+from torchxrayvision.datasets.storage import rows_of
+from torchxrayvision.facts import License, Reference
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from torchxrayvision.datasets.base import Transform
+    from torchxrayvision.datasets.release import Release
+
+__all__ = ["RSNA_Pneumonia_Dataset"]
+
+
+def _one_row_an_image(release: Release) -> pd.DataFrame:
+    """The first box of each image beside the fields of its DICOM header, sorted by patient."""
+    import pandas as pd
+
+    boxes, headers = release.tables["csvpath"], release.tables["dicomcsvpath"]
+    need_columns(boxes, ["patientId", "Target"], release)
+    need_columns(headers, ["PatientID", "ViewPosition", "PatientAge"], release)
+    boxes = boxes.drop_duplicates("patientId").sort_values("patientId", kind="stable")
+    rows = rows_of(boxes["patientId"], headers["PatientID"])
+    parts = [boxes[rows >= 0], headers.drop(columns="PatientID").take(rows[rows >= 0])]
+    return pd.concat([part.reset_index(drop=True) for part in parts], axis=1)
+
+
+def _age(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
+    return plausible_age(frame["PatientAge"])  # the headers go up to 155
+
+
+def _sides_of_1024(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
+    return np.full((len(frame), 2), 1024)
+
+
+class RSNA_Pneumonia_Dataset(SpecDataset):
+    """RSNA Pneumonia Detection Challenge: 26,684 frontal images out of NIH ChestX-ray14.
+
+    Radiologists drew boxes around opacities suspicious for pneumonia; 6,012 images have some
+    (30,227 rows, one a box). *Lung Opacity* and *Pneumonia* are the same label. Each image has a
+    ``patientId`` of its own, so there is no ``unique_patients`` to choose: it is accepted and
+    changes nothing. 14,511 images with the default arguments (PA).
+
+    Args:
+        imgpath: Folder of the images.
+        csvpath: stage_2_train_labels.csv.
+        dicomcsvpath: Fields of the DICOM headers, one row an image.
+        views: "PA", "AP", both, or "*".
+        transform: See `SpecDataset`.
+        data_aug: See `SpecDataset`.
+        nrows: Read only the first rows of `csvpath`.
+        seed: See `SpecDataset`.
+        pathology_masks: Add the boxes as masks, under both findings.
+        extension: ".jpg", or ".dcm" for the files of the challenge.
+        unique_patients: See above.
+        compat: See `SpecDataset`.
+
+    Source:
+        Shih et al., Radiology: Artificial Intelligence 2019,
+        https://doi.org/10.1148/ryai.2019180041.
+    """
+
+    spec = DatasetSpec(
+        title="RSNA Pneumonia Detection Challenge",
+        reference=Reference(
+            authors="Shih G, Wu CC, Halabi SS, et al.",
+            title="Augmenting the National Institutes of Health chest radiograph dataset with "
+            "expert annotations of possible pneumonia",
+            year=2019,
+            venue="Radiology: Artificial Intelligence",
+            url="https://doi.org/10.1148/ryai.2019180041",
+        ),
+        license=License(
+            name="Terms of the RSNA Pneumonia Detection Challenge",
+            url="https://www.rsna.org/education/ai-resources-and-training/"
+            "ai-image-challenge/rsna-pneumonia-detection-challenge-2018",
+            note="Academic research and education; read the terms before any other use.",
+        ),
+        homepage="https://www.kaggle.com/c/rsna-pneumonia-detection-challenge",
+        tables=(
+            Table("csvpath", packaged="rsna", what="stage_2_train_labels.csv of the challenge"),
+            Table("dicomcsvpath", packaged="rsna_dicom", what="a table of the DICOM headers"),
+        ),
+        join=_one_row_an_image,
+        images=Files(
+            "{patientId}{extension}",
+            layout="one folder of files <patientId>.dcm (extension='.dcm') or .jpg",
+            search=True,
+        ),
+        findings=FindingColumns({"Lung Opacity": "Target", "Pneumonia": "Target"}),
+        view="ViewPosition",
+        columns={
+            "patientid": "patientId",
+            "age_years": _age,
+            "sex_male": equals("PatientSex", "M"),
+            "sex_female": equals("PatientSex", "F"),
+        },
+        masks=BoxTable(
+            table="csvpath",
+            image="patientId",
+            finding=("Lung Opacity", "Pneumonia"),
+            box=("x", "y", "width", "height"),
+            frame=1024,
+        ),
+        size=_sides_of_1024,
+        verified="all columns",
+    )
+
+    def __init__(
+        self,
+        imgpath: PathLike = None,
+        csvpath: TableLike = USE_INCLUDED_FILE,
+        dicomcsvpath: TableLike = USE_INCLUDED_FILE,
+        views: Views = None,
+        transform: Transform | None = None,
+        data_aug: Transform | None = None,
+        nrows: int | None = None,
+        seed: int = 0,
+        pathology_masks: bool = False,
+        extension: str = ".jpg",
+        *,
+        unique_patients: bool = False,
+        compat: Compat = None,
+    ) -> None:
+        self._setup(
+            imgpath=imgpath,
+            tables={"csvpath": csvpath, "dicomcsvpath": dicomcsvpath},
+            views=views,
+            transform=transform,
+            data_aug=data_aug,
+            seed=seed,
+            unique_patients=unique_patients,
+            pathology_masks=pathology_masks,
+            compat=compat,
+            arguments={"extension": extension},
+            nrows=nrows,
+        )
+
+    @property
+    def raw_csv(self) -> pd.DataFrame:
+        """The labels as released: one row a box, or an image without any."""
+        return release_table(self, "csvpath")
+
+    @property
+    def dicomcsv(self) -> pd.DataFrame:
+        """Fields of the DICOM headers by ``PatientID``, which names an image."""
+        return release_table(self, "dicomcsvpath").set_index("PatientID")

@@ -1,0 +1,152 @@
+"""Stony Brook: severity of COVID-19 on radiographs (RALO)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torchxrayvision.datasets.columns import days
+from torchxrayvision.datasets.findings import FindingColumns
+from torchxrayvision.datasets.images import Files
+from torchxrayvision.datasets.pipeline import Compat, PathLike, SpecDataset, TableLike, Views
+from torchxrayvision.datasets.release import need_columns
+from torchxrayvision.datasets.spec import DatasetSpec, Table, value
+from torchxrayvision.errors import DatasetError
+from torchxrayvision.facts import License, Reference
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
+    from torchxrayvision.datasets.base import Transform
+    from torchxrayvision.datasets.release import Release
+
+__all__ = ["StonyBrookCOVID_Dataset"]
+
+_SCORES = {"Geographic Extent": "Total GEOGRAPHIC", "Lung Opacity": "Total OPACITY"}
+
+
+def read_scores(path: Path) -> pd.DataFrame:
+    """The table of scores, whose first line is a banner that names the raters.
+
+    Args:
+        path: ralo-dataset-metadata.csv.
+
+    Returns:
+        The table; pandas numbers the columns of the second rater: ``Total OPACITY.1``.
+    """
+    import pandas as pd
+
+    with path.open(encoding="utf-8-sig") as stream:
+        banner = "Total OPACITY" not in stream.readline()
+    return pd.read_csv(path, skiprows=int(banner), encoding="utf-8-sig")
+
+
+def _numbered(release: Release) -> pd.DataFrame:
+    from pandas.api.types import is_integer_dtype
+
+    frame = release.tables["csvpath"]
+    need_columns(frame, ["Subject_ID", "Exam_DateTime", *_SCORES.values()], release)
+    # Files are named by the row of the table as released, which is the index of a table that was
+    # read, and of what somebody kept of it.
+    if not (is_integer_dtype(frame.index.dtype) and frame.index.is_unique):
+        msg = (
+            f"{release.dataset}: files are named by the row of the table as released, so the "
+            f"index of a DataFrame must be unique row numbers, got {frame.index[:3].tolist()}; "
+            f"pass the path, or the frame that read_csv made or rows of it"
+        )
+        raise DatasetError(msg)
+    means = {finding: _mean(frame, score, release) for finding, score in _SCORES.items()}
+    return frame.assign(row=frame.index.to_numpy(), **means)
+
+
+def _mean(frame: pd.DataFrame, score: str, release: Release) -> pd.Series[Any]:
+    """The mean of the raters who gave a score; 1.5.7 wants all of them."""
+    raters = frame.filter(regex=rf"^{score}(\.\d+)?$")
+    return raters.mean(axis=1, skipna=not release.compat)
+
+
+def _day(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
+    return days(frame["Exam_DateTime"].astype("str").str[:8])  # "20200408_093015"
+
+
+class StonyBrookCOVID_Dataset(SpecDataset):
+    """Stony Brook RALO: 2,373 radiographs of COVID-19 with scores of extent and opacity.
+
+    Labels are scores from 0 to 8, not findings: *Geographic Extent* and *Lung Opacity*, each the
+    mean of the raters who gave one; NaN where none did. All images are AP. ``offset_day_int`` is
+    the day of the examination, counted from 1 January 1970.
+
+    Images are named by the number of their row in the table as released. 1.5.7 numbered the rows
+    that were left, and kept the labels of all. The count is that of the release.
+
+    Args:
+        imgpath: Folder CXR_images_scored.
+        csvpath: ralo-dataset-metadata.csv, with the banner above its header or without; or a
+            DataFrame of some of its rows, whose index still counts those of the release from 0.
+        transform: See `SpecDataset`.
+        data_aug: See `SpecDataset`.
+        views: "AP" or "*"; there is no other.
+        seed: See `SpecDataset`.
+        unique_patients: Keep the first image of each patient.
+        compat: See `SpecDataset`.
+
+    Source:
+        Stony Brook Medicine, Zenodo 2021, https://doi.org/10.5281/zenodo.4633999.
+    """
+
+    spec = DatasetSpec(
+        title="Stony Brook Medicine COVID-19, radiographic assessment of lung opacity",
+        reference=Reference(
+            authors="Cohen JP, Shen B, Abbasi A, et al.",
+            title="Radiographic Assessment of Lung Opacity Score Dataset",
+            year=2021,
+            venue="Zenodo",
+            url="https://doi.org/10.5281/zenodo.4633999",
+        ),
+        license=License(
+            name="See the record at Zenodo",
+            url="https://doi.org/10.5281/zenodo.4633999",
+            note="The terms were not seen when this was written.",
+        ),
+        homepage="https://doi.org/10.5281/zenodo.4633999",
+        tables=(
+            Table(
+                "csvpath", read=read_scores, what="ralo-dataset-metadata.csv of the Zenodo record"
+            ),
+        ),
+        join=_numbered,
+        images=Files("{row}.jpg", layout="the folder CXR_images_scored"),
+        findings=FindingColumns({finding: finding for finding in _SCORES}, scores=True),
+        view=value("AP"),
+        default_views=("AP",),
+        patient="Subject_ID",
+        columns={"patientid": "Subject_ID", "offset_day_int": _day},
+        scores=True,
+        score_range=(0.0, 8.0),
+        verified="the four columns that are read, out of public code that reads them; others and "
+        "the order are open, and any number of raters is taken",
+    )
+
+    def __init__(
+        self,
+        imgpath: PathLike = None,
+        csvpath: TableLike = None,
+        transform: Transform | None = None,
+        data_aug: Transform | None = None,
+        views: Views = None,
+        seed: int = 0,
+        *,
+        unique_patients: bool = False,
+        compat: Compat = None,
+    ) -> None:
+        self._setup(
+            imgpath=imgpath,
+            tables={"csvpath": csvpath},
+            views=views,
+            transform=transform,
+            data_aug=data_aug,
+            seed=seed,
+            unique_patients=unique_patients,
+            compat=compat,
+        )

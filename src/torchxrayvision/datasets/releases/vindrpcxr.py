@@ -1,0 +1,249 @@
+"""VinDr-PCXR: images of children, with diagnoses and boxes of findings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from torchxrayvision.datasets.annotations import BoxTable
+from torchxrayvision.datasets.findings import numbers
+from torchxrayvision.datasets.images import Files
+from torchxrayvision.datasets.release import need_columns
+from torchxrayvision.datasets.releases.grounded import GroundedDataset
+from torchxrayvision.datasets.spec import DatasetSpec, Table, value
+from torchxrayvision.errors import DatasetError, EmptyDatasetError
+from torchxrayvision.facts import License, Reference
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from torchxrayvision.datasets.base import Transform
+    from torchxrayvision.datasets.pipeline import Compat, PathLike, TableLike, Views
+    from torchxrayvision.datasets.release import Release
+
+__all__ = ["VinDrPCXR_Dataset"]
+
+_DIAGNOSES: Mapping[str, str] = {
+    "Bronchiolitis": "Bronchiolitis",
+    "Bronchitis": "Bronchitis",
+    "Bronchopneumonia": "Brocho-pneumonia",
+    "CPAM": "CPAM",
+    "Congenital emphysema": "Congenital emphysema",
+    "Diaphragmatic hernia": "Diagphramatic hernia",
+    "Hyaline membrane disease": "Hyaline membrane disease",
+    "Lung tumor": "Lung tumor",
+    "Mediastinal tumor": "Mediastinal tumor",
+    "Other disease": "Other disease",
+    "Pleuropneumonia": "Pleuro-pneumonia",
+    "Pneumonia": "Pneumonia",
+    "Situs inversus": "Situs inversus",
+    "Tuberculosis": "Tuberculosis",
+}
+"""Diagnosis to its column; the release misspells some."""
+
+_DRAWN: Mapping[str, str] = {
+    "Anterior mediastinal mass": "Anterior mediastinal mass",
+    "Aortic enlargement": "Aortic enlargement",
+    "Atelectasis": "Atelectasis",
+    "Boot-shaped heart": "Boot-shaped heart",
+    "Bronchial thickening": "Bronchial thickening",
+    "Bronchiectasis": "Bronchectasis",
+    "Calcification": "Calcification",
+    "Cardiomegaly": "Cardiomegaly",
+    "Chest wall mass": "Chest wall mass",
+    "Clavicle fracture": "Clavicle fracture",
+    "Consolidation": "Consolidation",
+    "Dextro cardia": "Dextro cardia",
+    "Diffuse alveolar opacity": "Diffuse aveolar opacity",
+    "Edema": "Edema",
+    "Effusion": "Pleural effusion",
+    "Egg on string sign": "Egg on string sign",
+    "Emphysema": "Emphysema",
+    "Enlarged PA": "Enlarged PA",
+    "Expanded edges of the anterior ribs": "Expanded edges of the anterior ribs",
+    "ILD": "Interstitial lung disease - ILD",
+    "Infiltration": "Infiltration",
+    "Intrathoracic digestive structure": "Intrathoracic digestive structure",
+    "Lung cavity": "Lung cavity",
+    "Lung cyst": "Lung cyst",
+    "Lung hyperinflation": "Lung hyperinflation",
+    "Mediastinal shift": "Mediastinal shift",
+    "Other Lesion": "Other lesion",
+    "Other nodule/mass": "Other nodule/mass",
+    "Other opacity": "Other opacity",
+    "Paravertebral mass": "Paraveterbral mass",
+    "Peribronchovascular interstitial opacity": "Peribronchovascular interstitial opacity",
+    "Pleural_Thickening": "Pleural thickening",
+    "Pneumothorax": "Pneumothorax",
+    "Pulmonary Fibrosis": "Pulmonary fibrosis",
+    "Reticulonodular opacity": "Reticulonodular opacity",
+    "Stomach on the right side": "Stomach on the right side",
+}
+"""Finding with boxes to its class name; the release misspells some."""
+
+_TABLES = {
+    "train": ("train_csvpath", "train_bbox_csvpath"),
+    "test": ("test_csvpath", "test_bbox_csvpath"),
+}
+_BOX = ("x_min", "y_min", "x_max", "y_max")
+
+
+def _one_row_an_image(release: Release) -> pd.DataFrame:
+    """The images of both parts; their boxes go into the table "boxes"."""
+    import pandas as pd
+
+    frames, boxes = [], [pd.DataFrame(columns=["image_id", "class_name", *_BOX])]
+    for split, (labels, drawn) in _TABLES.items():
+        if labels in release.tables:
+            need_columns(release.tables[labels], ["image_id"], release)
+            if not len(release.tables[labels]):
+                raise EmptyDatasetError(f"{release.dataset}: the table {labels} has no row")
+            part = release.tables[labels].assign(split=split, drawn=drawn in release.tables)
+            frames.append(part)
+        if drawn in release.tables:
+            need_columns(release.tables[drawn], ["image_id", "class_name", *_BOX], release)
+            boxes.append(release.tables[drawn])
+    if not frames:
+        msg = (
+            f"{release.dataset} needs train_csvpath or test_csvpath, the tables of labels; they "
+            f"are not packaged, so pass the paths of your copies"
+        )
+        raise DatasetError(msg)
+    release.tables["boxes"] = pd.concat([part for part in boxes if len(part)] or boxes[:1])
+    return pd.concat(frames, ignore_index=True).drop_duplicates("image_id")
+
+
+@dataclass(frozen=True)
+class _Diagnosed:
+    """Diagnoses as their columns say; findings 1 with a box and 0 without."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Diagnoses, then findings with boxes."""
+        return (*_DIAGNOSES, *_DRAWN)
+
+    def encode(
+        self, frame: pd.DataFrame, release: Release
+    ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+        """Names and labels of shape (N, P)."""
+        need_columns(frame, _DIAGNOSES.values(), release)
+        diagnosed = numbers(frame, _DIAGNOSES.values())
+        diagnosed[(diagnosed != 0) & (diagnosed != 1)] = np.nan
+        boxes = release.tables["boxes"]
+        found = np.zeros((len(frame), len(_DRAWN)), dtype=np.float32)
+        for j, raw in enumerate(_DRAWN.values()):
+            found[:, j] = frame["image_id"].isin(boxes.loc[boxes["class_name"] == raw, "image_id"])
+        found[~frame["drawn"].to_numpy(dtype=bool)] = np.nan
+        return self.names, np.concatenate([diagnosed, found], axis=1)
+
+
+_BOXES = BoxTable(
+    table="boxes",
+    image="image_id",
+    finding="class_name",
+    rename={raw: name for name, raw in _DRAWN.items()},
+    box=_BOX,
+    form="xyxy",
+)
+
+
+class VinDrPCXR_Dataset(GroundedDataset):
+    """VinDr-PCXR: 9,125 images of children, with fourteen diagnoses and 36 findings with boxes.
+
+    7,728 images for training and 1,397 for test, the official split, from a hospital in Hanoi;
+    experienced radiologists gave diagnoses to the image and boxes to findings. Counts are those of
+    the label tables. A diagnosis is 1 or 0 as its column says; a finding is 1 with a box, 0
+    without, and NaN where the table of boxes was not given. The release misspells some names
+    (*Brocho-pneumonia*, *Diagphramatic hernia*, *Bronchectasis*, *Diffuse aveolar opacity*,
+    *Paraveterbral mass*); here they are spelt right.
+
+    Masks are the boxes, in pixels of the DICOM files. All images are PA. Patients are not named,
+    and the files do not say; ages and sexes are in the DICOM headers.
+
+    Args:
+        imgpath: Root of the release, with the folders ``train`` and ``test``; the four tables are
+            looked for in it too.
+        train_csvpath: image_labels_train.csv. One of the two tables of labels is enough.
+        test_csvpath: image_labels_test.csv.
+        train_bbox_csvpath: annotations_train.csv.
+        test_bbox_csvpath: annotations_test.csv.
+        views: "PA" or "*".
+        transform: See `SpecDataset`.
+        data_aug: See `SpecDataset`.
+        seed: See `SpecDataset`.
+        pathology_masks: Add the boxes as masks.
+        compat: Accepted like everywhere; 1.5.7 had no such dataset, so it changes nothing.
+
+    Verified, in code that reads the release: all columns of labels, the class names, and
+    ``image_id``, ``class_name`` and the corners of the boxes. Other columns may be missing.
+
+    Source:
+        Pham et al., Scientific Data 2023, https://doi.org/10.1038/s41597-023-02102-5.
+    """
+
+    spec = DatasetSpec(
+        title="VinDr-PCXR",
+        reference=Reference(
+            authors="Pham HH, Nguyen NH, Tran TT, Nguyen TNM, Nguyen HQ",
+            title="PediCXR: an open, large-scale chest radiograph dataset for interpretation of "
+            "common thoracic diseases in children",
+            year=2023,
+            venue="Scientific Data",
+            url="https://doi.org/10.1038/s41597-023-02102-5",
+        ),
+        license=License(
+            name="PhysioNet Credentialed Health Data License 1.5.0",
+            url="https://physionet.org/content/vindr-pcxr/view-license/1.0.0/",
+            note="Needs training in research with human subjects and a signed agreement.",
+        ),
+        homepage="https://physionet.org/content/vindr-pcxr/",
+        tables=tuple(
+            Table(argument, inside=f"{stem}_{split}.csv", optional=True, what=f"{stem}_{split}.csv")
+            for split, arguments in _TABLES.items()
+            for argument, stem in zip(arguments, ("image_labels", "annotations"), strict=True)
+        ),
+        join=_one_row_an_image,
+        images=Files("{split}/{image_id}.dicom", layout="train/<image_id>.dicom", search=True),
+        findings=_Diagnosed(),
+        view=value("PA"),
+        masks=_BOXES,
+        boxes=_BOXES,
+        split="split",
+        verified="labels, class names, image_id and corners; other columns may be missing",
+    )
+
+    def __init__(
+        self,
+        imgpath: PathLike = None,
+        train_csvpath: TableLike = None,
+        test_csvpath: TableLike = None,
+        train_bbox_csvpath: TableLike = None,
+        test_bbox_csvpath: TableLike = None,
+        views: Views = None,
+        transform: Transform | None = None,
+        data_aug: Transform | None = None,
+        seed: int = 0,
+        pathology_masks: bool = False,
+        *,
+        compat: Compat = None,
+    ) -> None:
+        self._setup(
+            imgpath=imgpath,
+            tables={
+                "train_csvpath": train_csvpath,
+                "test_csvpath": test_csvpath,
+                "train_bbox_csvpath": train_bbox_csvpath,
+                "test_bbox_csvpath": test_bbox_csvpath,
+            },
+            views=views,
+            transform=transform,
+            data_aug=data_aug,
+            seed=seed,
+            pathology_masks=pathology_masks,
+            compat=compat,
+        )

@@ -1,0 +1,222 @@
+"""How a dataset is declared.
+
+A dataset is a `DatasetSpec`: facts and small rules, checked when the class is made. One pipeline,
+`SpecDataset` in ``_base.py``, runs them in this order::
+
+    read tables -> join -> view -> drop rows -> one image a patient -> keep rows -> order
+    -> encode findings -> shared columns -> has_masks
+
+**For authors of dataset modules.** A module holds a spec and a class::
+
+    class Tiny_Dataset(SpecDataset):
+        \"\"\"Tiny: 10 images.  (prose, counts with their origin, caveats, licence)\"\"\"
+
+        spec = DatasetSpec(
+            title="Tiny",
+            reference=Reference(...), license=License(...), homepage="https://...",
+            tables=(Table("csvpath", packaged="tiny"),),
+            images=Files("{name}.png", layout="one flat folder of PNG files"),
+            findings=FindingText("labels", {"Mass": ("mass",), "Nodule": ("nodule",)}),
+            view="position",
+            patient="subject",
+            columns={"patientid": "subject", "age_years": "age",
+                     "sex_male": equals("sex", "M"), "sex_female": equals("sex", "F")},
+        )
+
+That class already takes ``imgpath, csvpath, views, transform, data_aug, seed, unique_patients,
+pathology_masks`` and the keyword ``compat``. Write ``__init__`` only for another parameter or
+another order (1.5.7's order is kept), explicit and typed, and let it call ``self._setup(...)``.
+Never write ``__getitem__``, ``__len__`` or ``string``.
+
+- Every rule is a function of ``(frame, release)``; `join` of ``(release)``. `Release` has the
+  ``tables`` by argument name, the other ``arguments``, the ``places`` (folders) and ``compat``.
+  A rule that differs from 1.5.7 branches on ``release.compat``; most never look at it.
+- Findings: `FindingColumns`, `FindingText`, `FindingRules` (``_findings.py``). Their order is
+  ``dataset.pathologies`` and mask keys depend on it, so it is 1.5.7's.
+- Images: `Files`, `IndexedFiles`, `ZipFiles` (``_images.py``).
+- Masks and boxes: `BoxTable`, `RleColumn`, `CocoRle`, `Shapes`, `MaskFiles` (``_annotations.py``).
+- A source whose table needs work gets a named function in its module, given to
+  ``Table(read=...)`` or ``join=``. Nothing is read at import.
+- Then: one line in ``datasets/__init__.py``, and a fake release in ``tests/fakes/<module>.py``.
+  ``docs/adding-a-dataset.md`` has the steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from torchxrayvision.datasets.release import SHARED_COLUMNS, Rule, need_columns
+from torchxrayvision.datasets.storage import is_value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    import pandas as pd
+
+    from torchxrayvision.datasets.annotations import BoxSource, MaskSource
+    from torchxrayvision.datasets.findings import Findings
+    from torchxrayvision.datasets.images import ImageSource
+    from torchxrayvision.datasets.release import Release
+    from torchxrayvision.facts import License, Reference
+
+__all__ = ["DatasetSpec", "Table", "equals", "value"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a release.
+
+    Args:
+        argument: Constructor argument that names it, such as ``"csvpath"``.
+        packaged: Name of the copy in `torchxrayvision.tables`, or None.
+        read: Path to table. The default reads csv (plain, gz, zip) and parquet.
+        inside: Path below ``imgpath`` that is read when the argument is None.
+        optional: Whether the dataset works without it; the rules then do not find it.
+        columns: Columns to read of the packaged copy; None for all.
+        later: Columns of the packaged copy that neither rules nor images nor masks need. They
+            are read when ``.csv`` is first looked at, which saves time and memory; the others are
+            read twice, for the rules and when an item or ``.csv`` asks for them, and not kept
+            between. Only of the first table, and only if `join` keeps its index and leaves these
+            columns as they are. Where there are no masks, the shared columns are made then too,
+            and what only they need can be read later.
+        what: What the table is and where the release keeps it, for messages.
+    """
+
+    argument: str
+    packaged: str | None = None
+    read: Callable[[Path], pd.DataFrame] | None = None
+    inside: str | None = None
+    optional: bool = False
+    columns: tuple[str, ...] | None = None
+    later: tuple[str, ...] = ()
+    what: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSpec:
+    """Everything that tells one dataset from another.
+
+    Args:
+        title: Name of the release as its authors write it.
+        reference: What to cite.
+        license: Terms of the images and tables.
+        homepage: Where the release is.
+        tables: In the order of reading; the first is the table of images unless `join` is given.
+        images: Where the pixels of a row are.
+        findings: Columns or text to labels; ordered.
+        join: Builds the table of one row an image. Default: a copy of the first table.
+        view: Column or rule for the view; None where the source has none.
+        default_views: Views when the caller passes None.
+        patient: Column that names the patient, used by ``unique_patients``; None where unknown.
+        patient_order: Order of the patients when there is one image of each.
+        cohort: Name of the patients: releases with the same one number them alike. Empty: those
+            of this title.
+        cohort_prefix: What this release writes before the numbers of its cohort.
+        compat_whole_rows: Whether 1.5.7 keeps whole rows too when there is one image of each.
+        drop: Rule: True for rows that are no usable image of the release.
+        keep: Rule: True for rows to keep, after the choice of one image a patient.
+        order: Column by which the rows stand in the end; None: as in the table or by patient.
+        columns: Shared columns: name of a raw column or a rule.
+        masks: Source of ``pathology_masks``.
+        semantic: Source of ``semantic_masks``.
+        boxes: Source of the sample's ``bbox``.
+        split: Column of the official split, or None.
+        size: Rule: pairs (height, width) that the files must have, for `verify`.
+        scores: Whether labels are scores instead of 0, 1, NaN.
+        score_range: Lowest and highest score.
+        verified: Which columns were seen in the release itself, and which are tolerant.
+
+    Raises:
+        ValueError: If a field is malformed.
+    """
+
+    title: str
+    reference: Reference
+    license: License
+    homepage: str
+    images: ImageSource
+    findings: Findings
+    tables: tuple[Table, ...] = ()
+    join: Callable[[Release], pd.DataFrame] | None = None
+    view: str | Rule | None = None
+    default_views: tuple[str, ...] = ("PA",)
+    patient: str | None = None
+    patient_order: Literal["sorted", "appearance"] = "sorted"
+    cohort: str = ""
+    cohort_prefix: str = ""
+    compat_whole_rows: bool = False
+    drop: Rule | None = None
+    keep: Rule | None = None
+    order: str | None = None
+    columns: Mapping[str, str | Rule] = field(default_factory=dict)
+    masks: MaskSource | None = None
+    semantic: MaskSource | None = None
+    boxes: BoxSource | None = None
+    split: str | None = None
+    size: Rule | None = None
+    scores: bool = False
+    score_range: tuple[float, float] = (0.0, 1.0)
+    verified: str = ""
+
+    def __post_init__(self) -> None:
+        problems = [text for ok, text in self._checks() if not ok]
+        if problems:
+            msg = f"spec of {self.title or 'a dataset'}: {'; '.join(problems)}"
+            raise ValueError(msg)
+
+    def _checks(self) -> list[tuple[bool, str]]:
+        arguments = [table.argument for table in self.tables]
+        names = self.findings.names
+        unknown = set(self.columns) - set(SHARED_COLUMNS)
+        return [
+            (bool(self.title), "title is empty"),
+            (self.homepage.startswith("https://"), f"homepage {self.homepage!r} is not https"),
+            (len(set(arguments)) == len(arguments), f"table arguments repeat: {arguments}"),
+            (bool(self.tables) or self.join is not None, "it has neither tables nor join"),
+            (names is None or len(set(names)) == len(names), f"findings repeat: {names}"),
+            (not unknown, f"columns {sorted(unknown)} are not among {list(SHARED_COLUMNS)}"),
+            (bool(self.default_views), "default_views is empty"),
+            (self.score_range[0] < self.score_range[1], "score_range is empty"),
+        ]
+
+    @property
+    def kept_tables(self) -> frozenset[str]:
+        """Arguments of the tables that masks and boxes need after construction."""
+        sources = (self.masks, self.semantic, self.boxes)
+        return frozenset(name for source in sources if source is not None for name in source.tables)
+
+
+def equals(column: str | tuple[str, ...], *values: object) -> Rule:
+    """A rule: whether a column has one of some values; blanks are False.
+
+    Args:
+        column: Raw column; several: the names that it has in versions of the release.
+        values: Values that count.
+
+    Returns:
+        The rule, for ``columns={"sex_male": equals("sex", "M")}``.
+    """
+    names = (column,) if isinstance(column, str) else column
+
+    def rule(frame: pd.DataFrame, release: Release) -> Any:
+        name = next((name for name in names if name in frame.columns), names[0])
+        need_columns(frame, [name], release)
+        raw = frame[name]
+        if len(values) == 1:
+            return is_value(raw, values[0])
+        return raw.isin(values).to_numpy(dtype=bool)
+
+    return rule
+
+
+def value(constant: object) -> Rule:
+    """A rule: the same value in every row, such as ``view=value("AP")``."""
+
+    def rule(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
+        return np.full(len(frame), constant, dtype=object)
+
+    return rule

@@ -1,0 +1,386 @@
+"""Small datasets: labels in one byte each, tables as compressed Arrow files.
+
+A DataLoader that spawns its workers pickles the dataset for each of them. 1.5.7 sent 753 MB a
+worker for NIH, CheXpert and PadChest merged. A worker needs a few columns of the table (those that
+name files and masks), so the table stays packed there and gives out single columns.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+__all__ = [
+    "Later",
+    "Lines",
+    "PackedFrame",
+    "align",
+    "as_text",
+    "decoded",
+    "is_among",
+    "is_coded_text",
+    "is_value",
+    "label_row",
+    "ordinary",
+    "pack_frame",
+    "pack_labels",
+    "plain_text",
+    "release_unused",
+    "row_numbers",
+    "rows_of",
+    "unpack_frame",
+    "unpack_labels",
+    "with_columns",
+]
+
+
+def align(labels: NDArray[Any], names: Sequence[str], wanted: Sequence[str]) -> NDArray[Any]:
+    """Columns of labels in another order; NaN for findings that are not there.
+
+    Args:
+        labels: Shape (..., len(names)), numbers, or int8 as `pack_labels` makes them.
+        names: Finding of each column.
+        wanted: Findings of the result.
+
+    Returns:
+        float32 or int8, shape (..., len(wanted)); never the array that was given.
+    """
+    index = {name: j for j, name in enumerate(names)}
+    packed = labels.dtype == np.int8
+    blank, kind = (UNKNOWN, np.int8) if packed else (np.nan, np.float32)
+    result = np.full((*labels.shape[:-1], len(wanted)), blank, dtype=kind)
+    for j, name in enumerate(wanted):
+        if name in index:
+            result[..., j] = labels[..., index[name]]
+    return result
+
+
+logger = logging.getLogger(__name__)
+UNKNOWN = np.int8(-1)
+"""Stands for NaN where labels are int8."""
+
+
+class PackedFrame:
+    """A table as a compressed Arrow file in memory, read column by column when asked.
+
+    Args:
+        data: The file.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._columns: dict[str, pd.Series[Any]] = {}
+        self._names: list[str] | None = None
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns."""
+        if self._names is None:
+            import pyarrow as pa
+
+            with pa.ipc.open_file(self._data) as file:
+                self._names = list(file.schema.names)
+        return self._names
+
+    def __getitem__(self, name: str) -> pd.Series[Any]:
+        if name not in self._columns:
+            self._columns[name] = self._read([self.columns.index(name)])[name]
+            release_unused()
+        return self._columns[name]
+
+    def frame(self) -> pd.DataFrame:
+        """The whole table, with its dtypes."""
+        frame = self._read(None)
+        release_unused()
+        return frame
+
+    def _read(self, fields: list[int] | None) -> pd.DataFrame:
+        import pyarrow as pa
+
+        options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
+        with pa.ipc.open_file(self._data, options=options) as file:
+            frame: pd.DataFrame = file.read_pandas()
+        return frame
+
+    def __getstate__(self) -> bytes:
+        return self._data
+
+    def __setstate__(self, data: bytes) -> None:
+        self.__init__(data)  # type: ignore[misc]
+
+
+def release_unused() -> None:
+    """Give back what decoding and joining needed, once nobody holds it: processes stay small."""
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()
+
+
+def pack_frame(frame: pd.DataFrame | PackedFrame) -> PackedFrame | pd.DataFrame:
+    """A table packed, or the table itself where Arrow cannot hold it.
+
+    Args:
+        frame: Any table. Columns of mixed Python objects are what Arrow may refuse.
+
+    Returns:
+        Something for `unpack_frame`.
+    """
+    if isinstance(frame, PackedFrame):
+        return frame
+    import pyarrow as pa
+
+    try:
+        table = pa.Table.from_pandas(frame, preserve_index=None)
+    except (
+        pa.ArrowInvalid,
+        pa.ArrowTypeError,
+        pa.ArrowNotImplementedError,
+        OverflowError,
+    ) as error:
+        logger.debug("a table goes to the worker unpacked: %s", error)
+        return frame
+    if any(pa.types.is_nested(kind) for kind in table.schema.types):
+        return frame  # lists and dicts come back as other types
+    sink = io.BytesIO()
+    options = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
+    with pa.ipc.new_file(sink, table.schema, options=options) as writer:
+        writer.write_table(table)
+    return PackedFrame(sink.getvalue())
+
+
+def unpack_frame(packed: PackedFrame | pd.DataFrame) -> pd.DataFrame:
+    """The table that `pack_frame` packed, with its dtypes."""
+    return packed.frame() if isinstance(packed, PackedFrame) else packed
+
+
+def pack_labels(labels: NDArray[Any]) -> NDArray[Any]:
+    """Labels as int8 where they are 0, 1 or NaN, else as they are.
+
+    Args:
+        labels: Shape (N, P), or int8 labels already.
+
+    Returns:
+        int8 with -1 for NaN, or `labels`.
+    """
+    if getattr(labels, "dtype", None) != np.float32:  # a caller's own may be a list or a table
+        return labels
+    present, unknown = labels == 1, np.isnan(labels)
+    counted = sum(map(np.count_nonzero, (present, unknown, labels == 0)))
+    if counted != labels.size:
+        return labels
+    packed: NDArray[np.int8] = present.view(np.int8) - unknown.view(np.int8)
+    return packed
+
+
+def unpack_labels(labels: NDArray[Any]) -> NDArray[np.float32]:
+    """Float labels of the int8 labels that `pack_labels` made; others as they are."""
+    if getattr(labels, "dtype", None) != np.int8:
+        return labels
+    unpacked = labels.astype(np.float32)
+    unpacked[labels == UNKNOWN] = np.nan
+    return unpacked
+
+
+def label_row(labels: NDArray[Any], position: int) -> NDArray[np.float32]:
+    """The labels of one row, a copy.
+
+    Args:
+        labels: Shape (N, P), float, or int8 as `pack_labels` makes them.
+        position: Row, from 0.
+
+    Returns:
+        Shape (P,).
+    """
+    row: NDArray[Any] = labels[position]
+    return unpack_labels(row) if row.dtype == np.int8 else row.copy()
+
+
+# ---- The compact table of a dataset, and the ordinary one that ``.csv`` gives.
+#
+# Packaged tables come with categorical text and narrow numbers. Their columns are on the disk of
+# everybody who has the package, so a dataset keeps only what it made of them and the numbers of its
+# rows. Most programs never look at ``.csv``: it is made when first asked for, whole and with the
+# types that pandas gives a csv file, so that a caller can add, compare and join columns.
+
+
+@dataclass(frozen=True)
+class Later:
+    """Columns of a packaged table that are read when somebody looks at them.
+
+    Args:
+        packaged: Name of the table.
+        columns: Which of its columns are missing in the compact table.
+        positions: From `row_numbers`: row of the packaged table for each row of the dataset.
+    """
+
+    packaged: str
+    columns: tuple[str, ...]
+    positions: range | NDArray[np.int32]
+
+    def read(self, columns: Sequence[str]) -> pd.DataFrame:
+        """Some of the columns, one row an image, index 0 to N-1."""
+        from torchxrayvision import tables
+
+        rest = tables.load(self.packaged, columns=columns)
+        if isinstance(self.positions, range):
+            rest = rest.iloc[self.positions.start : self.positions.stop]
+        else:
+            rest = rest.take(self.positions)
+        return rest.reset_index(drop=True)
+
+    def added(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """A compact table with the missing columns, in the order of the packaged table."""
+        import pandas as pd
+
+        from torchxrayvision import tables
+
+        whole = pd.concat([frame, self.read(self.columns)], axis=1)
+        order = [name for name in tables.info(self.packaged).columns if name in whole.columns]
+        return whole[[*order, *(name for name in frame.columns if name not in order)]]
+
+
+class Lines:
+    """A compact table and the columns that are read later, one by one, as items ask for them.
+
+    Args:
+        frame: The compact table.
+        later: The other columns.
+    """
+
+    def __init__(self, frame: pd.DataFrame | PackedFrame, later: Later) -> None:
+        self._frame, self._later = frame, later
+        self.columns = [*frame.columns, *later.columns]
+        self._read: dict[str, pd.Series[Any]] = {}
+
+    def __getitem__(self, name: str) -> pd.Series[Any]:
+        if name not in self._later.columns:
+            return self._frame[name]
+        if name not in self._read:
+            self._read[name] = self._later.read([name])[name]
+            release_unused()
+        return self._read[name]
+
+
+def row_numbers(index: pd.Index[Any]) -> range | NDArray[np.int32]:
+    """Numbers of the rows that a selection kept, int32 (N,).
+
+    A range where none between the first and the last is missing: its pickle has a few bytes.
+    """
+    numbers = index.to_numpy(dtype=np.int32)
+    if len(numbers) and bool((np.diff(numbers) == 1).all()):
+        return range(int(numbers[0]), int(numbers[-1]) + 1)
+    return numbers
+
+
+def is_coded_text(column: pd.Series[Any]) -> bool:
+    """Whether a column is text kept as a categorical."""
+    import pandas as pd
+
+    return isinstance(column.dtype, pd.CategoricalDtype) and pd.api.types.is_string_dtype(
+        column.cat.categories.dtype
+    )
+
+
+def decoded(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Categorical text as text, missing where it was; pandas' own astype is ten times slower."""
+    import pandas as pd
+
+    codes = column.cat.codes.to_numpy()
+    values = column.cat.categories.array.take(codes, allow_fill=True)
+    return pd.Series(values, index=column.index, name=column.name)
+
+
+def is_among(column: pd.Series[Any], values: pd.Series[Any]) -> NDArray[np.bool_]:
+    """Which elements are among some values, both of a table; pandas' isin is slow for text."""
+    import pandas as pd
+
+    if not isinstance(column.dtype, pd.StringDtype) or column.dtype != values.dtype:
+        return column.isin(values).to_numpy(dtype=bool)
+    return rows_of(column, values) >= 0
+
+
+def is_value(column: pd.Series[Any], value: object) -> NDArray[np.bool_]:
+    """Which elements equal a value; False where blank, whatever type the column has.
+
+    The array is compared and not the series, which takes half the time in a small table.
+    """
+    equal = column.array == value
+    if isinstance(equal, np.ndarray):
+        return equal.astype(bool, copy=False)
+    found: NDArray[np.bool_] = equal.to_numpy(dtype=bool, na_value=False)
+    return found
+
+
+def rows_of(column: pd.Series[Any], values: pd.Series[Any]) -> NDArray[np.intp]:
+    """Where each text of a column stands first among some texts; -1 where it does not."""
+    import pyarrow as pa
+    import pyarrow.compute
+
+    kind = pa.large_string()
+    found = pa.compute.index_in(
+        pa.array(column, kind), value_set=pa.array(values, kind), skip_nulls=True
+    )
+    return np.asarray(found.fill_null(-1)).astype(np.intp)
+
+
+def with_columns(
+    frame: pd.DataFrame, made: Mapping[str, Any], without: Collection[str] = ()
+) -> pd.DataFrame:
+    """A table with columns replaced, added or left out, in one step.
+
+    pandas' assign adds one column after another, and drop makes a table of its own.
+    """
+    import pandas as pd
+
+    whole: dict[Any, Any] = {name: column for name, column in frame.items() if name not in without}
+    whole.update(made)
+    return pd.DataFrame(whole, index=frame.index, copy=False)
+
+
+def as_text(column: pd.Series[Any]) -> pd.Series[Any]:
+    """A column as text, or as categorical text where it is that without a blank."""
+    if is_coded_text(column) and bool((column.cat.codes >= 0).all()):
+        return column
+    return plain_text(column)
+
+
+def plain_text(column: pd.Series[Any]) -> pd.Series[Any]:
+    """A column as text, blank where it was; pandas 2 would write "nan" there."""
+    text, known = column.astype(str), column.notna()
+    return text if bool(known.all()) else text.where(known)
+
+
+def ordinary(frame: pd.DataFrame, made: frozenset[str], packaged: bool) -> pd.DataFrame:
+    """A compact table with the types that pandas gives a csv file.
+
+    Args:
+        frame: Compact table.
+        made: Columns that the pipeline made; their text is always decoded.
+        packaged: Whether the others came from a packaged table. A caller's own table keeps its
+            types.
+
+    Returns:
+        New table: text, int64, float64 and bool.
+    """
+    changed: dict[str, Any] = {}
+    for name in frame.columns:
+        if not packaged and name not in made:
+            continue
+        column = frame[name]
+        if is_coded_text(column):
+            changed[name] = decoded(column)
+        elif column.dtype == np.int32:
+            changed[name] = column.astype(np.int64)
+        elif column.dtype == np.float32:
+            changed[name] = column.astype(np.float64)
+    return with_columns(frame, changed)

@@ -1,0 +1,166 @@
+"""Is the release on this disk the one that the tables describe? `verify`."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from torchxrayvision.errors import DatasetError, DatasetNotFoundError, ImageReadError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torchxrayvision.datasets.pipeline import SpecDataset
+
+__all__ = ["Report", "verify"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True)
+class Report:
+    """What `verify` found.
+
+    Attributes:
+        dataset: Name of the class.
+        checked: How many rows were looked at.
+        missing: Paths of images that are not there.
+        unreadable: Path and reason of images that cannot be decoded.
+        wrong_size: Path, size found (height, width) and size expected.
+        duplicates: Groups of paths with the same bytes, or named by several rows.
+    """
+
+    dataset: str
+    checked: int = 0
+    missing: list[str] = field(default_factory=list)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    wrong_size: list[tuple[str, tuple[int, int], tuple[int, int]]] = field(default_factory=list)
+    duplicates: list[tuple[str, ...]] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every image is there, can be read and has its size; duplicates are no fault."""
+        return not (self.missing or self.unreadable or self.wrong_size)
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.dataset}: {self.checked:,} images checked, {len(self.missing):,} missing, "
+            f"{len(self.unreadable):,} unreadable, {len(self.wrong_size):,} of the wrong size, "
+            f"{len(self.duplicates):,} groups of duplicates"
+        ]
+        for name in ("missing", "unreadable", "wrong_size", "duplicates"):
+            found = getattr(self, name)
+            lines += [f"  {name}: {entry}" for entry in found[:10]]
+            if len(found) > 10:
+                lines.append(f"  {name}: and {len(found) - 10:,} more")
+        return "\n".join(lines)
+
+
+@dataclass
+class _Finding:
+    path: str
+    missing: bool = False
+    reason: str = ""
+    size: tuple[int, int] | None = None
+    digest: str = ""
+
+
+def verify(
+    dataset: SpecDataset,
+    *,
+    decode: bool = True,
+    hashes: bool = True,
+    workers: int = 4,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Check every image of a dataset against its table.
+
+    Args:
+        dataset: Any dataset of this package that reads images.
+        decode: Decode the pixels; False looks only whether the files are there.
+        hashes: Find images with the same bytes; needs to read every file.
+        workers: Threads.
+        progress: Called with (done, total) after each image, such as the update of a bar.
+
+    Returns:
+        The report; its ``ok`` is what a script wants, its text what a person wants.
+
+    Raises:
+        DatasetNotFoundError: If the folder itself is missing.
+        DatasetError: If `dataset` is a container.
+    """
+    if not hasattr(dataset, "spec"):
+        msg = f"verify takes one dataset, not a container such as {type(dataset).__name__}"
+        raise DatasetError(msg)
+    dataset.spec.images.place(dataset._release)  # the folder is there, or a clear error is raised
+    expected = _expected(dataset)
+    report = Report(dataset=type(dataset).__name__, checked=len(dataset))
+    seen: dict[str, list[str]] = {}
+    for done, found in enumerate(_all(dataset, decode, hashes, workers)):
+        _sort_in(report, found, None if expected is None else expected[done])
+        if found.digest:
+            seen.setdefault(found.digest, []).append(found.path)
+        if progress is not None:
+            progress(done + 1, len(dataset))
+    report.duplicates = [tuple(paths) for paths in seen.values() if len(paths) > 1]
+    return report
+
+
+def _expected(dataset: SpecDataset) -> list[tuple[int, int]] | None:
+    rule = dataset.spec.size
+    if rule is None:
+        return None
+    return [(int(h), int(w)) for h, w in np.asarray(rule(dataset.csv, dataset._release))]
+
+
+def _all(dataset: SpecDataset, decode: bool, hashes: bool, workers: int) -> Iterator[_Finding]:
+    def check(position: int) -> _Finding:
+        return _check(dataset, position, decode, hashes)
+
+    if workers <= 1:
+        yield from map(check, range(len(dataset)))
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        yield from pool.map(check, range(len(dataset)))
+
+
+def _check(dataset: SpecDataset, position: int, decode: bool, hashes: bool) -> _Finding:
+    images, release = dataset.spec.images, dataset._release
+    row = dataset._row(position)
+    found = _Finding(images.name(row))
+    if not images.exists(row, release):
+        found.missing = True
+        return found
+    try:
+        if hashes:
+            found.digest = _digest(images.open(row, release))
+        if decode:
+            shape = images.read(row, release).shape
+            found.size = (int(shape[-2]), int(shape[-1]))
+    except DatasetNotFoundError:
+        found.missing = True
+    except (ImageReadError, OSError) as error:
+        found.reason = str(error)
+    return found
+
+
+def _digest(source: Any) -> str:
+    if isinstance(source, Path):
+        with source.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    return hashlib.sha256(source.getbuffer()).hexdigest()
+
+
+def _sort_in(report: Report, found: _Finding, expected: tuple[int, int] | None) -> None:
+    if found.missing:
+        report.missing.append(found.path)
+    elif found.reason:
+        report.unreadable.append((found.path, found.reason))
+    elif expected is not None and found.size is not None and found.size != expected:
+        report.wrong_size.append((found.path, found.size, expected))

@@ -1,0 +1,321 @@
+"""Decoders of other packages, run so that they can neither warn nor raise anything untyped."""
+
+from __future__ import annotations
+
+import math
+import sys
+import threading
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from torchxrayvision.errors import ImageReadError, ImageTooLargeError, UnsupportedImageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+__all__ = [
+    "DEFAULT_LIMITS",
+    "ImageInfo",
+    "Limits",
+    "Options",
+    "Raster",
+    "foreign",
+    "quiet",
+    "spread",
+]
+
+
+# ---- Budgets that a file must keep before any of its pixels is decoded.
+
+# Below this many decoded bytes an extreme compression ratio does no harm: a blank film is small.
+_HARMLESS_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What a file may declare before it is refused; read from headers, never by decoding.
+
+    The defaults let every radiograph through: the largest detectors have about 25 million pixels.
+
+    Args:
+        pixels: Most pixels (rows times columns) of one frame.
+        file_bytes: Most bytes of the file; also of a deflated DICOM dataset once inflated.
+        expansion: Most decoded bytes for each byte of the file, for pictures above 64 MiB decoded.
+        frames: Most frames or pages.
+
+    Raises:
+        ValueError: If a limit is not a positive whole number.
+
+    Example:
+        >>> Limits(pixels=4096 * 4096).pixels
+        16777216
+    """
+
+    pixels: int = 100_000_000
+    file_bytes: int = 2**30
+    expansion: int = 2_000
+    frames: int = 10_000
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, int) or value < 1:
+                msg = f"{field.name} must be a positive whole number, got {value!r}"
+                raise ValueError(msg)
+
+    def check_bytes(self, path: str, size: int) -> None:
+        """Refuse a file of ``size`` bytes that is empty or above the limit."""
+        if size == 0:
+            raise ImageReadError(path, "the file is empty")
+        if size > self.file_bytes:
+            reason = f"{size:,} bytes, above the limit of {self.file_bytes:,}"
+            raise ImageTooLargeError(path, reason, "raise Limits.file_bytes if it is trusted")
+
+    def check_picture(
+        self, path: str, height: int, width: int, *, bits: int, stored: int, frames: int = 1
+    ) -> None:
+        """Refuse a declared picture that is empty or above a limit.
+
+        Args:
+            path: For the error.
+            height: Declared rows.
+            width: Declared columns.
+            bits: Bits a pixel once decoded, all channels together.
+            stored: Bytes of the file.
+            frames: Declared frames or pages.
+        """
+        size = f"{width:,} x {height:,} pixels"
+        if height < 1 or width < 1:
+            raise ImageReadError(path, f"declares an empty picture of {size}")
+        if height * width > self.pixels:
+            reason = f"declares {size}, above the limit of {self.pixels:,}"
+            raise ImageTooLargeError(path, reason, "raise Limits.pixels if it is trusted")
+        if frames > self.frames:
+            reason = f"declares {frames:,} frames, above the limit of {self.frames:,}"
+            raise ImageTooLargeError(path, reason, "raise Limits.frames if it is trusted")
+        decoded = math.ceil(height * width * bits / 8)
+        if decoded > _HARMLESS_BYTES and decoded > self.expansion * stored:
+            reason = f"declares {size} in {stored:,} bytes, {decoded // stored:,} decoded for each"
+            raise ImageTooLargeError(path, reason, "the file is truncated or hostile")
+
+
+DEFAULT_LIMITS = Limits()
+
+
+# ---- What the caller asked for, in one value that every format takes.
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """The keyword arguments of `read_raster`, which documents them."""
+
+    frame: int | None = None
+    voi: bool = False
+    fix_monochrome: bool = True
+    limits: Limits = DEFAULT_LIMITS
+
+    def check_frame(self, path: str, frames: int) -> int:
+        """The frame to decode, counted from 0.
+
+        Raises:
+            UnsupportedImageError: If there are several and none is named.
+            ImageReadError: If the one that is named does not exist.
+        """
+        if self.frame is None:
+            if frames > 1:
+                reason = f"holds {frames} frames"
+                raise UnsupportedImageError(path, reason, "name one: frame=0 is the first")
+            return 0
+        if not 0 <= self.frame < frames:
+            reason = f"frame {self.frame} was asked for; it has {frames}, counted from 0"
+            raise ImageReadError(path, reason)
+        return self.frame
+
+
+# ---- A picture as its file stores it, and what is known about it.
+
+_BLOCK_PIXELS = 1 << 17  # 512 KiB of float32: the passes over a block stay in the second cache
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageInfo:
+    """What the header of a file says.
+
+    Args:
+        format: ``"png"``, ``"jpeg"``, ``"tiff"`` or ``"dicom"``.
+        height: Rows of the picture as it is returned, upright.
+        width: Columns of the picture as it is returned, upright.
+        bits: Declared bits of a sample (DICOM: Bits Stored).
+        photometric: ``"MONOCHROME1"`` (white is zero), ``"MONOCHROME2"`` (black is zero),
+            ``"RGB"``, ``"PALETTE COLOR"`` or ``"CMYK"``; for DICOM the value in the file.
+        channels: Samples a pixel, alpha included.
+        signed: Whether samples are two's complement.
+        frames: Frames or pages.
+        orientation: TIFF or Exif orientation, 1 to 8; already applied to the pixels.
+        transfer_syntax: DICOM transfer syntax UID, guessed where the file lacks it; else None.
+        pixel_spacing: Millimetres between rows and between columns, or None. DICOM: Pixel
+            Spacing, else Imager Pixel Spacing (in the plane of the detector).
+    """
+
+    format: str
+    height: int
+    width: int
+    bits: int
+    photometric: str
+    channels: int = 1
+    signed: bool = False
+    frames: int = 1
+    orientation: int = 1
+    transfer_syntax: str | None = None
+    pixel_spacing: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Raster:
+    """Pixels as stored, with the line that takes them to [-1024, 1024].
+
+    ``value = pixels * scale + offset``; `scale` is negative where the file stores white as its
+    smallest value. A colour file whose channels differ holds their sum, so that the mean is exact.
+
+    Args:
+        pixels: Shape (H, W), the dtype of the file where possible; read-only or not.
+        scale: Grey units a stored unit.
+        offset: Grey value of a stored zero.
+        info: What the header says.
+
+    Example:
+        >>> info = ImageInfo(format="png", height=1, width=3, bits=8, photometric="MONOCHROME2")
+        >>> pixels = np.array([[0, 51, 255]], dtype=np.uint8)
+        >>> Raster(pixels=pixels, scale=2048 / 255, offset=-1024.0, info=info).to_array()
+        array([[[-1024. ,  -614.4,  1024. ]]], dtype=float32)
+    """
+
+    pixels: NDArray[Any]
+    scale: float
+    offset: float
+    info: ImageInfo
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        height, width = self.pixels.shape
+        return height, width
+
+    def to_array(self) -> NDArray[np.float32]:
+        """The picture for a model.
+
+        The arithmetic is that of `normalize`, step by step in float32, so that the values equal
+        to the last bit those of TorchXRayVision 1.5.7 for pixels of up to 16 bits.
+
+        Returns:
+            float32, shape (1, H, W), values in [-1024, 1024].
+        """
+        exact = self.pixels.dtype.itemsize <= 2 or self.pixels.dtype == np.float32
+        work = np.float32 if exact else np.float64
+        span = work(2048.0 / abs(self.scale))
+        black = work((-1024.0 - self.offset) / self.scale)
+        out = np.empty((1, *self.pixels.shape), np.float32)
+        rows = max(1, _BLOCK_PIXELS // max(1, self.pixels.shape[1]))
+        for start in range(0, self.pixels.shape[0], rows):
+            source = self.pixels[start : start + rows]
+            block = out[0, start : start + rows] if work is np.float32 else np.empty(source.shape)
+            if self.scale < 0:
+                np.subtract(black, source, out=block)
+            elif black:
+                np.subtract(source, black, out=block)
+            else:
+                block[...] = source
+            block /= span
+            block *= 2
+            block -= 1
+            block *= 1024
+            if work is np.float64:
+                out[0, start : start + rows] = block
+        return out
+
+
+def spread(low: float, high: float, *, white_is_low: bool = False) -> tuple[float, float]:
+    """Scale and offset that take [low, high] to [-1024, 1024], or to [1024, -1024].
+
+    Example:
+        >>> spread(0, 2048)
+        (1.0, -1024.0)
+        >>> spread(-2048, 2047, white_is_low=True)[0] < 0
+        True
+    """
+    scale = 2048.0 / (high - low)
+    if white_is_low:
+        return -scale, 1024.0 + low * scale
+    return scale, -1024.0 - low * scale
+
+
+_NOISY = r"(PIL|pydicom|openjpeg|pylibjpeg|jpeg_ls|gdcm|torchxrayvision\.images)(\.|$)"
+_lock = threading.Lock()
+_depth = 0
+_saved: warnings.catch_warnings[None] | None = None
+
+
+def _enter() -> None:
+    global _depth, _saved
+    with _lock:
+        if _depth == 0:
+            _saved = warnings.catch_warnings()
+            _saved.__enter__()
+            warnings.filterwarnings("ignore", module=_NOISY)
+        _depth += 1
+
+
+def _leave() -> None:
+    global _depth, _saved
+    with _lock:
+        _depth -= 1
+        if _depth == 0 and _saved is not None:
+            _saved.__exit__(None, None, None)
+            _saved = None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Drop the warnings that image libraries give about a file; ours and everyone else's stay.
+
+    ``warnings.catch_warnings`` alone is not safe in threads: two that overlap may leave the
+    filter behind. So the first reader to enter installs it and the last one to leave removes it.
+    """
+    if getattr(sys.flags, "context_aware_warnings", False):  # Python 3.14: local to the thread
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=_NOISY)
+            yield
+        return
+    _enter()
+    try:
+        yield
+    finally:
+        _leave()
+
+
+@contextmanager
+def foreign(path: str, reason: str) -> Iterator[None]:
+    """Turn whatever a third-party reader raises on a bad file into an `ImageReadError`.
+
+    Args:
+        path: The file, for the error.
+        reason: What failed, one clause; the library's own words follow it.
+
+    Nothing may be imported inside: filters that a module installs for itself would be lost.
+    """
+    with quiet():
+        try:
+            yield
+        except ImageReadError:
+            raise
+        except MemoryError as error:
+            raise ImageReadError(path, "not enough memory to decode it") from error
+        except Exception as error:  # the readers raise anything from struct.error to SyntaxError
+            words = " ".join(str(error).split())[:200] or type(error).__name__
+            raise ImageReadError(path, f"{reason} ({words})") from error

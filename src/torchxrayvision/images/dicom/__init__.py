@@ -1,0 +1,3 @@
+"""Read one DICOM file."""
+
+__all__: list[str] = []

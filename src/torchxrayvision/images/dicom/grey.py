@@ -1,0 +1,233 @@
+"""Stored values to grey: Modality LUT or rescale, VOI LUT or window (PS3.3 C.11.1, C.11.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from torchxrayvision.errors import ImageReadError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from torchxrayvision.images.dicom.dataset import Header, Tags
+
+__all__ = ["Transform", "padding_range", "read_transform"]
+
+_TABLE_BITS = 16
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Lut:
+    first: int
+    bits: int
+    entries: NDArray[np.uint16]
+
+    def __call__(self, values: NDArray[Any]) -> NDArray[np.uint16]:
+        """Entries for values; those beyond either end map to the end (C.11.1.1, C.11.2.1.1)."""
+        index = np.clip(np.rint(values) - self.first, 0, len(self.entries) - 1)
+        found: NDArray[np.uint16] = self.entries[index.astype(np.intp)]
+        return found
+
+    @property
+    def high(self) -> int:
+        return (1 << self.bits) - 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Window:
+    centre: float
+    width: float
+    function: str
+
+    def __call__(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Fractions of the output range, in [0, 1] (C.11.2.1.2 and C.11.2.1.3)."""
+        values = values.astype(np.float64)
+        if self.function == "SIGMOID":
+            exponent = np.clip(-4 * (values - self.centre) / self.width, -700, 700)
+            return 1 / (1 + np.exp(exponent))
+        if self.function == "LINEAR_EXACT":
+            return np.clip((values - self.centre) / self.width + 0.5, 0, 1)
+        if self.width == 1:  # the ramp has no length: a threshold
+            return (values > self.centre - 0.5).astype(np.float64)
+        ramp = (values - (self.centre - 0.5)) / (self.width - 1) + 0.5
+        return np.clip(ramp, 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Transform:
+    """What the dataset asks to do to stored values, and the range that comes out.
+
+    A linear rescale alone is no step: it moves values and range alike, and only the sign of the
+    slope is left of it.
+
+    Args:
+        header: The Image Pixel module.
+        slope: Rescale Slope.
+        intercept: Rescale Intercept.
+        modality: Modality LUT, which takes the place of the rescale.
+        voi: VOI LUT or window, where one was asked for.
+    """
+
+    header: Header
+    slope: float = 1.0
+    intercept: float = 0.0
+    modality: _Lut | None = None
+    voi: _Lut | _Window | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether stored values are grey values already, up to their direction."""
+        return self.modality is None and self.voi is None
+
+    @property
+    def range(self) -> tuple[int, int]:
+        """Smallest and largest value that can come out."""
+        if isinstance(self.voi, _Lut):
+            return 0, self.voi.high
+        if self.voi is not None:  # any range would do; this one is 1.5.7's, to the last bit
+            return 0, (1 << self.header.stored) - 1
+        if self.modality is not None:
+            return 0, self.modality.high
+        return self.header.low, self.header.high
+
+    def __call__(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """Grey values, uint16 or float32, through a table where the depth allows."""
+        header = self.header
+        if header.stored > _TABLE_BITS:
+            return self._apply(pixels)
+        table = self._apply(np.arange(header.low, header.high + 1))
+        return table[pixels.astype(np.int32) - header.low]
+
+    def _apply(self, values: NDArray[Any]) -> NDArray[Any]:
+        if self.modality is not None:
+            values = self.modality(values)
+        elif self.voi is not None:
+            values = values * self.slope + self.intercept
+        if self.voi is None:
+            return values
+        if isinstance(self.voi, _Lut):
+            return self.voi(values)
+        return (self.voi(values) * self.range[1]).astype(np.float32)
+
+
+def read_transform(tags: Tags, header: Header, frame: int, *, voi: bool) -> Transform:
+    """Read the modality and, where asked for, the VOI transformation of one frame."""
+    luts = tags.items("ModalityLUTSequence")
+    modality = None
+    if luts:
+        modality = _read_lut(luts[0], stored=header.stored, signed_input=header.signed)
+    slope, intercept = 1.0, 0.0
+    for place in () if modality else _places(tags, frame, "PixelValueTransformationSequence"):
+        found = place.number("RescaleSlope")
+        if found is not None:
+            slope, intercept = found, place.number("RescaleIntercept") or 0.0
+            break
+    if slope == 0:
+        raise ImageReadError(tags.path, "Rescale Slope is 0")
+    signed = modality is None and (header.signed or intercept < 0)
+    return Transform(
+        header=header,
+        slope=slope,
+        intercept=intercept,
+        modality=modality,
+        voi=_read_voi(tags, frame, stored=header.stored, signed=signed) if voi else None,
+    )
+
+
+def padding_range(tags: Tags, header: Header) -> tuple[int, int] | None:
+    """Stored values that are padding, both ends included (C.7.5.1.1.2), or None."""
+    first = tags.number("PixelPaddingValue")
+    if first is None:
+        return None
+    last = tags.number("PixelPaddingRangeLimit")
+    ends = [_as_stored(int(end), header) for end in (first, first if last is None else last)]
+    return min(ends), max(ends)
+
+
+def _as_stored(value: int, header: Header) -> int:
+    """A padding value that was written with the other signedness, put right."""
+    if header.signed and value > header.high:
+        return value - (1 << header.allocated)
+    if not header.signed and value < 0:
+        return value + (1 << header.allocated)
+    return value
+
+
+def _places(tags: Tags, frame: int, group: str) -> Iterator[Tags]:
+    """Where an attribute may stand: per frame, shared, or at the top (C.7.6.16)."""
+    frames = tags.items("PerFrameFunctionalGroupsSequence")
+    for holder in [*frames[frame : frame + 1], *tags.items("SharedFunctionalGroupsSequence")[:1]]:
+        yield from holder.items(group)[:1]
+    yield tags
+
+
+def _read_voi(tags: Tags, frame: int, *, stored: int, signed: bool) -> _Lut | _Window | None:
+    for place in _places(tags, frame, "FrameVOILUTSequence"):
+        luts = place.items("VOILUTSequence")
+        if luts:
+            return _read_lut(luts[0], stored=stored, signed_input=signed)
+        centre, width = place.number("WindowCenter"), place.number("WindowWidth")
+        if centre is not None and width is not None:
+            return _window(place, centre, width)
+    return None
+
+
+def _window(place: Tags, centre: float, width: float) -> _Window:
+    function = place.text("VOILUTFunction") or "LINEAR"
+    if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
+        raise ImageReadError(place.path, f"VOI LUT Function {function!r} is not defined")
+    if width < 1 if function == "LINEAR" else width <= 0:
+        advice = "read it without its window (voi=False)"
+        raise ImageReadError(place.path, f"Window Width {width:g} is not allowed", advice)
+    return _Window(centre=centre, width=width, function=function)
+
+
+def _read_lut(item: Tags, *, stored: int, signed_input: bool) -> _Lut:
+    """One item of a LUT sequence: number of entries (0 is 65536), first value, bits (C.11.1.1).
+
+    Writers put 16 into the descriptor whatever the entries are, so that a table of 10 bits would
+    come out black. A 16 over entries that all fit into Bits Stored is therefore read as that.
+    """
+    path = item.path
+    descriptor = item.get("LUTDescriptor")
+    if descriptor is None or isinstance(descriptor, int) or len(descriptor) != 3:
+        raise ImageReadError(path, "LUT Descriptor is missing or does not have three values")
+    try:
+        count, first, bits = (int(value) for value in descriptor)
+    except (TypeError, ValueError) as error:
+        raise ImageReadError(path, f"LUT Descriptor is {descriptor!r}") from error
+    count = (count & 0xFFFF) or 65536
+    if signed_input and first > 0x7FFF:  # a negative number that was written as unsigned
+        first -= 0x10000
+    entries = _entries(item, count)
+    needed = max(1, int(entries.max()).bit_length())
+    if not needed <= bits <= _TABLE_BITS:
+        reason = f"LUT entries need {needed} bits, and the descriptor says {bits}"
+        raise ImageReadError(path, reason)
+    if bits == _TABLE_BITS and needed <= stored:
+        bits = min(bits, stored)
+    return _Lut(first=first, bits=bits, entries=entries)
+
+
+def _entries(item: Tags, count: int) -> NDArray[np.uint16]:
+    data = item.get("LUTData")
+    try:
+        if isinstance(data, bytes):  # VR OW, or eight-bit entries packed two to a word
+            word = "<u2" if item.little else ">u2"
+            packed = len(data) < 2 * count and len(data) in (count, count + count % 2)
+            width = "u1" if packed else word
+            entries = np.frombuffer(data, width, min(count, len(data) // np.dtype(width).itemsize))
+        else:
+            values = [] if data is None else np.atleast_1d(np.asarray(data)).tolist()
+            entries = np.array([int(value) & 0xFFFF for value in values[:count]], np.uint16)
+    except (TypeError, ValueError) as error:
+        raise ImageReadError(item.path, "LUT Data is damaged") from error
+    if len(entries) != count:
+        reason = f"truncated: {len(entries)} LUT entries, {count} declared"
+        raise ImageReadError(item.path, reason)
+    return entries.astype(np.uint16)

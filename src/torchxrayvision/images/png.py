@@ -1,0 +1,248 @@
+"""PNG (ISO/IEC 15948): every colour type and depth, at its own depth, checked to the last byte."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import PngImagePlugin
+
+from torchxrayvision.errors import ImageReadError, UnsupportedImageError
+from torchxrayvision.images.common import ImageInfo, Raster, foreign, spread
+from torchxrayvision.images.pixels import (
+    mean_of_channels,
+    mean_of_palette,
+    one_bit,
+    orientation_of,
+    pixels_of,
+    upright,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from torchxrayvision.images.common import Options
+
+__all__ = ["png_info", "read_png"]
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6
+_CHANNELS = {_GREY: 1, _RGB: 3, _PALETTE: 1, _GREY_ALPHA: 2, _RGB_ALPHA: 4}
+_PIECE = 1 << 20
+# First row, first column, rows and columns between samples of each pass (clause 8.2).
+_ADAM7 = (
+    (0, 0, 8, 8),
+    (0, 4, 8, 8),
+    (4, 0, 8, 4),
+    (0, 2, 4, 4),
+    (2, 0, 4, 2),
+    (0, 1, 2, 2),
+    (1, 0, 2, 1),
+)
+_DEPTHS = {
+    _GREY: (1, 2, 4, 8, 16),
+    _RGB: (8, 16),
+    _PALETTE: (1, 2, 4, 8),
+    _GREY_ALPHA: (8, 16),
+    _RGB_ALPHA: (8, 16),
+}
+
+
+@dataclass(kw_only=True, slots=True)
+class _Png:
+    width: int
+    height: int
+    depth: int
+    colour: int
+    interlace: int
+    palette: bytes = b""
+    orientation: int = 1
+    frames: int = 1
+    pixels: list[memoryview] = field(default_factory=list)  # whole chunks, checked
+
+
+def png_info(data: bytes, path: str, options: Options) -> ImageInfo:
+    """What the header says."""
+    return _info(_parse(data, path, options))
+
+
+def read_png(data: bytes, path: str, options: Options) -> Raster:
+    """The picture, scaled by the declared bit depth; alpha and ``sBIT`` play no part.
+
+    PNG samples fill their declared range whatever their significant bits (clause 12.4:
+    encoders scale samples up), so ``sBIT`` does not change what white is.
+    """
+    png = _parse(data, path, options)
+    options.check_frame(path, png.frames)
+    if png.frames > 1:
+        raise UnsupportedImageError(path, f"an animation of {png.frames} frames", "save one as PNG")
+    pixels, peak = _decode(png, path)
+    scale, offset = spread(0, peak)
+    info = _info(png)
+    return Raster(pixels=upright(pixels, png.orientation), scale=scale, offset=offset, info=info)
+
+
+def _info(png: _Png) -> ImageInfo:
+    turned = png.orientation >= 5
+    colour = {_PALETTE: "PALETTE COLOR", _RGB: "RGB", _RGB_ALPHA: "RGB"}
+    return ImageInfo(
+        format="png",
+        height=png.width if turned else png.height,
+        width=png.height if turned else png.width,
+        bits=png.depth,
+        photometric=colour.get(png.colour, "MONOCHROME2"),
+        channels=_CHANNELS[png.colour],
+        frames=png.frames,
+        orientation=png.orientation,
+    )
+
+
+def _parse(data: bytes, path: str, options: Options) -> _Png:
+    chunks = _chunks(data, path)
+    kind, body, _ = next(chunks, (b"", b"", b""))
+    png = _header(kind, body, path)
+    bits = png.depth * _CHANNELS[png.colour]
+    options.limits.check_picture(path, png.height, png.width, bits=bits, stored=len(data))
+    for kind, body, chunk in chunks:
+        if kind == b"IEND":
+            break
+        if kind == b"IDAT":
+            png.pixels.append(chunk)
+        else:
+            _take(png, kind, bytes(body), path)
+    else:
+        raise ImageReadError(path, "truncated: the PNG ends without its IEND chunk")
+    if not png.pixels:
+        raise ImageReadError(path, "the PNG holds no pixel data")
+    if png.colour == _PALETTE and not png.palette:
+        raise ImageReadError(path, "the PNG declares a palette and holds none")
+    return png
+
+
+def _header(kind: bytes, body: bytes | memoryview, path: str) -> _Png:
+    if kind != b"IHDR" or len(body) != 13:
+        raise ImageReadError(path, "the PNG header chunk is missing or malformed")
+    width, height, depth, colour, method, filters, interlace = struct.unpack(">IIBBBBB", body)
+    if depth not in _DEPTHS.get(colour, ()) or method or filters or interlace > 1:
+        reason = f"a PNG of colour type {colour}, depth {depth}, interlace {interlace}"
+        raise ImageReadError(path, f"{reason}: no such kind")
+    return _Png(width=width, height=height, depth=depth, colour=colour, interlace=interlace)
+
+
+def _take(png: _Png, kind: bytes, body: bytes, path: str) -> None:
+    match kind:
+        case b"PLTE":
+            png.palette = body
+        case b"eXIf":
+            png.orientation = orientation_of(body)
+        case b"acTL" if len(body) == 8:
+            png.frames = max(1, struct.unpack(">II", body)[0])
+        case _ if not kind[0] & 0x20:  # upper case: critical, so the picture depends on it
+            raise ImageReadError(path, f"unknown critical PNG chunk {_shown(kind)}")
+
+
+def _chunks(data: bytes, path: str) -> Iterator[tuple[bytes, memoryview, memoryview]]:
+    """Kind and body of each chunk, and all of it; its checksum verified (clause 5.3)."""
+    view = memoryview(data)
+    position = len(_SIGNATURE)
+    while position < len(view):
+        if position + 12 > len(view):
+            raise ImageReadError(path, "truncated inside a PNG chunk header")
+        length, kind = struct.unpack_from(">I4s", view, position)
+        end = position + 8 + length
+        if end + 4 > len(view):
+            raise ImageReadError(path, f"truncated inside the PNG chunk {_shown(kind)}")
+        (expected,) = struct.unpack_from(">I", view, end)
+        if zlib.crc32(view[position + 4 : end]) != expected:
+            raise ImageReadError(path, f"the PNG chunk {_shown(kind)} is damaged: wrong checksum")
+        yield kind, view[position + 8 : end], view[position : end + 4]
+        position = end + 4
+
+
+def _shown(kind: bytes) -> str:
+    """A chunk type for a message; damage leaves other bytes than letters in it."""
+    return kind.decode("ascii") if kind.isalpha() else f"0x{kind.hex()}"
+
+
+def _decode(png: _Png, path: str) -> tuple[NDArray[Any], int]:
+    """Pixels of shape (H, W), and the value of white in them."""
+    if png.depth == 16 and png.colour in (_RGB, _RGB_ALPHA):
+        high, low = (_pillow(png, path, half) for half in ("B", "L"))
+        wide = high[:, :, :3].astype(np.uint16)
+        wide <<= 8
+        wide |= low[:, :, :3]
+        return mean_of_channels(wide, 65535)
+    pixels = _pillow(png, path)
+    if png.colour == _PALETTE:
+        return mean_of_palette(
+            pixels, np.frombuffer(png.palette, np.uint8)[: 3 * 256].reshape(-1, 3)
+        )
+    if png.colour in (_RGB, _RGB_ALPHA):
+        return mean_of_channels(pixels, 255)
+    if png.colour == _GREY_ALPHA and png.depth == 16:  # decoded as RGBA: high, low, alpha, alpha
+        return pixels[:, :, :2].copy().view(">u2")[:, :, 0].astype(np.uint16), 65535
+    if png.colour == _GREY_ALPHA:
+        return np.ascontiguousarray(pixels[:, :, 0]), 255
+    if png.depth == 1:
+        return one_bit(pixels), 1
+    return pixels, 65535 if png.depth == 16 else 255  # Pillow spreads 2 and 4 bits over 8
+
+
+def _pillow(png: _Png, path: str, half: str = "") -> NDArray[Any]:
+    """Decode with Pillow, which is handed the needed chunks and nothing else.
+
+    Pillow keeps only eight bits of 16-bit colour and of 16-bit grey with alpha. So colour is
+    decoded once for the high and once for the low bytes, and grey with alpha is declared as
+    RGBA of 8 bits, which has the same bytes a pixel and therefore the same filters.
+    """
+    depth, colour = png.depth, png.colour
+    if (depth, colour) == (16, _GREY_ALPHA):
+        depth, colour = 8, _RGB_ALPHA
+    header = struct.pack(">IIBBBBB", png.width, png.height, depth, colour, 0, 0, png.interlace)
+    palette = [_chunk(b"PLTE", png.palette)] if colour == _PALETTE else []
+    before = [_SIGNATURE, _chunk(b"IHDR", header), *palette]
+    stream = io.BytesIO(b"".join([*before, *png.pixels, _chunk(b"IEND", b"")]))
+    with foreign(path, "the PNG pixel data is damaged or truncated"):
+        image = PngImagePlugin.PngImageFile(stream)
+        if half:
+            image.tile = [image.tile[0]._replace(args=f"{image.mode};16{half}")]
+        image.load()
+        pixels = pixels_of(image)
+    if (png.interlace or not pixels[-1].any()) and half != "L":  # the halves share their rows
+        _check_rows(png, path)
+    return pixels
+
+
+def _check_rows(png: _Png, path: str) -> None:
+    """Refuse a compressed stream that ends before the last row.
+
+    Pillow leaves the missing rows zero and says nothing, so this is asked where the last row is
+    zero (for a palette: its index, whatever its colour), or where rows are interlaced.
+    """
+    passes = _ADAM7 if png.interlace else ((0, 0, 1, 1),)
+    expected = 0
+    for row, column, down, right in passes:
+        rows, columns = -(-(png.height - row) // down), -(-(png.width - column) // right)
+        if rows > 0 and columns > 0:
+            expected += rows * (1 + -(-columns * png.depth * _CHANNELS[png.colour] // 8))
+    engine, found = zlib.decompressobj(), 0
+    with foreign(path, "the PNG pixel data is damaged or truncated"):
+        for chunk in png.pixels:
+            body: bytes | memoryview = chunk[8:-4]
+            while body and found < expected:
+                found += len(engine.decompress(body, _PIECE))
+                body = engine.unconsumed_tail
+    if found < expected:
+        reason = f"truncated: the PNG holds {found:,} bytes of rows, {expected:,} declared"
+        raise ImageReadError(path, reason)
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    checksum = zlib.crc32(body, zlib.crc32(kind))
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", checksum)

@@ -1,0 +1,463 @@
+"""One function a question, whatever the format of the file."""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from torchxrayvision.errors import (
+    ImageNotFoundError,
+    ImageRangeError,
+    ImageRangeWarning,
+    ImageReadError,
+    ImageShapeError,
+    UnsupportedImageError,
+)
+from torchxrayvision.images.common import DEFAULT_LIMITS, Limits, Options, foreign
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from torchxrayvision.images.common import ImageInfo, Raster
+
+__all__ = [
+    "ImageSource",
+    "load",
+    "load_image",
+    "normalize",
+    "read_image",
+    "read_info",
+    "read_raster",
+    "read_xray_dcm",
+    "sniff",
+]
+
+
+# ---- The bytes of a file, whatever the caller gave, within the limits.
+
+ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+
+
+def load(source: ImageSource, limits: Limits) -> tuple[bytes, str]:
+    """All bytes of `source` and the name to give it in errors.
+
+    Raises:
+        ImageNotFoundError: If the path does not exist.
+        ImageReadError: If it is not a regular file, empty, too large or unreadable.
+        TypeError: If `source` is neither a path, bytes nor a binary file.
+    """
+    if isinstance(source, str | os.PathLike):
+        name = os.fspath(source)
+        data = _from_path(name, limits)
+    elif isinstance(source, bytes | bytearray | memoryview):
+        name, data = "<bytes>", bytes(source)
+    elif hasattr(source, "read"):
+        name = str(getattr(source, "name", "<stream>"))
+        data = _from_stream(source, name, limits)
+    else:
+        msg = f"source must be a path, bytes or a binary file, got {type(source).__name__}"
+        raise TypeError(msg)
+    limits.check_bytes(name, len(data))
+    return data, name
+
+
+def _from_path(name: str, limits: Limits) -> bytes:
+    try:
+        status = Path(name).stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe or a device would block or never end
+            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+            raise ImageReadError(name, kind)
+        limits.check_bytes(name, status.st_size)
+        return Path(name).read_bytes()
+    except FileNotFoundError as error:
+        raise ImageNotFoundError(name, "no such file") from error
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        if isinstance(error, ImageReadError):
+            raise
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ImageReadError(name, f"cannot be opened ({reason})") from error
+
+
+def _from_stream(stream: BinaryIO, name: str, limits: Limits) -> bytes:
+    pieces, wanted = [], limits.file_bytes + 1
+    while wanted > 0:  # a stream without a buffer gives what it has at the moment
+        try:
+            data = stream.read(wanted)
+        except (OSError, ValueError) as error:
+            raise ImageReadError(name, f"cannot be read ({error})") from error
+        if not isinstance(data, bytes | bytearray):
+            given = type(data).__name__
+            msg = f"source must be a file opened in binary mode, its read() gave {given}"
+            raise TypeError(msg)
+        if not data:
+            break
+        pieces.append(data)
+        wanted -= len(data)
+    return b"".join(pieces)
+
+
+# ---- What a file is, by its first bytes. File names are never consulted.
+
+_READABLE = (
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"\xff\xd8\xff", "jpeg"),
+    (b"II*\x00", "tiff"),
+    (b"MM\x00*", "tiff"),
+    (b"II+\x00", "tiff"),
+    (b"MM\x00+", "tiff"),
+)
+_KNOWN = (
+    (b"\x28\xb5\x2f\xfd", "a Zstandard archive", "decompress it first"),
+    (b"\x1f\x8b", "a gzip archive", "decompress it first"),
+    (b"BZh", "a bzip2 archive", "decompress it first"),
+    (b"\xfd7zXZ\x00", "an xz archive", "decompress it first"),
+    (b"PK\x03\x04", "a zip archive", "unpack it first"),
+    (b"GIF8", "a GIF picture", "convert it to PNG"),
+    (b"BM", "a BMP picture", "convert it to PNG"),
+    (b"RIFF", "a WebP picture or another RIFF file", "convert it to PNG"),
+    (b"\x00\x00\x00\x0cjP  ", "a JPEG 2000 picture outside DICOM", "convert it to PNG"),
+    (b"\xff\x4f\xff\x51", "a JPEG 2000 code stream outside DICOM", "convert it to PNG"),
+    (b"%PDF", "a PDF document", "export its picture as PNG"),
+    (b"\x93NUMPY", "a NumPy array", "load it with numpy and call normalize(img, maxval)"),
+)
+_MARKUP = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<svg")
+
+
+def sniff(data: bytes, path: str) -> str:
+    """Name the format of `data`: ``"png"``, ``"jpeg"``, ``"tiff"`` or ``"dicom"``.
+
+    Raises:
+        UnsupportedImageError: If it is something else that can be named.
+        ImageReadError: If it is nothing known.
+    """
+    if data[128:132] == b"DICM":  # before TIFF: a file of two personalities is a DICOM file
+        return "dicom"
+    for magic, kind in _READABLE:
+        if data.startswith(magic):
+            return kind
+    if _bare_dicom(data):
+        return "dicom"
+    for magic, what, advice in _KNOWN:
+        if data.startswith(magic):
+            raise UnsupportedImageError(path, f"this is {what}", advice)
+    if data[:512].lstrip().lower().startswith(_MARKUP):
+        advice = "a download that failed often leaves such a page"
+        raise UnsupportedImageError(path, "this is a web page or XML, not a picture", advice)
+    raise ImageReadError(path, "not a PNG, JPEG, TIFF or DICOM file")
+
+
+def _bare_dicom(data: bytes) -> bool:
+    """Whether `data` starts with a data element of group 0002 or 0008 (no preamble).
+
+    PS3.10 section 7.1 demands the preamble; files older than it, and files whose meta
+    information was cut off, start with their first element.
+    """
+    if len(data) < 16:
+        return False
+    for order in ("<", ">"):
+        group, element = struct.unpack_from(order + "HH", data)
+        if group not in (0x0002, 0x0008) or element > 0x3000:
+            continue
+        if data[4:6].isalpha() and data[4:6].isupper():
+            return True
+        (length,) = struct.unpack_from(order + "I", data, 4)
+        if length < 1024:  # the first element is a group length, a character set or a UID
+            return True
+    return False
+
+
+# ---- Pixel arrays to the range of the models, with the mistakes that are easy to make named.
+
+_MOST_CHANNELS = 4
+
+
+def normalize(img: ArrayLike, maxval: float, reshape: bool = False) -> NDArray[np.float32]:
+    """Scale pixel values from [0, maxval] to [-1024, 1024].
+
+    Args:
+        img: Pixel values in [0, `maxval`]; any shape, or (H, W) or (H, W, C) with `reshape`.
+        maxval: Largest value that the encoding allows: 255 for 8 bits, 65535 for 16 bits, 1 for
+            fractions. Not the largest value present.
+        reshape: Return (1, H, W): of a colour picture the first channel, as TorchXRayVision
+            1.5.7 does. `read_image` and `load_image` take the mean of the channels.
+
+    Returns:
+        float32 array of the shape of `img`, or (1, H, W).
+
+    Raises:
+        ImageRangeError: If a value is negative, above `maxval`, infinite or not a number, or if
+            `maxval` is not positive.
+        ImageShapeError: If `img` is empty, or not a picture and `reshape` is set.
+
+    Warns:
+        ImageRangeWarning: If the values look like another scale: fractions in [0, 1] with a
+            `maxval` above 1, or 8-bit values with a larger `maxval`.
+
+    Example:
+        >>> import numpy as np
+        >>> normalize(np.array([[0, 255]], dtype=np.uint8), 255)
+        array([[-1024.,  1024.]], dtype=float32)
+        >>> normalize(np.array([[0.0, 1.0]]), 1, reshape=True).shape
+        (1, 1, 2)
+    """
+    array = np.asarray(img)
+    top = float(maxval)
+    if not (np.isfinite(top) and top > 0):
+        msg = f"maxval must be positive, got {maxval!r}; pass 255 for 8 bits, 65535 for 16 bits"
+        raise ImageRangeError(msg)
+    if array.size == 0:
+        msg = f"img is empty, its shape is {array.shape}"
+        raise ImageShapeError(msg)
+    if reshape:
+        array = _one_channel(array)
+    _check_range(array, top)
+    scaled = array.astype(np.float32)
+    scaled /= np.float32(top)
+    scaled *= 2
+    scaled -= 1
+    scaled *= 1024
+    return scaled
+
+
+def _one_channel(array: NDArray[Any]) -> NDArray[Any]:
+    if array.ndim == 3 and array.shape[2] <= _MOST_CHANNELS:
+        array = array[:, :, 0]
+    if array.ndim != 2:
+        msg = (
+            f"img must have shape (H, W) or (H, W, C), got {array.shape}; "
+            "leave reshape out if it is (1, H, W) already"
+        )
+        raise ImageShapeError(msg)
+    return array[np.newaxis]
+
+
+def _check_range(array: NDArray[Any], top: float) -> None:
+    if array.dtype.kind not in "buif":
+        msg = f"img must hold real numbers, its dtype is {array.dtype}"
+        raise ImageRangeError(msg)
+    highest = float(array.max())
+    lowest = float(array.min()) if array.dtype.kind in "if" else 0.0
+    if not (np.isfinite(highest) and np.isfinite(lowest)):
+        msg = "img holds values that are infinite or not a number"
+        raise ImageRangeError(msg)
+    if highest > top:
+        msg = f"img holds {highest:g}, above maxval={top:g}; pass the largest value of the encoding"
+        raise ImageRangeError(msg)
+    if lowest < 0:
+        scaled = " It looks scaled to [-1024, 1024] already." if lowest <= -256 else ""
+        msg = f"img holds {lowest:g}, and values must be in [0, {top:g}].{scaled}"
+        raise ImageRangeError(msg)
+    _warn_of_scale(array.dtype, highest, top)
+
+
+def _warn_of_scale(dtype: np.dtype[Any], highest: float, top: float) -> None:
+    fractions = dtype.kind in "bf" and 0 < highest <= 1 < top
+    eight_bits = top > 255 and (dtype == np.uint8 or (dtype.kind == "f" and 1 < highest <= 255))
+    if fractions or eight_bits:
+        fitting = 1 if fractions else 255
+        msg = (
+            f"img holds values in [0, {highest:g}] of dtype {dtype} with maxval={top:g}: it "
+            f"comes out almost black. If its scale is [0, {fitting}], pass maxval={fitting}"
+        )
+        warnings.warn(msg, ImageRangeWarning, stacklevel=4)
+
+
+# Damage that the format's own checks name no better; a batch must not end for it.
+_UNEXPECTED = "cannot be read"
+
+
+def read_raster(
+    source: ImageSource,
+    *,
+    frame: int | None = None,
+    voi: bool = False,
+    fix_monochrome: bool = True,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Raster:
+    """Read one radiograph and keep its pixels as the file stores them.
+
+    The format is told from the content: PNG, JPEG, TIFF or DICOM. Black is 0 and white is the
+    largest value that the *declared* depth allows, whatever the values present, so a dark 16-bit
+    picture stays dark. Colour becomes the mean of the three channels, alpha is dropped, and
+    Exif and TIFF orientation is applied. For DICOM see the module `torchxrayvision.images`.
+
+    Args:
+        source: Path, bytes, or file opened in binary mode.
+        frame: Frame or page to read, counted from 0; needed where there are several.
+        voi: DICOM: apply the VOI LUT, or else the first window, of the file.
+        fix_monochrome: Show MONOCHROME1 and white-is-zero files with bone white and air black.
+        limits: Refuse files that declare more than this.
+
+    Returns:
+        The raster; `Raster.to_array` gives float32, shape (1, H, W), in [-1024, 1024].
+
+    Raises:
+        ImageReadError: If the file is missing, damaged, truncated, of another format or hostile.
+        ImageTooLargeError: If its declared size is above `limits`; no pixel was decoded.
+        UnsupportedImageError: If it is valid but not one grey picture, such as CMYK, colour
+            DICOM, or several frames without `frame`.
+
+    Example:
+        >>> import io
+        >>> from PIL import Image
+        >>> file = io.BytesIO()
+        >>> Image.new("L", (3, 2), 255).save(file, "PNG")
+        >>> raster = read_raster(file.getvalue())
+        >>> raster.shape, raster.pixels.dtype.name, raster.info.bits
+        ((2, 3), 'uint8', 8)
+    """
+    options = Options(frame=frame, voi=voi, fix_monochrome=fix_monochrome, limits=limits)
+    data, path = load(source, limits)
+    reader = _reader(sniff(data, path))
+    with foreign(path, _UNEXPECTED):
+        return reader(data, path, options)
+
+
+def read_image(
+    source: ImageSource,
+    *,
+    frame: int | None = None,
+    voi: bool = False,
+    fix_monochrome: bool = True,
+    limits: Limits = DEFAULT_LIMITS,
+) -> NDArray[np.float32]:
+    """Read one radiograph as the models take it.
+
+    Args and errors are those of `read_raster`.
+
+    Returns:
+        float32, shape (1, H, W), values in [-1024, 1024].
+
+    Example:
+        >>> import io
+        >>> from PIL import Image
+        >>> file = io.BytesIO()
+        >>> Image.new("L", (3, 2), 255).save(file, "PNG")
+        >>> read_image(file.getvalue()).shape
+        (1, 2, 3)
+    """
+    raster = read_raster(source, frame=frame, voi=voi, fix_monochrome=fix_monochrome, limits=limits)
+    return raster.to_array()
+
+
+def read_info(
+    source: ImageSource, *, frame: int | None = None, limits: Limits = DEFAULT_LIMITS
+) -> ImageInfo:
+    """What the header of a file says; no pixel is decoded.
+
+    Args:
+        source: Path, bytes, or file opened in binary mode.
+        frame: TIFF: the page to describe, else the first.
+        limits: Refuse files that declare more than this.
+
+    Raises:
+        ImageReadError: As `read_raster`, as far as the header tells.
+
+    Example:
+        >>> import io
+        >>> from PIL import Image
+        >>> file = io.BytesIO()
+        >>> Image.new("I;16", (3, 2)).save(file, "PNG")
+        >>> info = read_info(file.getvalue())
+        >>> info.format, info.bits, info.height, info.width
+        ('png', 16, 2, 3)
+    """
+    data, path = load(source, limits)
+    describer = _describer(sniff(data, path))
+    with foreign(path, _UNEXPECTED):
+        return describer(data, path, Options(frame=frame, limits=limits))
+
+
+def load_image(fname: ImageSource) -> NDArray[np.float32]:
+    """`read_image` by the name and signature of TorchXRayVision 1.5.7.
+
+    Equal to 1.5.7 on 8-bit grey files. Where 1.5.7 was wrong, this is not: 16-bit and 1-bit
+    files are scaled by their own depth, colour is the mean of the channels instead of red, and
+    DICOM is read as `read_xray_dcm` reads it.
+
+    Args:
+        fname: Path of the file.
+
+    Returns:
+        float32, shape (1, H, W), values in [-1024, 1024].
+
+    Raises:
+        ImageReadError: As `read_raster`.
+
+    Example:
+        >>> import io
+        >>> from PIL import Image
+        >>> file = io.BytesIO()
+        >>> Image.new("L", (3, 2), 255).save(file, "JPEG")
+        >>> load_image(file.getvalue()).shape
+        (1, 2, 3)
+    """
+    return read_image(fname)
+
+
+def read_xray_dcm(
+    path: ImageSource, voi_lut: bool = False, fix_monochrome: bool = True
+) -> NDArray[np.float32]:
+    """Read a DICOM file, by the name and signature of TorchXRayVision 1.5.7.
+
+    Args:
+        path: Path of the file.
+        voi_lut: Apply the VOI LUT, or else the first window, of the file.
+        fix_monochrome: Invert MONOCHROME1, so that bone is white and air is black.
+
+    Returns:
+        float32, shape (H, W), values in [-1024, 1024].
+
+    Raises:
+        ImageReadError: As `read_raster`, or if the file is not DICOM.
+
+    Example:
+        >>> from pydicom.data import get_testdata_file
+        >>> read_xray_dcm(get_testdata_file("MR_small.dcm", download=False)).shape
+        (64, 64)
+    """
+    options = Options(voi=voi_lut, fix_monochrome=fix_monochrome)
+    data, name = load(path, options.limits)
+    kind = sniff(data, name)
+    if kind != "dicom":
+        reason = f"a {kind.upper()} picture, not a DICOM file"
+        raise ImageReadError(name, reason, "read it with read_image or load_image")
+    reader = _reader(kind)
+    with foreign(name, _UNEXPECTED):
+        raster = reader(data, name, options)
+    image: NDArray[np.float32] = raster.to_array()[0]
+    return image
+
+
+def _reader(kind: str) -> Callable[[bytes, str, Options], Raster]:
+    match kind:  # each format is imported when the first file of it is met
+        case "png":
+            from torchxrayvision.images.png import read_png as reader
+        case "jpeg":
+            from torchxrayvision.images.jpeg import read_jpeg as reader
+        case "tiff":
+            from torchxrayvision.images.tiff import read_tiff as reader
+        case _:
+            from torchxrayvision.images.dicom.read import read_dicom as reader
+    return reader
+
+
+def _describer(kind: str) -> Callable[[bytes, str, Options], ImageInfo]:
+    match kind:
+        case "png":
+            from torchxrayvision.images.png import png_info as describer
+        case "jpeg":
+            from torchxrayvision.images.jpeg import jpeg_info as describer
+        case "tiff":
+            from torchxrayvision.images.tiff import tiff_info as describer
+        case _:
+            from torchxrayvision.images.dicom.read import dicom_info as describer
+    return describer

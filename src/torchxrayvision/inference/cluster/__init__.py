@@ -1,0 +1,3 @@
+"""Runs on the nodes of a Ray cluster."""
+
+__all__: list[str] = []

@@ -1,0 +1,108 @@
+"""Any network of the package on the fastest engine, called as the network itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from torchxrayvision.inference.engines.base import input_size
+from torchxrayvision.inference.engines.choose import choose_engine, open_network
+from torchxrayvision.inference.engines.graph import example
+from torchxrayvision.models import XRayClassifier, calibrate, check_shape, resize
+
+if TYPE_CHECKING:
+    from torchxrayvision.inference.engines.choose import Choice
+    from torchxrayvision.models import XRayModel
+
+    Answers = torch.Tensor | dict[str, torch.Tensor]
+
+__all__ = ["Accelerated", "accelerate"]
+
+
+class Accelerated:
+    """A network on an engine; made by `accelerate`.
+
+    Attributes:
+        model: The network.
+        choice: The engine and its arithmetic.
+    """
+
+    def __init__(self, model: XRayModel, batch_size: int, choice: Choice) -> None:
+        self.model = model
+        self.choice = choice
+        self._engine = open_network(model, batch_size, choice)
+
+    def __call__(self, x: torch.Tensor) -> Answers:
+        """What `model(x)` gives, without gradients.
+
+        Args:
+            x: Any number of images, shape (N, 1, S, S) in [-1024, 1024]; larger or smaller ones
+                are resized as the model does.
+
+        Returns:
+            float32 on the CPU: a tensor, or a dictionary where the model gives one.
+        """
+        check_shape(x)
+        images = resize(x.detach().float(), input_size(self.model), self.model.resize_route)
+        parts = [self._batch(part) for part in torch.split(images, len(self._engine.input))]
+        outputs = tuple(torch.cat(each) for each in zip(*parts, strict=True))
+        if isinstance(self.model, XRayClassifier):
+            points = self.model.op_threshs
+            return calibrate(outputs[0], self.model.default_output, points)
+        if len(outputs) > 1:
+            return dict(zip(self._engine.wanted, outputs, strict=True))
+        return outputs[0]
+
+    def _batch(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        count = len(images)
+        self._engine.input[:count] = images.cpu().numpy()
+        return tuple(given[:count].clone() for given in self._engine.run())
+
+
+def accelerate(
+    model: XRayModel,
+    batch_size: int = 8,
+    *,
+    engine: str = "auto",
+    precision: str = "exact",
+    images: int = 1000,
+) -> Accelerated:
+    """Any network of the package, on the engine that is fastest on this machine.
+
+    Args:
+        model: A classifier, segmentation network or autoencoder that names its resolution. It is
+            left in evaluation mode, as the engine may run it as it is.
+        batch_size: Images that go through the network together.
+        engine: `"torch"`, `"onnx"`, `"openvino"`, or `"auto"`, which measures once a machine and
+            network and remembers.
+        precision: `"exact"`, or `"fast"`: probabilities within 0.01, masks with a Dice coefficient
+            of 0.995, reconstructions with 50 dB.
+        images: How many there are to do; `"auto"` does not convert a network for a run that torch
+            ends in a minute, and torch compiles it only for one of more than ten.
+
+    Returns:
+        To be called as the model.
+
+    Raises:
+        UnknownNameError: If engine or precision are not among those.
+        DependencyError: If the package of the engine is missing.
+
+    Warns:
+        PrecisionWarning: If `"fast"` is no faster here, or an engine is too far from PyTorch, so
+            that it is not used.
+
+    Example:
+        >>> from torchxrayvision.models import get_model
+        >>> model = get_model("resnet18", num_classes=2).eval()
+        >>> model.input_resolution = 64
+        >>> fast = accelerate(model, batch_size=2, engine="torch")
+        >>> fast(torch.zeros(3, 1, 64, 64)).shape
+        torch.Size([3, 2])
+    """
+    net = model.eval()
+    choice = choose_engine(
+        net, batch_size, engine, precision, images=images,
+        sample=lambda: example(input_size(net), batch_size).numpy(),
+    )  # fmt: skip
+    return Accelerated(net, batch_size, choice)

@@ -1,0 +1,466 @@
+"""Which engine runs a network, and in which arithmetic: as asked, or by measurement."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import statistics
+import time
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from torchxrayvision import __version__
+from torchxrayvision.errors import DependencyError, PrecisionWarning, UnknownNameError
+from torchxrayvision.inference.engines.base import (
+    ClassifierEngine,
+    Engine,
+    TorchEngine,
+    has_compiler,
+    input_size,
+    reference,
+)
+from torchxrayvision.inference.engines.graph import example
+from torchxrayvision.inference.engines.winograd import has_wide_convolutions
+from torchxrayvision.models import Segmenter, XRayClassifier
+from torchxrayvision.remote import cache_dir
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from torchxrayvision.inference.engines.onnx import OnnxEngine
+    from torchxrayvision.models import OutputKind, XRayModel
+
+    Sample = Callable[[], NDArray[np.float32]]
+
+__all__ = [
+    "ENGINES",
+    "PRECISIONS",
+    "Agreement",
+    "Choice",
+    "agreement",
+    "choose_engine",
+    "open_engine",
+    "open_network",
+]
+
+
+# ---- How far two engines are from each other, in the terms in which a network's answers are used.
+
+# Most that a probability may differ from PyTorch's in float32.
+_PROBABILITY: Final = {"exact": 1e-4, "fast": 1e-2}
+_DICE: Final = 0.995  # of the masks of each structure
+_DECIBELS: Final = 50.0  # peak signal to noise of a reconstruction
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Whether answers are near enough.
+
+    Args:
+        what: What was compared.
+        distance: How far apart they are.
+        limit: The most that is allowed.
+    """
+
+    what: str
+    distance: float
+    limit: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether they are; NaN is not."""
+        return self.distance <= self.limit
+
+    def __str__(self) -> str:
+        return (
+            f"{self.what} of the first images differ by {self.distance:.2g} from those of PyTorch "
+            f"in float32, more than {self.limit:g}"
+        )
+
+
+def agreement(
+    model: XRayModel,
+    expected: tuple[torch.Tensor, ...],
+    found: tuple[torch.Tensor, ...],
+    precision: str,
+) -> Agreement:
+    """Compare what two engines gave for the same images.
+
+    `exact` compares numbers. `fast` compares what is made of them: probabilities of findings,
+    masks of structures by one minus the Dice coefficient of the worst, images by the root mean
+    square of the difference as a part of the range.
+
+    Args:
+        model: The network.
+        expected: What PyTorch in float32 gave, see `Engine.run`.
+        found: What another engine gave.
+        precision: `"exact"` or `"fast"`.
+
+    Returns:
+        The distance, and the limit that the precision sets.
+    """
+    if isinstance(model, Segmenter) and precision == "fast":
+        return Agreement("masks", 1 - _worst_dice(expected[0] > 0, found[0] > 0), 1 - _DICE)
+    if isinstance(model, XRayClassifier | Segmenter):
+        difference = (expected[0].sigmoid() - found[0].sigmoid()).abs()
+        return Agreement("probabilities", _largest(difference), _PROBABILITY[precision])
+    if getattr(model, "output_kind", "") == "image" and precision == "fast":
+        error = (expected[-1] - found[-1]).square().mean().sqrt() / 2048
+        return Agreement("images", float(error), float(10 ** (-_DECIBELS / 20)))
+    parts = [
+        _largest((a - b).abs()) / max(1.0, _largest(a.abs()))
+        for a, b in zip(expected, found, strict=True)
+    ]
+    return Agreement("outputs", max(parts), _PROBABILITY[precision])
+
+
+def _largest(values: torch.Tensor) -> float:
+    return float(values.max()) if values.numel() else 0.0
+
+
+def _worst_dice(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Least Dice coefficient over the structures (axis 1); that of two empty masks is 1."""
+    axes = (0, 2, 3)
+    sizes = one.sum(axes) + other.sum(axes)
+    shared = 2 * (one & other).sum(axes)
+    return float(torch.where(sizes > 0, shared / sizes.clamp(min=1), 1.0).min())
+
+
+_log = logging.getLogger(__name__)
+
+ENGINES: Final = ("auto", "torch", "onnx", "openvino")
+PRECISIONS: Final = ("exact", "fast")
+# Converting a network and timing it takes half a minute, which a faster engine wins back in one.
+WORTH_MEASURING: Final = 60.0  # seconds that the run takes in torch
+FEWEST_TIMED: Final = 32  # images; fewer are soon done, by any network, and not even timed
+# Compiling takes one to two minutes of a core and wins a sixth to a fourth (docs/speed.md).
+WORTH_COMPILING: Final = 600.0  # seconds that the run takes without
+_ROUNDS: Final = 3
+_MEMORY: Final = "engines.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """An engine and its arithmetic; the same choice gives the same numbers.
+
+    Args:
+        engine: `"torch"`, `"onnx"` or `"openvino"`.
+        arithmetic: `"float32"`, `"bfloat16"` or `"float16"`.
+        compiled: Whether torch compiles the network.
+        winograd: Whether ONNX Runtime computes wide 3 x 3 convolutions by Winograd's method.
+    """
+
+    engine: str
+    arithmetic: str = "float32"
+    compiled: bool = False
+    winograd: bool = False
+
+    def __str__(self) -> str:
+        how = ", compiled," if self.compiled else " by Winograd's method" if self.winograd else ""
+        return f"{self.engine}{how} in {self.arithmetic}"
+
+
+_TORCH: Final = Choice("torch")
+
+
+def open_engine(
+    model: XRayClassifier, kind: OutputKind, batch_size: int, choice: Choice
+) -> ClassifierEngine:
+    """A classifier that is ready to run.
+
+    Args:
+        model: In evaluation mode, on its device.
+        kind: Meaning of the values.
+        batch_size: Images of a batch.
+        choice: What runs it.
+
+    Raises:
+        DependencyError: If the package of the engine is missing.
+    """
+    return ClassifierEngine(open_network(model, batch_size, choice), model, kind)
+
+
+def open_network(
+    model: XRayModel, batch_size: int, choice: Choice, *, fresh: bool = False
+) -> Engine:
+    """Any network, ready to run.
+
+    Args:
+        model: In evaluation mode, on its device.
+        batch_size: Images of a batch.
+        choice: What runs it.
+        fresh: Convert the model even if a converted one is in the cache.
+
+    Raises:
+        DependencyError: If the package of the engine is missing.
+    """
+    if choice.engine == "torch":
+        return TorchEngine(model, batch_size, choice.arithmetic, compiled=choice.compiled)
+    return _runtime(choice.engine)(
+        model, batch_size, choice.arithmetic, winograd=choice.winograd, fresh=fresh
+    )
+
+
+def _runtime(name: str) -> type[OnnxEngine]:
+    from torchxrayvision.inference.engines.onnx import OnnxEngine, OpenVinoEngine
+
+    return OnnxEngine if name == "onnx" else OpenVinoEngine
+
+
+def choose_engine(
+    model: XRayModel,
+    batch_size: int,
+    engine: str,
+    precision: str,
+    *,
+    images: int,
+    sample: Sample,
+) -> Choice:
+    """The choice for what was asked, checked against PyTorch in float32 on a few images.
+
+    Args:
+        model: In evaluation mode, on its device.
+        batch_size: Images of a batch.
+        engine: One of `ENGINES`. `"auto"` measures once a machine and model, and only for a run
+            that takes more than a minute in torch; what came out is kept in the cache folder, and
+            serves shorter runs too. Where torch is the only engine, a run of more than ten
+            minutes tries whether `torch.compile` makes it faster.
+        precision: One of `PRECISIONS`. `"fast"` allows arithmetic that the processor has in
+            hardware, where the results stay within what `agreement` allows.
+        images: How many there are to do.
+        sample: Gives images of the run, shape (n, 1, S, S) with n at most `batch_size`.
+
+    Raises:
+        UnknownNameError: If engine or precision are not among those.
+        DependencyError: If the package of the engine is missing.
+
+    Warns:
+        PrecisionWarning: If `"fast"` is no faster here, or an engine is too far from PyTorch, so
+            that it is not used.
+    """
+    candidates = _asked(model, engine, precision)
+    compilable = _compilable(model, candidates)
+    if candidates == [_TORCH] and not compilable:
+        return _TORCH
+    memory = _Memory(_key(model, batch_size, candidates))
+    remembered = memory.get()
+    if remembered is None:
+        seconds = _seconds(model, images)
+        if seconds < WORTH_MEASURING:
+            if engine == "auto" or candidates == [_TORCH]:
+                return _TORCH
+            candidates = [choice for choice in candidates if not choice.winograd]
+        elif compilable and seconds > WORTH_COMPILING:
+            candidates.append(Choice("torch", compiled=True))
+            memory = _Memory(_key(model, batch_size, candidates))
+            remembered = memory.get()
+    trial = _Trial(model, batch_size, sample())
+    if remembered is not None:
+        candidates = [remembered]
+    chosen = trial.fastest(candidates, precision)
+    if remembered is None and len(candidates) > 1:
+        memory.put(chosen, trial.seconds)
+    return chosen
+
+
+def _asked(model: XRayModel, engine: str, precision: str) -> list[Choice]:
+    """The candidates for what was asked, once that makes sense."""
+    if engine not in ENGINES:
+        raise UnknownNameError("engine", engine, ENGINES)
+    if precision not in PRECISIONS:
+        raise UnknownNameError("precision", precision, PRECISIONS)
+    candidates = list(_candidates(model, engine, precision))
+    if precision == "fast" and all(c.arithmetic == "float32" for c in candidates):
+        warnings.warn(
+            "precision='fast': this processor has no faster arithmetic than float32 for this "
+            "engine; the numbers are the exact ones",
+            PrecisionWarning,
+            stacklevel=4,
+        )
+    return candidates
+
+
+def _candidates(model: XRayModel, engine: str, precision: str) -> Iterator[Choice]:
+    """What may be used, float32 first; a GPU is left to torch."""
+    device = next(model.parameters()).device
+    names = ENGINES[1:] if engine == "auto" else (engine,)
+    for name in names:
+        if name == "torch":
+            reduced = TorchEngine.arithmetics(device)
+        elif engine == "auto" and (device.type != "cpu" or not _installed(name)):
+            continue
+        else:
+            runtime = _runtime(name)
+            runtime.require()
+            reduced = runtime.arithmetics()
+        yield Choice(name)
+        if name == "onnx" and has_wide_convolutions(model):
+            yield Choice(name, winograd=True)
+        if precision == "fast":
+            yield from (Choice(name, arithmetic) for arithmetic in reduced)
+
+
+def _compilable(model: XRayModel, candidates: list[Choice]) -> bool:
+    """Whether compiling may be tried: the other engines are faster still, and sooner ready."""
+    if any(choice.engine != "torch" for choice in candidates):
+        return False
+    if has_compiler(next(model.parameters()).device):
+        return True
+    _log.info("torch.compile is not tried: there is no compiler")
+    return False
+
+
+def _seconds(model: XRayModel, images: int) -> float:
+    """What PyTorch would take for a run, roughly; 0 where it is too short to ask."""
+    return images * _seconds_an_image(model) if images >= FEWEST_TIMED else 0.0
+
+
+def _seconds_an_image(model: XRayModel) -> float:
+    """What PyTorch takes as it is; the first run is slower than those that follow."""
+    image = example(input_size(model), 1)
+    times = []
+    for _ in range(2):
+        begun = time.perf_counter()
+        reference(model, image)
+        times.append(time.perf_counter() - begun)
+    return min(times)
+
+
+def _installed(name: str) -> bool:
+    from importlib.util import find_spec
+
+    # The converter is needed besides what runs the graph.
+    return all(find_spec(p) for p in (_runtime(name).package, "onnx", "onnxscript"))
+
+
+class _Trial:
+    """Candidates on a few images, compared with PyTorch in float32 and timed."""
+
+    def __init__(self, model: XRayModel, batch_size: int, images: NDArray[np.float32]) -> None:
+        self._model = model
+        self._batch_size = batch_size
+        self._images = images
+        self.seconds: dict[str, float] = {}
+        self._expected = reference(model, torch.from_numpy(images))
+
+    def _values(
+        self, choice: Choice, *, fresh: bool = False
+    ) -> tuple[tuple[torch.Tensor, ...], Engine]:
+        engine = open_network(self._model, self._batch_size, choice, fresh=fresh)
+        count = len(self._images)
+        engine.input[:count] = self._images
+        return tuple(given[:count] for given in engine.run()), engine
+
+    def fastest(self, candidates: list[Choice], precision: str) -> Choice:
+        """The fastest of those that agree, PyTorch in float32 if none does."""
+        agreeing = []
+        for choice in candidates:
+            engine = self._agreeing(choice, precision)
+            if engine is not None:
+                agreeing.append((choice, engine))
+        if len(agreeing) < 2:
+            return agreeing[0][0] if agreeing else _TORCH
+        rounds: dict[Choice, list[float]] = {choice: [] for choice, _ in agreeing}
+        for _ in range(_ROUNDS):  # by turns, so that another load of the machine meets all
+            for choice, engine in agreeing:
+                begun = time.perf_counter()
+                engine.run()
+                rounds[choice].append(time.perf_counter() - begun)
+        medians = {choice: statistics.median(times) for choice, times in rounds.items()}
+        self.seconds = {str(choice): seconds for choice, seconds in medians.items()}
+        _log.info("seconds a batch of %d: %s", self._batch_size, self.seconds)
+        return min(medians, key=lambda choice: medians[choice])
+
+    def _agreeing(self, choice: Choice, precision: str) -> Engine | None:
+        if choice == _TORCH:
+            return self._values(choice)[1]
+        found = "it did not run"
+        for fresh in (False, True):  # a converted model in the cache may be damaged
+            try:
+                values, engine = self._values(choice, fresh=fresh)
+            except DependencyError:
+                raise
+            except Exception as error:  # noqa: BLE001 - 1.5.7 lacks the decoder or the tags
+                _log.info("%s: %s", choice, error)
+                continue
+            compared = agreement(self._model, self._expected, values, precision)
+            if isinstance(engine, TorchEngine) and choice.compiled and not engine.compiled:
+                return None  # the reason was logged
+            if compared.holds:
+                return engine
+            found = str(compared)
+            if choice.arithmetic != "float32":
+                break
+        warnings.warn(f"{choice}: {found}; it is not used", PrecisionWarning, stacklevel=5)
+        return None
+
+
+def _key(model: XRayModel, batch_size: int, candidates: list[Choice]) -> str:
+    """What the measurement holds for: processor, versions, network, batch and candidates."""
+    about = {
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "torchxrayvision": __version__,
+        "torch": torch.__version__,
+        "runtimes": {c.engine: _runtime(c.engine).require() for c in candidates if c != _TORCH
+                     and c.engine != "torch"},
+        "network": [f"{n}{tuple(p.shape)}" for n, p in model.named_parameters()],
+        "size": model.input_resolution,
+        "batch": batch_size,
+        "candidates": [asdict(c) for c in candidates],
+    }  # fmt: skip
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+            if line.startswith("model name"):
+                return line
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+class _Memory:
+    """What was measured on this machine, a small file in the cache folder."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+        self._path = cache_dir() / _MEMORY
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            entries = json.loads(self._path.read_text("utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return entries if isinstance(entries, dict) else {}
+
+    def get(self) -> Choice | None:
+        """The choice made earlier."""
+        entry = self._read().get(self._key)
+        try:
+            return Choice(**{k: v for k, v in entry.items() if k != "seconds"}) if entry else None
+        except (TypeError, KeyError):
+            return None
+
+    def put(self, choice: Choice, seconds: dict[str, float]) -> None:
+        """Remember a choice; a folder that cannot be written costs the memory only."""
+        entries = {**self._read(), self._key: {**asdict(choice), "seconds": seconds}}
+        part = self._path.with_name(f"{_MEMORY}.{os.getpid()}.tmp")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_text(json.dumps(entries, indent=1), "utf-8")
+            part.replace(self._path)
+        except OSError as error:
+            _log.info("%s: %s", self._path, error)

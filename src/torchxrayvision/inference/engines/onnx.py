@@ -1,0 +1,172 @@
+"""Engines that run a graph instead of the model: ONNX Runtime and OpenVINO."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import torch
+
+from torchxrayvision import __version__
+from torchxrayvision.errors import DependencyError
+from torchxrayvision.inference.engines.base import Engine, input_size
+from torchxrayvision.inference.engines.graph import INPUT, output_names, to_onnx, trace
+from torchxrayvision.inference.engines.winograd import minimal_filtering
+from torchxrayvision.inference.runs.folder import fingerprint
+from torchxrayvision.remote import cache_dir
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import onnx
+
+    from torchxrayvision.models import XRayModel
+
+__all__ = ["OnnxEngine", "OpenVinoEngine", "onnx_file"]
+
+_FOLDER: Final = "engines"
+
+
+def onnx_file(model: XRayModel, size: int, *, winograd: bool = False, fresh: bool = False) -> Path:
+    """The graph of a model in the cache folder, converted where it is not there.
+
+    Args:
+        model: In evaluation mode.
+        size: Side in pixels.
+        winograd: With wide 3 x 3 convolutions by Winograd's method, see `minimal_filtering`.
+        fresh: Convert in any case.
+
+    Raises:
+        DependencyError: If onnx or onnxscript is missing.
+    """
+    made_by = f"{__version__}-{torch.__version__}-{size}"
+    key = hashlib.sha256(f"{fingerprint(model)}-{made_by}".encode()).hexdigest()[:24]
+    path = cache_dir() / _FOLDER / f"{key}.onnx"
+    if fresh or not path.exists():
+        import copy
+
+        # A graph is traced on the CPU in float32, whatever the model is on.
+        _write(to_onnx(trace(copy.deepcopy(model).float().cpu(), size), output_names(model)), path)
+    if not winograd:
+        return path
+    # A file too: held in memory while it is loaded, a large graph doubles what the process takes.
+    changed = path.with_suffix(".winograd.onnx")
+    if fresh or not changed.exists():
+        import onnx
+
+        _write(minimal_filtering(onnx.load(path)), changed)
+    return changed
+
+
+def _write(proto: onnx.ModelProto, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    part.write_bytes(proto.SerializeToString())
+    part.replace(path)
+
+
+class OnnxEngine(Engine):
+    """ONNX Runtime on the CPU.
+
+    Args:
+        model: See `Engine`.
+        batch_size: See `Engine`.
+        arithmetic: `"float32"`.
+        winograd: Compute wide 3 x 3 convolutions by Winograd's method, see `minimal_filtering`.
+        fresh: Convert the model even if a converted one is in the cache.
+    """
+
+    name: ClassVar[str] = "onnx"
+    extra: ClassVar[str] = "onnx"
+    package: ClassVar[str] = "onnxruntime"
+
+    def __init__(
+        self,
+        model: XRayModel,
+        batch_size: int,
+        arithmetic: str = "float32",
+        *,
+        winograd: bool = False,
+        fresh: bool = False,
+    ) -> None:
+        super().__init__(model, batch_size)
+        self.require()
+        self._arithmetic = arithmetic
+        self._start(onnx_file(model, input_size(model), winograd=winograd, fresh=fresh))
+
+    def _start(self, path: Path) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3  # errors; warnings speak of its own optimisation
+        self._session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+
+    def _run(self) -> tuple[torch.Tensor, ...]:
+        answers = self._session.run(list(self.wanted), {INPUT: self.input})
+        return tuple(torch.from_numpy(answer) for answer in answers)
+
+    @classmethod
+    def require(cls) -> str:
+        """The version of the package.
+
+        Raises:
+            DependencyError: If it is missing.
+        """
+        try:
+            return version(cls.package)
+        except ImportError as error:
+            raise DependencyError(cls.package, f"engine={cls.name!r}", cls.extra) from error
+
+    @staticmethod
+    def arithmetics() -> tuple[str, ...]:
+        """What the processor computes in hardware and the engine uses, besides float32."""
+        return ()
+
+
+class OpenVinoEngine(OnnxEngine):
+    """OpenVINO on the CPU.
+
+    Args:
+        model: See `Engine`.
+        batch_size: See `Engine`.
+        arithmetic: `"float32"`, or one of `arithmetics`.
+        winograd: See `OnnxEngine`; was slower than without (docs/speed.md).
+        fresh: See `OnnxEngine`.
+    """
+
+    name = "openvino"
+    extra = "openvino"
+    package = "openvino"
+    _HINTS: ClassVar = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+
+    def _start(self, path: Path) -> None:
+        import openvino
+
+        core = openvino.Core()
+        graph = core.read_model(path)
+        graph.reshape(list(self.input.shape))  # a fixed shape is planned better than any
+        settings: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": self._HINTS[self._arithmetic],
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "PERFORMANCE_HINT": "LATENCY",  # one batch at a time on all threads
+        }
+        self._compiled = core.compile_model(graph, "CPU", settings)
+        self._request = self._compiled.create_infer_request()
+
+    def _run(self) -> tuple[torch.Tensor, ...]:
+        answers = self._request.infer({INPUT: self.input}, share_inputs=True)
+        return tuple(torch.from_numpy(answers[name].copy()) for name in self.wanted)
+
+    @staticmethod
+    def arithmetics() -> tuple[str, ...]:
+        """What the processor computes in hardware and the engine uses, besides float32."""
+        import openvino
+
+        able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        # float16 first: its rounding is eight times finer.
+        return tuple(n for n, code in (("float16", "FP16"), ("bfloat16", "BF16")) if code in able)

@@ -1,0 +1,311 @@
+"""From Python in one call: paths in, a table in memory out."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from torchxrayvision.inference.engines.base import input_size
+from torchxrayvision.inference.engines.choose import choose_engine, open_engine
+from torchxrayvision.inference.runs.folder import Batch
+from torchxrayvision.inference.runs.writers import Result, columns_of
+from torchxrayvision.inputs import AIR, Readers, expand
+from torchxrayvision.models import check_output_kind, get_model
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator, Sequence
+
+    import pandas as pd
+    import torch
+    from numpy.typing import NDArray
+
+    from torchxrayvision.inference.engines.base import ClassifierEngine
+    from torchxrayvision.inputs import Source
+    from torchxrayvision.models import XRayClassifier, XRayModel
+
+__all__ = [
+    "TIME_LIMIT",
+    "Reading",
+    "batches",
+    "batches_from",
+    "borrowed",
+    "default_workers",
+    "first_images",
+    "open_readers",
+    "predict",
+    "predictions",
+    "results_of",
+]
+
+
+# ---- Read and prepare files on threads while the network runs; results in the order of the input.
+
+# A large JPEG 2000 film takes a second; ten times that on a busy disk, and ten more for doubt.
+TIME_LIMIT: Final = 120.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """How files are read. None of it changes a number.
+
+    Args:
+        workers: Threads that read and prepare images; None for one a processor.
+        time_limit: Seconds for one file, after which its row says so.
+        isolate: Read in processes that may crash or be killed, instead of on threads.
+    """
+
+    workers: int | None = None
+    time_limit: float = TIME_LIMIT
+    isolate: bool = False
+
+
+def default_workers() -> int:
+    """Threads that read images: one for each processor this process may use, at most eight."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(8, usable or 1)
+
+
+def batches(
+    engine: ClassifierEngine,
+    sources: Iterable[Source],
+    *,
+    first: int = 0,
+    reading: Reading | None = None,
+    features: bool = False,
+) -> Generator[tuple[list[Source], Batch], None, None]:
+    """Predict every source, batch by batch, in order.
+
+    A batch is `engine.batch_size` sources that follow each other, readable or not, so that an
+    image has the same place in the same batch wherever a run begins.
+
+    Args:
+        engine: Ready to run.
+        sources: Consumed lazily; at most a few batches are in memory.
+        first: Position of the first source in the whole list, a multiple of the batch size.
+        reading: How files are read.
+        features: Whether batches carry the features.
+
+    Yields:
+        The sources of a batch and what came of them.
+    """
+    with open_readers(engine, reading or Reading()) as readers:
+        yield from batches_from(readers, engine, sources, first=first, features=features)
+
+
+def open_readers(engine: ClassifierEngine, reading: Reading) -> Readers:
+    """Workers that read for an engine; to be closed.
+
+    Args:
+        engine: What the images are for.
+        reading: How files are read.
+    """
+    workers = reading.workers or default_workers()
+    return Readers(engine.size, workers, reading.time_limit, isolate=reading.isolate)
+
+
+def batches_from(
+    readers: Readers,
+    engine: ClassifierEngine,
+    sources: Iterable[Source],
+    *,
+    first: int = 0,
+    features: bool = False,
+) -> Generator[tuple[list[Source], Batch], None, None]:
+    """As `batches`, with workers that are there and go on to be.
+
+    Args:
+        readers: From `open_readers`.
+        engine: See `batches`.
+        sources: See `batches`.
+        first: See `batches`.
+        features: See `batches`.
+
+    Yields:
+        The sources of a batch and what came of them.
+    """
+    loaded = readers.map(sources, ahead=2 * engine.batch_size + readers.workers)
+    while chunk := list(itertools.islice(loaded, engine.batch_size)):
+        batch = _batch(engine, first, [image for _, image in chunk], features)
+        yield [source for source, _ in chunk], batch
+        first += len(chunk)
+
+
+def _batch(
+    engine: ClassifierEngine, first: int, images: list[NDArray[np.float32] | str], features: bool
+) -> Batch:
+    count = len(images)
+    values = np.full((count, engine.outputs), np.nan, np.float32)
+    vectors = np.full((count, engine.width), np.nan, np.float32)
+    errors = tuple(image if isinstance(image, str) else "" for image in images)
+    good = [i for i, error in enumerate(errors) if not error]
+    if good:
+        engine.input[...] = AIR
+        for i in good:
+            engine.input[i] = images[i]
+        all_values, all_vectors = engine()
+        values[good], vectors[good] = all_values[good], all_vectors[good]
+    return Batch(first, errors, values, vectors if features else None)
+
+
+def first_images(
+    sources: Iterable[Source], size: int, count: int, reading: Reading
+) -> NDArray[np.float32]:
+    """Images to compare engines on: the first readable ones, or made ones if there are none.
+
+    Args:
+        sources: The first few are read.
+        size: Side in pixels.
+        count: The most to give.
+        reading: How files are read, but by one worker: a bad one must not end the run here either.
+
+    Returns:
+        Shape (n, 1, size, size), n at least 1 and at most `count`.
+    """
+    tried = (s for s in itertools.islice(sources, 4 * count) if s.member is None
+             or not s.member.sequential)  # fmt: skip
+    with Readers(size, 1, reading.time_limit, isolate=reading.isolate) as readers:
+        loaded = (image for _, image in readers.map(tried, ahead=2))
+        images = list(itertools.islice((i for i in loaded if not isinstance(i, str)), count))
+    if not images:
+        from torchxrayvision.inference.engines.graph import example
+
+        return np.asarray(example(size, count))
+    return np.stack(images)
+
+
+def results_of(sources: Iterable[Source], batch: Batch) -> Iterator[Result]:
+    """A batch as one result an image.
+
+    Args:
+        sources: The images of the batch, in order.
+        batch: What came of them.
+    """
+    for i, (source, error) in enumerate(zip(sources, batch.errors, strict=True)):
+        if error:
+            yield Result(source.given, error)
+        else:
+            vector = None if batch.features is None else batch.features[i]
+            yield Result(source.given, "", batch.outputs[i], vector)
+
+
+# ---- A model of a caller, who gets it back as it was.
+
+
+@contextlib.contextmanager
+def borrowed(model: XRayModel, device: str | torch.device | None = None) -> Iterator[None]:
+    """A model in evaluation mode; then each of its parts is as it was, on the device of before.
+
+    Args:
+        model: The model of a caller, who may be training it.
+        device: Where it is to run; None leaves it where it is.
+    """
+    modes = [(part, part.training) for part in model.modules()]
+    before = next(model.parameters()).device
+    try:
+        model.eval()
+        if device is not None:
+            model.to(device)
+        yield
+    finally:
+        if device is not None:
+            model.to(before)
+        for part, training in modes:
+            part.training = training  # not `train`, which sets the parts below too
+
+
+def predict(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    model: str | XRayClassifier,
+    *,
+    output: str | None = None,
+    batch_size: int = 8,
+    workers: int | None = None,
+    device: str | torch.device | None = None,
+    engine: str = "auto",
+    precision: str = "exact",
+) -> pd.DataFrame:
+    """Predict the findings of radiographs.
+
+    Each file is read, cropped to its centre square, resized as scikit-image does, and run. For a
+    table that does not fit the memory, or a run that may be interrupted, see `predict_to_file`.
+
+    Args:
+        paths: What `expand` takes: files, folders, patterns, lists, archives; one or several.
+        model: Name of published weights, or a model, which is afterwards as it was.
+        output: `"logit"`, `"probability"` or `"operating-point"`; None for the model's default.
+        batch_size: Images that go through the network together.
+        workers: Threads that read images; None for one a processor.
+        device: Where the network runs meanwhile; None leaves it where it is.
+        engine: `"torch"`, `"onnx"`, `"openvino"`, or `"auto"` for the fastest on this machine.
+        precision: `"exact"`, or `"fast"` for probabilities within 0.01 of it.
+
+    Returns:
+        One row a file: `path`, `error` (empty if all went well), one float32 column a trained
+        finding, NaN after an error.
+
+    Raises:
+        UnknownNameError: If no such weights, output kind, engine or precision exist.
+        DependencyError: If the package of the engine is missing.
+        RemoteError: If the weights cannot be fetched.
+    """
+    import pandas as pd
+
+    net = get_model(model) if isinstance(model, str) else model
+    listed = [paths] if isinstance(paths, str | os.PathLike) else paths
+    with borrowed(net, device):
+        results = list(
+            predictions(
+                net, list(expand(listed)), kind=output, batch_size=batch_size, engine=engine,
+                precision=precision, reading=Reading(workers=workers),
+            )
+        )  # fmt: skip
+    table: dict[str, object] = {
+        "path": [r.path for r in results],
+        "error": [r.error for r in results],
+    }
+    for name, index in columns_of(net.targets, net.trained).items():
+        values = [float("nan") if r.outputs is None else r.outputs[index] for r in results]
+        table[name] = pd.Series(values, dtype="float32")
+    return pd.DataFrame(table)
+
+
+def predictions(
+    model: XRayClassifier,
+    sources: Sequence[Source],
+    *,
+    kind: str | None = None,
+    batch_size: int = 8,
+    engine: str = "auto",
+    precision: str = "exact",
+    reading: Reading | None = None,
+    embeddings: bool = False,
+) -> Iterator[Result]:
+    """Predict every source, one result each, in order, as they are done.
+
+    Args:
+        model: In evaluation mode, on its device; must have an input resolution.
+        sources: What `expand` gives.
+        kind: `"logit"`, `"probability"` or `"operating-point"`; None for the model's default.
+        batch_size: Images that go through the network together.
+        engine: See `predict`.
+        precision: See `predict`.
+        reading: How files are read.
+        embeddings: Whether results carry the features.
+
+    Yields:
+        One result a source. A file that cannot be read gives a result with an error.
+    """
+    wanted = model.default_output if kind is None else check_output_kind(kind)
+    size = max(1, min(batch_size, len(sources)))  # one film must not cost a whole batch
+    choice = choose_engine(
+        model, size, engine, precision, images=len(sources),
+        sample=lambda: first_images(sources, input_size(model), size, reading or Reading()),
+    )  # fmt: skip
+    runner = open_engine(model, wanted, size, choice)
+    for chunk, batch in batches(runner, sources, reading=reading, features=embeddings):
+        yield from results_of(chunk, batch)

@@ -1,0 +1,3 @@
+"""Runs that survive a stop: journal, manifest, writers."""
+
+__all__: list[str] = []

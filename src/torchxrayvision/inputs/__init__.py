@@ -1,0 +1,15 @@
+"""From what a user names to images: expand, open archives, read ahead with limits.
+
+Example:
+    >>> from torchxrayvision.inputs import expand
+    >>> [source.given for source in expand(["film.png"])]
+    ['film.png']
+"""
+
+from __future__ import annotations
+
+import lazy_loader
+
+# Loaded at first use.
+# The names are those of `__init__.pyi`.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,11 @@
+from .archives import read_member as read_member
+from .expansion import expand as expand
+from .expansion import is_container as is_container
+from .load import AIR as AIR
+from .load import attempt as attempt
+from .load import prepared as prepared
+from .readers import Readers as Readers
+from .readers import ahead as ahead
+from .readers import with_data as with_data
+from .source import Member as Member
+from .source import Source as Source

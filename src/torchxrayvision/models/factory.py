@@ -1,0 +1,206 @@
+"""Models by name, and models from a file of the user's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, overload
+
+import torch
+
+from torchxrayvision.errors import CheckpointError, UnknownNameError, XRVError
+from torchxrayvision.models.backbone import BACKBONES, Backbone
+from torchxrayvision.models.base import load_strictly
+from torchxrayvision.models.densenet import DenseNet, get_densenet_params
+from torchxrayvision.models.loading import (
+    apply_facts,
+    architecture_of,
+    backbone_of,
+    describe_as,
+    facts_of,
+    normalise_names,
+    resolve,
+    split_width,
+)
+from torchxrayvision.models.resnet import Bottleneck, ResNet
+from torchxrayvision.models.unet import UNet
+from torchxrayvision.weights import fetch_weights, list_weights
+from torchxrayvision.weights import get as get_entry
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from torchxrayvision.models.base import XRayClassifier
+    from torchxrayvision.weights import Weights, WeightsEnum
+
+__all__ = ["get_model", "get_weights", "list_models", "load_checkpoint"]
+
+_CLASSIFIERS: Final = (
+    "densenet121",
+    "densenet161",
+    "densenet169",
+    "densenet201",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+)
+_UNTRAINED: Final = (*_CLASSIFIERS, "unet")
+
+
+def list_models() -> list[str]:
+    """Every name that `get_model` takes: published weights first, then bare architectures.
+
+    Example:
+        >>> list_models()[0]
+        'densenet121-res224-all'
+    """
+    ours = [w.name for w in list_weights() if split_width(w.architecture, 0)[0] in _UNTRAINED]
+    return ours + list(_UNTRAINED)
+
+
+def _build(architecture: str, **kwargs: Any) -> XRayClassifier:
+    if architecture.startswith("resnet"):
+        return ResNet(architecture=architecture, **kwargs)
+    return DenseNet(**get_densenet_params(architecture), **kwargs)
+
+
+# A type checker learns from these names that the answer is not a classifier; any other text is.
+@overload
+def get_model(weights: Literal["unet", "demo-anatomy"], **kwargs: Any) -> UNet: ...
+
+
+@overload
+def get_model(weights: str | Weights | WeightsEnum, **kwargs: Any) -> XRayClassifier: ...
+
+
+def get_model(weights: str | Weights | WeightsEnum, **kwargs: Any) -> XRayClassifier | UNet:
+    """A model by the name of its weights, or an untrained one by its architecture.
+
+    Args:
+        weights: A name of `list_models`, an alias, an enum member, or `"timm:NAME"` or
+            `"torchvision:NAME"` for a network of those libraries, see `Backbone`.
+        **kwargs: Passed to `DenseNet`, `ResNet`, `UNet` or `Backbone`.
+
+    Returns:
+        The model; in evaluation mode if it has weights.
+
+    Raises:
+        UnknownNameError: If nothing has that name.
+
+    Warns:
+        DemonstrationWarning: If the weights are there to try the package with.
+
+    Example:
+        >>> get_model("resnet50", num_classes=2).targets
+        ['', '']
+    """
+    if isinstance(weights, str) and weights in _UNTRAINED:
+        return UNet(**kwargs) if weights == "unet" else _build(weights, **kwargs)
+    if isinstance(weights, str) and weights.startswith(BACKBONES):
+        return Backbone(weights, **kwargs)
+    entry = get_entry(weights)
+    name = split_width(entry.architecture, 0)[0]
+    if name == "unet":
+        return UNet(weights=entry, **kwargs)
+    if name in _CLASSIFIERS:
+        return (ResNet if name.startswith("resnet") else DenseNet)(weights=entry, **kwargs)
+    raise UnknownNameError("model", entry.name, list_models())
+
+
+def get_weights(weights: str, cache_dir: str | None = None) -> str:
+    """Fetch published weights without building the model.
+
+    Args:
+        weights: Name or alias.
+        cache_dir: Folder; None for the usual one.
+
+    Returns:
+        Path of the local file.
+    """
+    return str(fetch_weights(get_entry(weights), cache=cache_dir))
+
+
+def load_checkpoint(
+    path: str | Path,
+    *,
+    weights: str | Weights | WeightsEnum | None = None,
+    targets: Sequence[str] | None = None,
+    input_resolution: int | None = None,
+    compat: str | None = None,
+) -> XRayClassifier:
+    """Load a DenseNet or ResNet from a file of your own, without executing anything in it.
+
+    Reads whole pickled modules, state dictionaries, DataParallel and Lightning checkpoints and
+    safetensors; the architecture is recognised by the tensors. A file of `save_checkpoint`, as
+    training writes them, says its targets, resolution and operating points itself, and may hold a
+    `Backbone`.
+
+    Args:
+        path: The file.
+        weights: Published weights whose targets, resolution and operating points apply.
+        targets: Names of the outputs, if `weights` is not given; None takes those in the file,
+            else the 18 findings of the core models if there are 18 outputs, else numbered names.
+        input_resolution: Side in pixels that the network was trained at, if `weights` is not
+            given; None takes that in the file, else 512 for a ResNet of 50 layers or more, else
+            224.
+        compat: `"xrv-1.5"` for 1.5.7's operating points, with `weights`.
+
+    Returns:
+        The model in evaluation mode. Without `weights` its outputs are probabilities, unless the
+        file says otherwise.
+
+    Raises:
+        CheckpointError: If the file is not one of these networks, or does not fit `weights`.
+    """
+    from torchxrayvision.checkpoints import cache as store
+    from torchxrayvision.checkpoints import state_dict_of
+
+    checkpoint = store.load_checkpoint(path)
+    entry = None if weights is None else resolve(weights, "")
+    backbone = backbone_of(checkpoint.values, str(path)) if entry is None else None
+    if backbone is not None:
+        tensors = {k: v for k, v in checkpoint.tensors.items() if k != "op_threshs"}
+        model = _meta_backbone(*backbone, tensors, str(path))
+    else:
+        tensors = normalise_names(state_dict_of(checkpoint))
+        model = _meta_model(tensors, entry, str(path))
+    network = model.model if isinstance(model, ResNet) else model
+    load_strictly(network, tensors, source=str(path))
+    facts = facts_of(checkpoint.values, len(model.targets), str(path))
+    if entry is not None:
+        describe_as(model, entry, compat)
+    else:
+        numbered = [t or f"output {i}" for i, t in enumerate(model.targets)]
+        model.targets = list(targets or facts.get("targets", numbered))
+        deep = isinstance(model, ResNet) and model.model.block is Bottleneck
+        native = 512 if deep else 224
+        model.input_resolution = input_resolution or facts.get("input_resolution", native)
+        apply_facts(model, facts)
+    model.weights = Path(path).stem
+    return model.eval()
+
+
+def _meta_model(tensors: dict[str, Tensor], entry: Weights | None, path: str) -> XRayClassifier:
+    """The network that tensors belong to, without memory: every tensor is about to be replaced."""
+    found = architecture_of(tensors, path)
+    if entry is not None:
+        found = {"architecture": entry.architecture, "num_classes": len(entry.targets)}
+    with torch.device("meta"):
+        return _build(found["architecture"], num_classes=found["num_classes"], apply_sigmoid=True)
+
+
+def _meta_backbone(
+    name: str, arguments: dict[str, Any], tensors: dict[str, Tensor], path: str
+) -> XRayClassifier:
+    head = tensors.get("classifier.bias")
+    outputs = 0 if head is None else head.numel()
+    try:
+        with torch.device("meta"):
+            return Backbone(name, num_classes=outputs, apply_sigmoid=True, **arguments)
+    except XRVError:
+        raise
+    except Exception as error:  # whatever the other library makes of values that do not fit
+        msg = f"{path}: {name} cannot be built with {arguments}: {str(error)[:200]}"
+        raise CheckpointError(msg) from error

@@ -1,0 +1,241 @@
+"""Whether a file is what models of frontal chest radiographs take, before they are asked."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from torchxrayvision.errors import UnknownNameError
+from torchxrayvision.inputs import ahead, attempt, expand, prepared, with_data
+from torchxrayvision.screening.header import Header, contradictions, read_header
+from torchxrayvision.screening.plate import Plate, plate_of
+from torchxrayvision.screening.pose import SIDE, Pose, pose_of
+from torchxrayvision.transforms import prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    import pandas as pd
+
+    from torchxrayvision.images import Raster
+    from torchxrayvision.inputs import Source
+
+    Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+
+__all__ = ["NOTED", "REFUSED", "Check", "Remark", "check", "iter_checks"]
+
+REFUSED: Final = ("blank", "not-chest", "lateral", "rotated", "inverted")
+"""Remarks for which a file is refused."""
+
+NOTED: Final = ("mirrored", "bars", "text", "exposure", "header")
+"""Remarks that leave it to the reader."""
+
+# Beyond nearly all of 413 frontal films of NIH ChestX-ray14: 1 % have more bars, none the rest.
+_BARS: Final = 0.15
+_FEW_BARS: Final = 0.05
+_FEWEST_LEVELS: Final = 16
+_LEAST_CONTRAST: Final = 0.3
+_BRIGHTNESS: Final = (0.2, 0.93)
+_WHITE, _BLACK = 0.02, 0.35
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Something about a picture.
+
+    Args:
+        code: One of `REFUSED` or `NOTED`.
+        message: One clause for a person.
+    """
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What came of one file.
+
+    Args:
+        path: The file as the user named it.
+        error: Why it could not be read, or an empty string.
+        remarks: What was found, the gravest first.
+        pose: How the picture lies, or None after an error.
+        plate: Measures of bars, text and exposure, or None after an error.
+        allowed: Remarks for which the caller does not refuse a file.
+    """
+
+    path: str
+    error: str
+    remarks: tuple[Remark, ...] = ()
+    pose: Pose | None = None
+    plate: Plate | None = None
+    allowed: frozenset[str] = frozenset()
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """Codes of the remarks, each once."""
+        return tuple(dict.fromkeys(remark.code for remark in self.remarks))
+
+    @property
+    def verdict(self) -> str:
+        """`"error"`, `"refused"`, `"noted"` or `"ok"`."""
+        if self.error:
+            return "error"
+        if any(code in REFUSED and code not in self.allowed for code in self.codes):
+            return "refused"
+        return "noted" if self.remarks else "ok"
+
+    def to_row(self) -> dict[str, Any]:
+        """The result as plain values, one a column of a table."""
+        pose, plate = self.pose, self.plate
+        known = pose is not None and not {"blank", "not-chest", "lateral"} & set(self.codes)
+        return {
+            "path": self.path,
+            "error": self.error,
+            "verdict": self.verdict,
+            "codes": " ".join(self.codes),
+            "turned_clockwise": 90 * pose.turns if known and pose else None,
+            "inverted": pose.inverted if known and pose else None,
+            "chest_score": round(pose.chest, 2) if pose else None,
+            "bars": round(plate.bars, 3) if plate else None,
+            "letters": plate.letters if plate else None,
+            "contrast": round(plate.contrast, 3) if plate else None,
+            "remarks": "; ".join(remark.message for remark in self.remarks),
+        }
+
+
+def iter_checks(
+    paths: Paths, *, allow: Iterable[str] = (), workers: int = 1, view_model: Any = None
+) -> Iterator[Check]:
+    """Check files one after the other, as they are done.
+
+    Args:
+        paths: A file or folder, or several; see `expand`.
+        allow: Codes of `REFUSED` for which no file is refused, such as `"lateral"`.
+        workers: Threads.
+        view_model: A `baseline_models.xinario.ViewModel` that tells frontal from lateral; None
+            takes the published one if its weights are in the cache.
+
+    Yields:
+        One result a file, in order.
+
+    Raises:
+        UnknownNameError: If there is no such code.
+    """
+    allowed = frozenset(allow)
+    for code in allowed:
+        if code not in REFUSED:
+            raise UnknownNameError("remark", code, REFUSED)
+    listed = [paths] if isinstance(paths, str | os.PathLike) else paths
+    look = view_model or _cached_view_model()
+
+    def one(item: tuple[Source, bytes | None]) -> Check:
+        source, data = item
+        made = attempt(source, lambda raster: _check(source, data, raster, look, allowed), data)
+        return Check(source.given, made) if isinstance(made, str) else made
+
+    return ahead(one, with_data(expand(listed)), workers=workers, waiting=2 * workers)
+
+
+def check(paths: Paths, *, allow: Iterable[str] = (), workers: int = 1) -> pd.DataFrame:
+    """Check files, and return a table.
+
+    Args:
+        paths: A file or folder, or several; see `expand`.
+        allow: Codes of `REFUSED` for which no file is refused.
+        workers: Threads.
+
+    Returns:
+        One row a file: `path`, `error`, `verdict` (ok, noted, refused, error), `codes`,
+        `turned_clockwise` (degrees), `inverted`, `chest_score` (above 0 is a frontal chest
+        radiograph), `bars` (share of the picture), `letters`, `contrast` (share of the declared
+        range), `remarks`.
+
+    Raises:
+        UnknownNameError: If there is no such code.
+    """
+    import pandas as pd
+
+    rows = [result.to_row() for result in iter_checks(paths, allow=allow, workers=workers)]
+    return pd.DataFrame(rows, columns=list(Check("", "").to_row()))
+
+
+def _check(
+    source: Source, data: bytes | None, raster: Raster, view_model: Any, allowed: frozenset[str]
+) -> Check:
+    plate = plate_of(raster)
+    pose = _pose(source, raster, plate)
+    header = read_header(source, data) if raster.info.format == "dicom" else Header()
+    if plate.levels < _FEWEST_LEVELS:
+        found = [Remark("blank", f"holds {plate.levels} grey values, no picture")]
+        return Check(source.given, "", tuple(found), pose, plate, allowed)
+    lateral = pose.chest > 0 and view_model is not None and _looks_lateral(raster, view_model)
+    remarks = [*_of_pose(pose, lateral, header), *_of_plate(plate)]
+    remarks += [Remark("header", text) for text in contradictions(header, pose)]
+    return Check(source.given, "", tuple(remarks), pose, plate, allowed)
+
+
+def _pose(source: Source, raster: Raster, plate: Plate) -> Pose:
+    """How the picture lies; where shutters have left little of it, how that little lies."""
+    pose = pose_of(prepared(source, raster, SIDE)[0])
+    top, bottom, left, right = plate.inside
+    inside = raster.pixels[top:bottom, left:right]
+    known = pose.chest > 0 or pose.lateral > 0
+    if known or plate.bars < _FEW_BARS or min(inside.shape) < SIDE:
+        return pose
+    within = pose_of(prepare(inside, raster.scale, raster.offset, SIDE)[0])
+    return within if within.chest > 0 else pose
+
+
+def _of_pose(pose: Pose, lateral: bool, header: Header) -> Iterator[Remark]:
+    if lateral or (pose.chest <= 0 < pose.lateral and not header.elsewhere):
+        yield Remark("lateral", "looks like a lateral radiograph")
+        return
+    if pose.chest <= 0:
+        yield Remark("not-chest", "does not look like a chest radiograph")
+        return
+    if pose.turns:
+        yield Remark("rotated", f"lies turned by {90 * pose.turns} degrees clockwise")
+    if pose.inverted:
+        yield Remark("inverted", "its grey is inverted, air is bright")
+    if pose.mirrored > 0:
+        yield Remark("mirrored", "left and right may be exchanged, or the heart lies on the right")
+
+
+def _of_plate(plate: Plate) -> Iterator[Remark]:
+    if plate.bars > _BARS:
+        yield Remark("bars", f"bars take {plate.bars:.0%} of the picture")
+    if plate.letters:
+        yield Remark("text", f"about {plate.letters} letters are burnt in")
+    low, high = _BRIGHTNESS
+    if plate.contrast < _LEAST_CONTRAST:
+        yield Remark("exposure", f"uses {plate.contrast:.0%} of the range that the file declares")
+    elif not low <= plate.brightness <= high:
+        word = "dark" if plate.brightness < low else "bright"
+        yield Remark("exposure", f"very {word}: half of it is beyond {plate.brightness:.0%}")
+    elif plate.white > _WHITE or plate.black > _BLACK:
+        share, word = max((plate.white, "white"), (plate.black, "black"))
+        yield Remark("exposure", f"{share:.0%} of the picture is clipped to {word}")
+
+
+def _cached_view_model() -> Any:
+    """The published view classifier, or None where its weights would have to be fetched."""
+    from torchxrayvision.weights import get, locate_weights
+
+    entry = get("xinario-view-resnet50")
+    if locate_weights(entry) is None:
+        return None
+    from torchxrayvision.baseline_models.xinario import ViewModel
+
+    return ViewModel(weights=entry)
+
+
+def _looks_lateral(raster: Raster, view_model: Any) -> bool:
+    import torch
+
+    image = prepare(raster.pixels, raster.scale, raster.offset, view_model.input_resolution)
+    with torch.inference_mode():
+        views = dict(view_model.predict(torch.from_numpy(image)[None]).values)
+    return bool(views["Lateral"] > views["Frontal"])

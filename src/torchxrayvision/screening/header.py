@@ -1,0 +1,113 @@
+"""What the header of a DICOM file says of its picture, and where the picture says otherwise."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from torchxrayvision.inputs import read_member
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torchxrayvision.inputs import Source
+    from torchxrayvision.screening.pose import Pose
+
+__all__ = ["Header", "contradictions", "read_header"]
+
+_KEYWORDS: Final = ("Modality", "BodyPartExamined", "ViewPosition", "PhotometricInterpretation")
+# Projection radiography, film that was scanned, and what secondary captures are stored as.
+_MODALITIES: Final = frozenset({"", "CR", "DX", "RG", "RF", "XA", "OT", "SC", "PX"})
+# PS3.16 annex L and what scanners write instead.
+_CHEST: Final = (
+    "CHEST",
+    "THORAX",
+    "LUNG",
+    "RIB",
+    "HEART",
+    "TORSO",
+    "STERNUM",
+    "CLAVICLE",
+    "TSPINE",
+)
+_LATERAL: Final = frozenset({"LL", "RL", "LAT", "LATERAL", "LLD", "RLD", "L", "R"})
+_FRONTAL: Final = frozenset({"PA", "AP"})
+_OTHER: Final = {"MONOCHROME1": "MONOCHROME2", "MONOCHROME2": "MONOCHROME1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Elements of a DICOM file, upper case, empty where absent or damaged.
+
+    Args:
+        modality: Modality (0008,0060).
+        body_part: Body Part Examined (0018,0015).
+        view: View Position (0018,5101).
+        photometric: Photometric Interpretation (0028,0004).
+    """
+
+    modality: str = ""
+    body_part: str = ""
+    view: str = ""
+    photometric: str = ""
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it names a part of the body that is not the chest."""
+        return bool(self.body_part) and not any(word in self.body_part for word in _CHEST)
+
+
+def read_header(source: Source, data: bytes | None = None) -> Header:
+    """Read the elements; a damaged header gives empty ones.
+
+    Args:
+        source: A DICOM file.
+        data: Its bytes, where they were read already.
+    """
+    from pydicom import dcmread
+
+    if data is None and source.member is not None:
+        data = read_member(source.path, source.member)
+    try:
+        dataset = dcmread(
+            source.path if data is None else io.BytesIO(data),
+            force=True,
+            stop_before_pixels=True,
+            specific_tags=list(_KEYWORDS),
+        )
+        return Header(*(str(dataset.get(name) or "").strip(" \0").upper() for name in _KEYWORDS))
+    except Exception:  # noqa: BLE001 - Ray raises just that
+        return Header()
+
+
+def contradictions(header: Header, pose: Pose) -> Iterator[str]:
+    """Where header and picture do not agree.
+
+    Args:
+        header: As read.
+        pose: What the picture shows.
+
+    Yields:
+        One clause each.
+
+    Example:
+        >>> from torchxrayvision.screening.pose import Pose
+        >>> list(contradictions(Header("CR", "ANKLE"), Pose(2.0, 0, False, -1.0, -1.0)))
+        ['BodyPartExamined says ANKLE, the picture shows a chest']
+    """
+    if header.modality not in _MODALITIES:
+        yield f"Modality says {header.modality}, which is no projection radiograph"
+    frontal = pose.chest > 0
+    lateral = not frontal and pose.lateral > 0 and not header.elsewhere
+    if header.elsewhere and frontal:
+        yield f"BodyPartExamined says {header.body_part}, the picture shows a chest"
+    if header.body_part and not header.elsewhere and not frontal and not lateral:
+        yield f"BodyPartExamined says {header.body_part}, the picture does not show it"
+    if header.view in _LATERAL and frontal:
+        yield f"ViewPosition says {header.view}, the picture is frontal"
+    if header.view in _FRONTAL and lateral:
+        yield f"ViewPosition says {header.view}, the picture is lateral"
+    if frontal and pose.inverted and header.photometric in _OTHER:
+        right = _OTHER[header.photometric]
+        yield f"PhotometricInterpretation says {header.photometric}, {right} shows it right"

@@ -1,0 +1,350 @@
+"""Structures of radiographs as masks in the geometry of their files."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from torchxrayvision import measures
+from torchxrayvision.errors import UnknownNameError
+from torchxrayvision.inference import borrowed
+from torchxrayvision.inputs import ahead, attempt, expand, prepared, with_data
+from torchxrayvision.screening import SIDE, pose_of
+from torchxrayvision.transforms import Placement, crop_box
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+    from torchxrayvision.images import Raster
+    from torchxrayvision.inputs import Source
+    from torchxrayvision.models import Segmenter
+
+    Network = Callable[[torch.Tensor], Any]  # to logits (B, P, R, R)
+    Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+
+__all__ = ["MEASURES", "Masks", "Segmentation", "segment"]
+
+MEASURES: Final = (
+    "cardiothoracic_ratio",
+    "heart_width",
+    "thorax_width",
+    "lung_area_ratio",
+    "spine_heart_distance",
+)
+_STEPS: Final = 65535
+_RESOLUTION: Final = 512  # of networks that take any
+_DARKEST, _BRIGHTEST = 0.002, 0.998  # quantiles of the grey that a screen shows as black and white
+
+
+class Masks(Mapping[str, "NDArray[np.bool_]"]):
+    """Name to mask, each made when it is asked for, so that a hundred cost no more than one.
+
+    A mask is bool, shape (H, W), in the geometry of the file: resizing, turning and cropping are
+    undone, and nothing is set outside the square that the network saw.
+
+    Args:
+        names: Structures.
+        maps: Their probabilities, shape (P, R, R) in [0, 1]; kept in steps of 1 / 65535.
+        placement: Where the square lies in the picture.
+        threshold: Least probability inside a mask.
+
+    Example:
+        >>> place = Placement(6, 4, 1, 0, 4)
+        >>> masks = Masks(["Heart"], np.ones((1, 2, 2), np.float32), place)
+        >>> masks["Heart"].shape, masks["Heart"].sum().item()
+        ((6, 4), 16)
+    """
+
+    def __init__(
+        self,
+        names: Iterable[str],
+        maps: NDArray[Any],
+        placement: Placement,
+        threshold: float = 0.5,
+    ) -> None:
+        # Two bytes a pixel; float16 would be 30 times coarser near 1.
+        self._maps = {name: _steps(plane) for name, plane in zip(names, maps, strict=True)}
+        self.placement = placement
+        self.threshold = threshold
+        # Made masks, an eighth of a byte a pixel: files, measures and pictures ask for the same.
+        self._made: dict[str, NDArray[np.uint8]] = {}
+
+    def probability(self, name: str) -> NDArray[np.float32]:
+        """Probability of a structure in each pixel of the picture.
+
+        Args:
+            name: One of the names.
+
+        Returns:
+            float32, shape (H, W), in [0, 1].
+        """
+        probability: NDArray[np.float32] = self.placement.to_picture(self.of_square(name))
+        return probability
+
+    def of_square(self, name: str) -> NDArray[np.float32]:
+        """Probability of a structure in each pixel of the square that the network saw.
+
+        Args:
+            name: One of the names.
+
+        Returns:
+            float32, shape (R, R), in [0, 1].
+        """
+        return self._maps[name] * np.float32(1 / _STEPS)
+
+    def __getitem__(self, name: str) -> NDArray[np.bool_]:
+        shape = (self.placement.height, self.placement.width)
+        if name not in self._made:
+            mask = self.placement.mask_to_picture(self.of_square(name), self.threshold)
+            self._made[name] = np.packbits(mask, axis=1)
+        return np.unpackbits(self._made[name], axis=1, count=shape[1]).view(bool)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._maps)
+
+    def __len__(self) -> int:
+        return len(self._maps)
+
+
+def _steps(plane: NDArray[Any]) -> NDArray[np.uint16]:
+    within = np.clip(np.nan_to_num(np.asarray(plane, np.float32)), 0, 1)
+    return np.rint(within * _STEPS).astype(np.uint16)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segmentation:
+    """What came of one file.
+
+    Args:
+        path: The file as the user named it.
+        error: What went wrong, or an empty string.
+        masks: Name to mask of shape (H, W), or None after an error.
+        picture: The radiograph as a screen shows it, uint8 of shape (H, W), or None.
+        pixel_spacing: Millimetres between rows and between columns, where known.
+        turned: Quarter turns clockwise by which the film seems to lie turned; 0 where it is
+            upright or no frontal chest radiograph. Where the network saw it set upright, these
+            are `masks.placement.turns`.
+    """
+
+    path: str
+    error: str
+    masks: Masks | None = None
+    picture: NDArray[np.uint8] | None = None
+    pixel_spacing: tuple[float, float] | None = None
+    turned: int = 0
+
+    def upright(self, plane: NDArray[Any]) -> NDArray[Any]:
+        """A mask or picture of the file as the network saw it lie.
+
+        Args:
+            plane: Shape (H, W), in the geometry of the file.
+
+        Returns:
+            A view; shape (W, H) after an odd number of quarter turns.
+        """
+        return plane if self.masks is None else np.rot90(plane, self.masks.placement.turns)
+
+    def _of(self, *structures: str) -> dict[str, NDArray[np.bool_]]:
+        """The masks that make up some structures, upright, each made once; those that there are."""
+        if self.masks is None:
+            return {}
+        names: dict[str, None] = {}
+        for structure in structures:
+            try:
+                names |= dict.fromkeys(measures.parts_of(structure, self.masks))
+            except UnknownNameError:
+                continue
+        return {name: self.upright(self.masks[name]) for name in names}
+
+    def cardiothoracic(self) -> measures.Cardiothoracic | None:
+        """Widths of heart and thorax in the upright film, or None if they cannot be measured."""
+        if self.masks is None:
+            return None
+        try:
+            return measures.cardiothoracic(self._of("Heart", "Lungs", "Spine"))
+        except UnknownNameError:
+            return None
+
+    def measures(self) -> dict[str, float]:
+        """Measures of `torchxrayvision.measures`, lengths in pixels.
+
+        Returns:
+            One value for each of `MEASURES`, NaN where it cannot be measured.
+        """
+        values = dict.fromkeys(MEASURES, math.nan)
+        if self.masks is None:
+            return values
+        found = self.cardiothoracic()
+        if found is not None:
+            values["cardiothoracic_ratio"] = found.ratio
+            values["heart_width"] = found.heart_width
+            values["thorax_width"] = found.thorax_width
+        masks = self._of("Heart", "Spine", "Left Lung", "Right Lung")
+        for name in ("lung_area_ratio", "spine_heart_distance"):
+            try:
+                values[name] = getattr(measures, name)(masks)
+            except UnknownNameError:  # the network has no such structures
+                continue
+        return values
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Film:
+    """One file, ready for the network."""
+
+    path: str
+    error: str
+    square: NDArray[np.float32] | None = None
+    placement: Placement | None = None
+    picture: NDArray[np.uint8] | None = None
+    pixel_spacing: tuple[float, float] | None = None
+    turned: int = 0
+
+
+def segment(
+    paths: Paths,
+    model: str | Segmenter,
+    *,
+    threshold: float = 0.5,
+    pixel_spacing: tuple[float, float] | None = None,
+    batch_size: int = 1,
+    workers: int = 1,
+    device: str | torch.device | None = None,
+    engine: str = "torch",
+    precision: str = "exact",
+    upright: bool = False,
+) -> Iterator[Segmentation]:
+    """Segment radiographs, one after the other; nothing piles up however many there are.
+
+    Args:
+        paths: A file or folder, or several; see `expand`.
+        model: Name of a network, see `get_segmenter`, or a network with weights, which is in
+            evaluation mode from the first result to the last and then as it was.
+        threshold: Least probability inside a mask.
+        pixel_spacing: Millimetres between rows and between columns of all the files; None takes
+            what each DICOM file says.
+        batch_size: Images that go through the network together.
+        workers: Threads that read files ahead.
+        device: Where the network runs meanwhile; None leaves it where it is.
+        engine: See `accelerate`; others than torch need seconds to minutes to convert a network.
+        precision: See `accelerate`.
+        upright: Set films that lie turned upright for the network; masks still have the geometry
+            of the file, and measures are those of the upright film. `checks` tells how a film
+            lies, and how often it errs.
+
+    Yields:
+        One result a file, in order; a file that cannot be read gives one with an error.
+
+    Raises:
+        UnknownNameError: If there is no such network, engine or precision.
+        ValueError: If the spacing is not above 0.
+        DependencyError: If the package of the engine is missing.
+        RemoteError: If its weights cannot be fetched.
+    """
+    from torchxrayvision.segmentation.networks import get_segmenter
+
+    if pixel_spacing is not None and not all(0 < mm < math.inf for mm in pixel_spacing):
+        msg = f"pixel_spacing takes millimetres above 0, got {pixel_spacing}"
+        raise ValueError(msg)
+    net = get_segmenter(model) if isinstance(model, str) else model
+    listed = [paths] if isinstance(paths, str | os.PathLike) else paths
+    run: Network = net
+    if (engine, precision) != ("torch", "exact"):
+        listed = list(listed)  # they are counted first
+        with borrowed(net, device):
+            run = _on(net, batch_size, engine, precision, listed)
+    size = net.input_resolution or _RESOLUTION
+    films = ahead(
+        lambda item: _film(*item, size, upright),
+        with_data(expand(listed)),
+        workers=workers,
+        waiting=batch_size + workers,
+    )
+    results = _results(net, run, films, threshold, pixel_spacing, batch_size)
+    return _lending(net, device, results)
+
+
+def _lending(
+    net: Segmenter, device: str | torch.device | None, results: Iterator[Segmentation]
+) -> Iterator[Segmentation]:
+    """The results; the network is borrowed from the first one to the last."""
+    with borrowed(net, device):
+        yield from results
+
+
+def _on(
+    net: Segmenter,
+    batch_size: int,
+    engine: str,
+    precision: str,
+    listed: Iterable[str | os.PathLike[str]],
+) -> Network:
+    from torchxrayvision.inference import accelerate
+
+    # More are not counted: no network is so small that they would change the choice.
+    images = sum(1 for _ in itertools.islice(expand(listed), 100_000))
+    return accelerate(net, batch_size, engine=engine, precision=precision, images=images)
+
+
+def _results(
+    net: Segmenter,
+    run: Network,
+    films: Iterator[_Film],
+    threshold: float,
+    spacing: tuple[float, float] | None,
+    batch_size: int,
+) -> Iterator[Segmentation]:
+    while chunk := list(itertools.islice(films, batch_size)):
+        squares = [film.square for film in chunk if film.square is not None]
+        maps = iter(_maps(net, run, squares) if squares else ())
+        for film in chunk:
+            if film.placement is None:
+                yield Segmentation(film.path, film.error)
+                continue
+            masks = Masks(net.targets, next(maps), film.placement, threshold)
+            near = spacing or film.pixel_spacing
+            yield Segmentation(film.path, "", masks, film.picture, near, film.turned)
+
+
+def _film(source: Source, data: bytes | None, size: int, upright: bool) -> _Film:
+    film = attempt(source, lambda raster: _made(source, raster, size, upright), data)
+    return _Film(source.given, film) if isinstance(film, str) else film
+
+
+def _made(source: Source, raster: Raster, size: int, upright: bool) -> _Film:
+    square = prepared(source, raster, size)
+    pose = pose_of(prepared(source, raster, SIDE)[0])
+    turned = pose.turns if pose.chest > 0 else 0
+    turns = turned if upright else 0
+    placement = Placement(*raster.shape, *crop_box(*raster.shape), turns)
+    picture, spacing = _on_screen(raster), raster.info.pixel_spacing
+    seen = np.ascontiguousarray(np.rot90(square, turns, axes=(1, 2)))
+    return _Film(source.given, "", seen, placement, picture, spacing, turned)
+
+
+def _on_screen(raster: Raster) -> NDArray[np.uint8]:
+    """The picture in 8 bits, its darkest pixels black and its brightest white."""
+    values = raster.to_array()[0]
+    low, high = np.quantile(values[::4, ::4], (_DARKEST, _BRIGHTEST))
+    values -= low
+    values *= 255 / max(high - low, 1e-6)
+    shown: NDArray[np.uint8] = np.clip(values, 0, 255).astype(np.uint8)
+    return shown
+
+
+def _maps(net: Segmenter, run: Network, squares: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Probabilities (B, P, R, R)."""
+    import torch
+
+    parameter = next(net.parameters())
+    with torch.inference_mode():
+        x = torch.from_numpy(np.stack(squares)).to(parameter.device, parameter.dtype)
+        maps: NDArray[np.float32] = run(x).float().sigmoid().cpu().numpy()
+    return maps

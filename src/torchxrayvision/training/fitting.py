@@ -1,0 +1,329 @@
+"""`fit`: one recipe, some images, and what came of it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from torchxrayvision.errors import DependencyError, RecipeError, ResumeError
+from torchxrayvision.training.images.prepared import checked_labels
+from torchxrayvision.training.parse import recipe_to_dict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from torchxrayvision.models import XRayClassifier
+    from torchxrayvision.training.images.prepared import PreparedImages
+    from torchxrayvision.training.recipe import Recipe
+
+__all__ = ["Result", "fit", "state_to_resume"]
+
+_STATE: Final = "resume.safetensors"
+# What may differ when a run goes on, because it does not change what the run ends with.
+_FREE: Final = ("loggers", "accelerator", "checkpoint_steps", "datasets", "split")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a run ended with.
+
+    Attributes:
+        best: File of the weights with the largest mean AUROC; those of `last` if nothing
+            validated. `torchxrayvision.models.load_checkpoint` reads it.
+        last: File of the weights at the end.
+        auroc: Finding to the AUROC of `best` on the validation images; NaN where there is no
+            positive or no negative case. Empty if nothing validated.
+        mean_auroc: Mean of those that are not NaN.
+        epochs: How many were run.
+        history: One dict an epoch: `epoch`, `val_loss`, `val_auroc`, `auroc`.
+    """
+
+    best: Path
+    last: Path
+    auroc: Mapping[str, float] = field(default_factory=dict)
+    mean_auroc: float = float("nan")
+    epochs: int = 0
+    history: tuple[Mapping[str, Any], ...] = ()
+
+
+def fit(
+    recipe: Recipe,
+    train: PreparedImages | None = None,
+    validation: PreparedImages | None = None,
+    *,
+    out: str | os.PathLike[str],
+    resume: bool = False,
+    network: XRayClassifier | None = None,
+    cache: str | os.PathLike[str] | None = None,
+    progress: bool | None = None,
+) -> Result:
+    """Train a classifier.
+
+    One process trains on one device; started by `torchrun`, each process takes its share of every
+    batch. In `out` appear `best` and `last` (safetensors with a JSON file beside), `recipe.json`,
+    the logs of each start, and the state to go on from. A run that was killed ends, when it is
+    resumed, with the weights of an undisturbed one, bit for bit on a CPU with as many threads.
+
+    Args:
+        recipe: What to do.
+        train: Images to learn from, such as an array in memory or an `ImageCache`; None prepares
+            those of `recipe.datasets`, and splits them.
+        validation: Images to judge by; None with `train` for none.
+        out: Folder of the run.
+        resume: Go on with the run in `out`, or start it if there is none.
+        network: A classifier to train in the place of `recipe.model`; it is changed.
+        cache: Folder of prepared images, where `train` is None; None for the package's.
+        progress: Show a bar; None shows it on a terminal.
+
+    Returns:
+        Files and figures.
+
+    Raises:
+        RecipeError: If the recipe does not fit the images or the machine.
+        DatasetError: If labels are no probabilities, or those to judge by not 0, 1 or NaN.
+        ResumeError: If `out` holds a run and `resume` is not set, or holds another run.
+        DependencyError: If the extra `train` is not installed.
+
+    Example:
+        >>> import tempfile
+        >>> from torchxrayvision.training import PreparedImages, Recipe, fit
+        >>> images = np.random.default_rng(0).integers(0, 256, (8, 32, 32), dtype=np.uint8)
+        >>> data = PreparedImages(images, np.tile([[0.0], [1.0]], (4, 1)), ["Mass"])
+        >>> recipe = Recipe(
+        ...     model="torchvision:mobilenet_v3_small", resolution=32, epochs=1, batch_size=4
+        ... )
+        >>> fit(recipe, data, data, out=tempfile.mkdtemp(), progress=False).epochs
+        1
+    """
+    _require()
+    folder = Path(out)
+    state = state_to_resume(folder, resume)
+    if train is None:
+        from torchxrayvision.training.data import prepare
+
+        if validation is not None:
+            msg = "validation images without images to train on: give both, or neither"
+            raise RecipeError(f"{msg}, so that recipe.datasets are prepared and split")
+        train, validation = prepare(recipe, cache=cache)
+    train, validation = _with_findings(recipe, train, validation)
+    facts = _facts(recipe, train, validation)
+    if state is not None:
+        _check_same_run(state, facts, folder)
+    with _quiet():
+        return _run(recipe, train, validation, folder, network, facts, state, progress)
+
+
+def _require() -> None:
+    try:
+        import lightning.pytorch  # noqa: F401
+    except ImportError:
+        raise DependencyError("lightning", "Training", "train") from None
+
+
+def _with_findings(
+    recipe: Recipe, train: PreparedImages, validation: PreparedImages | None
+) -> tuple[PreparedImages, PreparedImages | None]:
+    names = recipe.findings or train.names
+    if not len(train) or (validation is not None and not len(validation)):
+        raise RecipeError("no image is left to train or to validate on; check datasets and split")
+    train = train if train.names == names else train.with_findings(names)
+    checked_labels(train.labels, names, soft=True)
+    if validation is not None:
+        validation = validation if validation.names == names else validation.with_findings(names)
+        checked_labels(validation.labels, names)
+    return train, validation
+
+
+def _facts(
+    recipe: Recipe, train: PreparedImages, validation: PreparedImages | None
+) -> dict[str, Any]:
+    def described(images: PreparedImages | None) -> dict[str, Any] | None:
+        if images is None:
+            return None
+        positives = [int(n) for n in (images.labels == 1).sum(axis=0)]
+        return {
+            "images": len(images),
+            "patients": len(set(images.groups.tolist())),
+            "positives": dict(zip(images.names, positives, strict=True)),
+            "fingerprint": images.fingerprint(),
+        }
+
+    data = {"train": described(train), "validation": described(validation)}
+    return {"recipe": recipe_to_dict(recipe), "data": data}
+
+
+def state_to_resume(folder: Path, resume: bool) -> Path | None:
+    """Where the run in a folder stands, asked before anything takes time.
+
+    Args:
+        folder: Of the run.
+        resume: Whether it may go on.
+
+    Returns:
+        The file of its state, or None if there is none yet.
+
+    Raises:
+        ResumeError: If there is one and `resume` is not set.
+    """
+    state = folder / _STATE
+    if state.exists() and not resume:
+        msg = f"{folder} holds a run; resume it, or choose another folder"
+        raise ResumeError(msg)
+    return state if state.exists() else None
+
+
+def _check_same_run(state: Path, facts: dict[str, Any], folder: Path) -> None:
+    from torchxrayvision.training.state import read_state
+
+    kept = read_state(state)["facts"]
+    old, new = kept["recipe"], facts["recipe"]
+    changed = [key for key in new if key not in _FREE and old.get(key) != new[key]]
+    if changed:
+        was = ", ".join(f"{key} = {old.get(key)!r}" for key in changed)
+        msg = f"the run in {folder} had {was}; resume it with that recipe, or choose another folder"
+        raise ResumeError(msg)
+    if kept["data"] != facts["data"]:
+        msg = f"the run in {folder} was on other images or labels; choose another folder"
+        raise ResumeError(msg)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back what Lightning says on its own account while a run lasts."""
+    from lightning.fabric.utilities.warnings import PossibleUserWarning
+
+    loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            # Advice on workers, intervals and folders, which this package chose on purpose.
+            warnings.simplefilter("ignore", PossibleUserWarning)
+            # What Lightning's own code does that its dependencies are about to change.
+            for kind in (FutureWarning, DeprecationWarning):
+                warnings.filterwarnings("ignore", category=kind, module=r"lightning\.")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _run(
+    recipe: Recipe,
+    train: PreparedImages,
+    validation: PreparedImages | None,
+    folder: Path,
+    network: XRayClassifier | None,
+    facts: dict[str, Any],
+    state: Path | None,
+    progress: bool | None,
+) -> Result:
+    from torchxrayvision.training.callbacks import write_json
+    from torchxrayvision.training.module import Training
+    from torchxrayvision.training.network import network_of
+
+    net = network_of(recipe, train.names, network)
+    module = Training(net, recipe, train, validation, facts)
+    trainer = _trainer(recipe, folder, facts, validation is not None, progress)
+    if recipe.batch_size < trainer.world_size:
+        msg = f"batch_size is {recipe.batch_size} for {trainer.world_size} processes; give each one"
+        raise RecipeError(f"{msg} image at least")
+    if trainer.is_global_zero:
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(".*.part"):  # by a process that was killed while it wrote
+            left.unlink()
+        write_json(folder / "recipe.json", facts["recipe"])
+    trainer.fit(module, ckpt_path=state)
+    return _result(folder, module.history, trainer.current_epoch)
+
+
+def _trainer(
+    recipe: Recipe, folder: Path, facts: dict[str, Any], validates: bool, progress: bool | None
+) -> Any:
+    from lightning.pytorch import Trainer
+
+    from torchxrayvision.training.callbacks import KeepWeights, ResumePoints, StopEarly
+    from torchxrayvision.training.state import TensorsAndJson
+
+    callbacks: list[Any] = [KeepWeights(folder, facts)]
+    if recipe.patience and validates:
+        callbacks.append(
+            StopEarly(
+                "val_auroc",
+                mode="max",
+                patience=recipe.patience,
+                check_finite=False,
+                check_on_train_epoch_end=False,
+            )
+        )
+    callbacks.append(ResumePoints(folder / _STATE, recipe.checkpoint_steps))
+    world, local = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    on_gpu = recipe.accelerator in ("auto", "gpu")
+    return Trainer(
+        accelerator=recipe.accelerator,
+        devices=local,
+        num_nodes=world // local,
+        strategy="ddp" if world > 1 else "auto",
+        sync_batchnorm=world > 1 and on_gpu and _has_cuda(),
+        precision=recipe.precision,  # type: ignore[arg-type] # the recipe knows which there are
+        max_epochs=recipe.epochs,
+        gradient_clip_val=recipe.optimiser.clip or None,
+        logger=_loggers(recipe, folder),
+        callbacks=callbacks,
+        plugins=[TensorsAndJson()],
+        limit_val_batches=1.0 if validates else 0,
+        num_sanity_val_steps=0,
+        log_every_n_steps=10,
+        use_distributed_sampler=False,
+        enable_model_summary=False,
+        enable_progress_bar=sys.stderr.isatty() if progress is None else progress,
+        default_root_dir=folder,
+    )
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _loggers(recipe: Recipe, folder: Path) -> list[Any]:
+    from lightning.pytorch.loggers import CSVLogger
+
+    made: list[Any] = []
+    if "csv" in recipe.loggers:
+        made.append(CSVLogger(folder, name="csv"))
+    if "tensorboard" in recipe.loggers:
+        from lightning.pytorch.loggers import TensorBoardLogger
+
+        try:
+            made.append(TensorBoardLogger(folder, name="tensorboard"))
+        except ModuleNotFoundError:
+            raise DependencyError("tensorboard", "The TensorBoard log", "train") from None
+    return made
+
+
+def _result(folder: Path, history: list[dict[str, Any]], epochs: int) -> Result:
+    last = folder / "last.safetensors"
+    best = folder / "best.safetensors"
+    if not history:
+        return Result(best=last, last=last, epochs=epochs)
+    top = history[0]
+    for figures in history[1:]:  # NaN is never larger
+        larger = figures["val_auroc"] > top["val_auroc"]
+        top = figures if larger or top["val_auroc"] != top["val_auroc"] else top
+    return Result(
+        best=best,
+        last=last,
+        auroc=top["auroc"],
+        mean_auroc=top["val_auroc"],
+        epochs=epochs,
+        history=tuple(history),
+    )

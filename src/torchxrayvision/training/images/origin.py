@@ -1,0 +1,334 @@
+"""What the images of a dataset are made of: which file each is, its state, and its content."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import os
+import time
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+
+from torchxrayvision.datasets import Files, ImageSource, IndexedFiles, MergeDataset, SubsetDataset
+from torchxrayvision.errors import DatasetError, ImageReadError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from numpy.typing import NDArray
+
+__all__ = ["DIGEST", "STAMP", "Known", "Reading", "Sources"]
+
+DIGEST: Final = "S32"
+"""NumPy type of a content: 128 bits of SHA-256, as text, since NumPy drops zeros at the end of
+bytes. Empty where it is not known."""
+STAMP: Final = 4
+"""Numbers that a state has: size, time of content, time of entry, inode."""
+
+# A file that is written twice within a tick of the clock looks the same after both.
+_TICK_NS: Final = 2_000_000_000
+_NO_STAMP: Final[tuple[int, ...]] = (0,) * STAMP
+# The time of the entry cannot be set back, so a copy over the file is seen. Windows has none.
+_CHANGED: Final = 2 if os.name == "posix" else 1
+_ATTEMPTS: Final = 3
+
+
+class Reading(NamedTuple):
+    """The bytes of one image.
+
+    Args:
+        digest: Of the bytes; empty if there were none to read.
+        stamp: State of the file while they were read; zeros if it cannot be relied on.
+        decode: Makes float32 (1, H, W) in [-1024, 1024] of these very bytes, or raises
+            `ImageReadError`.
+    """
+
+    digest: bytes
+    stamp: tuple[int, ...]
+    decode: Callable[[], NDArray[np.float32]]
+
+
+class Sources:
+    """Where the images of a dataset come from, row by row.
+
+    Args:
+        dataset: A dataset of this package, or a container of such.
+
+    Raises:
+        DatasetError: If the dataset transforms its images, or is of an unknown kind.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self._leaves, self._leaf, self._positions = _flatten(dataset)
+        self._common = [_computed(leaf) for leaf in self._leaves]
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def states(self) -> tuple[list[str], NDArray[np.int64]]:
+        """Name and state of what each row is read from; no file is opened.
+
+        Returns:
+            Texts that name the files, and int64 (N, 4): zeros where there is no file.
+
+        Raises:
+            DatasetNotFoundError: If an image is missing.
+        """
+        names, stamps = [], np.zeros((len(self), STAMP), np.int64)
+        for row in range(len(self)):
+            images, line, release, common = self._at(row)
+            if common:
+                names.append(f"{common} {images.name(line)}")
+                continue
+            path, member = _file(images, line, release)
+            names.append(f"{_reader(images)} {path.absolute()} {member}")
+            stamps[row] = _stamp(path)
+        return names, stamps
+
+    def computed(self) -> NDArray[np.bytes_]:
+        """Contents of the rows that are simulated, which need no reading; empty for the others."""
+        digests = np.zeros(len(self), DIGEST)
+        if any(self._common):
+            for row in range(len(self)):
+                images, line, _, common = self._at(row)
+                if common:
+                    digests[row] = _digest(common, images.name(line).encode())
+        return digests
+
+    def content(self, row: int) -> tuple[bytes, tuple[int, ...]]:
+        """Digest of what a row would be decoded from now, and the state of its file."""
+        digest, stamp, _ = self.read(row)
+        return digest, stamp
+
+    def read(self, row: int) -> Reading:
+        """The bytes of one image, not decoded yet.
+
+        Raises:
+            DatasetNotFoundError: If the file is missing.
+        """
+        images, line, release, common = self._at(row)
+        if common:
+            digest = _digest(common, images.name(line).encode())
+            return Reading(digest, _NO_STAMP, lambda: images.read(line, release))
+        try:
+            data, name, stamp = _bytes(images, line, release)
+        except ImageReadError as error:
+            return Reading(b"", _NO_STAMP, partial(_refuse, error))
+        digest = _digest(_reader(images), data)
+        if type(images).read is not ImageSource.read:  # an array, not a file of its own
+            return Reading(digest, stamp, lambda: images.read(line, release))
+        stream = io.BytesIO(data)
+        stream.name = name  # for the message of an error
+        return Reading(digest, stamp, lambda: images.reader(stream))
+
+    def name(self, row: int) -> str:
+        """What a message calls a row's image."""
+        images, line, _, _ = self._at(row)
+        return str(images.name(line))
+
+    def _at(self, row: int) -> tuple[Any, Any, Any, str]:
+        number = int(self._leaf[row])
+        leaf = self._leaves[number]
+        line = leaf._row(int(self._positions[row]))
+        return leaf.spec.images, line, leaf._release, self._common[number]
+
+
+def _refuse(error: ImageReadError) -> NDArray[np.float32]:
+    raise error
+
+
+def _flatten(dataset: Any) -> tuple[list[Any], NDArray[np.int64], NDArray[np.int64]]:
+    """The datasets inside, and for each row its dataset and the position there."""
+    if isinstance(dataset, SubsetDataset):
+        leaves, leaf, positions = _flatten(dataset.dataset)
+        return leaves, leaf[dataset.idxs], positions[dataset.idxs]
+    if isinstance(dataset, MergeDataset):
+        return _joined([_flatten(part) for part in dataset.datasets])
+    name = type(dataset).__name__
+    if getattr(dataset, "transform", None) or getattr(dataset, "data_aug", None):
+        msg = f"{name} has a transform or data_aug; leave both out, images are prepared here"
+        raise DatasetError(msg)
+    if getattr(getattr(dataset, "spec", None), "images", None) is None:
+        msg = f"{name} does not say where its images come from; give PreparedImages an array"
+        raise DatasetError(msg)
+    return [dataset], np.zeros(len(dataset), np.int64), np.arange(len(dataset))
+
+
+def _joined(parts: Iterable[Any]) -> tuple[list[Any], NDArray[np.int64], NDArray[np.int64]]:
+    leaves: list[Any] = []
+    numbers, positions = [], []
+    for inner, number, position in parts:
+        numbers.append(number + len(leaves))
+        positions.append(position)
+        leaves += inner
+    return leaves, np.concatenate(numbers), np.concatenate(positions)
+
+
+def _file(images: Any, line: Any, release: Any) -> tuple[Path, str]:
+    """The file that holds an image, and its name inside where that is an archive."""
+    if isinstance(images, Files | IndexedFiles):
+        return images.open(line, release), ""  # type: ignore[return-value]
+    return images.place(release), images.name(line)
+
+
+def _bytes(images: Any, line: Any, release: Any) -> tuple[bytes, str, tuple[int, ...]]:
+    """All bytes of an image, its name, and the state of the file while they were read."""
+    from torchxrayvision.images import DEFAULT_LIMITS, load
+
+    path, member = _file(images, line, release)
+    for _ in range(_ATTEMPTS):
+        before, now = _stamp(path), time.time_ns()
+        data, name = load(images.open(line, release) if member else path, DEFAULT_LIMITS)
+        if _stamp(path) == before:
+            settled = before[_CHANGED] < now - _TICK_NS
+            return data, f"{path}/{member}" if member else name, before if settled else _NO_STAMP
+    raise ImageReadError(str(path), "it changed while it was read", "try again when it is written")
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def _reader(images: Any) -> str:
+    """The function that decodes: the same bytes are another image to another one."""
+    reader = images.reader
+    return f"{getattr(reader, '__module__', '')}.{getattr(reader, '__qualname__', repr(reader))}"
+
+
+def _digest(what: str, data: bytes) -> bytes:
+    digest = hashlib.sha256(what.encode() + b"\0")
+    digest.update(data)
+    return digest.hexdigest()[: np.dtype(DIGEST).itemsize].encode()
+
+
+def _computed(dataset: Any) -> str:
+    """All that simulated images depend on, arguments and code; empty where there are files."""
+    images, release = dataset.spec.images, dataset._release
+    if isinstance(images, Files | IndexedFiles) or images.place(release).is_file():
+        return ""
+    from torchxrayvision import phantom
+
+    code = hashlib.sha256()
+    for path in sorted(Path(phantom.__file__).parent.glob("*.py")):
+        code.update(path.read_bytes())
+    arguments = json.dumps(release.arguments, sort_keys=True, default=str)
+    return f"{type(dataset).__name__} {arguments} {code.hexdigest()}"
+
+
+# ---- What each file of a dataset held when it was read last, so that most need not be read again.
+
+logger = logging.getLogger(__name__)
+_FOLDER: Final = "known"
+
+
+class Known:
+    """The content of every row, as far as the states of its files vouch for it.
+
+    Args:
+        root: Folder of the cache.
+        sources: Where the images come from.
+
+    Attributes:
+        key: Names the files and their order; not what is in them.
+        digests: Content of each row; empty where it must be read.
+        fresh: Whether nobody has read these files before.
+
+    Raises:
+        DatasetNotFoundError: If an image is missing.
+    """
+
+    def __init__(self, root: Path, sources: Sources) -> None:
+        self._sources = sources
+        names, self._states = sources.states()
+        digest = hashlib.sha256()
+        for name in names:
+            digest.update(json.dumps(name).encode())
+        self.key = digest.hexdigest()[:40]
+        self._path = root / _FOLDER / f"{self.key}.npz"
+        self._computed = sources.computed()
+        self.digests = self._computed.copy()
+        self._stamps = np.zeros_like(self._states)
+        self.fresh = not self._load()
+
+    def _load(self) -> bool:
+        try:
+            with np.load(io.BytesIO(self._path.read_bytes()), allow_pickle=False) as file:
+                stamps, digests = file["stamps"], file["digests"]
+        except FileNotFoundError:
+            return False
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            logger.warning("%s cannot be read, all files are read again: %s", self._path, error)
+            return False
+        if stamps.shape != self._states.shape or digests.shape != self.digests.shape:
+            return False
+        self.vouch(stamps, digests)
+        return True
+
+    def vouch(self, stamps: NDArray[np.int64], digests: NDArray[np.bytes_]) -> None:
+        """Take over the contents of files that are still in the state in which they were read."""
+        same = (self._states == stamps).all(axis=1) & (stamps != 0).any(axis=1)
+        same &= self._computed == b""
+        self.digests[same], self._stamps[same] = digests[same], stamps[same]
+
+    def doubt(self) -> None:
+        """Rely on no state: every file is to be read again."""
+        self.digests = self._computed.copy()
+
+    def read(self, workers: int) -> bool:
+        """Read the files whose content is not known, without decoding them.
+
+        Args:
+            workers: Threads that read.
+
+        Returns:
+            Whether there were any.
+        """
+        rows = np.flatnonzero(self.digests == b"").tolist()
+        if not rows:
+            return False
+        logger.info("%d of %d files changed or were touched; reading them", len(rows), len(self))
+        with ThreadPoolExecutor(max(1, workers)) as pool:
+            for row, (digest, stamp) in zip(
+                rows, pool.map(self._sources.content, rows), strict=True
+            ):
+                self.digests[row], self._stamps[row] = digest, stamp
+        self.save(self._stamps, self.digests)
+        return True
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+    def digest(self, row: int) -> bytes:
+        """Content of a row; empty where it must be read."""
+        return bytes(self.digests[row])
+
+    def stamp(self, row: int) -> tuple[int, ...]:
+        """State in which the file of a row was read; zeros if it cannot be relied on."""
+        return tuple(self._stamps[row].tolist())
+
+    def save(self, stamps: NDArray[np.int64], digests: NDArray[np.bytes_]) -> None:
+        """Remember contents and the states in which they were read.
+
+        Args:
+            stamps: int64 (N, 4); zeros where a state is not to be relied on.
+            digests: Content of each row.
+        """
+        data = io.BytesIO()
+        np.savez(
+            data, stamps=np.asarray(stamps, np.int64).reshape(-1, STAMP), digests=np.array(digests)
+        )
+        part = self._path.with_suffix(f".{os.getpid()}.part")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(data.getvalue())
+            part.replace(self._path)
+        except OSError as error:  # a cache that others fill may be read-only
+            logger.info("%s is not written, files are read again next time: %s", self._path, error)

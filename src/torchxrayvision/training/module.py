@@ -1,0 +1,346 @@
+"""The run as Lightning sees it: what a step computes, what an epoch is judged by."""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+from torchxrayvision.training.augment import augment, draw, mix
+from torchxrayvision.training.images.prepared import from_stored
+from torchxrayvision.training.loss import masked_bce, positive_weights, task_weights
+from torchxrayvision.training.order import Batches, Loaded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torchxrayvision.models import XRayClassifier
+    from torchxrayvision.training.images.prepared import PreparedImages
+    from torchxrayvision.training.recipe import Recipe
+
+__all__ = ["Training", "auroc_of", "seeded"]
+
+
+@contextmanager
+def seeded(*numbers: int, device: torch.device | None = None) -> Iterator[None]:
+    """Give torch's generators a state that depends on the numbers, and the caller's back after.
+
+    Args:
+        *numbers: Anything that tells this draw from others.
+        device: The accelerator whose generator is lent too.
+    """
+    seed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+    used = [device] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(devices=used):
+        torch.manual_seed(seed)
+        yield
+
+
+def auroc_of(scores: Tensor, labels: Tensor) -> list[float]:
+    """Area under the ROC curve of each finding.
+
+    Args:
+        scores: (N, P).
+        labels: (N, P): 1, 0, NaN unknown.
+
+    Returns:
+        P values; NaN for a finding without a positive or without a negative label.
+    """
+    from torchmetrics.functional.classification import binary_auroc
+
+    areas = []
+    for score, label in zip(scores.double().T, labels.T, strict=True):
+        known = ~torch.isnan(label)
+        truth = label[known].long()
+        both = bool((truth == 1).any()) and bool((truth == 0).any())
+        areas.append(binary_auroc(score[known], truth).item() if both else math.nan)
+    return areas
+
+
+def _mean(values: list[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
+
+
+class Training(LightningModule):
+    """One network on its way through a recipe.
+
+    Every random number is a function of (seed, epoch, sample) or of (seed, step, process), so the
+    state of a run holds no generator.
+
+    Args:
+        network: The classifier.
+        recipe: The recipe.
+        train: Images that it learns from.
+        validation: Images that it is judged by, or None.
+        facts: What a resumed run is compared with.
+
+    Attributes:
+        history: One dict of figures an epoch.
+    """
+
+    task_weight: Tensor
+    positive_weight: Tensor
+
+    def __init__(
+        self,
+        network: XRayClassifier,
+        recipe: Recipe,
+        train: PreparedImages,
+        validation: PreparedImages | None,
+        facts: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.recipe = recipe
+        self.train_images, self.validation_images = train, validation
+        self.history: list[dict[str, Any]] = []
+        self._facts = facts
+        self._position = (0, 0)
+        self._scores: tuple[Tensor, Tensor]
+        self._batches: Batches
+        labels = train.labels
+        weights = {
+            "task_weight": task_weights(labels, recipe.loss.task_weights),
+            "positive_weight": positive_weights(labels, recipe.loss.positive_weights),
+        }
+        for name, values in weights.items():
+            self.register_buffer(name, torch.from_numpy(values), persistent=False)
+        if recipe.trainable == "head":
+            network.requires_grad_(requires_grad=False)
+            network.head.requires_grad_(requires_grad=True)
+        self.average: AveragedModel | None = None
+        if recipe.ema:
+            averaged = AveragedModel(network, multi_avg_fn=_ema(recipe.ema), use_buffers=True)
+            self.average = averaged.requires_grad_(requires_grad=False)
+
+    @property
+    def judged(self) -> XRayClassifier:
+        """The network that is validated and kept: the average, where there is one."""
+        if self.average is None:
+            return self.network
+        inner: Any = self.average.module
+        kept: XRayClassifier = inner
+        return kept
+
+    # Data
+
+    def train_dataloader(self) -> Any:
+        """Batches of this process, from where the run stands."""
+        recipe = self.recipe
+        self._batches = Batches(
+            len(self.train_images),
+            recipe.batch_size,
+            recipe.seed,
+            self.trainer.global_rank,
+            self.trainer.world_size,
+        )
+        self._batches.set_epoch(*self._position)
+        return _loader(self.train_images, self._batches)
+
+    def val_dataloader(self) -> Any:
+        """Batches of this process, in order; none if nothing validates."""
+        if self.validation_images is None:
+            return []
+        place = self.trainer.global_rank, self.trainer.world_size
+        size = self.recipe.batch_size
+        batches = Batches(len(self.validation_images), size, None, *place)
+        return _loader(self.validation_images, batches)
+
+    # Steps
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:  # noqa: ARG002
+        """The loss of one batch.
+
+        Args:
+            batch: What `Loaded` gives.
+            batch_idx: Its place in the epoch.
+
+        Returns:
+            A scalar.
+        """
+        images, labels = self._augmented(batch)
+        smoothing = self.recipe.loss.smoothing
+        labels = labels * (1 - smoothing) + smoothing / 2
+        with seeded(self.recipe.seed, self.global_step, self.global_rank, device=self.device):
+            logits = self.network(images, output="logit")
+        total = self._total if self.trainer.world_size > 1 else None
+        loss = masked_bce(logits.float(), labels, self.task_weight, self.positive_weight, total)
+        self.log("train_loss", loss, on_step=True, on_epoch=True, batch_size=len(labels))
+        return loss
+
+    def _augmented(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        recipe, indices, epoch = self.recipe, batch["indices"], batch["epoch"]
+        draws = draw(indices, seed=recipe.seed, epoch=epoch)
+        images = from_stored(batch["pixels"])
+        images = augment(images, draws, recipe.augmentation, recipe.resolution)
+        labels = batch["labels"]
+        if recipe.augmentation.mixup:
+            images, labels = mix(
+                images,
+                labels,
+                indices,
+                alpha=recipe.augmentation.mixup,
+                seed=recipe.seed,
+                epoch=epoch,
+            )
+        return self._ordered(images), labels
+
+    def _ordered(self, images: Tensor) -> Tensor:
+        last = self.recipe.channels_last
+        return images.contiguous(memory_format=torch.channels_last) if last else images
+
+    def _total(self, counts: Tensor) -> Tensor:
+        # The counts are integers, so their sum is exact in any order.
+        summed: Tensor = self.trainer.strategy.reduce(counts.detach().clone(), reduce_op="sum")
+        return summed
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Move the weights, then the average after them."""
+        super().optimizer_step(*args, **kwargs)
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
+        """Keep the statistics of frozen features as they are.
+
+        Not at the start of the epoch, which a run that goes on within one does not pass.
+        """
+        if self.recipe.trainable == "head" and self.network.training:
+            self.network.eval()
+
+    # Validation
+
+    def on_validation_epoch_start(self) -> None:
+        """Make room for the scores of every image."""
+        images = self.validation_images
+        shape = (0, 0) if images is None else images.labels.shape
+        self._scores = (
+            torch.zeros(shape, device=self.device),
+            torch.zeros(shape[0], 1, device=self.device),
+        )
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:  # noqa: ARG002
+        """Score one batch.
+
+        Args:
+            batch: What `Loaded` gives.
+            batch_idx: Its place.
+        """
+        images = self._ordered(from_stored(batch["pixels"]))
+        scores, seen = self._scores
+        scores[batch["indices"]] = self.judged(images, output="logit").float()
+        seen[batch["indices"]] = 1
+
+    def on_validation_epoch_end(self) -> None:
+        """Area under the curve of each finding, and their mean."""
+        images = self.validation_images
+        if images is None:
+            return
+        scores, seen = self._scores
+        if self.trainer.world_size > 1:
+            scores = self.trainer.strategy.reduce(scores, reduce_op="sum")
+            seen = self.trainer.strategy.reduce(seen, reduce_op="sum")
+        scores = (scores / seen).cpu()
+        labels = torch.from_numpy(images.labels)
+        areas = auroc_of(scores, labels)
+        figures = {"val_loss": masked_bce(scores, labels).item(), "val_auroc": _mean(areas)}
+        by_finding = dict(zip(images.names, areas, strict=True))
+        self.history.append({"epoch": self.current_epoch, **figures, "auroc": by_finding})
+        self.log_dict(figures, prog_bar=True)
+        self.log_dict({f"val_auroc/{name}": area for name, area in by_finding.items()})
+
+    # Optimiser
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser, and the schedule step by step."""
+        named = [p for p in self.network.parameters() if p.requires_grad]
+        how = self.recipe.optimiser
+        groups = [
+            {"params": [p for p in named if p.dim() > 1], "weight_decay": how.weight_decay},
+            {"params": [p for p in named if p.dim() <= 1], "weight_decay": 0.0},
+        ]
+        groups = [group for group in groups if group["params"]]
+        optimiser: torch.optim.Optimizer
+        if how.name == "sgd":
+            optimiser = torch.optim.SGD(
+                groups, lr=how.lr, momentum=how.momentum, nesterov=how.momentum > 0
+            )
+        else:
+            kind = torch.optim.AdamW if how.name == "adamw" else torch.optim.Adam
+            optimiser = kind(groups, lr=how.lr)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self._share_of_rate)
+        return {
+            "optimizer": optimiser,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def _share_of_rate(self, step: int) -> float:
+        per_epoch = len(Batches(len(self.train_images), self.recipe.batch_size, seed=0))
+        total = per_epoch * self.recipe.epochs
+        how = self.recipe.schedule
+        warm = round(how.warmup * total)
+        if step < warm:
+            return (step + 1) / warm
+        done = min((step - warm) / max(total - warm, 1), 1.0)
+        falls = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}
+        return how.floor + (1 - how.floor) * falls[how.kind]
+
+    # State
+
+    def stand_at(self, epoch: int, batch: int) -> None:
+        """Say where in the run the next state stands.
+
+        Args:
+            epoch: Of the next batch.
+            batch: Its place in the epoch.
+        """
+        self._position = (epoch, batch)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what Lightning does not know.
+
+        Args:
+            checkpoint: What it collected.
+        """
+        checkpoint["position"] = self._position
+        checkpoint["history"] = self.history
+        checkpoint["facts"] = self._facts
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take it back.
+
+        Args:
+            checkpoint: As it was saved.
+        """
+        self._position = checkpoint["position"]
+        self.history = checkpoint["history"]
+
+
+def _loader(images: PreparedImages, batches: Batches) -> Any:
+    # Rows of a memory map are there at once: worker processes would only copy them once more.
+    # A loader draws a seed when it starts; a generator of its own leaves torch's alone.
+    own = torch.Generator()
+    return torch.utils.data.DataLoader(
+        Loaded(images), sampler=batches, batch_size=None, num_workers=0, generator=own
+    )
+
+
+def _ema(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
+    @torch.no_grad()
+    def move(averages: list[Tensor], currents: list[Tensor], updates: Tensor | int) -> None:
+        done = int(updates)
+        # A short memory at first, or the random weights of the start would linger.
+        now = min(decay, (1 + done) / (10 + done))
+        if averages[0].is_floating_point():
+            torch._foreach_lerp_(averages, currents, 1 - now)
+        else:  # counts of batches
+            torch._foreach_copy_(averages, currents)
+
+    return move

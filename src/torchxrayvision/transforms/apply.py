@@ -1,0 +1,294 @@
+"""The one place that chooses how a transform meets a sample.
+
+A ``torchvision.transforms.v2.Transform`` is joint: it is called once with the image, the masks
+and the boxes. Anything else is called once for each array, as in version 1, every time with the
+same random numbers. Either way the caller's random states are as they were afterwards.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+import random
+import secrets
+import sys
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from torchxrayvision.errors import ImageShapeError
+from torchxrayvision.transforms.arrays import ToPILImage, XRayCenterCrop, XRayResizer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, MutableMapping
+
+    from numpy.typing import NDArray
+
+    Sample = MutableMapping[str, Any]
+
+__all__ = ["SeedSource", "apply_transforms", "prepared_size"]
+
+MASK_FIELDS = ("pathology_masks", "semantic_masks")
+
+# Held while the global generators are borrowed, so that two threads that load samples cannot
+# take each other's numbers.
+_generators = threading.RLock()
+
+
+def apply_transforms(
+    sample: Sample, transform: Callable[[Any], Any] | None, seed: int | None = None
+) -> Sample:
+    """Apply a transform to the image of a sample and to what belongs to it.
+
+    *Joint.* A transform of ``torchvision.transforms.v2``, ``v2.Compose`` included, is called once
+    on the image, all masks and the boxes. Masks stay 0 and 1. Pad with -1024 (air): torchvision's
+    own fill of 0 is mid-grey here.
+
+    *Per array.* Any other callable is called on ``img`` and on each mask, with the states of
+    ``random``, NumPy and torch (where torch was imported) the same each time, so that random
+    crops and rotations agree. Masks are then resized like images and get soft edges, and
+    ``bbox`` is left alone, both as in version 1.
+
+    The states of the global generators are the caller's again when this returns or raises. A
+    transform with a generator of its own cannot be repeated; make it a v2 transform.
+
+    Args:
+        sample: A dataset's item, changed in place: ``img`` (1, H, W); ``pathology_masks`` and
+            ``semantic_masks``, dicts of arrays (1, H, W); ``bbox``, (N, 4) as ``[x, y, width,
+            height]`` in pixels. All but ``img`` are optional; other fields are not touched.
+        transform: What to apply, or None.
+        seed: Seed of this call's random numbers, 0 or more. None takes a new one from the operating
+            system; a dataset passes ``SeedSource.next()``.
+
+    Returns:
+        The same sample. After a joint transform ``img`` is a float32 array, each mask an array
+        of the type it had, and ``bbox`` a list or a float32 array, as it was.
+
+    Raises:
+        ImageShapeError: If a mask has not the height and width of the image, before or after.
+
+    Example:
+        >>> sample = {"img": np.zeros((1, 6, 4), np.float32)}
+        >>> apply_transforms(sample, XRayCenterCrop())["img"].shape
+        (1, 4, 4)
+    """
+    if transform is None:
+        return sample
+    _check_masks(sample, "")
+    if _is_joint(transform):
+        with _borrowed_generators(seed) as restart:
+            restart()
+            changed = _apply_joint(sample, transform)
+    elif _draws_nothing(transform):
+        changed = _apply_each(sample, transform, restart=lambda: None)
+    else:
+        with _borrowed_generators(seed) as restart:
+            changed = _apply_each(sample, transform, restart)
+    _check_masks({**sample, **changed}, f" after {transform!r}")
+    sample.update(changed)
+    return sample
+
+
+class SeedSource:
+    """Seeds for augmentation: another one at every call, in every worker and in every epoch.
+
+    A dataset owns one and never asks the global generators, so augmentation neither disturbs
+    the caller's random numbers nor stands still. Inside a worker of a ``DataLoader`` the seeds
+    also depend on the worker's own seed, which torch draws from its generator once an epoch:
+    under ``torch.manual_seed`` a whole run can be repeated.
+
+    Args:
+        seed: Makes the sequence repeatable, 0 or more. None: from the operating system.
+
+    Example:
+        >>> first, second = SeedSource(0), SeedSource(0)
+        >>> first.next() == second.next()
+        True
+        >>> first.next() == first.next()
+        False
+    """
+
+    def __init__(self, seed: int | None = None) -> None:
+        self.entropy: int = secrets.randbits(128) if seed is None else operator.index(seed)
+        np.random.SeedSequence(self.entropy)  # refuses a negative number here rather than later
+        self._home = os.getpid()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._lock = threading.Lock()
+        self._owner: tuple[int, ...] | None = None
+
+    def next(self) -> int:
+        """Draw a seed.
+
+        Returns:
+            A whole number in [0, 2**32).
+        """
+        owner = self._place()
+        with self._lock:
+            if owner != self._owner:  # first use here: a worker must not repeat its parent
+                self._owner = owner
+                self._generator = np.random.default_rng([self.entropy, *owner[1:]])
+            return int(self._generator.integers(2**32))
+
+    def _place(self) -> tuple[int, ...]:
+        """The process, and behind it what its seeds depend on besides the entropy."""
+        process = os.getpid()
+        data = sys.modules.get("torch.utils.data")
+        worker = data.get_worker_info() if data is not None else None
+        if worker is not None:
+            return process, int(worker.seed)
+        return (process,) if process == self._home else (process, process)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"entropy": self.entropy, "home": self._home}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.entropy = state["entropy"]
+        self._home = state["home"]
+        self._forget()
+
+    def __repr__(self) -> str:
+        return f"SeedSource({self.entropy})"
+
+
+def _check_masks(sample: Sample, when: str) -> None:
+    shape = getattr(sample["img"], "shape", None)
+    if shape is None:  # a transform may end in a PIL image
+        return
+    for field in MASK_FIELDS:
+        for name, mask in (sample.get(field) or {}).items():
+            found = getattr(mask, "shape", shape)
+            if tuple(found[-2:]) != tuple(shape[-2:]):
+                msg = (
+                    f"{field}[{name!r}] has the shape {tuple(found)} and img {tuple(shape)}{when};"
+                    " a mask needs the height and width of its image"
+                )
+                raise ImageShapeError(msg)
+
+
+def _is_joint(transform: object) -> bool:
+    # Whoever made a v2 transform has imported the module; nobody else should wait for it.
+    v2 = sys.modules.get("torchvision.transforms.v2")
+    return v2 is not None and isinstance(transform, v2.Transform)
+
+
+def _steps(transform: Any) -> list[Any]:
+    """The transforms that one applies in turn to an array."""
+    kind = type(transform)
+    if kind.__module__ == "torchvision.transforms.transforms" and kind.__name__ == "Compose":
+        return [step for part in transform.transforms for step in _steps(part)]
+    return [transform]
+
+
+def _draws_nothing(transform: object) -> bool:
+    """Whether the generators can stay where they are, and other threads go on."""
+    kinds = (XRayCenterCrop, XRayResizer, ToPILImage)
+    return all(type(step) in kinds for step in _steps(transform))
+
+
+def prepared_size(transform: object) -> int | None:
+    """Tell whether a transform is what `prepare` does to stored pixels in one step.
+
+    Args:
+        transform: What a dataset applies, or None.
+
+    Returns:
+        The size to prepare for where it is `XRayCenterCrop` and then `XRayResizer`; otherwise None.
+
+    Example:
+        >>> prepared_size(XRayResizer(224)) is None
+        True
+    """
+    steps = _steps(transform)
+    if [type(step) for step in steps] != [XRayCenterCrop, XRayResizer]:
+        return None
+    resizer: XRayResizer = steps[1]
+    return resizer.size if resizer.engine == "skimage" else None
+
+
+def _apply_each(
+    sample: Sample, transform: Callable[[Any], Any], restart: Callable[[], None]
+) -> dict[str, Any]:
+    def one(array: Any) -> Any:
+        restart()
+        return transform(array)
+
+    had_torch = "torch" in sys.modules
+    changed: dict[str, Any] = {"img": one(sample["img"])}
+    if not had_torch and "torch" in sys.modules:
+        changed["img"] = one(sample["img"])  # the transform imported torch, after the restart
+    for field in MASK_FIELDS:
+        if field in sample:
+            changed[field] = {name: one(mask) for name, mask in sample[field].items()}
+    return changed
+
+
+def _apply_joint(sample: Sample, transform: Callable[[Any], Any]) -> dict[str, Any]:
+    import torch
+    from torchvision import tv_tensors
+
+    image = np.ascontiguousarray(sample["img"], np.float32)
+    parts: dict[str, Any] = {"img": tv_tensors.Image(torch.tensor(image))}
+    for field in MASK_FIELDS:
+        if field in sample:
+            parts[field] = {
+                name: tv_tensors.Mask(torch.tensor(np.ascontiguousarray(mask)))
+                for name, mask in sample[field].items()
+            }
+    if "bbox" in sample:
+        boxes = np.asarray(sample["bbox"], np.float32).reshape(-1, 4)
+        parts["bbox"] = tv_tensors.BoundingBoxes(
+            torch.tensor(boxes), format="XYWH", canvas_size=image.shape[-2:]
+        )
+    parts = transform(parts)
+    changed: dict[str, Any] = {"img": _to_array(parts["img"]).astype(np.float32, copy=False)}
+    for field in MASK_FIELDS:
+        if field in sample:
+            changed[field] = {
+                name: _to_array(mask).astype(np.asarray(sample[field][name]).dtype, copy=False)
+                for name, mask in parts[field].items()
+            }
+    if "bbox" in sample:
+        boxes = _to_array(parts["bbox"]).astype(np.float32, copy=False)
+        changed["bbox"] = boxes if isinstance(sample["bbox"], np.ndarray) else boxes.tolist()
+    return changed
+
+
+def _to_array(value: Any) -> NDArray[Any]:
+    detach = getattr(value, "detach", None)
+    return np.asarray(value if detach is None else detach().cpu().numpy())
+
+
+@contextmanager
+def _borrowed_generators(seed: int | None) -> Iterator[Callable[[], None]]:
+    """Lend the global generators: yields what sets them to ``seed``; gives the states back.
+
+    Of torch only the generator of the CPU is lent; transforms of arrays run there.
+    """
+    chosen = np.random.SeedSequence(seed).generate_state(1, np.uint32)[0]
+
+    def restart() -> None:
+        random.seed(int(chosen))
+        np.random.seed(chosen)  # noqa: NPY002 - the generator that transforms draw from
+        torch = sys.modules.get("torch")
+        if torch is not None:
+            torch.default_generator.manual_seed(int(chosen))
+
+    with _generators:
+        python_state = random.getstate()
+        numpy_state = np.random.get_state()  # noqa: NPY002
+        torch = sys.modules.get("torch")
+        torch_state = None if torch is None else torch.get_rng_state()
+        try:
+            yield restart
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)  # noqa: NPY002
+            torch = sys.modules.get("torch")
+            if torch is not None:  # a new generator has the state that a new import had
+                torch.set_rng_state(
+                    torch.Generator().get_state() if torch_state is None else torch_state
+                )

@@ -1,0 +1,497 @@
+"""Every known checkpoint by name, and the view of them that 1.5.7's `model_urls` was."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from torchxrayvision.errors import ChecksumError, UnknownNameError
+from torchxrayvision.facts import PackagedFile
+
+if TYPE_CHECKING:
+    import os
+
+    from torchxrayvision.facts import License, Reference, RemoteFile
+    from torchxrayvision.remote import Verification
+
+__all__ = [
+    "Container",
+    "Metrics",
+    "Output",
+    "Weights",
+    "WeightsEnum",
+    "card_of",
+    "fetch_weights",
+    "get_weights_entry",
+    "list_weights",
+    "locate_weights",
+    "read_card",
+    "register",
+    "verify_weights",
+]
+
+
+# ---- What a published checkpoint is: a frozen record, and enums of such records.
+
+Container = Literal[
+    "pickled_module", "state_dict", "lightning", "torchscript", "safetensors", "zip"
+]
+Output = Literal["logit", "probability", "log-probability", "years", "image"]
+
+
+class Metrics(Mapping[str, Mapping[str, float]]):
+    """Test set to finding to value: a mapping that cannot change, so that it hashes and pickles.
+
+    Args:
+        values: The mapping to copy.
+
+    Example:
+        >>> Metrics({"NIH": {"Hernia": 0.91}})["NIH"]["Hernia"]
+        0.91
+    """
+
+    __slots__ = ("_items",)
+
+    def __init__(self, values: Mapping[str, Mapping[str, float]] | None = None) -> None:
+        self._items = tuple((k, tuple(v.items())) for k, v in (values or {}).items())
+
+    def __getitem__(self, key: str) -> Mapping[str, float]:
+        for name, values in self._items:
+            if name == key:
+                return dict(values)
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, _ in self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __hash__(self) -> int:
+        return hash(self._items)
+
+    def __eq__(self, other: object) -> bool:
+        return self._items == other._items if isinstance(other, Metrics) else NotImplemented
+
+    def __repr__(self) -> str:
+        return f"Metrics({ {name: dict(values) for name, values in self._items} })"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Weights:
+    """One published checkpoint and everything that is known about it.
+
+    Args:
+        name: What users type, such as ``"densenet121-res224-all"``.
+        aliases: Shorter names.
+        file: Where it is, on the network or in the package, and what its bytes are.
+        container: How its tensors are packed; `"zip"` is one of several state dicts.
+        architecture: The network that they fit, such as ``"densenet121"``.
+        targets: Name of each output in order, P of them; ``""`` where the output was not trained.
+        input_resolution: Side of the square input in pixels.
+        pixel_range: Least and largest pixel value of the input, air first.
+        output: What a raw output is.
+        operating_points: For each output the probability that counts as 0.5 after calibration, in
+            (0, 1); NaN where there is none. None if the checkpoint has no operating points.
+        compat_operating_points: As 1.5.7 publishes them; `operating_points` by default. They
+            differ where 1.5.7's are wrong, see `ResNet50_Weights`.
+        ppv80: For each output the probability with a positive predictive value of 0.8, or None.
+        compat_ppv80: As 1.5.7 publishes it; `ppv80` by default.
+        trained_on: Codes of the training sets.
+        license: Terms of the weights, and the questions of data use that travel with them.
+        reference: What to cite.
+        metrics: Area under the ROC curve, by test set and target.
+        metrics_source: Where those numbers come from.
+        description: The sentence that 1.5.7 published with them, or ``""``.
+        demonstration: Whether they are there to try the package with; who loads them is warned.
+        cell_maps: Whether pre-training told each position of the later maps what the equal cell
+            of the image holds, so that maps are read by cells (docs/explanations.md).
+
+    Raises:
+        ValueError: If fields are malformed or contradict each other.
+    """
+
+    name: str
+    file: RemoteFile | PackagedFile
+    container: Container
+    architecture: str
+    targets: tuple[str, ...]
+    input_resolution: int
+    trained_on: tuple[str, ...]
+    license: License
+    reference: Reference
+    aliases: tuple[str, ...] = ()
+    pixel_range: tuple[float, float] = (-1024.0, 1024.0)
+    output: Output = "logit"
+    operating_points: tuple[float, ...] | None = None
+    compat_operating_points: tuple[float, ...] | None = None
+    ppv80: tuple[float, ...] | None = None
+    compat_ppv80: tuple[float, ...] | None = None
+    metrics: Mapping[str, Mapping[str, float]] = field(default_factory=Metrics)
+    metrics_source: str = ""
+    description: str = ""
+    demonstration: bool = False
+    cell_maps: bool = False
+
+    def __post_init__(self) -> None:
+        for derived, source in (
+            ("compat_operating_points", "operating_points"),
+            ("compat_ppv80", "ppv80"),
+        ):
+            if getattr(self, derived) is None:
+                object.__setattr__(self, derived, getattr(self, source))
+        if not isinstance(self.metrics, Metrics):
+            object.__setattr__(self, "metrics", Metrics(self.metrics))
+        for complaint in (
+            *_complaints_about_names(self),
+            *_complaints_about_points(self),
+            *_complaints_about_metrics(self),
+        ):
+            msg = f"weights {self.name!r}: {complaint}"
+            raise ValueError(msg)
+
+    @property
+    def trained(self) -> tuple[bool, ...]:
+        """For each output, whether it may be shown as a prediction.
+
+        False where the target has no name, and also where it has a name and no operating point:
+        the training data of such an output held no example of both classes, and 1.5.7 answers 0.5
+        for every image.
+        """
+        points = self.operating_points or (0.5,) * len(self.targets)
+        return tuple(
+            bool(name) and not math.isnan(point)
+            for name, point in zip(self.targets, points, strict=True)
+        )
+
+    @property
+    def url(self) -> str:
+        """Address of the file; ``""`` for one that is installed with the package."""
+        return getattr(self.file, "url", "")
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __eq__(self, other: object) -> bool:
+        return self._key() == other._key() if isinstance(other, Weights) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple[object, ...]:
+        # NaN is unequal to itself, so a record that went through pickle would differ from itself.
+        return tuple(_without_nan(getattr(self, entry.name)) for entry in fields(self))
+
+
+def _without_nan(value: object) -> object:
+    if isinstance(value, tuple):
+        return tuple(map(_without_nan, value))
+    return "nan" if isinstance(value, float) and math.isnan(value) else value
+
+
+def _complaints_about_names(weights: Weights) -> Iterator[str]:
+    names = (weights.name, *weights.aliases)
+    if not all(names) or len(set(names)) != len(names):
+        yield f"name and aliases must be distinct and not empty, got {names!r}"
+    named = [target for target in weights.targets if target]
+    if not named or len(set(named)) != len(named):
+        yield f"targets must be distinct and not all empty, got {weights.targets!r}"
+    if weights.input_resolution < 1:
+        yield f"input_resolution must be positive, got {weights.input_resolution}"
+    low, high = weights.pixel_range
+    if not low < high:
+        yield f"pixel_range must ascend, got {weights.pixel_range}"
+
+
+def _complaints_about_points(weights: Weights) -> Iterator[str]:
+    for key in ("operating_points", "compat_operating_points", "ppv80", "compat_ppv80"):
+        points = getattr(weights, key)
+        if points is None:
+            continue
+        if len(points) != len(weights.targets):
+            yield f"{key} has {len(points)} values for {len(weights.targets)} targets"
+        wrong = [point for point in points if not (math.isnan(point) or 0 < point < 1)]
+        if wrong:
+            yield f"{key} must be probabilities in (0, 1) or NaN, got {wrong}"
+
+
+def _complaints_about_metrics(weights: Weights) -> Iterator[str]:
+    for dataset, values in weights.metrics.items():
+        unknown = [target for target in values if target not in weights.targets]
+        if unknown:
+            yield f"metrics on {dataset} name {unknown}, which are not targets"
+        if not all(0 <= value <= 1 for value in values.values()):
+            yield f"metrics on {dataset} must be areas in [0, 1]"
+    if bool(weights.metrics) != bool(weights.metrics_source):
+        yield "metrics and metrics_source go together"
+
+
+class WeightsEnum(Enum):
+    """The checkpoints of one architecture; the value of each member is a `Weights`.
+
+    Fields of the record can be read from the member (``member.file``), except those whose names an
+    enum member has itself: ``member.name`` is ``"ALL"``, ``member.value.name`` and ``str(member)``
+    are ``"densenet121-res224-all"``. ``DEFAULT`` is an alias of the best general member.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        # Called only for what the enum itself lacks. Names with underscores are Python's own
+        # protocols (copying, pickling), which must not reach into the record.
+        value = self.__dict__.get("_value_")
+        if name.startswith("_") or not hasattr(value, name):
+            msg = f"{type(self).__name__} has no attribute {name!r}"
+            raise AttributeError(msg)
+        return getattr(value, name)
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+    @classmethod
+    def parse(cls, value: str | Weights | WeightsEnum) -> Weights:
+        """The record that a caller means.
+
+        Args:
+            value: A member of this enum, its name (``"ALL"``, ``"DEFAULT"``), the name or an alias
+                of its weights, or a `Weights` of the same architecture, such as a user's own.
+
+        Returns:
+            The record.
+
+        Raises:
+            UnknownNameError: If it is none of these.
+        """
+        if isinstance(value, cls):
+            record: Weights = value.value
+            return record
+        architectures = {member.value.architecture for member in cls}
+        if isinstance(value, Weights) and value.architecture in architectures:
+            return value
+        if isinstance(value, str):
+            for key, member in cls.__members__.items():
+                if value in (key, member.value.name, *member.value.aliases):
+                    return cls.parse(member)
+        known = [name for member in cls for name in (member.value.name, *member.value.aliases)]
+        raise UnknownNameError(f"{'/'.join(sorted(architectures))} weights", str(value), known)
+
+
+_T = TypeVar("_T", Weights, type[WeightsEnum])
+
+_by_name: dict[str, Weights] = {}
+"""Names and aliases to records, in the order of registration."""
+
+
+def register(entry: _T) -> _T:
+    """Make weights known by their names and aliases; as a decorator, all members of an enum.
+
+    Args:
+        entry: A record, or a `WeightsEnum`.
+
+    Returns:
+        The same object.
+
+    Raises:
+        ValueError: If a name, an alias or the name of a file in the cache is already taken, or two
+            members of the enum are the same record.
+    """
+    if isinstance(entry, Weights):
+        _add([entry])
+        return entry
+    aliases = [key for key, member in entry.__members__.items() if key != member.name]
+    if set(aliases) - {"DEFAULT"}:
+        msg = f"{entry.__name__}: {aliases} repeat other members; only DEFAULT may"
+        raise ValueError(msg)
+    _add([member.value for member in entry])
+    return entry
+
+
+def _add(entries: list[Weights]) -> None:
+    # All or nothing: a rejected enum leaves no half of itself behind.
+    names = dict(_by_name)
+    files = {known.file.filename: known.name for known in _by_name.values()}
+    for entry in entries:
+        for name in (entry.name, *entry.aliases):
+            if name in names:
+                msg = f"weights {entry.name!r}: the name {name!r} is taken by {names[name].name!r}"
+                raise ValueError(msg)
+            names[name] = entry
+        other = files.setdefault(entry.file.filename, entry.name)
+        if other != entry.name:
+            msg = f"weights {entry.name!r}: {entry.file.filename} is the file of {other!r}"
+            raise ValueError(msg)
+    _by_name.update(names)
+
+
+def get_weights_entry(name: str | Weights | WeightsEnum) -> Weights:
+    """The record of that name.
+
+    Args:
+        name: Name or alias; a record or an enum member is taken as it is.
+
+    Returns:
+        The record.
+
+    Raises:
+        UnknownNameError: If nothing has that name.
+
+    Example:
+        >>> get_weights_entry("all").name
+        'densenet121-res224-all'
+    """
+    if isinstance(name, WeightsEnum):
+        record: Weights = name.value
+        return record
+    if isinstance(name, Weights):
+        return name
+    if isinstance(name, str) and name in _by_name:
+        return _by_name[name]
+    raise UnknownNameError("weights", name, _by_name)
+
+
+def list_weights() -> list[Weights]:
+    """Every registered record once, in the order of registration.
+
+    Example:
+        >>> [weights.name for weights in list_weights()][:2]
+        ['densenet121-res224-all', 'densenet121-res224-nih']
+    """
+    return list(dict.fromkeys(_by_name.values()))
+
+
+# ---- The file of each record: in the cache, or installed with the package.
+
+
+def packaged_path(folder: str, filename: str) -> Path:
+    """Where a file of the package is installed.
+
+    Args:
+        folder: Folder below that of `torchxrayvision`.
+        filename: Name in that folder.
+
+    Returns:
+        Its path, whether or not it is there.
+    """
+    # torch is never run from an archive, so that the package beside it lies in a folder.
+    return Path(str(importlib.resources.files("torchxrayvision"))) / folder / filename
+
+
+def fetch_weights(
+    weights: str | Weights | WeightsEnum,
+    *,
+    cache: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> Path:
+    """Return the verified local checkpoint, downloading it if there is none.
+
+    Args:
+        weights: Name, alias, record or enum member.
+        cache: Cache folder; `torchxrayvision.remote.cache_dir` by default.
+        progress: Draw a progress bar, if standard error is a terminal.
+
+    Returns:
+        Path of the file; for one that is installed with the package, its path there.
+
+    Raises:
+        UnknownNameError: If nothing has that name.
+        RemoteError: If the file cannot be fetched, see `torchxrayvision.remote.fetch`, or the
+            installed one is damaged.
+    """
+    from torchxrayvision.remote import fetch, verify
+
+    file = get_weights_entry(weights).file
+    if not isinstance(file, PackagedFile):
+        return fetch(file, cache=cache, progress=progress)
+    path = packaged_path(file.folder, file.filename)
+    found = verify(path, file)
+    if not found.ok:
+        msg = f"{path}: {found.reason}; install torchxrayvision again"
+        raise ChecksumError(msg)
+    return path
+
+
+def locate_weights(
+    weights: str | Weights | WeightsEnum, cache: str | os.PathLike[str] | None = None
+) -> Path | None:
+    """Where the local checkpoint lies, without checking it and without the network.
+
+    Args:
+        weights: Name, alias, record or enum member.
+        cache: Cache folder; `torchxrayvision.remote.cache_dir` by default.
+
+    Returns:
+        Its path, or None.
+
+    Raises:
+        UnknownNameError: If nothing has that name.
+    """
+    from torchxrayvision.remote import locate
+
+    file = get_weights_entry(weights).file
+    if not isinstance(file, PackagedFile):
+        return locate(file, cache)
+    path = packaged_path(file.folder, file.filename)
+    return path if path.is_file() else None
+
+
+def verify_weights(
+    weights: str | Weights | WeightsEnum, cache: str | os.PathLike[str] | None = None
+) -> Verification | None:
+    """Compare the local checkpoint with what is known about its bytes.
+
+    Args:
+        weights: Name, alias, record or enum member.
+        cache: Cache folder; `torchxrayvision.remote.cache_dir` by default.
+
+    Returns:
+        What was found, or None where there is no local checkpoint.
+
+    Raises:
+        UnknownNameError: If nothing has that name.
+        OSError: If the file exists and cannot be read.
+    """
+    from torchxrayvision.remote import verify
+
+    path = locate_weights(weights, cache)
+    return None if path is None else verify(path, get_weights_entry(weights).file)
+
+
+def card_of(weights: str | Weights | WeightsEnum) -> dict[str, Any]:
+    """The model card that lies beside weights of the package: data, recipe, metrics, limits.
+
+    Args:
+        weights: Name, alias, record or enum member.
+
+    Returns:
+        The card as plain data; empty for weights of others, whose facts are all in the record.
+
+    Raises:
+        UnknownNameError: If nothing has that name.
+
+    Example:
+        >>> card_of("all")
+        {}
+    """
+    file = get_weights_entry(weights).file
+    if not isinstance(file, PackagedFile):
+        return {}
+    return read_card(file.folder, file.filename)
+
+
+def read_card(folder: str, filename: str) -> dict[str, Any]:
+    """The card beside a file of tensors.
+
+    Args:
+        folder: Folder below that of `torchxrayvision`.
+        filename: Name of the tensors' file.
+
+    Returns:
+        Its content.
+    """
+    path = packaged_path(folder, filename).with_suffix(".json")
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
