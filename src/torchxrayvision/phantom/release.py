@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from torchxrayvision.errors import DatasetError, UnknownNameError, ViewError
 from torchxrayvision.phantom.layouts import LAYOUTS
+from torchxrayvision.phantom.render import simulate
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator, Sequence
 
-    from torchxrayvision.phantom import Simulation
+    from torchxrayvision.phantom.records import Simulation
 
 __all__ = ["release_layouts", "write_release"]
 
@@ -104,8 +105,6 @@ def _empty(folder: Path) -> Path:
 def _films(
     n: int, progress: Callable[[int, int], None] | None, **settings: Any
 ) -> Iterator[Simulation]:
-    from torchxrayvision.phantom import simulate
-
     for index in range(n):
         yield simulate(index, **settings)
         if progress is not None:
