@@ -375,7 +375,7 @@ def test_the_views_argument_is_not_shared(cls, fake):
 
 def test_labels_need_no_images(cls, fake, tmp_path):
     place = cls.spec.images.argument
-    inside = [table.argument for table in cls.spec.tables if table.inside]
+    inside = [table.argument for table in cls.spec.tables if table.path_below_imgpath]
     if any(argument not in fake.kwargs for argument in inside):
         return  # the tables themselves are in the folder
     for missing in (tmp_path / "nowhere", None):
@@ -427,7 +427,7 @@ def test_a_missing_image_is_named(cls, fake):
     if not isinstance(cls.spec.images, Files):
         return
     dataset = whole(cls, fake)
-    path = dataset.spec.images.open(dataset._row(0), dataset._release)
+    path = dataset.spec.images.open(dataset._row(0), dataset._context)
     hidden = path.with_name("hidden")
     path.rename(hidden)
     try:

@@ -104,12 +104,12 @@ def ellipse(x0, y0, x1, y1):
 
 def build(folder: Path) -> Fake:
     """Three images of two patients: two readers of the first, one each of the others."""
-    release = folder / "reflacx"
+    context = folder / "reflacx"
     first = {"Atelectasis": 5, "Mass": 4, "Pulmonary edema": 1, "Support devices": "True"}
     second = {"Atelectasis": 2, "Mass": 1, "Pulmonary edema": 1, "Support devices": "True"}
     third = {"Lung nodule or mass": 3, "Enlarged hilum": 2, "Other": "scar|clip"}
     write_text(
-        release / "main_data" / "metadata_phase_1.csv",
+        context / "main_data" / "metadata_phase_1.csv",
         [
             ",".join([STEM, *PHASE_1]),
             reading("P101R000001", "train", 0, PHASE_1, first),
@@ -118,12 +118,12 @@ def build(folder: Path) -> Fake:
         ],
     )
     write_text(
-        release / "main_data" / "metadata_phase_3.csv",
+        context / "main_data" / "metadata_phase_3.csv",
         [",".join([STEM, *PHASE_3]), reading("P300R000004", "test", 2, PHASE_3, third)],
     )
     boxes = [(50, 60, 150, 200), (120, 100, 220, 180), (200, 200, 300, 300), (10, 10, 90, 50)]
     ellipses(
-        release,
+        context,
         "P101R000001",
         PHASE_1,
         [
@@ -133,17 +133,17 @@ def build(folder: Path) -> Fake:
         ],
     )
     ellipses(
-        release,
+        context,
         "P101R000002",
         PHASE_1,
         [(boxes[1], 3, ["Atelectasis"]), (boxes[3], 2, ["Mass"])],
     )
-    ellipses(release, "P102R000003", PHASE_1, [])  # the folder of P300R000004 is missing
+    ellipses(context, "P102R000003", PHASE_1, [])  # the folder of P300R000004 is missing
     for seed, path in enumerate(PATHS):
         write_image(folder / path, SHAPE, seed)
     # Mean certainties of the first image: Atelectasis 3.5, Mass 2.5, edema 1.
     return Fake(
-        kwargs={"imgpath": folder, "reflacxpath": release},
+        kwargs={"imgpath": folder, "reflacxpath": context},
         labels={
             PATHS[0]: labels_of(PHASE_1, ["Atelectasis", "Support devices"]),
             PATHS[1]: labels_of(PHASE_1, []),

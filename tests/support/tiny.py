@@ -46,7 +46,7 @@ class Tiny(xd.SpecDataset):
         self._setup(
             imgpath=imgpath,
             tables={"csvpath": rows() if csvpath is None else csvpath, "marks": marks},
-            places=places,
+            roots=places,
             **{"views": "*", **kwargs},
         )
 

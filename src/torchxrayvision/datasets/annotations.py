@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from torchxrayvision.datasets.images import ImageSource
-    from torchxrayvision.datasets.release import Release, Row
+    from torchxrayvision.datasets.release import Row, SourceContext
 
 __all__ = ["BoxSource", "BoxTable", "CocoRle", "MaskFiles", "MaskSource", "RleColumn", "Shapes"]
 
@@ -42,10 +42,10 @@ class MaskSource(Protocol):
     def tables(self) -> tuple[str, ...]:
         """Arguments of the tables it reads after construction."""
 
-    def present(self, frame: pd.DataFrame, release: Release) -> NDArray[np.bool_]:
+    def present(self, frame: pd.DataFrame, context: SourceContext) -> NDArray[np.bool_]:
         """Which rows have a mask with at least one pixel set."""
 
-    def masks(self, row: Row, shape: Size, release: Release) -> dict[str, NDArray[Any]]:
+    def masks(self, row: Row, shape: Size, context: SourceContext) -> dict[str, NDArray[Any]]:
         """Finding or structure to its mask of the given shape; only those that are not empty.
 
         bool, or float32 of 0 and 1, which samples take as it is.
@@ -59,7 +59,7 @@ class BoxSource(Protocol):
     def tables(self) -> tuple[str, ...]:
         """Arguments of the tables it reads after construction."""
 
-    def boxes(self, row: Row, shape: Size, release: Release) -> NDArray[np.float32]:
+    def boxes(self, row: Row, shape: Size, context: SourceContext) -> NDArray[np.float32]:
         """Boxes (n, 4) as x, y, width, height in pixels of an image of the given shape."""
 
 
@@ -106,28 +106,28 @@ class TableMasks:
         """Mask of one annotation, at `shape`."""
         raise NotImplementedError
 
-    def present(self, frame: pd.DataFrame, release: Release) -> NDArray[np.bool_]:
+    def present(self, frame: pd.DataFrame, context: SourceContext) -> NDArray[np.bool_]:
         """Which rows have a mask with at least one pixel set."""
-        table = release.tables.get(self.table)
+        table = context.tables.get(self.table)
         if table is None:
             return np.zeros(len(frame), dtype=bool)
-        need_columns(table, self.needed, release, self.table)
+        need_columns(table, self.needed, context, self.table)
         marked = table.loc[self.valid(table), self.key or self.image]
         return is_among(frame[self.image], marked)
 
-    def found(self, row: Row, release: Release) -> tuple[Any, list[int]]:
+    def found(self, row: Row, context: SourceContext) -> tuple[Any, list[int]]:
         """What `prepared` made, and the positions of a row's annotations that are not empty."""
-        table = release.tables.get(self.table)
+        table = context.tables.get(self.table)
         if table is None:
-            msg = f"{release.dataset}: masks need the argument {self.table}"
+            msg = f"{context.dataset}: masks need the argument {self.table}"
             raise DatasetError(msg)
         # Masks and boxes may be read of one table in two ways.
         slot = f"groups:{type(self).__name__}:{self.table}:{self.key or self.image}"
-        if slot not in release.cache:
-            need_columns(table, self.needed, release, self.table)
+        if slot not in context.cache:
+            need_columns(table, self.needed, context, self.table)
             groups = Groups(table[self.key or self.image])
-            release.cache[slot] = groups, self.valid(table), self.prepared(table)
-        groups, valid, prepared = release.cache[slot]
+            context.cache[slot] = groups, self.valid(table), self.prepared(table)
+        groups, valid, prepared = context.cache[slot]
         return prepared, [int(i) for i in groups[row[self.image]] if valid[i]]
 
     def findings(self, table: pd.DataFrame, position: int) -> tuple[str, ...]:
@@ -138,13 +138,13 @@ class TableMasks:
         renamed = self.rename.get(raw, raw)
         return renamed if isinstance(renamed, tuple) else (renamed,)
 
-    def masks(self, row: Row, shape: Size, release: Release) -> dict[str, NDArray[np.bool_]]:
+    def masks(self, row: Row, shape: Size, context: SourceContext) -> dict[str, NDArray[np.bool_]]:
         """Finding to its mask, annotations of one finding united."""
-        prepared, positions = self.found(row, release)
+        prepared, positions = self.found(row, context)
         united: dict[str, NDArray[np.bool_]] = {}
         for position in positions:
             mask = np.asarray(self.paint(prepared, position, row, shape), dtype=bool)
-            for finding in self.findings(release.tables[self.table], position):
+            for finding in self.findings(context.tables[self.table], position):
                 united[finding] = united[finding] | mask if finding in united else mask
         return {finding: mask for finding, mask in united.items() if mask.any()}
 
@@ -196,9 +196,9 @@ class BoxTable(TableMasks):
         frame = frame_size(self.frame, row, shape)
         return masks.boxes_to_mask(prepared[[position]], shape, frame, form=self.form)
 
-    def boxes(self, row: Row, shape: Size, release: Release) -> NDArray[np.float32]:
+    def boxes(self, row: Row, shape: Size, context: SourceContext) -> NDArray[np.float32]:
         """Boxes (n, 4) as x, y, width, height in pixels of an image of the given shape."""
-        prepared, positions = self.found(row, release)
+        prepared, positions = self.found(row, context)
         boxes = np.array(prepared[positions], dtype=np.float32).reshape(-1, 4)
         if self.form == "xyxy":
             boxes[:, 2:] -= boxes[:, :2]
@@ -340,31 +340,31 @@ class MaskFiles:
         """Arguments of the tables it reads after construction."""
         return ()
 
-    def present(self, frame: pd.DataFrame, release: Release) -> NDArray[np.bool_]:
+    def present(self, frame: pd.DataFrame, context: SourceContext) -> NDArray[np.bool_]:
         """Which rows have a file for some structure; False everywhere without the folder."""
         from torchxrayvision.datasets.release import Row
 
         if not any(
-            (place := release.places.get(source.argument)) is not None and place.exists()
+            (place := context.roots.get(source.argument)) is not None and place.exists()
             for source in self._sources()
         ):
             return np.zeros(len(frame), dtype=bool)
-        rows = (Row(frame, i, release.arguments) for i in range(len(frame)))
+        rows = (Row(frame, i, context.arguments) for i in range(len(frame)))
         return np.array(
-            [any(source.exists(row, release) for source in self._sources()) for row in rows],
+            [any(source.exists(row, context) for source in self._sources()) for row in rows],
             dtype=bool,
         )
 
     def _sources(self) -> Iterable[ImageSource]:
         return (source for sources in self.files.values() for source in sources)
 
-    def masks(self, row: Row, shape: Size, release: Release) -> dict[str, NDArray[np.bool_]]:
+    def masks(self, row: Row, shape: Size, context: SourceContext) -> dict[str, NDArray[np.bool_]]:
         """Structure to its mask."""
         united: dict[str, NDArray[np.bool_]] = {}
         for name, sources in self.files.items():
             for source in sources:
-                if not source.exists(row, release):
+                if not source.exists(row, context):
                     continue
-                mask = _at(source.read(row, release)[0] > self.threshold, shape)
+                mask = _at(source.read(row, context)[0] > self.threshold, shape)
                 united[name] = united[name] | mask if name in united else mask
         return {name: mask for name, mask in united.items() if mask.any()}

@@ -161,7 +161,7 @@ class Dataset:
     _labels: NDArray[Any]
     _csv: pd.DataFrame | PackedFrame | None = None
     # Another object whenever the labels are replaced, which containers must notice.
-    _edition: object = None
+    _labels_version: object = None
 
     @property
     def labels(self) -> NDArray[np.float32]:
@@ -171,7 +171,7 @@ class Dataset:
 
     @labels.setter
     def labels(self, labels: NDArray[np.float32]) -> None:
-        self._edition = object()
+        self._labels_version = object()
         # int8 is how labels are packed here; those of a caller are plain numbers, in an array or
         # in whatever a class of his own works with.
         packed = getattr(labels, "dtype", None) == np.int8
@@ -365,13 +365,13 @@ class Dataset:
         self.csv = self.csv.iloc[rows].reset_index(drop=True)
         if "_labels" in self.__dict__:  # a class of a caller's own may choose views first
             self._labels = self._labels[rows]
-        self._edition = object()
+        self._labels_version = object()
 
     def _relabel(self, pathologies: list[str]) -> None:
         """Take on other findings, in place; see `relabel_dataset`."""
         self._labels = align(np.asarray(self._stored()), self.pathologies, pathologies)
         self.pathologies = list(pathologies)
-        self._edition = object()
+        self._labels_version = object()
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)

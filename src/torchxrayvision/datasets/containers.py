@@ -77,7 +77,7 @@ def _editions(dataset: Any) -> tuple[Any, ...]:
         inside = (edition for inner in dataset._inner() for edition in _editions(inner))
         return (dataset._wanted, getattr(dataset, "idxs", None), *inside)
     if isinstance(dataset, Dataset):
-        return (dataset, dataset._edition)
+        return (dataset, dataset._labels_version)
     own = getattr(dataset, "__dict__", {})
     return (dataset, own.get("labels"), own.get("pathologies"))
 

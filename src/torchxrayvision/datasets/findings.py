@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from torchxrayvision.datasets.release import Release, Rule
+    from torchxrayvision.datasets.release import Rule, SourceContext
 
 __all__ = ["FindingColumns", "FindingRules", "FindingText", "Findings", "numbers", "separated"]
 
@@ -39,7 +39,7 @@ class Findings(Protocol):
         """The findings in order; None where the table itself decides."""
 
     def encode(
-        self, frame: pd.DataFrame, release: Release
+        self, frame: pd.DataFrame, context: SourceContext
     ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
         """Names and labels of shape (N, P)."""
 
@@ -70,24 +70,24 @@ class FindingColumns:
         columns: Finding to its raw column, in order.
         values: Raw value to label, for text such as YES and NO. None: the columns hold numbers,
             1 present, 0 absent, -1 (uncertain) and blank unknown.
-        healthy: Column whose 1 means that every finding is absent.
-        spares: Findings that `healthy` leaves as they are.
+        normal_column: Column whose 1 means that every finding is absent.
+        unaffected_by_normal: Findings that `normal_column` leaves as they are.
         scores: The columns hold scores, which stay as they are.
 
     Example:
         >>> import pandas as pd
-        >>> from torchxrayvision.datasets.release import Release
+        >>> from torchxrayvision.datasets.release import SourceContext
         >>> columns = {"No Finding": [1.0, None], "Mass": [None, -1.0], "Edema": [0, 1.0]}
         >>> frame = pd.DataFrame(columns)
-        >>> rule = FindingColumns({"Edema": "Edema", "Mass": "Mass"}, healthy="No Finding")
-        >>> rule.encode(frame, Release("Tiny", {}, {}))[1].tolist()
+        >>> rule = FindingColumns({"Edema": "Edema", "Mass": "Mass"}, normal_column="No Finding")
+        >>> rule.encode(frame, SourceContext("Tiny", {}, {}))[1].tolist()
         [[0.0, 0.0], [1.0, nan]]
     """
 
     columns: Mapping[str, str]
     values: Mapping[Any, float] | None = None
-    healthy: str | None = None
-    spares: tuple[str, ...] = ()
+    normal_column: str | None = None
+    unaffected_by_normal: tuple[str, ...] = ()
     scores: bool = False
 
     @property
@@ -98,26 +98,30 @@ class FindingColumns:
     @property
     def reads(self) -> tuple[str, ...]:
         """Raw columns."""
-        return (*self.columns.values(), *filter(None, [self.healthy]))
+        return (*self.columns.values(), *filter(None, [self.normal_column]))
 
     def encode(
-        self, frame: pd.DataFrame, release: Release
+        self, frame: pd.DataFrame, context: SourceContext
     ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
         """Names and labels of shape (N, P)."""
-        names, labels = self.packed(frame, release)
+        names, labels = self.packed(frame, context)
         return names, unpack_labels(labels)
 
-    def packed(self, frame: pd.DataFrame, release: Release) -> tuple[tuple[str, ...], NDArray[Any]]:
+    def packed(
+        self, frame: pd.DataFrame, context: SourceContext
+    ) -> tuple[tuple[str, ...], NDArray[Any]]:
         """Names and labels of shape (N, P), int8 unless they are scores."""
-        need_columns(frame, self.reads, release)
+        need_columns(frame, self.reads, context)
         if self.scores:
             return self.names, numbers(frame, self.columns.values())
         raw = self.columns.values()
         coded = {name: _coded(frame[name], self.values) for name in dict.fromkeys(raw)}
         labels = np.stack([coded[name] for name in raw], axis=1)
-        if self.healthy is not None:
-            rows = _coded(frame[self.healthy], None) == 1
-            cleared = [j for j, name in enumerate(self.names) if name not in self.spares]
+        if self.normal_column is not None:
+            rows = _coded(frame[self.normal_column], None) == 1
+            cleared = [
+                j for j, name in enumerate(self.names) if name not in self.unaffected_by_normal
+            ]
             labels[np.ix_(np.flatnonzero(rows), np.array(cleared))] = 0
         return self.names, labels
 
@@ -175,12 +179,12 @@ class FindingText:
 
     Example:
         >>> import pandas as pd
-        >>> from torchxrayvision.datasets.release import Release
+        >>> from torchxrayvision.datasets.release import SourceContext
         >>> frame = pd.DataFrame({"text": ["pseudonodule|mass", "nodule", None]})
         >>> rule = FindingText("text", {"Nodule": ("nodule",)}, separated("|"))
-        >>> rule.encode(frame, Release("Tiny", {}, {}))[1].ravel().tolist()
+        >>> rule.encode(frame, SourceContext("Tiny", {}, {}))[1].ravel().tolist()
         [0.0, 1.0, nan]
-        >>> rule.encode(frame, Release("Tiny", {}, {}, compat=True))[1].ravel().tolist()
+        >>> rule.encode(frame, SourceContext("Tiny", {}, {}, compat=True))[1].ravel().tolist()
         [1.0, 1.0, 0.0]
     """
 
@@ -202,21 +206,23 @@ class FindingText:
         return (self.column,)
 
     def encode(
-        self, frame: pd.DataFrame, release: Release
+        self, frame: pd.DataFrame, context: SourceContext
     ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
         """Names and labels of shape (N, P)."""
-        names, labels = self.packed(frame, release)
+        names, labels = self.packed(frame, context)
         return names, unpack_labels(labels)
 
-    def packed(self, frame: pd.DataFrame, release: Release) -> tuple[tuple[str, ...], NDArray[Any]]:
+    def packed(
+        self, frame: pd.DataFrame, context: SourceContext
+    ) -> tuple[tuple[str, ...], NDArray[Any]]:
         """Names and labels of shape (N, P), int8."""
-        need_columns(frame, [self.column], release)
+        need_columns(frame, [self.column], context)
         # Releases repeat their texts: 112,120 NIH rows have 836 texts. Each is read once.
         codes, texts = frame[self.column].factorize()
-        read = self._by_substring if release.compat else self._by_term
+        read = self._by_substring if context.compat else self._by_term
         table = np.empty((len(texts) + 1, len(self.terms)), dtype=np.float32)
         table[:-1] = read([str(text) for text in np.asarray(texts, dtype=object)])
-        table[-1] = self.compat_blank if release.compat else self.blank  # factorize codes NaN as -1
+        table[-1] = self.compat_blank if context.compat else self.blank  # factorize codes NaN as -1
         return self.names, pack_labels(table)[codes]
 
     def _by_term(self, texts: list[str]) -> NDArray[np.float32]:
@@ -268,10 +274,10 @@ class FindingRules:
         return tuple(self.rules)
 
     def encode(
-        self, frame: pd.DataFrame, release: Release
+        self, frame: pd.DataFrame, context: SourceContext
     ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
         """Names and labels of shape (N, P)."""
         labels = np.empty((len(frame), len(self.rules)), dtype=np.float32)
         for j, rule in enumerate(self.rules.values()):
-            labels[:, j] = np.asarray(rule(frame, release), dtype=np.float32)
+            labels[:, j] = np.asarray(rule(frame, context), dtype=np.float32)
         return self.names, labels

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from torchxrayvision.datasets.release import Release, Row
+    from torchxrayvision.datasets.release import Row, SourceContext
     from torchxrayvision.images import Raster
 
 __all__ = ["Files", "ImageSource", "IndexedFiles", "ZipFiles", "ZipHandle", "film"]
@@ -69,34 +69,34 @@ class ImageSource:
             return ()
         return tuple(name for _, name, _, _ in Formatter().parse(self.path) if name)
 
-    def place(self, release: Release) -> Path:
+    def place(self, context: SourceContext) -> Path:
         """The folder or archive.
 
         Raises:
             DatasetNotFoundError: If it was not given or does not exist.
         """
-        place = release.places.get(self.argument)
+        place = context.roots.get(self.argument)
         if place is None or not place.exists():
             advice = self.layout and f"expected there: {self.layout}"
             if place is None:
                 advice = f"pass {self.argument} to read images" + (advice and f"; {advice}")
-            raise DatasetNotFoundError(release.dataset, self.argument, str(place), advice)
+            raise DatasetNotFoundError(context.dataset, self.argument, str(place), advice)
         return place
 
-    def missing(self, row: Row, release: Release) -> DatasetNotFoundError:
+    def missing(self, row: Row, context: SourceContext) -> DatasetNotFoundError:
         """The error for an image that is not where the release has it."""
-        place = release.places.get(self.argument)
+        place = context.roots.get(self.argument)
         path = str(place / self.name(row)) if place else self.name(row)
         advice = f"row {row.position} of the csv names it"
         if self.layout:
             advice += f"; expected below {place}: {self.layout}"
-        return DatasetNotFoundError(release.dataset, self.argument, path, advice)
+        return DatasetNotFoundError(context.dataset, self.argument, path, advice)
 
-    def exists(self, row: Row, release: Release) -> bool:
+    def exists(self, row: Row, context: SourceContext) -> bool:
         """Whether the image of a row is there."""
         raise NotImplementedError
 
-    def open(self, row: Row, release: Release) -> Path | BinaryIO:
+    def open(self, row: Row, context: SourceContext) -> Path | BinaryIO:
         """Path or open file of a row's image.
 
         Raises:
@@ -104,16 +104,16 @@ class ImageSource:
         """
         raise NotImplementedError
 
-    def read(self, row: Row, release: Release) -> NDArray[np.float32]:
+    def read(self, row: Row, context: SourceContext) -> NDArray[np.float32]:
         """Pixels of a row's image, float32 (1, H, W) in [-1024, 1024].
 
         Raises:
             DatasetNotFoundError: If it is missing.
             ImageReadError: If it cannot be decoded.
         """
-        return self._decoded(row, release, self.reader)
+        return self._decoded(row, context, self.reader)
 
-    def raster(self, row: Row, release: Release) -> Raster | None:
+    def raster(self, row: Row, context: SourceContext) -> Raster | None:
         """Pixels of a row's image as they are stored; None where only `read` knows how.
 
         Raises:
@@ -124,21 +124,21 @@ class ImageSource:
             return None
         from torchxrayvision import images
 
-        return self._decoded(row, release, images.read_raster)
+        return self._decoded(row, context, images.read_raster)
 
-    def _decoded(self, row: Row, release: Release, reader: Callable[[Any], T]) -> T:
-        source = self.open(row, release)
+    def _decoded(self, row: Row, context: SourceContext, reader: Callable[[Any], T]) -> T:
+        source = self.open(row, context)
         try:
             return reader(source)
         except ImageReadError as error:
             if isinstance(source, Path):
                 raise
-            place = release.places.get(self.argument)
+            place = context.roots.get(self.argument)
             raise type(error)(f"{place}/{self.name(row)}", error.reason, error.advice) from error
 
 
 def film(
-    images: ImageSource, row: Row, release: Release, transform: object
+    images: ImageSource, row: Row, context: SourceContext, transform: object
 ) -> tuple[NDArray[np.float32], tuple[int, int], bool]:
     """The image of a row, prepared where the usual preparation is all that is asked.
 
@@ -148,7 +148,7 @@ def film(
     Args:
         images: Where the pixels are.
         row: The row.
-        release: The release.
+        context: Of the dataset that the row belongs to.
         transform: What is to be applied to the image, or None.
 
     Returns:
@@ -156,9 +156,9 @@ def film(
         applied.
     """
     size = prepared_size(transform)
-    raster = None if size is None else images.raster(row, release)
+    raster = None if size is None else images.raster(row, context)
     if size is None or raster is None:
-        image = images.read(row, release)
+        image = images.read(row, context)
         return image, (int(image.shape[-2]), int(image.shape[-1])), False
     return prepare(raster.pixels, raster.scale, raster.offset, size), raster.shape, True
 
@@ -182,11 +182,11 @@ def stem(name: str) -> str:
     return PurePosixPath(name).stem
 
 
-def _index(root: Path, release: Release, key: Callable[[str], str]) -> dict[str, str]:
+def _index(root: Path, context: SourceContext, key: Callable[[str], str]) -> dict[str, str]:
     slot = f"index:{root}:{key.__name__}"
-    if slot not in release.cache:
-        release.cache[slot] = _walk(root, key)
-    index: dict[str, str] = release.cache[slot]
+    if slot not in context.cache:
+        context.cache[slot] = _walk(root, key)
+    index: dict[str, str] = context.cache[slot]
     return index
 
 
@@ -202,25 +202,25 @@ class Files(ImageSource):
 
     search: bool = False
 
-    def _find(self, row: Row, release: Release) -> Path | None:
-        root, name = self.place(release), self.name(row)
+    def _find(self, row: Row, context: SourceContext) -> Path | None:
+        root, name = self.place(context), self.name(row)
         path = root / name
         if path.is_file():
             return path
         if not self.search:
             return None
-        found = _index(root, release, _same).get(PurePosixPath(name).name)
+        found = _index(root, context, _same).get(PurePosixPath(name).name)
         return root / found if found else None
 
-    def exists(self, row: Row, release: Release) -> bool:
+    def exists(self, row: Row, context: SourceContext) -> bool:
         """Whether the image of a row is there."""
-        return self._find(row, release) is not None
+        return self._find(row, context) is not None
 
-    def open(self, row: Row, release: Release) -> Path | BinaryIO:
+    def open(self, row: Row, context: SourceContext) -> Path | BinaryIO:
         """Path of a row's image."""
-        path = self._find(row, release)
+        path = self._find(row, context)
         if path is None:
-            raise self.missing(row, release)
+            raise self.missing(row, context)
         return path
 
 
@@ -236,20 +236,20 @@ class IndexedFiles(ImageSource):
 
     key: Callable[[str], str] = stem
 
-    def _find(self, row: Row, release: Release) -> Path | None:
-        root = self.place(release)
-        found = _index(root, release, self.key).get(self.name(row))
+    def _find(self, row: Row, context: SourceContext) -> Path | None:
+        root = self.place(context)
+        found = _index(root, context, self.key).get(self.name(row))
         return root / found if found else None
 
-    def exists(self, row: Row, release: Release) -> bool:
+    def exists(self, row: Row, context: SourceContext) -> bool:
         """Whether the image of a row is there."""
-        return self._find(row, release) is not None
+        return self._find(row, context) is not None
 
-    def open(self, row: Row, release: Release) -> Path | BinaryIO:
+    def open(self, row: Row, context: SourceContext) -> Path | BinaryIO:
         """Path of a row's image."""
-        path = self._find(row, release)
+        path = self._find(row, context)
         if path is None:
-            raise self.missing(row, release)
+            raise self.missing(row, context)
         return path
 
 
@@ -323,35 +323,35 @@ class ZipFiles(ImageSource):
 
     search: bool = True
 
-    def handle(self, release: Release) -> ZipHandle:
+    def handle(self, context: SourceContext) -> ZipHandle:
         """The archive of this object."""
-        place = self.place(release)
+        place = self.place(context)
         slot = f"zip:{place}"
-        if slot not in release.cache:
-            release.cache[slot] = ZipHandle(place)
-        handle: ZipHandle = release.cache[slot]
+        if slot not in context.cache:
+            context.cache[slot] = ZipHandle(place)
+        handle: ZipHandle = context.cache[slot]
         return handle
 
-    def _member(self, row: Row, release: Release) -> str | None:
-        name, handle = self.name(row), self.handle(release)
+    def _member(self, row: Row, context: SourceContext) -> str | None:
+        name, handle = self.name(row), self.handle(context)
         if name in handle.names():
             return name
         if not self.search:
             return None
         slot = f"members:{handle.path}"
-        if slot not in release.cache:
+        if slot not in context.cache:
             members = sorted(handle.names())
-            release.cache[slot] = {PurePosixPath(member).name: member for member in members}
-        members_by_name: dict[str, str] = release.cache[slot]
+            context.cache[slot] = {PurePosixPath(member).name: member for member in members}
+        members_by_name: dict[str, str] = context.cache[slot]
         return members_by_name.get(PurePosixPath(name).name)
 
-    def exists(self, row: Row, release: Release) -> bool:
+    def exists(self, row: Row, context: SourceContext) -> bool:
         """Whether the image of a row is there."""
-        return self._member(row, release) is not None
+        return self._member(row, context) is not None
 
-    def open(self, row: Row, release: Release) -> Path | BinaryIO:
+    def open(self, row: Row, context: SourceContext) -> Path | BinaryIO:
         """Open file of a row's image."""
-        member = self._member(row, release)
+        member = self._member(row, context)
         if member is None:
-            raise self.missing(row, release)
-        return io.BytesIO(self.handle(release).read(member))
+            raise self.missing(row, context)
+        return io.BytesIO(self.handle(context).read(member))

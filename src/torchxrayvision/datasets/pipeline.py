@@ -23,9 +23,9 @@ from torchxrayvision.datasets.images import film
 from torchxrayvision.datasets.release import (
     SHARED_COLUMNS,
     USE_INCLUDED_FILE,
-    Release,
     Row,
     Rule,
+    SourceContext,
     need_columns,
 )
 from torchxrayvision.datasets.spec import DatasetSpec, Table
@@ -139,8 +139,8 @@ def _packaged(table: Table, needed: Sequence[str], whole: bool) -> pd.DataFrame:
 
     name = str(table.packaged)
     columns = table.columns
-    if table.later and not whole:
-        later = set(table.later) - set(needed)
+    if table.deferred_columns and not whole:
+        later = set(table.deferred_columns) - set(needed)
         known = columns or tables.info(name).columns
         columns = tuple(column for column in known if column not in later)
     return tables.load(name, columns=columns)
@@ -164,9 +164,9 @@ def _read_table(
 
 def _inside(table: Table, imgpath: Path | None) -> Path | None:
     """Where a table lies below the folder of images, if it may lie there."""
-    if table.inside is None or imgpath is None:
+    if table.path_below_imgpath is None or imgpath is None:
         return None
-    path = imgpath / table.inside
+    path = imgpath / table.path_below_imgpath
     return None if table.optional and not path.exists() else path
 
 
@@ -174,20 +174,19 @@ def _from_path(table: Table, path: Path, dataset: str) -> pd.DataFrame:
     import pandas as pd
 
     if not path.exists():
-        raise DatasetNotFoundError(dataset, table.argument, path, table.what)
+        raise DatasetNotFoundError(dataset, table.argument, path, table.description)
     try:
         return (table.read or read_csv)(path)
     except (ValueError, KeyError, OSError, pd.errors.ParserError) as error:
         if isinstance(error, DatasetError):
             raise
-        msg = (
-            f"{dataset}: {table.argument}={str(path)!r} cannot be read as {table.what or 'a table'}"
-        )
+        what = table.description or "a table"
+        msg = f"{dataset}: {table.argument}={str(path)!r} cannot be read as {what}"
         raise DatasetError(f"{msg}: {error}") from error
 
 
 def _not_given(table: Table, dataset: str) -> DatasetError:
-    what = f", {table.what}" if table.what else ""
+    what = f", {table.description}" if table.description else ""
     return DatasetError(
         f"{dataset} needs {table.argument}{what}; it is not packaged, so pass the path of your copy"
     )
@@ -212,17 +211,17 @@ def release_table(dataset: SpecDataset, argument: str) -> pd.DataFrame:
     Raises:
         AttributeError: If the caller passed a DataFrame, which the caller still has.
     """
-    release, name = dataset._release, type(dataset).__name__
-    packaged = argument in release.packaged
+    context, name = dataset._context, type(dataset).__name__
+    packaged = argument in context.packaged
     (table,) = (table for table in dataset.spec.tables if table.argument == argument)
-    kept = release.tables.get(argument)
+    kept = context.tables.get(argument)
     if kept is None or (packaged and table.columns is not None):
         given: Any = dataset.__dict__.get(argument)
         if given is None and not packaged:
             msg = f"{name}: the DataFrame given as {argument} is not kept; use your own"
             raise AttributeError(msg)
         spec = replace(dataset.spec, tables=(replace(table, columns=None),))
-        place = release.places.get("imgpath")
+        place = context.roots.get("imgpath")
         kept = read_tables(spec, {argument: given}, place, name)[argument]
     return ordinary(kept, frozenset(), packaged)
 
@@ -316,7 +315,7 @@ class SpecDataset(Dataset):
         semantic_masks: bool = False,
         compat: Compat = None,
         arguments: Mapping[str, Any] | None = None,
-        places: Mapping[str, PathLike] | None = None,
+        roots: Mapping[str, PathLike] | None = None,
         nrows: int | None = None,
     ) -> None:
         """Build the dataset; every constructor ends here.
@@ -334,7 +333,7 @@ class SpecDataset(Dataset):
             compat: As in the constructor.
             arguments: Further constructor arguments for rules and path templates; each becomes
                 an attribute, as in 1.5.7.
-            places: Folders and archives besides `imgpath`, by argument.
+            roots: Folders and archives besides `imgpath`, by argument.
             nrows: Read only the first rows of the first table.
         """
         name = type(self).__name__
@@ -351,15 +350,15 @@ class SpecDataset(Dataset):
             for key, given in (tables or {}).items()
             if isinstance(given, (str, os.PathLike))  # not a DataFrame, which would stay
         }
-        self.__dict__.update({**paths, **(arguments or {}), **(places or {})})
+        self.__dict__.update({**paths, **(arguments or {}), **(roots or {})})
         self._seeds = SeedSource(seed)
-        roots = {"imgpath": as_place(imgpath)}
-        roots |= {argument: as_place(path) for argument, path in (places or {}).items()}
-        self._release = Release(
+        places = {"imgpath": as_place(imgpath)}
+        places |= {argument: as_place(path) for argument, path in (roots or {}).items()}
+        self._context = SourceContext(
             dataset=name,
-            places=roots,
+            roots=places,
             tables=read_tables(
-                self.spec, tables or {}, roots["imgpath"], name, whole=compat is not None
+                self.spec, tables or {}, places["imgpath"], name, whole=compat is not None
             ),
             arguments=dict(arguments or {}),
             compat=compat is not None,
@@ -371,46 +370,46 @@ class SpecDataset(Dataset):
         )
         if nrows is not None:
             first = self.spec.tables[0].argument
-            self._release.tables[first] = self._release.tables[first].head(nrows)
+            self._context.tables[first] = self._context.tables[first].head(nrows)
         self._build(views)
-        if self._release.packaged:
+        if self._context.packaged:
             release_unused()
 
     def _build(self, views: Views) -> None:
-        spec, release = self.spec, self._release
+        spec, context = self.spec, self._context
         if spec.join is not None:
-            frame = spec.join(release)
+            frame = spec.join(context)
         else:
-            frame = release.tables[spec.tables[0].argument].copy(deep=False)
+            frame = context.tables[spec.tables[0].argument].copy(deep=False)
         kept = spec.kept_tables
-        release.tables = {key: table for key, table in release.tables.items() if key in kept}
-        if not any(table.argument in release.packaged for table in spec.tables[:1]):
+        context.tables = {key: table for key, table in context.tables.items() if key in kept}
+        if not any(table.argument in context.packaged for table in spec.tables[:1]):
             # Of a packaged table some columns are read later.
-            named = (name for name in spec.images.fields if name not in release.arguments)
-            need_columns(frame, named, release)
+            named = (name for name in spec.images.fields if name not in context.arguments)
+            need_columns(frame, named, context)
         frame = self._with_views(frame, views)
         if spec.drop is not None:
-            frame = frame[~np.asarray(spec.drop(frame, release), dtype=bool)]
+            frame = frame[~np.asarray(spec.drop(frame, context), dtype=bool)]
         if self.unique_patients and spec.patient is not None:
             frame = self._one_a_patient(frame, spec.patient)
         if spec.keep is not None:
-            frame = frame[np.asarray(spec.keep(frame, release), dtype=bool)]
+            frame = frame[np.asarray(spec.keep(frame, context), dtype=bool)]
         if len(frame) == 0:
-            msg = f"{release.dataset}: no row is left; check the table, views and other filters"
+            msg = f"{context.dataset}: no row is left; check the table, views and other filters"
             raise EmptyDatasetError(msg)
-        if spec.order is not None:
-            frame = frame.sort_values(spec.order, kind="stable")
+        if spec.sort_by is not None:
+            frame = frame.sort_values(spec.sort_by, kind="stable")
         self._later = self._left_for_later(frame)
         frame = frame.reset_index(drop=True)
         encode = getattr(spec.findings, "packed", spec.findings.encode)
-        names, labels = encode(frame, release)
+        names, labels = encode(frame, context)
         self.pathologies = [str(finding) for finding in names]
         self._labels = pack_labels(labels)
         if not self._shares_later:
             frame = with_columns(frame, self._shared_columns(frame))
         made = {}
         if spec.masks is not None:  # masks may look at the shared columns
-            made["has_masks"] = spec.masks.present(frame, release)
+            made["has_masks"] = spec.masks.present(frame, context)
         self._compact = with_columns(
             frame, made, without=self._later.columns if self._later else ()
         )
@@ -422,12 +421,16 @@ class SpecDataset(Dataset):
         Only of packaged tables, which have what the rules need: a table of the caller's that lacks
         it is refused at once.
         """
-        packaged = self._release.packaged
+        packaged = self._context.packaged
         return self.spec.masks is None and 0 < len(packaged) == len(self.spec.tables)
 
     def _left_for_later(self, frame: pd.DataFrame) -> Later | None:
         table = next(iter(self.spec.tables), None)
-        if table is None or not table.later or table.argument not in self._release.packaged:
+        if (
+            table is None
+            or not table.deferred_columns
+            or table.argument not in self._context.packaged
+        ):
             return None
         if self.compat is not None:
             return None  # 1.5.7 mixes values of all columns, see _one_a_patient
@@ -444,7 +447,7 @@ class SpecDataset(Dataset):
         if self._shares_later:
             frame = with_columns(frame, self._shared_columns(frame))
         made = frozenset({"view", *self.spec.columns})
-        return ordinary(frame, made, bool(self._release.packaged))
+        return ordinary(frame, made, bool(self._context.packaged))
 
     @property
     def _frame(self) -> pd.DataFrame | PackedFrame | Lines:
@@ -466,19 +469,19 @@ class SpecDataset(Dataset):
         self.views = view_list(views, self.spec.default_views)
         if ALL_VIEWS in self.views:
             return frame
-        return frame[rows_with_views(frame["view"], self.views, self._release.dataset)]
+        return frame[rows_with_views(frame["view"], self.views, self._context.dataset)]
 
     def _raw(self, frame: pd.DataFrame, rule: str | Rule) -> Any:
         """What a rule says, or the column that stands for one."""
         if isinstance(rule, str):
-            need_columns(frame, [rule], self._release)
+            need_columns(frame, [rule], self._context)
             return frame[rule]
-        return rule(frame, self._release)
+        return rule(frame, self._context)
 
     def _one_a_patient(self, frame: pd.DataFrame, patient: str) -> pd.DataFrame:
-        need_columns(frame, [patient], self._release)
+        need_columns(frame, [patient], self._context)
         ordered = self.spec.patient_order == "sorted"
-        if self._release.compat and not self.spec.compat_whole_rows:
+        if self._context.compat and not self.spec.compat_keeps_whole_rows:
             # 1.5.7 takes the first value that is not blank, column by column, so that a row may
             # hold values of several images of the patient.
             return frame.groupby(patient, sort=ordered, observed=True).first().reset_index()
@@ -523,7 +526,7 @@ class SpecDataset(Dataset):
         row = self._row(position)
         masks = self.pathology_masks or self.semantic_masks  # these need the whole image beside
         image, shape, prepared = film(
-            self.spec.images, row, self._release, None if masks else self.transform
+            self.spec.images, row, self._context, None if masks else self.transform
         )
         sample: Sample = {"idx": position, "lab": self._lab(position), "img": image}
         if self.pathology_masks and self.spec.masks is not None:
@@ -531,7 +534,7 @@ class SpecDataset(Dataset):
         if self.semantic_masks and (self.spec.semantic or self.anatomy) is not None:
             sample["semantic_masks"] = self._semantic_masks(row, shape)
         if self.spec.boxes is not None:
-            sample["bbox"] = self.spec.boxes.boxes(row, shape, self._release)
+            sample["bbox"] = self.spec.boxes.boxes(row, shape, self._context)
         return self._transformed(sample, prepared=prepared)
 
     def _transformed(self, sample: Sample, *, prepared: bool) -> Sample:
@@ -543,7 +546,7 @@ class SpecDataset(Dataset):
         return sample
 
     def _row(self, position: int) -> Row:
-        return Row(self._frame, position, self._release.arguments)
+        return Row(self._frame, position, self._context.arguments)
 
     @property
     def _cohort(self) -> object:
@@ -554,7 +557,7 @@ class SpecDataset(Dataset):
         found: dict[str, Any] = {}
         for source in (self.spec.semantic, self.anatomy):
             if source is not None:
-                found |= source.masks(row, shape, self._release)
+                found |= source.masks(row, shape, self._context)
         return {name: _as_image(mask) for name, mask in found.items()}
 
     def _pathology_masks(self, row: Row, shape: tuple[int, int]) -> dict[int, Any]:
@@ -562,7 +565,7 @@ class SpecDataset(Dataset):
             msg = f"{type(self).__name__} has no masks"
             raise DatasetError(msg)
         index = {finding: j for j, finding in enumerate(self.pathologies)}
-        found = self.spec.masks.masks(row, shape, self._release)
+        found = self.spec.masks.masks(row, shape, self._context)
         # Masks may name findings that the labels leave out, or that were relabelled away.
         return {index[name]: _as_image(mask) for name, mask in found.items() if name in index}
 
@@ -583,7 +586,7 @@ class SpecDataset(Dataset):
         column = getattr(self.spec.masks, "image", None)
         position = None
         if column is not None:
-            position = self._release.position(self._frame, column, image_name)
+            position = self._context.position(self._frame, column, image_name)
         if position is None:
             msg = f"{type(self).__name__} has no masks for {image_name!r}"
             raise DatasetError(msg)
@@ -610,8 +613,8 @@ class SpecDataset(Dataset):
         images = self.spec.images
         for position in range(len(self)):
             row = self._row(position)
-            if not images.exists(row, self._release):
-                raise images.missing(row, self._release)
+            if not images.exists(row, self._context):
+                raise images.missing(row, self._context)
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()

@@ -24,9 +24,9 @@ __all__ = [
     "SHARED_COLUMNS",
     "USE_INCLUDED_FILE",
     "Groups",
-    "Release",
     "Row",
     "Rule",
+    "SourceContext",
     "need_columns",
 ]
 
@@ -45,19 +45,19 @@ SHARED_COLUMNS: Mapping[str, str] = {
 ``offset_day_int`` is int64, or float64 with NaN where a source leaves some dates out.
 """
 
-Rule = Callable[["pd.DataFrame", "Release"], Any]
+Rule = Callable[["pd.DataFrame", "SourceContext"], Any]
 """A function of the table and the release that returns one value a row."""
 
 
 def need_columns(
-    frame: pd.DataFrame, names: Iterable[str], release: Release, argument: str = ""
+    frame: pd.DataFrame, names: Iterable[str], context: SourceContext, argument: str = ""
 ) -> None:
     """Raise a `DatasetError` that names the columns which a table lacks.
 
     Args:
         frame: The table of a release.
         names: Columns that the dataset reads.
-        release: Context, for the message.
+        context: For the message.
         argument: Constructor argument that names the table, for the message.
 
     Raises:
@@ -67,7 +67,7 @@ def need_columns(
     if missing:
         which = f"the table {argument}" if argument else "the table"
         msg = (
-            f"{release.dataset}: {which} has no column {', '.join(map(repr, missing))}; it has "
+            f"{context.dataset}: {which} has no column {', '.join(map(repr, missing))}; it has "
             f"{', '.join(map(repr, frame.columns[:40]))}. Pass the csv of the release unchanged"
         )
         raise DatasetError(msg)
@@ -100,12 +100,12 @@ class Groups:
 
 
 @dataclass
-class Release:
+class SourceContext:
     """The context that every rule of a `DatasetSpec` receives.
 
     Args:
         dataset: Name of the dataset class, for messages.
-        places: Constructor argument to the folder or archive given for it, or None.
+        roots: Constructor argument to the folder or archive given for it, or None.
         tables: Constructor argument to the table read for it. After construction only the
             tables that masks or boxes declare are kept.
         arguments: Further constructor arguments by name, such as ``extension``.
@@ -116,7 +116,7 @@ class Release:
     """
 
     dataset: str
-    places: dict[str, Path | None]
+    roots: dict[str, Path | None]
     tables: dict[str, pd.DataFrame]
     arguments: dict[str, Any] = field(default_factory=dict)
     compat: bool = False

@@ -28,9 +28,9 @@ pathology_masks`` and the keyword ``compat``. Write ``__init__`` only for anothe
 another order (1.5.7's order is kept), explicit and typed, and let it call ``self._setup(...)``.
 Never write ``__getitem__``, ``__len__`` or ``string``.
 
-- Every rule is a function of ``(frame, release)``; `join` of ``(release)``. `Release` has the
-  ``tables`` by argument name, the other ``arguments``, the ``places`` (folders) and ``compat``.
-  A rule that differs from 1.5.7 branches on ``release.compat``; most never look at it.
+- Every rule is a function of ``(frame, context)``; `join` of ``(context)``. `SourceContext` has
+  ``tables`` by argument name, the other ``arguments``, the ``roots`` (folders) and ``compat``.
+  A rule that differs from 1.5.7 branches on ``context.compat``; most never look at it.
 - Findings: `FindingColumns`, `FindingText`, `FindingRules` (``_findings.py``). Their order is
   ``dataset.pathologies`` and mask keys depend on it, so it is 1.5.7's.
 - Images: `Files`, `IndexedFiles`, `ZipFiles` (``_images.py``).
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from torchxrayvision.datasets.annotations import BoxSource, MaskSource
     from torchxrayvision.datasets.findings import Findings
     from torchxrayvision.datasets.images import ImageSource
-    from torchxrayvision.datasets.release import Release
+    from torchxrayvision.datasets.release import SourceContext
     from torchxrayvision.facts import License, Reference
 
 __all__ = ["DatasetSpec", "Table", "equals", "value"]
@@ -74,26 +74,22 @@ class Table:
         argument: Constructor argument that names it, such as ``"csvpath"``.
         packaged: Name of the copy in `torchxrayvision.tables`, or None.
         read: Path to table. The default reads csv (plain, gz, zip) and parquet.
-        inside: Path below ``imgpath`` that is read when the argument is None.
+        path_below_imgpath: Path below ``imgpath`` that is read when the argument is None.
         optional: Whether the dataset works without it; the rules then do not find it.
         columns: Columns to read of the packaged copy; None for all.
-        later: Columns of the packaged copy that neither rules nor images nor masks need. They
-            are read when ``.csv`` is first looked at, which saves time and memory; the others are
-            read twice, for the rules and when an item or ``.csv`` asks for them, and not kept
-            between. Only of the first table, and only if `join` keeps its index and leaves these
-            columns as they are. Where there are no masks, the shared columns are made then too,
-            and what only they need can be read later.
-        what: What the table is and where the release keeps it, for messages.
+        deferred_columns: Columns of the packaged copy that rules, images and masks do not need.
+            They are read when ``.csv`` is first looked at, which saves time and memory.
+        description: What the table is and where the release keeps it, for messages.
     """
 
     argument: str
     packaged: str | None = None
     read: Callable[[Path], pd.DataFrame] | None = None
-    inside: str | None = None
+    path_below_imgpath: str | None = None
     optional: bool = False
     columns: tuple[str, ...] | None = None
-    later: tuple[str, ...] = ()
-    what: str = ""
+    deferred_columns: tuple[str, ...] = ()
+    description: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,16 +112,16 @@ class DatasetSpec:
         cohort: Name of the patients: releases with the same one number them alike. Empty: those
             of this title.
         cohort_prefix: What this release writes before the numbers of its cohort.
-        compat_whole_rows: Whether 1.5.7 keeps whole rows too when there is one image of each.
+        compat_keeps_whole_rows: Whether 1.5.7 keeps whole rows too when there is one image of each.
         drop: Rule: True for rows that are no usable image of the release.
         keep: Rule: True for rows to keep, after the choice of one image a patient.
-        order: Column by which the rows stand in the end; None: as in the table or by patient.
+        sort_by: Column by which the rows stand in the end; None: as in the table or by patient.
         columns: Shared columns: name of a raw column or a rule.
         masks: Source of ``pathology_masks``.
         semantic: Source of ``semantic_masks``.
         boxes: Source of the sample's ``bbox``.
         split: Column of the official split, or None.
-        size: Rule: pairs (height, width) that the files must have, for `verify`.
+        expected_sizes: Rule: pairs (height, width) that the files must have, for `verify`.
         scores: Whether labels are scores instead of 0, 1, NaN.
         score_range: Lowest and highest score.
         verified: Which columns were seen in the release itself, and which are tolerant.
@@ -141,23 +137,23 @@ class DatasetSpec:
     images: ImageSource
     findings: Findings
     tables: tuple[Table, ...] = ()
-    join: Callable[[Release], pd.DataFrame] | None = None
+    join: Callable[[SourceContext], pd.DataFrame] | None = None
     view: str | Rule | None = None
     default_views: tuple[str, ...] = ("PA",)
     patient: str | None = None
     patient_order: Literal["sorted", "appearance"] = "sorted"
     cohort: str = ""
     cohort_prefix: str = ""
-    compat_whole_rows: bool = False
+    compat_keeps_whole_rows: bool = False
     drop: Rule | None = None
     keep: Rule | None = None
-    order: str | None = None
+    sort_by: str | None = None
     columns: Mapping[str, str | Rule] = field(default_factory=dict)
     masks: MaskSource | None = None
     semantic: MaskSource | None = None
     boxes: BoxSource | None = None
     split: str | None = None
-    size: Rule | None = None
+    expected_sizes: Rule | None = None
     scores: bool = False
     score_range: tuple[float, float] = (0.0, 1.0)
     verified: str = ""
@@ -202,9 +198,9 @@ def equals(column: str | tuple[str, ...], *values: object) -> Rule:
     """
     names = (column,) if isinstance(column, str) else column
 
-    def rule(frame: pd.DataFrame, release: Release) -> Any:
+    def rule(frame: pd.DataFrame, context: SourceContext) -> Any:
         name = next((name for name in names if name in frame.columns), names[0])
-        need_columns(frame, [name], release)
+        need_columns(frame, [name], context)
         raw = frame[name]
         if len(values) == 1:
             return is_value(raw, values[0])
@@ -216,7 +212,7 @@ def equals(column: str | tuple[str, ...], *values: object) -> Rule:
 def value(constant: object) -> Rule:
     """A rule: the same value in every row, such as ``view=value("AP")``."""
 
-    def rule(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
+    def rule(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001 - a rule
         return np.full(len(frame), constant, dtype=object)
 
     return rule

@@ -98,7 +98,7 @@ def verify(
     if not hasattr(dataset, "spec"):
         msg = f"verify takes one dataset, not a container such as {type(dataset).__name__}"
         raise DatasetError(msg)
-    dataset.spec.images.place(dataset._release)  # the folder is there, or a clear error is raised
+    dataset.spec.images.place(dataset._context)  # the folder is there, or a clear error is raised
     expected = _expected(dataset)
     report = Report(dataset=type(dataset).__name__, checked=len(dataset))
     seen: dict[str, list[str]] = {}
@@ -113,10 +113,10 @@ def verify(
 
 
 def _expected(dataset: SpecDataset) -> list[tuple[int, int]] | None:
-    rule = dataset.spec.size
+    rule = dataset.spec.expected_sizes
     if rule is None:
         return None
-    return [(int(h), int(w)) for h, w in np.asarray(rule(dataset.csv, dataset._release))]
+    return [(int(h), int(w)) for h, w in np.asarray(rule(dataset.csv, dataset._context))]
 
 
 def _all(dataset: SpecDataset, decode: bool, hashes: bool, workers: int) -> Iterator[_Finding]:
@@ -131,17 +131,17 @@ def _all(dataset: SpecDataset, decode: bool, hashes: bool, workers: int) -> Iter
 
 
 def _check(dataset: SpecDataset, position: int, decode: bool, hashes: bool) -> _Finding:
-    images, release = dataset.spec.images, dataset._release
+    images, context = dataset.spec.images, dataset._context
     row = dataset._row(position)
     found = _Finding(images.name(row))
-    if not images.exists(row, release):
+    if not images.exists(row, context):
         found.missing = True
         return found
     try:
         if hashes:
-            found.digest = _digest(images.open(row, release))
+            found.digest = _digest(images.open(row, context))
         if decode:
-            shape = images.read(row, release).shape
+            shape = images.read(row, context).shape
             found.size = (int(shape[-2]), int(shape[-1]))
     except DatasetNotFoundError:
         found.missing = True

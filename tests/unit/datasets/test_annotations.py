@@ -156,9 +156,9 @@ def test_masks_go_with_the_dataset_into_a_worker(folder, kind, monkeypatch):
     source, _ = kind
     dataset = dataset_of(folder, kind)
     dataset[0]
-    release = pickle.loads(pickle.dumps(dataset._release))
+    context = pickle.loads(pickle.dumps(dataset._context))
     row = dataset._row(0)
-    for finding, mask in source.masks(row, SHAPE, release).items():
+    for finding, mask in source.masks(row, SHAPE, context).items():
         np.testing.assert_array_equal(mask, WANTED["a"][finding])
 
 
@@ -271,7 +271,7 @@ def test_mask_files_of_one_structure_are_united(folder, tmp_path):
         assert set(found) == set(wanted[i])
         for name, mask in found.items():
             np.testing.assert_array_equal(mask[0] > 0, wanted[i][name])
-    present = source.present(dataset.csv, dataset._release)
+    present = source.present(dataset.csv, dataset._context)
     assert present.tolist() == [True, True, True, False]  # c has a file, which is empty
 
 
@@ -279,5 +279,5 @@ def test_mask_files_are_optional_as_a_whole(folder, tmp_path):
     source = mask_files(tmp_path)
     for place in (None, tmp_path / "nowhere"):
         dataset = tiny(folder, semantic=source, kwargs={"places": {"maskpath": place}})
-        assert not source.present(dataset.csv, dataset._release).any()
+        assert not source.present(dataset.csv, dataset._context).any()
         assert dataset[0]["img"].shape == (1, *SHAPE)

@@ -178,8 +178,8 @@ def test_merged_and_collated_datasets_keep_their_masks(nih, table):
     ],
 )
 def test_images_of_other_datasets_are_found_by_their_column(builder, column, names, tmp_path):
-    release = BUILDERS[builder](tmp_path)
-    dataset = getattr(xd, builder)(**release.kwargs)
+    context = BUILDERS[builder](tmp_path)
+    dataset = getattr(xd, builder)(**context.kwargs)
     path = dataset.image_path(0)
     name = names.format(path) if names else path.rpartition("/")[2].partition(".")[0]
     shape = dataset[0]["img"].shape[1:]

@@ -145,8 +145,8 @@ def test_reports_without_terms_have_no_term_nan(releases):
 
 @pytest.fixture(scope="module")
 def ralo(tmp_path_factory):
-    release = BUILDERS["StonyBrookCOVID_Dataset"](tmp_path_factory.mktemp("ralo")).kwargs
-    return release["imgpath"], read_scores(release["csvpath"])
+    context = BUILDERS["StonyBrookCOVID_Dataset"](tmp_path_factory.mktemp("ralo")).kwargs
+    return context["imgpath"], read_scores(context["csvpath"])
 
 
 @pytest.mark.parametrize("compat", [None, "xrv-1.5"])

@@ -289,7 +289,7 @@ def test_two_folders_of_siim_do_not_share_their_files(tmp_path):
     first, second = (xd.SIIM_Pneumothorax_Dataset(tmp_path / name, table) for name in "ab")
     first[0], second[0]
     found = [
-        dataset.spec.images.open(dataset._row(0), dataset._release) for dataset in (first, second)
+        dataset.spec.images.open(dataset._row(0), dataset._context) for dataset in (first, second)
     ]
     assert [path.relative_to(tmp_path).parts[0] for path in found] == ["a", "b"]
 

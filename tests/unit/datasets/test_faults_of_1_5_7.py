@@ -292,8 +292,8 @@ def test_a_dataset_with_an_open_archive_pickles(folder, tmp_path):
         file.write(folder / "a.png", "any/folder/a.png")
     dataset = tiny(tmp_path / "all.zip", images=ZipFiles("{name}.png"))
     first = dataset[0]["img"]
-    release = pickle.loads(pickle.dumps(dataset._release))
-    again = dataset.spec.images.read(dataset._row(0), release)
+    context = pickle.loads(pickle.dumps(dataset._context))
+    again = dataset.spec.images.read(dataset._row(0), context)
     np.testing.assert_array_equal(again, first)
 
 

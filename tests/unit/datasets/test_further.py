@@ -110,13 +110,13 @@ def test_medmnist_maps_its_images_instead_of_holding_them(fake, name):
         assert (found.shape, found.dtype) == ((1, *image.shape), np.float32)
         np.testing.assert_allclose(found[0], image / 255 * 2048 - 1024, atol=1e-3)
     assert len(pickle.dumps(dataset)) < 20_000
-    assert all(isinstance(path, Path) for path in dataset._release.cache.values())
+    assert all(isinstance(path, Path) for path in dataset._context.cache.values())
 
 
 def test_medmnist_unpacks_again_where_the_cache_was_emptied(fake, tmp_path, monkeypatch):
     dataset = xd.ChestMNIST_Dataset(**fake("ChestMNIST_Dataset").kwargs)
     wanted = dataset[0]["img"]
-    for kept in dataset._release.cache.values():
+    for kept in dataset._context.cache.values():
         kept.unlink()
     np.testing.assert_array_equal(dataset[0]["img"], wanted)
     blocked = tmp_path / "file"
@@ -166,9 +166,9 @@ def test_medmnist_executes_nothing_that_an_archive_holds(tmp_path):
 
 
 def test_vindr_pcxr_takes_one_part_and_knows_no_findings_without_boxes(fake, tmp_path):
-    release = fake("VinDrPCXR_Dataset")
-    alone = xd.VinDrPCXR_Dataset(test_csvpath=release.kwargs["test_csvpath"])
-    assert [alone.image_path(i) for i in range(len(alone))] == release.splits["test"]
+    context = fake("VinDrPCXR_Dataset")
+    alone = xd.VinDrPCXR_Dataset(test_csvpath=context.kwargs["test_csvpath"])
+    assert [alone.image_path(i) for i in range(len(alone))] == context.splits["test"]
     column = alone.labels[:, alone.pathologies.index("Consolidation")]
     assert np.isnan(column).all()
     assert alone.labels[0, alone.pathologies.index("Pneumonia")] == 1
@@ -177,9 +177,9 @@ def test_vindr_pcxr_takes_one_part_and_knows_no_findings_without_boxes(fake, tmp
 
 
 def test_vindr_pcxr_finds_its_tables_beside_the_images(fake):
-    release = fake("VinDrPCXR_Dataset")
-    dataset = xd.VinDrPCXR_Dataset(release.kwargs["imgpath"])
-    assert len(dataset) == len(release.labels)
+    context = fake("VinDrPCXR_Dataset")
+    dataset = xd.VinDrPCXR_Dataset(context.kwargs["imgpath"])
+    assert len(dataset) == len(context.labels)
     assert dataset.annotations(0)["class_name"].tolist()[2] == "Pleural effusion"
 
 

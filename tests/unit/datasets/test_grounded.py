@@ -24,29 +24,29 @@ def fake(tmp_path_factory):
 
 
 def test_chestxdet_needs_one_of_its_files(fake, tmp_path):
-    release = fake("ChestXDet_Dataset")
+    context = fake("ChestXDet_Dataset")
     with pytest.raises(DatasetError, match="train_json or test_json"):
         xd.ChestXDet_Dataset(tmp_path)
-    alone = xd.ChestXDet_Dataset(test_json=release.kwargs["test_json"])
-    assert [alone.image_path(i) for i in range(len(alone))] == release.splits["test"]
+    alone = xd.ChestXDet_Dataset(test_json=context.kwargs["test_json"])
+    assert [alone.image_path(i) for i in range(len(alone))] == context.splits["test"]
     assert set(xd.official_splits(alone)) == {"test"}
 
 
 def test_chestxdet_finds_its_files_beside_the_images(fake):
-    release = fake("ChestXDet_Dataset")
-    assert len(xd.ChestXDet_Dataset(release.kwargs["imgpath"])) == len(release.labels)
+    context = fake("ChestXDet_Dataset")
+    assert len(xd.ChestXDet_Dataset(context.kwargs["imgpath"])) == len(context.labels)
 
 
 def test_chestxdet10_has_ten_findings_and_masks_of_boxes(fake):
-    release = fake("ChestXDet_Dataset")
-    ten = xd.ChestXDet_Dataset(**release.kwargs, version="ChestX-Det10", pathology_masks=True)
+    context = fake("ChestXDet_Dataset")
+    ten = xd.ChestXDet_Dataset(**context.kwargs, version="ChestX-Det10", pathology_masks=True)
     assert len(ten.pathologies) == 10
     assert {"Cardiomegaly", "Diffuse Nodule", "Pleural_Thickening"}.isdisjoint(ten.pathologies)
     sample = ten[2]
     assert sample["lab"].sum() == 1
     assert list(sample["pathology_masks"]) == [ten.pathologies.index("Mass")]
     with pytest.raises(DatasetError, match="'ChestX-Det10', got 'Det10'"):
-        xd.ChestXDet_Dataset(**release.kwargs, version="Det10")
+        xd.ChestXDet_Dataset(**context.kwargs, version="Det10")
 
 
 def test_chestxdet_refuses_json_of_another_form(tmp_path):
@@ -76,8 +76,8 @@ def test_chestxdet_scales_outlines_to_smaller_copies(tmp_path):
 
 
 def test_annotations_are_those_of_the_image_in_the_order_of_its_boxes(fake):
-    release = fake("ChestXDet_Dataset")
-    dataset = xd.ChestXDet_Dataset(**release.kwargs)
+    context = fake("ChestXDet_Dataset")
+    dataset = xd.ChestXDet_Dataset(**context.kwargs)
     drawn = dataset.annotations(0)
     assert drawn["finding"].tolist() == ["Effusion", "Effusion", "Pleural Thickening"]
     assert drawn["x_min"].tolist() == dataset[0]["bbox"][:, 0].tolist()
@@ -95,12 +95,12 @@ def test_mscxr_keeps_the_phrase_of_each_box(fake):
 
 
 def test_mscxr_of_version_1_0_0_has_no_split_and_may_lack_the_first_folder(fake, tmp_path):
-    release = fake("MSCXR_Dataset")
-    lines = release.kwargs["csvpath"].read_text().splitlines()
+    context = fake("MSCXR_Dataset")
+    lines = context.kwargs["csvpath"].read_text().splitlines()
     older = tmp_path / "MS_CXR_Local_Alignment_v1.0.0.csv"
     older.write_text("\n".join(line.rpartition(",")[0].replace("files/", "") for line in lines))
-    dataset = xd.MSCXR_Dataset(release.kwargs["imgpath"], older)
-    assert [dataset.image_path(i) for i in range(len(dataset))] == list(release.labels)
+    dataset = xd.MSCXR_Dataset(context.kwargs["imgpath"], older)
+    assert [dataset.image_path(i) for i in range(len(dataset))] == list(context.labels)
     with pytest.raises(DatasetError, match="no official split"):
         xd.official_splits(dataset)
     dataset.check_paths_exist()

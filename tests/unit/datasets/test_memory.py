@@ -123,7 +123,7 @@ def test_the_csv_has_every_column_of_the_packaged_table_in_its_order(nih):
 )
 def test_columns_read_later_belong_to_their_rows(name, table, key, views, unique):
     dataset = getattr(xd, name)(views=views, unique_patients=unique)
-    later = getattr(xd, name).spec.tables[0].later
+    later = getattr(xd, name).spec.tables[0].deferred_columns
     assert later
     assert not set(later) & set(dataset._compact.columns)
     source = tables.load(table, columns=[key, *later]).set_index(key)

@@ -95,7 +95,7 @@ def test_openi_has_all_fields_of_the_headers():
     headers = dataset.dicom_metadata
     assert headers.index.name == "imageid"
     assert headers.shape == (7469, len(tables.info("openi_dicom").columns) - 1)
-    assert len(dataset._release.tables) == 0  # nothing of it is kept
+    assert len(dataset._context.tables) == 0  # nothing of it is kept
 
 
 def test_a_table_of_the_callers_that_is_not_kept_is_not_replaced_by_another(releases):

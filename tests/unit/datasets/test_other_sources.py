@@ -29,15 +29,15 @@ def paths(dataset):
 class TestCovid19:
     @pytest.mark.parametrize("era", "abc")
     def test_the_early_tables_are_read(self, tmp_path, era):
-        release = covid19.build_era(tmp_path, era)
-        dataset = xd.COVID19_Dataset(**release.kwargs, views="*")
+        context = covid19.build_era(tmp_path, era)
+        dataset = xd.COVID19_Dataset(**context.kwargs, views="*")
         assert dataset.pathologies == ["ARDS", "COVID-19"]
-        assert paths(dataset) == list(release.labels)
+        assert paths(dataset) == list(context.labels)
         assert column(dataset, "ARDS") == [0.0, 1.0]
         assert column(dataset, "COVID-19") == [1.0, 1.0]
         assert dataset.csv["patientid"].tolist() == ["1", "2"]
         np.testing.assert_array_equal(dataset.csv["offset_day_int"], [0, NAN])
-        assert xd.COVID19_Dataset(**release.kwargs, compat="xrv-1.5").pathologies == [
+        assert xd.COVID19_Dataset(**context.kwargs, compat="xrv-1.5").pathologies == [
             "COVID-19",
             "COVID-19, ARDS",
         ]
@@ -53,14 +53,14 @@ class TestCovid19:
         assert column(compat, "Influenza") == [1.0, 1.0]
 
     def test_ct_slices_are_in_compat_only(self, tmp_path):
-        release = covid19.build(tmp_path)
-        assert "slice.jpg" not in paths(xd.COVID19_Dataset(**release.kwargs, views="*"))
-        compat = xd.COVID19_Dataset(**release.kwargs, views="Axial", compat="xrv-1.5")
+        context = covid19.build(tmp_path)
+        assert "slice.jpg" not in paths(xd.COVID19_Dataset(**context.kwargs, views="*"))
+        compat = xd.COVID19_Dataset(**context.kwargs, views="Axial", compat="xrv-1.5")
         assert paths(compat) == ["slice.jpg"]
 
     def test_the_root_of_the_repository_will_do(self, tmp_path):
-        release = covid19.build(tmp_path)
-        dataset = xd.COVID19_Dataset(**{**release.kwargs, "imgpath": tmp_path})
+        context = covid19.build(tmp_path)
+        dataset = xd.COVID19_Dataset(**{**context.kwargs, "imgpath": tmp_path})
         dataset.check_paths_exist()
 
     def test_without_the_table_the_error_says_what_to_pass(self):
@@ -89,37 +89,37 @@ class TestCovid19:
 
 class TestNlmTb:
     def test_odd_readings_of_shenzhen(self, tmp_path):
-        release = nlmtb.build_shenzhen(tmp_path)
-        dataset = xd.NLMTB_Dataset(**release.kwargs, semantic_masks=True)
-        assert paths(dataset) == list(release.labels)
+        context = nlmtb.build_shenzhen(tmp_path)
+        dataset = xd.NLMTB_Dataset(**context.kwargs, semantic_masks=True)
+        assert paths(dataset) == list(context.labels)
         assert column(dataset, "Tuberculosis") == [
-            row["Tuberculosis"] for row in release.labels.values()
+            row["Tuberculosis"] for row in context.labels.values()
         ]
-        np.testing.assert_allclose(dataset.csv["age_years"], list(release.ages.values()))
-        male = [sex == "M" for sex in release.sexes.values()]
-        female = [sex == "F" for sex in release.sexes.values()]
+        np.testing.assert_allclose(dataset.csv["age_years"], list(context.ages.values()))
+        male = [sex == "M" for sex in context.sexes.values()]
+        female = [sex == "F" for sex in context.sexes.values()]
         assert dataset.csv["sex_male"].tolist() == male
         assert dataset.csv["sex_female"].tolist() == female
         lungs = dataset[0]["semantic_masks"]["Lungs"]
-        np.testing.assert_array_equal(lungs[0] > 0, release.semantic[paths(dataset)[0]]["Lungs"])
+        np.testing.assert_array_equal(lungs[0] > 0, context.semantic[paths(dataset)[0]]["Lungs"])
         assert dataset[1]["semantic_masks"] == {}
 
     def test_masks_are_found_below_the_images_too(self, tmp_path):
-        release = nlmtb.build_shenzhen(tmp_path)
-        dataset = xd.NLMTB_Dataset(release.kwargs["imgpath"], semantic_masks=True)
+        context = nlmtb.build_shenzhen(tmp_path)
+        dataset = xd.NLMTB_Dataset(context.kwargs["imgpath"], semantic_masks=True)
         assert list(dataset[0]["semantic_masks"]) == ["Lungs"]
 
     def test_labels_need_no_readings(self, tmp_path):
-        release = nlmtb.build(tmp_path)
+        context = nlmtb.build(tmp_path)
         shutil.rmtree(tmp_path / "ClinicalReadings")
-        dataset = xd.NLMTB_Dataset(**release.kwargs)
-        assert paths(dataset) == list(release.labels)
+        dataset = xd.NLMTB_Dataset(**context.kwargs)
+        assert paths(dataset) == list(context.labels)
         assert dataset.csv["age_years"].isna().all()
 
     def test_a_repeated_patient_is_one_patient(self, tmp_path):
-        release = nlmtb.build(tmp_path)
-        assert len(xd.NLMTB_Dataset(**release.kwargs)) == 4
-        assert len(xd.NLMTB_Dataset(**release.kwargs, unique_patients=True)) == 3
+        context = nlmtb.build(tmp_path)
+        assert len(xd.NLMTB_Dataset(**context.kwargs)) == 4
+        assert len(xd.NLMTB_Dataset(**context.kwargs, unique_patients=True)) == 3
 
     def test_both_sets_merge(self, tmp_path):
         parts = [nlmtb.build(tmp_path / "m"), nlmtb.build_shenzhen(tmp_path / "s")]
@@ -147,31 +147,31 @@ class TestNlmTb:
 
 class TestTbx11k:
     @pytest.fixture
-    def release(self, tmp_path):
+    def context(self, tmp_path):
         return tbx11k.build(tmp_path)
 
     @pytest.mark.parametrize(
         ("split", "rows"),
         [("train", tbx11k.TRAIN), ("val", tbx11k.VAL), ("trainval", tbx11k.TRAIN + tbx11k.VAL)],
     )
-    def test_split_reads_its_annotations(self, release, split, rows):
-        dataset = xd.TBX11K_Dataset(release.kwargs["imgpath"], split)
+    def test_split_reads_its_annotations(self, context, split, rows):
+        dataset = xd.TBX11K_Dataset(context.kwargs["imgpath"], split)
         assert paths(dataset) == [f"imgs/{name}" for _, name, _ in rows]
         assert dataset.split == split
 
-    def test_another_split_is_refused(self, release):
+    def test_another_split_is_refused(self, context):
         with pytest.raises(DatasetError, match="'test'"):
-            xd.TBX11K_Dataset(release.kwargs["imgpath"], split="test")
+            xd.TBX11K_Dataset(context.kwargs["imgpath"], split="test")
 
     def test_without_a_folder_the_error_says_what_to_pass(self):
         with pytest.raises(DatasetError, match="jsonpath"):
             xd.TBX11K_Dataset()
 
-    def test_boxes_and_masks_move_with_the_image(self, release):
+    def test_boxes_and_masks_move_with_the_image(self, context):
         v2 = pytest.importorskip("torchvision.transforms.v2")
-        plain = xd.TBX11K_Dataset(**release.kwargs, pathology_masks=True)
+        plain = xd.TBX11K_Dataset(**context.kwargs, pathology_masks=True)
         flipped = xd.TBX11K_Dataset(
-            **release.kwargs, pathology_masks=True, transform=v2.RandomHorizontalFlip(p=1.0)
+            **context.kwargs, pathology_masks=True, transform=v2.RandomHorizontalFlip(p=1.0)
         )
         before, after = plain[3], flipped[3]
         np.testing.assert_array_equal(after["img"], before["img"][..., ::-1])
@@ -181,14 +181,14 @@ class TestTbx11k:
         wanted[:, 0] = 512 - wanted[:, 0] - wanted[:, 2]
         np.testing.assert_allclose(after["bbox"], wanted)
 
-    def test_a_batch_holds_boxes_and_masks(self, release):
-        dataset = xd.TBX11K_Dataset(**release.kwargs, pathology_masks=True)
+    def test_a_batch_holds_boxes_and_masks(self, context):
+        dataset = xd.TBX11K_Dataset(**context.kwargs, pathology_masks=True)
         batch = xd.collate([dataset[i] for i in range(len(dataset))])
         assert [len(boxes) for boxes in batch["bbox"]] == [1, 2, 0, 3, 0]
         assert batch["pathology_masks"][3].shape == (5, 1, 512, 512)
 
-    def test_masks_are_found_by_file_name(self, release):
-        dataset = xd.TBX11K_Dataset(**release.kwargs)
+    def test_masks_are_found_by_file_name(self, context):
+        dataset = xd.TBX11K_Dataset(**context.kwargs)
         masks = dataset.get_mask_dict("tb/tb0011.png", 256)
         np.testing.assert_array_equal(
             masks[1][0] > 0, area((256, 256), (150, 150, 154, 154))
@@ -206,46 +206,46 @@ class TestTbx11k:
 
 class TestStonyBrook:
     def test_one_rater_is_enough_and_compat_wants_both(self, tmp_path):
-        release = stonybrook.build(tmp_path)
-        dataset = xd.StonyBrookCOVID_Dataset(**release.kwargs)
-        compat = xd.StonyBrookCOVID_Dataset(**release.kwargs, compat="xrv-1.5")
+        context = stonybrook.build(tmp_path)
+        dataset = xd.StonyBrookCOVID_Dataset(**context.kwargs)
+        compat = xd.StonyBrookCOVID_Dataset(**context.kwargs, compat="xrv-1.5")
         np.testing.assert_array_equal(dataset.labels[4], [2, 1])
         np.testing.assert_array_equal(compat.labels[4], [NAN, NAN])
         np.testing.assert_array_equal(compat.labels[:4], dataset.labels[:4])
 
     def test_images_keep_the_number_of_their_row(self, tmp_path):
-        release = stonybrook.build(tmp_path)
-        dataset = xd.StonyBrookCOVID_Dataset(**release.kwargs, unique_patients=True)
+        context = stonybrook.build(tmp_path)
+        dataset = xd.StonyBrookCOVID_Dataset(**context.kwargs, unique_patients=True)
         assert sorted(paths(dataset)) == ["0.jpg", "1.jpg", "3.jpg", "4.jpg"]
         for i, path in enumerate(paths(dataset)):
             assert dataset[i]["img"].shape == (1, 64 + int(path[0]), 48)
             assert dataset.csv["Subject_ID"][i] == stonybrook.ROWS[int(path[0])][0]
 
     def test_the_banner_may_be_gone(self, tmp_path):
-        release = stonybrook.build(tmp_path)
-        table = release.kwargs["csvpath"]
-        before = xd.StonyBrookCOVID_Dataset(**release.kwargs)
+        context = stonybrook.build(tmp_path)
+        table = context.kwargs["csvpath"]
+        before = xd.StonyBrookCOVID_Dataset(**context.kwargs)
         _, _, rest = table.read_text().partition("\n")
         table.write_text(rest)
-        after = xd.StonyBrookCOVID_Dataset(**release.kwargs)
+        after = xd.StonyBrookCOVID_Dataset(**context.kwargs)
         np.testing.assert_array_equal(after.labels, before.labels)
 
 
 class TestObjectCxr:
     def test_a_pickled_dataset_opens_its_archive_anew(self, tmp_path):
-        release = objectcxr.build(tmp_path)
-        dataset = xd.ObjectCXR_Dataset(**release.kwargs)
+        context = objectcxr.build(tmp_path)
+        dataset = xd.ObjectCXR_Dataset(**context.kwargs)
         before = dataset[0]["img"]
         again = pickle.loads(pickle.dumps(dataset))
         np.testing.assert_array_equal(again[0]["img"], before)
 
     def test_members_may_lie_in_any_folder(self, tmp_path):
-        release = objectcxr.build(tmp_path)
+        context = objectcxr.build(tmp_path)
         other = tmp_path / "dev.zip"
         with zipfile.ZipFile(other, "w") as archive:
             for path in (tmp_path / "loose").iterdir():
                 archive.write(path, path.name)
-        kwargs = {**release.kwargs, "imgzippath": other}
+        kwargs = {**context.kwargs, "imgzippath": other}
         assert xd.ObjectCXR_Dataset(**kwargs)[2]["img"].shape == (1, 42, 50)
 
     @pytest.mark.parametrize(
@@ -256,8 +256,8 @@ class TestObjectCxr:
             list(shapes(f"0 1 2 3 4;{text}"))
 
     def test_corners_may_be_in_any_order(self, tmp_path):
-        release = objectcxr.build(tmp_path)
+        context = objectcxr.build(tmp_path)
         frame = pd.DataFrame({"image_name": ["00001.jpg"], "annotation": ["0 20 15 10 5"]})
-        dataset = xd.ObjectCXR_Dataset(release.kwargs["imgzippath"], frame, pathology_masks=True)
+        dataset = xd.ObjectCXR_Dataset(context.kwargs["imgzippath"], frame, pathology_masks=True)
         mask = dataset[0]["pathology_masks"][0][0] > 0
         np.testing.assert_array_equal(mask, area((40, 50), (10, 5, 20, 15)))

@@ -13,7 +13,7 @@ from torchxrayvision.datasets.images import ZipFiles
 from torchxrayvision.errors import DatasetError, DatasetNotFoundError
 
 
-def sides(frame, release):
+def sides(frame, context):
     return np.full((len(frame), 2), SHAPE)
 
 
@@ -65,7 +65,7 @@ def shown(report):
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_found_and_nothing_else(folder, fault, workers):
     wanted = fault(folder)
-    report = xd.verify(tiny(folder, size=sides), workers=workers)
+    report = xd.verify(tiny(folder, expected_sizes=sides), workers=workers)
     none = {key: [] for key in shown(report)}
     assert shown(report) == {**none, **wanted}
     assert report.ok == (fault is copy)
@@ -79,7 +79,7 @@ def test_faults_are_all_reported_in_the_order_of_the_rows(folder):
     lose(folder)
     cut(folder)
     shrink(folder)
-    report = xd.verify(tiny(folder, size=sides))
+    report = xd.verify(tiny(folder, expected_sizes=sides))
     assert "1 missing, 1 unreadable, 1 of the wrong size, 0 groups" in str(report)
     path, reason = report.unreadable[0]
     assert (path, bool(reason)) == ("c.png", True)
@@ -88,7 +88,7 @@ def test_faults_are_all_reported_in_the_order_of_the_rows(folder):
 def test_without_decoding_only_missing_files_are_found(folder):
     cut(folder)
     lose(folder)
-    report = xd.verify(tiny(folder, size=sides), decode=False, hashes=False)
+    report = xd.verify(tiny(folder, expected_sizes=sides), decode=False, hashes=False)
     assert shown(report) == {
         "missing": ["b.png"],
         "unreadable": [],

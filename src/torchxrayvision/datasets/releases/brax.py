@@ -17,30 +17,30 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from torchxrayvision.datasets.base import Transform
-    from torchxrayvision.datasets.release import Release, Row
+    from torchxrayvision.datasets.release import Row, SourceContext
 
 __all__ = ["BRAX_Dataset"]
 
 
-def _checked(release: Release) -> pd.DataFrame:
-    frame = release.tables["csvpath"]
+def _checked(context: SourceContext) -> pd.DataFrame:
+    frame = context.tables["csvpath"]
     needed = ["PngPath", "PatientID", "PatientSex", "PatientAge", "ViewPosition"]
-    if release.arguments["max_aspect_ratio"] is not None:
+    if context.arguments["max_aspect_ratio"] is not None:
         needed += ["Rows", "Columns"]
-    need_columns(frame, needed, release)
+    need_columns(frame, needed, context)
     return frame.copy()
 
 
-def _strip(frame: pd.DataFrame, release: Release) -> Any:
+def _strip(frame: pd.DataFrame, context: SourceContext) -> Any:
     """Files whose header says that they are far too long for a chest radiograph."""
-    limit = release.arguments["max_aspect_ratio"]
+    limit = context.arguments["max_aspect_ratio"]
     if limit is None:
         return np.zeros(len(frame), dtype=bool)
     sides = frame[["Rows", "Columns"]].to_numpy(dtype=np.float64, na_value=np.nan)
     return sides.max(axis=1) > limit * sides.min(axis=1)
 
 
-def _age(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
+def _age(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001 - a rule
     return frame["PatientAge"].astype("str").str.extract(r"(\d+)", expand=False)
 
 
@@ -91,14 +91,14 @@ class BRAX_Dataset(SpecDataset):
             note="Needs a credentialed account, training and a signed agreement; no sharing.",
         ),
         homepage="https://physionet.org/content/brax/1.1.0/",
-        tables=(Table("csvpath", what="master_spreadsheet_update.csv of the release"),),
+        tables=(Table("csvpath", description="master_spreadsheet_update.csv of the release"),),
         join=_checked,
         images=Files(_path, layout="the folder images of the release"),
         findings=CHEXPERT_FINDINGS,
         view="ViewPosition",
         patient="PatientID",
         patient_order="appearance",
-        compat_whole_rows=True,
+        compat_keeps_whole_rows=True,
         drop=_strip,
         columns={
             "patientid": "PatientID",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.base import Transform
     from torchxrayvision.datasets.pipeline import Compat, PathLike, TableLike
-    from torchxrayvision.datasets.release import Release, Rule
+    from torchxrayvision.datasets.release import Rule, SourceContext
 
 __all__ = ["CANDIDPTX_Dataset"]
 
@@ -37,29 +37,29 @@ _RUNS = ("EncodedPixels", "mask_rle")
 _ENDINGS = (".dcm", ".dicom", ".png", ".jpg", ".jpeg")
 
 
-def _one_row_an_image(release: Release) -> pd.DataFrame:
+def _one_row_an_image(context: SourceContext) -> pd.DataFrame:
     """The images of the reports; the outlines of all three tables go into one."""
     import pandas as pd
 
-    reports = release.tables["csvpath"]
-    need_columns(reports, ["SOPInstanceUID", "EncodedPixels", "filename"], release)
+    reports = context.tables["csvpath"]
+    need_columns(reports, ["SOPInstanceUID", "EncodedPixels", "filename"], context)
     outlines = [
-        _outlines(release.tables[argument], finding, release)
+        _outlines(context.tables[argument], finding, context)
         for finding, argument in _TABLES.items()
-        if argument in release.tables
+        if argument in context.tables
     ]
     drawn = pd.concat(outlines, ignore_index=True)
-    release.tables["annotations"] = drawn
+    context.tables["annotations"] = drawn
     frame = reports[["SOPInstanceUID", "filename"]].drop_duplicates("SOPInstanceUID")
     frame = frame.reset_index(drop=True)
     uids = frame["SOPInstanceUID"].astype(str)
     for finding, argument in _TABLES.items():
         marked = uids.isin(drawn.loc[drawn["finding"] == finding, "SOPInstanceUID"]).astype(float)
-        frame[finding] = marked if argument in release.tables else np.nan
+        frame[finding] = marked if argument in context.tables else np.nan
     return frame.assign(patient=extract(frame["filename"].astype("str"), r"^P?(?P<value>\d+)_"))
 
 
-def _outlines(table: pd.DataFrame, finding: str, release: Release) -> pd.DataFrame:
+def _outlines(table: pd.DataFrame, finding: str, context: SourceContext) -> pd.DataFrame:
     """Image and runs of one table; the tables name these columns in different ways."""
     import pandas as pd
 
@@ -67,7 +67,7 @@ def _outlines(table: pd.DataFrame, finding: str, release: Release) -> pd.DataFra
     runs = next((name for name in _RUNS if name in table), None)
     if uid is None or runs is None:
         msg = (
-            f"{release.dataset}: the table of {finding} needs one of the columns {list(_IDS)} and "
+            f"{context.dataset}: the table of {finding} needs one of the columns {list(_IDS)} and "
             f"one of {list(_RUNS)}; it has {list(table.columns)}"
         )
         raise DatasetError(msg)
@@ -89,7 +89,7 @@ def _uid(name: str) -> str:
 
 
 def _marked(finding: str) -> Rule:
-    def rule(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
+    def rule(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001 - a rule
         return frame[finding]
 
     return rule
@@ -142,17 +142,19 @@ class CANDIDPTX_Dataset(GroundedDataset):
         ),
         homepage="https://doi.org/10.17608/k6.auckland.14173982",
         tables=(
-            Table("csvpath", what="Pneumothorax_reports.csv of the release"),
-            Table("chest_tube_csvpath", optional=True, what="chest_tube.csv of the release"),
+            Table("csvpath", description="Pneumothorax_reports.csv of the release"),
+            Table("chest_tube_csvpath", optional=True, description="chest_tube.csv of the release"),
             Table(
-                "rib_fracture_csvpath", optional=True, what="acute_rib_fracture.csv of the release"
+                "rib_fracture_csvpath",
+                optional=True,
+                description="acute_rib_fracture.csv of the release",
             ),
         ),
         join=_one_row_an_image,
         images=IndexedFiles("{SOPInstanceUID}", key=_uid, layout="DICOM files named by their UID"),
         findings=FindingRules({finding: _marked(finding) for finding in _TABLES}),
         patient="patient",
-        compat_whole_rows=True,
+        compat_keeps_whole_rows=True,
         columns={"patientid": "patient"},
         masks=RleColumn(
             table="annotations",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.base import Transform
     from torchxrayvision.datasets.pipeline import Compat, PathLike, TableLike
-    from torchxrayvision.datasets.release import Release
+    from torchxrayvision.datasets.release import SourceContext
 
 __all__ = ["ChestXDet_Dataset"]
 
@@ -38,22 +38,22 @@ _NOT_IN_DET10 = ("Cardiomegaly", "Diffuse Nodule", "Pleural_Thickening")
 _SIDE = 1024  # images and coordinates are those of NIH ChestX-ray14
 
 
-def _one_row_an_image(release: Release) -> pd.DataFrame:
+def _one_row_an_image(context: SourceContext) -> pd.DataFrame:
     """The images of both files; what is drawn on them goes into the table "annotations"."""
     import pandas as pd
 
     parts = {"train_json": "train", "test_json": "test"}
-    given = {part: release.tables[name] for name, part in parts.items() if name in release.tables}
+    given = {part: context.tables[name] for name, part in parts.items() if name in context.tables}
     if not given:
         msg = (
-            f"{release.dataset} needs train_json or test_json, the annotation files of the "
+            f"{context.dataset} needs train_json or test_json, the annotation files of the "
             f"release; they are not packaged, so pass the paths of your copies"
         )
         raise DatasetError(msg)
     for table in given.values():
-        need_columns(table, ["file_name", "syms", "boxes"], release)
+        need_columns(table, ["file_name", "syms", "boxes"], context)
     frame = pd.concat([t.assign(split=part) for part, t in given.items()], ignore_index=True)
-    release.tables["annotations"] = pd.DataFrame(
+    context.tables["annotations"] = pd.DataFrame(
         [drawn for entry in frame.to_dict("records") for drawn in _drawn(entry)],
         columns=["file_name", "finding", "x_min", "y_min", "x_max", "y_max", "polygon"],
     )
@@ -110,10 +110,10 @@ class _Listed:
         return _FINDINGS
 
     def encode(
-        self, frame: pd.DataFrame, release: Release
+        self, frame: pd.DataFrame, context: SourceContext
     ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
         """Names and labels of shape (N, P)."""
-        skip = _NOT_IN_DET10 if release.arguments["version"] == "ChestX-Det10" else ()
+        skip = _NOT_IN_DET10 if context.arguments["version"] == "ChestX-Det10" else ()
         names = tuple(name for name in _FINDINGS if name not in skip)
         index = {name: j for j, name in enumerate(names)}
         labels = np.zeros((len(frame), len(names)), dtype=np.float32)
@@ -125,7 +125,7 @@ class _Listed:
         return names, labels
 
 
-def _sides(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
+def _sides(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001 - a rule
     return np.full((len(frame), 2), _SIDE)
 
 
@@ -190,16 +190,16 @@ class ChestXDet_Dataset(GroundedDataset):
             Table(
                 "train_json",
                 read=read_records,
-                inside="ChestX_Det_train.json",
+                path_below_imgpath="ChestX_Det_train.json",
                 optional=True,
-                what="ChestX_Det_train.json of the release",
+                description="ChestX_Det_train.json of the release",
             ),
             Table(
                 "test_json",
                 read=read_records,
-                inside="ChestX_Det_test.json",
+                path_below_imgpath="ChestX_Det_test.json",
                 optional=True,
-                what="ChestX_Det_test.json of the release",
+                description="ChestX_Det_test.json of the release",
             ),
         ),
         join=_one_row_an_image,
@@ -216,7 +216,7 @@ class ChestXDet_Dataset(GroundedDataset):
             **_ANNOTATION,  # type: ignore[arg-type]
         ),
         split="split",
-        size=_sides,
+        expected_sizes=_sides,
         verified="all keys; missing polygons are tolerated",
     )
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from torchxrayvision.datasets.base import Transform
-    from torchxrayvision.datasets.release import Release, Row
+    from torchxrayvision.datasets.release import Row, SourceContext
 
 __all__ = ["CheXlocalize_Dataset"]
 
@@ -60,9 +60,9 @@ def read_segmentations(path: Path) -> pd.DataFrame:
         raise ValueError(msg) from error
 
 
-def _with_missing_columns(release: Release) -> pd.DataFrame:
-    frame = release.tables["csvpath"]
-    need_columns(frame, ["Path"], release)
+def _with_missing_columns(context: SourceContext) -> pd.DataFrame:
+    frame = context.tables["csvpath"]
+    need_columns(frame, ["Path"], context)
     # "CheXpert-v1.0/valid/patient64541/study1/view1_frontal.jpg"
     parts = frame["Path"].str.removesuffix(".jpg").str.split("/")
     frame = frame.assign(
@@ -80,7 +80,7 @@ def _with_missing_columns(release: Release) -> pd.DataFrame:
     return frame.assign(**{name: v for name, v in absent.items() if name not in frame.columns})
 
 
-def _age(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
+def _age(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001 - a rule
     return frame["Age"].where(frame["Age"] > 0)  # 0 stands for unknown
 
 
@@ -92,8 +92,8 @@ def _below_release(row: Row) -> str:
 class _ValidOrVal(Files):
     """Files of CheXpert (folder ``valid``), of CheXlocalize (``val``), or of one such folder."""
 
-    def _find(self, row: Row, release: Release) -> Path | None:
-        root, name = self.place(release), self.name(row)
+    def _find(self, row: Row, context: SourceContext) -> Path | None:
+        root, name = self.place(context), self.name(row)
         folder, _, below = name.partition("/")
         other = {"valid": "val", "val": "valid"}.get(folder, folder)
         places = (root / name, root / other / below, root / below)
@@ -152,12 +152,14 @@ class CheXlocalize_Dataset(SpecDataset):
         ),
         homepage="https://github.com/rajpurkarlab/cheXlocalize",
         tables=(
-            Table("csvpath", what="valid.csv, val_labels.csv or test_labels.csv of the release"),
+            Table(
+                "csvpath", description="valid.csv, val_labels.csv or test_labels.csv of the release"
+            ),
             Table(
                 "segmentation_jsonpath",
                 read=read_segmentations,
                 optional=True,
-                what="gt_segmentations_val.json or gt_segmentations_test.json of the release",
+                description="gt_segmentations_val.json or gt_segmentations_test.json",
             ),
         ),
         join=_with_missing_columns,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from torchxrayvision.datasets.release import Release, Row
+    from torchxrayvision.datasets.release import Row, SourceContext
 
     Size = tuple[int, int]
 
@@ -235,7 +235,7 @@ class _Anatomy:
     def __init__(self, source: CheXmask, column: str) -> None:
         self.source, self.column = source, column
 
-    def present(self, frame: pd.DataFrame, release: Release) -> NDArray[np.bool_]:  # noqa: ARG002
+    def present(self, frame: pd.DataFrame, context: SourceContext) -> NDArray[np.bool_]:  # noqa: ARG002
         """Which rows have masks that are good enough."""
         good: NDArray[np.bool_] = self.source._estimates(frame[self.column]) >= self.source.min_dice
         return good
@@ -244,7 +244,7 @@ class _Anatomy:
         self,
         row: Row,
         shape: Size,
-        release: Release,  # noqa: ARG002
+        context: SourceContext,  # noqa: ARG002
     ) -> dict[str, NDArray[np.bool_]]:
         """Structure to its mask at the shape of the image."""
         from torchxrayvision import masks

@@ -18,26 +18,26 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from torchxrayvision.datasets.base import Transform
-    from torchxrayvision.datasets.release import Release, Row
+    from torchxrayvision.datasets.release import Row, SourceContext
 
 __all__ = ["CHEXPERT_FINDINGS", "CheX_Dataset", "chexpert_view"]
 
 CHEXPERT_FINDINGS = FindingColumns(
     {name: CHEXPERT_RENAME.get(name, name) for name in CHEXPERT13},
-    healthy="No Finding",
+    normal_column="No Finding",
     # The labeller says No Finding where there are devices and nothing else.
-    spares=("Support Devices",),
+    unaffected_by_normal=("Support Devices",),
 )
 """1 present, 0 absent, -1 (uncertain) and blank unknown; *No Finding* says all others absent."""
 
 
-def _with_patient(release: Release) -> pd.DataFrame:
-    frame = release.tables["csvpath"]
-    need_columns(frame, ["Path", "Sex", "Age", "Frontal/Lateral", "AP/PA"], release)
+def _with_patient(context: SourceContext) -> pd.DataFrame:
+    frame = context.tables["csvpath"]
+    need_columns(frame, ["Path", "Sex", "Age", "Frontal/Lateral", "AP/PA"], context)
     return frame.assign(PatientID=extract(frame["Path"], r"patient(?P<value>\d+)"))
 
 
-def chexpert_view(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
+def chexpert_view(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001 - a rule
     """PA, AP, LL or RL as the table says; "L" for lateral images."""
     view = frame["AP/PA"]
     if is_coded_text(view) and "L" not in view.cat.categories:
@@ -45,7 +45,7 @@ def chexpert_view(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001
     return view.mask(frame["Frontal/Lateral"] == "Lateral", "L")
 
 
-def _age(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
+def _age(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001 - a rule
     return frame["Age"].where(frame["Age"] > 0)  # 0 stands for unknown
 
 
@@ -102,8 +102,8 @@ class CheX_Dataset(SpecDataset):
             Table(
                 "csvpath",
                 packaged="chexpert",
-                later=CHEXPERT_FINDINGS.reads,
-                what="train.csv or valid.csv",
+                deferred_columns=CHEXPERT_FINDINGS.reads,
+                description="train.csv or valid.csv",
             ),
         ),
         join=_with_patient,

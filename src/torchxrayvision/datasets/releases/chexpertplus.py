@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.base import Transform
     from torchxrayvision.datasets.pipeline import Compat, PathLike, TableLike, Views
-    from torchxrayvision.datasets.release import Release, Row
+    from torchxrayvision.datasets.release import Row, SourceContext
 
 __all__ = ["CheXpertPlus_Dataset"]
 
@@ -52,25 +52,25 @@ def _read_labels(path: Path) -> pd.DataFrame:
         return pd.DataFrame([json.loads(line) for line in lines if line.strip()])
 
 
-def _with_labels(release: Release) -> pd.DataFrame:
-    frame = release.tables["csvpath"]
-    need_columns(frame, _NEEDED, release)
+def _with_labels(context: SourceContext) -> pd.DataFrame:
+    frame = context.tables["csvpath"]
+    need_columns(frame, _NEEDED, context)
     frame = frame[[name for name in frame.columns if not _REPORT.match(name)]]
-    labels = release.tables.get("labelpath")
+    labels = context.tables.get("labelpath")
     if labels is None:
         return frame.assign(**dict.fromkeys(_RAW_LABELS, np.nan))
-    need_columns(labels, ["path_to_image", *_RAW_LABELS], release)
+    need_columns(labels, ["path_to_image", *_RAW_LABELS], context)
     labels = labels[["path_to_image", *_RAW_LABELS]].drop_duplicates("path_to_image")
     kept = frame.drop(columns=[name for name in _RAW_LABELS if name in frame])
     return kept.merge(labels, on="path_to_image", how="left")
 
 
-def _view(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
+def _view(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001 - a rule
     view = plain_text(frame["ap_pa"])
     return view.mask(frame["frontal_lateral"] == "Lateral", "L")
 
 
-def _age(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
+def _age(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001 - a rule
     years = plausible_age(frame["age"])
     return years.where(years > 0)  # 0 stands for unknown, as in CheXpert
 
@@ -134,12 +134,12 @@ class CheXpertPlus_Dataset(SpecDataset):
         ),
         homepage="https://aimi.stanford.edu/datasets/chexpert-plus",
         tables=(
-            Table("csvpath", read=_read_metadata, what="df_chexpert_plus_240401.csv"),
+            Table("csvpath", read=_read_metadata, description="df_chexpert_plus_240401.csv"),
             Table(
                 "labelpath",
                 read=_read_labels,
                 optional=True,
-                what="a file of the folder chexbert_labels of the release",
+                description="a file of the folder chexbert_labels of the release",
             ),
         ),
         join=_with_labels,
@@ -149,7 +149,7 @@ class CheXpertPlus_Dataset(SpecDataset):
         patient="deid_patient_id",
         cohort="CheXpert",
         cohort_prefix="patient",
-        compat_whole_rows=True,
+        compat_keeps_whole_rows=True,
         columns={
             "patientid": "deid_patient_id",
             "age_years": _age,

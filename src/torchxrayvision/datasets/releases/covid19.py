@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from torchxrayvision.datasets.base import Transform
-    from torchxrayvision.datasets.release import Release
+    from torchxrayvision.datasets.release import SourceContext
 
 __all__ = ["COVID19_Dataset"]
 
@@ -29,14 +29,14 @@ NOT_LABELLED = ("todo", "Unknown")
 CT_VIEWS = ("Axial", "Coronal")
 
 
-def _labelled_films(release: Release) -> pd.DataFrame:
+def _labelled_films(context: SourceContext) -> pd.DataFrame:
     """Rows with a finding; the default leaves CT slices out, which 1.5.7 keeps."""
-    frame = release.tables["csvpath"].rename(columns={"Patientid": "patientid"})
+    frame = context.tables["csvpath"].rename(columns={"Patientid": "patientid"})
     needed = ["patientid", "offset", "sex", "age", "finding", "view", "filename"]
-    need_columns(frame, needed, release)
+    need_columns(frame, needed, context)
     finding = frame["finding"]
     keep = finding.notna() & ~finding.isin(NOT_LABELLED)
-    if not release.compat:
+    if not context.compat:
         keep &= ~frame["view"].isin(CT_VIEWS)
         if "modality" in frame.columns:  # the first form of the table has none
             keep &= frame["modality"].isna() | (frame["modality"] == "X-ray")
@@ -53,16 +53,16 @@ class _FindingPaths:
     names: tuple[str, ...] | None = None
 
     def encode(
-        self, frame: pd.DataFrame, release: Release
+        self, frame: pd.DataFrame, context: SourceContext
     ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
         """Names, sorted, and labels of shape (N, P)."""
         codes, texts = frame["finding"].factorize()
-        if release.compat:
+        if context.compat:
             steps = [text.split("/") for text in texts]
         else:
             steps = [[step.strip() for step in re.split("[/,]", text)] for text in texts]
         names = tuple(sorted({step for found in steps for step in found if step}))
-        wanted = texts if release.compat else steps
+        wanted = texts if context.compat else steps
         table = [[name in found for name in names] for found in wanted]
         labels = np.array(table, dtype=np.float32).reshape(len(texts), len(names))
         return names, labels[codes]
@@ -117,12 +117,12 @@ class COVID19_Dataset(SpecDataset):
         ),
         homepage="https://github.com/ieee8023/covid-chestxray-dataset",
         tables=(
-            Table("csvpath", what="metadata.csv of the covid-chestxray-dataset repository"),
+            Table("csvpath", description="metadata.csv of the covid-chestxray-dataset repository"),
             Table(
                 "lungmaskpath",
                 packaged="covid_lungs",
                 columns=("filename", "height", "width", "counts"),
-                what="a table of lung masks",
+                description="a table of lung masks",
             ),
         ),
         join=_labelled_films,

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.base import Transform
     from torchxrayvision.datasets.findings import Findings
-    from torchxrayvision.datasets.release import Release, Rule
+    from torchxrayvision.datasets.release import Rule, SourceContext
 
 __all__ = ["CSV_Dataset", "Folder_Dataset"]
 
@@ -56,14 +56,14 @@ _HEALTHY = ("No Finding", "Normal", "Healthy")
 _UNCERTAIN = {"unknown": float("nan"), "present": 1.0, "absent": 0.0}
 
 
-def _checked_rows(release: Release) -> pd.DataFrame:
+def _checked_rows(context: SourceContext) -> pd.DataFrame:
     """The table, with a path in every row."""
-    frame = release.tables["csvpath"].reset_index(drop=True)
-    path = release.arguments["path"]
+    frame = context.tables["csvpath"].reset_index(drop=True)
+    path = context.arguments["path"]
     blank = frame[path].isna() | (frame[path].astype(str).str.strip() == "")
     if blank.any():
         msg = (
-            f"{release.dataset}: {int(blank.sum())} rows name no image in column {path!r}, the "
+            f"{context.dataset}: {int(blank.sum())} rows name no image in column {path!r}, the "
             f"first is row {int(blank.to_numpy().argmax())}; drop them and pass the DataFrame"
         )
         raise DatasetError(msg)
@@ -137,7 +137,7 @@ class CSV_Dataset(SpecDataset):
         reference=LIBRARY,
         license=_YOURS,
         homepage=LIBRARY.url,
-        tables=(Table("csvpath", what="your table, one row an image"),),
+        tables=(Table("csvpath", description="your table, one row an image"),),
         join=_checked_rows,
         images=Files(
             PathColumn("path"),
@@ -147,7 +147,7 @@ class CSV_Dataset(SpecDataset):
         view="view",
         default_views=("*",),
         patient="patientid",
-        compat_whole_rows=True,
+        compat_keeps_whole_rows=True,
         patient_order="appearance",
         columns={
             "patientid": "patientid",
@@ -284,30 +284,30 @@ def _terms(table: pd.DataFrame, terms: str, separator: str, dataset: str) -> Fin
     return TermColumn(terms, separator, _HEALTHY)
 
 
-def _listing(release: Release) -> pd.DataFrame:
+def _listing(context: SourceContext) -> pd.DataFrame:
     """Every image below the folder, sorted by path."""
     import pandas as pd
 
-    folder = release.places["folder"]
+    folder = context.roots["folder"]
     if folder is None or not folder.is_dir():
         advice = "pass the folder of your images"
         if folder is not None and folder.exists():
             advice = "it is a file; torchxrayvision.images.read_image reads a single one"
-        raise DatasetNotFoundError(release.dataset, "folder", str(folder), advice)
+        raise DatasetNotFoundError(context.dataset, "folder", str(folder), advice)
     paths = sorted(_images_below(folder), key=lambda path: path.split("/"))
     if not paths:
         msg = (
-            f"{release.dataset}: no PNG, JPEG, TIFF or DICOM file below folder={str(folder)!r}; "
+            f"{context.dataset}: no PNG, JPEG, TIFF or DICOM file below folder={str(folder)!r}; "
             f"hidden files are passed over, and archives must be unpacked"
         )
         raise EmptyDatasetError(msg)
     frame = pd.DataFrame({"path": paths})
-    if release.arguments["labels_from"] is None:
+    if context.arguments["labels_from"] is None:
         return frame
     loose = [path for path in paths if "/" not in path]
     if loose:
         msg = (
-            f"{release.dataset}: labels='folders' needs every image in a subfolder, but "
+            f"{context.dataset}: labels='folders' needs every image in a subfolder, but "
             f"{len(loose)} are directly in {folder}, such as {loose[0]!r}; move them, or pass "
             f"labels=None"
         )
@@ -428,5 +428,5 @@ class Folder_Dataset(SpecDataset):
             seed=seed,
             compat=compat,
             arguments={"labels_from": labels},
-            places={"folder": folder},
+            roots={"folder": folder},
         )

@@ -37,8 +37,8 @@ class GroundedDataset(SpecDataset):
         if not isinstance(source, TableMasks):
             msg = f"{type(self).__name__} has no table of annotations"
             raise DatasetError(msg)
-        _, positions = source.found(self._row(self._position(idx)), self._release)
-        return self._release.tables[source.table].iloc[positions].reset_index(drop=True)
+        _, positions = source.found(self._row(self._position(idx)), self._context)
+        return self._context.tables[source.table].iloc[positions].reset_index(drop=True)
 
 
 def read_records(path: Path) -> pd.DataFrame:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from torchxrayvision.datasets.release import Release, Row
+    from torchxrayvision.datasets.release import Row, SourceContext
 
 __all__ = [
     "AUTO",
@@ -251,7 +251,7 @@ class ViewColumn:
 
     column: str
 
-    def __call__(self, frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG002 - a rule
+    def __call__(self, frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG002 - a rule
         """One view a row."""
         raw = frame[self.column]
         known = {
@@ -272,7 +272,7 @@ class SexColumn:
     column: str
     sex: str
 
-    def __call__(self, frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG002 - a rule
+    def __call__(self, frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG002 - a rule
         """One bool a row."""
         text = frame[self.column].astype(str).str.strip().str.casefold()
         return text.isin(_SEXES[self.sex]).to_numpy(dtype=bool)
@@ -291,7 +291,7 @@ class AgeColumn:
 
     column: str
 
-    def __call__(self, frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG002 - a rule
+    def __call__(self, frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG002 - a rule
         """One float a row; NaN where blank or above 120."""
         raw = frame[self.column]
         parts = raw.astype(str).str.extract(r"^\s*(\d+(?:\.\d*)?)\s*([YMWDymwd]?)\s*$")
@@ -317,15 +317,15 @@ class LabelColumns:
         return tuple(self.columns)
 
     def encode(
-        self, frame: pd.DataFrame, release: Release
+        self, frame: pd.DataFrame, context: SourceContext
     ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
         """Names and labels of shape (N, P)."""
         labels = np.empty((len(frame), len(self.columns)), dtype=np.float32)
         for j, column in enumerate(self.columns.values()):
-            labels[:, j] = self._encoded(frame[column], release)
+            labels[:, j] = self._encoded(frame[column], context)
         return self.names, labels
 
-    def _encoded(self, column: pd.Series[Any], release: Release) -> NDArray[np.float32]:
+    def _encoded(self, column: pd.Series[Any], context: SourceContext) -> NDArray[np.float32]:
         import pandas as pd
 
         values = pd.to_numeric(column, errors="coerce").astype(np.float32).to_numpy(copy=True)
@@ -334,7 +334,7 @@ class LabelColumns:
         if odd.any():
             row = int(np.flatnonzero(odd)[0])
             msg = (
-                f"{release.dataset}: column {column.name!r} holds {column.iloc[row]!r} in row "
+                f"{context.dataset}: column {column.name!r} holds {column.iloc[row]!r} in row "
                 f"{row}; labels are 1, 0, -1 or blank. Translate it first, such as "
                 f"table[{column.name!r}].map({{'yes': 1, 'no': 0}}), and pass the DataFrame"
             )
@@ -365,7 +365,7 @@ class TermColumn:
     def encode(
         self,
         frame: pd.DataFrame,
-        release: Release,  # noqa: ARG002
+        context: SourceContext,  # noqa: ARG002
     ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
         """Names and labels of shape (N, P); a blank text is unknown."""
         codes, texts = frame[self.column].factorize()

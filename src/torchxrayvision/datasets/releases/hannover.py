@@ -20,38 +20,38 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.base import Transform
     from torchxrayvision.datasets.pipeline import Compat, PathLike, TableLike, Views
-    from torchxrayvision.datasets.release import Release
+    from torchxrayvision.datasets.release import SourceContext
 
 __all__ = ["HannoverCOVID_Dataset"]
 
 
-def _checked(release: Release) -> pd.DataFrame:
-    frame = release.tables["csvpath"]
-    need_columns(frame, ["patient_id", "image_id", "projection"], release)
+def _checked(context: SourceContext) -> pd.DataFrame:
+    frame = context.tables["csvpath"]
+    need_columns(frame, ["patient_id", "image_id", "projection"], context)
     for column in ("admission_offset", "age", "sex"):
         if column not in frame:
             frame = frame.assign(**{column: np.nan})
     return frame
 
 
-def _view(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
+def _view(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001 - a rule
     return plain_text(frame["projection"]).str.strip().str.upper()
 
 
-def _days_since_admission(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001
+def _days_since_admission(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001
     import pandas as pd
 
     # The release counts from the image to the admission: -4 is four days after it.
     return 0 - pd.to_numeric(frame["admission_offset"], errors="coerce")
 
 
-def _covid(frame: pd.DataFrame, release: Release) -> Any:
+def _covid(frame: pd.DataFrame, context: SourceContext) -> Any:
     """1 from the admission as a COVID-19 case on; what held before it, nobody says."""
-    days = _days_since_admission(frame, release)
+    days = _days_since_admission(frame, context)
     return np.where(days < 0, np.nan, 1.0)
 
 
-def _age(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
+def _age(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001 - a rule
     return plausible_age(frame["age"])
 
 
@@ -99,14 +99,18 @@ class HannoverCOVID_Dataset(SpecDataset):
             commercial=True,
         ),
         homepage="https://github.com/ml-workgroup/covid-19-image-repository",
-        tables=(Table("csvpath", inside="data.csv", what="data.csv of the repository"),),
+        tables=(
+            Table(
+                "csvpath", path_below_imgpath="data.csv", description="data.csv of the repository"
+            ),
+        ),
         join=_checked,
         images=Files("png/{image_id}.png", layout="png/<image_id>.png", search=True),
         findings=FindingRules({"COVID-19": _covid}),
         view=_view,
         default_views=("AP", "PA"),
         patient="patient_id",
-        compat_whole_rows=True,
+        compat_keeps_whole_rows=True,
         columns={
             "patientid": "patient_id",
             "offset_day_int": _days_since_admission,

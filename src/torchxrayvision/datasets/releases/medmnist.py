@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.base import Transform
     from torchxrayvision.datasets.pipeline import Compat, PathLike
-    from torchxrayvision.datasets.release import Release, Row
+    from torchxrayvision.datasets.release import Row, SourceContext
 
 __all__ = ["ChestMNIST_Dataset", "PneumoniaMNIST_Dataset"]
 
@@ -62,29 +62,29 @@ class _ArchiveImages(ImageSource):
     and mapped from there: a sample costs one image, and all workers share the pages.
     """
 
-    def _array(self, row: Row, release: Release) -> NDArray[np.uint8]:
+    def _array(self, row: Row, context: SourceContext) -> NDArray[np.uint8]:
         member = f"{row['split']}_images"
-        archive = self.place(release)
+        archive = self.place(context)
         slot = f"unpacked:{member}:{_state(archive)}"
-        path = release.cache.get(slot)
+        path = context.cache.get(slot)
         if path is None or not path.exists():
-            path = release.cache[slot] = _unpacked(archive, member, release)
+            path = context.cache[slot] = _unpacked(archive, member, context)
         array: NDArray[np.uint8] = np.load(path, mmap_mode="r")
         return array
 
-    def exists(self, row: Row, release: Release) -> bool:  # noqa: ARG002 - an image source
+    def exists(self, row: Row, context: SourceContext) -> bool:  # noqa: ARG002 - an image source
         """Whether the archive is there; its arrays were looked at when the dataset was made."""
-        return self.place(release).is_file()
+        return self.place(context).is_file()
 
-    def open(self, row: Row, release: Release) -> Path | BinaryIO:
+    def open(self, row: Row, context: SourceContext) -> Path | BinaryIO:
         """The bytes of an image, for comparison."""
-        return io.BytesIO(self._array(row, release)[row["index"]].tobytes())
+        return io.BytesIO(self._array(row, context)[row["index"]].tobytes())
 
-    def read(self, row: Row, release: Release) -> NDArray[np.float32]:
+    def read(self, row: Row, context: SourceContext) -> NDArray[np.float32]:
         """Pixels of a row's image, float32 (1, H, W) in [-1024, 1024]."""
         from torchxrayvision import images
 
-        image = np.array(self._array(row, release)[row["index"]])
+        image = np.array(self._array(row, context)[row["index"]])
         return images.normalize(image, 255, reshape=True)
 
 
@@ -94,7 +94,7 @@ def _state(archive: Path) -> str:
     return f"{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}"
 
 
-def _unpacked(archive: Path, member: str, release: Release) -> Path:
+def _unpacked(archive: Path, member: str, context: SourceContext) -> Path:
     """An array of the archive as a file of its own in the cache folder."""
     from torchxrayvision.remote import cache_dir
 
@@ -115,7 +115,7 @@ def _unpacked(archive: Path, member: str, release: Release) -> Path:
         Path(part.name).replace(path)
     except (OSError, zipfile.BadZipFile) as error:
         msg = (
-            f"{release.dataset}: {member} of {archive} cannot be unpacked into {folder}: {error}; "
+            f"{context.dataset}: {member} of {archive} cannot be unpacked into {folder}: {error}; "
             f"set XRV_CACHE_DIR to a folder with room for it"
         )
         raise DatasetError(msg) from error
@@ -135,23 +135,23 @@ def _shape(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dty
         return shape, kind
 
 
-def _read_labels(findings: int) -> Callable[[Release], pd.DataFrame]:
+def _read_labels(findings: int) -> Callable[[SourceContext], pd.DataFrame]:
     """A rule that reads the labels of all splits; images are looked at by their headers alone."""
 
-    def join(release: Release) -> pd.DataFrame:
+    def join(context: SourceContext) -> pd.DataFrame:
         import pandas as pd
 
-        place = release.places["npzpath"]
+        place = context.roots["npzpath"]
         source = _ArchiveImages("", argument="npzpath", layout="a .npz file of MedMNIST")
-        path = source.place(release) if place is None or not place.is_file() else place
+        path = source.place(context) if place is None or not place.is_file() else place
         try:
             with zipfile.ZipFile(path) as archive:
-                parts = [_part(archive, split, findings, release) for split in SPLITS]
+                parts = [_part(archive, split, findings, context) for split in SPLITS]
         except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
             if isinstance(error, DatasetError):
                 raise
             msg = (
-                f"{release.dataset}: npzpath={str(path)!r} is no archive of MedMNIST with arrays "
+                f"{context.dataset}: npzpath={str(path)!r} is no archive of MedMNIST with arrays "
                 f"train_images, train_labels and so on: {error}"
             )
             raise DatasetError(msg) from error
@@ -160,7 +160,9 @@ def _read_labels(findings: int) -> Callable[[Release], pd.DataFrame]:
     return join
 
 
-def _part(archive: zipfile.ZipFile, split: str, findings: int, release: Release) -> pd.DataFrame:
+def _part(
+    archive: zipfile.ZipFile, split: str, findings: int, context: SourceContext
+) -> pd.DataFrame:
     import pandas as pd
 
     shape, kind = _shape(archive, f"{split}_images")
@@ -168,7 +170,7 @@ def _part(archive: zipfile.ZipFile, split: str, findings: int, release: Release)
         labels = np.lib.format.read_array(stream)
     if len(shape) != 3 or kind != np.uint8 or labels.shape != (shape[0], findings):
         msg = (
-            f"{release.dataset}: {split} has images of shape {shape} and type {kind}, and "
+            f"{context.dataset}: {split} has images of shape {shape} and type {kind}, and "
             f"labels of shape {labels.shape}; expected uint8 (N, H, W) and (N, {findings}). "
             f"Pass the archive of this dataset"
         )
@@ -210,7 +212,7 @@ class _MedMNIST(SpecDataset):
             data_aug=data_aug,
             seed=seed,
             compat=compat,
-            places={"npzpath": npzpath},
+            roots={"npzpath": npzpath},
         )
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from torchxrayvision.datasets.base import Transform
-    from torchxrayvision.datasets.release import Release, Row
+    from torchxrayvision.datasets.release import Row, SourceContext
 
 __all__ = ["MIMIC_Dataset"]
 
@@ -44,45 +44,45 @@ class _Findings:
     """The rule of CheXpert; that of 1.5.7 clears Support Devices too, for this dataset alone."""
 
     names = CHEXPERT_FINDINGS.names
-    _cleared = FindingColumns(CHEXPERT_FINDINGS.columns, healthy="No Finding")
+    _cleared = FindingColumns(CHEXPERT_FINDINGS.columns, normal_column="No Finding")
 
     def encode(
-        self, frame: pd.DataFrame, release: Release
+        self, frame: pd.DataFrame, context: SourceContext
     ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
         """Names and labels of shape (N, P)."""
-        rule = self._cleared if release.compat else CHEXPERT_FINDINGS
-        return rule.encode(frame, release)
+        rule = self._cleared if context.compat else CHEXPERT_FINDINGS
+        return rule.encode(frame, context)
 
 
-def _one_row_an_image(release: Release) -> pd.DataFrame:
+def _one_row_an_image(context: SourceContext) -> pd.DataFrame:
     """The labels of each study beside the headers of its images, in the order of the labels."""
-    labels, headers = release.tables["csvpath"], release.tables["metacsvpath"]
+    labels, headers = context.tables["csvpath"], context.tables["metacsvpath"]
     key = ["subject_id", "study_id"]
-    need_columns(labels, key, release)
-    need_columns(headers, [*key, "dicom_id", "ViewPosition", "StudyDate"], release)
+    need_columns(labels, key, context)
+    need_columns(headers, [*key, "dicom_id", "ViewPosition", "StudyDate"], context)
     # 1.5.7 keeps labelled studies that have no image.
-    frame: pd.DataFrame = labels.merge(headers, how="left" if release.compat else "inner", on=key)
-    parts = release.tables.get("splitcsvpath")
+    frame: pd.DataFrame = labels.merge(headers, how="left" if context.compat else "inner", on=key)
+    parts = context.tables.get("splitcsvpath")
     if parts is not None:
-        need_columns(parts, ["dicom_id", "split"], release)
+        need_columns(parts, ["dicom_id", "split"], context)
         parts = parts[["dicom_id", "split"]].drop_duplicates("dicom_id")
         frame = frame.merge(parts, how="left", on="dicom_id")
-    wanted = release.arguments["split"]
+    wanted = context.arguments["split"]
     if wanted is None:
         return frame
     if parts is None:
-        msg = f"{release.dataset}: split={wanted!r} needs splitcsvpath, mimic-cxr-2.0.0-split.csv"
+        msg = f"{context.dataset}: split={wanted!r} needs splitcsvpath, mimic-cxr-2.0.0-split.csv"
         raise DatasetError(msg)
     kept: pd.DataFrame = frame[frame["split"] == wanted]
     return kept
 
 
-def _view(frame: pd.DataFrame, release: Release) -> Any:
+def _view(frame: pd.DataFrame, context: SourceContext) -> Any:
     view = frame["ViewPosition"]
-    return view if release.compat else view.replace(VIEW_RENAME)
+    return view if context.compat else view.replace(VIEW_RENAME)
 
 
-def _day(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
+def _day(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001 - a rule
     return days(frame["StudyDate"])
 
 
@@ -148,9 +148,15 @@ class MIMIC_Dataset(SpecDataset):
         ),
         homepage="https://physionet.org/content/mimic-cxr-jpg/2.0.0/",
         tables=(
-            Table("csvpath", what="mimic-cxr-2.0.0-chexpert.csv or -negbio.csv of the release"),
-            Table("metacsvpath", what="mimic-cxr-2.0.0-metadata.csv of the release"),
-            Table("splitcsvpath", what="mimic-cxr-2.0.0-split.csv of the release", optional=True),
+            Table(
+                "csvpath", description="mimic-cxr-2.0.0-chexpert.csv or -negbio.csv of the release"
+            ),
+            Table("metacsvpath", description="mimic-cxr-2.0.0-metadata.csv of the release"),
+            Table(
+                "splitcsvpath",
+                description="mimic-cxr-2.0.0-split.csv of the release",
+                optional=True,
+            ),
         ),
         join=_one_row_an_image,
         images=Files(_path, layout="the folder files of the release, with p10 to p19 in it"),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.base import Transform
     from torchxrayvision.datasets.pipeline import Compat, PathLike, TableLike
-    from torchxrayvision.datasets.release import Release, Row, Rule
+    from torchxrayvision.datasets.release import Row, Rule, SourceContext
 
 __all__ = ["MSCXR_Dataset"]
 
@@ -36,10 +36,10 @@ _BOX_COLUMNS = ("dicom_id", "category_name", "path", "x", "y", "w", "h")
 _SIZE_COLUMNS = ("image_width", "image_height")
 
 
-def _one_row_an_image(release: Release) -> pd.DataFrame:
+def _one_row_an_image(context: SourceContext) -> pd.DataFrame:
     """The images, in order of first mention; the boxes stay in the table of the release."""
-    boxes = release.tables["csvpath"]
-    need_columns(boxes, [*_BOX_COLUMNS, *_SIZE_COLUMNS], release)
+    boxes = context.tables["csvpath"]
+    need_columns(boxes, [*_BOX_COLUMNS, *_SIZE_COLUMNS], context)
     kept = ["dicom_id", "path", *_SIZE_COLUMNS, *(["split"] if "split" in boxes else [])]
     frame = boxes[kept].drop_duplicates("dicom_id").reset_index(drop=True)
     named = boxes.groupby("dicom_id", sort=False)["category_name"].agg("|".join)
@@ -52,7 +52,7 @@ def _one_row_an_image(release: Release) -> pd.DataFrame:
 def _boxed(category: str) -> Rule:
     """1 where the category has a box; the release says nothing about the others."""
 
-    def rule(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
+    def rule(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001 - a rule
         present = frame["categories"].map(lambda text: category in text.split("|"))
         return present.astype(float).where(present)
 
@@ -110,13 +110,13 @@ class MSCXR_Dataset(GroundedDataset):
             note="Needs training in research with human subjects and a signed agreement.",
         ),
         homepage="https://physionet.org/content/ms-cxr/",
-        tables=(Table("csvpath", what="MS_CXR_Local_Alignment_v1.1.0.csv of the release"),),
+        tables=(Table("csvpath", description="MS_CXR_Local_Alignment_v1.1.0.csv of the release"),),
         join=_one_row_an_image,
         images=Files(_path, layout="files/p10/p10000032/s50414267/<dicom_id>.jpg"),
         findings=FindingRules({name: _boxed(raw) for name, raw in _CATEGORIES.items()}),
         patient="subject_id",
         cohort="MIMIC-CXR",
-        compat_whole_rows=True,
+        compat_keeps_whole_rows=True,
         columns={"patientid": "subject_id"},
         masks=BoxTable(
             table="csvpath",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from torchxrayvision.datasets.base import Transform
-    from torchxrayvision.datasets.release import Release
+    from torchxrayvision.datasets.release import SourceContext
 
 __all__ = ["NIH_Dataset", "NIH_Google_Dataset"]
 
@@ -49,7 +49,7 @@ _TERMS = License(
 )
 
 
-def _sides_of_1024(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
+def _sides_of_1024(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001 - a rule
     return np.full((len(frame), 2), 1024)  # every file of the release is 1024 by 1024
 
 
@@ -100,10 +100,14 @@ class NIH_Dataset(SpecDataset):
             Table(
                 "csvpath",
                 packaged="nih",
-                what="Data_Entry_2017_v2020.csv of the release",
-                later=_LATER,
+                description="Data_Entry_2017_v2020.csv of the release",
+                deferred_columns=_LATER,
             ),
-            Table("bbox_list_path", packaged="nih_boxes", what="BBox_List_2017.csv of the release"),
+            Table(
+                "bbox_list_path",
+                packaged="nih_boxes",
+                description="BBox_List_2017.csv of the release",
+            ),
         ),
         images=_IMAGES,
         findings=FindingText("Finding Labels", {name: (name,) for name in NIH14}, separated("|")),
@@ -124,7 +128,7 @@ class NIH_Dataset(SpecDataset):
             frame=1024,
             rename=NIH_RENAME,
         ),
-        size=_sides_of_1024,
+        expected_sizes=_sides_of_1024,
         verified="all columns",
     )
 
@@ -199,8 +203,8 @@ class NIH_Google_Dataset(SpecDataset):
             Table(
                 "csvpath",
                 packaged="nih_google",
-                what="the table of adjudicated labels",
-                later=(*_LATER, "Patient Age", "Patient Gender", "Set Id"),
+                description="the table of adjudicated labels",
+                deferred_columns=(*_LATER, "Patient Age", "Patient Gender", "Set Id"),
             ),
         ),
         images=_IMAGES,
@@ -223,7 +227,7 @@ class NIH_Google_Dataset(SpecDataset):
             "sex_female": equals(_SEX, "F"),
         },
         split="Set Id",
-        size=_sides_of_1024,
+        expected_sizes=_sides_of_1024,
         verified="all columns",
     )
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from torchxrayvision.datasets.base import Transform
-    from torchxrayvision.datasets.release import Release
+    from torchxrayvision.datasets.release import SourceContext
 
 __all__ = ["NLMTB_Dataset"]
 
@@ -72,15 +72,15 @@ def read_sex(text: str) -> str:
     return "" if found is None else found[1].upper()
 
 
-def _list_images(release: Release) -> pd.DataFrame:
+def _list_images(context: SourceContext) -> pd.DataFrame:
     """One row a file of CXR_png, in the order of names, with what its reading says."""
     import pandas as pd
 
-    root = release.places["imgpath"]
+    root = context.roots["imgpath"]
     if root is None or not (root / "CXR_png").is_dir():
         folder = None if root is None else root / "CXR_png"
         advice = f"pass the folder that holds {LAYOUT}"
-        raise DatasetNotFoundError(release.dataset, "imgpath", str(folder), advice)
+        raise DatasetNotFoundError(context.dataset, "imgpath", str(folder), advice)
     names = sorted(path.name for path in (root / "CXR_png").iterdir())
     found = [match for match in map(_NAME.fullmatch, names) if match]
     readings = {match["stem"]: _reading(root, match["stem"]) for match in found}
@@ -105,7 +105,7 @@ def _reading(root: Path, stem: str) -> str:
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
-def _label(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
+def _label(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001 - a rule
     return frame["label"].to_numpy(dtype=np.float32)
 
 
@@ -199,5 +199,5 @@ class NLMTB_Dataset(SpecDataset):
             unique_patients=unique_patients,
             semantic_masks=semantic_masks,
             compat=compat,
-            places={"maskpath": imgpath if maskpath is None else maskpath},
+            roots={"maskpath": imgpath if maskpath is None else maskpath},
         )

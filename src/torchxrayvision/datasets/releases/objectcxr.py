@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from torchxrayvision.datasets.base import Transform
-    from torchxrayvision.datasets.release import Release
+    from torchxrayvision.datasets.release import SourceContext
 
 __all__ = ["ObjectCXR_Dataset"]
 
@@ -101,13 +101,13 @@ class _Objects(Shapes):
         return marked
 
 
-def _checked(release: Release) -> pd.DataFrame:
-    frame = release.tables["csvpath"]
-    need_columns(frame, ["image_name", "annotation"], release)
+def _checked(context: SourceContext) -> pd.DataFrame:
+    frame = context.tables["csvpath"]
+    need_columns(frame, ["image_name", "annotation"], context)
     return frame.copy()
 
 
-def _has_object(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
+def _has_object(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001 - a rule
     return frame["annotation"].notna().to_numpy(dtype=np.float32)
 
 
@@ -151,7 +151,7 @@ class ObjectCXR_Dataset(SpecDataset):
             note="Not confirmed on the page of the challenge when this was written.",
         ),
         homepage="https://jfhealthcare.github.io/object-CXR/",
-        tables=(Table("csvpath", what="train.csv or dev.csv of the challenge"),),
+        tables=(Table("csvpath", description="train.csv or dev.csv of the challenge"),),
         join=_checked,
         images=ZipFiles(
             "{image_name}", argument="imgzippath", layout="a zip with the JPEG files in train/"
@@ -185,5 +185,5 @@ class ObjectCXR_Dataset(SpecDataset):
             seed=seed,
             pathology_masks=pathology_masks,
             compat=compat,
-            places={"imgzippath": imgzippath},
+            roots={"imgzippath": imgzippath},
         )

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from torchxrayvision.datasets.base import Transform
-    from torchxrayvision.datasets.release import Release
+    from torchxrayvision.datasets.release import SourceContext
 
 __all__ = ["Openi_Dataset", "read_openi_reports"]
 
@@ -96,40 +96,40 @@ def read_openi_reports(path: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["uid", "imageid", "labels_major", "labels_automatic"])
 
 
-def _join(release: Release) -> pd.DataFrame:
+def _join(context: SourceContext) -> pd.DataFrame:
     """Reports beside the headers of their images, and the view that t-SNE clusters suggest."""
-    reports = release.tables["xmlpath"]
-    headers = release.tables["dicomcsv_path"]
-    clusters = release.tables["tsnepacsv_path"]
-    need_columns(reports, ["uid", "imageid", "labels_major", "labels_automatic"], release)
-    need_columns(headers, ["imageid", "View Position"], release)
-    need_columns(clusters, ["imageid", "tsne-view"], release)
-    if not release.compat:
+    reports = context.tables["xmlpath"]
+    headers = context.tables["dicomcsv_path"]
+    clusters = context.tables["tsnepacsv_path"]
+    need_columns(reports, ["uid", "imageid", "labels_major", "labels_automatic"], context)
+    need_columns(headers, ["imageid", "View Position"], context)
+    need_columns(clusters, ["imageid", "tsne-view"], context)
+    if not context.compat:
         headers = headers.assign(imageid=headers["imageid"].replace(_RENAMED))
     joined = reports.merge(headers, on="imageid", how="left")
     joined = joined.merge(clusters, on="imageid", how="left")
     automatic = plain_text(joined["labels_automatic"]).fillna("")
-    if release.compat:
+    if context.compat:
         return joined.assign(terms=automatic)
     return joined.assign(terms=plain_text(joined["labels_major"]).fillna("") + "|" + automatic)
 
 
-def _view(frame: pd.DataFrame, release: Release) -> Any:
-    if release.arguments["use_tsne_derived_view"]:
+def _view(frame: pd.DataFrame, context: SourceContext) -> Any:
+    if context.arguments["use_tsne_derived_view"]:
         return frame["tsne-view"]
     raw = plain_text(frame["View Position"])
-    return raw if release.compat else raw.replace(_LATERAL)
+    return raw if context.compat else raw.replace(_LATERAL)
 
 
-def _days(frame: pd.DataFrame, release: Release) -> Any:
-    need_columns(frame, ["Study Date"], release)
+def _days(frame: pd.DataFrame, context: SourceContext) -> Any:
+    need_columns(frame, ["Study Date"], context)
     return days(frame["Study Date"])
 
 
-def _age(frame: pd.DataFrame, release: Release) -> Any:
+def _age(frame: pd.DataFrame, context: SourceContext) -> Any:
     import pandas as pd
 
-    need_columns(frame, ["Study Date", "Patient's Birth Date"], release)
+    need_columns(frame, ["Study Date", "Patient's Birth Date"], context)
     study = pd.to_numeric(frame["Study Date"], errors="coerce")
     birth = pd.to_numeric(frame["Patient's Birth Date"], errors="coerce")
     return (study - birth) // 10_000  # YYYYMMDD, so a birthday still to come counts
@@ -183,7 +183,12 @@ class Openi_Dataset(SpecDataset):
         ),
         homepage="https://openi.nlm.nih.gov/",
         tables=(
-            Table("xmlpath", packaged="openi", read=read_openi_reports, what="NLMCXR_reports.tgz"),
+            Table(
+                "xmlpath",
+                packaged="openi",
+                read=read_openi_reports,
+                description="NLMCXR_reports.tgz",
+            ),
             Table(
                 "dicomcsv_path",
                 packaged="openi_dicom",
@@ -201,9 +206,11 @@ class Openi_Dataset(SpecDataset):
                     "Rows",
                     "Columns",
                 ),
-                what="a table of the DICOM headers",
+                description="a table of the DICOM headers",
             ),
-            Table("tsnepacsv_path", packaged="openi_tsne", what="a table of the views by t-SNE"),
+            Table(
+                "tsnepacsv_path", packaged="openi_tsne", description="a table of the views by t-SNE"
+            ),
         ),
         join=_join,
         images=Files("{imageid}.png", layout="the PNG files of NLMCXR_png.tgz", search=True),

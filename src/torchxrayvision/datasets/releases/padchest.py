@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from torchxrayvision.datasets.base import Transform
-    from torchxrayvision.datasets.release import Release, Row
+    from torchxrayvision.datasets.release import Row, SourceContext
 
 __all__ = ["PADCHEST_SUBSTRINGS", "PADCHEST_TERMS", "PC_Dataset"]
 
@@ -245,45 +245,45 @@ def _mentions(frame: pd.DataFrame, wanted: str) -> Any:
     return np.array([*found, False])[codes]  # blanks have code -1
 
 
-def _table(release: Release) -> pd.DataFrame:
-    frame = release.tables["csvpath"]
-    need_columns(frame, _NEEDED, release)
-    if release.compat:
+def _table(context: SourceContext) -> pd.DataFrame:
+    frame = context.tables["csvpath"]
+    need_columns(frame, _NEEDED, context)
+    if context.compat:
         return frame.copy()
     return frame.assign(suboptimal=_mentions(frame, "suboptimal study"))
 
 
-def _study_age(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
+def _study_age(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001 - a rule
     import pandas as pd
 
     dates = pd.to_numeric(frame["StudyDate_DICOM"], errors="coerce")
     return dates // 10_000 - pd.to_numeric(frame["PatientBirth"], errors="coerce")
 
 
-def _unusable(frame: pd.DataFrame, release: Release) -> Any:
+def _unusable(frame: pd.DataFrame, context: SourceContext) -> Any:
     """Without labels or unreadable; and, unlike 1.5.7, set aside by the readers or of a child."""
     unusable = (frame["Labels"].isna() | frame["ImageID"].isin(_UNREADABLE)).to_numpy(dtype=bool)
-    if release.compat:
+    if context.compat:
         return unusable
-    child = (_study_age(frame, release) <= _YOUNGEST).to_numpy(dtype=bool, na_value=False)
+    child = (_study_age(frame, context) <= _YOUNGEST).to_numpy(dtype=bool, na_value=False)
     return unusable | _mentions(frame, "exclude") | child
 
 
-def _old_enough(frame: pd.DataFrame, release: Release) -> Any:
+def _old_enough(frame: pd.DataFrame, context: SourceContext) -> Any:
     """1.5.7 reckons ages in 2019, after it has chosen one image of each patient."""
-    if not release.compat:
+    if not context.compat:
         return np.ones(len(frame), dtype=bool)
     return 2019 - frame["PatientBirth"] > _YOUNGEST
 
 
-def _view(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
+def _view(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001 - a rule
     view = frame["Projection"]
     if is_coded_text(view):
         return view.cat.rename_categories({"AP_horizontal": "AP Supine"})
     return view.replace({"AP_horizontal": "AP Supine"})
 
 
-def _days(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
+def _days(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001 - a rule
     return days(frame["StudyDate_DICOM"])
 
 
@@ -341,8 +341,8 @@ class PC_Dataset(SpecDataset):
                 "csvpath",
                 packaged="padchest",
                 read=read_padchest,
-                later=_LATER,
-                what="PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv of the release",
+                deferred_columns=_LATER,
+                description="PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv of the release",
             ),
         ),
         join=_table,
@@ -355,7 +355,7 @@ class PC_Dataset(SpecDataset):
         cohort="PadChest",
         drop=_unusable,
         keep=_old_enough,
-        order="ImageID",
+        sort_by="ImageID",
         columns={
             "patientid": "PatientID",
             "offset_day_int": _days,

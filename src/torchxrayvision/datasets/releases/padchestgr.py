@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.base import Transform
     from torchxrayvision.datasets.pipeline import Compat, PathLike, TableLike
-    from torchxrayvision.datasets.release import Release
+    from torchxrayvision.datasets.release import SourceContext
 
 __all__ = ["PadChestGR_Dataset"]
 
@@ -40,13 +40,13 @@ def _read_master(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype=str)
 
 
-def _one_row_an_image(release: Release) -> pd.DataFrame:
+def _one_row_an_image(context: SourceContext) -> pd.DataFrame:
     """The images of the reports; boxes, and boxes by finding, go into tables of their own."""
     import pandas as pd
 
-    reports, master = release.tables["jsonpath"], release.tables["csvpath"]
-    need_columns(reports, ["StudyID", "ImageID", "findings"], release)
-    need_columns(master, ["StudyID", "PatientID", "split"], release)
+    reports, master = context.tables["jsonpath"], context.tables["csvpath"]
+    need_columns(reports, ["StudyID", "ImageID", "findings"], context)
+    need_columns(master, ["StudyID", "PatientID", "split"], context)
     sentences = [
         (image, sentence)
         for image, listed in zip(reports["ImageID"], reports["findings"], strict=True)
@@ -61,11 +61,11 @@ def _one_row_an_image(release: Release) -> pd.DataFrame:
         labels=["|".join(dict.fromkeys(labels.get(name, []))) for name in frame["ImageID"]]
     )
     boxes = pd.DataFrame(
-        [found for image, sentence in sentences for found in _boxes(image, sentence, release)],
+        [found for image, sentence in sentences for found in _boxes(image, sentence, context)],
         columns=["ImageID", "labels", "sentence_en", "sentence_es", "locations", *_BOX],
     )
-    release.tables["boxes"] = boxes
-    release.tables["grounded"] = _by_finding(boxes, release)
+    context.tables["boxes"] = boxes
+    context.tables["grounded"] = _by_finding(boxes, context)
     return frame.merge(_of_master(master), on="StudyID", how="left")
 
 
@@ -73,25 +73,27 @@ def _listed(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _boxes(image: str, sentence: Mapping[str, Any], release: Release) -> Iterable[tuple[Any, ...]]:
+def _boxes(
+    image: str, sentence: Mapping[str, Any], context: SourceContext
+) -> Iterable[tuple[Any, ...]]:
     """One tuple a box of a sentence."""
     said = [str(sentence.get(key) or "") for key in ("sentence_en", "sentence_es")]
     labels, places = (
         "|".join(map(str, _listed(sentence.get(key)))) for key in ("labels", "locations")
     )
     drawn = list(_listed(sentence.get("boxes")))
-    if release.arguments["extra_boxes"]:
+    if context.arguments["extra_boxes"]:
         drawn += _listed(sentence.get("extra_boxes"))
     for box in drawn:
         yield (image, labels, *said, places, *(float(number) for number in box))
 
 
-def _by_finding(boxes: pd.DataFrame, release: Release) -> pd.DataFrame:
+def _by_finding(boxes: pd.DataFrame, context: SourceContext) -> pd.DataFrame:
     """The boxes once for each finding that their labels mean."""
     import pandas as pd
 
     meant: dict[str, list[str]] = {}
-    for finding, terms in _terms(release, boxes["labels"]).items():
+    for finding, terms in _terms(context, boxes["labels"]).items():
         for term in terms:
             meant.setdefault(term.casefold(), []).append(finding)
     findings = [
@@ -102,9 +104,9 @@ def _by_finding(boxes: pd.DataFrame, release: Release) -> pd.DataFrame:
     return boxes[["ImageID", *_BOX]].assign(finding=named).explode("finding").dropna()
 
 
-def _terms(release: Release, texts: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
+def _terms(context: SourceContext, texts: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
     """Finding to the labels that mean it."""
-    if release.arguments["findings"] == "padchest":
+    if context.arguments["findings"] == "padchest":
         return PADCHEST_TERMS
     raw = {label.strip() for text in texts for label in text.split("|")}
     return {label: (label,) for label in sorted(raw) if label}
@@ -133,12 +135,12 @@ class _Reported:
         return tuple(PADCHEST_TERMS)
 
     def encode(
-        self, frame: pd.DataFrame, release: Release
+        self, frame: pd.DataFrame, context: SourceContext
     ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
         """Names and labels of shape (N, P)."""
-        terms = _terms(release, frame["labels"])
+        terms = _terms(context, frame["labels"])
         rule = FindingText("labels", terms, separated("|"), blank=0.0)
-        return rule.encode(frame, replace(release, compat=False))
+        return rule.encode(frame, replace(context, compat=False))
 
 
 class PadChestGR_Dataset(GroundedDataset):
@@ -196,14 +198,14 @@ class PadChestGR_Dataset(GroundedDataset):
             Table(
                 "jsonpath",
                 read=read_records,
-                inside="grounded_reports_20240819.json",
-                what="grounded_reports_20240819.json of the release",
+                path_below_imgpath="grounded_reports_20240819.json",
+                description="grounded_reports_20240819.json of the release",
             ),
             Table(
                 "csvpath",
                 read=_read_master,
-                inside="master_table.csv",
-                what="master_table.csv of the release",
+                path_below_imgpath="master_table.csv",
+                description="master_table.csv of the release",
             ),
         ),
         join=_one_row_an_image,
@@ -212,7 +214,7 @@ class PadChestGR_Dataset(GroundedDataset):
         patient="PatientID",
         # Numbers of 36 to 39 digits: none of these would agree by chance.
         cohort="PadChest",
-        compat_whole_rows=True,
+        compat_keeps_whole_rows=True,
         columns={"patientid": "PatientID"},
         masks=BoxTable(
             table="grounded",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from torchxrayvision.datasets.base import Transform
-    from torchxrayvision.datasets.release import Release, Row
+    from torchxrayvision.datasets.release import Row, SourceContext
     from torchxrayvision.phantom import Simulation
 
 __all__ = ["Phantom_Dataset"]
@@ -41,13 +41,13 @@ def _of_row(row: Row) -> Simulation:
     return _film(int(row["index"]), row["seed"], row["size"], row["site"])
 
 
-def _drawn(release: Release) -> pd.DataFrame:
+def _drawn(context: SourceContext) -> pd.DataFrame:
     """What each film shows, without rendering any."""
     import pandas as pd
 
     from torchxrayvision.phantom import draw_record
 
-    given = release.arguments
+    given = context.arguments
     films = [draw_record(i, seed=given["seed"]) for i in range(given["n"])]
     columns: dict[str, Any] = {
         "index": np.arange(given["n"]),
@@ -66,21 +66,21 @@ def _drawn(release: Release) -> pd.DataFrame:
 class _Rendered(ImageSource):
     """Films that are rendered when they are asked for; no file is read."""
 
-    def place(self, release: Release) -> Path:  # noqa: ARG002 - an image source
+    def place(self, context: SourceContext) -> Path:  # noqa: ARG002 - an image source
         """There is none to miss."""
         return Path()
 
-    def exists(self, row: Row, release: Release) -> bool:  # noqa: ARG002 - an image source
+    def exists(self, row: Row, context: SourceContext) -> bool:  # noqa: ARG002 - an image source
         """Always."""
         return True
 
-    def open(self, row: Row, release: Release) -> Path | BinaryIO:  # noqa: ARG002 - an image source
+    def open(self, row: Row, context: SourceContext) -> Path | BinaryIO:  # noqa: ARG002 - an image source
         """The film as an open PNG file of 16 bits."""
         from torchxrayvision.phantom import png_bytes
 
         return io.BytesIO(png_bytes(_of_row(row).image, bits=16))
 
-    def read(self, row: Row, release: Release) -> NDArray[np.float32]:  # noqa: ARG002
+    def read(self, row: Row, context: SourceContext) -> NDArray[np.float32]:  # noqa: ARG002
         """Pixels of the film, float32 (1, size, size) in [-1024, 1024]."""
         return _of_row(row).image.copy()
 
@@ -91,7 +91,7 @@ class _FindingMasks:
 
     tables: tuple[str, ...] = ()
 
-    def present(self, frame: pd.DataFrame, release: Release) -> NDArray[np.bool_]:  # noqa: ARG002
+    def present(self, frame: pd.DataFrame, context: SourceContext) -> NDArray[np.bool_]:  # noqa: ARG002
         """Which films show a finding."""
         present: NDArray[np.bool_] = (frame[list(FINDINGS)].to_numpy() == 1).any(axis=1)
         return present
@@ -100,7 +100,7 @@ class _FindingMasks:
         self,
         row: Row,
         shape: tuple[int, int],  # noqa: ARG002 - of the film itself
-        release: Release,  # noqa: ARG002
+        context: SourceContext,  # noqa: ARG002
     ) -> dict[str, NDArray[np.bool_]]:
         """Finding to its mask."""
         return dict(_of_row(row).masks)
@@ -112,7 +112,7 @@ class _AnatomyMasks:
 
     tables: tuple[str, ...] = ()
 
-    def present(self, frame: pd.DataFrame, release: Release) -> NDArray[np.bool_]:  # noqa: ARG002
+    def present(self, frame: pd.DataFrame, context: SourceContext) -> NDArray[np.bool_]:  # noqa: ARG002
         """All films show some."""
         return np.ones(len(frame), dtype=bool)
 
@@ -120,7 +120,7 @@ class _AnatomyMasks:
         self,
         row: Row,
         shape: tuple[int, int],  # noqa: ARG002 - of the film itself
-        release: Release,  # noqa: ARG002
+        context: SourceContext,  # noqa: ARG002
     ) -> dict[str, NDArray[np.bool_]]:
         """Structure to its mask."""
         return dict(_of_row(row).anatomy)
@@ -180,7 +180,7 @@ class Phantom_Dataset(SpecDataset):
         default_views=("*",),
         patient="patientid",
         patient_order="appearance",
-        compat_whole_rows=True,
+        compat_keeps_whole_rows=True,
         columns={
             "patientid": "patientid",
             "age_years": "age_years",

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.base import Transform
     from torchxrayvision.datasets.pipeline import Compat, PathLike
-    from torchxrayvision.datasets.release import Release, Row
+    from torchxrayvision.datasets.release import Row, SourceContext
 
 __all__ = ["REFLACX_Dataset"]
 
@@ -108,27 +108,27 @@ def _number(text: str | None) -> float:
         return float("nan")
 
 
-def _one_row_an_image(release: Release) -> pd.DataFrame:
+def _one_row_an_image(context: SourceContext) -> pd.DataFrame:
     """The images of the wanted phases, in order of first mention; readers' certainties averaged."""
     import pandas as pd
 
-    readings = release.tables["reflacxpath"]
-    need_columns(readings, ["id", "image", "subject_id", "image_size_x", "image_size_y"], release)
-    readings = readings[readings["phase"].isin(release.arguments["phases"])]
+    readings = context.tables["reflacxpath"]
+    need_columns(readings, ["id", "image", "subject_id", "image_size_x", "image_size_y"], context)
+    readings = readings[readings["phase"].isin(context.arguments["phases"])]
     if not len(readings):
-        msg = f"{release.dataset}: the release has no phase {release.arguments['phases']}"
+        msg = f"{context.dataset}: the release has no phase {context.arguments['phases']}"
         raise DatasetError(msg)
     path = extract(readings["image"].astype("str"), r"(?P<value>p\d{2}/p\d+/s\d+/[^/]+)\.\w+$")
     readings = readings.assign(path=path)
     readings["dicom_id"] = extract(path, r"(?P<value>[^/]+)$")
-    release.tables["annotations"] = pd.DataFrame(
+    context.tables["annotations"] = pd.DataFrame(
         [
             (dicom_id, name, *ellipse)
             for dicom_id, name, ellipses in zip(
                 readings["dicom_id"], readings["id"], readings["ellipses"], strict=True
             )
             for ellipse in ellipses
-            if ellipse[-1] >= release.arguments["threshold"]
+            if ellipse[-1] >= context.arguments["threshold"]
         ],
         columns=["dicom_id", *_FIELDS],
     )
@@ -174,11 +174,11 @@ class _Thresholded:
         return tuple(_FINDINGS)
 
     def encode(
-        self, frame: pd.DataFrame, release: Release
+        self, frame: pd.DataFrame, context: SourceContext
     ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
         """Names and labels of shape (N, P)."""
         certainty = frame[list(_FINDINGS.values())].to_numpy(dtype=np.float32)
-        labels = (certainty >= release.arguments["threshold"]).astype(np.float32)
+        labels = (certainty >= context.arguments["threshold"]).astype(np.float32)
         labels[np.isnan(certainty)] = np.nan
         return self.names, labels
 
@@ -260,7 +260,7 @@ class REFLACX_Dataset(GroundedDataset):
             Table(
                 "reflacxpath",
                 read=_read_release,
-                what="the folder of the release that holds main_data",
+                description="the folder of the release that holds main_data",
             ),
         ),
         join=_one_row_an_image,
@@ -268,7 +268,7 @@ class REFLACX_Dataset(GroundedDataset):
         findings=_Thresholded(),
         patient="subject_id",
         cohort="MIMIC-CXR",
-        compat_whole_rows=True,
+        compat_keeps_whole_rows=True,
         columns={"patientid": "subject_id"},
         masks=_Ellipses(
             table="annotations",

@@ -27,29 +27,29 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from torchxrayvision.datasets.base import Transform
-    from torchxrayvision.datasets.release import Release
+    from torchxrayvision.datasets.release import SourceContext
 
 __all__ = ["RSNA_Pneumonia_Dataset"]
 
 
-def _one_row_an_image(release: Release) -> pd.DataFrame:
+def _one_row_an_image(context: SourceContext) -> pd.DataFrame:
     """The first box of each image beside the fields of its DICOM header, sorted by patient."""
     import pandas as pd
 
-    boxes, headers = release.tables["csvpath"], release.tables["dicomcsvpath"]
-    need_columns(boxes, ["patientId", "Target"], release)
-    need_columns(headers, ["PatientID", "ViewPosition", "PatientAge"], release)
+    boxes, headers = context.tables["csvpath"], context.tables["dicomcsvpath"]
+    need_columns(boxes, ["patientId", "Target"], context)
+    need_columns(headers, ["PatientID", "ViewPosition", "PatientAge"], context)
     boxes = boxes.drop_duplicates("patientId").sort_values("patientId", kind="stable")
     rows = rows_of(boxes["patientId"], headers["PatientID"])
     parts = [boxes[rows >= 0], headers.drop(columns="PatientID").take(rows[rows >= 0])]
     return pd.concat([part.reset_index(drop=True) for part in parts], axis=1)
 
 
-def _age(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
+def _age(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001 - a rule
     return plausible_age(frame["PatientAge"])  # the headers go up to 155
 
 
-def _sides_of_1024(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
+def _sides_of_1024(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001 - a rule
     return np.full((len(frame), 2), 1024)
 
 
@@ -98,8 +98,12 @@ class RSNA_Pneumonia_Dataset(SpecDataset):
         ),
         homepage="https://www.kaggle.com/c/rsna-pneumonia-detection-challenge",
         tables=(
-            Table("csvpath", packaged="rsna", what="stage_2_train_labels.csv of the challenge"),
-            Table("dicomcsvpath", packaged="rsna_dicom", what="a table of the DICOM headers"),
+            Table(
+                "csvpath", packaged="rsna", description="stage_2_train_labels.csv of the challenge"
+            ),
+            Table(
+                "dicomcsvpath", packaged="rsna_dicom", description="a table of the DICOM headers"
+            ),
         ),
         join=_one_row_an_image,
         images=Files(
@@ -122,7 +126,7 @@ class RSNA_Pneumonia_Dataset(SpecDataset):
             box=("x", "y", "width", "height"),
             frame=1024,
         ),
-        size=_sides_of_1024,
+        expected_sizes=_sides_of_1024,
         verified="all columns",
     )
 

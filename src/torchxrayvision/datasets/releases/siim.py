@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from torchxrayvision.datasets.base import Transform
-    from torchxrayvision.datasets.release import Release, Row
+    from torchxrayvision.datasets.release import Row, SourceContext
 
 __all__ = ["SIIM_Pneumothorax_Dataset"]
 
@@ -29,10 +29,10 @@ _RUNS = " EncodedPixels"  # the header of the release has a space there
 class _Runs(RleColumn):
     """Run lengths, those of one image united; 1.5.7 shows the last ones only."""
 
-    def found(self, row: Row, release: Release) -> tuple[Any, list[int]]:
+    def found(self, row: Row, context: SourceContext) -> tuple[Any, list[int]]:
         """The table, and the positions of the runs of a row's image."""
-        table, positions = super().found(row, release)
-        return table, positions[-1:] if release.compat else positions
+        table, positions = super().found(row, context)
+        return table, positions[-1:] if context.compat else positions
 
 
 _MASKS = _Runs(
@@ -45,13 +45,13 @@ _MASKS = _Runs(
 )
 
 
-def _one_row_an_image(release: Release) -> pd.DataFrame:
+def _one_row_an_image(context: SourceContext) -> pd.DataFrame:
     """Images in the order of the table, and how many outlines each has."""
-    table = release.tables["csvpath"].rename(columns={_RUNS.strip(): _RUNS})  # stage 2 has none
-    need_columns(table, ["ImageId", _RUNS], release)
-    release.tables["csvpath"] = table
+    table = context.tables["csvpath"].rename(columns={_RUNS.strip(): _RUNS})  # stage 2 has none
+    need_columns(table, ["ImageId", _RUNS], context)
+    context.tables["csvpath"] = table
     outlined = _MASKS.valid(table)
-    if release.compat:
+    if context.compat:
         return table.assign(outlines=outlined.astype(np.int64))
     codes, images = table["ImageId"].factorize()
     counts = np.bincount(codes, weights=outlined, minlength=len(images)).astype(np.int64)
@@ -59,11 +59,11 @@ def _one_row_an_image(release: Release) -> pd.DataFrame:
     return first.assign(outlines=counts)
 
 
-def _pneumothorax(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
+def _pneumothorax(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001 - a rule
     return frame["outlines"] > 0
 
 
-def _sides_of_1024(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
+def _sides_of_1024(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001 - a rule
     return np.full((len(frame), 2), 1024)
 
 
@@ -110,14 +110,16 @@ class SIIM_Pneumothorax_Dataset(SpecDataset):
             note="Academic research and education; read the rules before any other use.",
         ),
         homepage="https://www.kaggle.com/c/siim-acr-pneumothorax-segmentation",
-        tables=(Table("csvpath", packaged="siim", what="train-rle.csv or stage_2_train.csv"),),
+        tables=(
+            Table("csvpath", packaged="siim", description="train-rle.csv or stage_2_train.csv"),
+        ),
         join=_one_row_an_image,
         images=IndexedFiles(
             "{ImageId}", layout="the files <study>/<series>/<ImageId>.dcm of the challenge"
         ),
         findings=FindingRules({"Pneumothorax": _pneumothorax}),
         masks=_MASKS,
-        size=_sides_of_1024,
+        expected_sizes=_sides_of_1024,
         verified="all columns",
     )
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from torchxrayvision.datasets.base import Transform
-    from torchxrayvision.datasets.release import Release
+    from torchxrayvision.datasets.release import SourceContext
 
 __all__ = ["StonyBrookCOVID_Dataset"]
 
@@ -42,31 +42,31 @@ def read_scores(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, skiprows=int(banner), encoding="utf-8-sig")
 
 
-def _numbered(release: Release) -> pd.DataFrame:
+def _numbered(context: SourceContext) -> pd.DataFrame:
     from pandas.api.types import is_integer_dtype
 
-    frame = release.tables["csvpath"]
-    need_columns(frame, ["Subject_ID", "Exam_DateTime", *_SCORES.values()], release)
+    frame = context.tables["csvpath"]
+    need_columns(frame, ["Subject_ID", "Exam_DateTime", *_SCORES.values()], context)
     # Files are named by the row of the table as released, which is the index of a table that was
     # read, and of what somebody kept of it.
     if not (is_integer_dtype(frame.index.dtype) and frame.index.is_unique):
         msg = (
-            f"{release.dataset}: files are named by the row of the table as released, so the "
+            f"{context.dataset}: files are named by the row of the table as released, so the "
             f"index of a DataFrame must be unique row numbers, got {frame.index[:3].tolist()}; "
             f"pass the path, or the frame that read_csv made or rows of it"
         )
         raise DatasetError(msg)
-    means = {finding: _mean(frame, score, release) for finding, score in _SCORES.items()}
+    means = {finding: _mean(frame, score, context) for finding, score in _SCORES.items()}
     return frame.assign(row=frame.index.to_numpy(), **means)
 
 
-def _mean(frame: pd.DataFrame, score: str, release: Release) -> pd.Series[Any]:
+def _mean(frame: pd.DataFrame, score: str, context: SourceContext) -> pd.Series[Any]:
     """The mean of the raters who gave a score; 1.5.7 wants all of them."""
     raters = frame.filter(regex=rf"^{score}(\.\d+)?$")
-    return raters.mean(axis=1, skipna=not release.compat)
+    return raters.mean(axis=1, skipna=not context.compat)
 
 
-def _day(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
+def _day(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001 - a rule
     return days(frame["Exam_DateTime"].astype("str").str[:8])  # "20200408_093015"
 
 
@@ -112,7 +112,9 @@ class StonyBrookCOVID_Dataset(SpecDataset):
         homepage="https://doi.org/10.5281/zenodo.4633999",
         tables=(
             Table(
-                "csvpath", read=read_scores, what="ralo-dataset-metadata.csv of the Zenodo record"
+                "csvpath",
+                read=read_scores,
+                description="ralo-dataset-metadata.csv of the Zenodo record",
             ),
         ),
         join=_numbered,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from torchxrayvision.datasets.base import Transform
-    from torchxrayvision.datasets.release import Release
+    from torchxrayvision.datasets.release import SourceContext
 
 __all__ = ["TBX11K_Dataset"]
 
@@ -54,15 +54,15 @@ def read_annotations(path: Path) -> pd.DataFrame:
     return images.merge(table, how="left", on="id")
 
 
-def _one_row_an_image(release: Release) -> pd.DataFrame:
-    boxes = release.tables["jsonpath"]
+def _one_row_an_image(context: SourceContext) -> pd.DataFrame:
+    boxes = context.tables["jsonpath"]
     frame = boxes.drop_duplicates("id")[["id", "file_name", "width", "height"]]
     marked = {name: boxes.loc[boxes["category"] == name, "id"] for name in CATEGORIES}
     marked["Tuberculosis"] = boxes.loc[boxes["category"].notna(), "id"]
     return frame.assign(**{name: frame["id"].isin(marked[name]).astype(int) for name in FINDINGS})
 
 
-def _size(frame: pd.DataFrame, release: Release) -> Any:  # noqa: ARG001 - a rule
+def _size(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001 - a rule
     return frame[["height", "width"]].to_numpy()
 
 
@@ -114,7 +114,7 @@ class TBX11K_Dataset(SpecDataset):
             Table(
                 "jsonpath",
                 read=read_annotations,
-                what="annotations/json/TBX11K_train.json of the release",
+                description="annotations/json/TBX11K_train.json of the release",
             ),
         ),
         join=_one_row_an_image,
@@ -134,7 +134,7 @@ class TBX11K_Dataset(SpecDataset):
             box=("x", "y", "w", "h"),
             frame=("height", "width"),
         ),
-        size=_size,
+        expected_sizes=_size,
         verified="all fields of the annotations",
     )
 
@@ -170,7 +170,7 @@ class TBX11K_Dataset(SpecDataset):
         import pandas as pd
 
         frame = super()._make_csv()
-        boxes = self._release.tables["jsonpath"].dropna(subset=["category"])
+        boxes = self._context.tables["jsonpath"].dropna(subset=["category"])
         corners = boxes[["x", "y", "w", "h"]].to_numpy(dtype=np.float64).tolist()
         listed: dict[Any, list[list[float]]] = {}
         for image, box in zip(boxes["id"].tolist(), corners, strict=True):

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from torchxrayvision.datasets.base import Transform
-    from torchxrayvision.datasets.release import Release, Row
+    from torchxrayvision.datasets.release import Row, SourceContext
 
 __all__ = ["Consensus", "VinBrain_Dataset", "VinDr_Dataset"]
 
@@ -47,16 +47,16 @@ def _raw(finding: str) -> str:
     return VINDR_RENAME.get(finding, finding)
 
 
-def vindr_findings(release: Release) -> tuple[str, ...]:
+def vindr_findings(context: SourceContext) -> tuple[str, ...]:
     """Findings that the tables at hand can speak of: 14, 22 or 27.
 
     Kaggle's table has numbers for its classes and merges some; PhysioNet's boxes are of 22
     findings; five diagnoses stand only in the table of labels. 1.5.7 knows the 14 of Kaggle, and
     no table of labels.
     """
-    if "labels_path" in release.tables:
+    if "labels_path" in context.tables:
         return tuple(sorted((*VINDR_LOCAL, *VINDR_GLOBAL)))
-    if release.compat or "class_id" in release.tables["csvpath"].columns:
+    if context.compat or "class_id" in context.tables["csvpath"].columns:
         return VINDR14
     return tuple(sorted(VINDR_LOCAL))
 
@@ -87,16 +87,16 @@ def _codes(table: pd.DataFrame) -> tuple[Any, ...]:
     return images, np.asarray(names), readers, np.asarray(people)
 
 
-def _reads(release: Release) -> _Reads:
-    findings = vindr_findings(release)
-    table = release.tables.get("labels_path", release.tables["csvpath"])
+def _reads(context: SourceContext) -> _Reads:
+    findings = vindr_findings(context)
+    table = context.tables.get("labels_path", context.tables["csvpath"])
     images, names, readers, people = _codes(table)
     read = np.zeros((len(names), len(people)), dtype=bool)
     read[images, readers] = True
     found = np.zeros((len(names), len(people), len(findings)), dtype=bool)
-    if "labels_path" in release.tables:
+    if "labels_path" in context.tables:
         table = table.rename(columns={"Other diseases": "Other disease"})  # train and test differ
-        need_columns(table, map(_raw, findings), release)
+        need_columns(table, map(_raw, findings), context)
         for j, finding in enumerate(findings):
             said = (table[_raw(finding)] == 1).to_numpy(dtype=bool)
             found[images[said], readers[said], j] = True
@@ -133,15 +133,15 @@ def _texts(marked: NDArray[np.bool_], names: list[str], blank: str) -> Any:
     return pd.Categorical.from_codes(codes, pd.Index(texts))
 
 
-def _one_row_an_image(release: Release) -> pd.DataFrame:
+def _one_row_an_image(context: SourceContext) -> pd.DataFrame:
     """Images by name, who read them, and how many readers found each finding."""
     import pandas as pd
 
-    boxes = release.tables["csvpath"]
-    need_columns(boxes, ["image_id", "class_name", "x_min", "y_min", "x_max", "y_max"], release)
-    if "labels_path" in release.tables:
-        need_columns(release.tables["labels_path"], ["image_id"], release)
-    reads, findings = _reads(release), vindr_findings(release)
+    boxes = context.tables["csvpath"]
+    need_columns(boxes, ["image_id", "class_name", "x_min", "y_min", "x_max", "y_max"], context)
+    if "labels_path" in context.tables:
+        need_columns(context.tables["labels_path"], ["image_id"], context)
+    reads, findings = _reads(context), vindr_findings(context)
     votes = reads.found.sum(axis=1, dtype=np.int32)
     raw = [_raw(finding) for finding in findings]
     order = np.argsort(raw)
@@ -154,9 +154,9 @@ def _one_row_an_image(release: Release) -> pd.DataFrame:
     return frame
 
 
-def _agreed(votes: Any, readers: Any, release: Release) -> Any:
+def _agreed(votes: Any, readers: Any, context: SourceContext) -> Any:
     """Whether so many of the readers of an image suffice."""
-    consensus = release.arguments["consensus"]
+    consensus = context.arguments["consensus"]
     if consensus == "majority":
         return 2 * votes > readers
     return votes == readers if consensus == "all" else votes > 0
@@ -172,13 +172,13 @@ class VinDrFindings:
         return
 
     def encode(
-        self, frame: pd.DataFrame, release: Release
+        self, frame: pd.DataFrame, context: SourceContext
     ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
         """Names and labels of shape (N, P)."""
-        findings = vindr_findings(release)
+        findings = vindr_findings(context)
         votes = frame[[_raw(finding) for finding in findings]].to_numpy()
         readers = frame["readers"].to_numpy()
-        return findings, _agreed(votes, readers[:, None], release).astype(np.float32)
+        return findings, _agreed(votes, readers[:, None], context).astype(np.float32)
 
 
 class _AgreedBoxes(BoxTable):
@@ -189,12 +189,12 @@ class _AgreedBoxes(BoxTable):
         """Both tables are kept, for `VinDr_Dataset.reader_labels`."""
         return (self.table, "labels_path")
 
-    def present(self, frame: pd.DataFrame, release: Release) -> NDArray[np.bool_]:
+    def present(self, frame: pd.DataFrame, context: SourceContext) -> NDArray[np.bool_]:
         """Which rows have a box of a finding that the readers agree on."""
         import pandas as pd
 
-        findings, labels = VinDrFindings().encode(frame, release)
-        table = release.tables[self.table]
+        findings, labels = VinDrFindings().encode(frame, context)
+        table = context.tables[self.table]
         rows = pd.Index(frame["image_id"]).get_indexer(table["image_id"])
         columns = _columns(table, findings)
         drawn = self.valid(table) & (rows >= 0) & (columns >= 0)
@@ -202,14 +202,16 @@ class _AgreedBoxes(BoxTable):
         marked[rows[drawn][labels[rows[drawn], columns[drawn]] == 1]] = True
         return marked
 
-    def masks(self, row: Row, shape: tuple[int, int], release: Release) -> dict[str, NDArray[Any]]:
+    def masks(
+        self, row: Row, shape: tuple[int, int], context: SourceContext
+    ) -> dict[str, NDArray[Any]]:
         """Finding to its mask, float32, boxes of one finding united."""
-        boxes, positions = self.found(row, release)
-        findings, codes = self._classes(release)
+        boxes, positions = self.found(row, context)
+        findings, codes = self._classes(context)
         readers, chosen = row["readers"], codes[positions]
         painted = {}
         for j in dict.fromkeys(chosen.tolist()):
-            if j >= 0 and _agreed(row[_raw(findings[j])], readers, release):
+            if j >= 0 and _agreed(row[_raw(findings[j])], readers, context):
                 # All boxes of a finding at once, in the type of samples: masks of nine megapixels
                 # are costly to unite, to look through and to copy.
                 drawn = boxes[positions][chosen == j]
@@ -219,12 +221,12 @@ class _AgreedBoxes(BoxTable):
                     )
         return painted
 
-    def _classes(self, release: Release) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    def _classes(self, context: SourceContext) -> tuple[tuple[str, ...], NDArray[np.int64]]:
         """Findings, and which of them each box is of."""
-        if "classes" not in release.cache:
-            findings = vindr_findings(release)
-            release.cache["classes"] = findings, _columns(release.tables[self.table], findings)
-        classes: tuple[tuple[str, ...], NDArray[np.int64]] = release.cache["classes"]
+        if "classes" not in context.cache:
+            findings = vindr_findings(context)
+            context.cache["classes"] = findings, _columns(context.tables[self.table], findings)
+        classes: tuple[tuple[str, ...], NDArray[np.int64]] = context.cache["classes"]
         return classes
 
 
@@ -283,8 +285,8 @@ class VinDr_Dataset(SpecDataset):
         ),
         homepage="https://physionet.org/content/vindr-cxr/1.0.0/",
         tables=(
-            Table("csvpath", packaged="vindr", what="train.csv or annotations_train.csv"),
-            Table("labels_path", optional=True, what="image_labels_train.csv of PhysioNet"),
+            Table("csvpath", packaged="vindr", description="train.csv or annotations_train.csv"),
+            Table("labels_path", optional=True, description="image_labels_train.csv of PhysioNet"),
         ),
         join=_one_row_an_image,
         images=Files(
@@ -353,9 +355,9 @@ class VinDr_Dataset(SpecDataset):
         """
         import pandas as pd
 
-        reads = _reads(self._release)
+        reads = _reads(self._context)
         images, readers = np.nonzero(reads.read)
-        names = list(vindr_findings(self._release))
+        names = list(vindr_findings(self._context))
         table = pd.DataFrame(reads.found[images, readers].astype(np.int64), columns=names)
         table.insert(0, "image_id", reads.images[images])
         table.insert(1, "rad_id", reads.readers[readers])

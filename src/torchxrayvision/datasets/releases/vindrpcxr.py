@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.base import Transform
     from torchxrayvision.datasets.pipeline import Compat, PathLike, TableLike, Views
-    from torchxrayvision.datasets.release import Release
+    from torchxrayvision.datasets.release import SourceContext
 
 __all__ = ["VinDrPCXR_Dataset"]
 
@@ -93,28 +93,28 @@ _TABLES = {
 _BOX = ("x_min", "y_min", "x_max", "y_max")
 
 
-def _one_row_an_image(release: Release) -> pd.DataFrame:
+def _one_row_an_image(context: SourceContext) -> pd.DataFrame:
     """The images of both parts; their boxes go into the table "boxes"."""
     import pandas as pd
 
     frames, boxes = [], [pd.DataFrame(columns=["image_id", "class_name", *_BOX])]
     for split, (labels, drawn) in _TABLES.items():
-        if labels in release.tables:
-            need_columns(release.tables[labels], ["image_id"], release)
-            if not len(release.tables[labels]):
-                raise EmptyDatasetError(f"{release.dataset}: the table {labels} has no row")
-            part = release.tables[labels].assign(split=split, drawn=drawn in release.tables)
+        if labels in context.tables:
+            need_columns(context.tables[labels], ["image_id"], context)
+            if not len(context.tables[labels]):
+                raise EmptyDatasetError(f"{context.dataset}: the table {labels} has no row")
+            part = context.tables[labels].assign(split=split, drawn=drawn in context.tables)
             frames.append(part)
-        if drawn in release.tables:
-            need_columns(release.tables[drawn], ["image_id", "class_name", *_BOX], release)
-            boxes.append(release.tables[drawn])
+        if drawn in context.tables:
+            need_columns(context.tables[drawn], ["image_id", "class_name", *_BOX], context)
+            boxes.append(context.tables[drawn])
     if not frames:
         msg = (
-            f"{release.dataset} needs train_csvpath or test_csvpath, the tables of labels; they "
+            f"{context.dataset} needs train_csvpath or test_csvpath, the tables of labels; they "
             f"are not packaged, so pass the paths of your copies"
         )
         raise DatasetError(msg)
-    release.tables["boxes"] = pd.concat([part for part in boxes if len(part)] or boxes[:1])
+    context.tables["boxes"] = pd.concat([part for part in boxes if len(part)] or boxes[:1])
     return pd.concat(frames, ignore_index=True).drop_duplicates("image_id")
 
 
@@ -128,13 +128,13 @@ class _Diagnosed:
         return (*_DIAGNOSES, *_DRAWN)
 
     def encode(
-        self, frame: pd.DataFrame, release: Release
+        self, frame: pd.DataFrame, context: SourceContext
     ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
         """Names and labels of shape (N, P)."""
-        need_columns(frame, _DIAGNOSES.values(), release)
+        need_columns(frame, _DIAGNOSES.values(), context)
         diagnosed = numbers(frame, _DIAGNOSES.values())
         diagnosed[(diagnosed != 0) & (diagnosed != 1)] = np.nan
-        boxes = release.tables["boxes"]
+        boxes = context.tables["boxes"]
         found = np.zeros((len(frame), len(_DRAWN)), dtype=np.float32)
         for j, raw in enumerate(_DRAWN.values()):
             found[:, j] = frame["image_id"].isin(boxes.loc[boxes["class_name"] == raw, "image_id"])
@@ -203,7 +203,12 @@ class VinDrPCXR_Dataset(GroundedDataset):
         ),
         homepage="https://physionet.org/content/vindr-pcxr/",
         tables=tuple(
-            Table(argument, inside=f"{stem}_{split}.csv", optional=True, what=f"{stem}_{split}.csv")
+            Table(
+                argument,
+                path_below_imgpath=f"{stem}_{split}.csv",
+                optional=True,
+                description=f"{stem}_{split}.csv",
+            )
             for split, arguments in _TABLES.items()
             for argument, stem in zip(arguments, ("image_labels", "annotations"), strict=True)
         ),

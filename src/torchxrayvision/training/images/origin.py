@@ -83,11 +83,11 @@ class Sources:
         """
         names, stamps = [], np.zeros((len(self), STAMP), np.int64)
         for row in range(len(self)):
-            images, line, release, common = self._at(row)
+            images, line, context, common = self._at(row)
             if common:
                 names.append(f"{common} {images.name(line)}")
                 continue
-            path, member = _file(images, line, release)
+            path, member = _file(images, line, context)
             names.append(f"{_reader(images)} {path.absolute()} {member}")
             stamps[row] = _stamp(path)
         return names, stamps
@@ -113,17 +113,17 @@ class Sources:
         Raises:
             DatasetNotFoundError: If the file is missing.
         """
-        images, line, release, common = self._at(row)
+        images, line, context, common = self._at(row)
         if common:
             digest = _digest(common, images.name(line).encode())
-            return Reading(digest, _NO_STAMP, lambda: images.read(line, release))
+            return Reading(digest, _NO_STAMP, lambda: images.read(line, context))
         try:
-            data, name, stamp = _bytes(images, line, release)
+            data, name, stamp = _bytes(images, line, context)
         except ImageReadError as error:
             return Reading(b"", _NO_STAMP, partial(_refuse, error))
         digest = _digest(_reader(images), data)
         if type(images).read is not ImageSource.read:  # an array, not a file of its own
-            return Reading(digest, stamp, lambda: images.read(line, release))
+            return Reading(digest, stamp, lambda: images.read(line, context))
         stream = io.BytesIO(data)
         stream.name = name  # for the message of an error
         return Reading(digest, stamp, lambda: images.reader(stream))
@@ -137,7 +137,7 @@ class Sources:
         number = int(self._leaf[row])
         leaf = self._leaves[number]
         line = leaf._row(int(self._positions[row]))
-        return leaf.spec.images, line, leaf._release, self._common[number]
+        return leaf.spec.images, line, leaf._context, self._common[number]
 
 
 def _refuse(error: ImageReadError) -> NDArray[np.float32]:
@@ -171,21 +171,21 @@ def _joined(parts: Iterable[Any]) -> tuple[list[Any], NDArray[np.int64], NDArray
     return leaves, np.concatenate(numbers), np.concatenate(positions)
 
 
-def _file(images: Any, line: Any, release: Any) -> tuple[Path, str]:
+def _file(images: Any, line: Any, context: Any) -> tuple[Path, str]:
     """The file that holds an image, and its name inside where that is an archive."""
     if isinstance(images, Files | IndexedFiles):
-        return images.open(line, release), ""  # type: ignore[return-value]
-    return images.place(release), images.name(line)
+        return images.open(line, context), ""  # type: ignore[return-value]
+    return images.place(context), images.name(line)
 
 
-def _bytes(images: Any, line: Any, release: Any) -> tuple[bytes, str, tuple[int, ...]]:
+def _bytes(images: Any, line: Any, context: Any) -> tuple[bytes, str, tuple[int, ...]]:
     """All bytes of an image, its name, and the state of the file while they were read."""
     from torchxrayvision.images import DEFAULT_LIMITS, load
 
-    path, member = _file(images, line, release)
+    path, member = _file(images, line, context)
     for _ in range(_ATTEMPTS):
         before, now = _stamp(path), time.time_ns()
-        data, name = load(images.open(line, release) if member else path, DEFAULT_LIMITS)
+        data, name = load(images.open(line, context) if member else path, DEFAULT_LIMITS)
         if _stamp(path) == before:
             settled = before[_CHANGED] < now - _TICK_NS
             return data, f"{path}/{member}" if member else name, before if settled else _NO_STAMP
@@ -211,15 +211,15 @@ def _digest(what: str, data: bytes) -> bytes:
 
 def _computed(dataset: Any) -> str:
     """All that simulated images depend on, arguments and code; empty where there are files."""
-    images, release = dataset.spec.images, dataset._release
-    if isinstance(images, Files | IndexedFiles) or images.place(release).is_file():
+    images, context = dataset.spec.images, dataset._context
+    if isinstance(images, Files | IndexedFiles) or images.place(context).is_file():
         return ""
     from torchxrayvision import phantom
 
     code = hashlib.sha256()
     for path in sorted(Path(phantom.__file__).parent.glob("*.py")):
         code.update(path.read_bytes())
-    arguments = json.dumps(release.arguments, sort_keys=True, default=str)
+    arguments = json.dumps(context.arguments, sort_keys=True, default=str)
     return f"{type(dataset).__name__} {arguments} {code.hexdigest()}"
 
 
