@@ -13,7 +13,7 @@ $(INSTALLED): pyproject.toml
 
 # Simulated radiographs through everything, offline; ends with the place of an HTML report.
 demo: $(INSTALLED)
-	$(BIN)/xrv demo $(if $(OUT),--out $(OUT))
+	$(BIN)/xrv demo $(if $(OUT),--out-dir $(OUT))
 
 # The main job: findings of the radiographs in a file or folder.
 predict: $(INSTALLED)

@@ -90,7 +90,7 @@ def test_counts_are_those_of_the_release(given, fake):
 def test_views_and_one_image_a_patient_are_chosen(given):
     result = xrv("describe", *given, "--view", "AP", "--json")
     assert json.loads(result.stdout)["view"] == {"AP": 2}
-    result = xrv("describe", *given, "--view", "PA", "--no-all-images", "--json")
+    result = xrv("describe", *given, "--view", "PA", "--one-per-patient", "--json")
     assert json.loads(result.stdout)["images"] == 3
 
 
@@ -152,7 +152,10 @@ def test_images_masks_and_labels_are_exported_as_plain_files(fake, tmp_path):
         (["verify", "nih"], "needs its images: --imgpath FOLDER"),
         (["export", "nih", "--to", "folder", "--output", "x"], "needs its images"),
         (["export", "nih", "--output", "labels.csv"], "ends in .parquet"),
-        (["export", "nih", "--output", "x", "--to", "zip"], "parquet or folder"),
+        (
+            ["export", "nih", "--output", "x", "--to", "zip"],
+            "'zip' is not one of 'parquet', 'folder'",
+        ),
         (["verify", "nih"], "imgpath"),
     ],
 )

@@ -32,7 +32,7 @@ def done(tmp_path_factory):
     home = tmp_path_factory.mktemp("demo")
     environment = {**os.environ, "XRV_CACHE_DIR": str(home / "cache"), "OMP_NUM_THREADS": "1"}
     result = subprocess.run(
-        [sys.executable, "-W", "error", "-c", NO_SOCKETS, "demo", "--films", str(FILMS)],
+        [sys.executable, "-W", "error", "-c", NO_SOCKETS, "demo", "--number", str(FILMS)],
         cwd=home,
         env=environment,
         capture_output=True,
@@ -46,7 +46,7 @@ def done(tmp_path_factory):
 def test_it_ends_with_the_place_of_a_report(done):
     home, result = done
     assert result.returncode == 0, result.stderr
-    assert f"{FILMS - 1} of {FILMS} simulated films read, mean AUROC" in result.stdout
+    assert f"{FILMS - 1} of {FILMS} simulated radiographs read, mean AUROC" in result.stdout
     assert result.stdout.splitlines()[-1] == f"report: {home / 'xrv-demo' / 'report.html'}"
     assert (home / "xrv-demo" / "report.html").stat().st_size > 100_000
     assert not (home / "cache").exists()

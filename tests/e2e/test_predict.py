@@ -240,7 +240,7 @@ def test_an_interrupted_command_says_how_to_go_on_and_goes_on(tmp_path, monkeypa
         patched.setattr(Journal, "append", interrupted)
         result = xrv("predict", folder, "--output", tmp_path / "t.csv")
     assert result.exit_code == 130
-    assert "the same command goes on from here" in result.output
+    assert "the same command resumes the run from here" in result.output
     other = xrv("predict", folder, "--output", tmp_path / "t.csv", "--batch-size", 4)
     assert isinstance(other.exception, ResumeError)
     result = xrv("predict", folder, "--output", tmp_path / "t.csv")
@@ -265,7 +265,7 @@ def test_shards_are_joined_by_a_command(tmp_path):
     ("arguments", "words"),
     [
         ([], "name radiographs"),
-        (["a.png", "--shard", "1/2"], "--shard and --restart need --output"),
+        (["a.png", "--shard", "1/2"], "--shard and --overwrite need --output"),
         (["a.png", "--shard", "3/2", "--output", "t.csv"], "shard 3/2 does not exist"),
         (["a.png", "--embeddings"], "--embeddings needs --output"),
     ],

@@ -42,31 +42,43 @@ def refusal(monkeypatch, capsys):
         (["predict", "a.png", "--output", FOLDER], "folder.csv is a folder, name a file"),
         (["check", "a.png", "--output", FOLDER], "folder.csv is a folder"),
         (["evaluate", FILE, FILE, "--output", FOLDER], "folder.csv is a folder"),
-        (["export", "demo", "--to", "onnx", "--out", FOLDER], "folder.csv is a folder"),
+        (["export", "demo", "--to", "onnx", "--output", FOLDER], "folder.csv is a folder"),
         (["datasets", "export", "nih", "--output", FOLDER], "ends in .parquet"),
         (
-            ["segment", "a.png", "--model", "demo-anatomy", "--out", FILE],
+            ["segment", "a.png", "--weights", "demo-anatomy", "--out-dir", FILE],
             "taken.csv is a file, name a folder",
         ),
         (
-            ["explain", "a.png", "--target", "Mass", "--out", FILE],
+            ["explain", "a.png", "--target", "Mass", "--out-dir", FILE],
             "taken.csv is a file, name a folder",
         ),
-        (["phantom", "--out", FILE], "taken.csv is a file, name a folder"),
-        (["phantom", "--out", FREE, "--view", "foo"], "has the views PA, AP, L, not 'foo'"),
+        (["phantom", "--out-dir", FILE], "taken.csv is a file, name a folder"),
+        (["phantom", "--out-dir", FREE, "--view", "foo"], "has the views PA, AP, L, not 'foo'"),
         (["train", "--config", FILE], "taken.csv: a recipe ends in .toml or .json, not '.csv'"),
         (
-            ["explain", "a.png", "--target", "Mass", "--out", FREE, "--film", "avi"],
-            "unknown film ending '.avi'",
+            ["explain", "a.png", "--target", "Mass", "--out-dir", FREE, "--animation", "avi"],
+            "'avi' is not one of 'gif', 'webp', 'mp4'",
         ),
         (["predict", "a.png", "--device", "foo"], "foo cannot be used here"),
-        (["explain", "a.png", "--target", "Mass", "--out", FREE, "--device", "foo"], "foo cannot"),
         (
-            ["segment", "a.png", "--model", "demo-anatomy", "--out", FREE, "--device", "foo"],
+            ["explain", "a.png", "--target", "Mass", "--out-dir", FREE, "--device", "foo"],
+            "foo cannot",
+        ),
+        (
+            ["segment", "a.png", "--weights", "demo-anatomy", "--out-dir", FREE, "--device", "foo"],
             "foo cannot be used here",
         ),
         (
-            ["segment", "a.png", "--model", "demo-anatomy", "--out", FREE, "--pixel-spacing", "-1"],
+            [
+                "segment",
+                "a.png",
+                "--weights",
+                "demo-anatomy",
+                "--out-dir",
+                FREE,
+                "--pixel-spacing",
+                "-1",
+            ],
             "millimetres above 0",
         ),
     ],
@@ -78,11 +90,11 @@ def test_what_cannot_work_is_refused_first(here, refusal, arguments, said):
 
 def test_nothing_is_printed_before_a_run_can_begin(here, refusal):
     arguments = ["predict", "a.png", "--weights", "demo", "--output-kind", "foo"]
-    assert "unknown output kind 'foo'" in refusal(arguments)
+    assert "'foo' is not one of 'logit'" in refusal(arguments)
 
 
 def test_a_fault_of_the_disk_is_one_line(monkeypatch, capsys):
-    def full():
+    def full(args):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "scores.csv")
 
     monkeypatch.setattr(cli, "app", full)
@@ -93,5 +105,5 @@ def test_a_fault_of_the_disk_is_one_line(monkeypatch, capsys):
 
 
 def test_networks_of_other_groups_are_named(here, refusal):
-    arguments = ["export", "chestx_det.Foo", "--to", "onnx", "--out", "x.onnx"]
+    arguments = ["export", "chestx_det.Foo", "--to", "onnx", "--output", "x.onnx"]
     assert "Known: PSPNet" in refusal(arguments)

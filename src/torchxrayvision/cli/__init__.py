@@ -1,9 +1,9 @@
-"""The command `xrv`. One module a command; nothing heavy is imported before a command needs it."""
+"""The command `xrv`: one module per command; nothing heavy is imported before it is needed."""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -21,8 +21,20 @@ from torchxrayvision.cli import predict as _predict
 from torchxrayvision.cli import segment as _segment
 from torchxrayvision.cli import train as _train
 from torchxrayvision.cli import weights as _weights
-from torchxrayvision.cli.console import EXIT_USAGE, errors, show_error, ungarbled, unread
+from torchxrayvision.cli.console import (
+    EXIT_USAGE,
+    add_command,
+    discard_output,
+    force_utf8_streams,
+    inform,
+    set_verbosity,
+    show_error,
+    stderr_console,
+)
 from torchxrayvision.errors import XRVError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["app", "main"]
 
@@ -30,10 +42,23 @@ app = typer.Typer(
     name="xrv",
     help="Chest radiographs: findings, datasets and models.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+# Options of 2.0.0a1 by command, and what they are called now.
+_RENAMED: Final[dict[str, dict[str, str]]] = {
+    "demo": {"--out": "--out-dir", "--films": "--number"},
+    "explain": {"--out": "--out-dir", "--film": "--animation"},
+    "export": {"--out": "--output"},
+    "phantom": {"--out": "--out-dir", "--n": "--number"},
+    "predict": {"--restart": "--overwrite"},
+    "segment": {"--out": "--out-dir", "--model": "--weights"},
+    "train": {"--out": "--out-dir"},
+    "datasets": {"--no-all-images": "--one-per-patient"},
+}
+_ANYWHERE: Final = ("-q", "--quiet", "-v", "--verbose")
 
 
 def _version(wanted: bool) -> None:
@@ -44,36 +69,49 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 - its callback does the work
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print results and errors only.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Log in detail what is done.")
+    ] = False,
 ) -> None:
-    """Chest radiographs: findings, datasets and models."""
+    """Chest radiographs: findings, datasets and models.
+
+    --quiet and --verbose may stand before or after the command.
+    """
+    set_verbosity(quiet=quiet, verbose=verbose)
 
 
-app.command("demo")(_demo.demo)
-app.command("predict")(_predict.predict)
-app.command("join")(_join.join)
-app.command("export")(_export.export)
-app.command("evaluate")(_evaluate.evaluate)
-app.command("explain")(_explain.explain)
-app.command("check")(_check.check)
-app.command("segment")(_segment.segment)
-app.command("train")(_train.train)
-app.command("info")(_info.info)
-app.command("phantom")(_phantom.phantom)
-app.add_typer(_datasets.app, name="datasets")
-app.add_typer(_weights.app, name="weights")
+for _function in (
+    _demo.demo,
+    _predict.predict,
+    _join.join,
+    _export.export,
+    _evaluate.evaluate,
+    _explain.explain,
+    _check.check,
+    _segment.segment,
+    _train.train,
+    _info.info,
+    _phantom.phantom,
+):
+    add_command(app, _function)
+for _group, _name in ((_datasets.app, "datasets"), (_weights.app, "weights")):
+    app.add_typer(_group, name=_name, short_help=_group.info.help)
 
 
 def main() -> None:
     """Run the command line; errors of this package end it with one line, not a traceback."""
-    ungarbled()
+    force_utf8_streams()
     try:
-        _command()
+        _command(present_arguments(sys.argv[1:]))
     except BrokenPipeError:  # before OSError, which it is one of
         # The reader of our output has gone, as `| head` does; that is not an error.
-        unread()
+        discard_output()
         sys.exit(0)
     except XRVError as error:
         show_error(error)
@@ -83,13 +121,40 @@ def main() -> None:
         show_error(error)
         sys.exit(EXIT_USAGE)
     except KeyboardInterrupt:
-        errors().print("interrupted")
+        stderr_console().print("interrupted")
         sys.exit(130)
 
 
-def _command() -> None:
+def present_arguments(given: Sequence[str]) -> list[str]:
+    """The arguments as the commands take them: general options first, renamed ones by their name.
+
+    Args:
+        given: What the user typed after `xrv`.
+
+    Returns:
+        The arguments to parse. Options of an earlier release are replaced and named on standard
+        error.
+
+    Example:
+        >>> present_arguments(["info", "film.png", "-v"])
+        ['-v', 'info', 'film.png']
+    """
+    end = list(given).index("--") if "--" in given else len(given)
+    options, rest = list(given[:end]), list(given[end:])
+    first = [word for word in options if word in _ANYWHERE]
+    words = [word for word in options if word not in _ANYWHERE]
+    renamed = _RENAMED.get(words[0], {}) if words else {}
+    for at, word in enumerate(words):
+        name, sign, value = word.partition("=")
+        if name in renamed:
+            inform(f"{name} is now called {renamed[name]}; the old name goes in release 3")
+            words[at] = renamed[name] + sign + value
+    return [*first, *words, *rest]
+
+
+def _command(arguments: Sequence[str]) -> None:
     try:
-        app()
+        app(args=list(arguments))
     except SystemExit as ended:
         # Typer and rich make an exit of what they cannot write.
         if isinstance(ended.__context__, BrokenPipeError):

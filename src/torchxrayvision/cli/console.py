@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import json
+import logging
+import math
 import os
+import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NoReturn
 
 import typer
 from rich.console import Console
@@ -19,22 +23,32 @@ from rich.text import Text
 __all__ = [
     "EXIT_SOME_FAILED",
     "EXIT_USAGE",
+    "STDOUT",
+    "add_command",
     "checked_device",
     "console",
-    "errors",
+    "discard_output",
     "file_to_write",
     "folder_to_write",
+    "force_utf8_streams",
+    "inform",
+    "named_images",
+    "print_json",
     "progress_of",
+    "refuse",
+    "refuse_existing",
     "require_ending",
+    "set_verbosity",
     "show_error",
     "show_warnings",
-    "ungarbled",
-    "unread",
+    "stderr_console",
 ]
 
 EXIT_SOME_FAILED: Final = 1
 EXIT_USAGE: Final = 2
+STDOUT: Final = Path("-")
 _PIPE_WIDTH: Final = 160
+_DEVICE: Final = re.compile(r"(cpu|cuda|mps|xpu|hpu|mtia)(:\d+)?")
 
 
 @cache
@@ -44,12 +58,84 @@ def console() -> Console:
 
 
 @cache
-def errors() -> Console:
-    """Standard error."""
+def stderr_console() -> Console:
+    """Standard error, for what is not the result: progress, summaries, errors."""
     return Console(stderr=True, highlight=False)
 
 
-def ungarbled() -> None:
+def add_command(app: typer.Typer, function: Callable[..., None], name: str = "") -> None:
+    """Register a command; its summary is the whole first sentence of the docstring, uncut.
+
+    Args:
+        app: Where to.
+        function: What the command does.
+        name: What it is called, if not as the function.
+    """
+    summary = (function.__doc__ or "").partition("\n\n")[0]
+    settings = {"help_option_names": ["-h", "--help"]}
+    word = name or function.__name__
+    app.command(word, short_help=summary, context_settings=settings)(function)
+
+
+def set_verbosity(*, quiet: bool, verbose: bool) -> None:
+    """Say only results and errors, or log in detail what the package does.
+
+    Args:
+        quiet: Leave out progress, summaries and warnings.
+        verbose: Print the log of the package from INFO on, with times.
+    """
+    stderr_console().quiet = quiet
+    if verbose:
+        logger = logging.getLogger("torchxrayvision")
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+
+
+def inform(text: str) -> None:
+    """Print one line that is not part of the result on standard error; `--quiet` leaves it out."""
+    if text:
+        stderr_console().print(text, markup=False, soft_wrap=True)
+
+
+def print_json(value: object) -> None:
+    """Print a result as JSON; a number that does not exist is null."""
+    typer.echo(json.dumps(_without_nan(value), indent=1, ensure_ascii=False))
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _without_nan(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    if hasattr(value, "item") and not getattr(value, "ndim", 0):  # a number of NumPy
+        value = value.item()
+    if isinstance(value, Path):
+        return str(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def named_images(paths: Sequence[str] | None, lists: Sequence[Path] | None) -> list[str]:
+    """What a command that reads images was given, `-` replaced by the lines of standard input.
+
+    Args:
+        paths: Its arguments.
+        lists: Values of `--from-file`.
+    """
+    names = [*(paths or ()), *("-" if path == STDOUT else f"@{path}" for path in lists or ())]
+    if not names:
+        refuse("name radiographs, folders or archives, or a list with --from-file")
+    if "-" not in names:
+        return names
+    if sys.stdin is None or sys.stdin.isatty():
+        refuse("- reads a list of paths from standard input: pipe one into the command")
+    lines = [line.rstrip("\r\n") for line in sys.stdin]
+    listed = [line for line in lines if line]
+    return [given for name in names for given in (listed if name == "-" else [name])]
+
+
+def force_utf8_streams() -> None:
     """Let the streams of this process take every file name; as files and pipes they are UTF-8.
 
     What goes on to another program is then the same bytes on every system, and those of a table
@@ -64,7 +150,7 @@ def ungarbled() -> None:
             stream.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
-def unread() -> None:
+def discard_output() -> None:
     """Throw away what is still to be written to streams that nobody reads any more."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
@@ -77,13 +163,15 @@ def unread() -> None:
 
 def show_error(error: Exception) -> None:
     """Print one error; never as markup, for a file name may hold brackets."""
-    errors().print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+    Console(stderr=True, highlight=False).print(
+        Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True
+    )
 
 
 def file_to_write(path: Path | None) -> Path | None:
     """Refuse a folder in place of a file before anything is computed; make the folder around it."""
-    if path is None:
-        return None
+    if path is None or path == STDOUT:
+        return path
     if path.is_dir():
         raise typer.BadParameter(f"{path} is a folder, name a file")
     folder_to_write(path.parent)
@@ -91,11 +179,37 @@ def file_to_write(path: Path | None) -> Path | None:
     return path
 
 
-def require_ending(path: Path, *endings: str) -> None:
+def refuse(reason: str) -> NoReturn:
+    """End the command as one that was used in a way that cannot work.
+
+    Args:
+        reason: What was given, what was expected and what to do.
+    """
+    show_error(ValueError(reason))
+    raise typer.Exit(EXIT_USAGE)
+
+
+def require_ending(path: Path | None, *endings: str) -> None:
     """Refuse a file whose name promises another format than it would get."""
-    if path.suffix.lower() not in endings:
-        show_error(ValueError(f"--output ends in {' or '.join(endings)}, not {path.name}"))
-        raise typer.Exit(EXIT_USAGE)
+    if path is not None and path != STDOUT and path.suffix.lower() not in endings:
+        refuse(f"--output ends in {' or '.join(endings)}, not {path.name}")
+
+
+def refuse_existing(path: Path | None, overwrite: bool, *, resume: str = "") -> None:
+    """Refuse to write over a result that exists; every command follows this one rule.
+
+    Args:
+        path: File or folder of the results; a folder counts as a result if anything is in it.
+        overwrite: Whether `--overwrite` was given.
+        resume: How the command continues an unfinished run, where it can.
+    """
+    if path is None or path == STDOUT or overwrite or not path.exists():
+        return
+    if path.is_dir() and not any(path.iterdir()):
+        return
+    held = "is not empty" if path.is_dir() else "exists"
+    other = f", {resume}" if resume else ""
+    refuse(f"{path} {held}: name another one{other} or replace it with --overwrite")
 
 
 def folder_to_write(path: Path | None) -> Path | None:
@@ -108,6 +222,8 @@ def folder_to_write(path: Path | None) -> Path | None:
 
 def checked_device(name: str | None) -> str | None:
     """Refuse a device that torch cannot use here, before a network is loaded."""
+    if name is not None and not _DEVICE.fullmatch(name):
+        raise typer.BadParameter(f"{name} cannot be used here: devices are cpu, cuda, cuda:1, mps")
     if name not in (None, "cpu"):
         import torch
 
@@ -126,7 +242,9 @@ def show_warnings() -> Iterator[None]:
         warnings.simplefilter("default")
         yield
     for item in caught:
-        errors().print(Text.assemble(("warning: ", "yellow"), str(item.message)), soft_wrap=True)
+        stderr_console().print(
+            Text.assemble(("warning: ", "yellow"), str(item.message)), soft_wrap=True
+        )
 
 
 @contextmanager
@@ -135,6 +253,6 @@ def progress_of(total: int) -> Iterator[Callable[[int, int], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors(), transient=True) as bar:
+    with Progress(*columns, console=stderr_console(), transient=True) as bar:
         task = bar.add_task("", total=total)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from torchxrayvision.cli.console import (
     EXIT_SOME_FAILED,
+    add_command,
     console,
-    errors,
     file_to_write,
     folder_to_write,
+    inform,
+    print_json,
     progress_of,
+    refuse_existing,
     require_ending,
     show_error,
     show_warnings,
 )
+from torchxrayvision.cli.options import AsJson, Overwrite, Views
 
 if TYPE_CHECKING:
     import inspect
@@ -29,9 +33,9 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Public datasets: list, describe, verify, export. No images are needed for the packaged "
-    "tables.",
+    help="Public datasets: list, describe, verify, export; packaged tables need no images.",
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 Name = Annotated[
@@ -42,10 +46,10 @@ Arguments = Annotated[
     list[str] | None,
     typer.Option("--with", help="Another argument, as csvpath=FILE; may be given several times."),
 ]
-Views = Annotated[
-    list[str] | None, typer.Option("--view", help="View to keep, * for all; may be repeated.")
+AllImages = Annotated[
+    bool,
+    typer.Option("--all-images/--one-per-patient", help="Every image, or one per patient."),
 ]
-AllImages = Annotated[bool, typer.Option(help="Every image, not one a patient.")]
 
 
 def _every_view(cls: type[SpecDataset], views: list[str] | None) -> list[str] | None:
@@ -123,18 +127,17 @@ def _typed(key: str, text: str, parameters: Mapping[str, inspect.Parameter]) -> 
     return text
 
 
-@app.command("list")
 def list_(
-    as_json: Annotated[bool, typer.Option("--json", help="Print the cards as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Show every dataset, and whether its table is inside the package."""
+    """List every dataset, and whether its table is inside the package."""
     from rich.table import Table
 
     from torchxrayvision.datasets import card, list_datasets
 
     cards = [card(name) for name in list_datasets()]
     if as_json:
-        typer.echo(json.dumps([c.to_dict() for c in cards], indent=1, ensure_ascii=False))
+        print_json([c.to_dict() for c in cards])
         return
     table = Table(box=None, pad_edge=False)
     for column in ("name", "release", "findings", "masks", "table inside"):
@@ -150,23 +153,22 @@ def list_(
     console().print(table)
 
 
-@app.command()
 def describe(
     name: Name,
     imgpath: ImgPath = None,
     arguments: Arguments = None,
     views: Views = None,
     all_images: AllImages = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Count findings, views, sex and age. By default every view and every image."""
+    """Count findings, views, sex and age, of every view and image by default."""
     from torchxrayvision.datasets import describe as counts
     from torchxrayvision.datasets import find_dataset_class
 
     cls = find_dataset_class(name)
     description = counts(_build(cls, imgpath, arguments, _every_view(cls, views), all_images))
     if as_json:
-        typer.echo(json.dumps(description, indent=1, ensure_ascii=False))
+        print_json(description)
         return
     head = f"{description['dataset']}: {description['images']:,} images"
     if description["patients"] is not None:
@@ -204,7 +206,6 @@ def _print_counts(group: str, counts: dict[str, int], total: int) -> None:
     console().print(table)
 
 
-@app.command()
 def verify(
     name: Name,
     imgpath: ImgPath = None,
@@ -212,12 +213,13 @@ def verify(
     views: Views = None,
     all_images: AllImages = True,
     decode: Annotated[
-        bool, typer.Option(help="Decode the pixels, not only look for files.")
+        bool, typer.Option(help="Decode the pixels instead of only looking for the files.")
     ] = True,
+    as_json: AsJson = False,
 ) -> None:
-    """Check that every image is there, can be read and has its size; find duplicates.
+    """Check that every image is there, can be read and has its size, and find duplicates.
 
-    By default every view and every image.
+    By default images of every view are checked, not one per patient.
     """
     from torchxrayvision.datasets import find_dataset_class
     from torchxrayvision.datasets import verify as check
@@ -227,29 +229,37 @@ def verify(
     dataset: Any = _build(cls, imgpath, arguments, _every_view(cls, views), all_images)
     with progress_of(len(dataset)) as advance:
         report = check(dataset, decode=decode, hashes=decode, progress=advance)
-    console().print(str(report), markup=False, soft_wrap=True)
+    if as_json:
+        print_json({"ok": report.ok, **dataclasses.asdict(report)})
+    else:
+        console().print(str(report), markup=False, soft_wrap=True)
     if not report.ok:
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
-@app.command()
 def export(
     name: Name,
-    output: Annotated[Path, typer.Option(help="File or folder to write.")],
-    to: Annotated[str, typer.Option(help="parquet (labels) or folder (images too).")] = "parquet",
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The file, or the folder, to write.")
+    ],
+    to: Annotated[
+        Literal["parquet", "folder"],
+        typer.Option(help="A table of labels, or a folder with images and masks too."),
+    ] = "parquet",
     imgpath: ImgPath = None,
     arguments: Arguments = None,
     views: Views = None,
     all_images: AllImages = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write the labels as one Parquet file, or images, masks and labels as plain files.
 
-    By default what the class keeps, often one PA image a patient: --view "*" --all-images for all.
+    By default what the class keeps is written, often one PA image per patient; --view "*"
+    --all-images writes everything.
     """
+    refuse_existing(output, overwrite)
     from torchxrayvision.datasets import export_folder, export_parquet, find_dataset_class
 
-    if to not in ("parquet", "folder"):
-        raise typer.BadParameter(f"--to takes parquet or folder, got {to!r}")
     cls = find_dataset_class(name)
     if to == "parquet":
         require_ending(output, ".parquet")
@@ -260,11 +270,16 @@ def export(
     dataset = _build(cls, imgpath, arguments, views, all_images)
     if to == "parquet":
         export_parquet(dataset, output)
-        errors().print(f"{len(dataset):,} rows in {output}", markup=False, soft_wrap=True)
+        inform(f"{len(dataset):,} rows in {output}")
         return
     with progress_of(len(dataset)) as advance:
         failed = export_folder(dataset, output, progress=advance)
-    errors().print(f"{len(dataset) - len(failed):,} images in {output}", markup=False)
+    inform(f"{len(dataset) - len(failed):,} images in {output}")
     if failed:
         show_error(ValueError(f"{len(failed)} images could not be read; their json files say why"))
         raise typer.Exit(EXIT_SOME_FAILED)
+
+
+add_command(app, list_, "list")
+for _function in (describe, verify, export):
+    add_command(app, _function)

@@ -9,40 +9,51 @@ from typing import Annotated
 
 import typer
 
-from torchxrayvision.cli.console import console, errors, show_warnings
+from torchxrayvision.cli.console import (
+    console,
+    inform,
+    refuse_existing,
+    show_warnings,
+)
 
 __all__ = ["demo"]
 
 
 def demo(
-    out: Annotated[
-        Path | None, typer.Option(help="New or empty folder [xrv-demo, or xrv-demo-2, ...].")
+    out_dir: Annotated[
+        Path | None,
+        typer.Option("--out-dir", help="New or empty folder [xrv-demo, or xrv-demo-2, ...]."),
     ] = None,
-    films: Annotated[int | None, typer.Option(min=12, help="Radiographs to simulate [60].")] = None,
+    number: Annotated[
+        int | None,
+        typer.Option("--number", "-n", min=12, help="Radiographs to simulate [60]."),
+    ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Another seed is other patients [2027].")
+        int | None,
+        typer.Option(min=0, help="Seed of the random numbers [2027]."),
     ] = None,
 ) -> None:
     """Show what the package does, offline, on simulated radiographs; ends with an HTML report."""
-    folder = _free() if out is None else out
+    refuse_existing(out_dir, overwrite=False)
+    folder = _free() if out_dir is None else out_dir
     start = time.perf_counter()
 
     def announce(step: str) -> None:
         seconds = time.perf_counter() - start
-        errors().print(f"{seconds:5.1f} s  {step}", markup=False)
+        inform(f"{seconds:5.1f} s  {step}")
 
     with show_warnings():
         announce("start")
         from torchxrayvision.demo import FILMS, SEED, run
 
-        n, number = FILMS if films is None else films, SEED if seed is None else seed
-        result = run(folder, n=n, seed=number, progress=announce)
+        n, chosen = FILMS if number is None else number, SEED if seed is None else seed
+        result = run(folder, n=n, seed=chosen, progress=announce)
     announce("done")
     mean = result.auroc.iloc[-1]
     read = int((result.scores["error"] == "").sum())
     console().print(
-        f"{read} of {len(result.scores)} simulated films read, mean AUROC {mean['auroc']:.2f} "
-        f"[{mean['low']:.2f}, {mean['high']:.2f}] with demonstration weights",
+        f"{read} of {len(result.scores)} simulated radiographs read, mean AUROC "
+        f"{mean['auroc']:.2f} [{mean['low']:.2f}, {mean['high']:.2f}] with demonstration weights",
         markup=False,
     )
     console().print(f"report: {result.report.resolve()}", markup=False, soft_wrap=True)

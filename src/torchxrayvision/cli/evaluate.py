@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,13 +11,17 @@ import typer
 
 from torchxrayvision.cli.console import (
     EXIT_USAGE,
+    STDOUT,
     console,
-    errors,
-    file_to_write,
+    inform,
+    print_json,
+    refuse_existing,
     require_ending,
     show_error,
     show_warnings,
+    stderr_console,
 )
+from torchxrayvision.cli.options import AsJson, Output, Overwrite, Seed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,9 +38,7 @@ def evaluate(
             "findings as 1, 0 or nothing; or what `xrv datasets export` wrote."
         ),
     ],
-    output: Annotated[
-        Path | None, typer.Option(help="Write the table here, as .csv.", callback=file_to_write)
-    ] = None,
+    output: Output = None,
     by: Annotated[
         list[str] | None,
         typer.Option(help="Column of the labels to split by, such as sex; may be repeated."),
@@ -44,13 +47,15 @@ def evaluate(
         str | None, typer.Option(help="Column that names the patient [patientid if there is one].")
     ] = None,
     replicates: Annotated[int, typer.Option(min=100, help="Bootstrap replicates.")] = 2000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     """Print AUROC of every finding with 95 % intervals; patients are resampled."""
     from torchxrayvision.evaluation import auroc_table, join_labels, subgroup_table
 
-    if output is not None:
-        require_ending(output, ".csv")
+    require_ending(output, ".csv")
+    refuse_existing(output, overwrite)
     try:
         scored, known = _read(predictions), _read(labels)
     except (OSError, ValueError) as error:
@@ -74,18 +79,20 @@ def evaluate(
             truth, scores, findings, {name: read[name] for name in by}, groups, replicates, seed
         )
         table = _stacked(table, parts)
-    errors().print(
+    stderr_console().print(
         f"{len(read)} films; left out: {len(rows) - len(read)} that could not be read, "
         f"{len(scored) - len(rows)} without labels, {len(known) - len(rows)} without predictions; "
         + (f"patients are those of {column}" if column else "each film counts as a patient"),
         markup=False,
         soft_wrap=True,
     )
-    if output is None:
+    if as_json:
+        print_json(table.to_dict("records"))
+    elif output is None:
         _print(table)
     else:
-        table.to_csv(output, index=False)
-        errors().print(f"{len(table)} rows in {output}", markup=False, soft_wrap=True)
+        table.to_csv(sys.stdout if output == STDOUT else output, index=False)
+        inform(f"{len(table)} rows in {output}" if output != STDOUT else "")
 
 
 def _good(rows: pd.DataFrame, scored: pd.DataFrame, known: pd.DataFrame) -> pd.Series[bool]:

@@ -6,19 +6,29 @@ import json
 import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
 from torchxrayvision.cli.console import (
     EXIT_SOME_FAILED,
-    EXIT_USAGE,
-    checked_device,
-    errors,
-    folder_to_write,
+    inform,
+    named_images,
     progress_of,
+    refuse,
+    refuse_existing,
     show_error,
     show_warnings,
+)
+from torchxrayvision.cli.options import (
+    DEFAULT_WEIGHTS,
+    Checkpoint,
+    Device,
+    FromFile,
+    Images,
+    OutDir,
+    Overwrite,
+    Weights,
 )
 from torchxrayvision.errors import ImageReadError, UnknownNameError
 
@@ -27,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["explain"]
 
-DEFAULT_WEIGHTS: Final = "densenet121-res224-all"
 DEFAULT_AUTOENCODER: Final = "101-elastic"
 SUMMARY: Final = "explanations.json"
 _FILM: Final = "counterfactual"
@@ -51,60 +60,67 @@ class _Row:
 
 
 def explain(
-    paths: Annotated[list[Path], typer.Argument(help="Radiographs, or folders of them.")],
-    target: Annotated[list[str], typer.Option(help="Finding to explain; may be repeated.")],
-    out: Annotated[Path, typer.Option(help="Folder for the pictures.", callback=folder_to_write)],
+    target: Annotated[
+        list[str], typer.Option(help="Finding to explain; may be given several times.")
+    ],
+    out_dir: OutDir,
+    paths: Images = None,
+    from_file: FromFile = None,
     method: Annotated[
-        str,
-        typer.Option(
-            help="cam, gradcam, gradcam++, gradients, ig, occlusion or counterfactual (a film)."
-        ),
+        Literal[
+            "cam",
+            "gradcam",
+            "gradcam++",
+            "gradients",
+            "ig",
+            "occlusion",
+            "counterfactual",
+        ],
+        typer.Option(help="How; counterfactual writes an animation."),
     ] = "gradcam",
-    weights: Annotated[
-        str | None,
-        typer.Option(help=f"Published weights, see `xrv weights list` [{DEFAULT_WEIGHTS}]."),
-    ] = None,
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option(help="A file of your own; with --weights, in the place of that file."),
-    ] = None,
+    weights: Weights = None,
+    checkpoint: Checkpoint = None,
     autoencoder: Annotated[
         str, typer.Option(help="Weights of the autoencoder of a counterfactual.")
     ] = DEFAULT_AUTOENCODER,
-    film: Annotated[str, typer.Option(help="gif, webp or mp4.")] = "gif",
+    film: Annotated[
+        Literal["gif", "webp", "mp4"], typer.Option("--animation", help="Format of an animation.")
+    ] = "gif",
     boxes: Annotated[
         bool, typer.Option("--boxes", help="Draw a box around the strongest evidence.")
     ] = False,
-    device: Annotated[
-        str, typer.Option(help="cpu, cuda, cuda:1, mps.", callback=checked_device)
-    ] = "cpu",
+    device: Device = "cpu",
+    overwrite: Overwrite = False,
 ) -> None:
-    """Write a picture for each radiograph and finding: what speaks for it, over the radiograph.
+    """Write a heat map over the radiograph for each radiograph and finding.
 
-    OUT/explanations.json lists what was done: the value of the finding, the pixel and the box of
-    the strongest evidence. Files that cannot be read are listed with an error, and the exit code
-    is 1.
+    OUT_DIR/explanations.json lists what was done: the value of the finding, and the pixel and box
+    of the strongest evidence. A file that cannot be read is listed with an error, and the exit
+    code is 1.
     """
+    names = named_images(paths, from_file)
+    refuse_existing(out_dir, overwrite)
     from torchxrayvision.inputs import expand
 
     with show_warnings():
-        run = _Run(target, method, weights, checkpoint, autoencoder, film, boxes, device, out)
-        sources = list(expand(paths))
+        run = _Run(
+            target, method, weights, checkpoint, autoencoder, film, boxes, device or "cpu", out_dir
+        )
+        sources = list(expand(names))
         if not sources:
-            show_error(ValueError(f"no image in {', '.join(map(str, paths))}"))
-            raise typer.Exit(EXIT_USAGE)
-        out.mkdir(parents=True, exist_ok=True)
+            refuse(f"no image in {', '.join(names)}")
+        out_dir.mkdir(parents=True, exist_ok=True)
         rows: list[_Row] = []
         with progress_of(len(sources)) as advance:
             for done, source in enumerate(sources, start=1):
                 rows += run.one(source)
                 advance(done, len(sources))
     text = json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False)
-    (out / SUMMARY).write_text(text + "\n", "utf-8")
+    (out_dir / SUMMARY).write_text(text + "\n", "utf-8")
     for row in rows:
         if row.error:
             show_error(ValueError(f"{row.path}: {row.error}"))
-    errors().print(f"{len(rows)} rows in {out / SUMMARY}", markup=False, soft_wrap=True)
+    inform(f"{len(rows)} rows in {out_dir / SUMMARY}")
     if any(row.error for row in rows):
         raise typer.Exit(EXIT_SOME_FAILED)
 

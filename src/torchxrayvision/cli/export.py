@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from torchxrayvision.cli.console import EXIT_USAGE, errors, file_to_write, show_error, show_warnings
+from torchxrayvision.cli.console import (
+    file_to_write,
+    inform,
+    refuse,
+    refuse_existing,
+    show_warnings,
+)
+from torchxrayvision.cli.options import (
+    Overwrite,
+)
 from torchxrayvision.errors import UnknownNameError
 
 if TYPE_CHECKING:
@@ -24,32 +33,36 @@ def export(
             "another group as module.Class, such as chestx_det.PSPNet."
         ),
     ],
-    to: Annotated[str, typer.Option(help="onnx, openvino, torch-export or safetensors.")],
-    out: Annotated[Path, typer.Option(help="The file to write.", callback=file_to_write)],
+    to: Annotated[
+        Literal["onnx", "openvino", "torch-export", "safetensors"],
+        typer.Option(help="The format."),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The file to write.", callback=file_to_write)
+    ],
     weights: Annotated[
-        str | None, typer.Option(help="Published weights that a file of your own belongs to.")
+        str | None,
+        typer.Option("--weights", "-w", help="Published weights that a file of your own fits."),
     ] = None,
     resolution: Annotated[
         int | None, typer.Option(min=1, help="Side of the images, where the model names none.")
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Write a model as ONNX, OpenVINO, torch.export or safetensors, and compare the two.
+    """Write a model as ONNX, OpenVINO, torch.export or safetensors, and check the file.
 
-    The batch is of any size. Targets, operating points, resolution and the way to prepare an image
-    are in the file. A file that gives other numbers than the model is not kept.
+    The file takes batches of any size and holds the targets, the operating points, the resolution
+    and how to prepare an image. A file that gives other numbers than the model is not kept.
     """
+    refuse_existing(output, overwrite)
     with show_warnings():
         from torchxrayvision.inference import export as write
 
         try:
-            done = write(_model(model, weights), to, out, input_resolution=resolution)
+            done = write(_model(model, weights), to, output, input_resolution=resolution)
         except ValueError as error:
-            show_error(error)
-            raise typer.Exit(EXIT_USAGE) from None
-    errors().print(
-        f"{done.path}: differs from the model by at most {done.difference:.1e}",
-        markup=False, soft_wrap=True,
-    )  # fmt: skip
+            refuse(str(error))
+    inform(f"{done.path}: differs from the model by at most {done.difference:.1e}")
 
 
 def _model(name: str, weights: str | None) -> XRayModel:

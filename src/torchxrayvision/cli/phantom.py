@@ -3,40 +3,58 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
-from typing import Annotated
+import shutil
+from typing import Annotated, Literal
 
 import typer
 
-from torchxrayvision.cli.console import console, errors, folder_to_write, progress_of
+from torchxrayvision.cli.console import (
+    console,
+    inform,
+    progress_of,
+    refuse_existing,
+)
+from torchxrayvision.cli.options import (
+    Count,
+    OutDir,
+    Overwrite,
+    Seed,
+)
 
 __all__ = ["phantom"]
 
 
 def phantom(
-    out: Annotated[
-        Path, typer.Option(help="New or empty folder to write.", callback=folder_to_write)
-    ],
-    n: Annotated[int, typer.Option("--n", min=1, help="Number of films.")] = 20,
+    out_dir: OutDir,
+    number: Count = None,
     layout: Annotated[
-        str, typer.Option(help="folder (PNG, JPEG, DICOM, masks), nih, chexpert, rsna or siim.")
+        Literal["folder", "nih", "chexpert", "rsna", "siim"],
+        typer.Option(help="Release to imitate; folder holds PNG, JPEG, DICOM and masks."),
     ] = "folder",
-    seed: Annotated[int, typer.Option(min=0, help="Another seed is other patients.")] = 0,
+    seed: Seed = 0,
     size: Annotated[
         int | None, typer.Option(min=16, help="Side in pixels; as in the release if not given.")
     ] = None,
-    site: Annotated[str, typer.Option(help="Look of the films: A, B or C.")] = "A",
+    site: Annotated[
+        Literal["A", "B", "C"], typer.Option(help="Hospital whose appearance to imitate.")
+    ] = "A",
     views: Annotated[
         list[str] | None,
-        typer.Option("--view", help="View to simulate: PA, AP or L; may be repeated."),
+        typer.Option("--view", help="View to simulate: PA, AP or L; may be given several times."),
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write simulated radiographs with known findings as files and tables of a release."""
+    refuse_existing(out_dir, overwrite)
     from torchxrayvision.phantom import release_layouts, write_release
+
+    n = number or 20
+    if overwrite and out_dir.is_dir():
+        shutil.rmtree(out_dir)
 
     with progress_of(n) as advance:
         arguments = write_release(
-            out, n, seed, layout, size=size, site=site, views=views, progress=advance
+            out_dir, n, seed, layout, size=size, site=site, views=views, progress=advance
         )
     given = dict(arguments)
     imgpath = given.pop("imgpath", None)
@@ -45,5 +63,5 @@ def phantom(
     words += [] if imgpath is None else ["--imgpath", str(imgpath)]
     for argument, value in given.items():
         words += ["--with", f"{argument}={value}"]
-    errors().print(f"{n:,} simulated films in {out}. What they show:", markup=False)
+    inform(f"{n:,} simulated radiographs in {out_dir}. What they show:")
     console().print(shlex.join(words), markup=False, soft_wrap=True)

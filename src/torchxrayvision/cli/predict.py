@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from torchxrayvision.cli.console import (
     EXIT_SOME_FAILED,
-    EXIT_USAGE,
+    STDOUT,
     checked_device,
-    errors,
-    file_to_write,
-    show_error,
+    inform,
+    named_images,
+    refuse,
     show_warnings,
+)
+from torchxrayvision.cli.options import (
+    DEFAULT_WEIGHTS,
+    AsJson,
+    BatchSize,
+    Checkpoint,
+    Device,
+    Engine,
+    FromFile,
+    Images,
+    Isolate,
+    Output,
+    Precision,
+    TimeLimit,
+    Weights,
+    Workers,
 )
 from torchxrayvision.errors import RemoteError
 
@@ -23,66 +39,43 @@ if TYPE_CHECKING:
 
 __all__ = ["predict"]
 
-DEFAULT_WEIGHTS: Final = "densenet121-res224-all"
-
 
 def predict(
-    paths: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Radiographs; folders, zip or tar archives of them; quoted patterns; "
-            "@list.txt or a .csv or .parquet with a column path."
-        ),
-    ] = None,
-    from_file: Annotated[
-        list[Path] | None, typer.Option(help="A list of paths, one a line; as @FILE.")
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(help=f"Published weights, see `xrv weights list` [{DEFAULT_WEIGHTS}]."),
-    ] = None,
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option(help="A file of your own; with --weights, in the place of that file."),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(help="Write the table here: .csv, .parquet or .json.", callback=file_to_write),
-    ] = None,
+    paths: Images = None,
+    from_file: FromFile = None,
+    weights: Weights = None,
+    checkpoint: Checkpoint = None,
+    output: Output = None,
     output_kind: Annotated[
-        str | None, typer.Option(help="logit, probability or operating-point.")
+        Literal["logit", "probability", "operating-point"] | None,
+        typer.Option(help="What the numbers are; operating-point unless the weights say else."),
     ] = None,
-    embeddings: Annotated[bool, typer.Option(help="Write the features too.")] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images a batch.")] = 8,
-    engine: Annotated[
-        str, typer.Option(help="torch, onnx, openvino, or auto for the fastest here.")
-    ] = "auto",
-    precision: Annotated[
-        str, typer.Option(help="exact, or fast: probabilities within 0.01 of exact.")
-    ] = "exact",
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1, mps; the fastest there is if not given.")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Threads that read images; one a processor.")
-    ] = None,
-    time_limit: Annotated[
-        float | None, typer.Option(min=0.001, help="Seconds for reading one file.")
-    ] = None,
-    isolate: Annotated[
-        bool, typer.Option(help="Read in processes of their own, which may crash.")
+    embeddings: Annotated[
+        bool, typer.Option("--embeddings", help="Write the features of the images too.")
     ] = False,
+    batch_size: BatchSize = 8,
+    engine: Engine = "auto",
+    precision: Precision = "exact",
+    device: Device = None,
+    workers: Workers = None,
+    time_limit: TimeLimit = None,
+    isolate: Isolate = False,
     shard: Annotated[
-        str | None, typer.Option(help="Do part 2 of 8 with 2/8; `xrv join` makes the table.")
+        str | None,
+        typer.Option(help="2/8 computes part 2 of 8; `xrv join` makes the table of all parts."),
     ] = None,
     restart: Annotated[
-        bool, typer.Option(help="Throw away the rows of an unfinished run.")
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace results that exist, and rows of an unfinished run."
+        ),
     ] = False,
+    as_json: AsJson = False,
     compat: Annotated[
-        str | None, typer.Option(help="xrv-1.5 for that version's operating points.")
+        Literal["xrv-1.5"] | None, typer.Option(help="Operating points of that version.")
     ] = None,
     cluster: Annotated[
-        str | None, typer.Option(help="ray: compute on the nodes of a Ray cluster.")
+        Literal["ray"] | None, typer.Option(help="Compute on the nodes of a Ray cluster.")
     ] = None,
     address: Annotated[
         str | None,
@@ -97,11 +90,15 @@ def predict(
 ) -> None:
     """Print or write the findings of radiographs: PNG, JPEG, TIFF or DICOM.
 
-    Files that cannot be read become rows with an error, and the exit code is 1. With --output
-    the same command goes on after whatever stopped it.
+    A file that cannot be read becomes a row with an error, and the exit code is 1. With --output
+    the same command resumes a run that was stopped, whatever stopped it.
     """
-    names = [*(paths or []), *(f"@{path}" for path in from_file or [])]
-    _check_usage(names, output, embeddings=embeddings, shard=shard, restart=restart)
+    names = named_images(paths, from_file)
+    if as_json and output is not None:
+        refuse("--json prints the table; for a file name one that ends in .json with --output")
+    form = "json" if as_json else "csv" if output == STDOUT else ""
+    output = None if output == STDOUT else output
+    _check_usage(output, embeddings=embeddings, shard=shard, restart=restart)
     if cluster is None:  # nodes of a cluster have devices of their own
         checked_device(device)
     _check_cluster(cluster, output, address is not None or cpus is not None or actors is not None)
@@ -123,45 +120,38 @@ def predict(
             cluster=RayCluster(address=address, cpus=cpus, actors=actors) if cluster else None,
         )  # fmt: skip
         if output is None:
-            done = _run.show(net.to(how.device), names, how)
+            done = _run.show(net.to(how.device), names, how, form=form)
         else:
             done = _run.write(
                 net, names, output, how, embeddings=embeddings, shard=shard, restart=restart
             )
     if done.images == 0:
-        show_error(ValueError(f"no image in {', '.join(names)}"))
-        raise typer.Exit(EXIT_USAGE)
+        refuse(f"no image in {', '.join(names)}")
     if done.failed:
-        errors().print(f"{done.failed} of {done.total} files could not be read")
+        inform(f"{done.failed} of {done.total} files could not be read")
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
 def _check_usage(
-    names: list[str], output: Path | None, *, embeddings: bool, shard: str | None, restart: bool
+    output: Path | None, *, embeddings: bool, shard: str | None, restart: bool
 ) -> None:
     wrong = ""
-    if not names:
-        wrong = "name radiographs, folders or archives, or a list with --from-file"
-    elif output is None and embeddings:
+    if output is None and embeddings:
         wrong = "--embeddings needs --output FILE, a terminal cannot show them"
     elif output is None and (shard or restart):
-        wrong = "--shard and --restart need --output FILE, where the rows are kept"
+        wrong = "--shard and --overwrite need --output FILE, where the rows are kept"
     if wrong:
-        show_error(ValueError(wrong))
-        raise typer.Exit(EXIT_USAGE)
+        refuse(wrong)
 
 
 def _check_cluster(cluster: str | None, output: Path | None, detailed: bool) -> None:
     wrong = ""
-    if cluster not in (None, "ray"):
-        wrong = f"--cluster {cluster}: only ray is known"
-    elif cluster is None and detailed:
+    if cluster is None and detailed:
         wrong = "--address, --cpus and --actors need --cluster ray"
     elif cluster is not None and output is None:
         wrong = "--cluster needs --output FILE, where the rows are kept"
     if wrong:
-        show_error(ValueError(wrong))
-        raise typer.Exit(EXIT_USAGE)
+        refuse(wrong)
 
 
 def _require_weights(name: str | None) -> None:

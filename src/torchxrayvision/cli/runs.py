@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import sys
 import time
 from contextlib import ExitStack, contextmanager
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
-from torchxrayvision.cli.console import EXIT_USAGE, console, errors, show_error
+from torchxrayvision.cli.console import console, inform, refuse, show_error, stderr_console
 from torchxrayvision.inference import (
     CsvWriter,
     RayCluster,
@@ -78,12 +79,12 @@ def write(
             )  # fmt: skip
         except KeyboardInterrupt:
             progress.close()
-            errors().print("interrupted; the same command goes on from here")
+            inform("interrupted; the same command resumes the run from here")
             raise typer.Exit(_INTERRUPTED) from None
     if done.images:
-        _say(f"{done.resumed} rows were there already" if done.resumed else "")
-        _say(f"{done.total} rows in {done.place}")
-        _say(f"when every shard is done: xrv join {output}" if part is not None else "")
+        inform(f"{done.resumed} rows were there already" if done.resumed else "")
+        inform(f"{done.total} rows in {done.place}")
+        inform(f"when every shard is done: xrv join {output}" if part is not None else "")
     return done
 
 
@@ -91,19 +92,13 @@ def _shard(text: str | None) -> Shard | None:
     try:
         return None if text is None else parse_shard(text)
     except ValueError as error:
-        show_error(error)
-        raise typer.Exit(EXIT_USAGE) from None
-
-
-def _say(text: str) -> None:
-    if text:
-        errors().print(text, markup=False, soft_wrap=True)
+        refuse(str(error))
 
 
 def join(output: Path) -> int:
     """Join shards and say what came of it; returns the number of failed images."""
     done = join_shards(output)
-    _say(f"{done.total} rows in {done.place}")
+    inform(f"{done.total} rows in {done.place}")
     return done.failed
 
 
@@ -119,20 +114,20 @@ class _Progress:
     def found(self, count: int) -> None:
         """While the images are listed."""
         if self._due():
-            _say(f"listing: {count:,} images so far")
+            inform(f"listing: {count:,} images so far")
 
     def move(self, done: int, total: int) -> None:
         """After each batch."""
         if self._from is None:  # what an earlier run did says nothing of this one's speed
             self._from, self._began = done, time.monotonic()
-            if errors().is_terminal:
+            if stderr_console().is_terminal:
                 self._bar = _bar()
                 self._bar.start()
                 self._task = self._bar.add_task("", total=total, completed=done)
         if self._bar is not None:
             self._bar.update(self._task, completed=done)
         elif self._due():
-            _say(self._line(done, total))
+            inform(self._line(done, total))
 
     def _line(self, done: int, total: int) -> str:
         rate = (done - (self._from or 0)) / max(1e-9, time.monotonic() - self._began)
@@ -157,7 +152,7 @@ def _bar() -> Any:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=errors(), transient=True)
+    return Progress(*columns, console=stderr_console(), transient=True)
 
 
 def _clock(seconds: float) -> str:
@@ -175,8 +170,8 @@ def _progress() -> Iterator[_Progress]:
         progress.close()
 
 
-def show(net: XRayClassifier, names: list[str], how: How) -> Summary:
-    """Predict onto standard output."""
+def show(net: XRayClassifier, names: list[str], how: How, *, form: str = "") -> Summary:
+    """Predict onto standard output, as `"csv"`, `"json"` or, by default, as suits what it is."""
     sources = list(expand(names))
     count = len(sources)
     if not sources:
@@ -186,12 +181,12 @@ def show(net: XRayClassifier, names: list[str], how: How) -> Summary:
         precision=how.precision, reading=how.reading,
     )  # fmt: skip
     # Lines that run over a terminal are their own progress.
-    if errors().is_terminal and not console().is_terminal:
+    if stderr_console().is_terminal and not console().is_terminal:
         results = _followed(results, count)
     first = next(results)  # an engine or a kind that is not there is said before any header
     failed = 0
     with ExitStack() as stack:
-        put = _sink(net, count, stack)
+        put = _json_sink(net, stack) if form == "json" else _sink(net, count, stack, form)
         for result in itertools.chain([first], results):
             put(result)
             failed += bool(result.error)
@@ -206,10 +201,29 @@ def _followed(results: Iterator[Result], total: int) -> Iterator[Result]:
             progress.move(done, total)
 
 
-def _sink(net: XRayClassifier, count: int, stack: ExitStack) -> Callable[[Result], object]:
+def _json_sink(net: XRayClassifier, stack: ExitStack) -> Callable[[Result], object]:
+    """The lines of a list with one object per file, as `--output` writes into a .json file."""
+    columns = columns_of(net.targets, net.trained)
+    separators = itertools.chain(["[\n"], itertools.repeat(",\n"))
+    stack.callback(lambda: sys.stdout.write("\n]\n"))
+
+    def put(result: Result) -> None:
+        values = result.outputs
+        numbers = {
+            n: None if values is None else float(f"{values[i]:.7g}") for n, i in columns.items()
+        }
+        row = {"path": result.path, "error": result.error, **numbers}
+        sys.stdout.write(next(separators) + json.dumps(row, ensure_ascii=False))
+
+    return put
+
+
+def _sink(
+    net: XRayClassifier, count: int, stack: ExitStack, form: str
+) -> Callable[[Result], object]:
     """Where results go: a table or lines on a terminal, CSV elsewhere."""
     columns = columns_of(net.targets, net.trained)
-    if not console().is_terminal:
+    if form == "csv" or not console().is_terminal:
         writer = CsvWriter(_STDOUT, columns, embeddings=False, file=sys.stdout)
         stack.callback(writer.close)
         return writer.write

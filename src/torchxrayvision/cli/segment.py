@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from torchxrayvision.cli.console import (
     EXIT_SOME_FAILED,
-    EXIT_USAGE,
-    checked_device,
-    errors,
-    folder_to_write,
+    inform,
+    named_images,
     progress_of,
-    show_error,
+    refuse,
+    refuse_existing,
     show_warnings,
+)
+from torchxrayvision.cli.options import (
+    BatchSize,
+    Device,
+    Engine,
+    FromFile,
+    Images,
+    OutDir,
+    Overwrite,
 )
 
 if TYPE_CHECKING:
@@ -26,55 +33,57 @@ __all__ = ["segment"]
 
 
 def segment(
-    paths: Annotated[list[str], typer.Argument(help="Radiographs, or folders of them.")],
-    model: Annotated[str, typer.Option(help="Network, such as chestx_det.")],
-    out: Annotated[Path, typer.Option(help="Folder for the results.", callback=folder_to_write)],
+    out_dir: OutDir,
+    paths: Images = None,
+    from_file: FromFile = None,
+    weights: Annotated[
+        str, typer.Option("--weights", "-w", help="Segmentation network, such as chestx_det.")
+    ] = "chestx_det",
     structure: Annotated[
         list[str] | None,
-        typer.Option(help='Only this one, such as "Lungs"; may be given again.'),
+        typer.Option(help='Only this one, such as "Lungs"; may be given several times.'),
     ] = None,
     threshold: Annotated[
         float, typer.Option(min=0, max=1, help="Least probability inside a mask.")
     ] = 0.5,
     pixel_spacing: Annotated[
         float | None,
-        typer.Option(help="Millimetres a pixel, for files that do not say it themselves."),
+        typer.Option(help="Millimetres per pixel, for files that do not say it themselves."),
     ] = None,
     upright: Annotated[
-        bool, typer.Option(help="Set films that lie turned upright for the network.")
+        bool, typer.Option("--upright", help="Turn rotated radiographs upright for the network.")
     ] = False,
-    nifti: Annotated[bool, typer.Option(help="Write label maps as NIfTI too.")] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images a batch.")] = 1,
-    engine: Annotated[
-        str, typer.Option(help="torch, onnx, openvino, or auto for the fastest here.")
-    ] = "torch",
+    nifti: Annotated[bool, typer.Option("--nifti", help="Write label maps as NIfTI too.")] = False,
+    batch_size: BatchSize = 1,
+    engine: Engine = "torch",
     precision: Annotated[
-        str, typer.Option(help="exact, or fast: masks with a Dice coefficient of 0.995.")
+        Literal["exact", "fast"],
+        typer.Option(help="fast: masks with a Dice coefficient of 0.995 or more to exact ones."),
     ] = "exact",
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1, mps [cpu].", callback=checked_device)
-    ] = None,
+    device: Device = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write masks, an overlay picture, areas and measures for each radiograph.
 
-    Masks have the geometry of the file, also where --upright turned the film for the network.
-    Millimetres are those at the detector, where organs appear larger than they are. Files that
-    cannot be read become rows with an error, and the exit code is 1.
+    Masks have the geometry of the file, also where --upright turned the image for the network.
+    Millimetres are those at the detector, where organs appear larger than they are. A file that
+    cannot be read becomes a row with an error, and the exit code is 1.
     """
+    names = named_images(paths, from_file)
+    refuse_existing(out_dir, overwrite)
     from torchxrayvision.inputs import expand
     from torchxrayvision.segmentation import SegmentationWriter, get_segmenter
     from torchxrayvision.segmentation import segment as run
 
     with show_warnings():
-        net = get_segmenter(model)
+        net = get_segmenter(weights)
         spacing = None if pixel_spacing is None else (pixel_spacing, pixel_spacing)
-        total = sum(1 for _ in expand(paths))
+        total = sum(1 for _ in expand(names))
         if total == 0:
-            show_error(ValueError(f"no image in {', '.join(paths)}"))
-            raise typer.Exit(EXIT_USAGE)
+            refuse(f"no image in {', '.join(names)}")
         try:
             results = run(
-                paths,
+                names,
                 net,
                 threshold=threshold,
                 pixel_spacing=spacing,
@@ -85,20 +94,19 @@ def segment(
                 upright=upright,
             )
         except ValueError as error:
-            show_error(error)
-            raise typer.Exit(EXIT_USAGE) from None
+            refuse(str(error))
         failed = turned = 0
-        with SegmentationWriter(out, net.targets, only=structure, nifti=nifti) as writer:
+        with SegmentationWriter(out_dir, net.targets, only=structure, nifti=nifti) as writer:
             for result in _progress(results, total):
                 writer.write(result)
                 failed += bool(result.error)
                 turned += bool(result.turned)
-    errors().print(f"{total} rows in {out / 'measures.csv'}", markup=False, soft_wrap=True)
+    inform(f"{total} rows in {out_dir / 'measures.csv'}")
     if turned:
-        done = "were set upright" if upright else "seem to lie turned, --upright sets them upright"
-        errors().print(f"{turned} of {total} films {done}; see turned_clockwise", markup=False)
+        done = "were turned upright" if upright else "seem to be rotated; --upright turns them"
+        inform(f"{turned} of {total} images {done}; see turned_clockwise")
     if failed:
-        errors().print(f"{failed} of {total} files could not be read")
+        inform(f"{failed} of {total} files could not be read")
         raise typer.Exit(EXIT_SOME_FAILED)
 
 

@@ -16,22 +16,28 @@ __all__ = ["train"]
 
 def train(
     config: Annotated[Path, typer.Option(help="The recipe: .toml or .json, see docs/training.md.")],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the run; by default named as the recipe.")
+    out_dir: Annotated[
+        Path | None,
+        typer.Option("--out-dir", help="Folder of the run; by default named as the recipe."),
     ] = None,
-    resume: Annotated[bool, typer.Option(help="Go on with the run in that folder.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Resume the run in that folder.")
+    ] = False,
     cache: Annotated[
         Path | None, typer.Option(help="Folder of prepared images; the package's if not given.")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes that decode; one a processor.")
+        int | None,
+        typer.Option("--workers", "-j", min=0, help="Processes that decode; one per processor."),
     ] = None,
 ) -> None:
     """Train a classifier: decode every image once, then fit, validate and keep the best weights."""
-    from torchxrayvision.training import fit, load_recipe, prepare, state_to_resume
+    from torchxrayvision.training import load_recipe
 
-    recipe = load_recipe(config)
-    folder = config.with_suffix("") if out is None else out
+    recipe = load_recipe(config)  # before the seconds that torch takes to load
+    from torchxrayvision.training import fit, prepare, state_to_resume
+
+    folder = config.with_suffix("") if out_dir is None else out_dir
     state_to_resume(folder, resume)
     with show_warnings():
         with progress_of(0) as prepared:

@@ -6,11 +6,24 @@ from typing import Annotated, Any
 
 import typer
 
-from torchxrayvision.cli.console import EXIT_SOME_FAILED, console, errors, show_warnings
+from torchxrayvision.cli.console import (
+    EXIT_SOME_FAILED,
+    add_command,
+    console,
+    inform,
+    print_json,
+    refuse,
+    show_warnings,
+)
+from torchxrayvision.cli.options import AsJson
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Published weights: list, show, fetch, verify, path.", no_args_is_help=True)
+app = typer.Typer(
+    help="Published weights: list, show, fetch, verify, path.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 Names = Annotated[list[str] | None, typer.Argument(help="Names or aliases; all if none is given.")]
 
@@ -25,13 +38,15 @@ def _megabytes(size: int | None) -> str:
     return "?" if size is None else f"{size / 1e6:.1f} MB"
 
 
-@app.command("list")
-def list_() -> None:
-    """Show every published weight, and whether it is on this machine."""
+def list_(as_json: AsJson = False) -> None:
+    """List every published weight, and whether it is on this machine."""
     from rich.table import Table
 
     from torchxrayvision.weights import locate_weights
 
+    if as_json:
+        print_json([_record(entry) for entry in _entries(None)])
+        return
     table = Table(box=None, pad_edge=False)
     for column in ("name", "aliases", "size", "outputs", "input", "here", "checksum"):
         table.add_column(column, no_wrap=column == "name")
@@ -49,13 +64,37 @@ def list_() -> None:
     console().print(table)
 
 
-@app.command()
+def _record(entry: Any) -> dict[str, Any]:
+    """The facts of published weights, and the place of their file, as plain data."""
+    from torchxrayvision.weights import locate_weights
+
+    return {
+        **dict(_facts(entry)),
+        "aliases": entry.aliases,
+        "architecture": entry.architecture,
+        "input_resolution": entry.input_resolution,
+        "targets": entry.targets,
+        "trained": entry.trained,
+        "operating_points": entry.operating_points,
+        "metrics_by_test_set": entry.metrics,
+        "trained_on": entry.trained_on,
+        "url": entry.url,
+        "sha256": entry.file.sha256,
+        "bytes": entry.file.size,
+        "path": locate_weights(entry),
+    }
+
+
 def show(
     names: Annotated[list[str], typer.Argument(help="Names or aliases.")],
+    as_json: AsJson = False,
 ) -> None:
-    """Print all that is known of weights: outputs, terms, training data, metrics."""
+    """Print the cards of weights: outputs, terms, training data and metrics."""
     from torchxrayvision.weights import card_of
 
+    if as_json:
+        print_json([{**_record(entry), "card": card_of(entry)} for entry in _entries(names)])
+        return
     for entry in _entries(names):
         for key, value in _facts(entry):
             console().print(f"{key}: {value}", markup=False, soft_wrap=True)
@@ -113,20 +152,25 @@ def _interval(measured: Any) -> str:
     )
 
 
-@app.command()
-def fetch(names: Names = None) -> None:
-    """Download weights into the cache, verified."""
+def fetch(
+    names: Names = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Fetch all published weights, several GB.")
+    ] = False,
+) -> None:
+    """Download weights into the cache and verify them."""
     from torchxrayvision.weights import fetch_weights
 
+    if not names and not everything:
+        refuse("name the weights to fetch, see `xrv weights list`, or give --all for all of them")
     for entry in _entries(names):
         with show_warnings():
             path = fetch_weights(entry)
         console().print(f"{entry.name}: {path}", markup=False, soft_wrap=True)
 
 
-@app.command()
 def path(names: Names = None) -> None:
-    """Print where weights lie, or would lie; nothing is downloaded."""
+    """Print where weights are stored, or would be; nothing is downloaded."""
     from torchxrayvision.remote import cache_dir
     from torchxrayvision.weights import locate_weights
 
@@ -135,7 +179,6 @@ def path(names: Names = None) -> None:
         console().print(str(place), markup=False, soft_wrap=True)
 
 
-@app.command()
 def verify(names: Names = None) -> None:
     """Check the files in the cache against what was published, or against the first use."""
     from torchxrayvision.weights import verify_weights
@@ -149,5 +192,10 @@ def verify(names: Names = None) -> None:
         failed += not outcome.ok
         console().print(f"{entry.name}: {outcome}", markup=False, soft_wrap=True)
     if failed:
-        errors().print(f"{failed} of the files are not what they should be")
+        inform(f"{failed} of the files are not what was published")
         raise typer.Exit(EXIT_SOME_FAILED)
+
+
+add_command(app, list_, "list")
+for _function in (show, fetch, path, verify):
+    add_command(app, _function)

@@ -360,11 +360,11 @@ def _next_steps(demo: Demo) -> Iterable[Html]:
             f"xrv evaluate {shlex.quote(str(demo.folder / 'predictions.csv'))} "
             f"{shlex.quote(str(demo.folder / 'films' / 'labels.csv'))} --by view",
         ),
-        ("Masks and measures:", f"xrv segment {films} --model demo-anatomy --out masks"),
+        ("Masks and measures:", f"xrv segment {films} --weights demo-anatomy --out-dir masks"),
         ("Why the network said so:", _explain(demo)),
         (
             "More simulated films, in the layout of a public release:",
-            "xrv phantom --layout nih --out films",
+            "xrv phantom --layout nih --out-dir films",
         ),
         ("What else there is:", "xrv weights list\nxrv datasets list\nxrv --help"),
     )
@@ -391,7 +391,7 @@ def _explain(demo: Demo) -> str:
         (demo.scores.index[0], demo.findings[0]),
     )
     file = shlex.quote(str(demo.folder / "films" / path))
-    return f"xrv explain {file} --weights demo --target {shlex.quote(finding)} --out explained"
+    return f"xrv explain {file} --weights demo --target {shlex.quote(finding)} --out-dir explained"
 
 
 def _footer(demo: Demo) -> Html:

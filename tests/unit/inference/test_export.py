@@ -194,9 +194,9 @@ def test_the_command_writes_the_file_and_says_how_close_it_is(network, tmp_path,
     monkeypatch.setattr("torchxrayvision.cli.export._model", lambda *_: network)
     runner = CliRunner()
     target = tmp_path / "a.safetensors"
-    result = runner.invoke(app, ["export", "x", "--to", "safetensors", "--out", str(target)])
+    result = runner.invoke(app, ["export", "x", "--to", "safetensors", "--output", str(target)])
     assert result.exit_code == 0
     assert "differs from the model by at most 0.0e+00" in result.output
     assert target.exists()
-    result = runner.invoke(app, ["export", "x", "--to", "openvino", "--out", str(target)])
+    result = runner.invoke(app, ["export", "x", "--to", "openvino", "--output", str(target)])
     assert result.exit_code == 2

@@ -165,7 +165,7 @@ def test_another_run_is_not_mixed_with_the_one_that_is_there(
         other.classifier.bias += 1
     place = films / "000" if "paths" in change else films
     options = {k: v for k, v in change.items() if k not in ("paths", "network")}
-    with pytest.raises(ResumeError, match="--restart"):
+    with pytest.raises(ResumeError, match="--overwrite"):
         predict(place, other if "network" in change else network, target, **options)
     done = predict(place, network, target, restart=True)
     assert done.resumed == 0

@@ -229,12 +229,19 @@ def test_a_simulated_film_on_its_side_gets_the_masks_of_the_upright_one(tmp_path
 def test_the_command_tells_of_turned_films(tmp_path, net, lying):
     save_turned(tmp_path / "film.png", 1)
     lying(1)
-    command = ["segment", str(tmp_path / "film.png"), "--model", "x", "--out", str(tmp_path / "o")]
+    command = [
+        "segment",
+        str(tmp_path / "film.png"),
+        "--weights",
+        "x",
+        "--out-dir",
+        str(tmp_path / "o"),
+    ]
     told = CliRunner().invoke(app, command)
-    assert "1 of 1 films seem to lie turned, --upright sets them upright" in told.output
-    done = CliRunner().invoke(app, [*command, "--upright"])
+    assert "1 of 1 images seem to be rotated; --upright turns them" in told.output
+    done = CliRunner().invoke(app, [*command, "--upright", "--overwrite"])
     assert done.exit_code == 0
-    assert "1 of 1 films were set upright" in done.output
+    assert "1 of 1 images were turned upright" in done.output
 
 
 def test_measures_are_those_of_what_is_drawn(tmp_path, net):
@@ -283,7 +290,7 @@ def test_the_command_writes_everything(tmp_path, net):
     given = [str(tmp_path / part) for part in ("one", "two", "bad.dcm")]
     out = tmp_path / "out"
     done = CliRunner().invoke(
-        app, ["segment", *given, "--model", "x", "--out", str(out), "--pixel-spacing", "0.2"]
+        app, ["segment", *given, "--weights", "x", "--out-dir", str(out), "--pixel-spacing", "0.2"]
     )
     assert done.exit_code == 1
     assert "1 of 3 files could not be read" in done.output

@@ -240,7 +240,7 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path):
 def test_the_command_writes_and_names_the_command_that_reads(layout, tmp_path):
     runner = CliRunner()
     folder = tmp_path / "with a space"
-    arguments = ["--out", str(folder), "--n", "3", "--size", "32", "--layout", layout]
+    arguments = ["--out-dir", str(folder), "-n", "3", "--size", "32", "--layout", layout]
     done = runner.invoke(app, ["phantom", *arguments])
     assert done.exit_code == 0, done.output
     words = shlex.split(done.stdout.strip().splitlines()[-1])

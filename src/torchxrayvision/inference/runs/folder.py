@@ -516,7 +516,7 @@ class RunFolder:
         except FileNotFoundError:
             return None
         if entry.get("format") != _FORMAT:
-            msg = f"{self.path} was begun by another version; finish it there, or use --restart"
+            msg = f"{self.path} was begun by another version; finish it there, or use --overwrite"
             raise ResumeError(msg)
         return Record(entry["options"], entry["machine"], Manifest(**entry["list"]))
 
@@ -571,7 +571,7 @@ class RunFolder:
             shown += [f"{len(differing) - _SHOWN} more"] if len(differing) > _SHOWN else []
             msg = (
                 f"{self.path} holds an unfinished run with other options "
-                f"({'; '.join(shown)}); repeat its command to finish it, or give --restart to "
+                f"({'; '.join(shown)}); repeat its command to finish it, or give --overwrite to "
                 "throw its rows away"
             )
             raise ResumeError(msg)

@@ -1,0 +1,117 @@
+"""The options that several commands have, each written once: name, letter, help and values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import typer
+
+from torchxrayvision.cli.console import checked_device, file_to_write, folder_to_write
+
+__all__ = [
+    "DEFAULT_WEIGHTS",
+    "AsJson",
+    "BatchSize",
+    "Checkpoint",
+    "Count",
+    "Device",
+    "Engine",
+    "FromFile",
+    "Images",
+    "Isolate",
+    "OutDir",
+    "Output",
+    "Overwrite",
+    "Precision",
+    "Seed",
+    "Strict",
+    "TimeLimit",
+    "Views",
+    "Weights",
+    "Workers",
+]
+
+DEFAULT_WEIGHTS: Final = "densenet121-res224-all"
+
+Images = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Radiographs; folders, zip or tar archives of them; quoted patterns; @list.txt or a "
+        ".csv or .parquet file with a column path; - for a list on standard input."
+    ),
+]
+FromFile = Annotated[
+    list[Path] | None,
+    typer.Option("--from-file", help="A list of paths, one per line; the same as @FILE."),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Write the table to this file, in the format of its ending; - for CSV on standard "
+        "output.",
+        callback=file_to_write,
+    ),
+]
+OutDir = Annotated[
+    Path,
+    typer.Option("--out-dir", help="Folder for the results.", callback=folder_to_write),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist already.")]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights", "-w", help=f"Published weights, see `xrv weights list` [{DEFAULT_WEIGHTS}]."
+    ),
+]
+Checkpoint = Annotated[
+    Path | None,
+    typer.Option(
+        "--checkpoint",
+        help="Weights in a file of your own; with --weights, tensors in place of those.",
+    ),
+]
+BatchSize = Annotated[int, typer.Option("--batch-size", "-b", min=1, help="Images per batch.")]
+Engine = Annotated[
+    Literal["auto", "torch", "onnx", "openvino"],
+    typer.Option("--engine", help="What computes the network; auto takes the fastest here."),
+]
+Precision = Annotated[
+    Literal["exact", "fast"],
+    typer.Option("--precision", help="fast: probabilities within 0.01 of exact."),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        help="cpu, cuda, cuda:1 or mps; the fastest one if not given.",
+        callback=checked_device,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", "-j", min=1, help="Images read at once; one per processor."),
+]
+TimeLimit = Annotated[
+    float | None,
+    typer.Option("--time-limit", min=0.001, help="Seconds allowed for reading one file."),
+]
+Isolate = Annotated[
+    bool,
+    typer.Option("--isolate", help="Read files in separate processes, which may crash."),
+]
+Strict = Annotated[
+    bool,
+    typer.Option("--strict", help="Make a row of every file in a folder that is no image."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the random numbers.")]
+Count = Annotated[
+    int | None, typer.Option("--number", "-n", min=1, help="Number of radiographs to simulate.")
+]
+Views = Annotated[
+    list[str] | None,
+    typer.Option("--view", help="View to keep, * for all; may be given several times."),
+]
