@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from torchxrayvision.facts import RemoteFile
-from torchxrayvision.remote import config as _config
+from torchxrayvision.remote import fetching as _config
 from torchxrayvision.remote.fetching import Fetch
 
 NAME = "weights.pt"

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import glob
+import hashlib
+import json
 import logging
+import os
 import shutil
-import stat
 import warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from torchxrayvision.errors import (
     ChecksumError,
@@ -18,13 +22,19 @@ from torchxrayvision.errors import (
     OfflineError,
     UnpinnedDownloadWarning,
 )
-from torchxrayvision.remote.checks import examine
-from torchxrayvision.remote.config import Source, is_offline, mirrors
-from torchxrayvision.remote.failure import SourceFailure
-from torchxrayvision.remote.pins import Pin, Pins, now
-from torchxrayvision.remote.progress import progress_bar
-from torchxrayvision.remote.storage import Partial, remove_partials, replace_file, storage
-from torchxrayvision.remote.transfer import HttpTransfer
+from torchxrayvision.remote.cache import (
+    Pin,
+    Pins,
+    examine,
+    folder_of,
+    is_offline,
+    make_folder,
+    open_regular,
+    open_to_write,
+    read_pin,
+    write_atomically,
+)
+from torchxrayvision.remote.transfer import HttpTransfer, SourceFailure, progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,30 +42,253 @@ if TYPE_CHECKING:
     import filelock
 
     from torchxrayvision.errors import RemoteError, XRVWarning
-    from torchxrayvision.facts import PackagedFile, RemoteFile
-    from torchxrayvision.remote.checks import Verification
-    from torchxrayvision.remote.config import Settings
+    from torchxrayvision.facts import RemoteFile
+    from torchxrayvision.remote.cache import Verification
 
-__all__ = ["Fetch", "read_pin"]
+__all__ = ["Fetch", "Mirror", "Partial", "Settings", "fetch", "mirrors"]
 
 _log = logging.getLogger(__name__)
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
-def read_pin(folder: Path, file: RemoteFile | PackagedFile) -> Pin | None:
-    """The pin of a file, or None.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """Limits of one fetch, in seconds and bytes.
 
-    A damaged record matters only where it is all there is to compare with.
-
-    Raises:
-        ChecksumError: If the record cannot be read and the checksum is not certain.
+    Args:
+        resolve: Longest wait for the name server. A machine without network often has a name
+            server that never answers, and the system's own wait is tens of seconds.
+        connect: Longest wait for a connection.
+        read: Longest silence during a transfer.
+        answer: Longest wait for the whole head of an answer, with its redirects; a server that
+            sends a byte a second is never silent.
+        attempts: Attempts in a row that may gain nothing before the source is given up.
+        backoff: Pause before the second attempt; doubled for each further one.
+        longest_pause: Cap of that pause, and of a pause that the server asks for.
+        deadline: Total time for one source, after which the partial file is kept for next time.
+        slowest: Bytes per second below which a transfer counts as stalled.
+        window: Time over which that speed is measured.
+        redirects: Longest chain of redirects.
+        lock: Longest wait for another process that fetches the same file.
+        largest: Most bytes accepted from a server that does not declare a length.
     """
+
+    resolve: float = 4.0
+    connect: float = 6.0
+    read: float = 30.0
+    answer: float = 35.0
+    attempts: int = 5
+    backoff: float = 0.5
+    longest_pause: float = 20.0
+    deadline: float = 6 * 3600.0
+    slowest: float = 256.0
+    window: float = 60.0
+    redirects: int = 10
+    lock: float = 6 * 3600.0
+    largest: int = 8 * 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """One place that may hold a file.
+
+    Args:
+        location: A URL, or the path of a file on this machine.
+        local: Whether it is a path.
+    """
+
+    location: str
+    local: bool
+
+
+def mirrors(filename: str) -> list[Mirror]:
+    """Places that ``XRV_MIRROR`` names for a file, in its order.
+
+    Args:
+        filename: Bare name of the file; a mirror holds its files by name.
+
+    Returns:
+        One place for each entry. Entries are separated by semicolons (URLs contain colons and
+        paths contain spaces); an entry is a folder, or a URL prefix (http, https or file).
+
+    Example:
+        >>> import os, unittest.mock
+        >>> places = "/mnt/weights; http://mirror.example/xrv/"
+        >>> with unittest.mock.patch.dict(os.environ, XRV_MIRROR=places):
+        ...     [mirror.location for mirror in mirrors("a.pt")]
+        ['/mnt/weights/a.pt', 'http://mirror.example/xrv/a.pt']
+    """
+    entries = (entry.strip() for entry in os.environ.get("XRV_MIRROR", "").split(";"))
+    return [_mirror(entry, filename) for entry in entries if entry]
+
+
+def _mirror(entry: str, filename: str) -> Mirror:
+    from urllib.parse import quote, unquote, urlsplit
+
+    if entry.lower().startswith(("http://", "https://")):
+        return Mirror(f"{entry.rstrip('/')}/{quote(filename)}", local=False)
+    if entry.lower().startswith("file://"):
+        entry = unquote(urlsplit(entry).path)
+    return Mirror(str(Path(entry).expanduser() / filename), local=True)
+
+
+# Files in the folder: errors of the disk, partial transfers, the final name.
+
+
+@contextlib.contextmanager
+def storage(folder: Path) -> Iterator[None]:
+    """Turn errors of the file system below `folder` into `DownloadError` with advice."""
     try:
-        return Pins(folder).get(file.filename)
-    except ChecksumError as error:
-        if file.sha256 is None or file.certainty != "certain":
-            raise
-        _log.warning("%s", error)
-        return None
+        yield
+    except DownloadError:
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno in _NO_SPACE:
+            msg = (
+                f"no space left in {folder} ({reason}); free some and call again, the transfer "
+                "goes on where it stopped, or set XRV_CACHE_DIR to another folder"
+            )
+        else:
+            msg = (
+                f"cannot write in {folder} ({reason}); "
+                "make it writable or set XRV_CACHE_DIR to another folder"
+            )
+        raise DownloadError(msg) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """How to go on with a partial file.
+
+    Args:
+        offset: Bytes that are there.
+        length: Bytes of the whole object, or None where the server did not say.
+        validator: The strong ETag or the date that names the object in ``If-Range``.
+    """
+
+    offset: int
+    length: int | None
+    validator: str
+
+
+class Partial:
+    """The bytes of an unfinished transfer, beside a record of the object they belong to.
+
+    The name holds a hash of the address, so partial files of different objects cannot meet, nor
+    can one meet a ``.part`` file that another program left. The record beside it keeps what the
+    server said the object was; without a record nothing is resumed.
+
+    Args:
+        folder: The cache folder.
+        filename: Name of the finished file.
+        location: Address that the bytes come from.
+    """
+
+    def __init__(self, folder: Path, filename: str, location: str) -> None:
+        key = hashlib.sha256(location.encode()).hexdigest()[:12]
+        self.folder = folder
+        self.location = location
+        self.path = folder / f"{filename}.{key}.part"
+        self.record = folder / f"{filename}.{key}.part.json"
+
+    def size(self) -> int:
+        """Bytes that are there."""
+        try:
+            return self.path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def resume(self) -> Resume | None:
+        """How to go on, or None where the transfer must start from zero."""
+        try:
+            with open_regular(self.record, links=False) as handle:
+                record = json.loads(handle.read(1 << 16))
+        except (OSError, ValueError, RecursionError):
+            return None
+        if not isinstance(record, dict) or record.get("url") != self.location:
+            return None
+        validator = _validator(record)
+        length = record.get("length")
+        offset = self.size()
+        known = length is None or (isinstance(length, int) and offset <= length)
+        return Resume(offset, length, validator) if validator and offset and known else None
+
+    def restart(self, headers: dict[str, str | None], length: int | None) -> None:
+        """Empty the file and record which object its bytes will belong to.
+
+        Args:
+            headers: What the server said of it: ``etag`` and ``last_modified``.
+            length: Its length in bytes.
+        """
+        with storage(self.folder):
+            # The record goes first and the bytes last: a crash between leaves a record of an
+            # absent file, never bytes under the record of another object.
+            self.record.unlink(missing_ok=True)
+            open_to_write(self.path, append=False).close()
+            record = {"url": self.location, "length": length, **headers}
+            write_atomically(self.record, json.dumps(record, indent=1))
+
+    @contextlib.contextmanager
+    def append(self) -> Iterator[BinaryIO]:
+        """The file, open to write after what is there."""
+        with storage(self.folder), open_to_write(self.path, append=True) as out:
+            yield out
+
+    def require(self, count: int) -> None:
+        """Raise `DownloadError` if the disk has no room for `count` more bytes."""
+        with storage(self.folder):
+            free = shutil.disk_usage(self.folder).free
+        if free < count:
+            msg = (
+                f"no space left in {self.folder}: {count:,} bytes are needed and {free:,} are "
+                "free; free some or set XRV_CACHE_DIR to another folder"
+            )
+            raise DownloadError(msg)
+
+    def discard(self) -> None:
+        """Remove the bytes and their record."""
+        with storage(self.folder):
+            self.record.unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)
+
+
+def _validator(record: dict[str, Any]) -> str:
+    # A weak ETag promises only equivalent content, so RFC 9110 13.1.5 bars it from If-Range.
+    for key in ("etag", "last_modified"):
+        value = record.get(key)
+        if isinstance(value, str) and value and not value.startswith("W/"):
+            return value
+    return ""
+
+
+def remove_partials(folder: Path, filename: str) -> None:
+    """Remove every partial file of a finished one, whatever address it came from."""
+    for path in folder.glob(f"{glob.escape(filename)}.{'[0-9a-f]' * 12}.part*"):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def replace_file(source: Path, target: Path) -> None:
+    """Give a finished file its final name, so that a crash leaves the old state or the new one."""
+    with storage(target.parent):
+        with open_to_write(source, append=True) as handle:
+            os.fsync(handle.fileno())
+        source.replace(target)
+        _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    # The name is durable only once its folder is; Windows and some network file systems refuse.
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+# One file.
 
 
 class Fetch:
@@ -97,36 +330,20 @@ class Fetch:
 
     def _is_ready(self) -> bool:
         """Whether the right bytes are at the final name; what is new about them is recorded."""
-        try:
-            present = self.target.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        except OSError as error:
-            msg = f"cannot read {self.target} ({error.strerror})"
-            raise DownloadError(msg) from error
-        if not stat.S_ISREG(present.st_mode):
-            msg = f"{self.target} is not a file; move it away or set XRV_CACHE_DIR"
-            raise DownloadError(msg)
         pin = read_pin(self.folder, self.file)
-        if pin and pin.is_current(present) and self._agrees(pin):
-            return True
         try:
             found = examine(self.target, self.file, pin)
         except OSError as error:
-            msg = f"cannot read {self.target} ({error.strerror})"
+            msg = (
+                f"cannot read {self.target} ({error.strerror}); "
+                "move it away, make it readable or set XRV_CACHE_DIR to another folder"
+            )
             raise DownloadError(msg) from error
         if found.status == "changed":
             raise ChecksumError(self._refusal(found, "delete the file to fetch it again"))
         if found.ok:
             self._trust(found, pin, f"the copy found in {self.folder}")
         return found.ok
-
-    def _agrees(self, pin: Pin) -> bool:
-        # The facts may be newer than the pin: a checksum published since then decides.
-        file = self.file
-        if file.certainty != "certain":
-            return True
-        return file.sha256 in (None, pin.sha256) and file.size in (None, pin.size)
 
     def _set_aside(self) -> None:
         """Move a wrong file from the final name, kept because it is not ours to delete."""
@@ -143,7 +360,7 @@ class Fetch:
         import filelock
 
         with storage(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
         lock = filelock.FileLock(str(self.folder / f".{self.file.filename}.lock"))
         with storage(self.folder):
             self._acquire(lock)
@@ -177,7 +394,7 @@ class Fetch:
     def _obtain(self) -> None:
         """Take the file from the first source that gives the right bytes."""
         failures: list[tuple[str, SourceFailure]] = []
-        for source in [*mirrors(self.file.filename), Source(self.file.url, local=False)]:
+        for source in [*mirrors(self.file.filename), Mirror(self.file.url, local=False)]:
             if not source.local and is_offline():
                 continue
             try:
@@ -189,12 +406,13 @@ class Fetch:
                 return
         raise self._no_source(failures)
 
-    def _take(self, source: Source) -> None:
+    def _take(self, source: Mirror) -> None:
         partial = Partial(self.folder, self.file.filename, source.location)
         pin = read_pin(self.folder, self.file)
-        resumed = True
-        while resumed:
-            resumed = self._transfer(source, partial)
+        # A file that was put together gets one more chance, in one piece from its start; a whole
+        # one is simply wrong.
+        for whole in (False, True):
+            resumed = self._transfer(source, partial, whole=whole)
             found = examine(partial.path, self.file, pin)
             if found.ok:
                 replace_file(partial.path, self.target)
@@ -202,53 +420,51 @@ class Fetch:
                 self._trust(found, pin, f"the copy from {source.location}")
                 _log.info("%s is %s", source.location, self.target)
                 return
-            # A spliced file gets one more chance, from zero; a whole one is simply wrong.
             partial.discard()
+            if not resumed:
+                break
         kind = DownloadError if found.status == "page" else ChecksumError
         reason = self._refusal(found) if found.status == "changed" else found.reason
         raise SourceFailure(reason, kind=kind)
 
-    def _transfer(self, source: Source, partial: Partial) -> bool:
+    def _transfer(self, source: Mirror, partial: Partial, *, whole: bool) -> bool:
         """Complete the partial file; whether it was put together from several answers."""
         if source.local:
             self._copy(Path(source.location), partial)
             return False
         _log.info("fetching %s into %s", source.location, self.folder)
         with progress_bar(self.file.filename, show=self.progress) as report:
-            transfer = HttpTransfer(source.location, partial, self.file, self.settings, report)
+            transfer = HttpTransfer(
+                source.location, partial, self.file, self.settings, report, whole=whole
+            )
             transfer.run()
         return transfer.resumed
 
     def _copy(self, path: Path, partial: Partial) -> None:
         try:
-            handle = path.open("rb")
+            handle = open_regular(path)
         except OSError as error:
             reason = f"cannot be opened ({error.strerror})"
             raise SourceFailure(reason, kind=OfflineError) from error
         with handle:
             partial.restart({}, None)
-            with storage(self.folder), partial.path.open("wb") as out:
+            partial.require(os.fstat(handle.fileno()).st_size)
+            with partial.append() as out:
                 shutil.copyfileobj(handle, out)
 
     def _trust(self, found: Verification, pin: Pin | None, origin: str) -> None:
         """Record what the file is, and keep what must be said of it."""
-        present = self.target.stat()
-        fresh = Pin(
-            url=self.file.url,
-            sha256=found.sha256 or "",
-            size=present.st_size,
-            mtime_ns=present.st_mtime_ns,
-            status=found.status,
-            date=now(),
-        )
-        if pin and found.status == "pinned":  # the day of first trust is what later messages name
-            fresh = replace(fresh, status=pin.status, date=pin.date)
+        if found.status == "pinned":
+            return
+        fresh = Pin.now(self.file.url, found)
+        if pin and replace(pin, date=fresh.date) == fresh:
+            return
         pins = Pins(self.folder)
         recorded = f"recorded in {pins.path}, and a change will be refused"
         try:
             pins.set(self.file.filename, fresh)
         except OSError as error:
-            _log.warning("cannot record %s in %s: %s", self.file.filename, pins.path, error)
+            _log.info("cannot record %s in %s: %s", self.file.filename, pins.path, error)
             recorded = f"not recorded, as {self.folder} cannot be written to"
         what = f"{origin} was trusted as it is: {found.size:,} bytes, sha256 {found.sha256}"
         if found.status == "unknown":
@@ -283,3 +499,49 @@ class Fetch:
             + f". To go on without this network, download {file.url}{facts} elsewhere and place "
             f"it at {self.target}, or set XRV_MIRROR to a folder or URL that holds it"
         )
+
+
+def fetch(
+    file: RemoteFile, *, cache: str | os.PathLike[str] | None = None, progress: bool = True
+) -> Path:
+    """Return the verified local copy of a file, downloading it if there is none.
+
+    A file that is already at its final name, from 1.5.7 or copied by hand, is hashed at its first
+    use in a process. A broken transfer resumes where it stopped, in this call
+    or the next, as long as the server still has the same object. Several processes may ask at
+    once; one fetches, the others wait. No server can make a call wait without end.
+
+    Args:
+        file: What to fetch, and what is known about its bytes.
+        cache: Cache folder; `cache_dir` by default. Folders that are missing are created for their
+            owner alone.
+        progress: Draw a progress bar, if standard error is a terminal.
+
+    Returns:
+        Path of the file in the cache.
+
+    Raises:
+        OfflineError: If no source can be reached or may be asked, and the cache lacks the file.
+        DownloadError: If a source answers and does not give the file, or the disk does not take
+            it.
+        ChecksumError: If the bytes are not those that were published, or not those that were
+            trusted before.
+
+    Warns:
+        UnpinnedDownloadWarning: If nobody has published a checksum, on first use.
+        ChecksumWarning: If the bytes are not what a single source reports, on first use.
+
+    Example:
+        >>> import hashlib, pathlib, tempfile
+        >>> from torchxrayvision.facts import RemoteFile
+        >>> cache = pathlib.Path(tempfile.mkdtemp())
+        >>> _ = (cache / "a.pt").write_bytes(b"weights")
+        >>> file = RemoteFile(
+        ...     url="https://host.example/a.pt",
+        ...     filename="a.pt",
+        ...     sha256=hashlib.sha256(b"weights").hexdigest(),
+        ... )
+        >>> fetch(file, cache=cache).name
+        'a.pt'
+    """
+    return Fetch(file, folder_of(cache), Settings(), progress=progress).run()

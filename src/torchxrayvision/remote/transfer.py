@@ -10,30 +10,76 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import sys
 import threading
 import time
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from torchxrayvision.errors import ChecksumError, OfflineError
-from torchxrayvision.remote.failure import SourceFailure, failure_of_error, failure_of_status, short
-from torchxrayvision.remote.storage import storage
+from torchxrayvision.errors import ChecksumError, DownloadError, OfflineError, RemoteError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    import socket
+    from collections.abc import Callable, Iterator, Mapping
 
     import requests
 
     from torchxrayvision.facts import RemoteFile
-    from torchxrayvision.remote.config import Settings
-    from torchxrayvision.remote.storage import Partial, Resume
+    from torchxrayvision.remote.fetching import Partial, Resume, Settings
 
-__all__ = ["HttpTransfer", "next_address"]
+__all__ = [
+    "HttpTransfer",
+    "SourceFailure",
+    "failure_of_error",
+    "failure_of_status",
+    "next_address",
+    "progress_bar",
+]
 
 _log = logging.getLogger(__name__)
 _CHUNK = 2**20
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+# Numbers beyond these digits are no lengths; int would refuse them or take seconds.
+_NUMBER = re.compile(r"[0-9]{1,18}")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PAGE_TYPES = ("text/html", "application/xhtml+xml")
+_ADVICE = {
+    HTTPStatus.UNAUTHORIZED: "the server wants credentials; requests reads them from ~/.netrc",
+    HTTPStatus.FORBIDDEN: "access is refused; a proxy or firewall may stand between",
+    HTTPStatus.NOT_FOUND: "it has moved or was never there; name a mirror in XRV_MIRROR, "
+    "or look for a newer release of this package",
+    HTTPStatus.GONE: "it was withdrawn; name a mirror in XRV_MIRROR",
+    HTTPStatus.PROXY_AUTHENTICATION_REQUIRED: "the proxy wants credentials; see HTTPS_PROXY",
+}
+_PASSING = frozenset(
+    {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
+)
+
+
+class SourceFailure(Exception):  # noqa: N818 - never leaves this package; callers see RemoteError
+    """One source did not give the file.
+
+    Args:
+        reason: One clause.
+        kind: The error that the caller sees if no other source helps.
+        retry: Whether the same request may succeed later.
+        pause: Seconds that the server asks to wait, or None.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        kind: type[RemoteError] = DownloadError,
+        retry: bool = False,
+        pause: float | None = None,
+    ) -> None:
+        # A server chooses words in it, and the reader's terminal must not obey them.
+        self.reason = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in reason)
+        super().__init__(self.reason)
+        self.kind = kind
+        self.retry = retry
+        self.pause = pause
 
 
 class HttpTransfer:
@@ -45,6 +91,7 @@ class HttpTransfer:
         file: What is published about the file.
         settings: Limits.
         report: Called with the bytes done and the bytes in all.
+        whole: Take the file in one answer, from its start.
     """
 
     def __init__(
@@ -54,13 +101,17 @@ class HttpTransfer:
         file: RemoteFile,
         settings: Settings,
         report: Callable[[int, int | None], None],
+        *,
+        whole: bool = False,
     ) -> None:
         self.url = url
         self.partial = partial
         self.file = file
         self.settings = settings
         self.report = report
+        self.whole = whole
         self.resumed = False
+        self._watchdog = _Watchdog()
         self._deadline = time.monotonic() + settings.deadline
 
     def run(self) -> None:
@@ -70,25 +121,22 @@ class HttpTransfer:
             SourceFailure: If this source does not give the file.
             DownloadError: If the disk does not take it.
         """
-        import requests
-
         idle, best, contact = 0, self.partial.size(), False
         # Less than this and the attempt gained nothing; else a drip would be followed for hours.
         gain = max(1, int(self.settings.slowest * self.settings.window))
-        with requests.Session() as session:
-            while True:
-                try:
-                    self._attempt(session)
-                except SourceFailure as failure:
-                    size = self.partial.size()
-                    idle = 0 if size >= best + gain else idle + 1
-                    # A host that answered before and refuses now is restarting, not absent.
-                    retry = failure.retry or (contact and failure.kind is OfflineError)
-                    contact = contact or failure.kind is not OfflineError
-                    best = max(best, size)
-                    self._pause(failure, idle, retry=retry)
-                else:
-                    return
+        while True:
+            try:
+                self._attempt()
+            except SourceFailure as failure:
+                size = self.partial.size()
+                idle = 0 if size >= best + gain else idle + 1
+                # A host that answered before and refuses now is restarting, not absent.
+                retry = failure.retry or (contact and failure.kind is OfflineError)
+                contact = contact or failure.kind is not OfflineError
+                best = max(best, size)
+                self._pause(failure, idle, retry=retry)
+            else:
+                return
 
     def _pause(self, failure: SourceFailure, idle: int, *, retry: bool) -> None:
         settings = self.settings
@@ -106,8 +154,10 @@ class HttpTransfer:
         _log.info("%s: %s; trying again in %.1f s", self.url, failure.reason, pause)
         time.sleep(pause)
 
-    def _attempt(self, session: requests.Session) -> None:
-        resume = self.partial.resume()
+    def _attempt(self) -> None:
+        import requests
+
+        resume = None if self.whole else self.partial.resume()
         if resume and resume.offset == resume.length:
             self.resumed = True
             return
@@ -115,20 +165,24 @@ class HttpTransfer:
         headers = {"Accept-Encoding": "identity"}
         if resume:
             headers |= {"Range": f"bytes={resume.offset}-", "If-Range": resume.validator}
-        with self._open(session, headers) as response:
-            total = self._prepare(response, resume)
-            self._receive(response, total)
+        seconds = self.settings.answer
+        # A session of its own, so that no connection outlives the watch on it.
+        with _Watchdog() as watchdog, requests.Session() as session:
+            self._watchdog = watchdog
+            watchdog.guard(session)
+            watchdog.limit(seconds, f"the head of its answer did not end within {seconds:g} s")
+            with self._open(session, headers) as response:
+                total = self._prepare(response, resume)
+                self._receive(response, total)
 
     @contextlib.contextmanager
     def _open(
         self, session: requests.Session, headers: dict[str, str]
     ) -> Iterator[requests.Response]:
-        import requests
-
         url = self.url
         for _ in range(self.settings.redirects + 1):
-            _await_name(session, url, self.settings.resolve)
             try:
+                _await_name(session, url, self.settings.resolve)
                 response = session.get(
                     url,
                     headers=headers,
@@ -136,7 +190,8 @@ class HttpTransfer:
                     allow_redirects=False,
                     timeout=(self.settings.connect, self.settings.read),
                 )
-            except requests.RequestException as error:
+            except (OSError, ValueError) as error:  # those of requests and urllib3 are either
+                self._watchdog.check()
                 raise failure_of_error(error) from error
             with response:
                 if response.status_code not in _REDIRECTS:
@@ -208,10 +263,10 @@ class HttpTransfer:
     def _receive(self, response: requests.Response, total: int | None) -> None:
         done = self.partial.size()
         limit = total if total is not None else self.file.size or self.settings.largest
-        pace = _Pace(self.settings, self._deadline)
         self.report(done, total)
-        with storage(self.partial.folder), self.partial.path.open("ab") as out:
-            while chunk := _read(response):
+        pace = _Pace(self.settings, self._deadline, self._watchdog)
+        with self.partial.append() as out:
+            while chunk := _read(response, self._watchdog):
                 done += len(chunk)
                 if done > limit:
                     self.partial.discard()
@@ -228,11 +283,18 @@ class HttpTransfer:
 class _Pace:
     """Notices a transfer that drips: each byte in time, the whole never."""
 
-    def __init__(self, settings: Settings, deadline: float) -> None:
+    def __init__(self, settings: Settings, deadline: float, watchdog: _Watchdog) -> None:
         self.settings = settings
         self.deadline = deadline
-        self.since = time.monotonic()
-        self.count = 0
+        self.watchdog = watchdog
+        self._begin(time.monotonic())
+
+    def _begin(self, now: float) -> None:
+        self.since, self.count = now, 0
+        # A chunk whose length comes a byte at a time is never handed over.
+        self.watchdog.limit(
+            self.settings.window + self.settings.read, "the server sends next to nothing"
+        )
 
     def check(self, count: int) -> None:
         self.count += count
@@ -246,10 +308,89 @@ class _Pace:
         if self.count < self.settings.slowest * elapsed:
             msg = f"the server sends only {self.count / elapsed:.0f} bytes a second"
             raise SourceFailure(msg, retry=True)
-        self.since, self.count = now, 0
+        self._begin(now)
 
 
-def _read(response: requests.Response) -> bytes:
+class _Watchdog:
+    """Breaks the connections of a transfer off, whatever the client waits for.
+
+    The limits of the client are silences between two bytes. A server that sends "100 Continue" or
+    single bytes of a header without end keeps all of them.
+    """
+
+    def __init__(self) -> None:
+        self.reason = ""
+        self._sockets: list[socket.socket] = []
+        self._timer: threading.Timer | None = None
+
+    def __enter__(self) -> _Watchdog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._cancel()
+        for spare in self._sockets:
+            spare.close()
+        self._sockets.clear()
+
+    def guard(self, session: requests.Session) -> None:
+        """Learn of every socket that a session opens, before anything is read from it."""
+        from requests.adapters import HTTPAdapter
+
+        watchdog = self
+
+        def watched(pool: Any) -> Any:
+            class Connection(pool.ConnectionCls):  # type: ignore[misc]
+                def _new_conn(self) -> socket.socket:
+                    made: socket.socket = super()._new_conn()
+                    watchdog._sockets.append(made.dup())  # TLS takes the first
+                    return made
+
+            return type(pool.__name__, (pool,), {"ConnectionCls": Connection})
+
+        def instrument(manager: Any) -> Any:
+            classes = manager.pool_classes_by_scheme
+            manager.pool_classes_by_scheme = {k: watched(pool) for k, pool in classes.items()}
+            return manager
+
+        class Adapter(HTTPAdapter):
+            def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+                super().init_poolmanager(*args, **kwargs)
+                instrument(self.poolmanager)
+
+            def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+                known = set(self.proxy_manager)
+                manager = super().proxy_manager_for(*args, **kwargs)
+                return manager if known == set(self.proxy_manager) else instrument(manager)
+
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, Adapter())
+
+    def limit(self, seconds: float, reason: str) -> None:
+        """Break off after so many seconds, unless another limit is set before."""
+        self._cancel()
+        self._timer = threading.Timer(seconds, self._bark, (reason,))
+        self._timer.daemon = True
+        self._timer.start()
+
+    def check(self) -> None:
+        """Raise `SourceFailure` if the connections were broken off here."""
+        if self.reason:
+            raise SourceFailure(self.reason)
+
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _bark(self, reason: str) -> None:
+        import socket
+
+        self.reason = reason
+        for spare in tuple(self._sockets):
+            with contextlib.suppress(OSError):
+                spare.shutdown(socket.SHUT_RDWR)
+
+
+def _read(response: requests.Response, watchdog: _Watchdog) -> bytes:
     from http.client import HTTPException
 
     from urllib3.exceptions import HTTPError, ReadTimeoutError
@@ -259,17 +400,21 @@ def _read(response: requests.Response) -> bytes:
         # read1 returns what has arrived; read would wait for a whole chunk and hide a drip.
         chunk: bytes = raw.read1(_CHUNK, decode_content=False)
     except ReadTimeoutError as error:
+        watchdog.check()
         msg = "the server fell silent"
         raise SourceFailure(msg, retry=True) from error
-    except (HTTPError, HTTPException, OSError) as error:
+    except (HTTPError, HTTPException, OSError, ValueError) as error:
+        watchdog.check()
         msg = f"the connection broke ({short(error)})"
         raise SourceFailure(msg, retry=True) from error
+    if not chunk:
+        watchdog.check()
     return chunk
 
 
 def _declared_length(response: requests.Response) -> int | None:
     value = response.headers.get("Content-Length", "")
-    return int(value) if value.isascii() and value.isdigit() else None
+    return int(value) if _NUMBER.fullmatch(value) else None
 
 
 def next_address(url: str, location: str | None, *, allow_http: bool) -> str:
@@ -330,3 +475,109 @@ def _await_name(session: requests.Session, url: str, seconds: float) -> None:
     if worker.is_alive():
         msg = f"the host cannot be reached (no name server answered within {seconds:g} s)"
         raise SourceFailure(msg, kind=OfflineError)
+
+
+def failure_of_status(status: int, headers: Mapping[str, str]) -> SourceFailure:
+    """What an answer without the file means.
+
+    Args:
+        status: The HTTP status.
+        headers: The headers of the answer.
+
+    Returns:
+        The failure: final for client errors, to be tried again for server errors.
+    """
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = "unknown status"
+    passing = status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    advice = next((text for code, text in _ADVICE.items() if code == status), "")
+    reason = f"the server answered {status} {phrase}" + (f": {advice}" if advice else "")
+    return SourceFailure(reason, retry=passing, pause=_pause(headers.get("Retry-After")))
+
+
+def _pause(value: str | None) -> float | None:
+    # The other form of Retry-After, a date, asks for more patience than a user has.
+    return float(value) if value and value.isascii() and value.isdigit() else None
+
+
+def failure_of_error(error: Exception) -> SourceFailure:
+    """What an exception of the HTTP client means.
+
+    Args:
+        error: As requests or urllib3 raised it.
+
+    Returns:
+        The failure. A host that does not resolve or refuses the connection is not tried again:
+        a user without network should read so at once.
+    """
+    import requests
+    from urllib3.exceptions import NewConnectionError
+
+    cause = getattr(error.args[0], "reason", None) if error.args else None
+    if isinstance(error, requests.exceptions.SSLError):
+        return SourceFailure(
+            f"no trusted connection ({short(cause or error)}); behind a company proxy, name its "
+            "certificates in REQUESTS_CA_BUNDLE"
+        )
+    if isinstance(error, requests.exceptions.ProxyError):
+        return SourceFailure(
+            f"the proxy cannot be reached ({short(cause or error)})", kind=OfflineError
+        )
+    if isinstance(error, requests.exceptions.ConnectTimeout) or isinstance(
+        cause, NewConnectionError
+    ):
+        return SourceFailure(
+            f"the host cannot be reached ({short(cause or error)})", kind=OfflineError
+        )
+    if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
+        return SourceFailure(f"not an address ({error})")
+    if isinstance(error, requests.exceptions.Timeout):
+        return SourceFailure("the server fell silent", retry=True)
+    return SourceFailure(f"the connection broke ({short(cause or error)})", retry=True)
+
+
+def short(error: object) -> str:
+    """The innermost message of an error of the HTTP client, without representations of objects."""
+    inner = [arg for arg in getattr(error, "args", ()) if isinstance(arg, BaseException)]
+    if inner:
+        return short(inner[-1])
+    # urllib3 puts the representation of the connection before what happened.
+    return str(error).rsplit(": ", 1)[-1]
+
+
+@contextlib.contextmanager
+def progress_bar(title: str, *, show: bool) -> Iterator[Callable[[int, int | None], None]]:
+    """A function that takes the bytes done and the bytes in all.
+
+    Args:
+        title: What is fetched.
+        show: Whether a bar is wanted; it is drawn only if standard error is a terminal.
+
+    Yields:
+        The function to call as bytes arrive.
+    """
+    if not show or not sys.stderr.isatty():
+        yield lambda _done, _total: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

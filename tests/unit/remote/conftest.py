@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import tempfile
 import threading
 from pathlib import Path
@@ -23,6 +25,39 @@ def server(monkeypatch):
         running.closing.set()
         running.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def raw_server(monkeypatch):
+    """Answers every request with a start, and then with more of the same, without end."""
+    closing = threading.Event()
+    listening = socket.create_server(("127.0.0.1", 0))
+    answers = []
+
+    def answer(connection):
+        with connection, contextlib.suppress(OSError):
+            connection.recv(65536)
+            connection.sendall(answers[0][0])
+            while not closing.wait(0.01):
+                connection.sendall(answers[0][1])
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listening.accept()
+                threading.Thread(target=answer, args=(connection,), daemon=True).start()
+
+    def script(*answer):
+        answers.append(answer)
+        monkeypatch.setenv("XRV_MIRROR", f"http://127.0.0.1:{listening.getsockname()[1]}")
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield script
+    closing.set()
+    listening.shutdown(socket.SHUT_RDWR)
+    listening.close()
+    thread.join()
 
 
 @pytest.fixture

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -32,8 +34,12 @@ from torchxrayvision.errors import (
     OfflineError,
     UnpinnedDownloadWarning,
 )
-from torchxrayvision.remote.failure import SourceFailure, failure_of_error, failure_of_status
-from torchxrayvision.remote.transfer import next_address
+from torchxrayvision.remote.transfer import (
+    SourceFailure,
+    failure_of_error,
+    failure_of_status,
+    next_address,
+)
 
 PAGE = b"<html><body>404</body></html>"
 REPORTED = {"certainty": "reported"}
@@ -197,19 +203,55 @@ def test_proxy_that_is_absent_is_named(cache, monkeypatch):
 # --- a file that is already there
 
 
-def test_file_of_1_5_7_is_verified_once(cache, monkeypatch):
+def test_file_of_1_5_7_is_hashed_once_per_process(cache, monkeypatch):
     place(cache, CONTENT)
     calls = []
-    monkeypatch.setattr(
-        "torchxrayvision.remote.checks.sha256_of",
-        lambda path: calls.append(path) or hashlib.sha256(path.read_bytes()).hexdigest(),
-    )
+    digest = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda *a: calls.append(a) or digest(*a))
     for _ in range(3):
         assert fetch(cache) == cache / NAME
     assert len(calls) == 1
     place(cache, CONTENT)  # another time of change: hashed again
     fetch(cache)
     assert len(calls) == 2
+
+
+FORGE = """
+import hashlib, json, os, sys
+from pathlib import Path
+from torchxrayvision import remote
+from torchxrayvision.facts import RemoteFile
+name, digest, folder = sys.argv[1:]
+if digest:
+    file = RemoteFile(url="https://127.0.0.1:1/", filename=name, sha256=digest)
+else:
+    file = RemoteFile(url="https://127.0.0.1:1/", filename=name)
+print(remote.fetch(file, cache=folder, progress=False))
+"""
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["published", "pinned"])
+def test_size_time_and_record_do_not_vouch_for_a_file(cache, known):
+    """Another process swaps the bytes, keeps size and time, and leaves or forges the record."""
+    path = place(cache, CONTENT)
+    with contextlib.nullcontext() if known else pytest.warns(UnpinnedDownloadWarning):
+        fetch(cache, remote_file(**({} if known else UNKNOWN)))
+    before = path.stat()
+    path.write_bytes(OTHER)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    if known:
+        record = cache / "pins.json"
+        wrong = hashlib.sha256(OTHER).hexdigest()
+        record.write_text(record.read_text().replace(pins(cache)[NAME]["sha256"], wrong))
+    digest = hashlib.sha256(CONTENT).hexdigest() if known else ""
+    done = subprocess.run(
+        [sys.executable, "-c", FORGE, NAME, digest, str(cache)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert ("OfflineError" if known else "ChecksumError") in done.stderr
 
 
 def test_second_start_opens_no_lock_and_imports_no_http_client(cache):
@@ -302,7 +344,6 @@ def test_touched_file_keeps_the_day_of_first_trust(cache):
     fetch(cache, remote_file(**UNKNOWN))
     pin = pins(cache)[NAME]
     assert (pin["date"], pin["status"]) == ("2020-01-01T00:00:00Z", "unknown")
-    assert pin["mtime_ns"] == (cache / NAME).stat().st_mtime_ns
 
 
 @pytest.mark.parametrize("facts", [UNKNOWN, {"sha256": "0" * 64, **REPORTED}], ids=["none", "one"])
@@ -360,8 +401,9 @@ def test_forget_without_a_record_does_nothing(cache):
         '{"files": 3}',
         '{"files": {"weights.pt": 3}}',
         '{"files": {"weights.pt": {"sha256": "0"}}}',
-        '{"files": {"weights.pt": {"url": 1, "sha256": "", "size": 1, "mtime_ns": 1, '
-        '"status": "", "date": ""}}}',
+        '{"files": {"weights.pt": {"url": 1, "sha256": "", "size": 1, "status": "", "date": ""}}}',
+        '{"files": {"weights.pt": {"url": "", "sha256": "", "size": 1, "status": "", "date": ""}}}',
+        '{"a":' * 100_000,
         "\x00\xff",
     ],
 )
@@ -418,6 +460,7 @@ def test_reported_checksum_overrules_an_older_pin(server, cache):
         (PAGE, UNKNOWN, "page", False),
         (b"\xef\xbb\xbf<?xml version='1.0'?><Error/>", UNKNOWN, "page", False),
         (PAGE, UNKNOWN | {"filename": "index.html"}, "unknown", True),
+        (b"", UNKNOWN, "page", False),
         (None, {}, "missing", False),
     ],
 )
@@ -502,7 +545,7 @@ def test_errors_of_the_client_are_told_apart():
 
 
 def test_progress_bar_is_drawn_on_a_terminal_only(server, cache, monkeypatch, capsys):
-    from torchxrayvision.remote.progress import progress_bar
+    from torchxrayvision.remote.transfer import progress_bar
 
     with progress_bar("a.pt", show=True) as report:
         report(1, 2)

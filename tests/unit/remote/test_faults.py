@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +24,7 @@ from torchxrayvision.errors import (
     RemoteError,
     UnpinnedDownloadWarning,
 )
-from torchxrayvision.remote.storage import Partial
+from torchxrayvision.remote.fetching import Partial
 
 HALF = len(CONTENT) // 2
 PAGE = b"<!DOCTYPE html><html><body>Please log in</body></html>"
@@ -245,6 +247,103 @@ def test_slow_drip_is_broken_off(server, cache):
     assert_clean_success(fetch(cache), cache)
 
 
+def test_spliced_file_under_one_etag_is_fetched_once_more_in_one_piece(server, cache):
+    """A cut answer, then a continuation of other bytes: again and again under the same ETag."""
+    server.script(*[Step(cut=HALF), Step(body=OTHER)] * 50)
+    with pytest.raises(ChecksumError, match="its sha256 is"):
+        fetch(cache)
+    assert len(server.requests) == 4
+    assert [h.get("Range") for _, h in server.requests] == [None, f"bytes={HALF}-", None, None]
+
+
+ENDLESS = {
+    "informational answers": (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 9),
+    "letters of the status": (b"HTTP/1.1 200 ", b"O"),
+    "letters of a header": (b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+    "letters of the length of a chunk": (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"0",
+    ),
+    "letters of the trailer": (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbytes\r\n0\r\n",
+        b"x",
+    ),
+    "letters of an extension of a chunk": (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;",
+        b"x",
+    ),
+}
+
+
+@pytest.mark.parametrize(("start", "more"), ENDLESS.values(), ids=ENDLESS)
+def test_answer_that_never_ends_is_broken_off(raw_server, cache, start, more):
+    raw_server(start, more)
+    begun = time.monotonic()
+    with pytest.raises(DownloadError, match=r"did not end within|next to nothing|bytes a second"):
+        fetch(cache, read=2.0, answer=0.4, window=0.3, attempts=1)
+    assert time.monotonic() - begun < 10
+    wait_until(lambda: not any(isinstance(t, threading.Timer) for t in threading.enumerate()))
+
+
+@pytest.mark.parametrize(
+    "name", ["the file", "pins.json", "a partial file", "its record", "a file of a mirror"]
+)
+def test_pipe_in_the_cache_makes_nobody_wait(server, cache, monkeypatch, name):
+    cache.mkdir()
+    partial = Partial(cache, NAME, f"{server.url}/{NAME}")
+    mirror = cache / "mirror"
+    mirror.mkdir()
+    place = {
+        "the file": cache / NAME,
+        "pins.json": cache / "pins.json",
+        "a partial file": partial.path,
+        "its record": partial.record,
+        "a file of a mirror": mirror / NAME,
+    }[name]
+    os.mkfifo(place)
+    if name == "a file of a mirror":
+        monkeypatch.setenv("XRV_MIRROR", str(mirror))
+    start = time.monotonic()
+    with contextlib.suppress(RemoteError):
+        fetch(cache)
+        assert (cache / NAME).read_bytes() == CONTENT
+    assert time.monotonic() - start < 5
+
+
+HOSTILE_HEADERS = {
+    "length_of_5000_digits": {"Content-Length": "9" * 5000},
+    "negative_length": {"Content-Length": "-1"},
+    "host_label_of_70_letters": {"Location": "http://" + "a" * 70 + ".x/"},
+    "half_an_ipv6_address": {"Location": "http://[::1/x"},
+    "bytes_in_the_address": {"Location": "http://127.0.0.1/\xff"},
+    "port_of_6_digits": {"Location": "http://127.0.0.1:999999/"},
+    "port_of_letters": {"Location": "http://127.0.0.1:port/"},
+    "no_host": {"Location": "http:///x"},
+    "dots_for_a_host": {"Location": "http://..../x"},
+    "pause_of_5000_digits": {"Retry-After": "9" * 5000},
+    "range_of_5000_digits": {"Content-Range": f"bytes {'9' * 5000}-{'9' * 5000}/*"},
+    "many_headers": {f"X-{n}": "x" for n in range(150)},
+    "long_header": {"X": "x" * 100_000},
+    "escapes": {"Content-Encoding": "\x1b]0;title\x07"},
+}
+
+
+@pytest.mark.parametrize("status", [200, 302, 503])
+@pytest.mark.parametrize("headers", HOSTILE_HEADERS.values(), ids=HOSTILE_HEADERS)
+def test_hostile_header_is_a_typed_error(server, cache, status, headers):
+    server.script(Step(status=status, headers=headers, etag=None, framed="close"))
+    with pytest.raises(RemoteError) as caught:
+        fetch(cache, remote_file(**UNKNOWN))
+    assert str(caught.value).isprintable()
+
+
+def test_empty_answer_is_not_trusted(server, cache):
+    server.script(Step(body=b""))
+    with pytest.raises(DownloadError, match="it is empty"):
+        fetch(cache, remote_file(**UNKNOWN))
+    assert not (cache / NAME).exists()
+
+
 def test_deadline_ends_the_call_and_keeps_the_bytes(server, cache):
     server.script(Step(cut=10_000, drip=50))
     with pytest.raises(DownloadError, match="took too long"):
@@ -359,7 +458,7 @@ CHILD = """
 import sys, logging
 from pathlib import Path
 from torchxrayvision.facts import RemoteFile
-from torchxrayvision.remote import config as _config
+from torchxrayvision.remote import fetching as _config
 from torchxrayvision.remote.fetching import Fetch
 logging.basicConfig(level=logging.WARNING, stream=sys.stdout)
 url, name, digest, folder = sys.argv[1:]
@@ -448,6 +547,42 @@ def test_lock_held_too_long_is_a_download_error(server, cache):
     assert_clean_success(fetch(cache), cache)
 
 
+# --- what others may have planted in the cache
+
+
+PLANTED_LINKS = ["part", "part.json", "pins", "temporary"]
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link], ids=["symbolic", "hard"])
+@pytest.mark.parametrize("name", PLANTED_LINKS)
+def test_planted_link_writes_nowhere_else(server, cache, tmp_path, name, link):
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    cache.mkdir()
+    partial = Partial(cache, NAME, f"{server.url}/{NAME}")
+    if name == "part":  # with a record that makes the transfer go on after what is there
+        partial.restart({"etag": '"v1"', "last_modified": None}, len(CONTENT))
+        partial.path.unlink()
+    place = {
+        "part": partial.path,
+        "part.json": partial.record,
+        "pins": cache / "pins.json",
+        "temporary": cache / f"pins.json.{os.getpid()}.tmp",
+    }[name]
+    link(victim, place)
+    with contextlib.suppress(RemoteError):
+        fetch(cache)
+    assert victim.read_bytes() == b"precious"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
+def test_folders_of_the_cache_are_private(server, tmp_path):
+    (tmp_path / "shared").mkdir(mode=0o755)
+    fetch(tmp_path / "shared" / "new" / "cache")
+    modes = [(tmp_path / "shared" / p).stat().st_mode & 0o777 for p in ("", "new", "new/cache")]
+    assert modes == [0o755, 0o700, 0o700]
+
+
 needs_posix = pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
 
 
@@ -511,7 +646,7 @@ def test_cache_below_a_file_is_a_download_error(server, tmp_path):
 
 def test_folder_at_the_final_name_is_a_download_error(server, cache):
     (cache / NAME).mkdir(parents=True)
-    with pytest.raises(DownloadError, match="not a file"):
+    with pytest.raises(DownloadError, match="not a regular file"):
         fetch(cache)
 
 
@@ -525,14 +660,13 @@ def test_full_disk_is_seen_before_the_transfer(server, cache, monkeypatch):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_disk_that_fills_up_is_a_download_error(server, cache, monkeypatch):
-    cache.mkdir()
-    partial = Partial(cache, NAME, f"{server.url}/{NAME}")
-    partial.path.symlink_to("/dev/full")
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", lambda *_: 0)  # emptying the file would replace nothing
+        patch.setattr(
+            "torchxrayvision.remote.fetching.open_to_write",
+            lambda path, append: (Path("/dev/full") if append else path).open("wb"),
+        )
         with pytest.raises(DownloadError, match="no space left"):
             fetch(cache)
-    partial.path.unlink()
     assert_clean_success(fetch(cache), cache)
 
 
