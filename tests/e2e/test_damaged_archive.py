@@ -98,10 +98,10 @@ def test_an_unexpected_fault_of_a_decoder_is_a_row_too(archive, model, monkeypat
 
     original = _load.read_raster
 
-    def faulty(path):
+    def faulty(path, **options):
         if "001a" in str(path):
             raise ZeroDivisionError("a decoder's own fault")
-        return original(path)
+        return original(path, **options)
 
     monkeypatch.setattr(_load, "read_raster", faulty)
     folder, whole = archive

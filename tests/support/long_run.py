@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from torchxrayvision.inference import Reading, predict_to_file
+from torchxrayvision.inference import predict_to_file
+from torchxrayvision.inputs import ReadOptions
 from torchxrayvision.models import DenseNet
 
 SIZE = 32
@@ -64,7 +65,7 @@ def run(films: str, target: Path, pause: float, options: dict) -> int:
     status = 1
     try:
         torch.set_num_threads(1)
-        reading = Reading(**options.get("reading", {"workers": 2}))
+        reading = ReadOptions(**options.get("reading", {"workers": 2}))
         predict_to_file(
             films,
             network(),

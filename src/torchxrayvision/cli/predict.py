@@ -106,13 +106,14 @@ def predict(
         _require_weights(weights)  # before the seconds that torch takes to load
     with show_warnings():
         from torchxrayvision.cli import runs as _run
-        from torchxrayvision.inference import RayCluster, Reading
+        from torchxrayvision.inference import RayCluster
+        from torchxrayvision.inputs import ReadOptions
 
         net = _load(weights, checkpoint, compat)
         if cluster is None:
             device = device or _best_device()
-        reading = Reading(
-            workers=workers, time_limit=time_limit or Reading().time_limit, isolate=isolate
+        reading = ReadOptions(
+            workers=workers, time_limit=time_limit or ReadOptions().time_limit, isolate=isolate
         )
         how = _run.How(
             kind=output_kind, batch_size=batch_size, engine=engine, precision=precision,

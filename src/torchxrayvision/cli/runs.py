@@ -17,7 +17,6 @@ from torchxrayvision.cli.console import console, inform, refuse, show_error, std
 from torchxrayvision.inference import (
     CsvWriter,
     RayCluster,
-    Reading,
     Shard,
     Summary,
     columns_of,
@@ -26,7 +25,7 @@ from torchxrayvision.inference import (
     predict_to_file,
     predictions,
 )
-from torchxrayvision.inputs import expand
+from torchxrayvision.inputs import ReadOptions, expand
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,7 +50,7 @@ class How:
     batch_size: int
     engine: str
     precision: str
-    reading: Reading
+    reading: ReadOptions
     device: str | None
     cluster: RayCluster | None
 

@@ -148,7 +148,7 @@ class ImageInfo:
     """What the header of a file says.
 
     Args:
-        format: ``"png"``, ``"jpeg"``, ``"tiff"`` or ``"dicom"``.
+        format: ``"png"``, ``"jpeg"``, ``"tiff"``, ``"dicom"``, ``"bmp"`` or ``"webp"``.
         height: Rows of the picture as it is returned, upright.
         width: Columns of the picture as it is returned, upright.
         bits: Declared bits of a sample (DICOM: Bits Stored).

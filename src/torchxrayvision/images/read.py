@@ -6,6 +6,7 @@ import os
 import stat
 import struct
 import warnings
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -17,6 +18,7 @@ from torchxrayvision.errors import (
     ImageRangeWarning,
     ImageReadError,
     ImageShapeError,
+    ImageTooLargeError,
     UnsupportedImageError,
 )
 from torchxrayvision.images.common import DEFAULT_LIMITS, Limits, Options, foreign
@@ -47,7 +49,7 @@ ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
 
 def load(source: ImageSource, limits: Limits) -> tuple[bytes, str]:
-    """All bytes of `source` and the name to give it in errors.
+    """All bytes of `source`, unpacked if it is a gzip file, and the name to give it in errors.
 
     Raises:
         ImageNotFoundError: If the path does not exist.
@@ -66,7 +68,33 @@ def load(source: ImageSource, limits: Limits) -> tuple[bytes, str]:
         msg = f"source must be a path, bytes or a binary file, got {type(source).__name__}"
         raise TypeError(msg)
     limits.check_bytes(name, len(data))
+    if data.startswith(_GZIP):
+        data = _unpacked(data, name, limits)
     return data, name
+
+
+_GZIP = b"\x1f\x8b"
+_HARMLESS_BYTES = 64 * 2**20
+_MOST_PACKED = 200  # bytes for each byte of gzip; films have two to four
+
+
+def _unpacked(data: bytes, name: str, limits: Limits) -> bytes:
+    """What a gzip file such as ``film.dcm.gz`` holds; its checksum is verified."""
+    most = min(limits.file_bytes, max(_HARMLESS_BYTES, _MOST_PACKED * len(data)))
+    engine = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    try:
+        content = engine.decompress(data, most + 1)
+    except zlib.error as error:
+        raise ImageReadError(name, f"the gzip data is damaged ({error})") from error
+    if len(content) > most:
+        reason = f"more than {most:,} bytes in {len(data):,} bytes of gzip"
+        raise ImageTooLargeError(name, reason, "decompress it yourself if it is trusted")
+    if not engine.eof:
+        raise ImageReadError(name, "truncated: the gzip data ends early")
+    if engine.unused_data.strip(b"\0"):
+        raise UnsupportedImageError(name, "a gzip file of several parts", "decompress it first")
+    limits.check_bytes(name, len(content))
+    return content
 
 
 def _from_path(name: str, limits: Limits) -> bytes:
@@ -106,6 +134,8 @@ def _from_stream(stream: BinaryIO, name: str, limits: Limits) -> bytes:
 
 # ---- What a file is, by its first bytes. File names are never consulted.
 
+HEAD = 2048
+"""First bytes of a file that `sniff` needs."""
 _READABLE = (
     (b"\x89PNG\r\n\x1a\n", "png"),
     (b"\xff\xd8\xff", "jpeg"),
@@ -114,44 +144,105 @@ _READABLE = (
     (b"II+\x00", "tiff"),
     (b"MM\x00+", "tiff"),
 )
+_TO_PNG = "convert it to PNG or TIFF, such as with ImageMagick: magick FILE FILE.png"
+_TO_FRAME = "save the frame that you need as PNG, such as with FFmpeg: ffmpeg -i FILE FILE.png"
+_FROM_ARRAY = "normalize(img, maxval) of torchxrayvision.images"
+_FROM_NUMPY = f"load it with numpy in Python and call {_FROM_ARRAY}, or save it as 16-bit PNG"
+_FROM_NIFTI = f"load it with nibabel in Python and call {_FROM_ARRAY}, or save it as 16-bit PNG"
+_UNPACK = "unpack it first, or name it with the ending of its kind, such as .zip or .tar.gz"
+# Where a signature is, the signature, what it is and what to do.
 _KNOWN = (
-    (b"\x28\xb5\x2f\xfd", "a Zstandard archive", "decompress it first"),
-    (b"\x1f\x8b", "a gzip archive", "decompress it first"),
-    (b"BZh", "a bzip2 archive", "decompress it first"),
-    (b"\xfd7zXZ\x00", "an xz archive", "decompress it first"),
-    (b"PK\x03\x04", "a zip archive", "unpack it first"),
-    (b"GIF8", "a GIF picture", "convert it to PNG"),
-    (b"BM", "a BMP picture", "convert it to PNG"),
-    (b"RIFF", "a WebP picture or another RIFF file", "convert it to PNG"),
-    (b"\x00\x00\x00\x0cjP  ", "a JPEG 2000 picture outside DICOM", "convert it to PNG"),
-    (b"\xff\x4f\xff\x51", "a JPEG 2000 code stream outside DICOM", "convert it to PNG"),
-    (b"%PDF", "a PDF document", "export its picture as PNG"),
-    (b"\x93NUMPY", "a NumPy array", "load it with numpy and call normalize(img, maxval)"),
-)
+    (0, b"\x28\xb5\x2f\xfd", "a Zstandard archive", "decompress it first"),
+    (0, _GZIP, "a gzip file within a gzip file", "decompress it first"),
+    (0, b"BZh", "a bzip2 archive", "decompress it first"),
+    (0, b"\xfd7zXZ\x00", "an xz archive", "decompress it first"),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first"),
+    (0, b"PK\x03\x04", "a zip archive", _UNPACK),
+    (257, b"ustar", "a tar archive", _UNPACK),
+    (0, b"GIF8", "a GIF picture", "convert it to PNG"),
+    (0, b"BM", "a BMP picture of an unknown kind", _TO_PNG),
+    (0, b"RIFF", "a RIFF file and no WebP picture, such as an AVI video", _TO_FRAME),
+    (0, b"\x00\x00\x00\x0cjP  ", "a JPEG 2000 picture outside DICOM", "convert it to PNG"),
+    (0, b"\xff\x4f\xff\x51", "a JPEG 2000 code stream outside DICOM", "convert it to PNG"),
+    (0, b"\xff\x0a", "a JPEG XL picture", _TO_PNG),
+    (0, b"\x00\x00\x00\x0cJXL ", "a JPEG XL picture", _TO_PNG),
+    (4, b"ftypavif", "an AVIF picture", _TO_PNG),
+    *((4, b"ftyp" + brand, "a HEIC picture", _TO_PNG)
+      for brand in (b"hei", b"hev", b"mif1", b"msf1")),
+    (4, b"ftyp", "a video", _TO_FRAME),
+    (0, b"\x1a\x45\xdf\xa3", "a Matroska or WebM video", _TO_FRAME),
+    (0, b"\x00\x00\x01\xba", "an MPEG video", _TO_FRAME),
+    (344, b"n+1\x00", "a NIfTI volume", _FROM_NIFTI),
+    (344, b"ni1\x00", "the header of a NIfTI volume", _FROM_NIFTI),
+    (4, b"n+2\x00", "a NIfTI volume", _FROM_NIFTI),
+    (0, b"%PDF", "a PDF document", "export its picture as PNG"),
+    (0, b"\x93NUMPY", "a NumPy array", _FROM_NUMPY),
+    (0, b"\x89HDF", "an HDF5 file", "save its picture as 16-bit PNG"),
+)  # fmt: skip
 _MARKUP = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<svg")
+# Media Storage SOP Class UID: Media Storage Directory Storage, PS3.10 section 8.6.
+_DICOMDIR = b"\x02\x00\x02\x00UI\x14\x001.2.840.10008.1.3.10"
+_DIB_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
 
 
 def sniff(data: bytes, path: str) -> str:
-    """Name the format of `data`: ``"png"``, ``"jpeg"``, ``"tiff"`` or ``"dicom"``.
+    """Name the format of `data`; of a gzip file, that of its content.
+
+    Args:
+        data: All bytes of a file, or its first `HEAD`.
+        path: For the error.
+
+    Returns:
+        ``"png"``, ``"jpeg"``, ``"tiff"``, ``"dicom"``, ``"bmp"`` or ``"webp"``.
 
     Raises:
         UnsupportedImageError: If it is something else that can be named.
         ImageReadError: If it is nothing known.
+
+    Example:
+        >>> sniff(b"MM" + bytes([0, 43]) + bytes(4), "film")
+        'tiff'
     """
-    if data[128:132] == b"DICM":  # before TIFF: a file of two personalities is a DICOM file
+    if data.startswith(_GZIP):
+        data = _first_unpacked(data)
+    if _is_dicom(data):
+        if _DICOMDIR in data[:HEAD]:
+            what = "this is a DICOMDIR, the table of contents of a disc"
+            raise UnsupportedImageError(path, what, "name the folder that it lies in")
         return "dicom"
-    for magic, kind in _READABLE:
-        if data.startswith(magic):
-            return kind
-    if _bare_dicom(data):
-        return "dicom"
-    for magic, what, advice in _KNOWN:
-        if data.startswith(magic):
+    if kind := _picture(data):
+        return kind
+    for at, magic, what, advice in _KNOWN:
+        if data.startswith(magic, at):
             raise UnsupportedImageError(path, f"this is {what}", advice)
     if data[:512].lstrip().lower().startswith(_MARKUP):
         advice = "a download that failed often leaves such a page"
         raise UnsupportedImageError(path, "this is a web page or XML, not a picture", advice)
-    raise ImageReadError(path, "not a PNG, JPEG, TIFF or DICOM file")
+    raise ImageReadError(path, "not a PNG, JPEG, TIFF or DICOM file, nor BMP or WebP")
+
+
+def _first_unpacked(data: bytes) -> bytes:
+    try:
+        return zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(data[:HEAD], HEAD) or _GZIP
+    except zlib.error:
+        return _GZIP
+
+
+def _picture(data: bytes) -> str | None:
+    for magic, kind in _READABLE:
+        if data.startswith(magic):
+            return kind
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "webp"
+    if data.startswith(b"BM") and int.from_bytes(data[14:18], "little") in _DIB_HEADERS:
+        return "bmp"
+    return None
+
+
+def _is_dicom(data: bytes) -> bool:
+    if data[128:132] == b"DICM":  # before TIFF: a file of two personalities is a DICOM file
+        return True
+    return not data.startswith(tuple(magic for magic, _ in _READABLE)) and _bare_dicom(data)
 
 
 def _bare_dicom(data: bytes) -> bool:
@@ -284,7 +375,8 @@ def read_raster(
 ) -> Raster:
     """Read one radiograph and keep its pixels as the file stores them.
 
-    The format is told from the content: PNG, JPEG, TIFF or DICOM. Black is 0 and white is the
+    The format is told from the content: PNG, JPEG, TIFF, DICOM, BMP or WebP, and any of them
+    packed with gzip. Black is 0 and white is the
     largest value that the *declared* depth allows, whatever the values present, so a dark 16-bit
     picture stays dark. Colour becomes the mean of the three channels, alpha is dropped, and
     Exif and TIFF orientation is applied. For DICOM see the module `torchxrayvision.images`.
@@ -445,6 +537,8 @@ def _reader(kind: str) -> Callable[[bytes, str, Options], Raster]:
             from torchxrayvision.images.jpeg import read_jpeg as reader
         case "tiff":
             from torchxrayvision.images.tiff import read_tiff as reader
+        case "bmp" | "webp":
+            from torchxrayvision.images.bitmap import read_bitmap as reader
         case _:
             from torchxrayvision.images.dicom.read import read_dicom as reader
     return reader
@@ -458,6 +552,8 @@ def _describer(kind: str) -> Callable[[bytes, str, Options], ImageInfo]:
             from torchxrayvision.images.jpeg import jpeg_info as describer
         case "tiff":
             from torchxrayvision.images.tiff import tiff_info as describer
+        case "bmp" | "webp":
+            from torchxrayvision.images.bitmap import bitmap_info as describer
         case _:
             from torchxrayvision.images.dicom.read import dicom_info as describer
     return describer

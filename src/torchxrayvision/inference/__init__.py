@@ -24,9 +24,11 @@ _MOVED: Final = {
     "Remark": "torchxrayvision.screening.Remark",
     "Segmentation": "torchxrayvision.segmentation.Segmentation",
     "SegmentationWriter": "torchxrayvision.segmentation.SegmentationWriter",
-    "Source": "torchxrayvision.inputs.Source",
+    "Reading": "torchxrayvision.inputs.ReadOptions",
+    "Source": "torchxrayvision.inputs.InputFile",
     "check": "torchxrayvision.screening.check",
     "checks": "torchxrayvision.screening.iter_checks",
+    "default_workers": "torchxrayvision.inputs.default_workers",
     "expand": "torchxrayvision.inputs.expand",
     "segment": "torchxrayvision.segmentation.segment",
 }

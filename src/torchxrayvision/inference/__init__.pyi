@@ -3,9 +3,7 @@ from .engines.accelerate import Accelerated as Accelerated
 from .engines.accelerate import accelerate as accelerate
 from .engines.export import Exported as Exported
 from .engines.export import export as export
-from .prediction import Reading as Reading
 from .prediction import borrowed as borrowed
-from .prediction import default_workers as default_workers
 from .prediction import predict as predict
 from .prediction import predictions as predictions
 from .runs.folder import Shard as Shard

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from torchxrayvision.inference.engines.base import input_size
 from torchxrayvision.inference.engines.choose import choose_engine, open_engine
 from torchxrayvision.inference.runs.folder import Batch
 from torchxrayvision.inference.runs.writers import Result, columns_of
-from torchxrayvision.inputs import AIR, Readers, expand
+from torchxrayvision.inputs import AIR, Readers, ReadOptions, crop_and_resize, expand
 from torchxrayvision.models import check_output_kind, get_model
 
 if TYPE_CHECKING:
@@ -25,16 +25,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from torchxrayvision.inference.engines.base import ClassifierEngine
-    from torchxrayvision.inputs import Source
+    from torchxrayvision.inputs import InputFile
     from torchxrayvision.models import XRayClassifier, XRayModel
 
+    Square = NDArray[np.float32]
+
 __all__ = [
-    "TIME_LIMIT",
-    "Reading",
     "batches",
     "batches_from",
     "borrowed",
-    "default_workers",
     "first_images",
     "open_readers",
     "predict",
@@ -45,93 +44,68 @@ __all__ = [
 
 # ---- Read and prepare files on threads while the network runs; results in the order of the input.
 
-# A large JPEG 2000 film takes a second; ten times that on a busy disk, and ten more for doubt.
-TIME_LIMIT: Final = 120.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Reading:
-    """How files are read. None of it changes a number.
-
-    Args:
-        workers: Threads that read and prepare images; None for one a processor.
-        time_limit: Seconds for one file, after which its row says so.
-        isolate: Read in processes that may crash or be killed, instead of on threads.
-    """
-
-    workers: int | None = None
-    time_limit: float = TIME_LIMIT
-    isolate: bool = False
-
-
-def default_workers() -> int:
-    """Threads that read images: one for each processor this process may use, at most eight."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(8, usable or 1)
-
 
 def batches(
     engine: ClassifierEngine,
-    sources: Iterable[Source],
+    files: Iterable[InputFile],
     *,
     first: int = 0,
-    reading: Reading | None = None,
+    reading: ReadOptions | None = None,
     features: bool = False,
-) -> Generator[tuple[list[Source], Batch], None, None]:
-    """Predict every source, batch by batch, in order.
+) -> Generator[tuple[list[InputFile], Batch], None, None]:
+    """Predict every file, batch by batch, in order.
 
-    A batch is `engine.batch_size` sources that follow each other, readable or not, so that an
+    A batch is `engine.batch_size` files that follow each other, readable or not, so that an
     image has the same place in the same batch wherever a run begins.
 
     Args:
         engine: Ready to run.
-        sources: Consumed lazily; at most a few batches are in memory.
-        first: Position of the first source in the whole list, a multiple of the batch size.
+        files: Consumed lazily; at most a few batches are in memory.
+        first: Position of the first file in the whole list, a multiple of the batch size.
         reading: How files are read.
         features: Whether batches carry the features.
 
     Yields:
-        The sources of a batch and what came of them.
+        The files of a batch and what came of them.
     """
-    with open_readers(engine, reading or Reading()) as readers:
-        yield from batches_from(readers, engine, sources, first=first, features=features)
+    with open_readers(engine.size, reading) as readers:
+        yield from batches_from(readers, engine, files, first=first, features=features)
 
 
-def open_readers(engine: ClassifierEngine, reading: Reading) -> Readers:
+def open_readers(size: int, options: ReadOptions | None) -> Readers[InputFile, Square]:
     """Workers that read for an engine; to be closed.
 
     Args:
-        engine: What the images are for.
-        reading: How files are read.
+        size: Side of the images in pixels.
+        options: How files are read.
     """
-    workers = reading.workers or default_workers()
-    return Readers(engine.size, workers, reading.time_limit, isolate=reading.isolate)
+    return Readers(lambda file, read: crop_and_resize(file, read(file), size), options)
 
 
 def batches_from(
-    readers: Readers,
+    readers: Readers[InputFile, Square],
     engine: ClassifierEngine,
-    sources: Iterable[Source],
+    files: Iterable[InputFile],
     *,
     first: int = 0,
     features: bool = False,
-) -> Generator[tuple[list[Source], Batch], None, None]:
-    """As `batches`, with workers that are there and go on to be.
+) -> Generator[tuple[list[InputFile], Batch], None, None]:
+    """As `batches`, with workers that stay open.
 
     Args:
         readers: From `open_readers`.
         engine: See `batches`.
-        sources: See `batches`.
+        files: See `batches`.
         first: See `batches`.
         features: See `batches`.
 
     Yields:
-        The sources of a batch and what came of them.
+        The files of a batch and what came of them.
     """
-    loaded = readers.map(sources, ahead=2 * engine.batch_size + readers.workers)
+    loaded = readers.map(files, ahead=2 * engine.batch_size + readers.workers)
     while chunk := list(itertools.islice(loaded, engine.batch_size)):
         batch = _batch(engine, first, [image for _, image in chunk], features)
-        yield [source for source, _ in chunk], batch
+        yield [file for file, _ in chunk], batch
         first += len(chunk)
 
 
@@ -153,12 +127,12 @@ def _batch(
 
 
 def first_images(
-    sources: Iterable[Source], size: int, count: int, reading: Reading
+    files: Iterable[InputFile], size: int, count: int, reading: ReadOptions
 ) -> NDArray[np.float32]:
     """Images to compare engines on: the first readable ones, or made ones if there are none.
 
     Args:
-        sources: The first few are read.
+        files: The first few are read.
         size: Side in pixels.
         count: The most to give.
         reading: How files are read, but by one worker: a bad one must not end the run here either.
@@ -166,9 +140,9 @@ def first_images(
     Returns:
         Shape (n, 1, size, size), n at least 1 and at most `count`.
     """
-    tried = (s for s in itertools.islice(sources, 4 * count) if s.member is None
-             or not s.member.sequential)  # fmt: skip
-    with Readers(size, 1, reading.time_limit, isolate=reading.isolate) as readers:
+    tried = (f for f in itertools.islice(files, 4 * count) if f.member is None
+             or not f.member.sequential)  # fmt: skip
+    with open_readers(size, replace(reading, workers=1)) as readers:
         loaded = (image for _, image in readers.map(tried, ahead=2))
         images = list(itertools.islice((i for i in loaded if not isinstance(i, str)), count))
     if not images:
@@ -178,19 +152,19 @@ def first_images(
     return np.stack(images)
 
 
-def results_of(sources: Iterable[Source], batch: Batch) -> Iterator[Result]:
+def results_of(files: Iterable[InputFile], batch: Batch) -> Iterator[Result]:
     """A batch as one result an image.
 
     Args:
-        sources: The images of the batch, in order.
+        files: The images of the batch, in order.
         batch: What came of them.
     """
-    for i, (source, error) in enumerate(zip(sources, batch.errors, strict=True)):
+    for i, (file, error) in enumerate(zip(files, batch.errors, strict=True)):
         if error:
-            yield Result(source.given, error)
+            yield Result(file.given, error)
         else:
             vector = None if batch.features is None else batch.features[i]
-            yield Result(source.given, "", batch.outputs[i], vector)
+            yield Result(file.given, "", batch.outputs[i], vector)
 
 
 # ---- A model of a caller, who gets it back as it was.
@@ -261,7 +235,7 @@ def predict(
         results = list(
             predictions(
                 net, list(expand(listed)), kind=output, batch_size=batch_size, engine=engine,
-                precision=precision, reading=Reading(workers=workers),
+                precision=precision, reading=ReadOptions(workers=workers),
             )
         )  # fmt: skip
     table: dict[str, object] = {
@@ -276,20 +250,20 @@ def predict(
 
 def predictions(
     model: XRayClassifier,
-    sources: Sequence[Source],
+    files: Sequence[InputFile],
     *,
     kind: str | None = None,
     batch_size: int = 8,
     engine: str = "auto",
     precision: str = "exact",
-    reading: Reading | None = None,
+    reading: ReadOptions | None = None,
     embeddings: bool = False,
 ) -> Iterator[Result]:
-    """Predict every source, one result each, in order, as they are done.
+    """Predict every file, one result each, in order, as they are done.
 
     Args:
         model: In evaluation mode, on its device; must have an input resolution.
-        sources: What `expand` gives.
+        files: What `expand` gives.
         kind: `"logit"`, `"probability"` or `"operating-point"`; None for the model's default.
         batch_size: Images that go through the network together.
         engine: See `predict`.
@@ -298,14 +272,14 @@ def predictions(
         embeddings: Whether results carry the features.
 
     Yields:
-        One result a source. A file that cannot be read gives a result with an error.
+        One result per file. A file that cannot be read gives a result with an error.
     """
     wanted = model.default_output if kind is None else check_output_kind(kind)
-    size = max(1, min(batch_size, len(sources)))  # one film must not cost a whole batch
+    size = max(1, min(batch_size, len(files)))  # one film must not cost a whole batch
     choice = choose_engine(
-        model, size, engine, precision, images=len(sources),
-        sample=lambda: first_images(sources, input_size(model), size, reading or Reading()),
+        model, size, engine, precision, images=len(files),
+        sample=lambda: first_images(files, input_size(model), size, reading or ReadOptions()),
     )  # fmt: skip
     runner = open_engine(model, wanted, size, choice)
-    for chunk, batch in batches(runner, sources, reading=reading, features=embeddings):
+    for chunk, batch in batches(runner, files, reading=reading, features=embeddings):
         yield from results_of(chunk, batch)

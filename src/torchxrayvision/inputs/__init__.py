@@ -2,7 +2,7 @@
 
 Example:
     >>> from torchxrayvision.inputs import expand
-    >>> [source.given for source in expand(["film.png"])]
+    >>> [file.given for file in expand(["film.png"])]
     ['film.png']
 """
 

@@ -8,32 +8,42 @@ import itertools
 import lzma
 import os
 import tarfile
+import threading
 import zipfile
 import zlib
-from pathlib import PurePosixPath
-from typing import IO, TYPE_CHECKING, BinaryIO, Final
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Final
 
 from torchxrayvision.errors import ImageReadError
-from torchxrayvision.images import DEFAULT_LIMITS
-from torchxrayvision.inputs.source import HEAD, Member, looks_like_image
+from torchxrayvision.images import DEFAULT_LIMITS, HEAD, Limits
+from torchxrayvision.inputs.source import Member, looks_like_image
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
-    from pathlib import Path
     from typing import Self
 
-    Listed = Generator[tuple[str, "Member | str"], None, None]
+    Listed = Generator[tuple[str, "Member | str | None"], None, None]
+    Stream = BinaryIO | gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile
 
-__all__ = ["ARCHIVE_ERRORS", "SequentialReader", "list_members", "read_member"]
+__all__ = ["ARCHIVE_ERRORS", "Archives", "list_members", "open_zip"]
 
 ARCHIVE_ERRORS: Final = (
     OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
-    NotImplementedError, RuntimeError, ValueError, IndexError,
+    NotImplementedError, RuntimeError, ValueError, IndexError, MemoryError, OverflowError,
 )  # fmt: skip
-_LOCAL_HEADER: Final = 30  # bytes before the name, APPNOTE.TXT 4.3.7
+_OPENERS: Final = {"gz": gzip.open, "bz2": bz2.open, "xz": lzma.open}
 _ENCRYPTED: Final = 0x1
+# Not LZMA, whose header may ask for gigabytes of memory.
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _UNPACK: Final = "unpack the archive and name the folder"
+# Entries of a tar that `tarfile` reads into memory: names, links and attributes.
+_IN_MEMORY: Final = (
+    tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)  # fmt: skip
+_LONGEST_NAME: Final = 2**20  # bytes
+_BEHIND: Final = 2**26  # bytes that may follow the mark of the end of a tar
+_PIECE: Final = 2**20
 
 
 def _stamp(file: IO[bytes]) -> tuple[int, int]:
@@ -43,23 +53,11 @@ def _stamp(file: IO[bytes]) -> tuple[int, int]:
 
 def _compression(path: Path) -> str:
     name = path.name.lower()
-    if name.endswith("gz"):
-        return "gz"
-    if name.endswith("bz2"):
-        return "bz2"
-    return "xz" if name.endswith("xz") else "tar"
+    return next((kind for kind in _OPENERS if name.endswith(kind)), "tar")
 
 
-def _open(path: Path, kind: str) -> BinaryIO | gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile:
-    match kind:
-        case "gz":
-            return gzip.open(path)
-        case "bz2":
-            return bz2.open(path)
-        case "xz":
-            return lzma.open(path)
-        case _:
-            return path.open("rb")
+def _open(path: Path, kind: str) -> Stream:
+    return _OPENERS[kind](path) if kind in _OPENERS else path.open("rb")  # type: ignore[operator]
 
 
 def _hidden(name: str) -> bool:
@@ -68,19 +66,21 @@ def _hidden(name: str) -> bool:
 
 
 def list_members(path: Path) -> Listed:
-    """The images of an archive, by name or content, hidden ones left out.
+    """The files of an archive, images by name or content; hidden ones are left out.
 
     Args:
         path: A `.zip`, or a `.tar` with or without compression.
 
     Yields:
-        Name, and place or why it cannot be read: in the order of a tar, in alphabetical order of a
-        zip.
+        Name, and place or why it cannot be read, or None for what is no image: in the order of a
+        tar, in alphabetical order of a zip.
 
     Raises:
         ARCHIVE_ERRORS: If it cannot be read, or only up to here.
     """
-    return _list_zip(path) if path.suffix.lower() == ".zip" else _list_tar(path)
+    if path.suffix.lower() == ".zip":
+        return _list_zip(path)
+    return _list_tar(path) if _compression(path) == "tar" else _list_compressed(path)
 
 
 class _Entry(tarfile.TarInfo):
@@ -89,12 +89,31 @@ class _Entry(tarfile.TarInfo):
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         try:
-            return super().frombuf(buf, encoding, errors)
+            info = super().frombuf(buf, encoding, errors)
         except tarfile.HeaderError as error:
             if buf == bytes(tarfile.BLOCKSIZE):  # the mark
                 raise
             reason = str(error) if buf else "it stops without the mark of its end"
             raise tarfile.ReadError(reason) from error
+        if info.size < 0 or (info.type in _IN_MEMORY and info.size > _LONGEST_NAME):
+            raise tarfile.ReadError(f"an entry of {info.size:,} bytes")
+        return info
+
+
+def _list_compressed(path: Path) -> Listed:
+    """As `_list_tar`; no image of a stream that its own checksum calls damaged is trusted."""
+    found: list[tuple[str, Member | str | None]] = []
+    problem: Exception | None = None
+    try:
+        found.extend(_list_tar(path))
+    except ARCHIVE_ERRORS as error:
+        problem = error
+    # One that was cut, or packed as a damaged tar, gives what is before that place.
+    damaged = problem is not None and not isinstance(problem, EOFError | tarfile.TarError)
+    reason = f"the archive is damaged ({problem})"
+    yield from ((name, reason if damaged and place else place) for name, place in found)
+    if problem is not None:
+        raise problem
 
 
 def _list_tar(path: Path) -> Listed:
@@ -108,18 +127,18 @@ def _list_tar(path: Path) -> Listed:
             images[info.name] = member
         # Going back for the bytes of a hard link is starting over in a compressed tar.
         if member is None or (info.islnk() and member.sequential):
-            place: Member | str = _lacking(info, known=member is not None)
+            place: Member | str | None = _lacking(info, known=member is not None)
         else:
             place = member
-        if place and not _hidden(info.name):
+        if place != "" and not _hidden(info.name):
             yield info.name, place
 
 
-def _lacking(info: tarfile.TarInfo, *, known: bool) -> str:
-    """Why an image has no bytes of its own; empty for what is none, known or by its name."""
+def _lacking(info: tarfile.TarInfo, *, known: bool) -> str | None:
+    """Why an image has no bytes of its own; None for a file that is no image, else empty."""
     link = info.issym() or info.islnk()
     if not link and not info.issparse():
-        return ""
+        return None if info.isreg() else ""
     if not known and not any(looks_like_image(name, b"") for name in (info.name, info.linkname)):
         return ""
     what = f"a link to {info.linkname}" if link else "a file stored with holes"
@@ -137,16 +156,31 @@ def _tar_entries(path: Path) -> Iterator[tuple[tarfile.TarInfo, Member | None]]:
     kind = _compression(path)
     with path.open("rb") as raw:
         stamp = _stamp(raw)
-    with (
-        _open(path, kind) as stream,
-        tarfile.open(fileobj=stream, mode="r:", tarinfo=_Entry) as archive,
-    ):
-        while (info := archive.next()) is not None:
-            archive.members.clear()  # type: ignore[attr-defined] # it would keep every entry
-            member = Member(kind, info.offset_data, info.size, stamp=stamp)
-            yield info, member if _is_image(archive, info) else None
-        if any(stream.read(tarfile.BLOCKSIZE)):  # the mark is two blocks of zeros; one is a hole
-            raise tarfile.ReadError("zeros where an entry should be")
+    with _open(path, kind) as stream:
+        try:
+            with tarfile.open(fileobj=stream, mode="r:", tarinfo=_Entry) as archive:
+                while (info := archive.next()) is not None:
+                    archive.members.clear()  # type: ignore[attr-defined] # it would keep them all
+                    if archive.offset <= info.offset:
+                        raise tarfile.ReadError("an entry that leads back")
+                    member = Member(kind, info.offset_data, info.size, stamp)
+                    yield info, member if _is_image(archive, info) else None
+            if any(stream.read(tarfile.BLOCKSIZE)):  # the mark is two blocks of zeros, not one
+                raise tarfile.ReadError("zeros where an entry should be")
+        except tarfile.TarError:
+            _exhaust(stream, kind)
+            raise
+        _exhaust(stream, kind)
+
+
+def _exhaust(stream: Stream, kind: str) -> None:
+    """Go to the end of a compressed stream, where its checksum is."""
+    if kind == "tar":
+        return
+    for _ in range(_BEHIND // _PIECE):
+        if not stream.read(_PIECE):
+            return
+    raise tarfile.ReadError(f"more than {_BEHIND:,} bytes behind the mark of its end")
 
 
 def _is_image(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bool:
@@ -158,52 +192,30 @@ def _is_image(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bool:
     return file is not None and looks_like_image(info.name, file.read(HEAD))
 
 
+def open_zip(path: Path) -> tuple[zipfile.ZipFile, tuple[int, int]]:
+    """An archive, and its size and time."""
+    archive = zipfile.ZipFile(path)
+    assert archive.fp is not None  # just opened
+    return archive, _stamp(archive.fp)
+
+
 def _list_zip(path: Path) -> Listed:
-    with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-        stamp = _stamp(file)
+    archive, stamp = open_zip(path)
+    with archive:
         for info in sorted(archive.infolist(), key=lambda i: i.filename):
             # Not `is_dir`, which wants a name to look at.
             if info.filename.endswith("/") or _hidden(info.filename):
                 continue
-            readable = info.compress_type in _METHODS and not info.flag_bits & _ENCRYPTED
             head = b""
-            if not looks_like_image(info.filename, head) and readable:
+            if not looks_like_image(info.filename, head) and _readable(info):
                 with archive.open(info) as member:
                     head = member.read(HEAD)
-            if looks_like_image(info.filename, head):
-                method = info.compress_type if readable else -1
-                yield info.filename, Member(
-                    "zip", info.header_offset, info.file_size, info.compress_size, method,
-                    info.CRC, stamp,
-                )  # fmt: skip
+            place = Member("zip", info.header_offset, info.file_size, stamp)
+            yield info.filename, place if looks_like_image(info.filename, head) else None
 
 
-def read_member(path: Path, member: Member) -> bytes:
-    """The bytes of an image, whose archive allows to read it at any place.
-
-    Args:
-        path: The archive.
-        member: Of a zip, or of a tar without compression.
-
-    Raises:
-        ImageReadError: If it is damaged, too large, packed in a way that is not supported, or if
-            the archive has changed since it was listed.
-    """
-    DEFAULT_LIMITS.check_bytes(str(path), member.size)
-    try:
-        with path.open("rb") as file:
-            if _stamp(file) != member.stamp:
-                raise ImageReadError(path, "the archive changed after it was listed")
-            if member.kind == "zip":
-                return _unzip(file, path, member)
-            file.seek(member.offset)
-            data = file.read(member.size)
-    except OSError as error:
-        if isinstance(error, ImageReadError):
-            raise
-        reason = f"the archive cannot be read ({error.strerror or error})"
-        raise ImageReadError(path, reason) from error
-    return _whole(path, data, member.size)
+def _readable(info: zipfile.ZipInfo) -> bool:
+    return info.compress_type in _METHODS and not info.flag_bits & _ENCRYPTED
 
 
 def _whole(path: Path, data: bytes, size: int) -> bytes:
@@ -212,70 +224,101 @@ def _whole(path: Path, data: bytes, size: int) -> bytes:
     return data
 
 
-def _unzip(file: IO[bytes], path: Path, member: Member) -> bytes:
-    if member.method not in _METHODS:
-        reason = "encrypted, or packed in another way than deflate"
-        raise ImageReadError(path, reason, _UNPACK)
-    file.seek(member.offset)
-    header = file.read(_LOCAL_HEADER)
-    if header[:4] != b"PK\3\4" or len(header) < _LOCAL_HEADER:
-        raise ImageReadError(path, "damaged: no zip entry where the directory says")
-    name, extra = (int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
-    file.seek(name + extra, os.SEEK_CUR)
-    data = file.read(member.packed)
-    if member.method == zipfile.ZIP_DEFLATED:
-        try:
-            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, member.size + 1)
-        except zlib.error as error:
-            raise ImageReadError(path, f"damaged zip entry ({error})") from error
-    data = _whole(path, data, member.size)
-    if zlib.crc32(data) != member.crc:
-        raise ImageReadError(path, "damaged zip entry (its CRC-32 differs)")
-    return data
+def _check_stamp(path: Path, stamp: tuple[int, int], member: Member) -> None:
+    if stamp != member.stamp:
+        raise ImageReadError(path, "the archive changed after it was listed")
 
 
-class SequentialReader:
-    """Bytes of images in compressed tars, fastest when asked for in their order.
+class Archives:
+    """The archives that one run reads from; threads may share it.
 
-    One decompressed stream stays open; going back means starting over.
+    The last zip stays open, as its directory is long to read; so does the last compressed tar,
+    which is fastest when asked for its images in their order: going back means starting over.
     """
 
     def __init__(self) -> None:
-        self._path: Path | None = None
-        self._stream: BinaryIO | gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile | None = None
+        self._lock = threading.Lock()
+        self._zip: tuple[Path, tuple[int, int], zipfile.ZipFile] | None = None
+        self._entries: dict[int, zipfile.ZipInfo] = {}
+        self._stream: tuple[Path, tuple[int, int], Stream] | None = None
 
-    def read(self, path: Path, member: Member) -> bytes:
+    def read(self, path: Path, member: Member, limits: Limits = DEFAULT_LIMITS) -> bytes:
         """The bytes of one image.
 
         Args:
             path: The archive.
-            member: A sequential one.
+            member: Where they are.
+            limits: How many they may be.
 
         Raises:
-            ImageReadError: As `read_member`.
+            ImageReadError: If it is damaged, too large, packed in a way that is not supported, or
+                if the archive has changed since it was listed.
         """
-        DEFAULT_LIMITS.check_bytes(str(path), member.size)
+        limits.check_bytes(str(path), member.size)
         try:
-            if path != self._path or self._stream is None:
-                self.close()
-                self._check_stamp(path, member)
-                self._path, self._stream = path, _open(path, member.kind)
-            self._stream.seek(member.offset)
-            return _whole(path, self._stream.read(member.size), member.size)
+            if member.kind == "zip":
+                return self._from_zip(path, member)
+            if member.sequential:
+                with self._lock:
+                    return self._from_stream(path, member)
+            with path.open("rb") as file:
+                _check_stamp(path, _stamp(file), member)
+                file.seek(member.offset)
+                return _whole(path, file.read(member.size), member.size)
+        except ImageReadError:
+            raise
         except ARCHIVE_ERRORS as error:
             self.close()
-            if isinstance(error, ImageReadError):
-                raise
-            raise ImageReadError(path, f"the archive is damaged or cut ({error})") from error
+            reason = f"the archive is damaged or cannot be read ({_words(error)})"
+            raise ImageReadError(path, reason) from error
 
-    @staticmethod
-    def _check_stamp(path: Path, member: Member) -> None:
+    def _from_zip(self, path: Path, member: Member) -> bytes:
+        with self._lock:
+            archive, info = self._entry(path, member)
+        if info is None:
+            raise ImageReadError(path, "damaged: no zip entry where the directory says")
+        if not _readable(info):
+            reason = "encrypted, or packed in another way than deflate"
+            raise ImageReadError(path, reason, _UNPACK)
+        try:
+            with archive.open(info) as stream:
+                return _whole(path, stream.read(member.size + 1), member.size)
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            said = "its CRC-32 differs" if "CRC" in str(error) else _words(error)
+            raise ImageReadError(path, f"damaged zip entry ({said})") from error
+
+    def _entry(self, path: Path, member: Member) -> tuple[zipfile.ZipFile, zipfile.ZipInfo | None]:
         status = path.stat()
-        if (status.st_size, status.st_mtime_ns) != member.stamp:
-            raise ImageReadError(path, "the archive changed after it was listed")
+        stamp = status.st_size, status.st_mtime_ns
+        _check_stamp(path, stamp, member)
+        if self._zip is None or self._zip[:2] != (path, stamp):
+            # Not closed here: another thread may read from it. It closes when nobody has it.
+            archive, stamp = open_zip(path)
+            self._zip = path, stamp, archive
+            self._entries = {info.header_offset: info for info in archive.infolist()}
+        return self._zip[2], self._entries.get(member.offset)
+
+    def _from_stream(self, path: Path, member: Member) -> bytes:
+        if self._stream is None or self._stream[:2] != (path, member.stamp):
+            self._close_stream()
+            with path.open("rb") as file:
+                _check_stamp(path, _stamp(file), member)
+            self._stream = path, member.stamp, _open(path, member.kind)
+        stream = self._stream[2]
+        stream.seek(member.offset)
+        return _whole(path, stream.read(member.size), member.size)
+
+    def _close_stream(self) -> None:
+        if self._stream is not None:
+            self._stream[2].close()
+            self._stream = None
 
     def close(self) -> None:
-        """Close the open archive."""
-        if self._stream is not None:
-            self._stream.close()
-        self._path, self._stream = None, None
+        """Close what is open; it opens again when needed."""
+        with self._lock:
+            self._close_stream()
+            self._zip, self._entries = None, {}
+
+
+def _words(error: BaseException) -> Any:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -7,21 +7,29 @@ import csv
 import fnmatch
 import glob
 import io
+import itertools
 import logging
 import os
+import stat
+from collections import Counter
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from torchxrayvision.inputs.source import HEAD, Source, looks_like_image, printable
+from torchxrayvision.images import HEAD
+from torchxrayvision.inputs.archives import ARCHIVE_ERRORS, list_members
+from torchxrayvision.inputs.source import InputFile, looks_like_image, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
     Names = Generator[str | None, None, None]
-    Failed = Callable[[OSError], object]
 
-__all__ = ["TABLES", "expand", "first_time", "in_lines", "is_container", "matches"]
+__all__ = ["TABLES", "Skipped", "expand", "in_lines", "is_container"]
+
+_log = logging.getLogger(__name__)
+_Item = TypeVar("_Item")
 
 
 # ---- Names of images in a text file or a table, one by one, whatever their number.
@@ -114,120 +122,51 @@ They raise OSError if the file cannot be read, ValueError if it is no such table
 """
 
 
-# ---- Patterns as those of `glob`, which say what they could not look at.
+# ---- Folders and patterns, and what in them is no image.
 
-
-def first_time(folder: str, listed: set[tuple[int, int]]) -> bool:
-    """Whether a folder is met for the first time, by whatever name: links may form circles.
-
-    Args:
-        folder: The folder.
-        listed: Those that were met; this one is added.
-    """
-    try:
-        status = os.stat(folder)  # noqa: PTH116 - its device and number, and nothing of its path
-    except OSError:
-        return True  # gone meanwhile, which whoever lists it finds out
-    place = (status.st_dev, status.st_ino)
-    known = place in listed
-    listed.add(place)
-    return not known or not status.st_ino  # file systems without numbers say 0 for all
-
-
-def matches(pattern: str, failed: Failed) -> Iterator[str]:
-    """What a pattern matches, named as `glob.iglob(pattern, recursive=True)` names it.
-
-    The one difference: `**` goes into each folder once, whatever links there are to it.
-
-    Args:
-        pattern: With `*`, `?`, `[...]`, and `**` for any depth of folders.
-        failed: Called with the error where a folder cannot be listed.
-    """
-    found = _found(pattern, failed, folders_only=False)
-    return (name for name in found if name)  # a leading ** also matches no folder at all
-
-
-def _found(pattern: str, failed: Failed, *, folders_only: bool) -> Iterator[str]:
-    folder, last = os.path.split(pattern)
-    folders: Iterator[str] = iter([folder])
-    if folder != pattern and glob.has_magic(folder):
-        folders = _found(folder, failed, folders_only=True)
-    for each in folders:
-        if last == "**":
-            yield from _anywhere(each, failed, folders_only=folders_only)
-        elif glob.has_magic(last):
-            names = [name for name, _ in _entries(each, failed, folders_only=folders_only)]
-            shown = [name for name in names if last[0] == "." or name[0] != "."]
-            yield from (os.path.join(each, name) for name in fnmatch.filter(shown, last))  # noqa: PTH118
-        elif _is_there(each, last, failed):
-            yield os.path.join(each, last)  # noqa: PTH118
-
-
-def _anywhere(folder: str, failed: Failed, *, folders_only: bool) -> Iterator[str]:
-    """A folder and all below it that is not hidden."""
-    if folder and not os.path.isdir(folder):  # noqa: PTH112
-        return
-    listed: set[tuple[int, int]] = set()
-    waiting = [os.path.join(folder, "")]  # noqa: PTH118
-    while waiting:
-        here = waiting.pop()
-        if not first_time(here or os.curdir, listed):
-            continue
-        yield here
-        shown = [e for e in _entries(here, failed, folders_only=folders_only) if e[0][0] != "."]
-        paths = [(os.path.join(here, name), is_folder) for name, is_folder in sorted(shown)]  # noqa: PTH118
-        yield from (path for path, is_folder in paths if not is_folder)
-        waiting += [path for path, is_folder in reversed(paths) if is_folder]
-
-
-def _entries(folder: str, failed: Failed, *, folders_only: bool) -> Iterator[tuple[str, bool]]:
-    """Names in a folder, and whether they are folders themselves."""
-    try:
-        with os.scandir(folder or os.curdir) as entries:
-            for entry in entries:
-                is_folder = _is_folder(entry)
-                if is_folder or not folders_only:
-                    yield entry.name, is_folder
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return  # where no folder is, nothing matches
-    except OSError as error:
-        failed(OSError(error.errno, error.strerror, folder or os.curdir))
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to where nobody may look
-        return False
-
-
-def _is_there(folder: str, name: str, failed: Failed) -> bool:
-    """Whether a folder has a file of that name; with no name, whether it is a folder."""
-    if not name:
-        return os.path.isdir(folder)  # noqa: PTH112
-    try:
-        os.lstat(os.path.join(folder, name))  # noqa: PTH118
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return False
-    except OSError as error:
-        failed(OSError(error.errno, error.strerror, folder or os.curdir))
-        return False
-    return True
-
-
-_log = logging.getLogger(__name__)
 _ARCHIVE_SUFFIXES: Final = (
-    ".zip",
-    ".tar",
-    ".tar.gz",
-    ".tgz",
-    ".tar.bz2",
-    ".tbz2",
-    ".tar.xz",
-    ".txz",
-)
+    ".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz",
+)  # fmt: skip
 _LIST_ERRORS: Final = (OSError, ValueError)
-_Item = TypeVar("_Item")
+_MOST_KINDS: Final = 6  # of files that are named in a summary
+_OTHERS: Final = "not PNG, JPEG, TIFF, DICOM, BMP or WebP"
+
+
+@dataclass(slots=True)
+class Skipped:
+    """Files of folders and archives that are no images, counted by the endings of their names.
+
+    Example:
+        >>> skipped = Skipped()
+        >>> for name in ("a.txt", "b.TXT", "notes"):
+        ...     skipped.add(name)
+        >>> str(skipped)
+        '3 files are not PNG, JPEG, TIFF, DICOM, BMP or WebP: 2 .txt, 1 without an extension'
+    """
+
+    kinds: Counter[str] = field(default_factory=Counter)
+
+    def add(self, name: str) -> None:
+        """Count a file."""
+        base = os.path.basename(name)  # noqa: PTH119 - no Path per file
+        if base.lower().endswith(_ARCHIVE_SUFFIXES):
+            kind = "archive (name it to read it)"
+        elif base.upper() == "DICOMDIR":
+            kind = "DICOMDIR"
+        else:
+            kind = os.path.splitext(base)[1].lower() or "without an extension"  # noqa: PTH122
+        self.kinds[printable(kind)] += 1
+
+    def __bool__(self) -> bool:
+        return bool(self.kinds)
+
+    def __str__(self) -> str:
+        total = self.kinds.total()
+        shown = [f"{count:,} {kind}" for kind, count in self.kinds.most_common(_MOST_KINDS)]
+        if (rest := len(self.kinds) - _MOST_KINDS) > 0:
+            shown.append(f"and {rest} other kinds")
+        are = "file is" if total == 1 else "files are"
+        return f"{total:,} {are} {_OTHERS}: {', '.join(shown)}" if total else ""
 
 
 def is_container(path: Path) -> bool:
@@ -235,11 +174,17 @@ def is_container(path: Path) -> bool:
     return path.name.lower().endswith((*_ARCHIVE_SUFFIXES, *TABLES))
 
 
-def _problem(path: Path, given: str, what: str, error: BaseException) -> Source:
+def _problem(path: Path, given: str, what: str, error: BaseException) -> InputFile:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     text = printable(f"{what} ({reason or type(error).__name__})")
-    _log.warning("%s: %s", printable(given), text)
-    return Source(path, printable(given), problem=text)
+    _log.info("%s: %s", printable(given), text)
+    return InputFile(path, printable(given), problem=text)
+
+
+def _unlisted(error: OSError, name: str = "") -> InputFile:
+    """A row for a folder whose images nobody could count."""
+    name = name or str(error.filename)
+    return _problem(Path(name), name, "the folder cannot be listed", error)
 
 
 def _until_error(
@@ -259,125 +204,219 @@ def _until_error(
                 return
 
 
-def _image_file(path: Path) -> bool:
-    if looks_like_image(path.name, b""):
+def _walk(folder: str, failed: list[OSError]) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As `os.walk`, in alphabetical order and into each folder once: links may form circles."""
+    met: set[tuple[int, int]] = set()
+    # os.walk rather than rglob, which says nothing of what it cannot list.
+    for root, folders, files in os.walk(
+        folder or os.curdir, onerror=failed.append, followlinks=True
+    ):
+        with contextlib.suppress(OSError):  # gone meanwhile, which listing it found out
+            status = os.stat(root)  # noqa: PTH116 - its device and number, and nothing of its path
+            place = (status.st_dev, status.st_ino)
+            if place in met and status.st_ino:  # file systems without numbers say 0 for all
+                _log.info("%s is a link to a folder that is listed already", root)
+                folders.clear()
+                continue
+            met.add(place)
+        folders.sort()
+        yield root, folders, sorted(files)
+
+
+def _is_image(path: str) -> bool | None:
+    """Whether a file holds an image; None for what is no file, such as a pipe."""
+    if looks_like_image(path, b""):
         return True
     try:
-        with path.open("rb") as file:
-            return looks_like_image(path.name, file.read(HEAD))
+        # Asked before it is opened: opening a pipe waits until somebody writes to it.
+        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
+            return None
+        with open(path, "rb") as file:  # noqa: PTH123
+            return looks_like_image(path, file.read(HEAD))
     except OSError:
-        return False
+        return True  # whoever reads it says why that cannot be done
 
 
-def _walk(folder: Path) -> Iterator[Source]:
-    failed: list[OSError] = []
-    listed: set[tuple[int, int]] = set()
-    # os.walk rather than rglob, which says nothing of what it cannot list.
-    for root, folders, files in os.walk(folder, onerror=failed.append, followlinks=True):
-        while failed:
-            yield _unlisted(failed.pop(0))
-        if not first_time(root, listed):
-            _log.info("%s is a link to a folder that is listed already", root)
-            folders.clear()
-            continue
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            path = Path(root, name)
-            if name.startswith("."):
+class _Expansion:
+    """What `expand` was asked for."""
+
+    def __init__(self, skipped: Skipped, strict: bool) -> None:
+        self._skipped = skipped
+        self._strict = strict
+
+    def one(self, given: str, *, lists: bool = True, patterns: bool = True) -> Iterator[InputFile]:
+        """What one name stands for. Names in lists are no lists themselves, so none is endless."""
+        path = Path(given)
+        # Of os.path and not of Path, whose tests raise where a folder may not be entered.
+        if lists and given.startswith("@"):
+            yield from self._listed(Path(given[1:]), given[1:])
+        elif os.path.isdir(path):  # noqa: PTH112
+            yield from self._folder(str(path))
+        elif patterns and glob.has_magic(given) and not os.path.exists(path):  # noqa: PTH110
+            yield from self._pattern(given)
+        elif given.lower().endswith(_ARCHIVE_SUFFIXES):
+            yield from self._archive(path, given)
+        elif lists and path.suffix.lower() in TABLES:
+            yield from self._listed(path, given)
+        else:
+            yield InputFile(path, printable(given))
+
+    def _folder(self, folder: str) -> Iterator[InputFile]:
+        failed: list[OSError] = []
+        for root, folders, files in _walk(folder, failed):
+            yield from map(_unlisted, failed)
+            failed.clear()
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            for name in files:
+                if not name.startswith("."):
+                    yield from self._found(os.path.join(root, name))  # noqa: PTH118
+        yield from map(_unlisted, failed)
+
+    def _found(self, path: str) -> Iterator[InputFile]:
+        image = _is_image(path)
+        if image:
+            yield InputFile(Path(path), printable(path))
+        else:
+            reason = _OTHERS if image is not None else "not a regular file"
+            yield from self._other(Path(path), path, reason)
+
+    def _other(self, path: Path, given: str, reason: str) -> Iterator[InputFile]:
+        """What is in a folder or an archive and is no image."""
+        self._skipped.add(given)
+        _log.info("%s is %s, left out", printable(given), reason)
+        if self._strict:
+            yield InputFile(path, printable(given), problem=reason)
+
+    def _archive(self, path: Path, given: str) -> Iterator[InputFile]:
+        if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
+            yield InputFile(path, printable(given), problem="not a regular file")
+            return
+        for item in _until_error(list_members(path), ARCHIVE_ERRORS):
+            if isinstance(item, Exception):
+                yield _problem(path, given, "the archive cannot be listed to its end", item)
                 continue
-            if _image_file(path):
-                yield Source(path, printable(str(path)))
+            name, member = item
+            named = f"{given}/{name}"
+            if member is None:
+                yield from self._other(path, named, _OTHERS)
+            elif isinstance(member, str):
+                yield InputFile(path, printable(named), problem=printable(member))
             else:
-                _log.info("%s is not an image, left out", path)
-    while failed:
-        yield _unlisted(failed.pop(0))
+                yield InputFile(path, printable(named), member)
+
+    def _listed(self, path: Path, given: str) -> Iterator[InputFile]:
+        """What the names in a list or table stand for."""
+        names = TABLES.get(path.suffix.lower(), in_lines)
+        what = "the list" if names is in_lines else "the table of paths"
+        for name in _until_error(names(path), _LIST_ERRORS):
+            if isinstance(name, Exception):
+                yield _problem(path, given, f"{what} cannot be read", name)
+            elif name:
+                yield from self.one(name, lists=False)
+            else:
+                yield InputFile(path, printable(given), problem="a row without a path")
+
+    def _pattern(self, pattern: str) -> Iterator[InputFile]:
+        failed: list[OSError] = []
+        found: dict[str, OSError | None] = dict.fromkeys(filter(None, _matches(pattern, failed)))
+        here = "" if pattern.startswith(os.curdir) else os.path.join(os.curdir, "")  # noqa: PTH118
+        found |= {error.filename.removeprefix(here): error for error in failed}
+        if not found:
+            problem = "the pattern matches no file"
+            yield InputFile(Path(pattern), printable(pattern), problem=problem)
+        for name, error in sorted(found.items(), key=lambda item: item[0]):
+            if error is not None:
+                yield _unlisted(error, name)
+            elif "**" not in pattern or not os.path.isdir(name):  # noqa: PTH112 - it names all
+                yield from self.one(name, lists=False, patterns=False)
 
 
-def _unlisted(error: OSError) -> Source:
-    """A row for a folder whose images nobody could count."""
-    return _problem(Path(error.filename), str(error.filename), "the folder cannot be listed", error)
+def _matches(pattern: str, failed: list[OSError], *, folders_only: bool = False) -> Iterator[str]:
+    """What a pattern matches, named as `glob.iglob(pattern, recursive=True)` names it.
+
+    Two differences: `**` goes into each folder once, whatever links there are to it, and folders
+    that cannot be listed are kept in `failed`.
+    """
+    folder, last = os.path.split(pattern)
+    parents: Iterable[str] = [folder]
+    if folder != pattern and glob.has_magic(folder):
+        parents = _matches(folder, failed, folders_only=True)
+    for parent in parents:
+        if last == "**":
+            yield from _below(parent, failed, folders_only=folders_only)
+        elif glob.has_magic(last):
+            for _, folders, files in itertools.islice(_listing(parent, failed), 1):
+                names = fnmatch.filter(folders if folders_only else [*folders, *files], last)
+                shown = [name for name in names if last[0] == "." or name[0] != "."]
+                yield from (os.path.join(parent, name) for name in shown)  # noqa: PTH118
+        elif _is_there(parent, last, failed):
+            yield os.path.join(parent, last)  # noqa: PTH118
 
 
-def _archive(path: Path, given: str) -> Iterator[Source]:
-    from torchxrayvision.inputs.archives import ARCHIVE_ERRORS, list_members
-
-    for item in _until_error(list_members(path), ARCHIVE_ERRORS):
-        if isinstance(item, Exception):
-            yield _problem(path, given, "the archive cannot be listed to its end", item)
-            continue
-        name, member = item
-        named = printable(f"{given}/{name}")
-        if isinstance(member, str):
-            yield Source(path, named, problem=printable(member))
-        else:
-            yield Source(path, named, member)
+def _listing(parent: str, failed: list[OSError]) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As `_walk`; where no folder is, nothing matches."""
+    if "\0" in parent or not os.path.isdir(parent or "."):  # noqa: PTH112
+        return iter(())
+    return _walk(parent, failed)
 
 
-def _listed(path: Path, given: str) -> Iterator[Source]:
-    """What the names in a list or table stand for."""
-    names = TABLES.get(path.suffix.lower(), in_lines)
-    what = "the list" if names is in_lines else "the table of paths"
-    for name in _until_error(names(path), _LIST_ERRORS):
-        if isinstance(name, Exception):
-            yield _problem(path, given, f"{what} cannot be read", name)
-        elif name:
-            yield from _one(name, lists=False)
-        else:
-            yield Source(path, printable(given), problem="a row without a path")
+def _below(parent: str, failed: list[OSError], *, folders_only: bool) -> Iterator[str]:
+    """A folder and all below it that is not hidden."""
+    top = os.path.join(parent, "")  # noqa: PTH118 - as glob names it
+    for root, folders, files in _listing(top, failed):
+        folders[:] = [name for name in folders if name[0] != "."]
+        here = root if top else root.removeprefix(".").removeprefix(os.sep)
+        yield here  # empty for the current folder
+        if not folders_only:
+            names = (name for name in files if name[0] != ".")
+            yield from (os.path.join(here, name) for name in names)  # noqa: PTH118
 
 
-def _pattern(pattern: str) -> Iterator[Source]:
-    failed: list[OSError] = []
-    found: dict[str, OSError | None] = dict.fromkeys(matches(pattern, failed.append))
-    found |= {error.filename: error for error in failed}
-    if not found:
-        yield Source(Path(pattern), printable(pattern), problem="the pattern matches no file")
-    for name, error in sorted(found.items(), key=lambda item: item[0]):
-        if error is not None:
-            yield _unlisted(error)
-        elif "**" not in pattern or not os.path.isdir(name):  # noqa: PTH112 - it names all folders
-            yield from _one(name, lists=False, patterns=False)
+def _is_there(folder: str, name: str, failed: list[OSError]) -> bool:
+    """Whether a folder has a file of that name; with no name, whether it is a folder."""
+    if not name:
+        return os.path.isdir(folder)  # noqa: PTH112
+    try:
+        os.lstat(os.path.join(folder, name))  # noqa: PTH118
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    except OSError as error:
+        failed.append(OSError(error.errno, error.strerror, folder or os.curdir))
+        return False
+    return True
 
 
-def _one(given: str, *, lists: bool = True, patterns: bool = True) -> Iterator[Source]:
-    """What one name stands for. Names in lists are no lists themselves, so none is endless."""
-    path = Path(given)
-    # Of os.path and not of Path, whose tests raise where a folder on the way may not be entered.
-    if lists and given.startswith("@"):
-        yield from _listed(Path(given[1:]), given[1:])
-    elif os.path.isdir(path):  # noqa: PTH112
-        yield from _walk(path)
-    elif patterns and glob.has_magic(given) and not os.path.exists(path):  # noqa: PTH110
-        yield from _pattern(given)
-    elif given.lower().endswith(_ARCHIVE_SUFFIXES):
-        yield from _archive(path, given)
-    elif lists and path.suffix.lower() in TABLES:
-        yield from _listed(path, given)
-    else:
-        yield Source(path, printable(given))
-
-
-def expand(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Source]:
+def expand(
+    paths: Iterable[str | os.PathLike[str]],
+    *,
+    strict: bool = False,
+    skipped: Skipped | None = None,
+) -> Iterator[InputFile]:
     """List the images that the paths stand for, in a stable order.
 
     - A file that is named is taken whatever it is, so that a wrong one is reported.
-    - A folder gives the files whose name or first bytes say PNG, JPEG, TIFF or DICOM, in
-      alphabetical order, those of the folder itself first; hidden ones and archives are left out.
-      Links to folders are followed, each folder once.
+    - A folder gives the files whose name or first bytes say PNG, JPEG, TIFF, DICOM, BMP or WebP,
+      also within gzip, in alphabetical order, those of the folder itself first; hidden ones,
+      archives and the table of contents of a disc are left out. Links to folders are followed,
+      each folder once.
     - A pattern (`*`, `?`, `[...]`, `**`) gives what it matches, in alphabetical order.
-    - `@list.txt` gives the names in a text file in UTF-8, one a line, relative to the current
+    - `@list.txt` gives the names in a text file in UTF-8, one per line, relative to the current
       folder; `list.csv` and `list.parquet`, with or without the `@`, those in its column `path`.
     - `.zip` and `.tar`, also compressed with gzip, bzip2 or xz, give their images in the order of
       the archive; a zip in alphabetical order.
 
     What cannot be listed, such as a folder without permission or the rest of a damaged archive,
-    gives one source with a `problem`; so does a link inside an archive that cannot be followed.
+    gives one file with a `problem`; so does a link inside an archive that cannot be followed.
 
     Args:
         paths: Names of any of these kinds.
+        strict: Whether a file of a folder or an archive that is no image gives one with a
+            `problem` too.
+        skipped: Counts such files.
 
     Yields:
-        One source an image.
+        One `InputFile` per image.
     """
+    expansion = _Expansion(Skipped() if skipped is None else skipped, strict)
     for given in paths:
-        yield from _one(os.fspath(given))
+        yield from expansion.one(os.fspath(given))

@@ -1,8 +1,8 @@
 """Reading in a process of its own, which may crash or be killed without harm to the run.
 
-The parent writes one JSON line a file to the child's standard input, followed by the bytes of
+The parent writes one JSON line per file to the child's standard input, followed by the bytes of
 the image where the parent has read them. The child answers with one JSON line, followed by the
-prepared image as raw float32. Run as a module, this is the child; it never loads torch.
+pixels. Run as a module, this is the child; it never loads torch.
 """
 
 from __future__ import annotations
@@ -12,16 +12,21 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from torchxrayvision.inputs.load import load
-from torchxrayvision.inputs.source import Member, Source
+import torchxrayvision.errors
+from torchxrayvision.errors import ImageReadError
+from torchxrayvision.images import ImageInfo, Limits, Raster
+from torchxrayvision.inputs.archives import Archives
+from torchxrayvision.inputs.load import ReadOptions, read_file
+from torchxrayvision.inputs.source import InputFile, Member
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from collections.abc import Mapping
 
 __all__ = ["ReaderProcess"]
 
@@ -32,51 +37,58 @@ class ReaderProcess:
     """One child at a time; started with the first file, and again after it has died.
 
     Args:
-        size: Side of the prepared images in pixels.
+        options: See `ReadOptions`.
     """
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    def __init__(self, options: ReadOptions) -> None:
+        self._options = {"frame": options.frame, "limits": asdict(options.limits)}
         self._child: subprocess.Popen[bytes] | None = None
-        self._killed = False
+        self._killed = self._busy = False
         self._lock = threading.Lock()
 
-    def load(self, source: Source, data: bytes | None) -> NDArray[np.float32] | str:
-        """As `_load.load`; a death of the child is a reason too.
+    def read(self, file: InputFile) -> Raster:
+        """As `read_file`.
 
         Args:
-            source: What to read.
-            data: Its bytes, where they were read already.
-        """
-        self._killed = False
-        for _ in range(_ATTEMPTS):
-            child = self._started()
-            try:
-                return self._ask(child, source, data)
-            except (OSError, EOFError, ValueError):
-                status = self._buried(child)
-            if self._killed:
-                break
-        return f"the process that read it died ({status})"
+            file: What to read.
 
-    def _ask(
-        self, child: subprocess.Popen[bytes], source: Source, data: bytes | None
-    ) -> NDArray[np.float32] | str:
+        Raises:
+            ImageReadError: As `read_file`, or if the child dies.
+        """
+        self._killed, self._busy = False, True
+        try:
+            for _ in range(_ATTEMPTS):
+                child = self._started()
+                try:
+                    return self._ask(child, file)
+                except ImageReadError:
+                    raise
+                except (OSError, EOFError, ValueError):
+                    status = self._reap(child)
+                if self._killed:
+                    break
+            raise ImageReadError(file.path, f"the process that read it died ({status})")
+        finally:
+            self._busy = False
+
+    def _ask(self, child: subprocess.Popen[bytes], file: InputFile) -> Raster:
         assert child.stdin is not None and child.stdout is not None  # noqa: PT018 - pipes, below
-        member = None if source.member is None else source.member.to_list()
+        member = None if file.member is None else file.member.to_list()
         request = {
-            "path": os.fspath(source.path), "given": source.given, "problem": source.problem,
-            "member": member, "size": self._size, "bytes": None if data is None else len(data),
+            **self._options, "path": os.fspath(file.path), "problem": file.problem,
+            "member": member, "bytes": None if file.data is None else len(file.data),
         }  # fmt: skip
         child.stdin.write(json.dumps(request).encode() + b"\n")
-        if data is not None:
-            child.stdin.write(data)
+        if file.data is not None:
+            child.stdin.write(file.data)
         child.stdin.flush()
         answer = json.loads(_line(child.stdout))
         if "error" in answer:
-            return str(answer["error"])
-        raw = _exactly(child.stdout, 4 * self._size**2)
-        return np.frombuffer(raw, np.float32).reshape(1, self._size, self._size)
+            kind = getattr(torchxrayvision.errors, answer["error"])
+            raise kind(file.path, answer["reason"], answer["advice"])
+        raw = _exactly(child.stdout, answer.pop("bytes"))
+        pixels = np.frombuffer(raw, answer.pop("dtype")).reshape(answer.pop("shape"))
+        return Raster(pixels=pixels, info=ImageInfo(**_tuples(answer.pop("info"))), **answer)
 
     def _started(self) -> subprocess.Popen[bytes]:
         with self._lock:
@@ -94,7 +106,7 @@ class ReaderProcess:
                 )
             return self._child
 
-    def _buried(self, child: subprocess.Popen[bytes]) -> str:
+    def _reap(self, child: subprocess.Popen[bytes]) -> str:
         with self._lock:
             child.kill()
             status = child.wait()
@@ -102,12 +114,13 @@ class ReaderProcess:
             self._child = None
         return f"signal {-status}" if status < 0 else f"exit code {status}"
 
-    def kill(self) -> None:
-        """End the child and with it the file that it reads."""
+    def kill(self) -> bool:
+        """End the child and with it the file that it reads; whether it was reading one."""
         with self._lock:
             self._killed = True
             if self._child is not None:
                 self._child.kill()
+            return self._busy
 
     def close(self) -> None:
         """Let the child end."""
@@ -141,21 +154,41 @@ def _exactly(stream: IO[bytes], count: int) -> bytes:
     return data
 
 
-def _source(request: dict[str, Any]) -> Source:
+def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON knows no tuples."""
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+
+
+def _answer(request: dict[str, Any], data: bytes | None, archives: Archives) -> list[Any]:
+    """One JSON line and the pixels, as pieces to write."""
     fields = request["member"]
     member = None if fields is None else Member.from_list(fields)
-    return Source(Path(request["path"]), request["given"], member, request["problem"])
+    path = Path(request["path"])
+    file = InputFile(path, str(path), member, request["problem"], data)
+    options = ReadOptions(frame=request["frame"], limits=Limits(**request["limits"]))
+    try:
+        raster = read_file(file, options, archives)
+    except ImageReadError as error:
+        said = {"error": type(error).__name__, "reason": error.reason, "advice": error.advice}
+        return [json.dumps(said).encode() + b"\n"]
+    except Exception as error:  # noqa: BLE001 - the parent has the row, here nobody would see it
+        said = {"error": "ImageReadError", "reason": f"{type(error).__name__}: {error}"}
+        return [json.dumps({**said, "advice": ""}).encode() + b"\n"]
+    pixels = np.ascontiguousarray(raster.pixels)
+    head = {
+        "shape": pixels.shape, "dtype": pixels.dtype.str, "bytes": pixels.nbytes,
+        "scale": raster.scale, "offset": raster.offset, "info": asdict(raster.info),
+    }  # fmt: skip
+    return [json.dumps(head).encode() + b"\n", pixels.data]
 
 
 def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
+    archives = Archives()
     while line := requests.readline():
         request = json.loads(line)
         data = None if request["bytes"] is None else _exactly(requests, request["bytes"])
-        outcome = load(_source(request), request["size"], data)
-        if isinstance(outcome, str):
-            answers.write(json.dumps({"error": outcome}).encode() + b"\n")
-        else:
-            answers.write(b"{}\n" + outcome.tobytes())
+        for piece in _answer(request, data, archives):
+            answers.write(piece)
         answers.flush()
 
 

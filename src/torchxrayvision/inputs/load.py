@@ -1,55 +1,137 @@
-"""One source to one prepared image, or to the reason why there is none; needs no torch."""
+"""One file to its picture, or to the reason why there is none; needs no torch."""
 
 from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
 from torchxrayvision.errors import ImageReadError, XRVError
-from torchxrayvision.images import read_raster
-from torchxrayvision.inputs.archives import read_member
+from torchxrayvision.images import DEFAULT_LIMITS, Limits, load, read_raster
+from torchxrayvision.inputs.archives import Archives
 from torchxrayvision.transforms import prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from torchxrayvision.images import Raster
-    from torchxrayvision.inputs.source import Source
+    from torchxrayvision.inputs.source import InputFile
 
-__all__ = ["AIR", "attempt", "load", "prepared"]
+__all__ = [
+    "AIR", "ReadOptions", "crop_and_resize", "default_workers", "read_bytes",
+    "read_file", "read_or_reason", "reason_of"]  # fmt: skip
 
-AIR = -1024.0
+AIR: Final = -1024.0
 """The value of a place without an image."""
+
+# A large JPEG 2000 film takes a second; ten times that on a busy disk, and ten more for doubt.
+TIME_LIMIT: Final = 120.0
+_TRIES: Final = 2  # of a file that somebody writes to meanwhile
 
 _log = logging.getLogger(__name__)
 _Made = TypeVar("_Made")
 
 
-def load(source: Source, size: int, data: bytes | None = None) -> NDArray[np.float32] | str:
-    """Read, crop and resize one image; never raises.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReadOptions:
+    """How files are read.
 
     Args:
-        source: What to read.
-        size: Side of the result in pixels.
-        data: Its bytes, where they were read already.
-
-    Returns:
-        float32, shape (1, size, size), in [-1024, 1024]; or what is wrong, as one clause.
+        workers: Threads that read and prepare images; None for one per processor.
+        time_limit: Seconds for one file, after which its row says so.
+        isolate: Read in processes that may crash or be killed, instead of on threads.
+        frame: Frame or page of files that hold several, counted from 0.
+        limits: Refuse files that declare more than this.
     """
-    return attempt(source, lambda raster: prepared(source, raster, size), data)
+
+    workers: int | None = None
+    time_limit: float = TIME_LIMIT
+    isolate: bool = False
+    frame: int | None = None
+    limits: Limits = DEFAULT_LIMITS
 
 
-def prepared(source: Source, raster: Raster, size: int) -> NDArray[np.float32]:
-    """Crop and resize a picture.
+def default_workers() -> int:
+    """Threads that read images: one for each processor this process may use, at most eight."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(8, usable or 1)
+
+
+def read_file(
+    file: InputFile,
+    options: ReadOptions | None = None,
+    archives: Archives | None = None,
+) -> Raster:
+    """Read one picture, wherever its bytes are.
 
     Args:
-        source: Where it is from, for the error.
+        file: What to read.
+        options: `frame` and `limits` count here.
+        archives: Those that are open already.
+
+    Raises:
+        ImageReadError: If it cannot be read, or if somebody writes to it meanwhile: half of an old
+            and half of a new picture is none.
+    """
+    options = options or ReadOptions()
+    source = _source(file, options, archives)
+    if isinstance(source, bytes):
+        return read_raster(source, frame=options.frame, limits=options.limits)
+    for _ in range(_TRIES):
+        before = _state(file.path)
+        try:
+            raster = read_raster(file.path, frame=options.frame, limits=options.limits)
+        except ImageReadError:
+            if _state(file.path) == before:
+                raise
+            continue
+        if _state(file.path) == before:
+            return raster
+    raise ImageReadError(file.path, "the file changed while it was read")
+
+
+def _source(
+    file: InputFile, options: ReadOptions, archives: Archives | None
+) -> os.PathLike[str] | bytes:
+    if file.problem:
+        raise ImageReadError(file.path, file.problem)
+    if file.data is None and file.member is not None:
+        return (archives or Archives()).read(file.path, file.member, options.limits)
+    return file.path if file.data is None else file.data
+
+
+def read_bytes(file: InputFile, options: ReadOptions | None = None) -> bytes:
+    """All bytes of one picture, unpacked from its archive; of a `.gz` those within.
+
+    Args:
+        file: What to read.
+        options: `limits` counts here.
+
+    Raises:
+        ImageReadError: As `read_file`.
+    """
+    options = options or ReadOptions()
+    return load(_source(file, options, None), options.limits)[0]
+
+
+def _state(path: os.PathLike[str]) -> tuple[int, int, int] | None:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - twice per file, and a Path adds nothing
+    except (OSError, ValueError):
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def crop_and_resize(file: InputFile, raster: Raster, size: int) -> NDArray[np.float32]:
+    """The centre square of a picture in the size of a network.
+
+    Args:
+        file: Where it is from, for the error.
         raster: The picture.
         size: Side of the result in pixels.
 
@@ -61,62 +143,28 @@ def prepared(source: Source, raster: Raster, size: int) -> NDArray[np.float32]:
     """
     image = prepare(raster.pixels, raster.scale, raster.offset, size)
     if not np.isfinite(image).all():  # a float TIFF may hold anything; a batch must not end for it
-        raise ImageReadError(source.path, "holds NaN or infinity")
+        raise ImageReadError(file.path, "holds NaN or infinity")
     return image
 
 
-def attempt(
-    source: Source, make: Callable[[Raster], _Made], data: bytes | None = None
-) -> _Made | str:
-    """Read a file and make something of the picture; never raises.
+def read_or_reason(make: Callable[[], _Made], name: object) -> _Made | str:
+    """What a function gives, or in one clause why it gives nothing; never raises.
 
     Args:
-        source: What to read.
-        make: Called with the picture.
-        data: The bytes of the file, where they were read already.
-
-    Returns:
-        What was made; or what is wrong, as one clause.
+        make: Reads a file and makes something of it.
+        name: What is read, for the log.
     """
     try:
-        return make(_raster(source, data))
-    except ImageReadError as error:
-        return error.reason + (f"; {error.advice}" if error.advice else "")
-    except (XRVError, OSError) as error:
-        return str(error)
+        return make()
     except Exception as error:  # noqa: BLE001 - one bad file must not lose the run
-        _log.exception("unexpected error on %s", source.given)
-        return f"{type(error).__name__}: {error}"
+        if not isinstance(error, XRVError | OSError):
+            _log.info("unexpected error on %s", name, exc_info=True)
+        return reason_of(error)
 
 
-def _raster(source: Source, data: bytes | None) -> Raster:
-    if source.problem:
-        raise ImageReadError(source.path, source.problem)
-    if data is not None:
-        return read_raster(data)
-    if source.member is not None:
-        return read_raster(read_member(source.path, source.member))
-    return _unchanged(source.path)
-
-
-def _unchanged(path: Path) -> Raster:
-    """Read a file that nobody writes to meanwhile; half of an old and half of a new one is none."""
-    for _ in range(2):
-        before = _state(path)
-        try:
-            raster = read_raster(path)
-        except ImageReadError:
-            if _state(path) == before:
-                raise
-            continue
-        if _state(path) == before:
-            return raster
-    raise ImageReadError(path, "the file changed while it was read")
-
-
-def _state(path: Path) -> tuple[int, int, int] | None:
-    try:
-        status = os.stat(path)  # noqa: PTH116 - twice a file, and a Path adds nothing
-    except (OSError, ValueError):
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
+def reason_of(error: BaseException) -> str:
+    """An error as one clause, without the name of the file, which stands beside it."""
+    if isinstance(error, ImageReadError):
+        return error.reason + (f"; {error.advice}" if error.advice else "")
+    text = str(error)
+    return text if isinstance(error, XRVError | OSError) else f"{type(error).__name__}: {text}"

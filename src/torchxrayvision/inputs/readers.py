@@ -1,9 +1,9 @@
-"""Workers that read images ahead of the network, and a watch that gives up on stuck ones.
+"""Workers that read files ahead of whoever takes the results, and give up on stuck ones.
 
 A worker is a thread: NumPy and the decoders let others run while they work, and a prepared image
 need not be copied between processes. A thread cannot be ended, so one that is stuck in a file
 is left behind and another takes its place. Where files may crash the decoder, or stall it for
-good, each thread hands its files to a process of its own, which can be killed.
+good, each thread lets a process of its own decode, which can be killed.
 """
 
 from __future__ import annotations
@@ -14,172 +14,152 @@ import queue
 import threading
 import time
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from torchxrayvision.errors import ImageReadError, StalledError
-from torchxrayvision.inputs.archives import SequentialReader
+from torchxrayvision.images import Raster
+from torchxrayvision.inputs.archives import Archives
 from torchxrayvision.inputs.isolate import ReaderProcess
-from torchxrayvision.inputs.load import load
+from torchxrayvision.inputs.load import (
+    ReadOptions,
+    default_workers,
+    read_file,
+    read_or_reason,
+    reason_of,
+)
+from torchxrayvision.inputs.source import InputFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
-    import numpy as np
-    from numpy.typing import NDArray
+__all__ = ["Readers", "prefetch"]
 
-    from torchxrayvision.inputs.source import Source
+_Item = TypeVar("_Item")
+_Made = TypeVar("_Made")
+Read = Callable[[InputFile], Raster]
+"""Reads one file, or raises `ImageReadError`."""
 
-    Loaded = NDArray[np.float32] | str
-
-__all__ = ["Readers", "ahead", "with_data"]
-
-
-# ---- Work on threads that runs a little ahead of whoever takes the results.
-
-_In = TypeVar("_In")
-_Out = TypeVar("_Out")
-
-
-def ahead(
-    function: Callable[[_In], _Out], items: Iterable[_In], *, workers: int, waiting: int
-) -> Iterator[_Out]:
-    """Results in the order of the items; only so many of them in memory.
-
-    Args:
-        function: Called on threads.
-        items: Consumed lazily.
-        workers: Threads.
-        waiting: Most results that are begun and not yet taken.
-
-    Yields:
-        One result an item; an exception of the function is raised in its place.
-
-    Example:
-        >>> list(ahead(abs, [-1, 2], workers=1, waiting=2))
-        [1, 2]
-    """
-    remaining = iter(items)
-    pending: deque[Future[_Out]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="xrv-ahead") as pool:
-        try:
-            while True:
-                for item in itertools.islice(remaining, waiting - len(pending)):
-                    pending.append(pool.submit(function, item))
-                if not pending:
-                    return
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
-
-
-def with_data(sources: Iterable[Source]) -> Iterator[tuple[Source, bytes | None]]:
-    """Sources for threads that take them out of order.
-
-    Args:
-        sources: In the order of their archives.
-
-    Yields:
-        Each source with its bytes where its archive can only be read in order, else with None.
-    """
-    with closing(SequentialReader()) as reader:
-        for source in sources:
-            if source.member is None or not source.member.sequential:
-                yield source, None
-                continue
-            try:
-                yield source, reader.read(source.path, source.member)
-            except ImageReadError as error:
-                yield dataclasses.replace(source, problem=error.reason), None
-
-
-_GLANCE: Final = 0.5  # seconds between looks at the clock while waiting
-_FAREWELL: Final = 5.0  # seconds that closing waits for a worker to finish its file
+_POLL_SECONDS: Final = 0.5  # between looks at the clock while waiting
+_SHUTDOWN_SECONDS: Final = 5.0  # that closing waits for a worker to finish its file
 # So many stuck threads are no damaged files but a storage that does not answer.
 _MOST_STUCK: Final = 32
 
 
+def prefetch(
+    items: Iterable[_Item],
+    make: Callable[[_Item, Read], _Made],
+    options: ReadOptions | None = None,
+    ahead: int | None = None,
+) -> Iterator[tuple[_Item, _Made | str]]:
+    """Read files ahead of whoever takes the results; see `Readers`.
+
+    Args:
+        items: Consumed lazily.
+        make: See `Readers`.
+        options: See `Readers`.
+        ahead: See `Readers.map`.
+
+    Yields:
+        Each item, in order, with what was made of it, or in one clause why there is nothing.
+
+    Example:
+        >>> from torchxrayvision.inputs import expand
+        >>> films = prefetch(expand(["absent.png"]), lambda film, read: read(film).shape)
+        >>> [(film.given, shape) for film, shape in films]
+        [('absent.png', 'no such file')]
+    """
+    with Readers(make, options) as readers:
+        yield from readers.map(items, ahead)
+
+
 @dataclass(eq=False)
 class _Task:
-    source: Source
-    data: bytes | None
+    item: Any
+    work: Any  # the item as `make` gets it: with its bytes, where they were read already
     started: float | None = None
-    outcome: Loaded | None = None
+    outcome: Any = None
     done: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def settle(self, outcome: Loaded) -> bool:
+    def resolve(self, outcome: Any) -> bool:
         """Take the first outcome; whether this was it."""
         with self.lock:
-            if self.outcome is not None:
+            if self.done.is_set():
                 return False
-            self.outcome = outcome
-        self.data = None
-        self.done.set()
+            self.outcome, self.work = outcome, None
+            self.done.set()
         return True
 
 
 class _Worker:
     """A thread that takes tasks until it gets None, or until it was given up."""
 
-    def __init__(self, tasks: queue.SimpleQueue[_Task | None], size: int, isolate: bool) -> None:
+    def __init__(
+        self,
+        tasks: queue.SimpleQueue[_Task | None],
+        make: Callable[[Any, Read], Any],
+        options: ReadOptions,
+        archives: Archives,
+    ) -> None:
         self._tasks = tasks
-        self._size = size
-        self._process = ReaderProcess(size) if isolate else None
+        self._make = make
+        self._process = ReaderProcess(options) if options.isolate else None
+        self._read: Read = partial(read_file, options=options, archives=archives)
+        if self._process is not None:
+            self._read = self._process.read
         self.task: _Task | None = None
-        self.thread = threading.Thread(target=self._work, name="xrv-read", daemon=True)
+        self._lost = False
+        self.thread = threading.Thread(target=self._run, name="xrv-read", daemon=True)
         self.thread.start()
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         while (task := self._tasks.get()) is not None:
+            work = task.work
             if task.done.is_set():  # the run was closed meanwhile
                 continue
             task.started = time.monotonic()
             self.task = task
-            mine = task.settle(self._load(task))
+            task.resolve(self._outcome(work))
             self.task = None
-            if not mine and self._process is None:
-                return  # another thread has this one's place
+            if self._lost:  # another thread has this one's place
+                break
         if self._process is not None:
             self._process.close()
 
-    def _load(self, task: _Task) -> Loaded:
+    def _outcome(self, work: Any) -> Any:
         try:
-            if self._process is not None:
-                return self._process.load(task.source, task.data)
-            return load(task.source, self._size, task.data)
+            return read_or_reason(lambda: self._make(work, self._read), work)
         except BaseException as error:  # noqa: BLE001 - a decoder may even raise SystemExit
-            return f"{type(error).__name__}: {error}"
+            return reason_of(error)
 
-    def give_up(self) -> bool:
+    def abandon(self) -> bool:
         """Leave the file; whether the thread is lost with it."""
-        if self._process is None:
-            return True
-        self._process.kill()
-        return False
+        self._lost = self._process is None or not self._process.kill()
+        return self._lost
 
 
-class Readers:
-    """A pool of workers for one run.
+class Readers(Generic[_Item, _Made]):
+    """A pool of workers for one run; a context manager.
 
     Args:
-        size: Side of the prepared images in pixels.
-        workers: How many.
-        time_limit: Seconds for one file, after which its row says so.
-        isolate: Whether files are read in processes that can be killed.
+        make: Called on the thread of a worker with an item and the function that reads an
+            `InputFile` to a `Raster`, in this process or in one that may crash.
+        options: How files are read.
     """
 
-    def __init__(self, size: int, workers: int, time_limit: float, *, isolate: bool) -> None:
-        self._size = size
-        self._limit = time_limit
-        self._isolate = isolate
+    def __init__(
+        self, make: Callable[[_Item, Read], _Made], options: ReadOptions | None = None
+    ) -> None:
+        self._make = make
+        self._options = options or ReadOptions()
+        self._archives = Archives()
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
-        self._workers = [self._worker() for _ in range(workers)]
+        count = self._options.workers or default_workers()
+        self._workers = [self._worker() for _ in range(count)]
         self._pending: deque[_Task] = deque()
-        self._archives = SequentialReader()
         self._stuck = 0
 
     @property
@@ -188,72 +168,77 @@ class Readers:
         return len(self._workers)
 
     def _worker(self) -> _Worker:
-        return _Worker(self._tasks, self._size, self._isolate)
+        return _Worker(self._tasks, self._make, self._options, self._archives)
 
-    def map(self, sources: Iterable[Source], ahead: int) -> Iterator[tuple[Source, Loaded]]:
-        """Prepared images, or reasons, in the order of the sources.
+    def map(
+        self, items: Iterable[_Item], ahead: int | None = None
+    ) -> Iterator[tuple[_Item, _Made | str]]:
+        """What is made of the items, or in one clause why there is nothing, in their order.
 
         Args:
-            sources: Consumed as the workers go.
-            ahead: Most images that are read and not yet asked for.
+            items: Consumed as the workers go.
+            ahead: Most items that are begun and not yet asked for; None for two per worker.
 
         Raises:
             StalledError: If so many files hang that the storage must be the cause.
         """
-        remaining = iter(sources)
+        remaining = iter(items)
+        most = ahead or 2 * self.workers
         while True:
-            for source in itertools.islice(remaining, ahead - len(self._pending)):
-                self._submit(source)
+            for item in itertools.islice(remaining, most - len(self._pending)):
+                self._submit(item)
             if not self._pending:
                 return
             task = self._pending.popleft()
-            yield task.source, self._outcome(task)
+            yield task.item, self._outcome(task)
 
-    def _submit(self, source: Source) -> None:
-        task = _Task(source, None)
+    def _submit(self, item: _Item) -> None:
+        task = _Task(item, item)
         self._pending.append(task)
-        if source.member is not None and source.member.sequential:
+        if isinstance(item, InputFile) and item.member is not None and item.member.sequential:
             # Here and not in a worker: only asked for in order is such an archive read once.
+            limits = self._options.limits
             try:
-                task.data = self._archives.read(source.path, source.member)
+                data = self._archives.read(item.path, item.member, limits)
             except ImageReadError as error:
-                task.settle(error.reason)
+                task.resolve(reason_of(error))
                 return
+            task.work = dataclasses.replace(item, data=data)
         self._tasks.put(task)
 
-    def _outcome(self, task: _Task) -> Loaded:
-        while not task.done.wait(_GLANCE):
+    def _outcome(self, task: _Task) -> _Made | str:
+        while not task.done.wait(_POLL_SECONDS):
             self._watch()
-        assert task.outcome is not None  # settled before the event was set
-        return task.outcome
+        outcome: _Made | str = task.outcome
+        return outcome
 
     def _watch(self) -> None:
-        now = time.monotonic()
+        now, limit = time.monotonic(), self._options.time_limit
         for index, worker in enumerate(self._workers):
             task = worker.task
-            if task is None or task.started is None or now - task.started < self._limit:
+            if task is None or task.started is None or now - task.started < limit:
                 continue
-            if task.settle(f"reading took longer than {self._limit:g} s") and worker.give_up():
+            if task.resolve(f"reading took longer than {limit:g} s") and worker.abandon():
                 self._stuck += 1
                 if self._stuck > _MOST_STUCK:
-                    raise StalledError(self._stuck, self._limit)
+                    raise StalledError(self._stuck, limit)
                 self._workers[index] = self._worker()
 
     def close(self) -> None:
         """End the workers; files that were not begun are left."""
         for task in self._pending:
-            task.settle("not read")
+            task.resolve("not read")
         self._pending.clear()
         self._archives.close()
         for _ in self._workers:
             self._tasks.put(None)
-        until = time.monotonic() + _FAREWELL
+        until = time.monotonic() + _SHUTDOWN_SECONDS
         for worker in self._workers:
             worker.thread.join(max(0.0, until - time.monotonic()))
             if worker.thread.is_alive():
-                worker.give_up()
+                worker.abandon()
 
-    def __enter__(self) -> Readers:
+    def __enter__(self) -> Readers[_Item, _Made]:
         return self
 
     def __exit__(self, *_: object) -> None:

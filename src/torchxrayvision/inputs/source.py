@@ -1,30 +1,28 @@
-"""One image that a caller named, and how a file is told to be one."""
+"""One image that a user named: where its bytes are, and how results call it."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from torchxrayvision.errors import ImageReadError
+from torchxrayvision.images import sniff
+
 if TYPE_CHECKING:
-    from collections.abc import Generator
     from pathlib import Path
 
-    Listed = Generator[tuple[str, "Member | str"], None, None]
+__all__ = ["InputFile", "Member", "looks_like_image", "printable"]
 
-__all__ = ["Member", "Source", "looks_like_image"]
-
-_IMAGE_SUFFIXES: Final = frozenset(
-    {".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".dcm", ".dicom", ".dic", ".ima"}
-)
-# Content decides for the other files of a folder: DICOM archives use bare identifiers as names.
-_SIGNATURES: Final = ((0, b"\x89PNG\r\n\x1a\n"), (0, b"\xff\xd8\xff"), (0, b"II*\0"), (0, b"MM\0*"))
-_DICOM_SIGNATURE: Final = (128, b"DICM")
-HEAD: Final = 132
+# These need not be opened to be listed; what they hold is found out when they are read.
+_SUFFIXES: Final = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".bmp", ".webp", ".dcm", ".dicom", ".dic",
+     ".ima"}
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class InputFile:
     """One image to read, or what stands for images that cannot be listed.
 
     Args:
@@ -33,12 +31,14 @@ class Source:
             path of an archive, a slash and the name inside for its members.
         member: Where in the archive it is, or None for a file of its own.
         problem: Why there is nothing to read, such as a folder that may not be listed.
+        data: Its bytes, where they were read already.
     """
 
     path: Path
     given: str
     member: Member | None = None
     problem: str = ""
+    data: bytes | None = field(default=None, repr=False)
 
 
 def looks_like_image(name: str, head: bytes) -> bool:
@@ -46,11 +46,15 @@ def looks_like_image(name: str, head: bytes) -> bool:
 
     Args:
         name: Its name.
-        head: Its first `HEAD` bytes; may be empty where the name decides.
+        head: Its first `torchxrayvision.images.HEAD` bytes; may be empty where the name decides.
     """
-    if os.path.splitext(name)[1].lower() in _IMAGE_SUFFIXES:  # noqa: PTH122 - no Path a file
+    name = name.lower().removesuffix(".gz")
+    if os.path.splitext(name)[1] in _SUFFIXES:  # noqa: PTH122 - no Path per file
         return True
-    return any(head[at : at + len(s)] == s for at, s in (*_SIGNATURES, _DICOM_SIGNATURE))
+    try:
+        return bool(head and sniff(head, name))
+    except ImageReadError:
+        return False
 
 
 def printable(name: str) -> str:
@@ -66,31 +70,23 @@ class Member:
         kind: `"tar"`, `"zip"`, or `"gz"`, `"bz2"`, `"xz"` for a tar within that compression.
         offset: Of the bytes in the (decompressed) tar, or of the local header in the zip.
         size: Bytes of the image.
-        packed: Bytes in the zip.
-        method: Compression in the zip, 0 or 8; anything else is refused when it is read.
-        crc: CRC-32 of the image, zip only.
         stamp: Size and time of the archive when it was listed.
     """
 
     kind: str
     offset: int
     size: int
-    packed: int = 0
-    method: int = 0
-    crc: int = 0
     stamp: tuple[int, int] = (0, 0)
 
     def to_list(self) -> list[int | str | list[int]]:
         """The fields, as JSON holds them."""
-        return [
-            self.kind, self.offset, self.size, self.packed, self.method, self.crc, [*self.stamp]
-        ]  # fmt: skip
+        return [self.kind, self.offset, self.size, [*self.stamp]]
 
     @classmethod
     def from_list(cls, fields: list[Any]) -> Member:
         """The member that `to_list` described."""
-        kind, offset, size, packed, method, crc, stamp = fields
-        return cls(kind, offset, size, packed, method, crc, (stamp[0], stamp[1]))
+        kind, offset, size, stamp = fields
+        return cls(kind, offset, size, (stamp[0], stamp[1]))
 
     @property
     def sequential(self) -> bool:

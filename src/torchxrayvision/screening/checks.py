@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from torchxrayvision.errors import UnknownNameError
-from torchxrayvision.inputs import ahead, attempt, expand, prepared, with_data
+from torchxrayvision.inputs import ReadOptions, crop_and_resize, expand, prefetch
 from torchxrayvision.screening.header import Header, contradictions, read_header
 from torchxrayvision.screening.plate import Plate, plate_of
 from torchxrayvision.screening.pose import SIDE, Pose, pose_of
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from torchxrayvision.images import Raster
-    from torchxrayvision.inputs import Source
+    from torchxrayvision.inputs import InputFile, Read
 
     Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
@@ -131,12 +131,11 @@ def iter_checks(
     listed = [paths] if isinstance(paths, str | os.PathLike) else paths
     look = view_model or _cached_view_model()
 
-    def one(item: tuple[Source, bytes | None]) -> Check:
-        source, data = item
-        made = attempt(source, lambda raster: _check(source, data, raster, look, allowed), data)
-        return Check(source.given, made) if isinstance(made, str) else made
+    def one(file: InputFile, read: Read) -> Check:
+        return _check(file, read(file), look, allowed)
 
-    return ahead(one, with_data(expand(listed)), workers=workers, waiting=2 * workers)
+    done = prefetch(expand(listed), one, ReadOptions(workers=workers))
+    return (Check(file.given, made) if isinstance(made, str) else made for file, made in done)
 
 
 def check(paths: Paths, *, allow: Iterable[str] = (), workers: int = 1) -> pd.DataFrame:
@@ -162,24 +161,22 @@ def check(paths: Paths, *, allow: Iterable[str] = (), workers: int = 1) -> pd.Da
     return pd.DataFrame(rows, columns=list(Check("", "").to_row()))
 
 
-def _check(
-    source: Source, data: bytes | None, raster: Raster, view_model: Any, allowed: frozenset[str]
-) -> Check:
+def _check(file: InputFile, raster: Raster, view_model: Any, allowed: frozenset[str]) -> Check:
     plate = plate_of(raster)
-    pose = _pose(source, raster, plate)
-    header = read_header(source, data) if raster.info.format == "dicom" else Header()
+    pose = _pose(file, raster, plate)
+    header = read_header(file) if raster.info.format == "dicom" else Header()
     if plate.levels < _FEWEST_LEVELS:
         found = [Remark("blank", f"holds {plate.levels} grey values, no picture")]
-        return Check(source.given, "", tuple(found), pose, plate, allowed)
+        return Check(file.given, "", tuple(found), pose, plate, allowed)
     lateral = pose.chest > 0 and view_model is not None and _looks_lateral(raster, view_model)
     remarks = [*_of_pose(pose, lateral, header), *_of_plate(plate)]
     remarks += [Remark("header", text) for text in contradictions(header, pose)]
-    return Check(source.given, "", tuple(remarks), pose, plate, allowed)
+    return Check(file.given, "", tuple(remarks), pose, plate, allowed)
 
 
-def _pose(source: Source, raster: Raster, plate: Plate) -> Pose:
+def _pose(file: InputFile, raster: Raster, plate: Plate) -> Pose:
     """How the picture lies; where shutters have left little of it, how that little lies."""
-    pose = pose_of(prepared(source, raster, SIDE)[0])
+    pose = pose_of(crop_and_resize(file, raster, SIDE)[0])
     top, bottom, left, right = plate.inside
     inside = raster.pixels[top:bottom, left:right]
     known = pose.chest > 0 or pose.lateral > 0

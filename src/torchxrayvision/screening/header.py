@@ -6,12 +6,12 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from torchxrayvision.inputs import read_member
+from torchxrayvision.inputs import read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from torchxrayvision.inputs import Source
+    from torchxrayvision.inputs import InputFile
     from torchxrayvision.screening.pose import Pose
 
 __all__ = ["Header", "contradictions", "read_header"]
@@ -58,20 +58,17 @@ class Header:
         return bool(self.body_part) and not any(word in self.body_part for word in _CHEST)
 
 
-def read_header(source: Source, data: bytes | None = None) -> Header:
+def read_header(file: InputFile) -> Header:
     """Read the elements; a damaged header gives empty ones.
 
     Args:
-        source: A DICOM file.
-        data: Its bytes, where they were read already.
+        file: A DICOM file.
     """
     from pydicom import dcmread
 
-    if data is None and source.member is not None:
-        data = read_member(source.path, source.member)
     try:
         dataset = dcmread(
-            source.path if data is None else io.BytesIO(data),
+            io.BytesIO(read_bytes(file)),
             force=True,
             stop_before_pixels=True,
             specific_tags=list(_KEYWORDS),

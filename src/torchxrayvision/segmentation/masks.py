@@ -14,7 +14,7 @@ import numpy as np
 from torchxrayvision import measures
 from torchxrayvision.errors import UnknownNameError
 from torchxrayvision.inference import borrowed
-from torchxrayvision.inputs import ahead, attempt, expand, prepared, with_data
+from torchxrayvision.inputs import ReadOptions, crop_and_resize, expand, prefetch
 from torchxrayvision.screening import SIDE, pose_of
 from torchxrayvision.transforms import Placement, crop_box
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from torchxrayvision.images import Raster
-    from torchxrayvision.inputs import Source
+    from torchxrayvision.inputs import InputFile
     from torchxrayvision.models import Segmenter
 
     Network = Callable[[torch.Tensor], Any]  # to logits (B, P, R, R)
@@ -261,12 +261,13 @@ def segment(
         with borrowed(net, device):
             run = _on(net, batch_size, engine, precision, listed)
     size = net.input_resolution or _RESOLUTION
-    films = ahead(
-        lambda item: _film(*item, size, upright),
-        with_data(expand(listed)),
-        workers=workers,
-        waiting=batch_size + workers,
+    done = prefetch(
+        expand(listed),
+        lambda file, read: _film(file, read(file), size, upright),
+        ReadOptions(workers=workers),
+        ahead=batch_size + workers,
     )
+    films = (_Film(f.given, film) if isinstance(film, str) else film for f, film in done)
     results = _results(net, run, films, threshold, pixel_spacing, batch_size)
     return _lending(net, device, results)
 
@@ -313,20 +314,15 @@ def _results(
             yield Segmentation(film.path, "", masks, film.picture, near, film.turned)
 
 
-def _film(source: Source, data: bytes | None, size: int, upright: bool) -> _Film:
-    film = attempt(source, lambda raster: _made(source, raster, size, upright), data)
-    return _Film(source.given, film) if isinstance(film, str) else film
-
-
-def _made(source: Source, raster: Raster, size: int, upright: bool) -> _Film:
-    square = prepared(source, raster, size)
-    pose = pose_of(prepared(source, raster, SIDE)[0])
+def _film(file: InputFile, raster: Raster, size: int, upright: bool) -> _Film:
+    square = crop_and_resize(file, raster, size)
+    pose = pose_of(crop_and_resize(file, raster, SIDE)[0])
     turned = pose.turns if pose.chest > 0 else 0
     turns = turned if upright else 0
     placement = Placement(*raster.shape, *crop_box(*raster.shape), turns)
     picture, spacing = _on_screen(raster), raster.info.pixel_spacing
     seen = np.ascontiguousarray(np.rot90(square, turns, axes=(1, 2)))
-    return _Film(source.given, "", seen, placement, picture, spacing, turned)
+    return _Film(file.given, "", seen, placement, picture, spacing, turned)
 
 
 def _on_screen(raster: Raster) -> NDArray[np.uint8]:

@@ -162,11 +162,11 @@ def test_contradictions(header, pose, said):
 
 
 def test_a_damaged_header_says_nothing(tmp_path):
-    from torchxrayvision.inputs.source import Source
+    from torchxrayvision.inputs import InputFile
     from torchxrayvision.screening.header import read_header
 
     (tmp_path / "a.dcm").write_bytes(bytes(128) + b"DICM" + b"\x08\x00\x60\x00CS\xff\xff")
-    assert read_header(Source(tmp_path / "a.dcm", "a.dcm")) == Header()
+    assert read_header(InputFile(tmp_path / "a.dcm", "a.dcm")) == Header()
 
 
 class Views:

@@ -18,12 +18,13 @@ from typer.testing import CliRunner
 from support import long_run, ray_runs
 from torchxrayvision.cli import app
 from torchxrayvision.errors import ClusterError, DependencyError, StalledError, XRVWarning
-from torchxrayvision.inference import RayCluster, Reading, predict_to_file
+from torchxrayvision.inference import RayCluster, predict_to_file
 from torchxrayvision.inference.cluster import pool as _cluster_pool
 from torchxrayvision.inference.cluster import ray as _cluster
 from torchxrayvision.inference.cluster.pool import Pool
 from torchxrayvision.inference.cluster.worker import Answer, Part
 from torchxrayvision.inference.runs.folder import Batch
+from torchxrayvision.inputs import ReadOptions
 
 MACHINE = {"torchxrayvision": "2", "torch": "2.9", "processor": "x86_64 AVX2"}
 
@@ -310,7 +311,7 @@ def test_parts_are_whole_batches_many_for_each_actor_and_not_large(
 def on(nodes, monkeypatch, kind=None, **options):
     ray = FakeRay(works, [(True, found) for found in nodes] + [(False, {"CPU": 999})])
     monkeypatch.setattr(_cluster, "_connect", lambda *_: False)
-    runner = _cluster._OnRay(ray, RayCluster(**options), long_run.network(), Reading(), kind)
+    runner = _cluster._OnRay(ray, RayCluster(**options), long_run.network(), ReadOptions(), kind)
     runner._join()
     return runner
 

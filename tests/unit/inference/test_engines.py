@@ -16,14 +16,14 @@ import torch
 
 from support import long_run
 from torchxrayvision.errors import DependencyError, PrecisionWarning, UnknownNameError
-from torchxrayvision.inference import Reading, predict, predict_to_file, predictions
+from torchxrayvision.inference import predict, predict_to_file, predictions
 from torchxrayvision.inference.engines import choose as _choose
 from torchxrayvision.inference.engines import winograd as _winograd
 from torchxrayvision.inference.engines.base import TorchEngine, has_compiler
 from torchxrayvision.inference.engines.choose import Choice, choose_engine, open_engine
 from torchxrayvision.inference.engines.graph import example
 from torchxrayvision.inference.engines.onnx import OnnxEngine, OpenVinoEngine, onnx_file
-from torchxrayvision.inputs import expand
+from torchxrayvision.inputs import ReadOptions, expand
 from torchxrayvision.inputs import load as _load
 from torchxrayvision.inputs import readers as _readers
 
@@ -68,15 +68,15 @@ def test_engines_are_tried_on_films_under_the_time_limit(
     release = threading.Event()
     real = _load.read_raster
 
-    def hang(path):
+    def hang(path, **options):
         if "00000" in str(path):
             release.wait(60)
-        return real(path)
+        return real(path, **options)
 
     monkeypatch.setattr(_load, "read_raster", hang)
-    monkeypatch.setattr(_readers, "_GLANCE", 0.02)
-    monkeypatch.setattr(_readers, "_FAREWELL", 0.1)
-    reading, begun = Reading(time_limit=0.5, workers=1), time.monotonic()
+    monkeypatch.setattr(_readers, "_POLL_SECONDS", 0.02)
+    monkeypatch.setattr(_readers, "_SHUTDOWN_SECONDS", 0.1)
+    reading, begun = ReadOptions(time_limit=0.5, workers=1), time.monotonic()
     if to_file:
         predict_to_file(films, network, tmp_path / "t.csv", engine="onnx", reading=reading)
         errors = list(pd.read_csv(tmp_path / "t.csv", keep_default_na=False)["error"])

@@ -89,9 +89,11 @@ def test_a_run_stopped_twice_gives_the_same_bytes(films, network, reference, tmp
 
 
 def test_workers_isolation_and_threads_do_not_change_a_byte(films, network, reference, tmp_path):
-    from torchxrayvision.inference import Reading
+    from torchxrayvision.inputs import ReadOptions
 
-    for number, reading in enumerate([Reading(workers=5), Reading(workers=1, isolate=True)]):
+    for number, reading in enumerate(
+        [ReadOptions(workers=5), ReadOptions(workers=1, isolate=True)]
+    ):
         target = tmp_path / f"{number}.csv"
         predict(films, network, target, embeddings=True, reading=reading)
         assert target.read_bytes() == reference[".csv"]

@@ -17,8 +17,8 @@ from torchxrayvision.errors import ClusterError, DependencyError
 from torchxrayvision.inference.cluster.pool import Pool
 from torchxrayvision.inference.cluster.worker import Model, Orders, Part, Worker
 from torchxrayvision.inference.engines.choose import Choice
-from torchxrayvision.inference.prediction import Reading
 from torchxrayvision.inference.runs.folder import read_lines
+from torchxrayvision.inputs import ReadOptions
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -70,7 +70,7 @@ class RayCluster:
 def on_ray(
     cluster: RayCluster,
     net: XRayClassifier,
-    reading: Reading | None,
+    reading: ReadOptions | None,
     device: str | torch.device | None,
 ) -> Iterator[_OnRay]:
     """A `Runner` on the cluster, which is joined when there is something to do.
@@ -89,7 +89,7 @@ def on_ray(
     if kind not in (None, "cpu", "cuda"):
         msg = f"device {str(device)!r}: a cluster computes on cpu or cuda"
         raise ValueError(msg)
-    runner = _OnRay(_ray(), cluster, net, reading or Reading(), kind)
+    runner = _OnRay(_ray(), cluster, net, reading or ReadOptions(), kind)
     try:
         yield runner
     finally:
@@ -108,7 +108,12 @@ class _OnRay:
     """See `on_ray`; `machine` and `batches` are those of `Runner`."""
 
     def __init__(
-        self, ray: Any, cluster: RayCluster, net: XRayClassifier, reading: Reading, kind: str | None
+        self,
+        ray: Any,
+        cluster: RayCluster,
+        net: XRayClassifier,
+        reading: ReadOptions,
+        kind: str | None,
     ) -> None:
         self._ray = ray
         self._cluster = cluster

@@ -21,8 +21,8 @@ from torchxrayvision.inference.runs.folder import unpack
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torchxrayvision.inference.prediction import Reading
     from torchxrayvision.inference.runs.folder import Batch
+    from torchxrayvision.inputs import ReadOptions
     from torchxrayvision.models import OutputKind, XRayClassifier
 
 __all__ = ["Answer", "Model", "Orders", "Part", "Worker"]
@@ -65,7 +65,7 @@ class Orders:
     batch_size: int
     features: bool
     choice: Choice
-    reading: Reading
+    reading: ReadOptions
 
 
 @dataclass(order=True, slots=True)
@@ -112,7 +112,7 @@ class Worker:
         options: dict[str, Any],
         images: int,
         lines: Sequence[str],
-        reading: Reading,
+        reading: ReadOptions,
     ) -> tuple[dict[str, Any], list[tuple[type[Warning], str]]]:
         """What a run that begins is computed with, measured where it will be computed.
 
@@ -143,7 +143,7 @@ class Worker:
         net = self._settle(model)
         self._orders = orders
         self._engine = open_engine(net, orders.kind, orders.batch_size, orders.choice)
-        self._readers = open_readers(self._engine, orders.reading)
+        self._readers = open_readers(self._engine.size, orders.reading)
         return described()
 
     def _settle(self, model: Model) -> XRayClassifier:
@@ -174,7 +174,7 @@ class Worker:
         if not isolate:
             return self._answer(part, self._readers)
         careful = replace(self._orders.reading, isolate=True)
-        with open_readers(self._engine, careful) as readers:
+        with open_readers(self._engine.size, careful) as readers:
             return self._answer(part, readers)
 
     def _answer(self, part: Part, readers: Any) -> Answer:

@@ -14,15 +14,16 @@ from torchxrayvision import __version__
 from torchxrayvision.errors import XRVWarning
 from torchxrayvision.inference.engines.base import input_size
 from torchxrayvision.inference.engines.choose import Choice, choose_engine, open_engine
-from torchxrayvision.inference.prediction import Reading, batches, first_images
+from torchxrayvision.inference.prediction import batches, first_images
 from torchxrayvision.inference.runs.folder import read_manifest
+from torchxrayvision.inputs import ReadOptions
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
     from pathlib import Path
 
     from torchxrayvision.inference.runs.folder import Batch, Record
-    from torchxrayvision.inputs import Source
+    from torchxrayvision.inputs import InputFile
     from torchxrayvision.models import XRayClassifier
 
 __all__ = ["Here", "Runner", "described", "differences", "equipped", "threads"]
@@ -61,9 +62,9 @@ class Here:
         reading: How files are read.
     """
 
-    def __init__(self, net: XRayClassifier, reading: Reading | None) -> None:
+    def __init__(self, net: XRayClassifier, reading: ReadOptions | None) -> None:
         self._net = net
-        self._reading = reading or Reading()
+        self._reading = reading or ReadOptions()
 
     def machine(self, options: dict[str, Any], images: int, listed: Path) -> dict[str, Any]:
         """See `Runner`."""
@@ -103,8 +104,8 @@ def equipped(
     net: XRayClassifier,
     options: dict[str, Any],
     images: int,
-    sources: Iterable[Source],
-    reading: Reading,
+    sources: Iterable[InputFile],
+    reading: ReadOptions,
 ) -> dict[str, Any]:
     """This machine, its threads and the engine for a run that begins.
 

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 import numpy as np
 
 from torchxrayvision.errors import OutputError, ResumeError, XRVError
-from torchxrayvision.inputs import Member, Source, expand, is_container
+from torchxrayvision.inputs import InputFile, Member, expand, is_container
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -75,7 +75,7 @@ class Manifest:
     digest: str
 
 
-def _pack(source: Source) -> str:
+def _pack(source: InputFile) -> str:
     """One line. Absent parts are left out, so that most lines are a name and nothing else."""
     path = os.fspath(source.path)
     entry: dict[str, Any] = {"g": source.given}
@@ -89,7 +89,7 @@ def _pack(source: Source) -> str:
     return json.dumps(entry, separators=(",", ":"))
 
 
-def unpack(line: str) -> Source:
+def unpack(line: str) -> InputFile:
     """The image that a line of a list stands for.
 
     Args:
@@ -98,11 +98,11 @@ def unpack(line: str) -> Source:
     entry = json.loads(line)
     member = Member.from_list(entry["m"]) if "m" in entry else None
     given = entry["g"]
-    return Source(Path(entry.get("p", given)), given, member, entry.get("e", ""))
+    return InputFile(Path(entry.get("p", given)), given, member, entry.get("e", ""))
 
 
 def write_manifest(
-    path: Path, sources: Iterable[Source], on_found: Callable[[int], None] | None = None
+    path: Path, sources: Iterable[InputFile], on_found: Callable[[int], None] | None = None
 ) -> Manifest:
     """Write a list; it is on disk, whole, when this returns.
 
@@ -126,7 +126,7 @@ def write_manifest(
     return Manifest(count, digest.hexdigest())
 
 
-def read_manifest(path: Path, first: int = 0, stop: int | None = None) -> Iterator[Source]:
+def read_manifest(path: Path, first: int = 0, stop: int | None = None) -> Iterator[InputFile]:
     """The images of a list, one by one.
 
     Args:

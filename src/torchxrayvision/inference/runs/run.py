@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     import torch
 
     from torchxrayvision.inference.cluster.ray import RayCluster
-    from torchxrayvision.inference.prediction import Reading
     from torchxrayvision.inference.runs.compute import Runner
     from torchxrayvision.inference.runs.folder import Record
+    from torchxrayvision.inputs import ReadOptions
     from torchxrayvision.models import XRayClassifier
 
 __all__ = ["Summary", "join_shards", "predict_to_file"]
@@ -73,7 +73,7 @@ def predict_to_file(
     device: str | torch.device | None = None,
     shard: Shard | None = None,
     restart: bool = False,
-    reading: Reading | None = None,
+    reading: ReadOptions | None = None,
     cluster: RayCluster | None = None,
     on_found: Callable[[int], None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
@@ -158,7 +158,7 @@ def predict_to_file(
 def _runner(
     cluster: RayCluster | None,
     net: XRayClassifier,
-    reading: Reading | None,
+    reading: ReadOptions | None,
     device: str | torch.device | None,
 ) -> Iterator[Runner]:
     """What computes the batches; a cluster is left again at the end."""

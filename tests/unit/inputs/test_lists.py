@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from support.inputs import loaded as load
 from torchxrayvision.inference.runs.folder import write_manifest
 from torchxrayvision.inputs import expand
-from torchxrayvision.inputs.load import load
 
 LONG = "x" * 5000 + ".png"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from torchxrayvision.inputs import expand
-from torchxrayvision.inputs.expansion import matches
+from torchxrayvision.inputs.expansion import _matches as matches
 
 FILES = ["a.png", ".h.png", "d1/b.png", "d1/.h/c.png", "d1/e/f.png", "d2/b.png", "d[3]/b.png"]
 PATTERNS = [
@@ -58,7 +58,7 @@ def test_matches_are_those_of_glob(films, pattern, absolute):
     pattern = f"{films}/{pattern}" if absolute else pattern
     failed = []
     expected = set() if "\0" in pattern else set(glob.glob(pattern, recursive=True))  # noqa: PTH207
-    found = {name for name in matches(pattern, failed.append) if os.path.lexists(name)}
+    found = {name for name in matches(pattern, failed) if os.path.lexists(name)}
     assert found == {name for name in expected if os.path.lexists(name)}
     assert not failed
 

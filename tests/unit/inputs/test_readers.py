@@ -15,15 +15,14 @@ import numpy as np
 import pytest
 
 from support import long_run
+from support.inputs import loaded as load
+from support.inputs import square
 from torchxrayvision.errors import StalledError
-from torchxrayvision.inference.prediction import Reading, first_images
+from torchxrayvision.inference.prediction import first_images
+from torchxrayvision.inputs import InputFile, Readers, ReadOptions, expand
 from torchxrayvision.inputs import isolate as _isolate
 from torchxrayvision.inputs import load as _load
 from torchxrayvision.inputs import readers as _readers
-from torchxrayvision.inputs.expansion import expand
-from torchxrayvision.inputs.load import load
-from torchxrayvision.inputs.readers import Readers
-from torchxrayvision.inputs.source import Source
 
 SIZE = 32
 
@@ -38,8 +37,13 @@ def sources(films):
     return list(expand([films]))
 
 
+def pool(workers, limit=60.0, *, isolate=False):
+    options = ReadOptions(workers=workers, time_limit=limit, isolate=isolate)
+    return Readers(square(SIZE), options)
+
+
 def outcomes(sources, *, workers=2, limit=60.0, isolate=False, ahead=5):
-    with Readers(SIZE, workers, limit, isolate=isolate) as readers:
+    with pool(workers, limit, isolate=isolate) as readers:
         return [outcome for _, outcome in readers.map(sources, ahead)]
 
 
@@ -55,10 +59,9 @@ def test_images_come_in_order_and_are_those_of_one_thread(sources, workers, isol
     assert all(np.array_equal(a, b) for a, b in zip(expected, found, strict=True))
 
 
-def test_no_more_is_read_ahead_than_was_said(sources, monkeypatch):
+def test_no_more_is_read_ahead_than_was_said(sources):
     begun = []
-    monkeypatch.setattr(_readers, "load", lambda source, *_: begun.append(source) or "read")
-    with Readers(SIZE, 2, 60.0, isolate=False) as readers:
+    with Readers(lambda file, _: begun.append(file), ReadOptions(workers=2)) as readers:
         results = readers.map(sources, ahead=3)
         next(results)
         time.sleep(0.05)
@@ -67,15 +70,15 @@ def test_no_more_is_read_ahead_than_was_said(sources, monkeypatch):
 
 def test_a_thread_that_hangs_is_left_behind(sources, monkeypatch):
     release = threading.Event()
-    real = load
+    real = _load.read_raster
 
-    def hang(source, *rest):
-        if source is sources[3] or source is sources[4]:
+    def hang(path, **options):
+        if path in (sources[3].path, sources[4].path):
             release.wait(60)
-        return real(source, *rest)
+        return real(path, **options)
 
-    monkeypatch.setattr(_readers, "load", hang)
-    monkeypatch.setattr(_readers, "_GLANCE", 0.02)
+    monkeypatch.setattr(_load, "read_raster", hang)
+    monkeypatch.setattr(_readers, "_POLL_SECONDS", 0.02)
     begun = time.monotonic()
     found = outcomes(sources, workers=1, limit=0.2)
     release.set()
@@ -86,10 +89,10 @@ def test_a_thread_that_hangs_is_left_behind(sources, monkeypatch):
 
 def test_a_storage_that_hangs_ends_the_run(sources, monkeypatch):
     release = threading.Event()
-    monkeypatch.setattr(_readers, "load", lambda *_: release.wait(60))
-    monkeypatch.setattr(_readers, "_GLANCE", 0.01)
+    monkeypatch.setattr(_load, "read_raster", lambda *_, **__: release.wait(60))
+    monkeypatch.setattr(_readers, "_POLL_SECONDS", 0.01)
     monkeypatch.setattr(_readers, "_MOST_STUCK", 4)
-    monkeypatch.setattr(_readers, "_FAREWELL", 0.1)
+    monkeypatch.setattr(_readers, "_SHUTDOWN_SECONDS", 0.1)
     with pytest.raises(StalledError, match="same command"):
         outcomes(sources, workers=1, limit=0.02)
     release.set()
@@ -97,10 +100,10 @@ def test_a_storage_that_hangs_ends_the_run(sources, monkeypatch):
 
 @pytest.mark.parametrize("fault", [ZeroDivisionError("x"), SystemExit(3), MemoryError()])
 def test_whatever_a_decoder_raises_is_a_row(sources, monkeypatch, fault):
-    def faulty(path):
+    def faulty(path, **options):
         if path == sources[5].path:
             raise fault
-        return original(path)
+        return original(path, **options)
 
     original = _load.read_raster
     monkeypatch.setattr(_load, "read_raster", faulty)
@@ -114,7 +117,7 @@ FAULTY = """
 import os, sys, time
 from torchxrayvision.inputs import load as _load
 real = _load.read_raster
-def faulty(path):
+def faulty(path, **options):
     name = str(path)
     if "00003" in name:
         os.kill(os.getpid(), 11)
@@ -125,7 +128,7 @@ def faulty(path):
         os._exit(9)
     print("a decoder prints on standard output")
     os.write(1, b"and in C")
-    return real(path)
+    return real(path, **options)
 marker = sys.argv[1]
 _load.read_raster = faulty
 import runpy
@@ -142,12 +145,12 @@ def faulty_child(monkeypatch, tmp_path):
         return real([sys.executable, "-c", FAULTY, marker], stderr=subprocess.DEVNULL, **options)
 
     monkeypatch.setattr(_isolate.subprocess, "Popen", faulty)
-    monkeypatch.setattr(_readers, "_GLANCE", 0.05)
+    monkeypatch.setattr(_readers, "_POLL_SECONDS", 0.05)
 
 
 @pytest.mark.usefixtures("faulty_child")
 def test_the_first_images_are_read_as_all_are(sources):
-    reading = Reading(isolate=True, time_limit=5.0)
+    reading = ReadOptions(isolate=True, time_limit=5.0)
     images = first_images(sources[3:], SIZE, 2, reading)  # of which one crashes and one hangs
     assert np.array_equal(images, np.stack([load(sources[i], SIZE) for i in (4, 6)]))
 
@@ -165,7 +168,7 @@ def test_a_child_that_crashes_or_hangs_costs_its_file_only(sources, tmp_path):
 
 def test_a_child_killed_from_outside_loses_nothing(sources):
     children = []
-    with Readers(SIZE, 1, 60.0, isolate=True) as readers:
+    with pool(1, isolate=True) as readers:
         found = []
         for _, outcome in readers.map(sources, ahead=1):
             found.append(outcome)
@@ -194,15 +197,15 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(films, tmp_path, mon
     original = _load.read_raster
     later = iter(names[1:2])
 
-    def meddled(path):
-        raster = original(path)
+    def meddled(path, **options):
+        raster = original(path, **options)
         for name in later:
             shutil.copy(name, target)
         return raster
 
     monkeypatch.setattr(_load, "read_raster", meddled)
-    expected = load(Source(names[1], "b"), SIZE)
-    assert np.array_equal(load(Source(target, "a"), SIZE), expected)
+    expected = load(InputFile(names[1], "b"), SIZE)
+    assert np.array_equal(load(InputFile(target, "a"), SIZE), expected)
 
 
 def test_a_file_that_never_rests_is_a_row(films, tmp_path, monkeypatch):
@@ -210,19 +213,19 @@ def test_a_file_that_never_rests_is_a_row(films, tmp_path, monkeypatch):
     shutil.copy(next(films.glob("*/*.png")), target)
     original = _load.read_raster
 
-    def meddled(path):
+    def meddled(path, **options):
         try:
-            return original(path)
+            return original(path, **options)
         finally:
             with target.open("ab") as file:
                 file.write(b"\0")
 
     monkeypatch.setattr(_load, "read_raster", meddled)
-    assert load(Source(target, "a"), SIZE) == "the file changed while it was read"
+    assert load(InputFile(target, "a"), SIZE) == "the file changed while it was read"
 
 
 def test_a_file_that_vanishes_is_a_row(sources, tmp_path):
-    assert load(Source(tmp_path / "gone.png", "gone.png"), SIZE) == "no such file"
+    assert load(InputFile(tmp_path / "gone.png", "gone.png"), SIZE) == "no such file"
 
 
 def test_a_float_picture_that_holds_nan_is_a_row(tmp_path):
@@ -231,24 +234,24 @@ def test_a_float_picture_that_holds_nan_is_a_row(tmp_path):
     pixels = np.zeros((40, 40), np.float32)
     pixels[10:20, 10:20] = np.nan
     Image.fromarray(pixels).save(tmp_path / "a.tiff")
-    assert isinstance(load(Source(tmp_path / "a.tiff", "a"), SIZE), str)
+    assert isinstance(load(InputFile(tmp_path / "a.tiff", "a"), SIZE), str)
 
 
 def test_memory_is_not_held_for_what_was_handed_out(sources):
-    with Readers(SIZE, 2, 60.0, isolate=False) as readers:
+    with pool(2, isolate=False) as readers:
         for _ in readers.map(sources * 20, ahead=4):
             assert len(readers._pending) <= 4
 
 
 @pytest.mark.parametrize("isolate", [False, True])
 def test_closing_early_ends_the_workers(sources, isolate):
-    with Readers(SIZE, 2, 60.0, isolate=isolate) as readers:
+    with pool(2, isolate=isolate) as readers:
         next(readers.map(sources * 50, ahead=8))
         workers = list(readers._workers)
     assert not any(worker.thread.is_alive() for worker in workers)
 
 
 def test_the_name_of_a_source_is_not_its_path(films):
-    assert load(Source(Path("/nowhere"), "x", problem="the folder cannot be listed"), SIZE) == (
+    assert load(InputFile(Path("/nowhere"), "x", problem="the folder cannot be listed"), SIZE) == (
         "the folder cannot be listed"
     )

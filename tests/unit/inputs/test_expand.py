@@ -13,11 +13,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from support.inputs import loaded as load
+from support.inputs import square
 from torchxrayvision.inference.runs.folder import read_manifest, write_manifest
-from torchxrayvision.inputs import expand
-from torchxrayvision.inputs.archives import SequentialReader, read_member
-from torchxrayvision.inputs.load import load
-from torchxrayvision.inputs.readers import Readers
+from torchxrayvision.inputs import Archives, ReadOptions, expand, prefetch
 
 TARS = {".tar": "w", ".tar.gz": "w:gz", ".tgz": "w:gz", ".tar.bz2": "w:bz2", ".tar.xz": "w:xz"}
 NAMES = ["b/2.png", "b/1.png", "a.png", "noending"]
@@ -200,8 +199,8 @@ def test_images_of_zips_in_alphabetical_order(tmp_path, method):
 
 def check_images(path, names):
     expected = {name: load(next(expand([path])), 24, data) for name, data in PICTURES.items()}
-    with Readers(24, 2, 60.0, isolate=False) as readers:
-        found = [image for _, image in readers.map(expand([path]), ahead=3)]
+    done = prefetch(expand([path]), square(24), ReadOptions(workers=2), ahead=3)
+    found = [image for _, image in done]
     assert all(np.array_equal(expected[n], image) for n, image in zip(names, found, strict=True))
 
 
@@ -269,7 +268,7 @@ def test_compressed_tars_are_read_once_when_asked_in_order(tmp_path, monkeypatch
     opened = []
     real = _archives._open
     monkeypatch.setattr(_archives, "_open", lambda *a: opened.append(a) or real(*a))
-    reader = SequentialReader()
+    reader = Archives()
     assert [reader.read(s.path, s.member) for s in sources] == list(PICTURES.values())
     assert len(opened) == 1
     assert reader.read(sources[0].path, sources[0].member) == PICTURES[NAMES[0]]  # and back
@@ -279,7 +278,7 @@ def test_compressed_tars_are_read_once_when_asked_in_order(tmp_path, monkeypatch
 def test_plain_members_are_read_at_their_place(tmp_path):
     for path in (write_tar(tmp_path / "films.tar"), write_zip(tmp_path / "films.zip")):
         found = {s.given.removeprefix(f"{path}/"): s for s in expand([path])}
-        assert {n: read_member(s.path, s.member) for n, s in found.items()} == PICTURES
+        assert {n: Archives().read(s.path, s.member) for n, s in found.items()} == PICTURES
 
 
 def test_a_list_on_disk_gives_back_every_source(tmp_path):

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from support.inputs import loaded as load
 from torchxrayvision.inputs import expand
-from torchxrayvision.inputs.load import load
 
 NAMES = ["0.png", "1.png", "2.png", "3.png"]
 BLOCK = tarfile.BLOCKSIZE
