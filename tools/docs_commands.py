@@ -36,7 +36,7 @@ def sections(group, name):
 
 def section(name, function):
     """Heading, docstring and options of one command."""
-    rows = [row(parameter) for parameter in parameters(function)]
+    rows = [row(parameter) for parameter in parameters(function) if not parameter[2].hidden]
     usage = " ".join([name, *(shown for shown, _, _ in rows if not shown.startswith("--"))])
     shown = [(f"`{option}`", *others) for option, *others in rows]
     return page(

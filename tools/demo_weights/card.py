@@ -28,7 +28,7 @@ def areas(labels, logits, names, groups=None):
     """AUROC of every finding that has one, and their mean, with intervals."""
     columns = [OUTPUTS.index(name) for name in names]
     labels, logits = labels[:, columns], logits[:, columns]
-    table = evaluation.auroc_table(labels, logits, names, groups, n=REPLICATES, seed=SEED)
+    table = evaluation.auroc_table(labels, logits, names, groups)
     table = table[table["reason"] == ""].rename(columns={"auroc": "value"})
     rows = table.set_index("finding")[["value", "low", "high", "n", "positives"]]
     return {
@@ -41,16 +41,18 @@ def areas(labels, logits, names, groups=None):
 def mean_of_six(labels, logits, groups):
     """Mean AUROC of the six findings, films of all folds ranked together."""
     six = [OUTPUTS.index(name) for name in SIX]
-    return rounded(
-        evaluation.mean_auroc(labels[:, six], logits[:, six], groups, n=REPLICATES, seed=SEED)
-    )
+    return rounded(evaluation.mean_auroc(labels[:, six], logits[:, six], groups))
 
 
 def mean_within_folds(labels, logits, fold, groups):
     """The same, each fold ranked alone, then the mean over folds and findings."""
     six = [OUTPUTS.index(name) for name in SIX]
     known = evaluation.bootstrap(
-        _within_folds, labels[:, six], logits[:, six], fold, groups=groups, n=REPLICATES, seed=SEED
+        _within_folds,
+        *(labels[:, six], logits[:, six], fold),
+        patient_ids=groups,
+        replicates=REPLICATES,
+        seed=SEED,
     )
     return rounded(known)
 
@@ -69,9 +71,7 @@ def gained(labels, logits, without, groups):
     """What pre-training adds to the mean of the six, paired by patient."""
     six = [OUTPUTS.index(name) for name in SIX]
     return rounded(
-        evaluation.paired_difference(
-            labels[:, six], logits[:, six], without[:, six], groups, n=REPLICATES, seed=SEED
-        )
+        evaluation.paired_difference(labels[:, six], logits[:, six], without[:, six], groups)
     )
 
 

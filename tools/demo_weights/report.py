@@ -129,7 +129,7 @@ def _classifier(plan, out, load):
             REAL: card.areas(films.labels, taught, shipped, films.patients),
             SIMULATED: card.areas(held_out.labels, simulated, shipped),
         },
-        "metrics_source": "tools/build_demo_weights.py; 95 % bootstrap intervals over patients",
+        "metrics_source": "tools/build_demo_weights.py; 95 % intervals that count patients",
         "six": {**six, "difference": difference},
         "pretrained_on_simulations_only": card.areas(held_out.labels, before, TARGETS)["mean"],
         "about": about,
@@ -180,7 +180,7 @@ def _anatomy(plan, out):
     with np.load(plan.work / "held-out-anatomy.npz") as stored:
         each = outline.overlaps(network.eval(), stored["pixels"], stored["masks"])
     measured = {
-        name: card.rounded(evaluation.mean_interval(values, n=card.REPLICATES, seed=SEED))
+        name: card.rounded(evaluation.mean_interval(values))
         for name, values in zip(STRUCTURES, each.T, strict=True)
     }
     facts = {

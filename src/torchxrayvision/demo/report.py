@@ -80,7 +80,7 @@ def _header(demo: Demo) -> Html:
 def _figures(demo: Demo) -> Html:
     total, read = len(demo.scores), int((demo.scores["error"] == "").sum())
     mean = demo.auroc.iloc[-1]
-    known = int((demo.auroc["reason"].iloc[:-1] == "").sum())
+    known = int(demo.auroc["auroc"].iloc[:-1].notna().sum())
     lungs = demo.dice["Lungs"]
     cards = (
         ("Files read", f"{read} of {total}", "one is broken on purpose"),
@@ -241,8 +241,10 @@ def _against_truth(demo: Demo) -> Iterable[Html]:
 
 
 def _area(row: dict[Hashable, Any]) -> str:
-    if row["reason"]:
+    if not math.isfinite(row["auroc"]):
         return f"not defined: {row['reason']}"
+    if row["reason"]:  # a value without an interval
+        return f"{row['auroc']:.2f} ({row['reason']})"
     text = f"{row['auroc']:.2f} {_ends(row['low'], row['high'])}"
     return element("span", element("span", text), _range(row), class_="area")
 

@@ -1,18 +1,21 @@
 """What predictions are worth, with intervals.
 
 - Ranking: `auroc`, `average_precision`, `roc_curve`.
-- Intervals that resample patients: `auroc_interval`, `mean_auroc`, `auroc_table`,
-  `paired_difference` for two models, `mean_interval` for one number a film, `bootstrap` for
-  anything else; by formula: `delong_interval`.
+- Intervals: `auroc_interval`, `mean_auroc`, `auroc_table`, `average_precision_interval`,
+  `paired_difference` for two models, `mean_interval` for one number per image, `wilson_interval`
+  for a share of independent rows; `bootstrap` for anything else.
 - Thresholds: `operating_point`, `operating_table`, `predictive_values`, `youden_threshold`,
   `threshold_at_sensitivity`, `threshold_at_specificity`.
 - Probabilities: `brier_score`, `reliability_curve`, `expected_calibration_error`,
   `calibration_line`.
-- Subgroups: `subgroup_table` by what `subgroups_of` finds in ``dataset.csv``.
-- Masks: `dice`, `iou`. Tables on disk: `join_labels`, `xrv evaluate`.
+- Subgroups: `subgroup_table` by what `subgroups_of` or `subgroups_by` finds in a table.
+- Masks: `dice`, `iou`. Tables on disk: `read_table`, `join_labels`, `xrv evaluate`.
 
-Labels are 1, 0, or NaN for unknown, which is left out. `groups` names the patient of each row:
-films of one patient are alike, and an interval that takes them for independent is too narrow.
+Labels are 1, 0, or NaN for unknown, which is left out. `patient_ids` name the patient of each row:
+images of one patient are alike, and an interval that takes them for independent is too narrow.
+Only `bootstrap` resamples. The other intervals have formulas; they accept the arguments
+``replicates`` and ``seed`` of release 2.0.0a1, which change nothing. `docs/intervals.md` shows how
+often each interval holds the truth, and below how many patients there is none.
 
 Example:
     >>> from torchxrayvision import evaluation
@@ -20,24 +23,43 @@ Example:
     0.75
 """
 
-from torchxrayvision.evaluation._auroc import (
-    MEAN,
-    auroc_interval,
-    auroc_table,
-    delong_interval,
-    mean_auroc,
-    paired_difference,
-)
-from torchxrayvision.evaluation._calibration import (
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from torchxrayvision.evaluation.calibration import (
     CalibrationLine,
     brier_score,
     calibration_line,
     expected_calibration_error,
     reliability_curve,
 )
-from torchxrayvision.evaluation._interval import Interval, wilson_interval
-from torchxrayvision.evaluation._join import join_labels
-from torchxrayvision.evaluation._operating import (
+from torchxrayvision.evaluation.discrimination import (
+    MEAN,
+    auroc_interval,
+    auroc_table,
+    mean_auroc,
+    paired_difference,
+)
+from torchxrayvision.evaluation.intervals import Interval, mean_interval, wilson_interval
+from torchxrayvision.evaluation.joining import join_labels, patient_column, read_table
+from torchxrayvision.evaluation.overlap import dice, iou
+from torchxrayvision.evaluation.ranking import (
+    auroc,
+    average_precision,
+    average_precision_interval,
+    roc_curve,
+)
+from torchxrayvision.evaluation.resampling import bootstrap
+from torchxrayvision.evaluation.subgroups import (
+    AGE_BANDS,
+    age_bands,
+    subgroup_table,
+    subgroups_by,
+    subgroups_of,
+)
+from torchxrayvision.evaluation.thresholds import (
     OperatingPoint,
     operating_point,
     operating_table,
@@ -45,15 +67,6 @@ from torchxrayvision.evaluation._operating import (
     threshold_at_sensitivity,
     threshold_at_specificity,
     youden_threshold,
-)
-from torchxrayvision.evaluation._overlap import dice, iou
-from torchxrayvision.evaluation._ranking import auroc, average_precision, roc_curve
-from torchxrayvision.evaluation._resample import bootstrap, mean_interval
-from torchxrayvision.evaluation._subgroups import (
-    AGE_BANDS,
-    age_bands,
-    subgroup_table,
-    subgroups_of,
 )
 
 __all__ = [
@@ -67,10 +80,10 @@ __all__ = [
     "auroc_interval",
     "auroc_table",
     "average_precision",
+    "average_precision_interval",
     "bootstrap",
     "brier_score",
     "calibration_line",
-    "delong_interval",
     "dice",
     "expected_calibration_error",
     "iou",
@@ -80,13 +93,29 @@ __all__ = [
     "operating_point",
     "operating_table",
     "paired_difference",
+    "patient_column",
     "predictive_values",
+    "read_table",
     "reliability_curve",
     "roc_curve",
     "subgroup_table",
+    "subgroups_by",
     "subgroups_of",
     "threshold_at_sensitivity",
     "threshold_at_specificity",
     "wilson_interval",
     "youden_threshold",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "delong_interval":  # the one rule of `auroc_interval` is better everywhere
+        warnings.warn(
+            "torchxrayvision.evaluation.delong_interval is now auroc_interval, whose interval "
+            "needs no resampling any more; the old name goes in release 3",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return auroc_interval
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)

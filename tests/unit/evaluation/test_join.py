@@ -42,24 +42,23 @@ def run(folder, *options):
 
 def test_the_command_gives_the_table_of_the_function(tables):
     folder, labels, scores = tables
-    result = run(folder, "--by", "sex", "--replicates", "200", "--output", str(folder / "out.csv"))
+    result = run(folder, "--by", "sex", "--output", str(folder / "out.csv"))
     assert result.exit_code == 0, result.output
     written = pd.read_csv(folder / "out.csv", keep_default_na=False)
     assert written["subgroup"].tolist() == ["all"] * 3 + ["F"] * 3 + ["M"] * 3
     truth = labels[FINDINGS].to_numpy()
-    # Rows come in the order of the predictions, so replicates differ; values do not.
-    whole = auroc_table(truth, scores, FINDINGS, labels["patientid"], n=200)
+    whole = auroc_table(truth, scores, FINDINGS, labels["patientid"])
     np.testing.assert_allclose(written["auroc"][:3].astype(float), whole["auroc"])
-    np.testing.assert_allclose(written["low"][:3].astype(float), whole["low"], atol=0.05)
-    parts = subgroup_table(truth, scores, FINDINGS, {"sex": labels["sex"]}, n=200)
+    np.testing.assert_allclose(written["low"][:3].astype(float), whole["low"])
+    parts = subgroup_table(truth, scores, FINDINGS, {"sex": labels["sex"]})
     np.testing.assert_allclose(written["auroc"][3:].astype(float), parts["auroc"])
-    assert "59 films; left out: 1 that could not be read, 0 without labels" in result.stderr
+    assert "59 images; left out: 1 that could not be read, 0 without labels" in result.stderr
     assert "patients are those of patientid" in result.stderr
 
 
 def test_the_command_prints_a_table(tables):
     folder, labels, scores = tables
-    result = run(folder, "--replicates", "100")
+    result = run(folder)
     whole = auroc_table(labels[FINDINGS], scores, FINDINGS)
     for row in whole.to_dict("records"):
         (line,) = (line for line in result.stdout.splitlines() if line.startswith(row["finding"]))
@@ -84,7 +83,7 @@ def test_every_format_of_predict_is_read(tables, ending):
         other.write_text(predictions.to_json(orient="records"))
     else:
         predictions.to_parquet(other)
-    arguments = [str(folder / "labels.csv"), "--replicates", "100"]
+    arguments = [str(folder / "labels.csv"), "--patient", "patientid"]
     results = [
         CliRunner().invoke(app, ["evaluate", str(path), *arguments])
         for path in (folder / "predictions.csv", other)
@@ -98,7 +97,7 @@ def test_the_table_is_a_csv_in_a_folder_that_is_made(tables):
     result = run(folder, "--output", f"{folder}/out.json")
     assert result.exit_code == 2
     assert not (folder / "out.json").exists()
-    result = run(folder, "--output", f"{folder}/new/out.csv", "--replicates", "100")
+    result = run(folder, "--output", f"{folder}/new/out.csv")
     assert result.exit_code == 0, result.output
     assert len(pd.read_csv(folder / "new" / "out.csv")) == 3
 
@@ -151,7 +150,7 @@ def test_one_film_named_alike_does_not_hide_the_others():
 
 
 def test_films_of_other_folders_are_doubted():
-    with pytest.warns(DataWarning, match=r"2 films .* such as siteB/1\.png and siteA/1\.png"):
+    with pytest.warns(DataWarning, match=r"2 images .* such as siteB/1\.png and siteA/1\.png"):
         assert len(joined(["siteB/1.png", "siteB/2.png"], ["siteA/1.png", "siteA/2.png"])) == 2
 
 
@@ -165,12 +164,12 @@ def test_films_of_other_folders_are_left_out_where_folders_tell():
 def test_the_command_says_what_has_no_partner(tables):
     folder, labels, _ = tables
     labels.assign(error="reviewed").iloc[:30].to_csv(folder / "labels.csv", index=False)
-    result = run(folder, "--replicates", "100")
+    result = run(folder)
     assert result.exit_code == 0, result.output
-    assert "30 films; left out: 0 that could not be read, 30 without labels" in result.stderr
+    assert "30 images; left out: 0 that could not be read, 30 without labels" in result.stderr
     shorter = pd.read_csv(folder / "predictions.csv").iloc[:20]
     shorter.to_csv(folder / "predictions.csv", index=False)
-    assert " without predictions" in run(folder, "--replicates", "100").stderr
+    assert " without predictions" in run(folder).stderr
 
 
 def test_labels_in_words_are_refused(tables):

@@ -36,13 +36,13 @@ def test_counts_and_rates_equal_those_of_scikit_learn(forecasts):
     assert (sensitivity.low, sensitivity.high) == wilson
 
 
-def test_rates_of_patients_are_resampled(forecasts):
+def test_rates_count_patients(forecasts):
     labels, scores = (array[:200] for array in forecasts)
     plain = evaluation.operating_point(labels, scores, 0.4)
-    single = evaluation.operating_point(labels, scores, 0.4, groups=np.arange(200))
+    single = evaluation.operating_point(labels, scores, 0.4, patient_ids=np.arange(200))
     assert single.ppv.low == pytest.approx(plain.ppv.low, abs=0.02)
     films = [array.repeat(9) for array in (labels, scores, np.arange(200))]
-    repeated = evaluation.operating_point(films[0], films[1], 0.4, groups=films[2])
+    repeated = evaluation.operating_point(films[0], films[1], 0.4, patient_ids=films[2])
     assert repeated.true_positives == 9 * plain.true_positives
     assert repeated.ppv.low == single.ppv.low
 
@@ -62,8 +62,8 @@ def test_a_threshold_that_calls_nothing_has_no_ppv():
 
 
 def test_the_table_of_thresholds_holds_the_points():
-    labels = np.array([[0, 0], [1, 0], [0, 0], [1, 0]])
-    scores = np.array([[0.1, 0], [0.7, 0], [0.6, 0], [0.3, 0]])
+    labels = np.array([[0, 0], [1, 0], [0, 0], [1, 0]] * 5)
+    scores = np.array([[0.1, 0], [0.7, 0], [0.6, 0], [0.3, 0]] * 5)
     table = evaluation.operating_table(labels, scores, ["Mass", "Edema"], [0.5, 0.2])
     point = evaluation.operating_point(labels[:, 0], scores[:, 0], 0.5)
     mass, edema = table.iloc[0], table.iloc[1]
@@ -175,7 +175,7 @@ def test_the_error_of_a_constant_is_its_distance():
         ),
         (lambda: evaluation.subgroup_table([[0]], [[0]], ["a"], {}), "an attribute or more"),
         (
-            lambda: evaluation.subgroup_table([[0]], [[0]], ["a"], {"b": [1]}, groups=[1, 2]),
+            lambda: evaluation.subgroup_table([[0]], [[0]], ["a"], {"b": [1]}, patient_ids=[1, 2]),
             "each of 1 rows, got 2",
         ),
     ],
@@ -191,15 +191,11 @@ def test_subgroups_are_tables_of_their_rows():
     scores = labels + rng.normal(size=labels.shape)
     sex = np.array(["female", "male", None], dtype=object)[rng.integers(3, size=300)]
     patients = rng.integers(100, size=300)
-    table = evaluation.subgroup_table(
-        labels, scores, ["Mass", "Edema"], {"sex": sex}, patients, n=100
-    )
+    table = evaluation.subgroup_table(labels, scores, ["Mass", "Edema"], {"sex": sex}, patients)
     assert table["subgroup"].unique().tolist() == ["female", "male", "unknown"]
     assert table["finding"].tolist() == ["Mass", "Edema", "mean"] * 3
     rows = sex == "male"
-    alone = evaluation.auroc_table(
-        labels[rows], scores[rows], ["Mass", "Edema"], patients[rows], n=100
-    )
+    alone = evaluation.auroc_table(labels[rows], scores[rows], ["Mass", "Edema"], patients[rows])
     inside = table[table["subgroup"] == "male"].reset_index(drop=True)
     pd.testing.assert_frame_equal(inside[alone.columns], alone)
 

@@ -1,22 +1,69 @@
-"""What every measure holds its arguments to."""
+"""What every measure requires of its arguments, and the argument names of release 2.0.0a1."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import functools
+import inspect
+import warnings
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 import numpy as np
 
 from torchxrayvision.errors import EvaluationError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
     Floats = NDArray[np.float64]
     Rows = NDArray[np.int64]
 
-__all__ = ["column", "matrix", "patient_codes", "problem_of", "values"]
+__all__ = ["column", "matrix", "patient_codes", "problem_of", "values", "with_former_names"]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+_FORMER: Final = {"groups": "patient_ids", "n": "replicates"}
+# Arguments of resampling, which intervals with a formula do not need.
+_RESAMPLING: Final = ("replicates", "seed")
+
+
+def with_former_names(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Let a function take the keyword arguments of 2.0.0a1: ``groups`` and ``n``.
+
+    A function whose interval has a formula takes ``replicates`` and ``seed`` too and needs neither:
+    the interval is the same whatever they are.
+
+    Args:
+        function: One that takes ``patient_ids``.
+
+    Returns:
+        The function; it warns with `DeprecationWarning` where a former name is used.
+    """
+    taken = inspect.signature(function).parameters
+
+    @functools.wraps(function)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        named: dict[str, Any] = dict(kwargs)
+        for former in [name for name in _FORMER if name in named and name not in taken]:
+            new = _FORMER[former]
+            warnings.warn(
+                f"{function.__name__}: the argument {former} is now {new}; "
+                "the old name goes in release 3",
+                DeprecationWarning,
+                stacklevel=2,
+            )
+            if new in named:
+                msg = f"{function.__name__}() got both {former} and {new}; give {new} alone"
+                raise TypeError(msg)
+            named[new] = named.pop(former)
+        for name in _RESAMPLING:
+            if name not in taken:
+                named.pop(name, None)
+        return function(*args, **named)
+
+    return call
 
 
 def column(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], Floats]:
@@ -87,22 +134,24 @@ def problem_of(labels: Floats, scores: Floats) -> str:
     return ""
 
 
-def patient_codes(groups: ArrayLike | Sequence[object] | None, rows: int) -> Rows:
+def patient_codes(patient_ids: ArrayLike | Sequence[object] | None, rows: int) -> Rows:
     """The patient of each row as a number from 0; a row without a patient is one of its own.
+
+    Identifiers are compared as they are: the texts "7" and "007" are two patients.
 
     Returns:
         int64 (rows,).
 
     Raises:
-        EvaluationError: If there is not one group a row.
+        EvaluationError: If there is not one identifier per row.
     """
-    if groups is None:
+    if patient_ids is None:
         return np.arange(rows)
     import pandas as pd
 
-    codes, names = pd.factorize(pd.Series(np.asarray(groups).reshape(-1)))
+    codes, names = pd.factorize(pd.Series(np.asarray(patient_ids).reshape(-1)))
     if len(codes) != rows:
-        msg = f"groups name the patient of each of {rows} rows, got {len(codes)}"
+        msg = f"patient_ids name the patient of each of {rows} rows, got {len(codes)}"
         raise EvaluationError(msg)
     codes = codes.astype(np.int64)
     unknown = codes < 0

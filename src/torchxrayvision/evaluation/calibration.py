@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from torchxrayvision.errors import EvaluationError
-from torchxrayvision.evaluation._input import column
-from torchxrayvision.evaluation._interval import wilson_interval
+from torchxrayvision.evaluation.arguments import (
+    column,
+    matrix,
+    patient_codes,
+    with_former_names,
+)
+from torchxrayvision.evaluation.intervals import share_interval
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import ArrayLike, NDArray
 
-    from torchxrayvision.evaluation._input import Floats
+    from torchxrayvision.evaluation.arguments import Floats
 
 __all__ = [
     "CalibrationLine",
@@ -73,14 +78,16 @@ def brier_score(labels: ArrayLike, probabilities: ArrayLike) -> float:
     return float(np.mean((known - present) ** 2))
 
 
+@with_former_names
 def reliability_curve(
     labels: ArrayLike,
     probabilities: ArrayLike,
     bins: int = 10,
     by: Bins = "width",
     level: float = 0.95,
+    patient_ids: ArrayLike | None = None,
 ) -> pd.DataFrame:
-    """Predicted probability against observed share, bin by bin.
+    """Predicted probability against observed share in bins of the probability.
 
     Args:
         labels: 1 present, 0 absent, NaN unknown (left out), shape (N,).
@@ -88,10 +95,12 @@ def reliability_curve(
         bins: How many.
         by: ``"width"`` for bins of equal width, ``"quantile"`` for bins of about as many rows.
         level: Confidence of the observed share, by Wilson.
+        patient_ids: Patient of each row, shape (N,); None if each row is a patient of its own.
 
     Returns:
-        One row a bin that holds any: ``n``, ``predicted`` (mean probability), ``observed`` (share
-        of rows with the finding), ``low``, ``high``.
+        One row per bin that holds any: ``n``, ``predicted`` (mean probability), ``observed``
+        (share of rows with the finding), ``low``, ``high``; NaN at the ends of a bin with rows of
+        fewer than five patients.
 
     Raises:
         EvaluationError: As in `brier_score`, or if `bins` or `by` are no such thing.
@@ -107,20 +116,23 @@ def reliability_curve(
     import pandas as pd
 
     present, known = _probabilities(labels, probabilities)
+    labelled = ~np.isnan(matrix(labels, probabilities)[0][:, 0])
+    codes = patient_codes(patient_ids, len(labelled))[labelled]
     rows = []
     for members in _binned(known, bins, by):
-        n, hits = len(members), int(present[members].sum())
-        low, high = wilson_interval(hits, n, level)
-        rows.append((n, float(known[members].mean()), hits / n, low, high))
+        everyone = np.ones(len(members), bool)
+        share = share_interval(present[members], everyone, codes[members], level)
+        rows.append((share.n, float(known[members].mean()), share.value, share.low, share.high))
     return pd.DataFrame(rows, columns=["n", "predicted", "observed", "low", "high"])
 
 
 def expected_calibration_error(
     labels: ArrayLike, probabilities: ArrayLike, bins: int = 10, by: Bins = "width"
 ) -> float:
-    """Mean distance of probability and observed share over bins, weighed by their rows.
+    """Mean distance of probability and observed share over bins, weighted by their rows.
 
-    It depends on the bins, and chance alone keeps it above 0; compare only like with like.
+    It depends on the bins, and chance alone keeps it above 0: compare errors of equal bins and
+    numbers of rows.
 
     Args:
         labels: 1 present, 0 absent, NaN unknown (left out), shape (N,).

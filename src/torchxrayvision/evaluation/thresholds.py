@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from torchxrayvision.errors import EvaluationError
-from torchxrayvision.evaluation._input import column, matrix, problem_of
-from torchxrayvision.evaluation._interval import Interval, checked_level, wilson_interval
-from torchxrayvision.evaluation._ranking import roc_curve
-from torchxrayvision.evaluation._resample import Resampler, ends
+from torchxrayvision.evaluation.arguments import (
+    column,
+    matrix,
+    patient_codes,
+    problem_of,
+    with_former_names,
+)
+from torchxrayvision.evaluation.intervals import Interval, checked_level, share_interval
+from torchxrayvision.evaluation.ranking import roc_curve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import ArrayLike
 
-    from torchxrayvision.evaluation._input import Floats
+    from torchxrayvision.evaluation.arguments import Floats, Rows
 
 __all__ = [
     "OperatingPoint",
@@ -60,25 +65,25 @@ class OperatingPoint:
     npv: Interval
 
 
+@with_former_names
 def operating_point(
     labels: ArrayLike,
     scores: ArrayLike,
     threshold: float,
-    groups: ArrayLike | None = None,
-    n: int = 2000,
-    seed: int = 0,
+    patient_ids: ArrayLike | None = None,
     level: float = 0.95,
 ) -> OperatingPoint:
     """Count what a threshold gets right and wrong.
+
+    Intervals are Wilson's, with the effective number of rows where patients have several. A rate
+    has none if its denominator comes from fewer than five patients; a predictive value has none
+    either if patients have several rows and fewer than five of them are of the rarer class.
 
     Args:
         labels: 1 present, 0 absent, NaN unknown (left out), shape (N,).
         scores: Any scale that rises with the finding, shape (N,).
         threshold: Rows at or above it are called positive. Choose it on other patients.
-        groups: Patient of each row, shape (N,). None if each row is a patient of its own: then
-            intervals are Wilson's, else patients are resampled.
-        n: Replicates, with groups.
-        seed: Of a generator of its own, with groups.
+        patient_ids: Patient of each row, shape (N,); None if each row is a patient of its own.
         level: Confidence.
 
     Returns:
@@ -94,60 +99,41 @@ def operating_point(
     """
     column(labels, scores)
     known, given = (array[:, 0] for array in matrix(labels, scores))
-    called = given >= threshold
-    cells = [
-        (known == 1) & called,
-        (known == 0) & called,
-        (known == 0) & ~called,
-        (known == 1) & ~called,
-    ]
-    tp, fp, tn, fn = (int(cell.sum()) for cell in cells)
-    pairs = ((0, 3), (2, 1), (0, 1), (2, 3))  # hits and misses of each rate, as places in `cells`
-    if groups is None:
-        level = checked_level(level)
-        rates = [_wilson(int(cells[a].sum()), int(cells[b].sum()), level) for a, b in pairs]
-    else:
-        sampler = Resampler.of(groups, len(known), n, seed)
-        rates = _resampled(np.stack(cells).astype(np.float64), pairs, sampler, level)
-    return OperatingPoint(float(threshold), tp, fp, tn, fn, *rates)
+    return _point(known, given, threshold, patient_codes(patient_ids, len(known)), level)
 
 
-def _wilson(hits: int, misses: int, level: float) -> Interval:
-    n = hits + misses
-    value = hits / n if n else float("nan")
-    return Interval(value, *wilson_interval(hits, n, level), n, hits, level, _reason(n))
+def _point(
+    known: Floats, given: Floats, threshold: float, codes: Rows, level: float
+) -> OperatingPoint:
+    checked_level(level)
+    present, absent, called = known == 1, known == 0, given >= threshold
+    patients = {
+        f"{which} the finding": len(np.unique(codes[rows]))
+        for which, rows in (("with", present), ("without", absent))
+    }
+    rarer = min(patients, key=lambda which: patients[which])
+    needs = (patients[rarer], rarer)
+    known_rows = present | absent
+    return OperatingPoint(
+        threshold=float(threshold),
+        true_positives=int((present & called).sum()),
+        false_positives=int((absent & called).sum()),
+        true_negatives=int((absent & ~called).sum()),
+        false_negatives=int((present & ~called).sum()),
+        sensitivity=share_interval(called, present, codes, level),
+        specificity=share_interval(~called, absent, codes, level),
+        ppv=share_interval(present, called & known_rows, codes, level, needs),
+        npv=share_interval(absent, ~called & known_rows, codes, level, needs),
+    )
 
 
-def _resampled(
-    cells: Floats, pairs: Sequence[tuple[int, int]], sampler: Resampler, level: float
-) -> list[Interval]:
-    totals = np.concatenate([cells @ weights for weights in sampler.weights()], axis=1)
-    rates = []
-    for a, b in pairs:
-        hits, n = int(cells[a].sum()), int(cells[a].sum() + cells[b].sum())
-        both = totals[a] + totals[b]
-        drawn = np.divide(totals[a], both, out=np.full(len(both), np.nan), where=both > 0)
-        low, high = ends(drawn, checked_level(level))
-        if n and hits in (0, n):  # resampling cannot leave 0 or 1
-            patients = len(np.unique(sampler.codes[(cells[a] + cells[b]) > 0]))
-            low, high = wilson_interval(patients * hits / n, patients, level)
-        value = hits / n if n else float("nan")
-        rates.append(Interval(value, low, high, n, hits, level, _reason(n)))
-    return rates
-
-
-def _reason(n: int) -> str:
-    return "" if n else "no row is on this side of the threshold"
-
-
+@with_former_names
 def operating_table(
     labels: ArrayLike,
     scores: ArrayLike,
     names: Sequence[str],
     thresholds: ArrayLike,
-    groups: ArrayLike | None = None,
-    n: int = 2000,
-    seed: int = 0,
+    patient_ids: ArrayLike | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
     """Rates of every finding at its threshold.
@@ -156,24 +142,22 @@ def operating_table(
         labels: 1 present, 0 absent, NaN unknown, shape (N, P).
         scores: Shape (N, P).
         names: The P findings.
-        thresholds: One each, or one for all.
-        groups: Patient of each row, as in `operating_point`.
-        n: Replicates, with groups.
-        seed: Of a generator of its own, with groups.
+        thresholds: One per finding, or one for all.
+        patient_ids: Patient of each row, shape (N,); None if each row is a patient of its own.
         level: Confidence.
 
     Returns:
         ``finding``, ``threshold``, ``n``, ``positives``, each of ``sensitivity``, ``specificity``,
         ``ppv``, ``npv`` followed by its ``_low`` and ``_high``, and ``reason`` where a finding
-        has rows of one class only.
+        has rows of one class only or a rate has no interval.
 
     Raises:
         EvaluationError: If shapes differ.
 
     Example:
-        >>> table = operating_table([[0], [1]], [[0.2], [0.9]], ["Mass"], 0.5)
+        >>> table = operating_table([[0], [1]] * 5, [[0.2], [0.9]] * 5, ["Mass"], 0.5)
         >>> table["sensitivity"].item(), round(table["sensitivity_low"].item(), 2)
-        (1.0, 0.21)
+        (1.0, 0.57)
     """
     import pandas as pd
 
@@ -188,6 +172,7 @@ def operating_table(
             f"{len(names)} names and thresholds of shape {np.shape(thresholds)}"
         )
         raise EvaluationError(msg)
+    codes = patient_codes(patient_ids, len(known))
     rows = []
     for j, name in enumerate(names):
         reason = problem_of(known[:, j], given[:, j])
@@ -198,10 +183,9 @@ def operating_table(
             "positives": int((known[:, j] == 1).sum()),
         }
         if not reason:
-            point = operating_point(
-                known[:, j], given[:, j], float(limits[j]), groups, n, seed, level
-            )
+            point = _point(known[:, j], given[:, j], float(limits[j]), codes, level)
             row |= _flat(point)
+            reason = _first_reason(point)
         rows.append(row | {"reason": reason})
     order = ["finding", "threshold", "n", "positives"]
     order += [rate + end for rate in _RATES for end in ("", "_low", "_high")]
@@ -221,6 +205,15 @@ def _flat(point: OperatingPoint) -> dict[str, object]:
             f"{rate}_high": interval.high,
         }
     return result
+
+
+def _first_reason(point: OperatingPoint) -> str:
+    """Which rate has no interval, and why."""
+    for rate in _RATES:
+        interval: Interval = getattr(point, rate)
+        if interval.reason:
+            return f"{rate}: {interval.reason}"
+    return ""
 
 
 def predictive_values(

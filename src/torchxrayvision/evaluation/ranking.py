@@ -1,29 +1,47 @@
-"""How well scores rank: AUROC, average precision and the curve behind them."""
+"""How well scores rank: AUROC, average precision and the curves behind them."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from torchxrayvision.evaluation._input import column
+from torchxrayvision.evaluation.arguments import (
+    column,
+    matrix,
+    patient_codes,
+    with_former_names,
+)
+from torchxrayvision.evaluation.intervals import (
+    Interval,
+    checked_level,
+    score_ends,
+    t_of,
+    too_few,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import ArrayLike, NDArray
 
-    from torchxrayvision.evaluation._input import Floats, Rows
+    from torchxrayvision.evaluation.arguments import Floats, Rows
 
-__all__ = ["Ranking", "auroc", "average_precision", "roc_curve"]
+__all__ = ["Ranking", "auroc", "average_precision", "average_precision_interval", "roc_curve"]
+
+# Patients with the finding that average precision needs: with fewer its value lies up to one
+# standard error above the truth, and intervals around it held the truth in 79 to 93 % of studies.
+_LEAST_FOR_PRECISION: Final = 30
+# Weight, in patients, of the variance of a share against the variance that the scores show.
+_PRIOR: Final = 5
 
 
 @dataclass(frozen=True)
 class Ranking:
     """Rows with the finding, placed among the sorted rows without it.
 
-    Sorted once, it gives the AUROC of any number of weighted resamples: for each row with the
-    finding, the weight of the rows below it and half that of its equals.
+    A row with the finding outranks the rows without it that score less, and half of its equals.
 
     Attributes:
         positives: Rows with the finding, int64 (A,).
@@ -50,23 +68,11 @@ class Ranking:
             np.searchsorted(floor, ours, side="right"),
         )
 
-    def areas(self, weights: Floats) -> Floats:
-        """AUROC under each column of weights.
-
-        Args:
-            weights: How often each row counts, (N, R).
-
-        Returns:
-            float64 (R,), NaN where a class has no weight.
-        """
-        passed = np.zeros((len(self.negatives) + 1, weights.shape[1]))
-        np.cumsum(weights[self.negatives], axis=0, out=passed[1:])
-        ours = weights[self.positives]
-        won = np.einsum("ar,ar->r", ours, passed[self.below] + passed[self.upto]) / 2
-        pairs = ours.sum(axis=0) * passed[-1]
-        areas = np.full(len(won), np.nan)
-        np.divide(won, pairs, out=areas, where=pairs > 0)
-        return areas
+    @property
+    def area(self) -> float:
+        """AUROC."""
+        pairs = 2 * len(self.positives) * len(self.negatives)
+        return float((self.below + self.upto).sum() / pairs)
 
     def placements(self) -> tuple[Floats, Floats]:
         """Share of the other class that each row outranks: (A,), and (B,) in sorted order."""
@@ -102,8 +108,7 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
         Hanley and McNeil. The meaning and use of the area under a ROC curve. Radiology 143, 1982.
     """
     present, known = column(labels, scores)
-    ranking = Ranking.of(present.astype(np.float64), known)
-    return float(ranking.areas(np.ones((len(known), 1)))[0])
+    return Ranking.of(present.astype(np.float64), known).area
 
 
 def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -132,6 +137,83 @@ def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
     hits, alarms, _ = _steps(present, known)
     precision = hits / (hits + alarms)
     return float(np.sum(np.diff(hits, prepend=0) * precision) / hits[-1])
+
+
+@with_former_names
+def average_precision_interval(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    patient_ids: ArrayLike | None = None,
+    level: float = 0.95,
+) -> Interval:
+    """Average precision with an interval.
+
+    The variance is that of the patients' influence on the value; Wilson's interval turns it into
+    ends that never leave [0, 1]. With fewer than thirty patients who have the finding there is no
+    interval: the value itself is too high then, by up to a standard error.
+
+    Args:
+        labels: 1 present, 0 absent, NaN unknown (left out), shape (N,).
+        scores: Any scale that rises with the finding, shape (N,).
+        patient_ids: Patient of each row, shape (N,); None if each row is a patient of its own.
+        level: Confidence.
+
+    Returns:
+        The average precision and its interval.
+
+    Raises:
+        EvaluationError: If a class has no row, a score is missing, or shapes differ.
+
+    Example:
+        >>> labels = np.arange(300) % 4 == 0
+        >>> scores = labels + np.random.default_rng(0).normal(size=300)
+        >>> interval = average_precision_interval(labels, scores)
+        >>> 0.3 < interval.low < interval.value < interval.high < 0.7
+        True
+
+    Source:
+        Boyd, Eng and Page. Area under the precision-recall curve: point estimates and confidence
+        intervals. ECML PKDD 2013.
+    """
+    present, known = column(labels, scores)
+    checked_level(level)
+    rows = ~np.isnan(matrix(labels, scores)[0][:, 0])
+    codes = patient_codes(patient_ids, len(rows))[rows]
+    value = average_precision(present, known)
+    patients = len(np.unique(codes[present]))
+    count = int(present.sum())
+    if patients < _LEAST_FOR_PRECISION:
+        reason = too_few(f"{patients} with the finding", _LEAST_FOR_PRECISION)
+        return Interval(value, math.nan, math.nan, len(known), count, level, reason)
+    size = float(patients)
+    if value < 1:
+        summed = np.bincount(codes, weights=_influence(present, known))
+        everyone = len(np.unique(codes))
+        seen = everyone / (everyone - 1) * float(summed @ summed)
+        usual = value * (1 - value) / patients
+        size = value * (1 - value) * (patients + _PRIOR) / (patients * seen + _PRIOR * usual)
+    ends = score_ends(value, size, t_of(level, patients - 1))
+    return Interval(value, *ends, len(known), count, level)
+
+
+def _influence(present: NDArray[np.bool_], scores: Floats) -> Floats:
+    """What each row adds to the average precision, to first order; the sum is 0."""
+    order = np.argsort(-scores, kind="stable")
+    hits, alarms, _ = _steps(present, scores)
+    sizes = np.diff(hits + alarms, prepend=0).astype(np.int64)
+    new = np.diff(hits, prepend=0)
+    called = hits + alarms
+    precision = hits / called
+    # A row changes the precision at its own score and at every lower one.
+    gained = np.cumsum((new * alarms / called**2)[::-1])[::-1]
+    lost = np.cumsum((new * hits / called**2)[::-1])[::-1]
+    value = float(new @ precision) / hits[-1]
+    by_step = (precision - value + gained, -lost)
+    step = np.repeat(np.arange(len(sizes)), sizes)
+    ordered = np.where(present[order], by_step[0][step], by_step[1][step]) / hits[-1]
+    influence = np.empty(len(scores))
+    influence[order] = ordered
+    return influence
 
 
 def roc_curve(labels: ArrayLike, scores: ArrayLike) -> pd.DataFrame:
