@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from torchxrayvision.errors import ImageShapeError
+from torchxrayvision.evaluation import wilson_interval
 from torchxrayvision.transforms import resample
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def pointing_game(
         msg = "a pointing game needs at least one image"
         raise ImageShapeError(msg)
     total, n = math.fsum(hits), len(hits)
-    low, high = _wilson(total / n, n, level)
+    low, high = wilson_interval(total, n, level)
     return PointingGame(total, n, total / n, low, high, level, math.fsum(chances) / n)
 
 
@@ -131,15 +132,6 @@ def _widened(rows: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
     stop, start = np.minimum(columns + reach + 1, width), np.maximum(columns - reach, 0)
     wide: NDArray[np.bool_] = counts[:, stop] > counts[:, start]
     return wide
-
-
-def _wilson(rate: float, n: int, level: float) -> tuple[float, float]:
-    from statistics import NormalDist
-
-    z = NormalDist().inv_cdf(0.5 + level / 2)
-    centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * math.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def evidence_box(heat: ArrayLike, share: float = 0.5) -> tuple[int, int, int, int] | None:

@@ -12,6 +12,8 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
+from torchxrayvision.errors import EvaluationError
+from torchxrayvision.evaluation import auroc
 from torchxrayvision.training.augment import augment, draw, mix
 from torchxrayvision.training.images.prepared import from_stored
 from torchxrayvision.training.loss import masked_bce, positive_weights, task_weights
@@ -50,16 +52,15 @@ def auroc_of(scores: Tensor, labels: Tensor) -> list[float]:
         labels: (N, P): 1, 0, NaN unknown.
 
     Returns:
-        P values; NaN for a finding without a positive or without a negative label.
+        P values; NaN for a finding without a positive or without a negative label, or with a
+        score that is NaN.
     """
-    from torchmetrics.functional.classification import binary_auroc
-
     areas = []
-    for score, label in zip(scores.double().T, labels.T, strict=True):
-        known = ~torch.isnan(label)
-        truth = label[known].long()
-        both = bool((truth == 1).any()) and bool((truth == 0).any())
-        areas.append(binary_auroc(score[known], truth).item() if both else math.nan)
+    for score, label in zip(scores.double().T.cpu(), labels.double().T.cpu(), strict=True):
+        try:
+            areas.append(auroc(label.numpy(), score.numpy()))
+        except EvaluationError:  # rows of one class only, or scores that are not numbers
+            areas.append(math.nan)
     return areas
 
 

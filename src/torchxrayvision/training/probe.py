@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from torchxrayvision.errors import DependencyError, ImageShapeError
+from torchxrayvision.evaluation import auroc
 from torchxrayvision.training.images.prepared import checked_labels
 
 if TYPE_CHECKING:
@@ -146,13 +147,13 @@ def linear_probe(
     scaled = (features - mean) / np.where(spread > 0, spread, 1.0)
     fitted = [_fit_one(scaled, column, groups, strengths, folds, seed) for column in labels.T]
     weight = np.stack([one[0] for one in fitted]) / np.where(spread > 0, spread, 1.0)
-    bias, strength, auroc = (np.array([one[i] for one in fitted]) for i in (1, 2, 3))
+    bias, strength, areas = (np.array([one[i] for one in fitted]) for i in (1, 2, 3))
     return Probe(
         names=tuple(names),
         weight=weight,
         bias=bias - weight @ mean,
         strength=strength,
-        auroc=auroc,
+        auroc=areas,
     )
 
 
@@ -187,8 +188,8 @@ def _fit_one(
     # The strongest regularisation among equals.
     best = max(scores, key=lambda c: (scores[c], -c)) if scores else 1.0
     fitted = _model(best).fit(x, y)
-    auroc = scores.get(best, np.nan)
-    return fitted.coef_[0], float(fitted.intercept_[0]), best if scores else np.nan, auroc
+    area = scores.get(best, np.nan)
+    return fitted.coef_[0], float(fitted.intercept_[0]), best if scores else np.nan, area
 
 
 def _cross_validated(
@@ -199,7 +200,6 @@ def _cross_validated(
     parts: int,
     seed: int,
 ) -> dict[float, float]:
-    from sklearn.metrics import roc_auc_score
     from sklearn.model_selection import StratifiedGroupKFold
 
     found: dict[float, list[float]] = {}
@@ -209,7 +209,7 @@ def _cross_validated(
             continue
         for strength in strengths:
             scores = _model(strength).fit(x[train], y[train]).decision_function(x[test])
-            found.setdefault(strength, []).append(float(roc_auc_score(y[test], scores)))
+            found.setdefault(strength, []).append(auroc(y[test], scores))
     return {strength: float(np.mean(areas)) for strength, areas in found.items()}
 
 
@@ -253,7 +253,6 @@ def few_shot(
     """
     _require()
     import pandas as pd
-    from sklearn.metrics import roc_auc_score
 
     for table in (labels, test[1]):
         checked_labels(np.asarray(table, np.float64), names)
@@ -270,7 +269,7 @@ def few_shot(
                 rng = np.random.default_rng([seed, column, k, repeat])
                 drawn = [rng.choice(kind, k, replace=False) for kind in (positive, negative)]
                 logits = _drawn_probe(features[np.concatenate(drawn)], k, test[0][known])
-                areas.append(roc_auc_score(truth[known], logits))
+                areas.append(auroc(truth[known], logits))
             low, high = np.quantile(areas, [(1 - level) / 2, (1 + level) / 2])
             rows.append((name, k, float(np.mean(areas)), float(low), float(high)))
     return pd.DataFrame(rows, columns=["finding", "k", "auroc", "low", "high"])
