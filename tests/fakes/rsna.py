@@ -13,6 +13,11 @@ ROWS = [
     ("00704310-78a8-4b38-8475-49f4573b2dbb", "PA", 75, "M", "MONOCHROME2"),
 ]
 
+# The patient of the NIH image that each was made of.
+NIH_PATIENTS = dict(
+    zip((row[0] for row in ROWS), ("20673", "19124", "30247", "27731"), strict=True)
+)
+
 
 def build(folder: Path) -> Fake:
     """Four patients; two overlapping boxes, a box of no width, an impossible age."""
@@ -53,7 +58,7 @@ def build(folder: Path) -> Fake:
         },
         views={f"{row[0]}.dcm": row[1] for row in ROWS},
         default=[f"{row[0]}.dcm" for row in ordered if row[1] == "PA"],
-        patients={f"{row[0]}.dcm": row[0] for row in ROWS},
+        patients={f"{row[0]}.dcm": NIH_PATIENTS[row[0]] for row in ROWS},
         ages={f"{row[0]}.dcm": float(row[2]) if row[2] < 120 else NAN for row in ROWS},
         sexes={f"{row[0]}.dcm": row[3] for row in ROWS},
         masks={

@@ -111,7 +111,11 @@ class DatasetSpec:
         patient_order: Order of the patients when there is one image of each.
         cohort: Name of the patients: releases with the same one number them alike. Empty: those
             of this title.
+        true_patient: Rule: the patient of each row for splits, where 1.5.7 has something else in
+            ``patientid``.
         cohort_prefix: What this release writes before the numbers of its cohort.
+        renumbered_cohorts: Cohorts that this release holds images of, under patient numbers of its
+            own: split together with them, a patient could land on both sides.
         compat_keeps_whole_rows: Whether 1.5.7 keeps whole rows too when there is one image of each.
         drop: Rule: True for rows that are no usable image of the release.
         keep: Rule: True for rows to keep, after the choice of one image a patient.
@@ -143,7 +147,9 @@ class DatasetSpec:
     patient: str | None = None
     patient_order: Literal["sorted", "appearance"] = "sorted"
     cohort: str = ""
+    true_patient: Rule | None = None
     cohort_prefix: str = ""
+    renumbered_cohorts: tuple[str, ...] = ()
     compat_keeps_whole_rows: bool = False
     drop: Rule | None = None
     keep: Rule | None = None

@@ -10,7 +10,7 @@ from torchxrayvision.datasets.containers import MergeDataset, SubsetDataset
 from torchxrayvision.errors import DatasetError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -26,10 +26,13 @@ def patients(dataset: Any) -> NDArray[Any]:
 
     Patients of merged sources are the same where the sources have one cohort and the numbers
     agree: a release that is merged with another choice of itself (CheXpert's PA and AP images), or
-    releases that number the same patients alike (`DatasetSpec.cohort`): NIH ChestX-ray14 and
-    Google's labels; CheXpert, CheXlocalize and CheXpert Plus; MIMIC-CXR, MS-CXR and REFLACX;
-    PadChest and PadChest-GR. A `CSV_Dataset` shares patients with the same table only, and a
-    dataset without a spec with nobody but itself. Patients of other sources are never the same.
+    releases that number the same patients alike (`DatasetSpec.cohort`): NIH ChestX-ray14, Google's
+    labels and RSNA, whose images were matched to NIH's (98 of 26,684 have no match and count as a
+    patient each); CheXpert, CheXlocalize and CheXpert Plus; MIMIC-CXR, MS-CXR and REFLACX;
+    PadChest and PadChest-GR. A merge is refused where images of a cohort have names of their own
+    and no patients (SIIM, ChestX-Det, ChestMNIST) or other numbers (Hannover's in COVID19).
+    A `CSV_Dataset` shares patients with the same table only, and a dataset without a spec with
+    nobody but itself. Patients of other sources are never the same.
 
     Args:
         dataset: A dataset whose csv has the column ``patientid``, or a container of such.
@@ -38,7 +41,8 @@ def patients(dataset: Any) -> NDArray[Any]:
         int64 (N,).
 
     Raises:
-        DatasetError: If the source does not say whose image it is.
+        DatasetError: If a source does not say whose image it is, or two sources hold the same
+            patients under other numbers.
     """
     if isinstance(dataset, SubsetDataset):
         chosen: Rows = patients(dataset.dataset)[dataset.idxs]
@@ -48,10 +52,24 @@ def patients(dataset: Any) -> NDArray[Any]:
     cohorts: dict[object, list[Part]] = {}
     for part in _leaves(dataset, rows, rows):
         cohorts.setdefault(getattr(part[0], "_cohort", id(part[0])), []).append(part)
+    for part in (part for parts in cohorts.values() for part in parts):
+        _refuse_renumbered(part[0], cohorts)
     for parts in cohorts.values():
         if len(parts) > 1:
             _unite(codes, parts)
     return codes
+
+
+def _refuse_renumbered(dataset: Any, cohorts: Mapping[object, Sequence[Part]]) -> None:
+    """Raise where patients of one dataset are in another one under numbers that nobody can tell."""
+    for cohort in getattr(getattr(dataset, "spec", None), "renumbered_cohorts", ()):
+        if cohort in cohorts:
+            msg = (
+                f"{type(dataset).__name__} holds images of {type(cohorts[cohort][0][0]).__name__} "
+                f"under patient numbers of its own, so which patients are the same is not known; "
+                f"leave one of the two out"
+            )
+            raise DatasetError(msg)
 
 
 def _apart(dataset: Any) -> Rows:
@@ -66,11 +84,7 @@ def _apart(dataset: Any) -> Rows:
             parts.append(codes + start)
             start += int(codes.max(initial=-1)) + 1
         return np.concatenate(parts)
-    csv = dataset.csv
-    if "patientid" not in csv.columns:
-        msg = f"{type(dataset).__name__} has no column patientid, so its patients are not known"
-        raise DatasetError(msg)
-    numbers, uniques = csv["patientid"].factorize()
+    numbers, uniques = _numbers(dataset).factorize()
     unknown = numbers < 0
     codes = numbers.astype(np.int64)
     codes[unknown] = len(uniques) + np.arange(int(unknown.sum()))
@@ -111,8 +125,17 @@ def _unite(codes: Rows, parts: Sequence[Part]) -> None:
 
 def _numbers(dataset: Any) -> pd.Series[Any]:
     """The patients of a dataset as its cohort numbers them."""
-    ids: pd.Series[Any] = dataset.csv["patientid"].astype(object)
-    prefix = getattr(getattr(dataset, "spec", None), "cohort_prefix", "")
+    spec, csv = getattr(dataset, "spec", None), dataset.csv
+    if spec is not None and spec.true_patient is not None:
+        told: pd.Series[Any] = spec.true_patient(csv, dataset._context)
+        return told
+    if "patientid" not in csv.columns:
+        msg = f"{type(dataset).__name__} has no column patientid, so its patients are not known"
+        if spec is not None and spec.cohort:
+            msg += f"; its images are of patients of {spec.cohort}, under names of their own"
+        raise DatasetError(msg)
+    ids: pd.Series[Any] = csv["patientid"].astype(object)
+    prefix = getattr(spec, "cohort_prefix", "")
     return ids.str.removeprefix(prefix) if prefix else ids
 
 

@@ -11,7 +11,9 @@ import pytest
 import torchxrayvision.datasets as xd
 from fakes import BUILDERS
 from support.tiny import rows
+from torchxrayvision import tables
 from torchxrayvision.datasets.split import patients
+from torchxrayvision.errors import DatasetError
 
 EVERYTHING = {"views": "*", "unique_patients": False}
 
@@ -58,6 +60,64 @@ def test_google_labels_images_of_nih_patients():
     assert common([nih, google]) == [google.csv["patientid"].nunique()]
 
 
+MATCHED = ("NIH_Dataset", "RSNA_Pneumonia_Dataset", "NIH_Google_Dataset")
+
+
+@pytest.mark.parametrize("compat", [None, "xrv-1.5"])
+@pytest.mark.parametrize("names", [MATCHED, *((name,) for name in MATCHED)])
+def test_an_image_of_nih_is_on_the_side_of_its_twin_and_of_its_patient(names, compat):
+    sources = [getattr(xd, name)(**EVERYTHING, compat=compat) for name in names]
+    merged = united(*sources)
+    matches = tables.load("rsna_nih").dropna().set_index("patientId")["nih_image"].to_dict()
+    assert len(matches) == 26_586
+    films = pd.concat(
+        [source.csv.get("Image Index", source.csv.get("patientId")) for source in sources]
+    ).astype(object)
+    films = films.map(lambda name: matches.get(name, name)).reset_index(drop=True)
+    side = np.full(len(merged), -1)
+    for i, part in enumerate(xd.split_by_patient(merged, seed=3)):
+        side[part.idxs] = i
+    assert (side >= 0).all()
+    assert len(np.unique(side)) == 3
+    for shared in (films, films.str[:8].where(films.str.endswith(".png"), films)):
+        assert pd.Series(side).groupby(shared).nunique().max() == 1
+
+
+def test_rsna_names_the_patients_of_nih_and_those_it_tests_on():
+    csv = xd.RSNA_Pneumonia_Dataset(**EVERYTHING).csv
+    assert len(csv) == 26_684
+    known = csv["nih_image"].notna()
+    assert known.sum() == 26_586
+    assert (csv["patientid"] == csv["patientId"]).equals(~known)
+    nih = xd.NIH_Dataset(**EVERYTHING).csv.set_index("Image Index")
+    twins = nih.loc[csv.loc[known, "nih_image"]]
+    assert twins["patientid"].tolist() == csv.loc[known, "patientid"].tolist()
+    assert twins["view"].tolist() == csv.loc[known, "view"].tolist()
+    assert twins["sex_male"].tolist() == csv.loc[known, "sex_male"].tolist()
+    assert csv["nih_test"].sum() == 7_170
+    assert csv.groupby("patientid")["nih_test"].nunique().max() == 1
+
+
+def test_the_patientid_of_1_5_7_stays_in_compat():
+    csv = xd.RSNA_Pneumonia_Dataset(**EVERYTHING, compat="xrv-1.5").csv
+    assert csv["patientid"].tolist() == csv["patientId"].tolist()
+    assert not {"nih_image", "nih_test"} & set(csv)
+
+
+@pytest.mark.parametrize("name", ["SIIM_Pneumothorax_Dataset", "ChestXDet_Dataset"])
+def test_images_of_nih_without_its_names_cannot_be_split(releases, name):
+    merged = united(xd.NIH_Dataset(), releases(name))
+    with pytest.raises(DatasetError, match="patients of NIH ChestX-ray14, under names of their"):
+        xd.split_by_patient(merged)
+
+
+def test_hannovers_patients_are_not_known_among_those_of_covid19(releases):
+    covid, hannover = releases("COVID19_Dataset"), releases("HannoverCOVID_Dataset")
+    assert len(xd.split_by_patient(united(covid, xd.NIH_Dataset()))) == 3
+    with pytest.raises(DatasetError, match="COVID19_Dataset holds images of Hannover"):
+        xd.split_by_patient(united(covid, hannover))
+
+
 @pytest.mark.parametrize(
     ("names", "wanted"),
     [
@@ -78,10 +138,14 @@ def test_releases_of_one_cohort_share_patients_whatever_their_csv_calls_them(
 
 
 COHORTS = {
-    "NIH ChestX-ray14": {"NIH_Dataset", "NIH_Google_Dataset"},
+    "NIH ChestX-ray14": {
+        *("NIH_Dataset", "NIH_Google_Dataset", "RSNA_Pneumonia_Dataset"),
+        *("SIIM_Pneumothorax_Dataset", "ChestXDet_Dataset", "ChestMNIST_Dataset"),
+    },
     "CheXpert": {"CheX_Dataset", "CheXlocalize_Dataset", "CheXpertPlus_Dataset"},
     "MIMIC-CXR": {"MIMIC_Dataset", "MSCXR_Dataset", "REFLACX_Dataset"},
     "PadChest": {"PC_Dataset", "PadChestGR_Dataset"},
+    "NLM tuberculosis sets, Montgomery County and Shenzhen": {"TBX11K_Dataset"},
 }
 
 

@@ -209,6 +209,7 @@ class ChestXDet_Dataset(GroundedDataset):
             search=True,
         ),
         findings=_Listed(),
+        cohort="NIH ChestX-ray14",
         masks=_Outlines(draw=_draw, **_ANNOTATION),  # type: ignore[arg-type]
         boxes=BoxTable(
             box=("x_min", "y_min", "x_max", "y_max"),

@@ -130,6 +130,8 @@ class COVID19_Dataset(SpecDataset):
         findings=_FindingPaths(),
         view="view",
         default_views=("PA", "AP"),
+        # A script of its authors copied them in and numbered their patients anew.
+        renumbered_cohorts=("COVID-19 Image Repository, Hannover Medical School",),
         columns={
             "patientid": "patientid",
             "offset_day_int": "offset",

@@ -183,7 +183,7 @@ def _images(row: Row) -> str:
     return f"{row['split']}_images[{row['index']}]"
 
 
-def _spec(title: str, findings: tuple[str, ...]) -> DatasetSpec:
+def _spec(title: str, findings: tuple[str, ...], cohort: str = "") -> DatasetSpec:
     return DatasetSpec(
         title=title,
         reference=_REFERENCE,
@@ -192,6 +192,7 @@ def _spec(title: str, findings: tuple[str, ...]) -> DatasetSpec:
         join=_read_labels(len(findings)),
         images=_ArchiveImages(_images, argument="npzpath", layout="a .npz file of MedMNIST"),
         findings=FindingColumns({name: f"label_{j}" for j, name in enumerate(findings)}),
+        cohort=cohort,
         split="split",
         verified="all arrays",
     )
@@ -240,7 +241,7 @@ class ChestMNIST_Dataset(_MedMNIST):
         Yang et al., Scientific Data 2023, https://doi.org/10.1038/s41597-022-01721-8.
     """
 
-    spec = _spec("ChestMNIST", _CHEST)
+    spec = _spec("ChestMNIST", _CHEST, cohort="NIH ChestX-ray14")
 
 
 class PneumoniaMNIST_Dataset(_MedMNIST):

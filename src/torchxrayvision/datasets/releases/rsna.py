@@ -42,7 +42,40 @@ def _one_row_an_image(context: SourceContext) -> pd.DataFrame:
     boxes = boxes.drop_duplicates("patientId").sort_values("patientId", kind="stable")
     rows = rows_of(boxes["patientId"], headers["PatientID"])
     parts = [boxes[rows >= 0], headers.drop(columns="PatientID").take(rows[rows >= 0])]
-    return pd.concat([part.reset_index(drop=True) for part in parts], axis=1)
+    frame = pd.concat([part.reset_index(drop=True) for part in parts], axis=1)
+    return frame if context.compat else frame.assign(**_origin(frame["patientId"]))
+
+
+def _origin(names: pd.Series[Any]) -> dict[str, Any]:
+    """Columns that say which NIH image each image was made of, blank where that is not known."""
+    from torchxrayvision import tables
+
+    columns = ["nih_image", "nih_test"]
+    matches = tables.load("rsna_nih", ["patientId", *columns])
+    rows = rows_of(names, matches["patientId"])
+    found = matches[columns].reindex(rows)  # -1, for a name that is not there, is no row
+    return {
+        "nih_image": found["nih_image"].to_numpy(),
+        "nih_test": found["nih_test"].eq(other=True).to_numpy(dtype=bool),
+    }
+
+
+def _nih_patient(frame: pd.DataFrame, context: SourceContext) -> Any:
+    """The patient as NIH numbers it; an image without a match counts as a patient of its own."""
+    import pandas as pd
+
+    need_columns(frame, ["patientId"], context)
+    names = frame["patientId"].astype(object)
+    if "nih_image" in frame.columns:
+        images = frame["nih_image"].astype(object)
+    else:
+        images = pd.Series(_origin(names)["nih_image"], names.index, dtype=object)
+    patients = images.str[:8].str.lstrip("0")
+    return patients.where(images.notna(), names)
+
+
+def _patientid(frame: pd.DataFrame, context: SourceContext) -> Any:
+    return frame["patientId"] if context.compat else _nih_patient(frame, context)
 
 
 def _age(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001 - a rule
@@ -57,9 +90,16 @@ class RSNA_Pneumonia_Dataset(SpecDataset):
     """RSNA Pneumonia Detection Challenge: 26,684 frontal images out of NIH ChestX-ray14.
 
     Radiologists drew boxes around opacities suspicious for pneumonia; 6,012 images have some
-    (30,227 rows, one a box). *Lung Opacity* and *Pneumonia* are the same label. Each image has a
-    ``patientId`` of its own, so there is no ``unique_patients`` to choose: it is accepted and
-    changes nothing. 14,511 images with the default arguments (PA).
+    (30,227 rows, one per box). *Lung Opacity* and *Pneumonia* are the same label. 14,511 images
+    with the default arguments (PA).
+
+    The release's ``patientId`` names an image. 26,586 images were matched to the NIH image that
+    they were made of, in column ``nih_image``; ``patientid`` is the patient of that image, as NIH
+    numbers it, or the ``patientId`` where there is no match (98 images, each taken as a patient).
+    7,170 images are of patients in NIH's official test list, in column ``nih_test``: leave them out
+    of training if a model is to be tested there. With ``compat="xrv-1.5"`` ``patientid`` is the
+    ``patientId``, as in 1.5.7; `split_by_patient` keeps the patients of NIH apart in both modes.
+    ``unique_patients`` is accepted and changes nothing.
 
     Args:
         imgpath: Folder of the images.
@@ -72,12 +112,13 @@ class RSNA_Pneumonia_Dataset(SpecDataset):
         seed: See `SpecDataset`.
         pathology_masks: Add the boxes as masks, under both findings.
         extension: ".jpg", or ".dcm" for the files of the challenge.
-        unique_patients: See above.
+        unique_patients: Changes nothing.
         compat: See `SpecDataset`.
 
     Source:
         Shih et al., Radiology: Artificial Intelligence 2019,
-        https://doi.org/10.1148/ryai.2019180041.
+        https://doi.org/10.1148/ryai.2019180041. The matches are those of TorchXRayVision's authors
+        (``torchxrayvision.tables.info("rsna_nih")``).
     """
 
     spec = DatasetSpec(
@@ -113,8 +154,10 @@ class RSNA_Pneumonia_Dataset(SpecDataset):
         ),
         findings=FindingColumns({"Lung Opacity": "Target", "Pneumonia": "Target"}),
         view="ViewPosition",
+        cohort="NIH ChestX-ray14",
+        true_patient=_nih_patient,
         columns={
-            "patientid": "patientId",
+            "patientid": _patientid,
             "age_years": _age,
             "sex_male": equals("PatientSex", "M"),
             "sex_female": equals("PatientSex", "F"),

@@ -118,6 +118,7 @@ class SIIM_Pneumothorax_Dataset(SpecDataset):
             "{ImageId}", layout="the files <study>/<series>/<ImageId>.dcm of the challenge"
         ),
         findings=FindingRules({"Pneumothorax": _pneumothorax}),
+        cohort="NIH ChestX-ray14",
         masks=_MASKS,
         expected_sizes=_sides_of_1024,
         verified="all columns",

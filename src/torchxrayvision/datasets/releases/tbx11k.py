@@ -134,6 +134,7 @@ class TBX11K_Dataset(SpecDataset):
             box=("x", "y", "w", "h"),
             frame=("height", "width"),
         ),
+        cohort="NLM tuberculosis sets, Montgomery County and Shenzhen",
         expected_sizes=_size,
         verified="all fields of the annotations",
     )
