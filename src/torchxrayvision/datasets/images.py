@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import threading
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,6 +15,7 @@ from string import Formatter
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from torchxrayvision.errors import DatasetNotFoundError, ImageReadError
+from torchxrayvision.inputs import Archives, InputFile
 from torchxrayvision.transforms import prepare, prepared_size
 
 if TYPE_CHECKING:
@@ -25,8 +24,9 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.release import Row, SourceContext
     from torchxrayvision.images import Raster
+    from torchxrayvision.inputs import Member
 
-__all__ = ["Files", "ImageSource", "IndexedFiles", "ZipFiles", "ZipHandle", "film"]
+__all__ = ["Files", "ImageSource", "IndexedFiles", "ZipFiles", "film", "opened"]
 
 T = TypeVar("T")
 
@@ -103,6 +103,18 @@ class ImageSource:
             DatasetNotFoundError: If it is missing.
         """
         raise NotImplementedError
+
+    def input_file(self, row: Row, context: SourceContext) -> InputFile:
+        """Where the bytes of a row's image are.
+
+        Raises:
+            DatasetNotFoundError: If it is missing.
+        """
+        source = self.open(row, context)
+        if isinstance(source, Path):
+            return InputFile(source, str(source))
+        place = self.place(context)
+        return InputFile(place, f"{place}/{self.name(row)}", data=source.read())
 
     def read(self, row: Row, context: SourceContext) -> NDArray[np.float32]:
         """Pixels of a row's image, float32 (1, H, W) in [-1024, 1024].
@@ -253,64 +265,19 @@ class IndexedFiles(ImageSource):
         return path
 
 
-class ZipHandle:
-    """A zip archive that opens itself again in every process, after pickling and when it changed.
+def opened(file: InputFile, context: SourceContext) -> Path | BinaryIO:
+    """A file of its own, or the bytes of a member of an archive."""
+    if file.problem:
+        raise ImageReadError(file.given, file.problem)
+    if file.member is None:
+        return file.path
+    return io.BytesIO(archives(context).read(file.path, file.member))
 
-    Args:
-        path: The archive.
-    """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._owner: int | None = None
-        self._archive: zipfile.ZipFile | None = None
-        self._names: frozenset[str] = frozenset()
-        self._state: tuple[int, ...] = ()
-        self._lock = threading.Lock()
-
-    def _open(self) -> zipfile.ZipFile:
-        status = self.path.stat()
-        state = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-        # A forked child shares the file offset of its parent, so it opens the archive anew.
-        if self._archive is None or self._owner != os.getpid() or self._state != state:
-            if self._archive is not None and self._owner == os.getpid():
-                self._archive.close()
-            self._archive = zipfile.ZipFile(self.path)
-            self._names = frozenset(self._archive.namelist())
-            self._owner, self._state = os.getpid(), state
-        return self._archive
-
-    def names(self) -> frozenset[str]:
-        """Names of all members."""
-        with self._lock:
-            self._open()
-            return self._names
-
-    def read(self, name: str) -> bytes:
-        """Bytes of one member.
-
-        Raises:
-            KeyError: If there is none of that name.
-        """
-        with self._lock:
-            return self._open().read(name)
-
-    def close(self) -> None:
-        """Close the archive; it opens again when needed."""
-        with self._lock:
-            if self._archive is not None and self._owner == os.getpid():
-                self._archive.close()
-            self._archive = None
-
-    def __del__(self) -> None:
-        if getattr(self, "_archive", None) is not None and self._owner == os.getpid():
-            self._archive.close()  # type: ignore[union-attr]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["path"])  # type: ignore[misc]
+def archives(context: SourceContext) -> Archives:
+    """The open archives of a dataset object."""
+    found: Archives = context.cache.setdefault("archives", Archives())
+    return found
 
 
 @dataclass(frozen=True)
@@ -323,35 +290,31 @@ class ZipFiles(ImageSource):
 
     search: bool = True
 
-    def handle(self, context: SourceContext) -> ZipHandle:
-        """The archive of this object."""
-        place = self.place(context)
-        slot = f"zip:{place}"
+    def _member(self, row: Row, context: SourceContext) -> Member | None:
+        name, place, files = self.name(row), self.place(context), archives(context)
+        member = files.find(place, name)
+        if member is not None or not self.search:
+            return member
+        slot = f"members:{place}"
         if slot not in context.cache:
-            context.cache[slot] = ZipHandle(place)
-        handle: ZipHandle = context.cache[slot]
-        return handle
-
-    def _member(self, row: Row, context: SourceContext) -> str | None:
-        name, handle = self.name(row), self.handle(context)
-        if name in handle.names():
-            return name
-        if not self.search:
-            return None
-        slot = f"members:{handle.path}"
-        if slot not in context.cache:
-            members = sorted(handle.names())
-            context.cache[slot] = {PurePosixPath(member).name: member for member in members}
+            names = sorted(files.names(place))
+            context.cache[slot] = {PurePosixPath(name).name: name for name in names}
         members_by_name: dict[str, str] = context.cache[slot]
-        return members_by_name.get(PurePosixPath(name).name)
+        found = members_by_name.get(PurePosixPath(name).name)
+        return None if found is None else files.find(place, found)
 
     def exists(self, row: Row, context: SourceContext) -> bool:
         """Whether the image of a row is there."""
         return self._member(row, context) is not None
 
-    def open(self, row: Row, context: SourceContext) -> Path | BinaryIO:
-        """Open file of a row's image."""
+    def input_file(self, row: Row, context: SourceContext) -> InputFile:
+        """See `ImageSource`."""
         member = self._member(row, context)
         if member is None:
             raise self.missing(row, context)
-        return io.BytesIO(self.handle(context).read(member))
+        place = self.place(context)
+        return InputFile(place, f"{place}/{self.name(row)}", member)
+
+    def open(self, row: Row, context: SourceContext) -> Path | BinaryIO:
+        """Open file of a row's image."""
+        return opened(self.input_file(row, context), context)

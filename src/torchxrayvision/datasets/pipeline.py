@@ -175,6 +175,9 @@ def _from_path(table: Table, path: Path, dataset: str) -> pd.DataFrame:
 
     if not path.exists():
         raise DatasetNotFoundError(dataset, table.argument, path, table.description)
+    if not (path.is_file() or path.is_dir()):  # reading a pipe may wait for ever
+        msg = f"{dataset}: {table.argument}={str(path)!r} is not a regular file"
+        raise DatasetError(msg)
     try:
         return (table.read or read_csv)(path)
     except (ValueError, KeyError, OSError, pd.errors.ParserError) as error:

@@ -1,6 +1,7 @@
 from .archives import Archives as Archives
 from .expansion import Skipped as Skipped
 from .expansion import expand as expand
+from .expansion import is_archive as is_archive
 from .expansion import is_container as is_container
 from .load import AIR as AIR
 from .load import ReadOptions as ReadOptions
@@ -15,4 +16,5 @@ from .readers import Readers as Readers
 from .readers import prefetch as prefetch
 from .source import InputFile as InputFile
 from .source import Member as Member
+from .source import looks_like_image as looks_like_image
 from .source import printable as printable

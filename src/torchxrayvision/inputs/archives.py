@@ -230,17 +230,58 @@ def _check_stamp(path: Path, stamp: tuple[int, int], member: Member) -> None:
 
 
 class Archives:
-    """The archives that one run reads from; threads may share it.
+    """Archives to read from, each opened when it is needed; threads may share it.
 
     The last zip stays open, as its directory is long to read; so does the last compressed tar,
     which is fastest when asked for its images in their order: going back means starting over.
+    Both are opened anew in another process, after pickling, and when the file has changed.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._owner = os.getpid()
         self._zip: tuple[Path, tuple[int, int], zipfile.ZipFile] | None = None
         self._entries: dict[int, zipfile.ZipInfo] = {}
         self._stream: tuple[Path, tuple[int, int], Stream] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__()  # type: ignore[misc]
+
+    def _check_owner(self) -> None:
+        # A forked child shares the file offset of its parent, and a lock that nobody releases.
+        if self._owner != os.getpid():
+            self.__init__()  # type: ignore[misc]
+
+    def names(self, path: Path) -> list[str]:
+        """Names of all entries of a zip.
+
+        Raises:
+            ImageReadError: If it cannot be read.
+        """
+        return list(self._directory(path)[0].NameToInfo)
+
+    def find(self, path: Path, name: str) -> Member | None:
+        """An entry of a zip by its name, or None.
+
+        Raises:
+            ImageReadError: If it cannot be read.
+        """
+        archive, stamp = self._directory(path)
+        info = archive.NameToInfo.get(name)
+        if info is None:
+            return None
+        return Member("zip", info.header_offset, info.file_size, stamp)
+
+    def _directory(self, path: Path) -> tuple[zipfile.ZipFile, tuple[int, int]]:
+        self._check_owner()
+        try:
+            with self._lock:
+                return self._opened_zip(path)
+        except ARCHIVE_ERRORS as error:
+            raise ImageReadError(path, f"the archive cannot be read ({_words(error)})") from error
 
     def read(self, path: Path, member: Member, limits: Limits = DEFAULT_LIMITS) -> bytes:
         """The bytes of one image.
@@ -255,6 +296,7 @@ class Archives:
                 if the archive has changed since it was listed.
         """
         limits.check_bytes(str(path), member.size)
+        self._check_owner()
         try:
             if member.kind == "zip":
                 return self._from_zip(path, member)
@@ -274,7 +316,9 @@ class Archives:
 
     def _from_zip(self, path: Path, member: Member) -> bytes:
         with self._lock:
-            archive, info = self._entry(path, member)
+            archive, stamp = self._opened_zip(path)
+            info = self._entries.get(member.offset)
+        _check_stamp(path, stamp, member)
         if info is None:
             raise ImageReadError(path, "damaged: no zip entry where the directory says")
         if not _readable(info):
@@ -287,16 +331,15 @@ class Archives:
             said = "its CRC-32 differs" if "CRC" in str(error) else _words(error)
             raise ImageReadError(path, f"damaged zip entry ({said})") from error
 
-    def _entry(self, path: Path, member: Member) -> tuple[zipfile.ZipFile, zipfile.ZipInfo | None]:
+    def _opened_zip(self, path: Path) -> tuple[zipfile.ZipFile, tuple[int, int]]:
         status = path.stat()
         stamp = status.st_size, status.st_mtime_ns
-        _check_stamp(path, stamp, member)
         if self._zip is None or self._zip[:2] != (path, stamp):
             # Not closed here: another thread may read from it. It closes when nobody has it.
             archive, stamp = open_zip(path)
             self._zip = path, stamp, archive
             self._entries = {info.header_offset: info for info in archive.infolist()}
-        return self._zip[2], self._entries.get(member.offset)
+        return self._zip[2], stamp
 
     def _from_stream(self, path: Path, member: Member) -> bytes:
         if self._stream is None or self._stream[:2] != (path, member.stamp):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Names = Generator[str | None, None, None]
 
-__all__ = ["TABLES", "Skipped", "expand", "in_lines", "is_container"]
+__all__ = ["TABLES", "Skipped", "expand", "in_lines", "is_archive", "is_container"]
 
 _log = logging.getLogger(__name__)
 _Item = TypeVar("_Item")
@@ -149,9 +149,7 @@ class Skipped:
     def add(self, name: str) -> None:
         """Count a file."""
         base = os.path.basename(name)  # noqa: PTH119 - no Path per file
-        if base.lower().endswith(_ARCHIVE_SUFFIXES):
-            kind = "archive (name it to read it)"
-        elif base.upper() == "DICOMDIR":
+        if base.upper() == "DICOMDIR":
             kind = "DICOMDIR"
         else:
             kind = os.path.splitext(base)[1].lower() or "without an extension"  # noqa: PTH122
@@ -169,9 +167,14 @@ class Skipped:
         return f"{total:,} {are} {_OTHERS}: {', '.join(shown)}" if total else ""
 
 
+def is_archive(path: str | os.PathLike[str]) -> bool:
+    """Whether the name is that of an archive of images."""
+    return os.fspath(path).lower().endswith(_ARCHIVE_SUFFIXES)
+
+
 def is_container(path: Path) -> bool:
     """Whether the name is that of an archive or a table of paths."""
-    return path.name.lower().endswith((*_ARCHIVE_SUFFIXES, *TABLES))
+    return is_archive(path) or path.suffix.lower() in TABLES
 
 
 def _problem(path: Path, given: str, what: str, error: BaseException) -> InputFile:
@@ -254,7 +257,7 @@ class _Expansion:
             yield from self._folder(str(path))
         elif patterns and glob.has_magic(given) and not os.path.exists(path):  # noqa: PTH110
             yield from self._pattern(given)
-        elif given.lower().endswith(_ARCHIVE_SUFFIXES):
+        elif is_archive(given):
             yield from self._archive(path, given)
         elif lists and path.suffix.lower() in TABLES:
             yield from self._listed(path, given)
@@ -273,6 +276,9 @@ class _Expansion:
         yield from map(_unlisted, failed)
 
     def _found(self, path: str) -> Iterator[InputFile]:
+        if is_archive(path):
+            yield from self._archive(Path(path), path)
+            return
         image = _is_image(path)
         if image:
             yield InputFile(Path(path), printable(path))
@@ -396,9 +402,9 @@ def expand(
 
     - A file that is named is taken whatever it is, so that a wrong one is reported.
     - A folder gives the files whose name or first bytes say PNG, JPEG, TIFF, DICOM, BMP or WebP,
-      also within gzip, in alphabetical order, those of the folder itself first; hidden ones,
-      archives and the table of contents of a disc are left out. Links to folders are followed,
-      each folder once.
+      also within gzip, and those in its archives, in alphabetical order, those of the folder
+      itself first; hidden ones and the table of contents of a disc are left out. Links to
+      folders are followed, each folder once.
     - A pattern (`*`, `?`, `[...]`, `**`) gives what it matches, in alphabetical order.
     - `@list.txt` gives the names in a text file in UTF-8, one per line, relative to the current
       folder; `list.csv` and `list.parquet`, with or without the `@`, those in its column `path`.

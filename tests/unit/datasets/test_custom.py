@@ -224,7 +224,7 @@ def test_healthy_folders_are_a_choice(tmp_path):
 
 def test_a_folder_without_images_says_so(tmp_path):
     write_text(tmp_path / "readme.txt", ["nothing"])
-    with pytest.raises(EmptyDatasetError, match="archives must be unpacked"):
+    with pytest.raises(EmptyDatasetError, match=r"no image below.* 1 \.txt"):
         xd.Folder_Dataset(tmp_path)
 
 

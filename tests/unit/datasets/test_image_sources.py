@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import pickle
-import shutil
 import zipfile
 
 import numpy as np
@@ -13,7 +10,7 @@ import torchvision
 
 from fakes._fake import random_constant
 from support.tiny import NAMES, Tiny, as_image, picture, tiny, write_pictures
-from torchxrayvision.datasets.images import Files, IndexedFiles, ZipFiles, ZipHandle
+from torchxrayvision.datasets.images import Files, IndexedFiles, ZipFiles
 from torchxrayvision.errors import DatasetNotFoundError, ImageReadError
 from torchxrayvision.images import Raster
 from torchxrayvision.transforms import XRayCenterCrop, XRayResizer
@@ -123,68 +120,6 @@ def test_the_first_of_two_files_of_one_name_is_taken_in_sorted_order(folder, tmp
     (tmp_path / "p2" / "a.png").write_bytes((folder / "c.png").read_bytes())
     found = tiny(tmp_path, images=IndexedFiles("{name}"))[0]["img"]
     np.testing.assert_allclose(found, as_image(0), atol=1e-3)
-
-
-def read_in_child(handle, connection):
-    connection.send_bytes(handle.read("train/c.png"))
-
-
-@pytest.mark.parametrize("method", ["fork", "thread"])
-def test_an_archive_reads_on_in_other_processes_and_threads(archive, folder, method):
-    handle = ZipHandle(archive)
-    wanted = {name: (folder / f"{name}.png").read_bytes() for name in NAMES}
-    assert handle.read("train/a.png") == wanted["a"]
-    if method == "thread":
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(4) as pool:
-            names = [NAMES[i % 4] for i in range(40)]
-            read = list(pool.map(lambda name: handle.read(f"train/{name}.png"), names))
-        assert read == [wanted[name] for name in names]
-    else:
-        context = multiprocessing.get_context("fork")
-        here, there = context.Pipe()
-        children = [context.Process(target=read_in_child, args=(handle, there)) for _ in range(3)]
-        for child in children:
-            child.start()
-        parent = [handle.read(f"train/{name}.png") for name in NAMES for _ in range(5)]
-        assert [here.recv_bytes() for _ in children] == [wanted["c"]] * 3
-        for child in children:
-            child.join()
-        assert parent == [wanted[name] for name in NAMES for _ in range(5)]
-    handle.close()
-
-
-def test_an_open_archive_pickles_and_reads_on(archive, folder):
-    handle = ZipHandle(archive)
-    handle.read("train/a.png")
-    again = pickle.loads(pickle.dumps(handle))
-    assert again.read("train/b.png") == (folder / "b.png").read_bytes()
-    handle.close()
-    assert handle.read("train/b.png") == again.read("train/b.png")  # it opens itself again
-    handle.close()
-    again.close()
-
-
-def test_an_archive_that_was_replaced_is_opened_anew(archive, tmp_path):
-    path = tmp_path / "other.zip"
-    shutil.copy(archive, path)
-    handle = ZipHandle(path)
-    assert "train/b.png" in handle.names()
-    with zipfile.ZipFile(tmp_path / "new.zip", "w") as file:
-        file.writestr("only.txt", b"new")
-    (tmp_path / "new.zip").replace(path)
-    assert handle.names() == {"only.txt"}
-    assert handle.read("only.txt") == b"new"
-    handle.close()
-
-
-def test_an_archive_lists_members_and_refuses_others(archive):
-    handle = ZipHandle(archive)
-    assert "train/d.png" in handle.names()
-    with pytest.raises(KeyError):
-        handle.read("train/e.png")
-    handle.close()
 
 
 def test_a_reader_of_ones_own_is_used(folder):

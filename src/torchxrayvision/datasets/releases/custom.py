@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, BinaryIO, Final, Literal
 
-from torchxrayvision.datasets.images import Files
+from torchxrayvision.datasets.images import Files, opened
 from torchxrayvision.datasets.pipeline import (
     Compat,
     PathLike,
@@ -20,7 +20,6 @@ from torchxrayvision.datasets.pipeline import (
 )
 from torchxrayvision.datasets.releases.guess import (
     AUTO,
-    IMAGE_ENDINGS,
     AgeColumn,
     LabelColumns,
     PathColumn,
@@ -36,21 +35,23 @@ from torchxrayvision.errors import (
     DatasetError,
     DatasetNotFoundError,
     EmptyDatasetError,
-    ImageReadError,
 )
 from torchxrayvision.facts import LIBRARY, License
+from torchxrayvision.inputs import InputFile, Skipped, expand, is_archive, printable
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from torchxrayvision.datasets.base import Transform
     from torchxrayvision.datasets.findings import Findings
-    from torchxrayvision.datasets.release import Rule, SourceContext
+    from torchxrayvision.datasets.release import Row, Rule, SourceContext
+    from torchxrayvision.inputs import Member
 
 __all__ = ["CSV_Dataset", "Folder_Dataset"]
 
 logger = logging.getLogger(__name__)
 
+_MEMBERS: Final = "members"
 _YOURS = License(name="Whatever holds for your images")
 _HEALTHY = ("No Finding", "Normal", "Healthy")
 _UNCERTAIN = {"unknown": float("nan"), "present": 1.0, "absent": 0.0}
@@ -284,21 +285,57 @@ def _terms(table: pd.DataFrame, terms: str, separator: str, dataset: str) -> Fin
     return TermColumn(terms, separator, _HEALTHY)
 
 
+@dataclass(frozen=True)
+class FoundFiles(Files):
+    """What `expand` found below a folder or in an archive; members of archives too."""
+
+    def exists(self, row: Row, context: SourceContext) -> bool:
+        """Whether the image of a row is there."""
+        file = self.input_file(row, context)
+        return not file.problem and file.path.is_file()
+
+    def input_file(self, row: Row, context: SourceContext) -> InputFile:
+        """See `ImageSource`."""
+        name, place = self.name(row), self.place(context)
+        archive, member, problem = context.cache[_MEMBERS].get(name, (name, None, ""))
+        return InputFile(place / archive, f"{place}/{name}", member, problem)
+
+    def open(self, row: Row, context: SourceContext) -> Path | BinaryIO:
+        """Path or open file of a row's image."""
+        file = self.input_file(row, context)
+        if not file.problem and not file.path.is_file():
+            raise self.missing(row, context)
+        return opened(file, context)
+
+
 def _listing(context: SourceContext) -> pd.DataFrame:
     """Every image below the folder, sorted by path."""
     import pandas as pd
 
     folder = context.roots["folder"]
-    if folder is None or not folder.is_dir():
+    if folder is None or not (folder.is_dir() or (folder.is_file() and is_archive(folder))):
         advice = "pass the folder of your images"
         if folder is not None and folder.exists():
             advice = "it is a file; torchxrayvision.images.read_image reads a single one"
         raise DatasetNotFoundError(context.dataset, "folder", str(folder), advice)
-    paths = sorted(_images_below(folder), key=lambda path: path.split("/"))
+    skipped = Skipped()
+    members: dict[str, tuple[str, Member | None, str]] = {}
+    found = []
+    for file in expand([folder], skipped=skipped):
+        archive = file.path.relative_to(folder).as_posix()
+        path = archive
+        if file.member is not None or file.problem:
+            path = file.given.removeprefix(printable(str(folder))).lstrip("/") or folder.name
+            members[path] = archive, file.member, file.problem
+        found.append(path)
+    context.cache[_MEMBERS] = members
+    if skipped:
+        logger.info("%s, below %s", skipped, folder)
+    paths = sorted(found, key=lambda path: path.split("/"))
     if not paths:
         msg = (
-            f"{context.dataset}: no PNG, JPEG, TIFF or DICOM file below folder={str(folder)!r}; "
-            f"hidden files are passed over, and archives must be unpacked"
+            f"{context.dataset}: no image below folder={str(folder)!r}; hidden files are passed "
+            f"over{f', and {skipped}' if skipped else ''}"
         )
         raise EmptyDatasetError(msg)
     frame = pd.DataFrame({"path": paths})
@@ -316,49 +353,19 @@ def _listing(context: SourceContext) -> pd.DataFrame:
     return frame
 
 
-def _images_below(folder: Path) -> Iterator[str]:
-    passed_over, seen = 0, set()
-    for root, folders, files in os.walk(folder, followlinks=True):
-        place = os.path.realpath(root)
-        if place in seen:  # a link back to where the search has been
-            folders.clear()
-            continue
-        seen.add(place)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in files:
-            if name.startswith("."):
-                continue
-            path = Path(root, name)
-            if name.lower().endswith(IMAGE_ENDINGS) or _is_image(path):
-                yield path.relative_to(folder).as_posix()
-            else:
-                passed_over += 1
-    if passed_over:
-        logger.info("%d files below %s are no images", passed_over, folder)
-
-
-def _is_image(path: Path) -> bool:
-    """Whether the first bytes are those of a format that this package reads."""
-    from torchxrayvision.images import sniff
-
-    try:
-        with path.open("rb") as stream:
-            sniff(stream.read(1024), str(path))
-    except (ImageReadError, OSError):
-        return False
-    return True
-
-
 class Folder_Dataset(SpecDataset):
     """Your own images in a folder, with labels from the names of its subfolders or without.
 
-    PNG, JPEG, TIFF and DICOM are told apart by their content. Files that end like an image
-    count as images; others count if their first bytes say so, as DICOM files without an ending
-    do. Hidden files and folders, and everything else, are passed over; links to folders are
-    followed. The order is that of the sorted paths, on every machine.
+    It holds the same files as `torchxrayvision.inputs.expand` lists for every command: PNG, JPEG,
+    TIFF, DICOM, BMP and WebP, told apart by their content, and those in zip and tar archives.
+    Files that end like an image count as images; others count if their first bytes say so, as
+    DICOM files without an extension do. Hidden files and folders are passed over, and so is
+    everything else, which is counted in the log; links to folders are followed. The order is
+    that of the sorted paths, on every machine.
 
     Args:
-        folder: Searched with all its subfolders.
+        folder: Searched with all its subfolders; or a zip or tar archive. Of a compressed tar
+            images are read fast in their order only.
         labels: "folders": each subfolder of `folder` names the one finding of the images in it
             (``pneumonia/a.png``); the other findings are absent there. None: no findings.
         healthy: Names of subfolders, in any case, whose images have none of the findings.
@@ -400,7 +407,7 @@ class Folder_Dataset(SpecDataset):
         license=_YOURS,
         homepage=LIBRARY.url,
         join=_listing,
-        images=Files("{path}", argument="folder", layout="your images"),
+        images=FoundFiles("{path}", argument="folder", layout="your images"),
         findings=TermColumn("finding", separator="/", healthy=_HEALTHY),
         verified="there is no table",
     )

@@ -12,6 +12,7 @@ import numpy as np
 
 from torchxrayvision.datasets.columns import plausible_age
 from torchxrayvision.errors import DatasetError, DataWarning
+from torchxrayvision.inputs import looks_like_image
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,8 +39,6 @@ logger = logging.getLogger(__name__)
 
 AUTO = "auto"
 """Value of an argument that means: find the column by its name or its values."""
-
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom")
 
 USUAL_NAMES: Mapping[str, tuple[str, ...]] = {
     "path": (
@@ -171,7 +170,7 @@ def _no_path(table: pd.DataFrame, candidates: Sequence[str], dataset: str) -> st
 def _names_images(column: pd.Series[Any]) -> bool:
     some = column.dropna().head(100)
     return len(some) > 0 and all(
-        isinstance(text, str) and text.strip().lower().endswith(IMAGE_ENDINGS) for text in some
+        isinstance(text, str) and looks_like_image(text.strip(), b"") for text in some
     )
 
 

@@ -174,7 +174,8 @@ def _joined(parts: Iterable[Any]) -> tuple[list[Any], NDArray[np.int64], NDArray
 def _file(images: Any, line: Any, context: Any) -> tuple[Path, str]:
     """The file that holds an image, and its name inside where that is an archive."""
     if isinstance(images, Files | IndexedFiles):
-        return images.open(line, context), ""  # type: ignore[return-value]
+        file = images.input_file(line, context)
+        return file.path, "" if file.member is None else images.name(line)
     return images.place(context), images.name(line)
 
 
