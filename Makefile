@@ -2,46 +2,59 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-INSTALLED := $(VENV)/.installed
+# What runs the package, and what checks it: the second is 1.4 GB larger.
+RUN := $(VENV)/.installed-run
+DEV := $(VENV)/.installed-dev
+# An index with the CPU build of torch (pytorch.org/get-started names it) saves 4 GB on Linux.
+TORCH_INDEX ?=
 
 .PHONY: demo predict test coverage check format bench clean
 
-$(INSTALLED): pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet --index-url $(TORCH_INDEX) torch torchvision)
+
+# Triton compiles for NVIDIA GPUs: where there is none, torch never loads its 0.9 GB.
+$(RUN): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable ".[dicom]"
+	command -v nvidia-smi >/dev/null || $(BIN)/python -m pip uninstall --quiet --yes triton
 	touch $@
 
-# Simulated radiographs through everything, offline; ends with the place of an HTML report.
-demo: $(INSTALLED)
+$(DEV): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $(RUN) $@
+
+# Runs everything on simulated radiographs, offline, and prints where the HTML report is.
+demo: $(RUN)
 	$(BIN)/xrv demo $(if $(OUT),--out-dir $(OUT))
 
-# The main job: findings of the radiographs in a file or folder.
-predict: $(INSTALLED)
+# The main job: the findings of the radiographs in a file or folder.
+predict: $(RUN)
 	@test -n "$(IMAGES)" || { echo "say which: make predict IMAGES=path/to/radiographs"; exit 2; }
 	$(BIN)/xrv predict $(IMAGES)
 
-# Fixtures that write checkpoints belong to one file, so a file stays on one worker. A worker a core
-# leaves no core for further threads.
-test: $(INSTALLED)
+# Fixtures that write checkpoints belong to one test file, so a file stays on one worker. One worker
+# per core leaves no core for further threads.
+test: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 # The same suite with branch coverage; slower, and where lines are missing is printed.
-coverage: $(INSTALLED)
+coverage: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term-missing:skip-covered
 
 # Everything that CI asks for besides the tests.
-check: $(INSTALLED)
+check: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(INSTALLED)
+format: $(DEV)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 # Against 1.5.7, which needs an environment of its own: make bench BASELINE=path/to/its/python
-bench: $(INSTALLED)
+bench: $(DEV)
 	@test -n "$(BASELINE)" || { echo "say where 1.5.7 is: make bench BASELINE=env/bin/python"; exit 2; }
 	$(BIN)/python -m benchmarks --baseline-python $(BASELINE)
 
