@@ -51,7 +51,6 @@ LOOKS_INSIDE = {
     ("contract/test_models.py", "models.base"): "asks every member",
     ("e2e/test_damaged_archive.py", "inputs.load"): "counts what is read",
     ("e2e/test_predict.py", "inference.runs.folder"): "ends a run between two of its steps",
-    ("support/file_server.py", "remote.config"): "shortens waits",
     ("support/file_server.py", "remote.fetching"): "shortens waits",
     ("support/tiny.py", "datasets.findings"): "builds a dataset from parts",
     ("support/tiny.py", "datasets.images"): "builds a dataset from parts",
@@ -231,7 +230,6 @@ def evaluate(folder):
 
 # Calls that still run through more files than they may: strict, so the mark goes with the cure.
 ABOVE = {
-    "model": "15 files: two readers of a checkpoint",
     "predict": "45 files: engines, reading and remote files are to be merged",
 }
 
