@@ -15,6 +15,7 @@ from torchxrayvision.phantom.records import (
     Record,
     Simulation,
 )
+from torchxrayvision.phantom.records import SIMULATION_VERSION as SIMULATION_VERSION
 from torchxrayvision.phantom.release import release_layouts, write_release
 from torchxrayvision.phantom.render import simulate
 from torchxrayvision.phantom.sheet import contact_sheet

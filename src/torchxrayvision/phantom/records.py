@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
     from torchxrayvision.phantom.body import Change, Physique, Pose
 
+SIMULATION_VERSION = 1
+"""Raised with every change after which the same arguments give other pixels or masks: caches of
+prepared images know simulated ones by it."""
+
 FINDINGS: tuple[str, ...] = (
     "Atelectasis",
     "Consolidation",

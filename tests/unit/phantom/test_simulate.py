@@ -106,7 +106,9 @@ def test_another_process_with_other_instructions_of_the_processor_agrees(monkeyp
         )  # fmt: skip
         answers.append(run.stdout.split())
     assert answers[0] == answers[1]
-    assert answers[0][0] == RECORDED, "films changed: say so in CHANGELOG.md and record anew"
+    assert answers[0][0] == RECORDED, (
+        "images changed: say so in CHANGELOG.md, raise SIMULATION_VERSION and record anew"
+    )
     assert answers[0][1] == "False", "torch was imported"
 
 

@@ -1,9 +1,12 @@
-"""Every image decoded once: a memory-mapped array that is keyed by what it was made of."""
+"""Every image decoded once: a memory map, and what each image in it was made of."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,13 +15,13 @@ import torch
 
 from torchxrayvision.datasets import patients
 from torchxrayvision.errors import DatasetError, ImageReadError
-from torchxrayvision.training.images.origin import Known, Sources
+from torchxrayvision.training.images.pool import Pool, content_key
 from torchxrayvision.training.images.prepared import PreparedImages, to_stored
-from torchxrayvision.training.images.store import Donors, Part, Shape, Store, content_key, set_aside
+from torchxrayvision.training.images.sources import DIGEST, STAMP, FileLedger, Sources
 from torchxrayvision.transforms import XRayCenterCrop, XRayResizer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -27,16 +30,17 @@ __all__ = ["ImageCache"]
 logger = logging.getLogger(__name__)
 
 _SMALL: Final = 64  # images for which starting processes costs more than it saves
+_KEPT_AT_ONCE: Final = 1000  # files after which it is written down what they held
 
 
 class ImageCache(PreparedImages):
     """Prepared images of a dataset on disk; a map-style dataset of `(image, labels, index)`.
 
-    The folder of an array is named by a hash of the bytes of every file, their order, the size,
-    the type and the version of the preparation, so a stale array can be left behind, never served.
-    Files are not read again at each opening: what they held is remembered with their size, times
-    and inode, and only those whose state changed are read. One that was only touched is the same
-    as before; of those that changed, each is decoded again, and the other images are copied.
+    Images lie in one array per size and type, each known by the bytes of its file and the version
+    of the preparation: a stale one can be left behind, never served, and datasets share what they
+    have in common. Files are not read again at each opening: what they held is remembered with
+    their size, times and inode, and only those whose state changed are read. Of these, one that
+    was only touched is not decoded again.
 
     An image is compared with its checksum when it is first looked at, so that damage of the disk
     does not reach a network.
@@ -47,14 +51,18 @@ class ImageCache(PreparedImages):
 
     Attributes:
         folder: Where the array lies.
+        digest: Names the images: a hash of the bytes of every file, their order, the size, the
+            type and the version of the preparation.
         unreadable: Row of the dataset to the reason, for images that were left out.
     """
 
     folder: Path
     unreadable: dict[int, str]
     digest: str
-    _store: Store
+    _pool: Pool
     _sources: Sources
+    _digests: NDArray[np.bytes_]
+    _places: NDArray[np.int64]
     _unseen: NDArray[np.bool_]
 
     @classmethod
@@ -73,7 +81,8 @@ class ImageCache(PreparedImages):
         """Open the prepared images of a dataset, or prepare them.
 
         Processes that want the same images wait for the one that prepares them. One that is
-        killed leaves what it had done to the next. An array that is damaged is prepared again.
+        killed leaves what it had done to the next. Images that are damaged as a whole, or were not
+        yet on the disk when the machine stopped, are prepared again.
 
         Args:
             dataset: A dataset of this package or a container, without transforms.
@@ -91,8 +100,7 @@ class ImageCache(PreparedImages):
 
         Raises:
             ImageReadError: If an image cannot be read and `skip_unreadable` is not set.
-            DatasetError: If the dataset transforms its images; or if an earlier preparation left
-                images out and `skip_unreadable` is not set.
+            DatasetError: If the dataset transforms its images.
 
         Example:
             >>> import tempfile
@@ -102,33 +110,26 @@ class ImageCache(PreparedImages):
             >>> cache[0][0].shape
             (1, 32, 32)
         """
-        root = _root(folder)
-        sources = Sources(dataset)
-        shape = (len(sources), size, dtype)
-        workers = _workers(workers, len(sources))
-        known = Known(root, sources)
-        store = _found(root, known, shape, workers, verify)
-        if store is None:
-            todo = _Prepare(sources, shape, skip_unreadable)
-            store = _made(root, todo, known, workers, progress)
-        if store.unreadable and not skip_unreadable:
-            row, reason = next(iter(store.unreadable.items()))
-            msg = f"{len(store.unreadable)} images cannot be read, first row {row}: {reason}"
-            raise DatasetError(f"{msg}; pass skip_unreadable=True to leave them out")
-        return cls._over(store, sources, dataset)
+        root, sources = _root(folder), Sources(dataset)
+        work = _Work(root, sources, size, dtype, verify)
+        if len(work.missing):
+            with _alone(root / f"{work.key}-{size}-{dtype}.lock"):
+                work.look()  # somebody may have finished while this one waited
+                work.do(_workers(workers, len(work.missing)), skip_unreadable, progress)
+        return cls._over(work, dataset)
 
     @classmethod
-    def _over(cls, store: Store, sources: Sources, dataset: Any) -> ImageCache:
-        count = len(sources)
-        rows = np.setdiff1d(np.arange(count), list(store.unreadable)).astype(np.int64)
+    def _over(cls, work: _Work, dataset: Any) -> ImageCache:
+        pool, count = work.pool, len(work.places)
+        # The array of the pool holds other images too, in an order of its own.
+        shape_only = np.broadcast_to(np.zeros((), pool.dtype), (count, pool.size, pool.size))
+        rows = np.flatnonzero(work.places >= 0)
         groups = _patients(dataset)
-        cache = cls(store.pixels, dataset.labels, dataset.pathologies, groups, rows=rows)
-        cache.folder, cache.unreadable, cache.digest = (
-            store.folder,
-            store.unreadable,
-            store.folder.name,
-        )
-        cache._store, cache._sources = store, sources
+        cache = cls(shape_only, dataset.labels, dataset.pathologies, groups, rows=rows)
+        cache.folder, cache.unreadable = pool.folder, work.unreadable
+        cache.digest = content_key(work.digests, cache.size, str(pool.dtype))
+        cache._pool, cache._pixels = pool, pool.pixels
+        cache._sources, cache._digests, cache._places = work.sources, work.digests, work.places
         cache._unseen = np.ones(count, dtype=bool)  # shared with every subset
         return cache
 
@@ -136,12 +137,13 @@ class ImageCache(PreparedImages):
         unseen = np.atleast_1d(rows)[self._unseen[np.atleast_1d(rows)]]
         if len(unseen):
             self._compare(unseen)
-        return super()._take(rows)
+        return super()._take(self._places[rows])
 
     def _compare(self, rows: NDArray[np.int64]) -> None:
-        damaged = self._store.damaged(rows)
-        if damaged:
-            msg = f"{self.folder}: image {damaged[0]} is not what was prepared"
+        damaged = self._pool.damaged(self._places[rows])
+        if len(damaged):
+            row = rows[np.isin(self._places[rows], damaged)][0]
+            msg = f"{self.folder}: image {row} is not what was prepared"
             raise DatasetError(f"{msg}; ImageCache.build(..., verify=True) prepares it again")
         self._unseen[rows] = False
 
@@ -157,7 +159,7 @@ class ImageCache(PreparedImages):
         """
         self._compare(self.rows)
         for row in self.rows.tolist() if sources else ():
-            if self._sources.content(row)[0] != self._store.digests[row]:
+            if self._sources.read(row).digest != self._digests[row]:
                 msg = f"{self._sources.name(row)} is not what image {row} was made of"
                 raise DatasetError(f"{msg}; ImageCache.build(..., verify=True) prepares it again")
 
@@ -187,127 +189,133 @@ def _patients(dataset: Any) -> NDArray[Any] | None:
         return None
 
 
-def _found(
-    root: Path, known: Known, shape: Shape, workers: int, verify: bool = False
-) -> Store | None:
-    """The array of a dataset as its files are now, if it is there."""
-    if known.fresh:
-        return None  # hashing is left to the preparation, which reads the files anyway
-    if verify:
-        known.doubt()
-    known.read(workers)
-    return _opened(root, known, shape, verify)
-
-
-def _opened(root: Path, known: Known, shape: Shape, verify: bool) -> Store | None:
-    place = root / content_key(known.digests, *shape[1:])
-    try:
-        store = Store(place, shape)
-        rows = np.setdiff1d(np.arange(shape[0]), list(store.unreadable)) if verify else ()
-        damaged = store.damaged(rows)
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        logger.warning("a damaged array is prepared again: %s", error)
-    else:
-        if not damaged:
-            return store
-        logger.warning("%s: %d damaged images are prepared again", place, len(damaged))
-    set_aside(place)
-    return None
-
-
-def _made(
-    root: Path,
-    todo: _Prepare,
-    known: Known,
-    workers: int,
-    progress: Callable[[int, int], None] | None,
-) -> Store:
-    """Prepare what is missing, in a folder that gets its name when it is whole."""
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Wait for other processes that prepare the same images."""
     from filelock import FileLock
 
-    shape = (len(todo), todo.size, todo.dtype)
-    name = f"{known.key}-{todo.size}-{todo.dtype}"
-    root.mkdir(parents=True, exist_ok=True)
-    with FileLock(root / f"{name}.lock"):
-        if known.fresh:
-            known = Known(root, todo.sources)  # somebody may have finished while this one waited
-        store = _found(root, known, shape, workers)
-        if store is not None:
-            return store
-        part = Part(root / f"{name}.part", shape)
-        known.vouch(part.stamps, part.digests)
-        todo.known, todo.donors = known, Donors(root, todo.size, todo.dtype, part.folder)
-        unreadable = _fill(part, todo, workers, progress)
-        known.save(part.stamps, part.digests)
-        return Store(part.finish(unreadable), shape)
+    lock = FileLock(path)
+    with suppress(OSError):  # nothing can be added to a cache that is read-only, but it can be used
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
-def _fill(
-    part: Part, todo: _Prepare, workers: int, progress: Callable[[int, int], None] | None
-) -> dict[int, str]:
-    """Prepare the rows that an earlier process left, and say which cannot be read."""
-    finished = part.done(todo.known.digests)
-    done, total = int(finished.sum()), len(todo)
-    loader = torch.utils.data.DataLoader(
-        todo,
-        batch_size=None,
-        sampler=np.flatnonzero(~finished).tolist(),
-        num_workers=workers,
-        collate_fn=_as_it_is,
-        generator=torch.Generator(),  # torch's own stays as it is
-    )
-    unreadable: dict[int, str] = {}
-    for row, pixels, digest, stamp, reason in loader:
-        part.put(row, pixels, digest, stamp, whole=not reason)
-        if reason:
-            unreadable[row] = reason
-            logger.warning("row %d is left out: %s", row, reason)
-        done += 1
-        if progress is not None:
-            progress(done, total)
-    return unreadable
+class _Work:
+    """The rows of a dataset, and which of them are to be prepared.
+
+    Attributes:
+        digests: What each row is made of; empty where that is not known yet.
+        places: Where in the pool it lies; -1 if it does not.
+        key: Names the files and their order; not what is in them.
+    """
+
+    def __init__(self, root: Path, sources: Sources, size: int, dtype: str, verify: bool) -> None:
+        self.sources, self.pool = sources, Pool(root, size, dtype)
+        self.unreadable: dict[int, str] = {}
+        self._ledger, self._verify = FileLedger(root / "files.sqlite"), verify
+        self._names, self._states = sources.states()
+        self.key = hashlib.sha256(json.dumps(self._names).encode()).hexdigest()[:40]
+        self.look()
+
+    def look(self) -> None:
+        """See what is known of the files and what lies in the pool."""
+        self.pool.look()
+        self.digests = self.sources.computed()
+        if not self._verify:
+            files = self.digests == b""
+            known = self._ledger.digests(self._names, self._states)
+            self.digests[files] = known[files]
+        places = self.pool.find(self.digests)
+        # Places that were never seen to reach the disk may be empty: order there is not promised.
+        doubted = (places >= 0) & (self._verify | ~self.pool.on_disk(places))
+        damaged = self.pool.damaged(places[doubted])
+        if len(damaged):
+            logger.warning("%s: %d images are prepared again", self.pool.folder, len(damaged))
+        self.places = np.where(np.isin(places, damaged), -1, places)
+
+    @property
+    def missing(self) -> NDArray[np.int64]:
+        """Rows that are to be read."""
+        return np.flatnonzero(self.places < 0)
+
+    def do(
+        self, workers: int, skip_unreadable: bool, progress: Callable[[int, int], None] | None
+    ) -> None:
+        """Read what is missing, and prepare what is not in the pool; that outlives the process."""
+        rows = self.missing.tolist()
+        loader = torch.utils.data.DataLoader(
+            _Prepare(self.sources, self.pool),
+            batch_size=None,
+            sampler=rows,
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            generator=torch.Generator(),  # torch's own stays as it is
+        )
+        added: dict[bytes, int] = {}  # the same bytes may stand in several rows
+        done, total = len(self.places) - len(rows), len(self.places)
+        read: list[tuple[int, tuple[int, ...]]] = []
+        try:
+            for row, digest, stamp, result in loader:
+                self.digests[row] = digest
+                read.append((row, stamp))
+                if isinstance(result, ImageReadError):
+                    if not skip_unreadable:
+                        raise result
+                    self.unreadable[row] = str(result)
+                    logger.warning("row %d is left out: %s", row, result)
+                elif isinstance(result, int):
+                    self.places[row] = result
+                else:
+                    if digest not in added:
+                        added[digest] = self.pool.add(result, digest)
+                    self.places[row] = added[digest]
+                done += 1
+                if progress is not None:
+                    progress(done, total)
+                if len(read) == _KEPT_AT_ONCE:
+                    self._keep(read)
+        finally:
+            self._keep(read)
+        self.pool.look()
+        places = self.places[self.places >= 0]
+        late = places[~self.pool.on_disk(places)]
+        if len(late):
+            self.pool.flush(late)
+
+    def _keep(self, read: list[tuple[int, tuple[int, ...]]]) -> None:
+        rows = [row for row, _ in read]
+        stamps = np.array([stamp for _, stamp in read], np.int64).reshape(-1, STAMP)
+        self._ledger.accept([self._names[row] for row in rows], stamps, self.digests[rows])
+        read.clear()
 
 
-_Prepared = tuple[int, "NDArray[Any]", bytes, tuple[int, ...], str]
+class _Prepare(torch.utils.data.Dataset[Any]):
+    """Row to `(row, digest, stamp, result)`: pixels, their place in the pool, or an error."""
 
-
-class _Prepare(torch.utils.data.Dataset[_Prepared]):
-    """Row to `(row, pixels, digest, stamp, reason)`; no reason unless it cannot be read."""
-
-    known: Known
-    donors: Donors
-
-    def __init__(self, sources: Sources, shape: Shape, skip: bool) -> None:
-        self.sources, self.skip = sources, skip
-        _, self.size, self.dtype = shape
-        self._crop, self._resize = XRayCenterCrop(), XRayResizer(self.size)
+    def __init__(self, sources: Sources, pool: Pool) -> None:
+        self.sources, self.pool = sources, pool
+        self._crop, self._resize = XRayCenterCrop(), XRayResizer(pool.size)
 
     def __len__(self) -> int:
         return len(self.sources)
 
-    def __getitem__(self, row: int) -> _Prepared:
-        digest = self.known.digest(row)
-        if digest:
-            pixels = self.donors.find(digest)
-            if pixels is not None:
-                return row, pixels, digest, self.known.stamp(row), ""
+    def __getitem__(self, row: int) -> tuple[int, bytes, tuple[int, ...], Any]:
         digest, stamp, decode = self.sources.read(row)
-        pixels = self.donors.find(digest)
-        if pixels is not None:
-            return row, pixels, digest, stamp, ""
+        place = self.pool.find(np.array([digest], DIGEST))
+        if place[0] >= 0 and not len(self.pool.damaged(place)):
+            return row, digest, stamp, int(place[0])
         try:
-            return row, self.prepared(decode()), digest, stamp, ""
+            return row, digest, stamp, self.prepared(decode())
         except ImageReadError as error:
-            if not self.skip:
-                raise
-            pixels = np.zeros((self.size, self.size), self.dtype)
-            return row, pixels, digest, stamp, str(error)
+            return row, digest, stamp, error
 
     def prepared(self, image: Any) -> NDArray[Any]:
         """The middle of an image at the size wanted, as whole numbers."""
-        return to_stored(self._resize(self._crop(image))[0], self.dtype)
+        return to_stored(self._resize(self._crop(image))[0], str(self.pool.dtype))
 
 
 def _as_it_is(item: Any) -> Any:

@@ -7,11 +7,10 @@ import io
 import json
 import logging
 import os
+import sqlite3
 import time
-import zipfile
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -21,10 +20,13 @@ from torchxrayvision.errors import DatasetError, ImageReadError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
-__all__ = ["DIGEST", "STAMP", "Known", "Reading", "Sources"]
+__all__ = ["DIGEST", "FileLedger", "Reading", "Sources"]
+
+logger = logging.getLogger(__name__)
 
 DIGEST: Final = "S32"
 """NumPy type of a content: 128 bits of SHA-256, as text, since NumPy drops zeros at the end of
@@ -211,125 +213,80 @@ def _digest(what: str, data: bytes) -> bytes:
 
 
 def _computed(dataset: Any) -> str:
-    """All that simulated images depend on, arguments and code; empty where there are files."""
+    """All that simulated images depend on; empty where there are files."""
     images, context = dataset.spec.images, dataset._context
     if isinstance(images, Files | IndexedFiles) or images.place(context).is_file():
         return ""
-    from torchxrayvision import phantom
+    from torchxrayvision.phantom import SIMULATION_VERSION
 
-    code = hashlib.sha256()
-    for path in sorted(Path(phantom.__file__).parent.glob("*.py")):
-        code.update(path.read_bytes())
     arguments = json.dumps(context.arguments, sort_keys=True, default=str)
-    return f"{type(dataset).__name__} {arguments} {code.hexdigest()}"
+    return f"{type(dataset).__name__} {arguments} {SIMULATION_VERSION}"
 
 
-# ---- What each file of a dataset held when it was read last, so that most need not be read again.
-
-logger = logging.getLogger(__name__)
-_FOLDER: Final = "known"
+_COLUMNS: Final = "size, mtime_ns, ctime_ns, inode, digest"
 
 
-class Known:
-    """The content of every row, as far as the states of its files vouch for it.
+class FileLedger:
+    """What each file held when it was read, for as long as its state stays the same.
+
+    It only saves reading: one that is lost, damaged or cannot be written costs time, not images.
 
     Args:
-        root: Folder of the cache.
-        sources: Where the images come from.
-
-    Attributes:
-        key: Names the files and their order; not what is in them.
-        digests: Content of each row; empty where it must be read.
-        fresh: Whether nobody has read these files before.
-
-    Raises:
-        DatasetNotFoundError: If an image is missing.
+        path: The SQLite file.
     """
 
-    def __init__(self, root: Path, sources: Sources) -> None:
-        self._sources = sources
-        names, self._states = sources.states()
-        digest = hashlib.sha256()
-        for name in names:
-            digest.update(json.dumps(name).encode())
-        self.key = digest.hexdigest()[:40]
-        self._path = root / _FOLDER / f"{self.key}.npz"
-        self._computed = sources.computed()
-        self.digests = self._computed.copy()
-        self._stamps = np.zeros_like(self._states)
-        self.fresh = not self._load()
+    def __init__(self, path: Path) -> None:
+        self._path = path
 
-    def _load(self) -> bool:
-        try:
-            with np.load(io.BytesIO(self._path.read_bytes()), allow_pickle=False) as file:
-                stamps, digests = file["stamps"], file["digests"]
-        except FileNotFoundError:
-            return False
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            logger.warning("%s cannot be read, all files are read again: %s", self._path, error)
-            return False
-        if stamps.shape != self._states.shape or digests.shape != self.digests.shape:
-            return False
-        self.vouch(stamps, digests)
-        return True
-
-    def vouch(self, stamps: NDArray[np.int64], digests: NDArray[np.bytes_]) -> None:
-        """Take over the contents of files that are still in the state in which they were read."""
-        same = (self._states == stamps).all(axis=1) & (stamps != 0).any(axis=1)
-        same &= self._computed == b""
-        self.digests[same], self._stamps[same] = digests[same], stamps[same]
-
-    def doubt(self) -> None:
-        """Rely on no state: every file is to be read again."""
-        self.digests = self._computed.copy()
-
-    def read(self, workers: int) -> bool:
-        """Read the files whose content is not known, without decoding them.
+    def digests(self, names: list[str], stamps: NDArray[np.int64]) -> NDArray[np.bytes_]:
+        """Contents of files that are in the state in which they were read.
 
         Args:
-            workers: Threads that read.
+            names: Of N files, as `Sources.states` gives them.
+            stamps: Their states now, int64 (N, 4).
 
         Returns:
-            Whether there were any.
+            (N,) of `DIGEST`; empty for a file that must be read.
         """
-        rows = np.flatnonzero(self.digests == b"").tolist()
-        if not rows:
-            return False
-        logger.info("%d of %d files changed or were touched; reading them", len(rows), len(self))
-        with ThreadPoolExecutor(max(1, workers)) as pool:
-            for row, (digest, stamp) in zip(
-                rows, pool.map(self._sources.content, rows), strict=True
-            ):
-                self.digests[row], self._stamps[row] = digest, stamp
-        self.save(self._stamps, self.digests)
-        return True
+        found = np.zeros(len(names), DIGEST)
+        if not self._path.exists():
+            return found
+        query = f"SELECT {_COLUMNS} FROM files WHERE name = ?"
+        try:
+            with closing(sqlite3.connect(self._path)) as database:
+                for row, (name, stamp) in enumerate(zip(names, stamps.tolist(), strict=True)):
+                    kept = database.execute(query, (name,)).fetchone()
+                    if kept is not None and list(kept[:STAMP]) == stamp:
+                        found[row] = kept[STAMP]
+        except sqlite3.Error as error:
+            logger.warning("%s cannot be read, all files are read again: %s", self._path, error)
+        return found
 
-    def __len__(self) -> int:
-        return len(self.digests)
-
-    def digest(self, row: int) -> bytes:
-        """Content of a row; empty where it must be read."""
-        return bytes(self.digests[row])
-
-    def stamp(self, row: int) -> tuple[int, ...]:
-        """State in which the file of a row was read; zeros if it cannot be relied on."""
-        return tuple(self._stamps[row].tolist())
-
-    def save(self, stamps: NDArray[np.int64], digests: NDArray[np.bytes_]) -> None:
+    def accept(
+        self, names: list[str], stamps: NDArray[np.int64], digests: NDArray[np.bytes_]
+    ) -> None:
         """Remember contents and the states in which they were read.
 
         Args:
+            names: Of N files.
             stamps: int64 (N, 4); zeros where a state is not to be relied on.
-            digests: Content of each row.
+            digests: (N,) of `DIGEST`.
         """
-        data = io.BytesIO()
-        np.savez(
-            data, stamps=np.asarray(stamps, np.int64).reshape(-1, STAMP), digests=np.array(digests)
-        )
-        part = self._path.with_suffix(f".{os.getpid()}.part")
+        kept = np.flatnonzero(stamps.any(axis=1) & (digests != b""))
+        rows = [(names[row], *stamps[row].tolist(), digests[row].item()) for row in kept]
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(data.getvalue())
-            part.replace(self._path)
-        except OSError as error:  # a cache that others fill may be read-only
+            try:
+                self._write(rows)
+            except sqlite3.DatabaseError as error:
+                if isinstance(error, sqlite3.OperationalError):  # busy, or nowhere to write
+                    raise
+                self._path.unlink()
+                self._write(rows)
+        except (OSError, sqlite3.Error) as error:  # a cache that others fill may be read-only
             logger.info("%s is not written, files are read again next time: %s", self._path, error)
+
+    def _write(self, rows: list[tuple[Any, ...]]) -> None:
+        with closing(sqlite3.connect(self._path, timeout=30)) as database, database:
+            kinds = f"name PRIMARY KEY, {_COLUMNS}"
+            database.execute(f"CREATE TABLE IF NOT EXISTS files ({kinds}) WITHOUT ROWID")
+            database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)", rows)
