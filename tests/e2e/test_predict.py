@@ -227,7 +227,7 @@ def test_an_interrupted_command_says_how_to_go_on_and_goes_on(tmp_path, monkeypa
     folder = long_run.write_films(tmp_path / "films", 30)
     whole = tmp_path / "whole.csv"
     assert xrv("predict", folder, "--output", whole).exit_code == 0
-    from torchxrayvision.inference.runs.folder import Journal
+    from torchxrayvision.runs import Journal
 
     real = Journal.append
 

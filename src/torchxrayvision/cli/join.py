@@ -8,12 +8,14 @@ from typing import Annotated
 import typer
 
 from torchxrayvision.cli.console import EXIT_SOME_FAILED
+from torchxrayvision.cli.options import Overwrite
 
 __all__ = ["join"]
 
 
 def join(
     output: Annotated[Path, typer.Argument(help="The table that the shards were given.")],
+    overwrite: Overwrite = False,
 ) -> None:
     """Make the table of `xrv predict --shard i/n` runs, once all of them are done.
 
@@ -21,5 +23,5 @@ def join(
     """
     from torchxrayvision.cli import runs as _run
 
-    if _run.join(output):
+    if _run.join(output, overwrite=overwrite):
         raise typer.Exit(EXIT_SOME_FAILED)

@@ -27,6 +27,7 @@ from torchxrayvision.cli.options import (
     Images,
     Isolate,
     Output,
+    Overwrite,
     Precision,
     TimeLimit,
     Weights,
@@ -64,12 +65,7 @@ def predict(
         str | None,
         typer.Option(help="2/8 computes part 2 of 8; `xrv join` makes the table of all parts."),
     ] = None,
-    restart: Annotated[
-        bool,
-        typer.Option(
-            "--overwrite", help="Replace results that exist, and rows of an unfinished run."
-        ),
-    ] = False,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
     compat: Annotated[
         Literal["xrv-1.5"] | None, typer.Option(help="Operating points of that version.")
@@ -98,7 +94,7 @@ def predict(
         refuse("--json prints the table; for a file name one that ends in .json with --output")
     form = "json" if as_json else "csv" if output == STDOUT else ""
     output = None if output == STDOUT else output
-    _check_usage(output, embeddings=embeddings, shard=shard, restart=restart)
+    _check_usage(output, embeddings=embeddings, shard=shard, overwrite=overwrite)
     if cluster is None:  # nodes of a cluster have devices of their own
         checked_device(device)
     _check_cluster(cluster, output, address is not None or cpus is not None or actors is not None)
@@ -124,7 +120,7 @@ def predict(
             done = _run.show(net.to(how.device), names, how, form=form)
         else:
             done = _run.write(
-                net, names, output, how, embeddings=embeddings, shard=shard, restart=restart
+                net, names, output, how, embeddings=embeddings, shard=shard, overwrite=overwrite
             )
     if done.images == 0:
         refuse(f"no image in {', '.join(names)}")
@@ -134,12 +130,12 @@ def predict(
 
 
 def _check_usage(
-    output: Path | None, *, embeddings: bool, shard: str | None, restart: bool
+    output: Path | None, *, embeddings: bool, shard: str | None, overwrite: bool
 ) -> None:
     wrong = ""
     if output is None and embeddings:
         wrong = "--embeddings needs --output FILE, a terminal cannot show them"
-    elif output is None and (shard or restart):
+    elif output is None and (shard or overwrite):
         wrong = "--shard and --overwrite need --output FILE, where the rows are kept"
     if wrong:
         refuse(wrong)

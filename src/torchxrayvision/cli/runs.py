@@ -63,7 +63,7 @@ def write(
     *,
     embeddings: bool,
     shard: str | None,
-    restart: bool,
+    overwrite: bool,
 ) -> Summary:
     """Predict into a file."""
     part = _shard(shard)
@@ -72,7 +72,7 @@ def write(
             done = predict_to_file(
                 names, net, output, kind=how.kind, embeddings=embeddings,
                 batch_size=how.batch_size, engine=how.engine, precision=how.precision,
-                shard=part, restart=restart, reading=how.reading, device=how.device,
+                shard=part, overwrite=overwrite, reading=how.reading, device=how.device,
                 cluster=how.cluster,
                 on_found=progress.found, on_progress=progress.move,
             )  # fmt: skip
@@ -94,9 +94,9 @@ def _shard(text: str | None) -> Shard | None:
         refuse(str(error))
 
 
-def join(output: Path) -> int:
+def join(output: Path, *, overwrite: bool = False) -> int:
     """Join shards and say what came of it; returns the number of failed images."""
-    done = join_shards(output)
+    done = join_shards(output, overwrite=overwrite)
     inform(f"{done.total} rows in {done.place}")
     return done.failed
 

@@ -1,24 +1,24 @@
-"""From Python in one call: paths in, a table in memory out."""
+"""From files to results: read, crop, resize, run, calibrate, as rows in memory or one by one."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
 import os
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from torchxrayvision.inference.engines.base import input_size
 from torchxrayvision.inference.engines.choose import choose_engine, open_engine
-from torchxrayvision.inference.runs.folder import Batch
-from torchxrayvision.inference.runs.writers import Result, columns_of
 from torchxrayvision.inputs import AIR, Readers, ReadOptions, crop_and_resize, expand
 from torchxrayvision.models import check_output_kind, get_model
+from torchxrayvision.runs import Batch, CsvTable, open_table
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
+    from pathlib import Path
 
     import pandas as pd
     import torch
@@ -31,18 +31,102 @@ if TYPE_CHECKING:
     Square = NDArray[np.float32]
 
 __all__ = [
+    "CsvWriter",
+    "Result",
+    "Writer",
     "batches",
     "batches_from",
-    "borrowed",
+    "columns_of",
     "first_images",
     "open_readers",
+    "open_writer",
     "predict",
     "predictions",
     "results_of",
+    "temporarily_eval",
 ]
 
 
-# ---- Read and prepare files on threads while the network runs; results in the order of the input.
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of one file.
+
+    Args:
+        path: The file as the user named it.
+        error: What went wrong, or an empty string.
+        outputs: One number per target, shape (P,) float32, or None after an error.
+        embedding: Features, shape (D,) float32, if they were asked for.
+        check: What the screening says: `ok`, or `refused: ` or `noted: ` and the reason; empty
+            after an error and where it was not asked.
+    """
+
+    path: str
+    error: str
+    outputs: NDArray[np.float32] | None = None
+    embedding: NDArray[np.float32] | None = None
+    check: str = ""
+
+
+def columns_of(findings: Sequence[str], kept: Sequence[bool]) -> dict[str, int]:
+    """Name to position of the outputs that get a column.
+
+    Args:
+        findings: Names of all outputs.
+        kept: For each output, whether it gets one; untrained outputs do not.
+    """
+    return {n: i for i, (n, keep) in enumerate(zip(findings, kept, strict=True)) if keep}
+
+
+class Writer:
+    """A table of results that grows by one at a time and takes its name when it is complete.
+
+    Args:
+        path: Final name, ending in `.csv`, `.json` or `.parquet`.
+        findings: Names of the value columns, with their positions in `Result.outputs`.
+        embeddings: Whether results carry embeddings.
+        part: Where rows go until then, on the same file system; None for `<name>.part`.
+        checked: Whether there is a column `check`.
+        file: An open text file that gets CSV instead, such as standard output.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        findings: dict[str, int],
+        embeddings: bool,
+        part: Path | None = None,
+        file: IO[str] | None = None,
+        *,
+        checked: bool = False,
+    ) -> None:
+        self.findings = findings
+        columns = {"path": "text", "error": "text", **({"check": "text"} if checked else {})}
+        columns |= dict.fromkeys(findings, "float32")
+        if embeddings:
+            columns["embedding"] = "vector"
+        self._table = (
+            open_table(path, columns, part) if file is None else CsvTable(path, columns, file=file)
+        )
+
+    def write(self, result: Result) -> None:
+        """Add one row."""
+        row: dict[str, Any] = {"path": result.path, "error": result.error, "check": result.check}
+        if result.outputs is not None:
+            row |= {name: result.outputs[index] for name, index in self.findings.items()}
+        self._table.write(row | {"embedding": result.embedding})
+
+    def close(self) -> None:
+        """Write what is held back and close the file."""
+        self._table.close()
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *ended: Any) -> None:
+        self._table.__exit__(*ended)
+
+
+CsvWriter = open_writer = Writer
 
 
 def batches(
@@ -164,14 +248,12 @@ def results_of(files: Iterable[InputFile], batch: Batch) -> Iterator[Result]:
             yield Result(file.given, error)
         else:
             vector = None if batch.features is None else batch.features[i]
-            yield Result(file.given, "", batch.outputs[i], vector)
-
-
-# ---- A model of a caller, who gets it back as it was.
+            values = None if batch.outputs is None else batch.outputs[i]
+            yield Result(file.given, "", values, vector)
 
 
 @contextlib.contextmanager
-def borrowed(model: XRayModel, device: str | torch.device | None = None) -> Iterator[None]:
+def temporarily_eval(model: XRayModel, device: str | torch.device | None = None) -> Iterator[None]:
     """A model in evaluation mode; then each of its parts is as it was, on the device of before.
 
     Args:
@@ -231,7 +313,7 @@ def predict(
 
     net = get_model(model) if isinstance(model, str) else model
     listed = [paths] if isinstance(paths, str | os.PathLike) else paths
-    with borrowed(net, device):
+    with temporarily_eval(net, device):
         results = list(
             predictions(
                 net, list(expand(listed)), kind=output, batch_size=batch_size, engine=engine,

@@ -13,7 +13,7 @@ import numpy as np
 
 from torchxrayvision import measures
 from torchxrayvision.errors import UnknownNameError
-from torchxrayvision.inference import borrowed
+from torchxrayvision.inference import temporarily_eval
 from torchxrayvision.inputs import ReadOptions, crop_and_resize, expand, prefetch
 from torchxrayvision.screening import SIDE, pose_of
 from torchxrayvision.transforms import Placement, crop_box
@@ -258,7 +258,7 @@ def segment(
     run: Network = net
     if (engine, precision) != ("torch", "exact"):
         listed = list(listed)  # they are counted first
-        with borrowed(net, device):
+        with temporarily_eval(net, device):
             run = _on(net, batch_size, engine, precision, listed)
     size = net.input_resolution or _RESOLUTION
     done = prefetch(
@@ -275,8 +275,8 @@ def segment(
 def _lending(
     net: Segmenter, device: str | torch.device | None, results: Iterator[Segmentation]
 ) -> Iterator[Segmentation]:
-    """The results; the network is borrowed from the first one to the last."""
-    with borrowed(net, device):
+    """The results; the network is in evaluation mode from the first one to the last."""
+    with temporarily_eval(net, device):
         yield from results
 
 

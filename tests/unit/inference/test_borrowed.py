@@ -7,7 +7,7 @@ import torch
 
 from support import long_run
 from torchxrayvision.inference import predict, predict_to_file
-from torchxrayvision.inference.prediction import borrowed
+from torchxrayvision.inference.prediction import temporarily_eval
 from torchxrayvision.models import UNet
 from torchxrayvision.segmentation import segment
 
@@ -44,7 +44,7 @@ def test_predict_to_file_gives_the_model_back_whatever_happens(films, tmp_path):
     assert modes(net) == before
     with pytest.raises(ZeroDivisionError):
         predict_to_file(
-            films, net, tmp_path / "t.csv", engine="torch", on_progress=lambda *_: 1 // 0
+            films, net, tmp_path / "u.csv", engine="torch", on_progress=lambda *_: 1 // 0
         )
     assert modes(net) == before
 
@@ -72,7 +72,7 @@ def test_segment_gives_the_model_back_at_the_end(films, engine, tmp_path, monkey
 
 def test_the_device_is_that_of_before():
     net = long_run.network()
-    with borrowed(net, "meta"):
+    with temporarily_eval(net, "meta"):
         assert next(net.parameters()).device.type == "meta"
         net.to_empty(device="cpu")  # meta has no numbers to bring back
     assert next(net.parameters()).device.type == "cpu"

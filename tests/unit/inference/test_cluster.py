@@ -23,8 +23,8 @@ from torchxrayvision.inference.cluster import pool as _cluster_pool
 from torchxrayvision.inference.cluster import ray as _cluster
 from torchxrayvision.inference.cluster.pool import Pool
 from torchxrayvision.inference.cluster.worker import Answer, Part
-from torchxrayvision.inference.runs.folder import Batch
 from torchxrayvision.inputs import ReadOptions
+from torchxrayvision.runs import Batch
 
 MACHINE = {"torchxrayvision": "2", "torch": "2.9", "processor": "x86_64 AVX2"}
 
@@ -311,7 +311,8 @@ def test_parts_are_whole_batches_many_for_each_actor_and_not_large(
 def on(nodes, monkeypatch, kind=None, **options):
     ray = FakeRay(works, [(True, found) for found in nodes] + [(False, {"CPU": 999})])
     monkeypatch.setattr(_cluster, "_connect", lambda *_: False)
-    runner = _cluster._OnRay(ray, RayCluster(**options), long_run.network(), ReadOptions(), kind)
+    wanted = RayCluster(**options)
+    runner = _cluster._RayRunner(ray, wanted, long_run.network(), ReadOptions(), kind)
     runner._join()
     return runner
 
@@ -360,7 +361,7 @@ def test_without_ray_the_error_names_the_extra(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--cluster", "slurm", "--output", "t.csv"], "only ray"),
+        (["--cluster", "slurm", "--output", "t.csv"], "'slurm' is not one of 'ray'"),
         (["--cluster", "ray"], "--output"),
         (["--cpus", "4", "--output", "t.csv"], "--cluster ray"),
     ],

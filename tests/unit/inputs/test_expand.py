@@ -15,8 +15,8 @@ from PIL import Image
 
 from support.inputs import loaded as load
 from support.inputs import square
-from torchxrayvision.inference.runs.folder import read_manifest, write_manifest
 from torchxrayvision.inputs import Archives, ReadOptions, expand, prefetch
+from torchxrayvision.runs import read_manifest, write_manifest
 
 TARS = {".tar": "w", ".tar.gz": "w:gz", ".tgz": "w:gz", ".tar.bz2": "w:bz2", ".tar.xz": "w:xz"}
 NAMES = ["b/2.png", "b/1.png", "a.png", "noending"]

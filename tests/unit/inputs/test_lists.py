@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from support.inputs import loaded as load
-from torchxrayvision.inference.runs.folder import write_manifest
 from torchxrayvision.inputs import expand
+from torchxrayvision.runs import write_manifest
 
 LONG = "x" * 5000 + ".png"
 

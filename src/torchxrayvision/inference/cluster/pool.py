@@ -19,18 +19,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from torchxrayvision.errors import ClusterError, XRVWarning
 from torchxrayvision.inference.cluster.worker import Answer, Part, Worker
-from torchxrayvision.inference.runs.compute import differences
+from torchxrayvision.inference.runs import environment_changes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from torchxrayvision.inference.runs.folder import Batch
+    from torchxrayvision.runs import Batch
 
 __all__ = ["Pool"]
 
 _log = logging.getLogger(__name__)
 
-_GLANCE: Final = 1.0  # seconds between looks at the clock while waiting
+_POLL_SECONDS: Final = 1.0  # seconds between looks at the clock while waiting
 _COUNT_EVERY: Final = 10.0  # seconds between looks for nodes that have joined
 _SAY_AFTER: Final = 60.0  # seconds without an actor after which that is said
 _PATIENCE: Final = 600.0  # seconds without an actor after which the run stops
@@ -65,7 +65,7 @@ class Pool:
         self._busy: dict[Any, tuple[Any, Part]] = {}
         self._lost: list[Part] = []
         self._size = 0
-        self._stillborn = 0
+        self._failed_starts = 0
         self._counted = self._seen = time.monotonic()
         self._said: set[str] = set()
 
@@ -98,10 +98,10 @@ class Pool:
         asked = {actor.ready.remote(): actor for actor in self._spare}
         self._seen = time.monotonic()
         while True:
-            ready, _ = self._ray.wait(list(asked), num_returns=1, timeout=_GLANCE)
+            ready, _ = self._ray.wait(list(asked), num_returns=1, timeout=_POLL_SECONDS)
             if ready:
                 return asked[ready[0]]
-            self._be_patient(time.monotonic())
+            self._check_starvation(time.monotonic())
 
     def get(self, reference: Any) -> Any:
         """The value of a reference; an error of the actor's is raised as it was there."""
@@ -145,7 +145,7 @@ class Pool:
                 self._grow(count - number, opening)
                 self._hand_out(parts, until=number + _AHEAD * self._size, answered=answers)
                 for reference in self._ready():
-                    self._settle(reference, answers, machine)
+                    self._resolve(reference, answers, machine)
             yield from _checked(answers.pop(number))
 
     def _grow(self, most: int, opening: Callable[[Any], Any]) -> None:
@@ -159,9 +159,9 @@ class Pool:
         for _ in range(wanted - len(self._opening) - len(self._idle) - len(self._busy)):
             actor = self._class.remote()
             self._opening[opening(actor)] = actor
-        self._be_patient(now)
+        self._check_starvation(now)
 
-    def _be_patient(self, now: float) -> None:
+    def _check_starvation(self, now: float) -> None:
         if self._idle or self._busy:
             self._seen = now
         elif now - self._seen > _PATIENCE:
@@ -197,20 +197,20 @@ class Pool:
 
     def _ready(self) -> list[Any]:
         waiting = [*self._busy, *self._opening]
-        ready, _ = self._ray.wait(waiting, num_returns=1, timeout=_GLANCE)
+        ready, _ = self._ray.wait(waiting, num_returns=1, timeout=_POLL_SECONDS)
         if ready:
             ready, _ = self._ray.wait(waiting, num_returns=len(waiting), timeout=0)
         return list(ready)
 
-    def _settle(self, reference: Any, answers: dict[int, Answer], machine: dict[str, Any]) -> None:
+    def _resolve(self, reference: Any, answers: dict[int, Answer], machine: dict[str, Any]) -> None:
         if reference in self._opening:
             actor = self._opening.pop(reference)
             try:
-                changed = differences(machine, self.get(reference))
+                changed = environment_changes(machine, self.get(reference))
             except self._ray.exceptions.RayError as error:
-                self._mourn(actor, error)
+                self._on_start_failed(actor, error)
                 return
-            self._stillborn = 0
+            self._failed_starts = 0
             self._idle.append(actor)
             if changed:
                 self._say(
@@ -223,17 +223,17 @@ class Pool:
             answers[part.number] = self.get(reference)
             self._idle.append(actor)
         except self._ray.exceptions.RayError as error:
-            self._lose(actor, part, error)
+            self._on_part_lost(actor, part, error)
 
-    def _mourn(self, actor: Any, error: Exception) -> None:
+    def _on_start_failed(self, actor: Any, error: Exception) -> None:
         """An actor died before its first part: its node went, or none can ever live."""
         self._end(actor)
-        self._stillborn += 1
-        if self._stillborn > 2 * self._size + 1 and not self._idle and not self._busy:
+        self._failed_starts += 1
+        if self._failed_starts > 2 * self._size + 1 and not self._idle and not self._busy:
             msg = f"no node can start an actor; the last one says: {_short(error)}"
             raise ClusterError(msg) from error
 
-    def _lose(self, actor: Any, part: Part, error: Exception) -> None:
+    def _on_part_lost(self, actor: Any, part: Part, error: Exception) -> None:
         self._end(actor)
         part.losses += 1
         _log.info("lost %d images from position %d: %s", len(part.lines), part.first, error)

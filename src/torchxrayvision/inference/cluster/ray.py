@@ -15,18 +15,18 @@ import torch
 
 from torchxrayvision.errors import ClusterError, DependencyError
 from torchxrayvision.inference.cluster.pool import Pool
-from torchxrayvision.inference.cluster.worker import Model, Orders, Part, Worker
+from torchxrayvision.inference.cluster.worker import ModelPayload, Part, RunConfig, Worker
 from torchxrayvision.inference.engines.choose import Choice
-from torchxrayvision.inference.runs.folder import read_lines
 from torchxrayvision.inputs import ReadOptions
+from torchxrayvision.runs import read_lines
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from torchxrayvision.inference.runs.folder import Batch, Record
     from torchxrayvision.models import XRayClassifier
+    from torchxrayvision.runs import Batch, Record
 
-__all__ = ["RayCluster", "on_ray"]
+__all__ = ["RayCluster"]
 
 # So many parts for each actor, so that the last ones end at about the same time; and no larger ones
 # than these, so that little is lost with a node.
@@ -65,35 +65,33 @@ class RayCluster:
                 msg = f"{name}={value}: at least 1"
                 raise ValueError(msg)
 
+    @contextlib.contextmanager
+    def runner(
+        self,
+        net: XRayClassifier,
+        reading: ReadOptions | None,
+        device: str | torch.device | None,
+    ) -> Iterator[_RayRunner]:
+        """A `Runner` on the cluster, which is joined when there is something to do.
 
-@contextlib.contextmanager
-def on_ray(
-    cluster: RayCluster,
-    net: XRayClassifier,
-    reading: ReadOptions | None,
-    device: str | torch.device | None,
-) -> Iterator[_OnRay]:
-    """A `Runner` on the cluster, which is joined when there is something to do.
+        Args:
+            net: In evaluation mode.
+            reading: How files are read.
+            device: `"cpu"` or `"cuda"`; None for GPUs if the cluster has any.
 
-    Args:
-        cluster: See `RayCluster`.
-        net: In evaluation mode.
-        reading: How files are read.
-        device: `"cpu"` or `"cuda"`; None for GPUs if the cluster has any.
-
-    Raises:
-        DependencyError: If Ray is not installed.
-        ValueError: For any other device.
-    """
-    kind = None if device is None else torch.device(device).type
-    if kind not in (None, "cpu", "cuda"):
-        msg = f"device {str(device)!r}: a cluster computes on cpu or cuda"
-        raise ValueError(msg)
-    runner = _OnRay(_ray(), cluster, net, reading or ReadOptions(), kind)
-    try:
-        yield runner
-    finally:
-        runner.close()
+        Raises:
+            DependencyError: If Ray is not installed.
+            ValueError: For any other device.
+        """
+        kind = None if device is None else torch.device(device).type
+        if kind not in (None, "cpu", "cuda"):
+            msg = f"device {str(device)!r}: a cluster computes on cpu or cuda"
+            raise ValueError(msg)
+        runner = _RayRunner(_ray(), self, net, reading or ReadOptions(), kind)
+        try:
+            yield runner
+        finally:
+            runner.close()
 
 
 def _ray() -> Any:
@@ -104,8 +102,8 @@ def _ray() -> Any:
     return ray
 
 
-class _OnRay:
-    """See `on_ray`; `machine` and `batches` are those of `Runner`."""
+class _RayRunner:
+    """See `RayCluster.runner`; `machine` and `batches` are those of `Runner`."""
 
     def __init__(
         self,
@@ -173,7 +171,7 @@ class _OnRay:
             net = copy.deepcopy(net).cpu()
         device = "cuda" if self._gpu else "cpu"
         folder = os.fspath(Path.cwd())
-        return self._ray.put(Model(net=net, device=device, threads=threads, folder=folder))
+        return self._ray.put(ModelPayload(net=net, device=device, threads=threads, folder=folder))
 
     def machine(self, options: dict[str, Any], images: int, listed: Path) -> dict[str, Any]:
         """See `Runner`; asked of an actor, as other machines may be slower or lack an engine."""
@@ -183,7 +181,7 @@ class _OnRay:
         lines = list(read_lines(listed, 0, Worker.sample(options["batch_size"])))
         model = self._model(cpus)
         machine, notes = pool.ask(
-            lambda actor: actor.equip.remote(model, options, images, lines, self._reading),
+            lambda actor: actor.choose_engine.remote(model, options, images, lines, self._reading),
             most=-(-images // options["batch_size"]),
         )
         for category, text in notes:
@@ -200,8 +198,8 @@ class _OnRay:
         cpus = self._cluster.cpus or threads
         pool = self._opened(cpus)
         model = self._model(threads)
-        orders = self._ray.put(
-            Orders(
+        config = self._ray.put(
+            RunConfig(
                 kind=record.options["output"],
                 batch_size=record.batch_size,
                 features=record.options["embeddings"],
@@ -214,7 +212,7 @@ class _OnRay:
         count = -(-(stop - start) // size)
         parts = _parts(listed, start, stop, size)
         yield from pool.run(
-            parts, count, lambda actor: actor.open.remote(model, orders), record.machine
+            parts, count, lambda actor: actor.start.remote(model, config), record.machine
         )
 
     def close(self) -> None:

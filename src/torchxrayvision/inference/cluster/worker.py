@@ -15,23 +15,23 @@ from torchxrayvision import __version__
 from torchxrayvision.errors import ClusterError
 from torchxrayvision.inference.engines.choose import Choice, open_engine
 from torchxrayvision.inference.prediction import batches_from, open_readers
-from torchxrayvision.inference.runs.compute import described, equipped
-from torchxrayvision.inference.runs.folder import unpack
+from torchxrayvision.inference.runs import environment, plan_environment
+from torchxrayvision.runs import unpack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torchxrayvision.inference.runs.folder import Batch
     from torchxrayvision.inputs import ReadOptions
     from torchxrayvision.models import OutputKind, XRayClassifier
+    from torchxrayvision.runs import Batch
 
-__all__ = ["Answer", "Model", "Orders", "Part", "Worker"]
+__all__ = ["Answer", "ModelPayload", "Part", "RunConfig", "Worker"]
 
 _SAMPLE: Final = 4  # times the batch size: sources that engines are tried on, as some are damaged
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Model:
+class ModelPayload:
     """A network and where it is to run.
 
     Args:
@@ -50,7 +50,7 @@ class Model:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Orders:
+class RunConfig:
     """What is the same for all parts of a run.
 
     Args:
@@ -106,9 +106,9 @@ class Worker:
     def ready(self) -> None:
         """Answer, which only an actor can that has found a place."""
 
-    def equip(
+    def choose_engine(
         self,
-        model: Model,
+        model: ModelPayload,
         options: dict[str, Any],
         images: int,
         lines: Sequence[str],
@@ -117,36 +117,36 @@ class Worker:
         """What a run that begins is computed with, measured where it will be computed.
 
         Args:
-            model: See `Model`.
+            model: See `ModelPayload`.
             options: See `Record`.
             images: How many there are.
             lines: The first images.
             reading: How files are read.
 
         Returns:
-            See `equipped`; and warnings, which nobody would see here.
+            See `plan_environment`; and warnings, which nobody would see here.
         """
-        net = self._settle(model)
+        net = self._prepare(model)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            machine = equipped(net, options, images, map(unpack, lines), reading)
+            machine = plan_environment(net, options, images, map(unpack, lines), reading)
         notes = [(w.category, str(w.message)) for w in caught if issubclass(w.category, Warning)]
         return machine, notes
 
     @staticmethod
     def sample(batch_size: int) -> int:
-        """Images that `equip` wants to see."""
+        """Images that `choose_engine` wants to see."""
         return _SAMPLE * batch_size
 
-    def open(self, model: Model, orders: Orders) -> dict[str, Any]:
+    def start(self, model: ModelPayload, config: RunConfig) -> dict[str, Any]:
         """Get ready; what the last bits depend on here."""
-        net = self._settle(model)
-        self._orders = orders
-        self._engine = open_engine(net, orders.kind, orders.batch_size, orders.choice)
-        self._readers = open_readers(self._engine.size, orders.reading)
-        return described()
+        net = self._prepare(model)
+        self._config = config
+        self._engine = open_engine(net, config.kind, config.batch_size, config.choice)
+        self._readers = open_readers(self._engine.size, config.reading)
+        return environment()
 
-    def _settle(self, model: Model) -> XRayClassifier:
+    def _prepare(self, model: ModelPayload) -> XRayClassifier:
         node = platform.node()
         if model.version != __version__:
             msg = (
@@ -173,14 +173,14 @@ class Worker:
         """
         if not isolate:
             return self._answer(part, self._readers)
-        careful = replace(self._orders.reading, isolate=True)
+        careful = replace(self._config.reading, isolate=True)
         with open_readers(self._engine.size, careful) as readers:
             return self._answer(part, readers)
 
     def _answer(self, part: Part, readers: Any) -> Answer:
         sources = list(map(unpack, part.lines))
         done = batches_from(
-            readers, self._engine, sources, first=part.first, features=self._orders.features
+            readers, self._engine, sources, first=part.first, features=self._config.features
         )
         batches = [batch for _, batch in done]
         errors = (error for batch in batches for error in batch.errors)

@@ -23,7 +23,7 @@ from torchxrayvision.inference.engines.graph import (
     to_onnx,
     trace,
 )
-from torchxrayvision.inference.runs.folder import put_in_place
+from torchxrayvision.runs import put_in_place
 
 if TYPE_CHECKING:
     import os

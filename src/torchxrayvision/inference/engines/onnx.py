@@ -14,8 +14,8 @@ from torchxrayvision.errors import DependencyError
 from torchxrayvision.inference.engines.base import Engine, input_size
 from torchxrayvision.inference.engines.graph import INPUT, output_names, to_onnx, trace
 from torchxrayvision.inference.engines.winograd import minimal_filtering
-from torchxrayvision.inference.runs.folder import fingerprint
 from torchxrayvision.remote import cache_dir
+from torchxrayvision.runs import fingerprint
 
 if TYPE_CHECKING:
     from pathlib import Path

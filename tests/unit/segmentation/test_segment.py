@@ -12,12 +12,12 @@ from typer.testing import CliRunner
 from torchxrayvision import measures, segmentation
 from torchxrayvision.cli import app
 from torchxrayvision.errors import DependencyError, UnknownNameError
-from torchxrayvision.models.base import Segmenter
+from torchxrayvision.models import Segmenter
 from torchxrayvision.phantom import simulate
 from torchxrayvision.screening.pose import Pose
 from torchxrayvision.segmentation import networks as _segmenters
 from torchxrayvision.segmentation.masks import Masks
-from torchxrayvision.transforms.placement import Placement
+from torchxrayvision.transforms import Placement
 
 SIDE = 64
 NAMES = ("Left Lung", "Right Lung", "Heart", "Spine")

@@ -4,62 +4,57 @@ Beside ``table.csv`` lies ``table.csv.part`` (or ``table.csv.part-2-of-8`` for a
 
 - ``run.json``: the options that change numbers or rows, and the machine;
 - ``sources.jsonl``: the list of images, made once when the run begins;
-- ``rows.bin``: finished batches, see `_journal`;
+- ``rows.bin``: finished batches, see `Journal`;
 - ``lock``: held while a process works on it.
+
+The digests in ``run.json`` are compared before anything is taken from the folder: a damaged or
+exchanged file gives an error, never the numbers of one image to the name of another.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import itertools
 import json
 import os
 import re
 import shutil
-import struct
-import time
-import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
-from torchxrayvision.errors import OutputError, ResumeError, XRVError
+from torchxrayvision.errors import OutputError, ResumeError
 from torchxrayvision.inputs import InputFile, Member, expand, is_container
+from torchxrayvision.runs.journal import Journal, put_in_place, replay, writing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 
-    from numpy.typing import NDArray
-
-    from torchxrayvision.models import XRayModel
+    from torchxrayvision.runs.journal import Batch
 
 __all__ = [
-    "Batch",
-    "Journal",
     "Manifest",
     "Record",
     "RunFolder",
     "Shard",
+    "Summary",
+    "carry_out",
     "describe_inputs",
     "fingerprint",
     "parse_shard",
-    "put_in_place",
     "read_lines",
     "read_manifest",
-    "replay",
+    "run_to_table",
     "unpack",
     "write_manifest",
-    "writing",
 ]
 
-
-# ---- The list of images of a run, kept on disk: any number of them, the same after every restart.
-
+_FORMAT: Final = 2
 _SAY_EVERY: Final = 1000
+_STAMPS: Final = "changed"
+_SHOWN: Final = 5  # differences in a message
+_WIDTH: Final = 80  # characters of each value in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +64,12 @@ class Manifest:
     Args:
         count: Images.
         digest: SHA-256 of their names in order; the same on every machine that sees the same files.
+        file: SHA-256 of the bytes of the list as this machine wrote it.
     """
 
     count: int
     digest: str
+    file: str
 
 
 def _pack(source: InputFile) -> str:
@@ -111,11 +108,13 @@ def write_manifest(
         sources: Consumed one by one.
         on_found: Called now and then with the number of images so far.
     """
-    digest = hashlib.sha256()
+    digest, written = hashlib.sha256(), hashlib.sha256()
     count = 0
-    with path.open("w", encoding="ascii", newline="\n") as file:
+    with path.open("wb") as file:
         for source in sources:
-            file.write(_pack(source) + "\n")
+            line = f"{_pack(source)}\n".encode("ascii")
+            file.write(line)
+            written.update(line)
             # Times and offsets stay out: copies of one archive differ in them.
             digest.update(f"{source.given}\0{source.problem}\0".encode())
             count += 1
@@ -123,7 +122,7 @@ def write_manifest(
                 on_found(count)
         file.flush()
         os.fsync(file.fileno())
-    return Manifest(count, digest.hexdigest())
+    return Manifest(count, digest.hexdigest(), written.hexdigest())
 
 
 def read_manifest(path: Path, first: int = 0, stop: int | None = None) -> Iterator[InputFile]:
@@ -149,225 +148,6 @@ def read_lines(path: Path, first: int = 0, stop: int | None = None) -> Iterator[
         yield from itertools.islice(file, first, stop)
 
 
-# ---- Finished batches, appended to one file that survives being killed at any byte.
-#
-# Each record is ``length, CRC-32`` (little-endian, 4 bytes each), then a JSON head, then the
-# numbers as raw float32. A record that a kill, a power cut or a full disk has cut short fails its
-# CRC; reading stops there and the next run cuts it off and computes that batch again.
-
-_FRAME: Final = struct.Struct("<II")
-_LARGEST: Final = 1 << 30  # no batch is as large; a damaged length must not fill the memory
-_NUMBERS: Final = np.dtype("<f4")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Batch:
-    """What came of images that follow each other in the list.
-
-    Args:
-        first: Position of the first one.
-        errors: One an image, empty where all went well.
-        outputs: Shape (n, P) float32; NaN after an error.
-        features: Shape (n, D) float32, or None if they were not asked for.
-    """
-
-    first: int
-    errors: tuple[str, ...]
-    outputs: NDArray[np.float32]
-    features: NDArray[np.float32] | None = None
-
-
-def _encode(batch: Batch) -> bytes:
-    errors = {i: text for i, text in enumerate(batch.errors) if text}
-    width = None if batch.features is None else batch.features.shape[1]
-    head = {"first": batch.first, "shape": batch.outputs.shape, "features": width, "errors": errors}
-    parts = [json.dumps(head, separators=(",", ":")).encode(), b"\n"]
-    parts += [np.ascontiguousarray(batch.outputs, _NUMBERS).tobytes()]
-    if batch.features is not None:
-        parts += [np.ascontiguousarray(batch.features, _NUMBERS).tobytes()]
-    return b"".join(parts)
-
-
-def _decode(payload: bytes) -> Batch:
-    line, _, raw = payload.partition(b"\n")
-    head = json.loads(line)
-    count, outputs = head["shape"]
-    errors = tuple(head["errors"].get(str(i), "") for i in range(count))
-    numbers = np.frombuffer(raw, _NUMBERS)
-    split = count * outputs
-    features = None
-    if head["features"] is not None:
-        features = numbers[split:].reshape(count, head["features"])
-    return Batch(head["first"], errors, numbers[:split].reshape(count, outputs), features)
-
-
-def _records(file: BinaryIO) -> Iterator[tuple[Batch, int]]:
-    """Whole records and the position after each, up to the first that is not whole."""
-    end = 0
-    while True:
-        frame = file.read(_FRAME.size)
-        if len(frame) < _FRAME.size:
-            return
-        length, crc = _FRAME.unpack(frame)
-        # A file that grew without its bytes reaching the disk reads as zeros: no record is empty.
-        if not 0 < length <= _LARGEST:
-            return
-        payload = file.read(length)
-        if len(payload) < length or zlib.crc32(payload) != crc:
-            return
-        end += _FRAME.size + length
-        yield _decode(payload), end
-
-
-def replay(path: Path) -> Iterator[Batch]:
-    """The whole records of a journal, in order.
-
-    Args:
-        path: The file; an absent one holds nothing.
-    """
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        for batch, _ in _records(file):
-            yield batch
-
-
-class Journal:
-    """A journal to append to; what is not whole at its end is cut off.
-
-    Args:
-        path: The file, made if absent.
-        first: Position of the first image of this run in the list.
-        sync: Seconds after which finished batches are forced to the disk. A kill loses none of
-            them, a power cut at most those of this time.
-
-    Attributes:
-        position: Position in the list after the last finished batch.
-        failed: Images so far that ended in an error.
-    """
-
-    def __init__(self, path: Path, first: int, sync: float = 5.0) -> None:
-        self.position = first
-        self.failed = 0
-        self._sync = sync
-        self._file = path.open("a+b", buffering=0)
-        self._file.seek(0)
-        end = 0
-        for batch, after in _records(self._file):
-            if batch.first != self.position:
-                break
-            self._count(batch)
-            end = after
-        self._cut(end)
-        self._synced = time.monotonic()
-
-    def _count(self, batch: Batch) -> None:
-        self.position = batch.first + len(batch.errors)
-        self.failed += sum(map(bool, batch.errors))
-
-    def _cut(self, end: int) -> None:
-        self._end = end
-        self._file.truncate(end)
-        self._file.seek(end)
-
-    def append(self, batch: Batch) -> None:
-        """Add a batch.
-
-        Raises:
-            OSError: If it cannot be written whole; the journal is as before then.
-        """
-        payload = _encode(batch)
-        record = _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
-        view = memoryview(record)
-        try:
-            while view:
-                view = view[self._file.write(view) :]
-        except OSError:
-            self._cut(self._end)
-            raise
-        self._end += len(record)
-        self._count(batch)
-        if time.monotonic() - self._synced >= self._sync:
-            self.sync()
-
-    def sync(self) -> None:
-        """Force what was added to the disk."""
-        os.fsync(self._file.fileno())
-        self._synced = time.monotonic()
-
-    def close(self) -> None:
-        """Force everything to the disk and close the file."""
-        try:
-            self.sync()
-        finally:
-            self._file.close()
-
-    def __enter__(self) -> Journal:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.close()
-            return
-        with contextlib.suppress(OSError):  # what stopped the run matters more
-            self.close()
-
-
-# ---- Files of a run that are whole or absent, whatever stops the process or the machine.
-
-_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
-
-
-@contextlib.contextmanager
-def writing(place: Path) -> Iterator[None]:
-    """Turn errors of the file system into one that says what is kept and how to go on.
-
-    Args:
-        place: What is written.
-
-    Raises:
-        OutputError: For any `OSError` inside that is not one of this package.
-    """
-    try:
-        yield
-    except XRVError:
-        raise
-    except OSError as error:
-        reason = error.strerror or str(error)
-        what = "no space left" if error.errno in _NO_SPACE else "cannot be written"
-        cure = "free some" if error.errno in _NO_SPACE else "mend that"
-        msg = (
-            f"{place}: {what} ({reason}); {cure} and run the same command again, which goes on "
-            "after the last finished batch"
-        )
-        raise OutputError(msg) from error
-
-
-def put_in_place(source: Path, target: Path) -> None:
-    """Give a finished file its name; a power cut leaves the old file or the new one.
-
-    Args:
-        source: The file, on the same file system.
-        target: Its name; replaced if it exists.
-    """
-    with source.open("rb+") as file:
-        os.fsync(file.fileno())
-    source.replace(target)
-    # The name is durable only once its folder is; Windows and some network file systems refuse.
-    with contextlib.suppress(OSError):
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-_FORMAT: Final = 1
-_STAMPS: Final = "changed"
-_SHOWN: Final = 5  # differences in a message
-_WIDTH: Final = 80  # characters of each value in it
-
-
 @dataclass(frozen=True, slots=True)
 class Shard:
     """One of several parts of a list, cut between batches.
@@ -390,8 +170,9 @@ class Shard:
 
     def bounds(self, images: int, batch_size: int) -> tuple[int, int]:
         """Positions of its first image and after its last one."""
-        total = -(-images // batch_size)
-        first, stop = ((self.index - k) * total // self.count * batch_size for k in (1, 0))
+        batches = -(-images // batch_size)
+        first = (self.index - 1) * batches // self.count * batch_size
+        stop = self.index * batches // self.count * batch_size
         return min(first, images), min(stop, images)
 
 
@@ -408,11 +189,16 @@ def parse_shard(text: str) -> Shard:
     return Shard(int(found[1]), int(found[2]))
 
 
-def fingerprint(model: XRayModel) -> str:
-    """SHA-256 over what makes the numbers of a model: its tensors, names and operating points."""
+def fingerprint(model: Any) -> str:
+    """SHA-256 over what makes the numbers of a model: its tensors, names and operating points.
+
+    Args:
+        model: A network of this package.
+    """
     digest = hashlib.sha256()
-    about = [type(model).__name__, model.targets, list(model.trained), model.input_resolution]
-    digest.update(json.dumps([*about, model.resize_route]).encode())
+    facts = ("targets", "trained", "input_resolution", "resize_route")
+    about = [type(model).__name__, *(getattr(model, name, None) for name in facts)]
+    digest.update(json.dumps(about, default=list).encode())
     for name, tensor in model.state_dict().items():
         value = tensor.detach().cpu().contiguous()
         digest.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
@@ -445,7 +231,7 @@ class Record:
     """What `run.json` says.
 
     Args:
-        options: What has to be the same to go on: inputs, model, output, columns, ...
+        options: What has to be the same to resume: inputs, model, output, columns, ...
         machine: What the numbers also depend on, in their last bits.
         manifest: The list.
     """
@@ -463,9 +249,66 @@ class Record:
     @property
     def bounds(self) -> tuple[int, int]:
         """Positions of the first image of this run, which may be a shard, and after its last."""
-        shard = self.options["shard"]
+        shard = self.options.get("shard")
         part = Shard(1, 1) if shard is None else Shard(*shard)
         return part.bounds(self.manifest.count, self.batch_size)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all of it."""
+        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def run(self) -> str:
+        """A short name of the run, which its journal bears."""
+        return self.digest[:16]
+
+    def to_json(self) -> str:
+        """The content of `run.json`."""
+        entry = {"format": _FORMAT, **asdict(self), "digest": self.digest}
+        return json.dumps(entry, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Record:
+        """The record that `to_json` described.
+
+        Raises:
+            ResumeError: If it is damaged, or another version wrote it.
+        """
+        try:
+            entry = json.loads(text)
+            version = entry["format"]
+            if version == _FORMAT:
+                manifest = Manifest(**entry["manifest"])
+                record = cls(entry["options"], entry["machine"], manifest)
+                if entry["digest"] == record.digest:
+                    return record
+        except (ValueError, KeyError, TypeError, RecursionError):
+            version = _FORMAT
+        if version != _FORMAT:
+            msg = "was begun by another version; finish it there, or start again with --overwrite"
+            raise ResumeError(msg)
+        raise ResumeError("is damaged; put the right file back, or start again with --overwrite")
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a run came to.
+
+    Args:
+        total: Images, of the shard if it is one.
+        failed: Those that ended in an error.
+        resumed: Those that an earlier run had finished.
+        images: Images of the whole list.
+        place: The table, or the folder of a finished shard.
+    """
+
+    total: int
+    failed: int
+    resumed: int
+    images: int
+    place: Path
 
 
 class RunFolder:
@@ -478,6 +321,7 @@ class RunFolder:
 
     def __init__(self, output: Path, shard: Shard | None = None) -> None:
         ending = "" if shard is None else f"-{shard.index}-of-{shard.count}"
+        self.output = output
         self.path = output.with_name(f"{output.name}.part{ending}")
         self.sources = self.path / "sources.jsonl"
         self.journal = self.path / "rows.bin"
@@ -485,80 +329,134 @@ class RunFolder:
         self._record = self.path / "run.json"
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, *, overwrite: bool = False) -> Iterator[None]:
         """Keep other processes out; the folder is made if absent.
+
+        Args:
+            overwrite: Whether the table may exist already.
 
         Raises:
             ResumeError: If another process works on it, or a file has its name.
+            OutputError: If the table exists.
         """
         from filelock import FileLock, Timeout
 
+        if self.output.exists() and not overwrite:
+            msg = (
+                f"{self.output} exists already; give --overwrite (in Python overwrite=True) to "
+                "replace it, or name another file"
+            )
+            raise OutputError(msg)
         if self.path.exists() and not self.path.is_dir():
             msg = f"{self.path} is in the way: it is a file, not an unfinished run; move it away"
             raise ResumeError(msg)
-        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / "lock", timeout=0)
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire()
+            except Timeout:
+                msg = f"{self.path}: another process works on this run; wait for it or end it"
+                raise ResumeError(msg) from None
         try:
-            lock = FileLock(self.path / "lock", timeout=0)
-            with lock:
-                yield
-        except Timeout:
-            msg = f"{self.path}: another process works on this run; wait for it or end it"
-            raise ResumeError(msg) from None
+            yield
+        finally:
+            lock.release()
 
     def read(self) -> Record | None:
         """The record of the run, or None where none was begun.
 
         Raises:
-            ResumeError: If it was written by a version whose runs this one cannot go on with.
+            ResumeError: If it is damaged, or of a version whose runs this one cannot resume.
         """
         try:
-            entry = json.loads(self._record.read_text("utf-8"))
+            return Record.from_json(self._record.read_bytes())
         except FileNotFoundError:
             return None
-        if entry.get("format") != _FORMAT:
-            msg = f"{self.path} was begun by another version; finish it there, or use --overwrite"
-            raise ResumeError(msg)
-        return Record(entry["options"], entry["machine"], Manifest(**entry["list"]))
+        except OSError as error:
+            raise ResumeError(f"{self._record} cannot be read ({error.strerror})") from error
+        except ResumeError as error:
+            raise ResumeError(f"{self._record} {error}") from None
+
+    def check_list(self, record: Record) -> None:
+        """Compare the list with its digest.
+
+        Args:
+            record: Of the run.
+
+        Raises:
+            ResumeError: If the list is absent or is not the one that the run began with.
+        """
+        try:
+            with self.sources.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            reason = f"cannot be read ({error.strerror})"
+        else:
+            if found == record.manifest.file:
+                return
+            reason = "is not the list that the run began with"
+        msg = f"{self.sources} {reason}; put the right file back, or start again with --overwrite"
+        raise ResumeError(msg)
+
+    def batches(self, record: Record) -> Iterator[Batch]:
+        """The finished batches, in order.
+
+        Args:
+            record: Of the run.
+
+        Raises:
+            ResumeError: If the journal is of another run.
+        """
+        return replay(self.journal, record.bounds[0], record.run)
 
     def begin(
         self,
         options: dict[str, Any],
         machine: Callable[[int], dict[str, Any]],
         on_found: Callable[[int], None] | None = None,
+        *,
+        overwrite: bool = False,
     ) -> Record:
-        """Go on with the run that is here, or list the images and begin one.
+        """Resume the run that is here, or list the images and begin one.
 
         Args:
             options: See `Record`; `options["inputs"]["paths"]` is what gets listed.
             machine: Called with the number of images where a run begins, for `Record.machine`.
             on_found: Called now and then with the number of images listed so far.
+            overwrite: Whether an unfinished run with other options, or a damaged one, gives way.
 
         Raises:
-            ResumeError: If the run that is here has other options.
+            ResumeError: If the run that is here has other options, or is damaged.
         """
         options = json.loads(json.dumps(options))  # tuples as the lists that they come back as
-        record = self.read()
-        if record is not None:
-            self.check(record.options, options)
-            return record
+        try:
+            record = self.read()
+            if record is not None:
+                self.check(record.options, options)
+                self.check_list(record)
+                return record
+        except ResumeError:
+            if not overwrite:
+                raise
+            self.discard()
         fresh = self.path / "sources.new"
         manifest = write_manifest(fresh, expand(options["inputs"]["paths"]), on_found)
         put_in_place(fresh, self.sources)
         self.journal.unlink(missing_ok=True)
-        record = Record(options, machine(manifest.count), manifest)
-        entry = {"format": _FORMAT, "options": options, "machine": record.machine}
-        fresh.write_text(json.dumps({**entry, "list": asdict(manifest)}, indent=1), "utf-8")
+        record = Record(options, json.loads(json.dumps(machine(manifest.count))), manifest)
+        fresh.write_text(record.to_json(), "utf-8")
         put_in_place(fresh, self._record)
         return record
 
     def check(
         self, found: dict[str, Any], wanted: dict[str, Any], but: Collection[str] = ()
     ) -> None:
-        """Refuse to go on where options differ.
+        """Refuse to resume where options differ.
 
         Args:
             found: Options of the run that is here.
-            wanted: Options of the one that would go on.
+            wanted: Options of the one that would resume it.
             but: Names that may differ.
 
         Raises:
@@ -620,3 +518,94 @@ def _changes(name: str, found: list[int] | None, wanted: list[int] | None) -> It
         yield f"{name} changed, still {found[0]:,} bytes"
     else:
         yield f"{name} changed, {found[0]:,} to {wanted[0]:,} bytes"
+
+
+def carry_out(
+    folder: RunFolder,
+    record: Record,
+    compute: Callable[[int, int], Generator[Batch, None, None]],
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Summary:
+    """Do what is not done yet.
+
+    Args:
+        folder: Of the run, locked.
+        record: From `RunFolder.begin`.
+        compute: Called with the positions of the first image to do and after the last one.
+        on_progress: Called after each batch with the images done and to do.
+
+    Returns:
+        What the run came to.
+    """
+    first, stop = record.bounds
+    with writing(folder.path):
+        journal = Journal(folder.journal, first, record.run)
+    with journal:
+        start = journal.position
+        if start < stop:
+            if on_progress is not None:
+                on_progress(start - first, stop - first)
+            with contextlib.closing(compute(start, stop)) as done:  # ends workers at any event
+                for batch in done:
+                    with writing(folder.path):
+                        journal.append(batch)
+                    if on_progress is not None:
+                        on_progress(journal.position - first, stop - first)
+        images = record.manifest.count
+        return Summary(stop - first, journal.failed, start - first, images, folder.path)
+
+
+def run_to_table(
+    folder: RunFolder,
+    options: dict[str, Any],
+    compute: Callable[[RunFolder, Record, int, int], Generator[Batch, None, None]],
+    write: Callable[[Path, Iterator[tuple[InputFile, str, Any]]], object],
+    *,
+    machine: Callable[[int], dict[str, Any]] | None = None,
+    overwrite: bool = False,
+    on_found: Callable[[int], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Summary:
+    """Do a run whose batches carry details instead of numbers, from its list to its table.
+
+    Whatever stops it, the same call resumes after the last finished batch, and the table comes
+    out byte for byte as it would have without the stop.
+
+    Args:
+        folder: Of the run.
+        options: See `Record`; with `inputs` and `batch_size`.
+        compute: Yields the batches between two positions of the list.
+        write: Called with a file to make and, per image, the source, its error and its details.
+        machine: See `RunFolder.begin`.
+        overwrite: Whether an existing table is replaced, and an unfinished run with other options
+            thrown away.
+        on_found: Called now and then with the number of images listed so far.
+        on_progress: Called after each batch with the images done and to do.
+
+    Returns:
+        What the run came to. With no image at all, no table is written.
+
+    Raises:
+        ResumeError: If an unfinished run with other options is there, or another process works.
+        OutputError: If the table exists, the disk is full or it cannot be written.
+    """
+    with folder.locked(overwrite=overwrite):
+        with writing(folder.path):
+            record = folder.begin(options, machine or (lambda _: {}), on_found, overwrite=overwrite)
+        summary = carry_out(
+            folder, record, lambda start, stop: compute(folder, record, start, stop), on_progress
+        )
+        if summary.images:
+            with writing(folder.output):
+                write(folder.table, _rows(folder, record))
+                put_in_place(folder.table, folder.output)
+    folder.remove()
+    return replace(summary, place=folder.output)
+
+
+def _rows(folder: RunFolder, record: Record) -> Iterator[tuple[InputFile, str, Any]]:
+    sources = read_manifest(folder.sources)
+    for batch in folder.batches(record):
+        yield from zip(
+            itertools.islice(sources, len(batch.errors)), batch.errors, batch.details, strict=True
+        )

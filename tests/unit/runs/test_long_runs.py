@@ -19,7 +19,8 @@ import torch
 from support import long_run
 from torchxrayvision.errors import OutputError, ResumeError, UnknownNameError, XRVWarning
 from torchxrayvision.inference import Shard, join_shards, parse_shard, predict_to_file
-from torchxrayvision.inference.runs.folder import Journal, RunFolder
+from torchxrayvision.runs import Record, RunFolder
+from torchxrayvision.runs.journal import Journal, replay
 
 COUNT = 70
 
@@ -133,7 +134,7 @@ def test_a_journal_cut_at_any_byte_goes_on_after_its_last_whole_batch(
     for cut in random.Random(1).sample(range(len(whole)), 5):
         rows.write_bytes(whole[:cut] + b"\0" * 50)  # a file that grew without its bytes
         shutil.copytree(rows.parent, tmp_path / "u.csv.part", dirs_exist_ok=True)
-        predict(films, network, tmp_path / "u.csv", embeddings=True)
+        predict(films, network, tmp_path / "u.csv", embeddings=True, overwrite=True)
         assert (tmp_path / "u.csv").read_bytes() == reference[".csv"]
 
 
@@ -253,15 +254,20 @@ def test_going_on_elsewhere_is_said(films, network, tmp_path):
     with pytest.raises(StoppedError):
         predict(films, network, tmp_path / "t.csv", on_progress=stop_after(2))
     record = tmp_path / "t.csv.part" / "run.json"
-    entry = json.loads(record.read_text())
-    entry["machine"]["torch"] = "2.6.0"
-    record.write_text(json.dumps(entry))
+    begun = Record.from_json(record.read_text())
+    begun.machine["torch"] = "2.6.0"
+    record.write_text(begun.to_json())
+    rows = record.with_name("rows.bin")  # each of its records names the run
+    with Journal(tmp_path / "moved.bin", 0, begun.run) as journal:
+        for batch in replay(rows):
+            journal.append(batch)
+    (tmp_path / "moved.bin").replace(rows)
     with pytest.warns(XRVWarning, match=r"torch 2\.6\.0, now"):
         predict(films, network, tmp_path / "t.csv")
 
 
 def test_a_full_disk_keeps_what_is_finished(films, network, reference, tmp_path, monkeypatch):
-    from torchxrayvision.inference.runs import folder as _journal
+    from torchxrayvision.runs import journal as _journal
 
     class Full:
         """A file that takes 1500 bytes more, and half of a record at that."""
@@ -299,13 +305,13 @@ def test_a_full_disk_keeps_what_is_finished(films, network, reference, tmp_path,
 def test_a_table_that_cannot_be_written_costs_no_computation(
     films, network, reference, tmp_path, monkeypatch
 ):
-    from torchxrayvision.inference.runs import writers as _writers
+    from torchxrayvision.runs import tables
 
     def full(self, result):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
-        patched.setattr(_writers.CsvWriter, "write", full)
+        patched.setattr(tables.CsvTable, "write", full)
         with pytest.raises(OutputError, match="no space left"):
             predict(films, network, tmp_path / "t.csv", embeddings=True)
     done = predict(films, network, tmp_path / "t.csv", embeddings=True)

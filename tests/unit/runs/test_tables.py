@@ -89,3 +89,30 @@ def test_unknown_format_names_the_known_ones(tmp_path):
     with pytest.raises(UnknownNameError, match=r"\.parquet"):
         open_writer(tmp_path / "table.xlsx", columns(), False)
     assert not list(tmp_path.iterdir())
+
+
+HARD = [
+    "a\rb.png", "=1+1", "+x", "-x", "@x", "\tx", "\rx", "'=x", "''=x", "it's", "'", 'a"b', "a,b",
+    "a\nb", "",
+]  # fmt: skip
+
+
+def test_text_that_spreadsheets_take_for_formulas_comes_back_exactly(tmp_path):
+    from torchxrayvision.csvtext import from_cell
+
+    path = tmp_path / "t.csv"
+    with open_writer(path, {"=Mass": 0}, False) as writer:
+        for text in HARD:
+            writer.write(Result(text, f"{text}: no such file"))
+        writer.write(Result("last", "", np.array([-0.5], "f4")))
+    with path.open(newline="", encoding="utf-8") as file:
+        header, *rows = list(csv.reader(file))
+    assert [from_cell(name) for name in header] == ["path", "error", "=Mass"]
+    assert [from_cell(row[0]) for row in rows] == [*HARD, "last"]
+    assert [from_cell(row[1]) for row in rows[:-1]] == [f"{text}: no such file" for text in HARD]
+    assert rows[-1][2] == "-0.5"  # a number, which is no formula
+    cells = [cell for row in [header, *rows[:-1]] for cell in row]
+    assert not [cell for cell in cells if cell[:1] in set("=+-@\t\r")]
+    read = pd.read_csv(path, keep_default_na=False, dtype=str)
+    assert [from_cell(cell) for cell in read["path"]] == [*HARD, "last"]
+    assert path.read_bytes().count(b"\n") == len(HARD) + 2 + 2  # one per row, two in a name

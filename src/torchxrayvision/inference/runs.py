@@ -1,0 +1,413 @@
+"""Runs of any length: into a file, resumable after any stop, in shards or on a cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import platform
+import re
+import warnings
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+from torchxrayvision import __version__
+from torchxrayvision.errors import ResumeError, XRVWarning
+from torchxrayvision.inference.engines.base import input_size
+from torchxrayvision.inference.engines.choose import Choice, choose_engine, open_engine
+from torchxrayvision.inference.prediction import (
+    batches,
+    columns_of,
+    first_images,
+    open_writer,
+    results_of,
+    temporarily_eval,
+)
+from torchxrayvision.inputs import ReadOptions
+from torchxrayvision.models import check_output_kind, get_model
+from torchxrayvision.runs import (
+    RunFolder,
+    Shard,
+    Summary,
+    carry_out,
+    check_format,
+    describe_inputs,
+    fingerprint,
+    parse_shard,
+    read_manifest,
+    writing,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+
+    from torchxrayvision.inference.cluster.ray import RayCluster
+    from torchxrayvision.inputs import InputFile
+    from torchxrayvision.models import XRayClassifier
+    from torchxrayvision.runs import Batch, Record
+
+__all__ = [
+    "LocalRunner",
+    "Runner",
+    "Shard",
+    "Summary",
+    "environment",
+    "environment_changes",
+    "join_shards",
+    "parse_shard",
+    "plan_environment",
+    "predict_to_file",
+]
+
+
+class Runner(Protocol):
+    """What computes batches. The bits depend on the machine alone, not on the runner."""
+
+    def machine(self, options: dict[str, Any], images: int, listed: Path) -> dict[str, Any]:
+        """What a run that begins is computed with, for `Record.machine`.
+
+        Args:
+            options: See `Record`.
+            images: How many there are.
+            listed: The list, to try engines on the first ones.
+        """
+
+    def batches(
+        self, record: Record, listed: Path, start: int, stop: int
+    ) -> Generator[Batch, None, None]:
+        """Compute a part of the list, in order.
+
+        Args:
+            record: What is to be done, and with what.
+            listed: The list.
+            start: Position of the first image, where a batch begins.
+            stop: Position after the last one.
+        """
+
+
+class LocalRunner:
+    """This process.
+
+    Args:
+        net: In evaluation mode, on its device.
+        reading: How files are read.
+    """
+
+    def __init__(self, net: XRayClassifier, reading: ReadOptions | None) -> None:
+        self._net = net
+        self._reading = reading or ReadOptions()
+
+    def machine(self, options: dict[str, Any], images: int, listed: Path) -> dict[str, Any]:
+        """See `Runner`."""
+        return plan_environment(self._net, options, images, read_manifest(listed), self._reading)
+
+    def batches(
+        self, record: Record, listed: Path, start: int, stop: int
+    ) -> Generator[Batch, None, None]:
+        """See `Runner`."""
+        changed = environment_changes(record.machine, environment())
+        if start > record.bounds[0] and changed:
+            warnings.warn(
+                f"resuming a run that was begun elsewhere ({'; '.join(changed)}); the last "
+                "digits of the rows to come may differ from those of a run in one piece",
+                XRVWarning,
+                stacklevel=5,
+            )
+        with threads(record.machine["threads"]):
+            engine = open_engine(
+                self._net,
+                record.options["output"],
+                record.batch_size,
+                Choice(**record.machine["engine"]),
+            )
+            done = batches(
+                engine,
+                read_manifest(listed, start, stop),
+                first=start,
+                reading=self._reading,
+                features=record.options["embeddings"],
+            )
+            with contextlib.closing(done):  # ends the workers, whatever happens here
+                for _, batch in done:
+                    yield batch
+
+
+def plan_environment(
+    net: XRayClassifier,
+    options: dict[str, Any],
+    images: int,
+    sources: Iterable[InputFile],
+    reading: ReadOptions,
+) -> dict[str, Any]:
+    """This machine, its threads and the engine for a run that begins.
+
+    Args:
+        net: In evaluation mode, on its device.
+        options: See `Record`.
+        images: How many there are.
+        sources: The first ones; engines are tried on some of them.
+        reading: How files are read.
+    """
+    size = max(1, min(options["batch_size"], images))
+    chosen = choose_engine(
+        net, size, options["engine"], options["precision"], images=images,
+        sample=lambda: first_images(sources, input_size(net), size, reading),
+    )  # fmt: skip
+    return {**environment(), "threads": torch.get_num_threads(), "engine": asdict(chosen)}
+
+
+def environment() -> dict[str, Any]:
+    """What the last bits of numbers depend on, of this process."""
+    return {
+        "torchxrayvision": __version__,
+        "torch": torch.__version__,
+        "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+    }
+
+
+def environment_changes(machine: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """How another machine differs, one phrase each.
+
+    Args:
+        machine: What the run began on.
+        found: What `environment` says elsewhere.
+    """
+    return [f"{k} {machine.get(k)}, now {v}" for k, v in found.items() if machine.get(k) != v]
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Let torch use so many threads: sums depend on how they are split.
+
+    Args:
+        count: Those that the run began with.
+    """
+    before = torch.get_num_threads()
+    if count != before:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        if count != before:
+            torch.set_num_threads(before)
+
+
+def predict_to_file(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    model: str | XRayClassifier,
+    output: str | os.PathLike[str],
+    *,
+    kind: str | None = None,
+    embeddings: bool = False,
+    batch_size: int = 8,
+    engine: str = "auto",
+    precision: str = "exact",
+    device: str | torch.device | None = None,
+    shard: Shard | None = None,
+    restart: bool = False,
+    overwrite: bool = False,
+    reading: ReadOptions | None = None,
+    cluster: RayCluster | None = None,
+    on_found: Callable[[int], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Summary:
+    """Predict the findings of any number of radiographs into a table.
+
+    There is one row per image, in the order of the list that is made when the run begins. Whatever
+    stops the run, the same call resumes after the last finished batch, and the table comes out
+    byte for byte as it would have without the stop. Until it is complete the rows are in the
+    folder `<output>.part`.
+
+    Args:
+        paths: What `expand` takes: files, folders, patterns, lists, archives.
+        model: Name of published weights, or a model, which is afterwards as it was.
+        output: The table, ending in `.csv`, `.parquet` or `.json`.
+        kind: `"logit"`, `"probability"` or `"operating-point"`; None for the model's default.
+        embeddings: Whether rows carry the features.
+        batch_size: Images that go through the network together.
+        engine: `"torch"`, `"onnx"`, `"openvino"`, or `"auto"` for the fastest here.
+        precision: `"exact"`, or `"fast"` for probabilities within 0.01 of it.
+        device: Where the network runs meanwhile; None leaves it where it is, and takes the GPUs of
+            a cluster.
+        shard: Do this part only; `join_shards` makes the table of all.
+        restart: Throw the rows of an unfinished run away, whatever its options.
+        overwrite: Replace an existing table, and throw away an unfinished run that has other
+            options; one with the same options resumes.
+        reading: How files are read.
+        cluster: Compute on the nodes of a Ray cluster, see `RayCluster`; None for this process.
+        on_found: Called now and then with the number of images listed so far.
+        on_progress: Called after each batch with the images done and to do.
+
+    Returns:
+        What the run came to. With no image at all, no table is written.
+
+    Raises:
+        ResumeError: If an unfinished run with other options is there, or another process works.
+        OutputError: If the table exists, the disk is full or it cannot be written; rows are kept.
+        StalledError: If so many files hang that the storage must be the cause; rows are kept.
+        ClusterError: If the nodes of the cluster cannot do it; rows are kept.
+        UnknownNameError: If weights, kind, engine or the ending are unknown.
+    """
+    target = Path(output)
+    check_format(target)
+    net = get_model(model) if isinstance(model, str) else model
+    wanted = net.default_output if kind is None else check_output_kind(kind)
+    listed = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    options = {
+        "inputs": describe_inputs(listed),
+        "model": fingerprint(net),
+        "resolution": input_size(net),
+        "columns": columns_of(net.targets, net.trained),
+        "output": wanted,
+        "embeddings": embeddings,
+        "batch_size": batch_size,
+        "engine": engine,
+        "precision": precision,
+        "shard": None if shard is None else [shard.index, shard.count],
+    }
+
+    folder = RunFolder(target, shard)
+
+    def machine(images: int) -> dict[str, Any]:
+        return runner.machine(options, images, folder.sources)
+
+    with folder.locked(overwrite=overwrite):
+        if restart:
+            folder.discard()
+        with (
+            temporarily_eval(net, device if cluster is None else None),
+            _runner(cluster, net, reading, device) as runner,
+        ):
+            with writing(folder.path):
+                record = folder.begin(options, machine, on_found, overwrite=overwrite)
+            summary = carry_out(
+                folder, record,
+                lambda start, stop: runner.batches(record, folder.sources, start, stop),
+                on_progress,
+            )  # fmt: skip
+        if shard is None and summary.images:  # a cluster is free again meanwhile
+            _write_table([folder], [record], target)
+    if shard is None or not summary.images:
+        folder.remove()
+        return replace(summary, place=target)
+    return summary
+
+
+@contextlib.contextmanager
+def _runner(
+    cluster: RayCluster | None,
+    net: XRayClassifier,
+    reading: ReadOptions | None,
+    device: str | torch.device | None,
+) -> Iterator[Runner]:
+    """What computes the batches; a cluster is left again at the end."""
+    if cluster is None:
+        yield LocalRunner(net, reading)
+        return
+    with cluster.runner(net, reading, device) as runner:
+        yield runner
+
+
+def _write_table(folders: Sequence[RunFolder], records: Sequence[Record], target: Path) -> None:
+    """Turn the finished batches of all folders, in order, into the table."""
+    record = records[0]
+    options, place = record.options, folders[0]
+    with (
+        writing(target),
+        open_writer(
+            target, options["columns"], options["embeddings"], place.table,
+        ) as writer,
+    ):  # fmt: skip
+        sources = read_manifest(place.sources)
+        for folder, each in zip(folders, records, strict=True):
+            for batch in folder.batches(each):
+                chunk = itertools.islice(sources, len(batch.errors))
+                for result in results_of(chunk, batch):
+                    writer.write(result)
+
+
+def join_shards(output: str | os.PathLike[str], *, overwrite: bool = False) -> Summary:
+    """Make the table of a run that was done in shards, as it would be without them.
+
+    Args:
+        output: The table that the shards were given.
+        overwrite: Whether an existing table is replaced.
+
+    Returns:
+        What all of them came to; their folders are removed.
+
+    Raises:
+        ResumeError: If a shard is missing, damaged or unfinished, or they do not belong together.
+        OutputError: If the table exists or cannot be written; the shards are kept.
+    """
+    target = Path(output)
+    check_format(target)
+    shards = _all_shards(target)
+    folders = [RunFolder(target, shard) for shard in shards]
+    with contextlib.ExitStack() as stack:
+        for folder in folders:
+            stack.enter_context(folder.locked(overwrite=overwrite))
+        records = [_recorded(folder) for folder in folders]
+        _check_one_run(folders, records)
+        failed = sum(_finished(f, r) for f, r in zip(folders, records, strict=True))
+        _write_table(folders, records, target)
+    for folder in folders:
+        folder.remove()
+    count = records[0].manifest.count
+    return Summary(count, failed, count, count, target)
+
+
+def _all_shards(target: Path) -> list[Shard]:
+    """The shards whose folders lie beside the table, all of them or an error."""
+    pattern = re.compile(re.escape(target.name) + r"\.part-(\d+)-of-(\d+)")
+    names = [p.name for p in target.parent.iterdir()] if target.parent.is_dir() else []
+    found = {(int(m[1]), int(m[2])) for m in map(pattern.fullmatch, names) if m}
+    counts = sorted({count for _, count in found})
+    if len(counts) != 1:
+        what = f"shards of {' and of '.join(map(str, counts))}" if counts else "no shard"
+        msg = f"{what} beside {target}; the folders of one run are named {target.name}.part-1-of-8"
+        raise ResumeError(msg)
+    count = counts[0]
+    missing = [f"{i}/{count}" for i in range(1, count + 1) if (i, count) not in found]
+    if missing:
+        msg = f"{target}: shard {', '.join(missing)} is missing; run it with --shard"
+        raise ResumeError(msg)
+    return [Shard(i, count) for i in range(1, count + 1)]
+
+
+def _recorded(folder: RunFolder) -> Record:
+    record = folder.read()
+    if record is None:
+        msg = f"{folder.path} has not begun; run its command again"
+        raise ResumeError(msg)
+    folder.check_list(record)
+    return record
+
+
+def _check_one_run(folders: Sequence[RunFolder], records: Sequence[Record]) -> None:
+    first = records[0]
+    if len({(record.manifest.count, record.manifest.digest) for record in records}) > 1:
+        counts = ", ".join(str(record.manifest.count) for record in records)
+        msg = (
+            f"the shards were cut from different lists ({counts} images); give each the same list "
+            "with @list.txt, and run again those that differ"
+        )
+        raise ResumeError(msg)
+    for folder, record in zip(folders, records, strict=True):
+        folder.check(first.options, record.options, but=("shard", "inputs"))
+
+
+def _finished(folder: RunFolder, record: Record) -> int:
+    """Images that failed in a shard, which must be finished."""
+    first, stop = record.bounds
+    position, failed = first, 0
+    for batch in folder.batches(record):
+        position = batch.stop
+        failed += sum(map(bool, batch.errors))
+    if position < stop:
+        msg = f"{folder.path} is at {position - first:,} of {stop - first:,}; finish it first"
+        raise ResumeError(msg)
+    return failed
