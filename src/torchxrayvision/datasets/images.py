@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from torchxrayvision.errors import DatasetNotFoundError, ImageReadError
 from torchxrayvision.inputs import Archives, InputFile
-from torchxrayvision.transforms import prepare, prepared_size
+from torchxrayvision.transforms import prepare, prepared_size, square_image
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +37,8 @@ Template = str | Callable[["Row"], str]
 def _read(source: Path | BinaryIO) -> NDArray[np.float32]:
     from torchxrayvision import images
 
-    return images.read_image(source)
+    raster = images.read_raster(source)
+    return square_image(raster.to_array(), raster.info.aspect)
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class ImageSource:
         argument: Constructor argument that names the folder or archive.
         layout: How the release is laid out, for the message when a file is missing.
         reader: Path or open file to float32 (1, H, W) in [-1024, 1024]. The default,
-            `torchxrayvision.images.read_image`, reads PNG, JPEG, TIFF and DICOM of any depth.
+            `torchxrayvision.images.read_image`, reads PNG, JPEG, TIFF and DICOM of any depth;
+            pixels that are not square are resampled to square ones.
     """
 
     path: Template
@@ -151,7 +153,7 @@ class ImageSource:
 
 def film(
     images: ImageSource, row: Row, context: SourceContext, transform: object
-) -> tuple[NDArray[np.float32], tuple[int, int], bool]:
+) -> tuple[NDArray[np.float32], tuple[int, int], bool, float]:
     """The image of a row, prepared where the usual preparation is all that is asked.
 
     It goes straight from stored pixels to the small image then: a float32 copy of a whole film
@@ -165,14 +167,18 @@ def film(
 
     Returns:
         float32 (1, H, W) in [-1024, 1024]; height and width of the film; whether the transform was
-        applied.
+        applied; height of a pixel over its width where it was not.
     """
     size = prepared_size(transform)
-    raster = None if size is None else images.raster(row, context)
-    if size is None or raster is None:
+    raster = images.raster(row, context)
+    if raster is None:
         image = images.read(row, context)
-        return image, (int(image.shape[-2]), int(image.shape[-1])), False
-    return prepare(raster.pixels, raster.scale, raster.offset, size), raster.shape, True
+        return image, (int(image.shape[-2]), int(image.shape[-1])), False, 1.0
+    aspect = raster.info.aspect
+    if size is None:
+        return raster.to_array(), raster.shape, False, aspect
+    image = prepare(raster.pixels, raster.scale, raster.offset, size, aspect)
+    return image, raster.shape, True, 1.0
 
 
 def _walk(root: Path, key: Callable[[str], str]) -> dict[str, str]:

@@ -42,7 +42,7 @@ from torchxrayvision.datasets.storage import (
     with_columns,
 )
 from torchxrayvision.errors import DatasetError, DatasetNotFoundError, EmptyDatasetError
-from torchxrayvision.transforms import SeedSource, apply_transforms
+from torchxrayvision.transforms import SeedSource, apply_transforms, square_pixels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -528,7 +528,7 @@ class SpecDataset(Dataset):
         position = self._position(idx)
         row = self._row(position)
         masks = self.pathology_masks or self.semantic_masks  # these need the whole image beside
-        image, shape, prepared = film(
+        image, shape, prepared, aspect = film(
             self.spec.images, row, self._context, None if masks else self.transform
         )
         sample: Sample = {"idx": position, "lab": self._lab(position), "img": image}
@@ -538,7 +538,8 @@ class SpecDataset(Dataset):
             sample["semantic_masks"] = self._semantic_masks(row, shape)
         if self.spec.boxes is not None:
             sample["bbox"] = self.spec.boxes.boxes(row, shape, self._context)
-        return self._transformed(sample, prepared=prepared)
+        square: Any = square_pixels(sample, aspect)  # type: ignore[arg-type]
+        return self._transformed(square, prepared=prepared)
 
     def _transformed(self, sample: Sample, *, prepared: bool) -> Sample:
         for transform, done in ((self.transform, prepared), (self.data_aug, False)):

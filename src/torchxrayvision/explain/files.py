@@ -15,7 +15,7 @@ from torchxrayvision.explain.perturb import smoothed
 from torchxrayvision.explain.pointing import evidence_box
 from torchxrayvision.images import read_raster
 from torchxrayvision.pictures import annotate, overlay, scale_of
-from torchxrayvision.transforms import Placement, crop_box, prepare
+from torchxrayvision.transforms import Placement, prepare
 
 if TYPE_CHECKING:
     import os
@@ -125,8 +125,9 @@ def explain_file(
     index = target_index(model, target)
     raster = read_raster(path)
     size = getattr(model, "input_resolution", None) or _RESOLUTION
+    aspect = raster.info.aspect
     like = next(model.parameters(), torch.zeros(0))
-    prepared = torch.from_numpy(prepare(raster.pixels, raster.scale, raster.offset, size))
+    prepared = torch.from_numpy(prepare(raster.pixels, raster.scale, raster.offset, size, aspect))
     x = prepared[None].to(like)
     with at_rest(model), torch.no_grad():
         value = probability(model, x, index).item()
@@ -140,8 +141,7 @@ def explain_file(
         heat = smoothed(film.heat(size)[None], blur)
     else:
         heat = attribute(model, x, target, method, smooth=blur, **options)
-    height, width = raster.shape
-    placement = Placement(height, width, *crop_box(height, width))
+    placement = Placement.in_middle(*raster.shape, aspect=aspect)
     names = list(getattr(model, "targets", ()))
     return Explanation(
         path=str(path),

@@ -15,12 +15,19 @@ The rules, and where they come from:
 * **MONOCHROME1** and white-is-zero are inverted last, unless ``fix_monochrome=False``.
 * **Pixel padding** (PS3.3 section C.7.5.1.1.2) is not part of the picture and becomes air, -1024.
 * **Unused high bits** of a DICOM pixel cell, with old overlays in them, are cut off (PS3.5
-  section 8.1.1).
+  section 8.1.1), but never those that the values run on into.
+* **A header that contradicts the pixels** gives way: High Bit over right-aligned values, a Bits
+  Stored below the depth of the code stream or of the values, a transfer syntax that is not that
+  of the code stream, tables of offsets. Elements that only adjust the picture are ignored where
+  they are odd; those that other readers take as given are defaulted. `Raster.notes` has a
+  clause for each.
+* **Pixels that are not square** are read as they are; `ImageInfo.aspect` is their height over
+  their width, and `transforms.prepare`, commands and datasets resample them to square ones.
 * **Damage** is an error, and no other exception than those of `torchxrayvision.errors` leaves
-  this package. A picture that ends early is refused and not filled with grey, also where an end
-  marker was put behind the cut. Three losses inside a JPEG cannot be told from a picture: a piece
-  from the middle of one scan of a progressive file, one within a restart interval, and, where
-  GDCM decodes (lossless and 12 bits), one within the last row of pixels or blocks. Cut within
+  this package; no error or note quotes text of a header, where damage may have moved the name
+  of a patient. A picture that ends early is refused and not filled with grey, also where an end
+  marker was put behind the cut. Two losses inside a JPEG cannot be told from a picture: a piece
+  from the middle of one scan of a progressive file, and one within a restart interval. Cut within
   its last scan, a progressive file comes out whole but coarser.
 """
 

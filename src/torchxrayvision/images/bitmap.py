@@ -9,9 +9,15 @@ import numpy as np
 from PIL import BmpImagePlugin, WebPImagePlugin
 
 from torchxrayvision.errors import ImageReadError
-from torchxrayvision.images.common import ImageInfo, Raster, foreign, spread
+from torchxrayvision.images.common import (
+    ImageInfo,
+    Raster,
+    aspect_of,
+    linear_scale,
+    third_party_decoder,
+)
 from torchxrayvision.images.pixels import (
-    mean_of_channels,
+    grey_of,
     mean_of_palette,
     one_bit,
     orientation_of,
@@ -25,55 +31,57 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from torchxrayvision.images.common import Options
+    from torchxrayvision.images.common import ReadOptions
 
 __all__ = ["bitmap_info", "read_bitmap"]
 
 _PHOTOMETRIC: Final = {"P": "PALETTE COLOR", "1": "MONOCHROME2", "L": "MONOCHROME2"}
 
 
-def bitmap_info(data: bytes, path: str, options: Options) -> ImageInfo:
+def bitmap_info(data: bytes, path: str, options: ReadOptions) -> ImageInfo:
     """What the header says."""
     return _opened(data, path, options)[1]
 
 
-def read_bitmap(data: bytes, path: str, options: Options) -> Raster:
+def read_bitmap(data: bytes, path: str, options: ReadOptions) -> Raster:
     """The picture; colour becomes the mean of the channels, alpha is dropped."""
     image, info = _opened(data, path, options)
     options.check_frame(path, info.frames)
-    with foreign(path, f"the {info.format.upper()} pixel data is damaged or truncated"):
+    reason = f"the {info.format.upper()} pixel data is damaged or truncated"
+    with third_party_decoder(path, reason, quote=True):
         image.seek(options.frame or 0)
         image.load()
     pixels, peak = _grey(image)
-    scale, offset = spread(0, peak)
+    scale, offset = linear_scale(0, peak)
     return Raster(pixels=upright(pixels, info.orientation), scale=scale, offset=offset, info=info)
 
 
-def _opened(data: bytes, path: str, options: Options) -> tuple[Image.Image, ImageInfo]:
+def _opened(data: bytes, path: str, options: ReadOptions) -> tuple[Image.Image, ImageInfo]:
     kind = "bmp" if data.startswith(b"BM") else "webp"
     if kind == "bmp":
         reader: Callable[[io.BytesIO], Image.Image] = BmpImagePlugin.BmpImageFile
     else:
         _check_webp(data, path, options)
         reader = WebPImagePlugin.WebPImageFile
-    with foreign(path, f"the {kind.upper()} header is damaged"):
+    with third_party_decoder(path, f"the {kind.upper()} header is damaged"):
         image = reader(io.BytesIO(data))
     height, width, channels = image.height, image.width, len(image.getbands())
     frames = getattr(image, "n_frames", 1)
-    bits = 8 * channels
+    bits = 8 if channels == 1 else 32  # as Pillow keeps them
     options.limits.check_picture(path, height, width, bits=bits, stored=len(data), frames=frames)
     orientation = orientation_of(image.info.get("exif", b""))
+    aspect = aspect_of(*image.info.get("dpi", (1, 1)))
     if orientation >= 5:
-        height, width = width, height
+        height, width, aspect = width, height, 1 / aspect
     info = ImageInfo(
         format=kind, height=height, width=width, bits=1 if image.mode == "1" else 8,
         photometric=_PHOTOMETRIC.get(image.mode, "RGB"), channels=channels, frames=frames,
-        orientation=orientation,
+        orientation=orientation, aspect=aspect,
     )  # fmt: skip
     return image, info
 
 
-def _check_webp(data: bytes, path: str, options: Options) -> None:
+def _check_webp(data: bytes, path: str, options: ReadOptions) -> None:
     """Refuse a canvas above the limits; Pillow's decoder takes memory for it when it opens."""
     declared = max(30, 8 + int.from_bytes(data[4:8], "little"))
     if len(data) < declared:
@@ -91,10 +99,7 @@ def _check_webp(data: bytes, path: str, options: Options) -> None:
 
 def _grey(image: Image.Image) -> tuple[NDArray[Any], int]:
     """Pixels of shape (H, W), and the value of white in them."""
-    pixels = pixels_of(image)
     if image.mode == "P":
         palette = np.frombuffer(bytes(image.getpalette() or ()), np.uint8).reshape(-1, 3)
-        return mean_of_palette(pixels, palette)
-    if image.mode == "1":
-        return one_bit(pixels), 1
-    return mean_of_channels(pixels, 255) if pixels.ndim == 3 else (pixels, 255)
+        return mean_of_palette(pixels_of(image), palette)
+    return (one_bit(pixels_of(image)), 1) if image.mode == "1" else grey_of(image)

@@ -1,4 +1,4 @@
-"""Decoders of other packages, run so that they can neither warn nor raise anything untyped."""
+"""What every format shares: limits, options, rasters, and guards around third-party decoders."""
 
 from __future__ import annotations
 
@@ -23,15 +23,13 @@ __all__ = [
     "DEFAULT_LIMITS",
     "ImageInfo",
     "Limits",
-    "Options",
     "Raster",
-    "foreign",
-    "quiet",
-    "spread",
+    "ReadOptions",
+    "aspect_of",
+    "linear_scale",
+    "silence_decoders",
+    "third_party_decoder",
 ]
-
-
-# ---- Budgets that a file must keep before any of its pixels is decoded.
 
 # Below this many decoded bytes an extreme compression ratio does no harm: a blank film is small.
 _HARMLESS_BYTES = 64 * 2**20
@@ -48,6 +46,8 @@ class Limits:
         file_bytes: Most bytes of the file; also of a deflated DICOM dataset once inflated.
         expansion: Most decoded bytes for each byte of the file, for pictures above 64 MiB decoded.
         frames: Most frames or pages.
+        decoded_bytes: Most bytes that one frame takes while it is decoded, all channels together;
+            reading takes about twice that. An uncompressed picture may have as many as its file.
 
     Raises:
         ValueError: If a limit is not a positive whole number.
@@ -61,6 +61,7 @@ class Limits:
     file_bytes: int = 2**30
     expansion: int = 2_000
     frames: int = 10_000
+    decoded_bytes: int = 2**28
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -75,7 +76,7 @@ class Limits:
             raise ImageReadError(path, "the file is empty")
         if size > self.file_bytes:
             reason = f"{size:,} bytes, above the limit of {self.file_bytes:,}"
-            raise ImageTooLargeError(path, reason, "raise Limits.file_bytes if it is trusted")
+            raise ImageTooLargeError(path, reason, _advice("file_bytes"))
 
     def check_picture(
         self, path: str, height: int, width: int, *, bits: int, stored: int, frames: int = 1
@@ -86,7 +87,7 @@ class Limits:
             path: For the error.
             height: Declared rows.
             width: Declared columns.
-            bits: Bits a pixel once decoded, all channels together.
+            bits: Bits per pixel while it is decoded, all channels together.
             stored: Bytes of the file.
             frames: Declared frames or pages.
         """
@@ -95,24 +96,28 @@ class Limits:
             raise ImageReadError(path, f"declares an empty picture of {size}")
         if height * width > self.pixels:
             reason = f"declares {size}, above the limit of {self.pixels:,}"
-            raise ImageTooLargeError(path, reason, "raise Limits.pixels if it is trusted")
+            raise ImageTooLargeError(path, reason, _advice("pixels", " (--max-pixels)"))
         if frames > self.frames:
             reason = f"declares {frames:,} frames, above the limit of {self.frames:,}"
-            raise ImageTooLargeError(path, reason, "raise Limits.frames if it is trusted")
+            raise ImageTooLargeError(path, reason, _advice("frames"))
         decoded = math.ceil(height * width * bits / 8)
+        if decoded > max(self.decoded_bytes, stored):
+            reason = f"declares {size}, {decoded:,} bytes decoded, above {self.decoded_bytes:,}"
+            raise ImageTooLargeError(path, reason, _advice("decoded_bytes"))
         if decoded > _HARMLESS_BYTES and decoded > self.expansion * stored:
             reason = f"declares {size} in {stored:,} bytes, {decoded // stored:,} decoded for each"
             raise ImageTooLargeError(path, reason, "the file is truncated or hostile")
 
 
+def _advice(limit: str, option: str = "") -> str:
+    return f"pass limits=Limits({limit}=...){option} if the file is trusted"
+
+
 DEFAULT_LIMITS = Limits()
 
 
-# ---- What the caller asked for, in one value that every format takes.
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Options:
+class ReadOptions:
     """The keyword arguments of `read_raster`, which documents them."""
 
     frame: int | None = None
@@ -130,7 +135,9 @@ class Options:
         if self.frame is None:
             if frames > 1:
                 reason = f"holds {frames} frames"
-                raise UnsupportedImageError(path, reason, "name one: frame=0 is the first")
+                raise UnsupportedImageError(
+                    path, reason, "name one: frame=0 (--frame 0) is the first"
+                )
             return 0
         if not 0 <= self.frame < frames:
             reason = f"frame {self.frame} was asked for; it has {frames}, counted from 0"
@@ -138,8 +145,9 @@ class Options:
         return self.frame
 
 
-# ---- A picture as its file stores it, and what is known about it.
-
+_LITTLE = 0.1  # share of the range of grey
+_SQUARE = 1e-3  # sides of a pixel that differ by less are equal
+_LONGEST = 10.0  # no detector or scanner has longer pixels
 _BLOCK_PIXELS = 1 << 17  # 512 KiB of float32: the passes over a block stay in the second cache
 
 
@@ -151,16 +159,21 @@ class ImageInfo:
         format: ``"png"``, ``"jpeg"``, ``"tiff"``, ``"dicom"``, ``"bmp"`` or ``"webp"``.
         height: Rows of the picture as it is returned, upright.
         width: Columns of the picture as it is returned, upright.
-        bits: Declared bits of a sample (DICOM: Bits Stored).
+        bits: Bits of a sample (DICOM: Bits Stored), as declared unless a note says otherwise.
         photometric: ``"MONOCHROME1"`` (white is zero), ``"MONOCHROME2"`` (black is zero),
-            ``"RGB"``, ``"PALETTE COLOR"`` or ``"CMYK"``; for DICOM the value in the file.
-        channels: Samples a pixel, alpha included.
+            ``"RGB"``, ``"PALETTE COLOR"`` or ``"CMYK"``; for DICOM the value in the file, or
+            ``"unknown"`` where the standard has no such value.
+        channels: Samples per pixel, alpha included.
         signed: Whether samples are two's complement.
         frames: Frames or pages.
         orientation: TIFF or Exif orientation, 1 to 8; already applied to the pixels.
         transfer_syntax: DICOM transfer syntax UID, guessed where the file lacks it; else None.
         pixel_spacing: Millimetres between rows and between columns, or None. DICOM: Pixel
             Spacing, else Imager Pixel Spacing (in the plane of the detector).
+        aspect: Height of a pixel over its width: 1 where pixels are square. DICOM: from the
+            spacing, else Pixel Aspect Ratio; PNG, JPEG and TIFF: from their resolution.
+        notes: What the file says that was not followed, one clause each: elements that were
+            ignored or defaulted, and headers that the pixels contradict.
     """
 
     format: str
@@ -174,6 +187,8 @@ class ImageInfo:
     orientation: int = 1
     transfer_syntax: str | None = None
     pixel_spacing: tuple[float, float] | None = None
+    aspect: float = 1.0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -206,6 +221,18 @@ class Raster:
         """Rows and columns."""
         height, width = self.pixels.shape
         return height, width
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The notes of `info`, and one more where the picture uses little of its range.
+
+        Such a film comes out almost black, white or grey; its declared depth is mostly wrong.
+        """
+        used = float(self.pixels.max()) - float(self.pixels.min())
+        share = used * abs(self.scale) / 2048
+        if 0 < share < _LITTLE:
+            return (*self.info.notes, f"uses only {share:.1%} of its declared range of grey")
+        return self.info.notes
 
     def to_array(self) -> NDArray[np.float32]:
         """The picture for a model.
@@ -240,13 +267,31 @@ class Raster:
         return out
 
 
-def spread(low: float, high: float, *, white_is_low: bool = False) -> tuple[float, float]:
+def aspect_of(vertical: float, horizontal: float) -> float:
+    """Height of a pixel over its width, 1 where a header cannot mean what it says.
+
+    Args:
+        vertical: Distance between rows, in any unit.
+        horizontal: Distance between columns, in the same unit.
+
+    Example:
+        >>> aspect_of(0.3, 0.15), aspect_of(0.1, 0.0), aspect_of(0.14, 0.14001)
+        (2.0, 1.0, 1.0)
+    """
+    if not (vertical > 0 and horizontal > 0):
+        return 1.0
+    aspect = vertical / horizontal
+    square = abs(aspect - 1) < _SQUARE
+    return 1.0 if square or not 1 / _LONGEST <= aspect <= _LONGEST else aspect
+
+
+def linear_scale(low: float, high: float, *, white_is_low: bool = False) -> tuple[float, float]:
     """Scale and offset that take [low, high] to [-1024, 1024], or to [1024, -1024].
 
     Example:
-        >>> spread(0, 2048)
+        >>> linear_scale(0, 2048)
         (1.0, -1024.0)
-        >>> spread(-2048, 2047, white_is_low=True)[0] < 0
+        >>> linear_scale(-2048, 2047, white_is_low=True)[0] < 0
         True
     """
     scale = 2048.0 / (high - low)
@@ -281,7 +326,7 @@ def _leave() -> None:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silence_decoders() -> Iterator[None]:
     """Drop the warnings that image libraries give about a file; ours and everyone else's stay.
 
     ``warnings.catch_warnings`` alone is not safe in threads: two that overlap may leave the
@@ -300,16 +345,18 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def foreign(path: str, reason: str) -> Iterator[None]:
+def third_party_decoder(path: str, reason: str, *, quote: bool = False) -> Iterator[None]:
     """Turn whatever a third-party reader raises on a bad file into an `ImageReadError`.
 
     Args:
         path: The file, for the error.
-        reason: What failed, one clause; the library's own words follow it.
+        reason: What failed, one clause.
+        quote: Whether the library's own words follow it. Only where they cannot repeat what the
+            header of the file holds: a name of a patient that damage moved must not go on.
 
     Nothing may be imported inside: filters that a module installs for itself would be lost.
     """
-    with quiet():
+    with silence_decoders():
         try:
             yield
         except ImageReadError:
@@ -317,5 +364,7 @@ def foreign(path: str, reason: str) -> Iterator[None]:
         except MemoryError as error:
             raise ImageReadError(path, "not enough memory to decode it") from error
         except Exception as error:  # the readers raise anything from struct.error to SyntaxError
+            if not quote:
+                raise ImageReadError(path, reason) from None
             words = " ".join(str(error).split())[:200] or type(error).__name__
             raise ImageReadError(path, f"{reason} ({words})") from error

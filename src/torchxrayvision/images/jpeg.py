@@ -6,44 +6,41 @@ import io
 import re
 import struct
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from PIL import JpegImagePlugin
 
 from torchxrayvision.errors import ImageReadError, ImageTooLargeError, UnsupportedImageError
-from torchxrayvision.images.common import ImageInfo, Raster, foreign, quiet, spread
-from torchxrayvision.images.pixels import (
-    channels_are_equal,
-    mean_of_channels,
-    orientation_of,
-    pixels_of,
-    upright,
+from torchxrayvision.images.common import (
+    ImageInfo,
+    Raster,
+    aspect_of,
+    linear_scale,
+    third_party_decoder,
 )
+from torchxrayvision.images.pixels import grey_of, orientation_of, upright
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from numpy.typing import NDArray
     from PIL import Image
 
-    from torchxrayvision.images.common import Options
+    from torchxrayvision.images.common import Limits, ReadOptions
 
 __all__ = [
     "FRAMES",
     "MOST_SCANS",
     "CodeStream",
     "Scans",
+    "check_scans",
     "decode_jpeg",
     "jpeg_info",
-    "lasts",
     "read_codestream",
     "read_jpeg",
     "read_scans",
     "segments",
+    "without_stray_bytes",
 ]
-
-
-# ---- Where the scans of a JPEG or JPEG-LS end, and whether any is missing, without decoding them.
 
 # ITU-T T.81 table B.1 and T.87 section C.1.1: frame headers; C4, C8 and CC are not among them.
 FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
@@ -70,11 +67,13 @@ class Scans:
     Args:
         count: Number of scans; not counted beyond `MOST_SCANS` and one.
         end: Where the entropy-coded data of the only scan ends; None with several scans.
+        after: Where the end marker ends.
         fault: What is missing, as a clause after "the JPEG"; empty where nothing is.
     """
 
     count: int = 0
     end: int | None = None
+    after: int = 0
     fault: str = ""
     restarts: bool = False
     # Component to the lowest bit that is known of each coefficient.
@@ -84,26 +83,33 @@ class Scans:
 def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Marker segments from SOI to the first scan header: marker, start and end of the body.
 
-    It ends without an error where the data does.
+    Bytes that belong to no segment are passed over, as decoders do. It ends without an error
+    where the data does.
     """
     position = 2
-    try:
-        while data[position] == 0xFF:
-            while data[position] == 0xFF:  # any number of fill bytes may come before a marker
-                position += 1
-            marker = data[position]
-            position += 1
-            if marker in _STANDALONE:
-                continue
-            if marker == _EOI:
-                return
-            (length,) = struct.unpack_from(">H", data, position)
-            yield marker, position + 2, position + length
-            if marker == _SOS:
-                return
-            position += length
-    except (struct.error, IndexError):
-        return
+    while (found := _MARKER.search(data, position)) is not None:
+        marker, position = found[1][0], found.end()
+        if marker in _STANDALONE:
+            continue
+        if marker == _EOI or position + 2 > len(data):
+            return
+        (length,) = struct.unpack_from(">H", data, position)
+        yield marker, position + 2, position + length
+        if marker == _SOS:
+            return
+        position += max(2, length)
+
+
+def without_stray_bytes(data: bytes) -> bytes:
+    """A JPEG whose header segments follow each other, as not all decoders look for the next."""
+    if not data.startswith(b"\xff\xd8"):
+        return data
+    pieces, end = [data[:2]], 2
+    for marker, start, end in segments(data):
+        pieces.append(bytes([0xFF, marker]) + data[start - 2 : end])
+    if sum(map(len, pieces)) == end:
+        return data
+    return b"".join([*pieces, data[end:]])
 
 
 def read_scans(data: bytes, position: int, *, frame: int, components: int, restarts: bool) -> Scans:
@@ -142,6 +148,7 @@ def _walk(data: bytes, position: int, frame: int, scans: Scans) -> None:
         if marker == _EOI:
             if not scans.count:
                 raise IndexError
+            scans.after = position
             return
         if marker == _SOI or marker in FRAMES:  # another picture follows a piece of this one
             raise IndexError
@@ -152,7 +159,7 @@ def _walk(data: bytes, position: int, frame: int, scans: Scans) -> None:
             scans.restarts = any(data[position + 2 : position + length])
         position += length
         if marker == _SOS:
-            _take(data[position - length + 2 : position], frame, scans)
+            _note_coefficients(data[position - length + 2 : position], frame, scans)
             start = position
 
 
@@ -167,7 +174,7 @@ def _next_marker(data: bytes, position: int, frame: int, scans: Scans) -> tuple[
     return found.start(), found[1][0]
 
 
-def _take(body: bytes, frame: int, scans: Scans) -> None:
+def _note_coefficients(body: bytes, frame: int, scans: Scans) -> None:
     """Note which coefficients a scan brings (T.81 sections B.2.3 and G.1.1.1)."""
     scans.count += 1
     count = body[0]
@@ -189,8 +196,6 @@ def _check_turns(data: bytes, start: int, end: int, scans: Scans) -> None:
     if found != (_TURNS * (len(found) // len(_TURNS) + 1))[: len(found)]:
         scans.fault = "lacks a piece: its restart markers do not follow each other"
 
-
-# ---- Decode a JPEG with Pillow so that a scan that ends early is an error.
 
 # More than a decoder reads ahead, and too few to stand for more than a few blocks.
 _AFTER = bytes(16)
@@ -233,37 +238,7 @@ def decode_jpeg(data: bytes, stream: CodeStream) -> Image.Image:
     return image
 
 
-def lasts(data: bytes, stream: CodeStream) -> bool:
-    """Whether the only scan of a grey JPEG of any precision lasts to the last row.
-
-    Entropy-coded data does not depend on the precision, so Pillow can walk through what it could
-    not show: declared as 8 bits, the values come out wrong and the length comes out right.
-
-    Args:
-        data: The code stream.
-        stream: Its header.
-
-    Returns:
-        True also where Pillow cannot tell: its libjpeg may lack the lossless process.
-    """
-    if stream.scan_end is None:
-        return True
-    eight = bytearray(data)
-    for marker, start, _ in segments(data):
-        if marker in FRAMES:
-            eight[start] = 8
-    try:
-        with quiet():
-            decode_jpeg(bytes(eight), stream)
-    except _EndsEarlyError:
-        return False
-    except Exception:  # noqa: BLE001 - Ray raises just that
-        return True
-    return True
-
-
-# ---- Sizes that JPEG, JPEG-LS and JPEG 2000 code streams declare, read without decoding.
-
+_SOT, _EOC = 0xFF90, b"\xff\xd9"
 _JP2 = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
 
 
@@ -280,7 +255,8 @@ class CodeStream:
         components: Samples a pixel.
         scans: Scans after the first frame header; a JPEG may hold many to exhaust a decoder.
         scan_end: JPEG: where the only scan ends; None where the picture comes in several.
-        fault: JPEG: what is missing, as a clause; empty where nothing is.
+        end: Where its end marker ends; what follows is no part of it.
+        fault: What is missing, as a clause; empty where nothing is.
     """
 
     kind: str
@@ -291,6 +267,7 @@ class CodeStream:
     components: int
     scans: int = 1
     scan_end: int | None = None
+    end: int | None = None
     fault: str = ""
 
 
@@ -342,6 +319,7 @@ def _read_siz(data: bytes, start: int) -> CodeStream | None:
     precision = (data[start + 42] & 0x7F) + 1
     if x1 <= x0 or y1 <= y0:
         return None
+    end = _end_of_tiles(data, start)
     return CodeStream(
         kind="jpeg2000",
         process=0,
@@ -349,7 +327,27 @@ def _read_siz(data: bytes, start: int) -> CodeStream | None:
         width=x1 - x0,
         precision=precision,
         components=components,
+        end=end,
+        fault="" if end else "ends without its end marker",
     )
+
+
+def _end_of_tiles(data: bytes, start: int) -> int | None:
+    """Where the end marker ends; tile-parts say how long they are (ITU-T T.800 section A.4.2)."""
+    position = start + 2
+    while position + 4 <= len(data):
+        marker, length = struct.unpack_from(">HH", data, position)
+        if marker == _SOT:
+            length = int.from_bytes(data[position + 6 : position + 10])
+            if length == 0:  # the last one lasts up to the end marker
+                found = data.rfind(_EOC, position)
+                return found + 2 if found > 0 else None
+            position += length
+        else:
+            position += 2 + length
+        if data[position : position + 2] == _EOC:
+            return position + 2
+    return None
 
 
 def _read_sof(data: bytes) -> CodeStream | None:
@@ -370,45 +368,64 @@ def _read_sof(data: bytes) -> CodeStream | None:
             components=components,
             scans=scans.count,
             scan_end=scans.end,
+            end=scans.after or None,
             fault=scans.fault,
         )
     return None
 
 
+_APP0, _JFIF = 0xE0, b"JFIF\0"
 _APP1, _EXIF = 0xE1, b"Exif\0\0"
 _KINDS = {1: "MONOCHROME2", 3: "RGB", 4: "CMYK"}
 _PROCESSES = {0: "baseline", 1: "extended", 2: "progressive"}
+# A progressive picture is kept as coefficients of 16 bits until its last scan was read, and each
+# scan goes through all of them.
+_COEFFICIENT_BITS = 16
+_PASSES = 4
 
 
-def jpeg_info(data: bytes, path: str, options: Options) -> ImageInfo:
+def jpeg_info(data: bytes, path: str, options: ReadOptions) -> ImageInfo:
     """What the header says."""
-    return _info(_header(data, path, options), _orientation(data))
+    return _info(_header(data, path, options), data)
 
 
-def read_jpeg(data: bytes, path: str, options: Options) -> Raster:
+def read_jpeg(data: bytes, path: str, options: ReadOptions) -> Raster:
     """The picture, upright as its Exif orientation says."""
+    data = without_stray_bytes(data)
     header = _header(data, path, options)
     options.check_frame(path, 1)
-    _check_kind(header, path)
-    pixels, peak = _decode(data, path, header), 255
-    orientation = _orientation(data)
-    if pixels.ndim == 3:
-        pixels, peak = mean_of_channels(pixels, peak)
-    scale, offset = spread(0, peak)
-    pixels = upright(pixels, orientation)
-    return Raster(pixels=pixels, scale=scale, offset=offset, info=_info(header, orientation))
+    _check_kind(header, path, options)
+    info = _info(header, data)
+    with third_party_decoder(path, "the JPEG is damaged or truncated", quote=True):
+        image = decode_jpeg(data, header)
+        if image.size != (header.width, header.height):
+            raise ImageReadError(path, "the JPEG declares two different sizes")
+        pixels, peak = grey_of(image)
+    scale, offset = linear_scale(0, peak)
+    return Raster(pixels=upright(pixels, info.orientation), scale=scale, offset=offset, info=info)
 
 
-def _header(data: bytes, path: str, options: Options) -> CodeStream:
+def _header(data: bytes, path: str, options: ReadOptions) -> CodeStream:
     header = read_codestream(data)
     if header is None:
         raise ImageReadError(path, "truncated: the JPEG holds no frame header")
     bits = header.precision * header.components
+    if header.process == _PROGRESSIVE & 0x0F:
+        bits += _COEFFICIENT_BITS * header.components
     options.limits.check_picture(path, header.height, header.width, bits=bits, stored=len(data))
     return header
 
 
-def _info(header: CodeStream, orientation: int) -> ImageInfo:
+def _info(header: CodeStream, data: bytes) -> ImageInfo:
+    orientation, aspect = 1, 1.0
+    exif = b""  # it comes before the first scan (Exif 3.0 section 4.7)
+    for marker, start, end in segments(data):
+        if marker == _APP1 and data[start : start + len(_EXIF)] == _EXIF:
+            exif += data[start + len(_EXIF) : end]
+        elif marker == _APP0 and data[start : start + len(_JFIF)] == _JFIF and end - start >= 12:
+            across, down = struct.unpack_from(">HH", data, start + 8)  # pixels per unit of length
+            aspect = aspect_of(across, down)
+    orientation = orientation_of(exif) if exif else 1
     turned = orientation >= 5
     return ImageInfo(
         format="jpeg",
@@ -418,10 +435,11 @@ def _info(header: CodeStream, orientation: int) -> ImageInfo:
         photometric=_KINDS.get(header.components, "unknown"),
         channels=header.components,
         orientation=orientation,
+        aspect=1 / aspect if turned else aspect,
     )
 
 
-def _check_kind(header: CodeStream, path: str) -> None:
+def _check_kind(header: CodeStream, path: str, options: ReadOptions) -> None:
     if header.kind != "jpeg" or header.process not in _PROCESSES:
         reason = "a lossless or arithmetic-coded JPEG, which is read only inside DICOM"
         raise UnsupportedImageError(path, reason, "convert it to PNG")
@@ -431,27 +449,16 @@ def _check_kind(header: CodeStream, path: str) -> None:
     if header.components not in (1, 3):
         reason = f"a JPEG of {header.components} channels (CMYK is for print)"
         raise UnsupportedImageError(path, reason, "convert it to grey")
-    if header.scans > MOST_SCANS:
-        raise ImageTooLargeError(path, f"a JPEG of more than {MOST_SCANS} scans")
+    check_scans(header, path, options.limits)
     if header.fault:
         raise ImageReadError(path, f"truncated: the JPEG {header.fault}")
 
 
-def _orientation(data: bytes) -> int:
-    """From the Exif block alone, which comes before the first scan (Exif 3.0 section 4.7)."""
-    exif = b"".join(
-        data[start + len(_EXIF) : end]
-        for marker, start, end in segments(data)
-        if marker == _APP1 and data[start : start + len(_EXIF)] == _EXIF
-    )
-    return orientation_of(exif) if exif else 1
-
-
-def _decode(data: bytes, path: str, header: CodeStream) -> NDArray[Any]:
-    with foreign(path, "the JPEG is damaged or truncated"):
-        image = decode_jpeg(data, header)
-        if image.size != (header.width, header.height):
-            raise ImageReadError(path, "the JPEG declares two different sizes")
-        # Most colour films have three equal channels; one of them is then a third of the copying.
-        grey = image.getchannel(0) if channels_are_equal(image) else image
-        return pixels_of(grey)
+def check_scans(header: CodeStream, path: str, limits: Limits) -> None:
+    """Refuse a JPEG whose scans only serve to keep a decoder busy."""
+    if header.scans > MOST_SCANS:
+        raise ImageTooLargeError(path, f"a JPEG of more than {MOST_SCANS} scans")
+    passes = header.scans * header.height * header.width
+    if header.process == _PROGRESSIVE & 0x0F and passes > _PASSES * limits.pixels:
+        reason = f"a progressive JPEG of {header.scans} scans of {header.width} x {header.height}"
+        raise ImageTooLargeError(path, f"{reason} pixels", "save it as a baseline JPEG")

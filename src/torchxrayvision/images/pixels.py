@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageChops
 
 from torchxrayvision.errors import ImageReadError
-from torchxrayvision.images.common import foreign
+from torchxrayvision.images.common import third_party_decoder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 __all__ = [
+    "add_channels",
+    "bands_of",
     "channels_are_equal",
+    "crop_rows",
+    "grey_of",
     "mean_of_channels",
     "mean_of_palette",
     "one_bit",
@@ -25,38 +30,77 @@ __all__ = [
 ]
 
 
-# ---- From a picture of Pillow to an array.
+_WHOLE = 8 << 20  # bytes: NumPy takes a larger picture through two more copies of all of it
+_BAND = 1 << 20
 
-_TYPES: Final = {"L": np.dtype(np.uint8), "I;16": np.dtype("<u2")}
+
+def _crops(image: Image.Image) -> Iterator[Image.Image]:
+    rows = max(1, _BAND // (image.width * len(image.getbands())))
+    for start in range(0, image.height, rows):
+        yield crop_rows(image, start, min(start + rows, image.height))
+
+
+def crop_rows(image: Image.Image, start: int, stop: int) -> Image.Image:
+    """Some rows; ``Image.crop`` would ask whether Pillow's own bound allows so many pixels."""
+    return image._new(image.im.crop((0, start, image.width, stop)))
+
+
+def bands_of(image: Image.Image) -> Iterator[tuple[int, NDArray[Any]]]:
+    """First row and pixels of each band of rows, which stays in the cache."""
+    start = 0
+    for band in _crops(image):
+        yield start, np.asarray(band)
+        start += band.height
 
 
 def pixels_of(image: Image.Image) -> NDArray[Any]:
-    """The pixels of a decoded picture, without a copy where that can be had.
-
-    NumPy reads a picture through two copies in new memory, which took a seventh of the time of
-    a PNG. Through Arrow it lies where Pillow decoded it; that is done where pyarrow is loaded
-    anyway, as it is beside every dataset, for its import costs more than a few files win.
+    """The pixels of a decoded picture, in little more memory than they take.
 
     Args:
         image: Decoded, of any mode.
 
     Returns:
-        Shape (H, W) or (H, W, C), read-only.
+        Shape (H, W) or (H, W, C), perhaps read-only.
     """
-    arrow = sys.modules.get("pyarrow")
-    dtype = _TYPES.get(image.mode)
-    # Pillow has the interface from 11.2 on.
-    if arrow is not None and dtype is not None and hasattr(image, "__arrow_c_array__"):
-        try:
-            flat = arrow.array(image)
-        except ValueError:  # a picture of more than 16 MB lies in several pieces
-            return np.asarray(image)
-        found: NDArray[Any] = flat.to_numpy().view(dtype)
-        return found.reshape(image.height, image.width)
-    return np.asarray(image)
+    if image.width * image.height * len(image.getbands()) <= _WHOLE:
+        return np.asarray(image)
+    found: NDArray[Any] | None = None
+    for start, band in bands_of(image):
+        if found is None:
+            found = np.empty((image.height, *band.shape[1:]), band.dtype)
+        found[start : start + len(band)] = band
+    return np.asarray(image) if found is None else found
 
 
-# ---- The orientation in an Exif block, whatever the file around it.
+def grey_of(image: Image.Image) -> tuple[NDArray[Any], int]:
+    """The pixels of a decoded picture of 8 bits, colour as grey.
+
+    Films scanned in colour mostly have three equal channels: one of them is kept. Otherwise the
+    sum of the channels is returned, which is exact in integers; the peak says so.
+
+    Args:
+        image: Decoded: grey, or RGB with or without alpha.
+
+    Returns:
+        Pixels of shape (H, W), and the value of white in them.
+    """
+    if len(image.getbands()) < 3:
+        return pixels_of(image), 255
+    if channels_are_equal(image):
+        return pixels_of(image.getchannel(0)), 255
+    total = np.zeros((image.height, image.width), np.uint16)
+    add_channels(image, total)
+    return total, 3 * 255
+
+
+def add_channels(image: Image.Image, total: NDArray[Any], factor: int = 1) -> None:
+    """Add red, green and blue of a decoded picture, times a factor, to a total of shape (H, W)."""
+    for start, band in bands_of(image):
+        rows = total[start : start + len(band)]
+        for channel in range(3):
+            part = band[:, :, channel]
+            rows += part if factor == 1 else part * total.dtype.type(factor)
+
 
 _ORIENTATION = 274
 
@@ -69,7 +113,7 @@ def orientation_of(exif: bytes) -> int:
     """
     block = Image.Exif()
     try:
-        with foreign("", ""):
+        with third_party_decoder("", ""):
             block.load(exif)
             value = block.get(_ORIENTATION, 1)
     except ImageReadError:  # a damaged block does not make the picture unreadable
@@ -84,12 +128,16 @@ def channels_are_equal(image: Image.Image) -> bool:
     """Whether a decoded RGB picture is grey: every pixel has three equal channels.
 
     Args:
-        image: Decoded; False for any other mode than RGB.
+        image: Decoded; False for any other mode than RGB and RGBA.
     """
-    if image.mode != "RGB":
+    if image.mode not in ("RGB", "RGBA"):
         return False
-    red, green, blue = image.split()
-    return all(ImageChops.difference(red, other).getbbox() is None for other in (green, blue))
+    return all(
+        ImageChops.difference(red, other).getbbox() is None
+        for band in _crops(image)
+        for red, *others in [band.split()[:3]]
+        for other in others
+    )
 
 
 def mean_of_channels(pixels: NDArray[Any], peak: int) -> tuple[NDArray[Any], int]:

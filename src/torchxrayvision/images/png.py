@@ -11,10 +11,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import PngImagePlugin
 
-from torchxrayvision.errors import ImageReadError, UnsupportedImageError
-from torchxrayvision.images.common import ImageInfo, Raster, foreign, spread
+from torchxrayvision.errors import ImageReadError, ImageTooLargeError, UnsupportedImageError
+from torchxrayvision.images.common import (
+    ImageInfo,
+    Raster,
+    aspect_of,
+    linear_scale,
+    third_party_decoder,
+)
 from torchxrayvision.images.pixels import (
-    mean_of_channels,
+    add_channels,
+    channels_are_equal,
+    crop_rows,
+    grey_of,
     mean_of_palette,
     one_bit,
     orientation_of,
@@ -26,8 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
+    from PIL import Image
 
-    from torchxrayvision.images.common import Options
+    from torchxrayvision.images.common import ReadOptions
 
 __all__ = ["png_info", "read_png"]
 
@@ -35,6 +45,7 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6
 _CHANNELS = {_GREY: 1, _RGB: 3, _PALETTE: 1, _GREY_ALPHA: 2, _RGB_ALPHA: 4}
 _PIECE = 1 << 20
+_MOST_CHUNKS = 100_000
 # First row, first column, rows and columns between samples of each pass (clause 8.2).
 _ADAM7 = (
     (0, 0, 8, 8),
@@ -64,15 +75,16 @@ class _Png:
     palette: bytes = b""
     orientation: int = 1
     frames: int = 1
+    aspect: float = 1.0
     pixels: list[memoryview] = field(default_factory=list)  # whole chunks, checked
 
 
-def png_info(data: bytes, path: str, options: Options) -> ImageInfo:
+def png_info(data: bytes, path: str, options: ReadOptions) -> ImageInfo:
     """What the header says."""
     return _info(_parse(data, path, options))
 
 
-def read_png(data: bytes, path: str, options: Options) -> Raster:
+def read_png(data: bytes, path: str, options: ReadOptions) -> Raster:
     """The picture, scaled by the declared bit depth; alpha and ``sBIT`` play no part.
 
     PNG samples fill their declared range whatever their significant bits (clause 12.4:
@@ -83,7 +95,7 @@ def read_png(data: bytes, path: str, options: Options) -> Raster:
     if png.frames > 1:
         raise UnsupportedImageError(path, f"an animation of {png.frames} frames", "save one as PNG")
     pixels, peak = _decode(png, path)
-    scale, offset = spread(0, peak)
+    scale, offset = linear_scale(0, peak)
     info = _info(png)
     return Raster(pixels=upright(pixels, png.orientation), scale=scale, offset=offset, info=info)
 
@@ -100,22 +112,25 @@ def _info(png: _Png) -> ImageInfo:
         channels=_CHANNELS[png.colour],
         frames=png.frames,
         orientation=png.orientation,
+        aspect=1 / png.aspect if turned else png.aspect,
     )
 
 
-def _parse(data: bytes, path: str, options: Options) -> _Png:
+def _parse(data: bytes, path: str, options: ReadOptions) -> _Png:
     chunks = _chunks(data, path)
     kind, body, _ = next(chunks, (b"", b"", b""))
     png = _header(kind, body, path)
-    bits = png.depth * _CHANNELS[png.colour]
+    bits = png.depth * (1 if png.colour in (_GREY, _PALETTE) else 4)  # as Pillow keeps them
     options.limits.check_picture(path, png.height, png.width, bits=bits, stored=len(data))
-    for kind, body, chunk in chunks:
+    for number, (kind, body, chunk) in enumerate(chunks):
         if kind == b"IEND":
             break
+        if number > _MOST_CHUNKS:
+            raise ImageTooLargeError(path, f"a PNG of more than {_MOST_CHUNKS:,} chunks")
         if kind == b"IDAT":
             png.pixels.append(chunk)
         else:
-            _take(png, kind, bytes(body), path)
+            _apply_chunk(png, kind, bytes(body), path)
     else:
         raise ImageReadError(path, "truncated: the PNG ends without its IEND chunk")
     if not png.pixels:
@@ -135,12 +150,15 @@ def _header(kind: bytes, body: bytes | memoryview, path: str) -> _Png:
     return _Png(width=width, height=height, depth=depth, colour=colour, interlace=interlace)
 
 
-def _take(png: _Png, kind: bytes, body: bytes, path: str) -> None:
+def _apply_chunk(png: _Png, kind: bytes, body: bytes, path: str) -> None:
     match kind:
         case b"PLTE":
             png.palette = body
         case b"eXIf":
             png.orientation = orientation_of(body)
+        case b"pHYs" if len(body) == 9:
+            across, down, _ = struct.unpack(">IIB", body)  # pixels per unit of length
+            png.aspect = aspect_of(across, down)
         case b"acTL" if len(body) == 8:
             png.frames = max(1, struct.unpack(">II", body)[0])
         case _ if not kind[0] & 0x20:  # upper case: critical, so the picture depends on it
@@ -173,33 +191,48 @@ def _shown(kind: bytes) -> str:
 def _decode(png: _Png, path: str) -> tuple[NDArray[Any], int]:
     """Pixels of shape (H, W), and the value of white in them."""
     if png.depth == 16 and png.colour in (_RGB, _RGB_ALPHA):
-        high, low = (_pillow(png, path, half) for half in ("B", "L"))
-        wide = high[:, :, :3].astype(np.uint16)
-        wide <<= 8
-        wide |= low[:, :, :3]
-        return mean_of_channels(wide, 65535)
-    pixels = _pillow(png, path)
+        return _deep_colour(png, path)
+    image = _pillow(png, path)
     if png.colour == _PALETTE:
-        return mean_of_palette(
-            pixels, np.frombuffer(png.palette, np.uint8)[: 3 * 256].reshape(-1, 3)
-        )
-    if png.colour in (_RGB, _RGB_ALPHA):
-        return mean_of_channels(pixels, 255)
-    if png.colour == _GREY_ALPHA and png.depth == 16:  # decoded as RGBA: high, low, alpha, alpha
-        return pixels[:, :, :2].copy().view(">u2")[:, :, 0].astype(np.uint16), 65535
-    if png.colour == _GREY_ALPHA:
-        return np.ascontiguousarray(pixels[:, :, 0]), 255
+        palette = np.frombuffer(png.palette, np.uint8)[: 3 * 256].reshape(-1, 3)
+        return mean_of_palette(pixels_of(image), palette)
+    if png.depth == 8:
+        return grey_of(image if png.colour != _GREY_ALPHA else image.getchannel(0))
+    if png.colour == _GREY_ALPHA:  # decoded as RGBA: high, low, alpha, alpha
+        high, low = (pixels_of(image.getchannel(channel)) for channel in range(2))
+        return _joined(high, low), 65535
+    pixels = pixels_of(image)
     if png.depth == 1:
         return one_bit(pixels), 1
     return pixels, 65535 if png.depth == 16 else 255  # Pillow spreads 2 and 4 bits over 8
 
 
-def _pillow(png: _Png, path: str, half: str = "") -> NDArray[Any]:
+def _deep_colour(png: _Png, path: str) -> tuple[NDArray[Any], int]:
+    """Grey of 16-bit colour: of the first channel where all are equal, else their sum."""
+    total = np.zeros((png.height, png.width), np.uint32)
+    equal, halves = True, []
+    for half, factor in (("B", 256), ("L", 1)):
+        image = _pillow(png, path, half)
+        equal = equal and channels_are_equal(image)
+        if equal:
+            halves.append(pixels_of(image.getchannel(0)))
+        add_channels(image, total, factor)
+    return (_joined(*halves), 65535) if equal else (total, 3 * 65535)
+
+
+def _joined(high: NDArray[Any], low: NDArray[Any]) -> NDArray[np.uint16]:
+    pixels: NDArray[np.uint16] = high.astype(np.uint16)
+    pixels <<= 8
+    pixels |= low
+    return pixels
+
+
+def _pillow(png: _Png, path: str, half: str = "") -> Image.Image:
     """Decode with Pillow, which is handed the needed chunks and nothing else.
 
     Pillow keeps only eight bits of 16-bit colour and of 16-bit grey with alpha. So colour is
     decoded once for the high and once for the low bytes, and grey with alpha is declared as
-    RGBA of 8 bits, which has the same bytes a pixel and therefore the same filters.
+    RGBA of 8 bits, which has the same bytes per pixel and therefore the same filters.
     """
     depth, colour = png.depth, png.colour
     if (depth, colour) == (16, _GREY_ALPHA):
@@ -208,15 +241,15 @@ def _pillow(png: _Png, path: str, half: str = "") -> NDArray[Any]:
     palette = [_chunk(b"PLTE", png.palette)] if colour == _PALETTE else []
     before = [_SIGNATURE, _chunk(b"IHDR", header), *palette]
     stream = io.BytesIO(b"".join([*before, *png.pixels, _chunk(b"IEND", b"")]))
-    with foreign(path, "the PNG pixel data is damaged or truncated"):
+    with third_party_decoder(path, "the PNG pixel data is damaged or truncated", quote=True):
         image = PngImagePlugin.PngImageFile(stream)
         if half:
             image.tile = [image.tile[0]._replace(args=f"{image.mode};16{half}")]
         image.load()
-        pixels = pixels_of(image)
-    if (png.interlace or not pixels[-1].any()) and half != "L":  # the halves share their rows
+        last = crop_rows(image, image.height - 1, image.height)
+    if (png.interlace or not np.asarray(last).any()) and half != "L":  # halves share their rows
         _check_rows(png, path)
-    return pixels
+    return image
 
 
 def _check_rows(png: _Png, path: str) -> None:
@@ -232,7 +265,7 @@ def _check_rows(png: _Png, path: str) -> None:
         if rows > 0 and columns > 0:
             expected += rows * (1 + -(-columns * png.depth * _CHANNELS[png.colour] // 8))
     engine, found = zlib.decompressobj(), 0
-    with foreign(path, "the PNG pixel data is damaged or truncated"):
+    with third_party_decoder(path, "the PNG pixel data is damaged or truncated", quote=True):
         for chunk in png.pixels:
             body: bytes | memoryview = chunk[8:-4]
             while body and found < expected:

@@ -1,4 +1,4 @@
-"""One function a question, whatever the format of the file."""
+"""Read a file of any format: its bytes, its format by content, its pixels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from torchxrayvision.errors import (
     ImageTooLargeError,
     UnsupportedImageError,
 )
-from torchxrayvision.images.common import DEFAULT_LIMITS, Limits, Options, foreign
+from torchxrayvision.images.common import DEFAULT_LIMITS, Limits, ReadOptions, third_party_decoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,8 +42,6 @@ __all__ = [
     "sniff",
 ]
 
-
-# ---- The bytes of a file, whatever the caller gave, within the limits.
 
 ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
@@ -132,10 +130,9 @@ def _from_stream(stream: BinaryIO, name: str, limits: Limits) -> bytes:
     return b"".join(pieces)
 
 
-# ---- What a file is, by its first bytes. File names are never consulted.
-
 HEAD = 2048
 """First bytes of a file that `sniff` needs."""
+
 _READABLE = (
     (b"\x89PNG\r\n\x1a\n", "png"),
     (b"\xff\xd8\xff", "jpeg"),
@@ -264,8 +261,6 @@ def _bare_dicom(data: bytes) -> bool:
             return True
     return False
 
-
-# ---- Pixel arrays to the range of the models, with the mistakes that are easy to make named.
 
 _MOST_CHANNELS = 4
 
@@ -406,10 +401,10 @@ def read_raster(
         >>> raster.shape, raster.pixels.dtype.name, raster.info.bits
         ((2, 3), 'uint8', 8)
     """
-    options = Options(frame=frame, voi=voi, fix_monochrome=fix_monochrome, limits=limits)
+    options = ReadOptions(frame=frame, voi=voi, fix_monochrome=fix_monochrome, limits=limits)
     data, path = load(source, limits)
     reader = _reader(sniff(data, path))
-    with foreign(path, _UNEXPECTED):
+    with third_party_decoder(path, _UNEXPECTED):
         return reader(data, path, options)
 
 
@@ -464,8 +459,8 @@ def read_info(
     """
     data, path = load(source, limits)
     describer = _describer(sniff(data, path))
-    with foreign(path, _UNEXPECTED):
-        return describer(data, path, Options(frame=frame, limits=limits))
+    with third_party_decoder(path, _UNEXPECTED):
+        return describer(data, path, ReadOptions(frame=frame, limits=limits))
 
 
 def load_image(fname: ImageSource) -> NDArray[np.float32]:
@@ -516,20 +511,20 @@ def read_xray_dcm(
         >>> read_xray_dcm(get_testdata_file("MR_small.dcm", download=False)).shape
         (64, 64)
     """
-    options = Options(voi=voi_lut, fix_monochrome=fix_monochrome)
+    options = ReadOptions(voi=voi_lut, fix_monochrome=fix_monochrome)
     data, name = load(path, options.limits)
     kind = sniff(data, name)
     if kind != "dicom":
         reason = f"a {kind.upper()} picture, not a DICOM file"
         raise ImageReadError(name, reason, "read it with read_image or load_image")
     reader = _reader(kind)
-    with foreign(name, _UNEXPECTED):
+    with third_party_decoder(name, _UNEXPECTED):
         raster = reader(data, name, options)
     image: NDArray[np.float32] = raster.to_array()[0]
     return image
 
 
-def _reader(kind: str) -> Callable[[bytes, str, Options], Raster]:
+def _reader(kind: str) -> Callable[[bytes, str, ReadOptions], Raster]:
     match kind:  # each format is imported when the first file of it is met
         case "png":
             from torchxrayvision.images.png import read_png as reader
@@ -544,7 +539,7 @@ def _reader(kind: str) -> Callable[[bytes, str, Options], Raster]:
     return reader
 
 
-def _describer(kind: str) -> Callable[[bytes, str, Options], ImageInfo]:
+def _describer(kind: str) -> Callable[[bytes, str, ReadOptions], ImageInfo]:
     match kind:
         case "png":
             from torchxrayvision.images.png import png_info as describer

@@ -141,7 +141,7 @@ def crop_and_resize(file: InputFile, raster: Raster, size: int) -> NDArray[np.fl
     Raises:
         ImageReadError: If a value is NaN or infinite.
     """
-    image = prepare(raster.pixels, raster.scale, raster.offset, size)
+    image = prepare(raster.pixels, raster.scale, raster.offset, size, raster.info.aspect)
     if not np.isfinite(image).all():  # a float TIFF may hold anything; a batch must not end for it
         raise ImageReadError(file.path, "holds NaN or infinity")
     return image

@@ -182,7 +182,7 @@ def _pose(file: InputFile, raster: Raster, plate: Plate) -> Pose:
     known = pose.chest > 0 or pose.lateral > 0
     if known or plate.bars < _FEW_BARS or min(inside.shape) < SIDE:
         return pose
-    within = pose_of(prepare(inside, raster.scale, raster.offset, SIDE)[0])
+    within = pose_of(prepare(inside, raster.scale, raster.offset, SIDE, raster.info.aspect)[0])
     return within if within.chest > 0 else pose
 
 
@@ -232,7 +232,8 @@ def _cached_view_model() -> Any:
 def _looks_lateral(raster: Raster, view_model: Any) -> bool:
     import torch
 
-    image = prepare(raster.pixels, raster.scale, raster.offset, view_model.input_resolution)
+    size = view_model.input_resolution
+    image = prepare(raster.pixels, raster.scale, raster.offset, size, raster.info.aspect)
     with torch.inference_mode():
         views = dict(view_model.predict(torch.from_numpy(image)[None]).values)
     return bool(views["Lateral"] > views["Frontal"])

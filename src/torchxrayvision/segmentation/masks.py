@@ -16,7 +16,7 @@ from torchxrayvision.errors import UnknownNameError
 from torchxrayvision.inference import temporarily_eval
 from torchxrayvision.inputs import ReadOptions, crop_and_resize, expand, prefetch
 from torchxrayvision.screening import SIDE, pose_of
-from torchxrayvision.transforms import Placement, crop_box
+from torchxrayvision.transforms import Placement
 
 if TYPE_CHECKING:
     import torch
@@ -319,7 +319,7 @@ def _film(file: InputFile, raster: Raster, size: int, upright: bool) -> _Film:
     pose = pose_of(crop_and_resize(file, raster, SIDE)[0])
     turned = pose.turns if pose.chest > 0 else 0
     turns = turned if upright else 0
-    placement = Placement(*raster.shape, *crop_box(*raster.shape), turns)
+    placement = Placement.in_middle(*raster.shape, aspect=raster.info.aspect, turns=turns)
     picture, spacing = _on_screen(raster), raster.info.pixel_spacing
     seen = np.ascontiguousarray(np.rot90(square, turns, axes=(1, 2)))
     return _Film(file.given, "", seen, placement, picture, spacing, turned)

@@ -32,8 +32,10 @@ if TYPE_CHECKING:
 
 # For the other packages of the project.
 from torchxrayvision.transforms.apply import prepared_size as prepared_size
+from torchxrayvision.transforms.apply import square_pixels as square_pixels
 from torchxrayvision.transforms.placement import Placement as Placement
 from torchxrayvision.transforms.placement import resample as resample
+from torchxrayvision.transforms.placement import square_image as square_image
 
 __all__ = [
     "CenterCropSquare",

@@ -20,6 +20,7 @@ import numpy as np
 
 from torchxrayvision.errors import ImageShapeError
 from torchxrayvision.transforms.arrays import ToPILImage, XRayCenterCrop, XRayResizer
+from torchxrayvision.transforms.placement import square_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, MutableMapping
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     Sample = MutableMapping[str, Any]
 
-__all__ = ["SeedSource", "apply_transforms", "prepared_size"]
+__all__ = ["SeedSource", "apply_transforms", "prepared_size", "square_pixels"]
 
 MASK_FIELDS = ("pathology_masks", "semantic_masks")
 
@@ -152,6 +153,32 @@ class SeedSource:
 
     def __repr__(self) -> str:
         return f"SeedSource({self.entropy})"
+
+
+def square_pixels(sample: Sample, aspect: float) -> Sample:
+    """A sample whose image, masks and boxes have square pixels.
+
+    Args:
+        sample: With ``img`` and perhaps masks and ``bbox``.
+        aspect: Height of a pixel of it over its width.
+
+    Returns:
+        The sample itself where its pixels are square, else a new one.
+    """
+    if aspect == 1:
+        return sample
+    changed: dict[str, Any] = dict(sample)
+    changed["img"] = square_image(sample["img"], aspect)
+    for field in MASK_FIELDS:
+        if field in sample:
+            changed[field] = {
+                name: square_image(np.asarray(mask) > 0, aspect).astype(np.asarray(mask).dtype)
+                for name, mask in sample[field].items()
+            }
+    if "bbox" in sample:
+        factors = [1.0, aspect] if aspect > 1 else [1 / aspect, 1.0]
+        changed["bbox"] = np.asarray(sample["bbox"], np.float32) * np.array(factors * 2, np.float32)
+    return changed
 
 
 def _check_masks(sample: Sample, when: str) -> None:

@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-__all__ = ["Engine", "ToPILImage", "XRayCenterCrop", "XRayResizer", "crop_box", "prepare"]
+__all__ = [
+    "Engine",
+    "ToPILImage",
+    "XRayCenterCrop",
+    "XRayResizer",
+    "crop_box",
+    "prepare",
+    "square_region",
+]
 
 Engine = Literal["skimage", "cv2", "torch"]
 
@@ -57,7 +65,35 @@ def crop_box(height: int, width: int) -> tuple[int, int, int]:
     return height // 2 - side // 2, width // 2 - side // 2, side
 
 
-def prepare(pixels: NDArray[Any], scale: float, offset: float, size: int) -> NDArray[np.float32]:
+def square_region(height: int, width: int, aspect: float = 1.0) -> tuple[int, int, int, int]:
+    """The largest region in the middle of an image that is a square on the body.
+
+    Args:
+        height: Rows of the image.
+        width: Columns of the image.
+        aspect: Height of a pixel over its width.
+
+    Returns:
+        ``(top, left, rows, columns)`` in pixels; `crop_box` where pixels are square.
+
+    Raises:
+        ImageShapeError: If the image has no pixel.
+
+    Example:
+        >>> square_region(300, 560, aspect=2.0)
+        (10, 0, 280, 560)
+    """
+    top, left, side = crop_box(height, width)
+    if aspect == 1:
+        return top, left, side, side
+    rows = max(1, min(height, round(width / aspect)))
+    columns = max(1, min(width, round(height * aspect)))
+    return height // 2 - rows // 2, width // 2 - columns // 2, rows, columns
+
+
+def prepare(
+    pixels: NDArray[Any], scale: float, offset: float, size: int, aspect: float = 1.0
+) -> NDArray[np.float32]:
     """Crop and resize stored pixels to what a model takes, without a float copy of the image.
 
     The same as scaling, then ``XRayCenterCrop()``, then ``XRayResizer(size)``.
@@ -67,6 +103,8 @@ def prepare(pixels: NDArray[Any], scale: float, offset: float, size: int) -> NDA
         scale: Factor from a pixel to its value.
         offset: Added after the factor, so that values lie in [-1024, 1024].
         size: Rows and columns of the result.
+        aspect: Height of a pixel over its width; pixels that are not square are resampled to
+            square ones.
 
     Returns:
         float32 array, shape (1, size, size), values in [-1024, 1024].
@@ -82,8 +120,9 @@ def prepare(pixels: NDArray[Any], scale: float, offset: float, size: int) -> NDA
     if pixels.ndim != 2:
         msg = f"prepare takes pixels of shape (H, W), not {pixels.shape}"
         raise ImageShapeError(msg)
-    top, left, side = crop_box(*pixels.shape)
-    square = pixels[top : top + side, left : left + side]
+    height, width = pixels.shape
+    top, left, rows, columns = square_region(height, width, aspect)
+    square = pixels[top : top + rows, left : left + columns]
     return resize(square[None], (size, size), scale=scale, offset=offset)
 
 

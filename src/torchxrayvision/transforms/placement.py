@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torchxrayvision.errors import ImageShapeError
+from torchxrayvision.transforms.arrays import square_region
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Placement", "resample"]
+__all__ = ["Placement", "resample", "square_image"]
 
 
 def resample(plane: ArrayLike, height: int, width: int) -> NDArray[Any]:
@@ -39,6 +40,35 @@ def resample(plane: ArrayLike, height: int, width: int) -> NDArray[Any]:
         return array[rows][:, columns]
     out = _lines(array.astype(np.float32, copy=False), height)
     return np.ascontiguousarray(_lines(out.T, width).T)
+
+
+def square_image(image: NDArray[Any], aspect: float) -> NDArray[Any]:
+    """Resample an image, or a boolean mask, so that its pixels are square.
+
+    The coarser axis takes the pixel size of the finer one, so that nothing is lost.
+
+    Args:
+        image: Shape (..., H, W).
+        aspect: Height of a pixel over its width.
+
+    Returns:
+        Shape (..., h, w): the image itself where its pixels are square, float32 for an image, else
+        bool for a mask.
+
+    Example:
+        >>> square_image(np.zeros((1, 4, 6), np.float32), 2.0).shape
+        (1, 8, 6)
+    """
+    if aspect == 1:
+        return image
+    height, width = image.shape[-2:]
+    if aspect > 1:
+        height = max(1, round(height * aspect))
+    else:
+        width = max(1, round(width / aspect))
+    planes = image.reshape(-1, *image.shape[-2:])
+    found = np.stack([resample(plane, height, width) for plane in planes])
+    return found.reshape(*image.shape[:-2], height, width)
 
 
 def _nearest(inputs: int, outputs: int) -> NDArray[np.int64]:
@@ -88,15 +118,15 @@ class Placement:
         width: Columns of the picture.
         top: First row of the square.
         left: First column of the square.
-        side: Rows and columns of the square, before it was resized.
+        side: Rows of the square, before it was resized.
         turns: Quarter turns counterclockwise of the square, before the model saw it.
+        columns: Columns of the square; None for `side`, as where pixels are square.
 
     Raises:
         ImageShapeError: If the square does not lie in the picture.
 
     Example:
-        >>> from torchxrayvision.transforms import crop_box
-        >>> place = Placement(6, 4, *crop_box(6, 4))
+        >>> place = Placement.in_middle(6, 4)
         >>> place.to_picture(np.ones((2, 2))).shape
         (6, 4)
     """
@@ -107,12 +137,50 @@ class Placement:
     left: int
     side: int
     turns: int = 0
+    columns: int | None = None
 
     def __post_init__(self) -> None:
-        fits = 0 <= self.top <= self.height - self.side and 0 <= self.left <= self.width - self.side
-        if self.side < 1 or not fits:
+        across = self._across
+        fits = 0 <= self.top <= self.height - self.side and 0 <= self.left <= self.width - across
+        if min(self.side, across) < 1 or not fits:
             msg = f"the square does not lie in the picture: {self}"
             raise ImageShapeError(msg)
+
+    @classmethod
+    def in_middle(
+        cls, height: int, width: int, *, aspect: float = 1.0, turns: int = 0
+    ) -> Placement:
+        """The square that `prepare` cuts out.
+
+        Args:
+            height: Rows of the picture.
+            width: Columns of the picture.
+            aspect: Height of a pixel over its width.
+            turns: Quarter turns counterclockwise of the square, before the model saw it.
+
+        Example:
+            >>> Placement.in_middle(300, 560, aspect=2.0).columns
+            560
+        """
+        top, left, rows, columns = square_region(height, width, aspect)
+        return cls(height, width, top, left, rows, turns, None if rows == columns else columns)
+
+    @property
+    def _across(self) -> int:
+        return self.side if self.columns is None else self.columns
+
+    @property
+    def _region(self) -> tuple[slice, slice]:
+        return (
+            slice(self.top, self.top + self.side),
+            slice(self.left, self.left + self._across),
+        )
+
+    @property
+    def _seen(self) -> tuple[int, int]:
+        """Rows and columns of the square as the model saw it."""
+        shape = self.side, self._across
+        return shape if self.turns % 2 == 0 else shape[::-1]
 
     def cut(self, picture: NDArray[Any]) -> NDArray[Any]:
         """The square as the model saw it, before it was resized.
@@ -121,13 +189,12 @@ class Placement:
             picture: Shape (height, width).
 
         Returns:
-            Shape (side, side); a view.
+            Shape (side, side), or (side, columns) turned; a view.
         """
         if picture.shape != (self.height, self.width):
             msg = f"expected a picture of {self.height} x {self.width}, got {picture.shape}"
             raise ImageShapeError(msg)
-        square = picture[self.top : self.top + self.side, self.left : self.left + self.side]
-        return np.rot90(square, self.turns)
+        return np.rot90(picture[self._region], self.turns)
 
     def to_picture(self, plane: ArrayLike, outside: float = 0) -> NDArray[Any]:
         """Undo resizing and cropping of one map.
@@ -139,9 +206,9 @@ class Placement:
         Returns:
             Shape (height, width); bool for a boolean map, by the nearest pixel, else float32.
         """
-        square = np.rot90(resample(plane, self.side, self.side), -self.turns)
+        square = np.rot90(resample(plane, *self._seen), -self.turns)
         picture = np.full((self.height, self.width), outside, square.dtype)
-        picture[self.top : self.top + self.side, self.left : self.left + self.side] = square
+        picture[self._region] = square
         return picture
 
     def mask_to_picture(self, plane: ArrayLike, threshold: float) -> NDArray[np.bool_]:
@@ -159,14 +226,14 @@ class Placement:
         """
         array = np.asarray(plane).astype(np.float32, copy=False)
         inside = array >= threshold
-        rows = _reached(np.any(inside, axis=1), self.side)
-        columns = _reached(np.any(inside, axis=0), self.side)
-        square = np.zeros((self.side, self.side), bool)
-        part = _lines(_lines(array, self.side, rows).T, self.side, columns)
+        height, width = self._seen
+        rows = _reached(np.any(inside, axis=1), height)
+        columns = _reached(np.any(inside, axis=0), width)
+        square = np.zeros((height, width), bool)
+        part = _lines(_lines(array, height, rows).T, width, columns)
         square[rows, columns] = (part >= threshold).T
         picture = np.zeros((self.height, self.width), bool)
-        turned = np.rot90(square, -self.turns)
-        picture[self.top : self.top + self.side, self.left : self.left + self.side] = turned
+        picture[self._region] = np.rot90(square, -self.turns)
         return picture
 
     def point_to_picture(self, y: float, x: float, resolution: int) -> tuple[float, float]:
@@ -180,11 +247,10 @@ class Placement:
         Returns:
             Distances from the top and left edges of the picture, pixels.
         """
-        factor = self.side / resolution
-        y, x = y * factor, x * factor
+        y, x = y / resolution, x / resolution
         for _ in range(self.turns % 4):  # a turn had taken the right edge to the top
-            y, x = x, self.side - y
-        return self.top + y, self.left + x
+            y, x = x, 1 - y
+        return self.top + y * self.side, self.left + x * self._across
 
     def box_to_picture(
         self, box: tuple[float, float, float, float], resolution: int

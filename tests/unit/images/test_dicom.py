@@ -306,26 +306,32 @@ def test_info_of_a_colour_file_is_given():
     assert (info.photometric, info.channels) == ("RGB", 3)
 
 
-@pytest.mark.parametrize(
-    "tag",
-    [
-        "Rows",
-        "Columns",
-        "BitsAllocated",
-        "BitsStored",
-        "PixelRepresentation",
-        "PhotometricInterpretation",
-    ],
-)
+@pytest.mark.parametrize("tag", ["Rows", "Columns", "BitsAllocated"])
 @pytest.mark.parametrize("empty", [False, True])
 def test_missing_tags_are_named(tag, empty):
+    with pytest.raises(ImageReadError, match=f"{tag} is missing"):
+        read_image(without(tag, empty))
+
+
+@pytest.mark.parametrize("tag", ["BitsStored", "PixelRepresentation", "PhotometricInterpretation"])
+@pytest.mark.parametrize("empty", [False, True])
+def test_missing_tags_that_readers_default_are_noted(tag, empty):
+    raster = read_raster(without(tag, empty))
+    assert np.array_equal(raster.pixels, pixels_of(4095))
+    assert (raster.info.bits, raster.info.signed, raster.info.photometric) == (
+        16, False, "MONOCHROME2",
+    )  # fmt: skip
+    (note,) = raster.info.notes
+    assert note.startswith(f"the DICOM element {tag} is missing")
+
+
+def without(tag, empty):
     found = build.dataset(pixels_of(4095))
     if empty:
         setattr(found, tag, "" if tag == "PhotometricInterpretation" else None)
     else:
         delattr(found, tag)
-    with pytest.raises(ImageReadError, match=tag):
-        read_image(build.write(found))
+    return build.write(found)
 
 
 @pytest.mark.parametrize(
@@ -344,17 +350,9 @@ def test_tags_that_are_not_needed_may_be_missing(tag):
     [
         ({"BitsStored": 17}, "17 bits stored"),
         ({"BitsStored": 0, "HighBit": 0}, "0 bits stored"),
-        ({"HighBit": 20}, "high bit 20"),
-        ({"HighBit": 3}, "high bit 3"),
         ({"Rows": 0}, "empty picture"),
         ({"Rows": 900}, "truncated"),
         ({"NumberOfFrames": "5"}, "5 frames"),
-        ({"RescaleSlope": "0"}, "Slope"),
-        ({"ModalityLUTSequence": build.lut([1, 2, 300], bits=8)}, "need 9 bits"),
-        ({"ModalityLUTSequence": build.lut([1, 2, 3], bits=20)}, "says 20"),
-        ({"ModalityLUTSequence": build.sequence_item(LUTExplanation="x")}, "Descriptor"),
-        ({"ModalityLUTSequence": build.sequence_item(LUTDescriptor=[1, 0])}, "Descriptor"),
-        ({"ModalityLUTSequence": build.sequence_item(LUTDescriptor=[9, 0, 8])}, "0 LUT entries"),
     ],
 )
 def test_impossible_tags_are_named(tags, words):
@@ -363,26 +361,69 @@ def test_impossible_tags_are_named(tags, words):
 
 
 @pytest.mark.parametrize(
-    ("tags", "words"),
+    ("tags", "note"),
     [
-        ({"WindowCenter": "40", "WindowWidth": "0"}, "Width 0"),
-        ({"WindowCenter": "40", "WindowWidth": "-5"}, "Width -5"),
-        ({"WindowCenter": "40", "WindowWidth": "0.5"}, "Width 0.5"),
-        ({"WindowCenter": "40", "WindowWidth": "9", "VOILUTFunction": "CUBIC"}, "CUBIC"),
+        ({"RescaleSlope": "0", "RescaleIntercept": "5"}, "Rescale Slope 0 is ignored"),
+        ({"HighBit": 20}, "High Bit 20 is ignored: 16 of 16 bits are stored"),
+        ({"HighBit": 3}, "High Bit 3 is ignored: 16 of 16 bits are stored"),
+        (
+            {"ModalityLUTSequence": build.sequence_item(LUTExplanation="x")},
+            "a LUT without a valid LUT Descriptor is ignored",
+        ),
+        (
+            {"ModalityLUTSequence": build.sequence_item(LUTDescriptor=[1, 0])},
+            "a LUT without a valid LUT Descriptor is ignored",
+        ),
+        (
+            {"ModalityLUTSequence": build.sequence_item(LUTDescriptor=[9, 0, 8])},
+            "a LUT without LUT Data is ignored",
+        ),
     ],
 )
-def test_impossible_windows_matter_only_when_asked_for(tags, words):
-    data = build.dicom(pixels_of(4095), **tags)
-    read_image(data)
-    with pytest.raises(ImageReadError, match=words):
-        read_image(data, voi=True)
+def test_elements_that_only_adjust_are_ignored_with_a_note(tags, note):
+    raster = read_raster(build.dicom(pixels_of(4095), **tags))
+    assert raster.info.notes == (note,)
+    assert_fraction(raster.to_array(), pixels_of(4095) / 65535)
 
 
-def test_lut_data_shorter_than_declared_is_named():
+@pytest.mark.parametrize(
+    ("entries", "bits", "peak"), [([1, 2, 300], 8, 511), ([1, 2, 3], 20, 3), ([1, 2, 3], 0, 3)]
+)
+def test_lut_whose_descriptor_has_the_wrong_bits_takes_those_it_needs(entries, bits, peak):
+    sequence = build.lut(entries, bits=bits)
+    raster = read_raster(build.dicom(pixels_of(4095), ModalityLUTSequence=sequence))
+    expected = np.array(entries)[np.minimum(pixels_of(4095), 2)] / peak
+    assert_fraction(raster.to_array(), expected)
+    assert f"the descriptor says {bits}" in raster.info.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("tags", "note"),
+    [
+        ({"WindowWidth": "0"}, "Window Width 0 is not allowed, the window is ignored"),
+        ({"WindowWidth": "-5"}, "Window Width -5 is not allowed, the window is ignored"),
+        ({"WindowWidth": "0.5"}, "Window Width 0.5 is not allowed, the window is ignored"),
+        (
+            {"WindowWidth": "9", "VOILUTFunction": "CUBIC"},
+            "a VOI LUT Function that is not defined is taken for LINEAR",
+        ),
+    ],
+)
+def test_impossible_windows_matter_only_when_asked_for(tags, note):
+    data = build.dicom(pixels_of(4095), WindowCenter="40", **tags)
+    assert read_raster(data).info.notes == ()
+    raster = read_raster(data, voi=True)
+    assert raster.info.notes == (note,)
+    if "VOILUTFunction" not in tags:
+        assert np.array_equal(raster.to_array(), read_image(data))
+
+
+def test_lut_data_shorter_than_declared_is_used_as_far_as_it_goes():
     sequence = build.lut(list(range(100)), bits=8)
     sequence[0].LUTDescriptor = [200, 0, 8]
-    with pytest.raises(ImageReadError, match="100 LUT entries, 200 declared"):
-        read_image(build.dicom(pixels_of(99), ModalityLUTSequence=sequence))
+    raster = read_raster(build.dicom(pixels_of(150), ModalityLUTSequence=sequence))
+    assert_fraction(raster.to_array(), np.minimum(pixels_of(150), 99) / 255)
+    assert raster.info.notes == ("a LUT has 100 entries, 200 are declared",)
 
 
 def test_file_without_pixels_names_what_it_is():

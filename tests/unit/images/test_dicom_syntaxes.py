@@ -174,22 +174,20 @@ def test_code_stream_that_contradicts_the_tags_is_refused(stream, words):
 
 
 @needs("jpeg_ls")
-@pytest.mark.parametrize(("above", "refused"), [(20, False), (200, True)])
-def test_lossy_overshoot_is_clipped_and_a_wrong_depth_is_refused(above, refused):
+@pytest.mark.parametrize(("above", "bits"), [(20, 10), (200, 12)])
+def test_lossy_overshoot_is_clipped_and_a_wrong_depth_is_that_of_the_stream(above, bits):
     """Values above Bits Stored: a few are ringing of the codec, many are a wrong tag."""
     pixels = np.minimum(GREY12, 1000)
     pixels.flat[:above] = 1100
     found = build.dataset(pixels, stored=12)
     found.compress(build.JPEG_LS_NEAR, generate_instance_uid=False, jls_error=0)
     found.BitsStored, found.HighBit = 10, 9
-    data = build.write(found, build.JPEG_LS_NEAR)
-    if refused:
-        with pytest.raises(
-            ImageReadError, match="4% of the pixels lie outside the 10 bits declared"
-        ):
-            read_image(data)
-    else:
-        assert np.array_equal(read_raster(data).pixels, np.minimum(pixels, 1023))
+    raster = read_raster(build.write(found, build.JPEG_LS_NEAR))
+    assert raster.info.bits == bits
+    assert np.array_equal(raster.pixels, np.minimum(pixels, 2**bits - 1))
+    assert raster.scale == 2048 / (2**bits - 1)
+    note = "Bits Stored 10 is contradicted by pixels of 12 bits"
+    assert raster.info.notes == ((note,) if bits == 12 else ())
 
 
 @needs("jpeg_ls")
@@ -200,11 +198,15 @@ def test_lossless_pixels_lose_their_unused_high_bits():
     assert np.array_equal(read_raster(build.write(found, build.JPEG_LS)).pixels, GREY12)
 
 
-def test_encapsulated_pixels_under_an_uncompressed_syntax_are_refused():
+def test_encapsulated_pixels_under_an_uncompressed_syntax_are_read_with_a_note():
     data = build.encapsulated([build.jpeg(GREY8)], GREY8, build.BASELINE)
     native = build.EXPLICIT.encode().ljust(len(build.BASELINE), b"\0")
-    with pytest.raises(ImageReadError, match="encapsulated"):
-        read_image(data.replace(build.BASELINE.encode(), native))
+    raster = read_raster(data.replace(build.BASELINE.encode(), native))
+    assert np.array_equal(raster.pixels, read_raster(data).pixels)
+    assert raster.info.transfer_syntax == build.BASELINE
+    assert raster.info.notes == (
+        "declared as Explicit VR Little Endian, its pixels are JPEG Baseline (Process 1)",
+    )
 
 
 def test_extended_offset_table_finds_the_frames():
@@ -254,12 +256,16 @@ class _WithoutPlugins:
         self.UID = UID(syntax)
 
 
-def test_compressed_syntax_with_native_pixels_is_refused():
+def test_compressed_syntax_with_native_pixels_is_read_with_a_note():
     data = build.dicom(GREY8)
+    place = data.index(b"UI\x14\x00" + build.EXPLICIT.encode())
     syntax = build.BASELINE.encode()
-    data = data.replace(b"UI\x14\x00" + build.EXPLICIT.encode() + b"\0", b"UI\x16\x00" + syntax)
-    with pytest.raises(ImageReadError):
-        read_image(data)
+    data = data[:place] + b"UI\x16\x00" + syntax + data[place + 24 :]
+    raster = read_raster(data)
+    assert np.array_equal(raster.pixels, GREY8)
+    assert raster.info.notes == (
+        "declared as JPEG Baseline (Process 1), its pixels are not compressed",
+    )
 
 
 def test_deflated_dataset_that_grows_too_large_is_refused():

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import struct
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydicom.encaps import get_frame
 from pydicom.filereader import read_partial
 from pydicom.tag import BaseTag, Tag
+from pydicom.uid import UID
 
 from torchxrayvision.errors import ImageReadError, ImageTooLargeError, UnsupportedImageError
-from torchxrayvision.images.common import foreign
-from torchxrayvision.images.jpeg import read_codestream
+from torchxrayvision.images.common import aspect_of, silence_decoders, third_party_decoder
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -25,70 +25,91 @@ if TYPE_CHECKING:
 __all__ = ["Header", "Tags", "check_grey", "open_dataset", "pixel_element", "read_header"]
 
 
-# ---- The Image Pixel module of a dataset (PS3.3 section C.7.6.3), checked.
-
 _MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
+_COLOUR = (
+    "PALETTE COLOR", "RGB", "HSV", "ARGB", "CMYK", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_422",
+    "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT", "XYB",
+)  # fmt: skip
 _PLAUSIBLE_SPACING = (1e-3, 1e2)  # millimetres; some writers fill in zeros
 
 
 class Tags:
-    """Values of a dataset or sequence item, each damaged one named in the error.
+    """Values of a dataset or sequence item.
+
+    Elements that a picture needs are named in the error where they are damaged; those that only
+    adjust it are left out with a note. No message holds a value of text: damage moves the names
+    of patients about.
 
     Args:
         dataset: A pydicom dataset.
         path: The file, for errors.
         little: Whether words are little endian, which pydicom leaves to the reader of bytes.
+        notes: What was ignored or defaulted; shared with the items of sequences.
     """
 
-    def __init__(self, dataset: Dataset, path: str, *, little: bool = True) -> None:
+    def __init__(
+        self, dataset: Dataset, path: str, *, little: bool = True, notes: list[str] | None = None
+    ) -> None:
         self.dataset = dataset
         self.path = path
         self.little = little
+        self.notes: list[str] = [] if notes is None else notes
+
+    def note(self, text: str) -> None:
+        """Remember what was not followed, once."""
+        if text not in self.notes:
+            self.notes.append(text)
 
     def get(self, keyword: str) -> Any:
-        """The value, or None where it is absent or empty."""
-        with foreign(self.path, f"the DICOM element {keyword} is damaged"):
-            value = self.dataset.get(keyword)
-            if value is None or (hasattr(value, "__len__") and len(value) == 0):
-                return None
-            return value
+        """The value, or None where it is absent, empty or damaged."""
+        try:
+            with silence_decoders():
+                value = self.dataset.get(keyword)
+        except Exception:  # noqa: BLE001 - pydicom raises anything
+            self.note(f"the damaged DICOM element {keyword} is ignored")
+            return None
+        return None if hasattr(value, "__len__") and len(value) == 0 else value
 
     def items(self, keyword: str) -> list[Tags]:
         """The items of a sequence."""
-        value = self.get(keyword)
-        if value is None:
+        try:
+            items = list(self.get(keyword) or ())
+        except TypeError:
+            self.note(f"the damaged DICOM element {keyword} is ignored")
             return []
-        with foreign(self.path, f"the DICOM sequence {keyword} is damaged"):
-            return [Tags(item, self.path, little=self.little) for item in value]
+        return [Tags(item, self.path, little=self.little, notes=self.notes) for item in items]
 
     def number(self, keyword: str) -> float | None:
-        """The first value as a number, or None where it is absent."""
+        """The first value as a number, or None where it is absent or none."""
         value = self.get(keyword)
         if value is None:
             return None
-        with foreign(self.path, f"the DICOM element {keyword} is not a number"):
-            first = value if isinstance(value, str | bytes | int | float) else _first(value)
-            number = float(first)
-            if not math.isfinite(number):
-                raise ImageReadError(self.path, f"the DICOM element {keyword} is {number}")
+        first = value if isinstance(value, str | bytes | int | float) else _first(value)
+        try:  # some writers put a decimal comma
+            number = float(first.replace(",", ".") if isinstance(first, str) else first)
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
+        if math.isfinite(number):
             return number
+        self.note(f"the DICOM element {keyword} is not a number and is ignored")
+        return None
 
     def integer(self, keyword: str, default: int | None = None) -> int:
         """The first value as a whole number; required where there is no default."""
         number = self.number(keyword)
-        if number is None:
-            if default is None:
-                raise ImageReadError(self.path, f"the DICOM element {keyword} is missing")
-            return default
-        return int(number)
+        if number is not None:
+            return int(number)
+        if default is None:
+            what = "damaged" if keyword in self.dataset and self.notes else "missing"
+            raise ImageReadError(self.path, f"the DICOM element {keyword} is {what}")
+        return default
 
     def text(self, keyword: str) -> str:
-        """The first value as upper-case text, empty where it is absent."""
+        """The first value as upper-case text, empty where it is absent or damaged."""
         value = self.get(keyword)
         if value is None:
             return ""
-        with foreign(self.path, f"the DICOM element {keyword} is damaged"):
-            return str(value if isinstance(value, str) else _first(value)).strip(" \0").upper()
+        return str(value if isinstance(value, str) else _first(value)).strip(" \0").upper()
 
 
 def _first(value: Any) -> Any:
@@ -100,7 +121,7 @@ def _first(value: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Header:
-    """What the Image Pixel module says."""
+    """What the Image Pixel module says (PS3.3 section C.7.6.3)."""
 
     rows: int
     columns: int
@@ -112,6 +133,7 @@ class Header:
     samples: int
     frames: int
     spacing: tuple[float, float] | None
+    aspect: float
 
     @property
     def low(self) -> int:
@@ -125,32 +147,60 @@ class Header:
 
 
 def read_header(tags: Tags) -> Header:
-    """Read the module.
+    """Read the module; what other readers take as given is defaulted with a note.
 
     Raises:
         ImageReadError: If a required element is missing or impossible.
     """
-    header = Header(
+    allocated = tags.integer("BitsAllocated")
+    stored, high_bit = _depth(tags, allocated)
+    samples = tags.integer("SamplesPerPixel", 1)
+    spacing = _spacing(tags)
+    aspect = aspect_of(*spacing) if spacing else _pixel_aspect(tags)
+    if aspect != 1:
+        tags.note(f"its pixels are not square but {aspect:.3g} times as high as wide")
+    return Header(
         rows=tags.integer("Rows"),
         columns=tags.integer("Columns"),
-        allocated=tags.integer("BitsAllocated"),
-        stored=tags.integer("BitsStored"),
-        high_bit=tags.integer("HighBit", tags.integer("BitsStored") - 1),
-        signed=tags.integer("PixelRepresentation") == 1,
-        photometric=tags.text("PhotometricInterpretation"),
-        samples=tags.integer("SamplesPerPixel", 1),
+        allocated=allocated,
+        stored=stored,
+        high_bit=high_bit,
+        signed=_defaulted(tags, "PixelRepresentation", 0) == 1,
+        photometric=_photometric(tags, samples),
+        samples=samples,
         frames=max(1, tags.integer("NumberOfFrames", 1)),
-        spacing=_spacing(tags),
+        spacing=spacing,
+        aspect=aspect,
     )
-    if not header.photometric:
-        raise ImageReadError(tags.path, "the DICOM element PhotometricInterpretation is missing")
-    if not 1 <= header.stored <= header.allocated:
-        reason = f"declares {header.stored} bits stored in {header.allocated} bits allocated"
+
+
+def _depth(tags: Tags, allocated: int) -> tuple[int, int]:
+    """Bits Stored and High Bit."""
+    high_bit = tags.integer("HighBit", -1)
+    stored = _defaulted(tags, "BitsStored", high_bit + 1 if high_bit > 0 else allocated)
+    if not 1 <= stored <= allocated:
+        reason = f"declares {stored} bits stored in {allocated} bits allocated"
         raise ImageReadError(tags.path, reason)
-    if not header.stored - 1 <= header.high_bit < header.allocated:
-        reason = f"declares high bit {header.high_bit} for {header.stored} bits stored"
-        raise ImageReadError(tags.path, f"{reason} in {header.allocated} allocated")
-    return header
+    if high_bit >= 0 and not stored - 1 <= high_bit < allocated:
+        tags.note(f"High Bit {high_bit} is ignored: {stored} of {allocated} bits are stored")
+        high_bit = -1
+    return stored, high_bit if high_bit >= 0 else stored - 1
+
+
+def _defaulted(tags: Tags, keyword: str, default: int) -> int:
+    number = tags.number(keyword)
+    if number is None:
+        tags.note(f"the DICOM element {keyword} is missing, {default} is assumed")
+    return default if number is None else int(number)
+
+
+def _photometric(tags: Tags, samples: int) -> str:
+    text = tags.text("PhotometricInterpretation")
+    if not text and samples == 1:
+        keyword, default = "PhotometricInterpretation", "MONOCHROME2"
+        tags.note(f"the DICOM element {keyword} is missing, {default} is assumed")
+        return default
+    return text if text in _MONOCHROME + _COLOUR else "unknown"
 
 
 def check_grey(header: Header, tags: Tags) -> None:
@@ -158,10 +208,10 @@ def check_grey(header: Header, tags: Tags) -> None:
     if "FloatPixelData" in tags.dataset or "DoubleFloatPixelData" in tags.dataset:
         raise UnsupportedImageError(tags.path, "a DICOM file of floating point pixels")
     if header.samples != 1 or header.photometric not in _MONOCHROME:
-        reason = f"a colour DICOM file ({header.photometric}, {header.samples} samples a pixel)"
+        reason = f"a colour DICOM file ({header.photometric}, {header.samples} samples per pixel)"
         raise UnsupportedImageError(tags.path, reason, "a radiograph is MONOCHROME1 or MONOCHROME2")
     if header.allocated == 1:
-        raise UnsupportedImageError(tags.path, "a DICOM file of one bit a pixel, a segmentation")
+        raise UnsupportedImageError(tags.path, "a DICOM file of one bit per pixel, a segmentation")
     if header.allocated not in (8, 16, 32):
         reason = f"a DICOM file of {header.allocated} bits allocated"
         raise UnsupportedImageError(tags.path, reason, "8, 16 and 32 are read")
@@ -169,30 +219,37 @@ def check_grey(header: Header, tags: Tags) -> None:
 
 def _spacing(tags: Tags) -> tuple[float, float] | None:
     """Pixel Spacing, else Imager Pixel Spacing; a damaged one does not spoil the picture."""
+    least, most = _PLAUSIBLE_SPACING
     for keyword in ("PixelSpacing", "ImagerPixelSpacing"):
-        try:
-            values = [float(value) for value in tags.get(keyword) or ()]
-        except (TypeError, ValueError):  # ImageReadError is a ValueError
-            continue
-        least, most = _PLAUSIBLE_SPACING
-        if len(values) == 2 and all(least <= value <= most for value in values):
-            return values[0], values[1]
+        values = _pair(tags, keyword)
+        if values and all(least <= value <= most for value in values):
+            return values
     return None
+
+
+def _pixel_aspect(tags: Tags) -> float:
+    """Pixel Aspect Ratio (C.7.6.3.1.7), vertical over horizontal; 1 where there is none."""
+    return aspect_of(*(_pair(tags, "PixelAspectRatio") or (1.0, 1.0)))
+
+
+def _pair(tags: Tags, keyword: str) -> tuple[float, float] | None:
+    try:
+        first, second = (float(value) for value in tags.get(keyword) or ())
+    except (TypeError, ValueError):
+        return None
+    return first, second
 
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 _EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 _EXPLICIT_BIG = "1.2.840.10008.1.2.2"
-_JPEG_PROCESS = {0: "1.2.840.10008.1.2.4.50", 1: "1.2.840.10008.1.2.4.51"}
-_JPEG_LOSSLESS = "1.2.840.10008.1.2.4.57"
-_JPEG_LS = "1.2.840.10008.1.2.4.81"
-_JPEG_2000 = "1.2.840.10008.1.2.4.91"
-_RLE = "1.2.840.10008.1.2.5"
 _PREAMBLE = 132
 _UNDEFINED = 0xFFFFFFFF
 _PIXEL_DATA = 0x7FE00010
-_FLOAT_PIXELS = 0x7FE00008
+_PIXELS = (0x7FE00008, 0x7FE00009, _PIXEL_DATA)  # float, double float and whole numbers
+_DELIMITER = b"\xfe\xff\xdd\xe0\0\0\0\0"
+_UID = re.compile(r"[0-9.]{1,64}")
 _ITEM_TAGS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")  # little and big endian
 _ITEM_HEADER = 8
 _MOST_ITEMS = 20_000
@@ -213,6 +270,7 @@ _KEYWORDS = [
     "PixelPaddingRangeLimit",
     "PixelSpacing",
     "ImagerPixelSpacing",
+    "PixelAspectRatio",
     "RescaleSlope",
     "RescaleIntercept",
     "ModalityLUTSequence",
@@ -234,7 +292,7 @@ _SEQUENCES = [Tag(keyword) for keyword in _KEYWORDS if keyword.endswith("Sequenc
 
 def open_dataset(
     data: bytes, path: str, limits: Limits, *, pixels: bool = True
-) -> tuple[Dataset, str]:
+) -> tuple[Tags, str]:
     """Parse a DICOM file or a bare dataset.
 
     Args:
@@ -245,38 +303,64 @@ def open_dataset(
             information, for then it tells the transfer syntax.
 
     Returns:
-        The dataset, and its transfer syntax UID: as declared, or guessed where the file has no
-        meta information (PS3.10 section 7.1).
+        The dataset, and its transfer syntax UID as declared; where the file has no meta
+        information (PS3.10 section 7.1) that of its elements, or none for encapsulated pixels.
     """
     declared, start = _file_meta(data)
     if declared == _DEFLATED:
         data = _inflate(data, start, path, limits)
-    # What follows the pixel data is of no use here, and is not parsed either.
-    behind = _PIXEL_DATA + 1 if pixels or not declared else _FLOAT_PIXELS
+    notes: list[str] = []
+    pixels = pixels or not declared
+    dataset = _parse(data, path, pixels=pixels)
+    if pixels and "PixelData" not in dataset and _lacks_delimiter(data):
+        ended = _parse(data + _DELIMITER, path, pixels=True)
+        if "PixelData" in ended:
+            dataset = ended
+            notes.append("the end of the DICOM pixel data is not marked")
+    implicit, little = dataset.original_encoding
+    tags = Tags(dataset, path, little=little is not False, notes=notes)
+    if "Rows" not in dataset and "PixelData" not in dataset:
+        _explain_no_picture(tags, data)
+    if not declared and not pixel_element(tags)[2]:
+        declared = _IMPLICIT_LITTLE if implicit else _EXPLICIT_LITTLE if little else _EXPLICIT_BIG
+    return tags, declared
+
+
+def _parse(data: bytes, path: str, *, pixels: bool) -> Dataset:
+    """The elements that are read here, up to the pixel data; what follows is of no use.
+
+    The pixel data is told by its tag alone: some files have elements of higher groups before it.
+    """
+    passed = False
+
+    def is_behind(tag: int, *_: object) -> bool:
+        nonlocal passed
+        if passed:
+            return True
+        passed = tag in _PIXELS
+        return passed and not pixels
+
     stream = _Counted(data)
     try:
-        with foreign(path, "the DICOM dataset is damaged or truncated"):
-            dataset = read_partial(
-                stream,
-                stop_when=lambda tag, *_: tag >= behind,
-                force=True,
-                specific_tags=_TAGS,
-            )
+        with third_party_decoder(path, "the DICOM dataset is damaged or truncated"):
+            dataset = read_partial(stream, stop_when=is_behind, force=True, specific_tags=_TAGS)
             _count_unparsed(dataset, stream)
-            syntax = declared or _guess_syntax(dataset, path)
     finally:  # pydicom calls the end of the bytes by other names
         stream.check(path)
-    if "Rows" not in dataset and "PixelData" not in dataset:
-        _explain_no_picture(dataset, data, path)
-    return dataset, syntax
+    return dataset
 
 
-def pixel_element(dataset: Dataset, path: str) -> tuple[bytes, str, bool]:
+def _lacks_delimiter(data: bytes) -> bool:
+    """Whether the file ends within items, as those of encapsulated pixel data."""
+    return _ITEM_TAGS[0] in data and not data.rstrip(b"\0").endswith(_DELIMITER.rstrip(b"\0"))
+
+
+def pixel_element(tags: Tags) -> tuple[bytes, str, bool]:
     """The pixel data as stored, its value representation, and whether it is encapsulated."""
-    if _PIXEL_DATA not in dataset:
+    if _PIXEL_DATA not in tags.dataset:
         return b"", "OW", False
-    with foreign(path, "the DICOM pixel data element is damaged"):
-        element: Any = dataset.get_item(_PIXEL_DATA)
+    with third_party_decoder(tags.path, "the DICOM pixel data element is damaged"):
+        element: Any = tags.dataset.get_item(_PIXEL_DATA)
         undefined = getattr(element, "length", 0) == _UNDEFINED
         encapsulated = undefined or bool(getattr(element, "is_undefined_length", False))
         return bytes(element.value or b""), str(element.VR or "OW"), encapsulated
@@ -296,7 +380,8 @@ def _file_meta(data: bytes) -> tuple[str, int]:
             (length,) = struct.unpack_from("<I", data, position)
             position += 4
         if element == 0x0010:
-            syntax = data[position : position + length].decode("ascii", "replace").strip("\0 ")
+            text = data[position : position + length].decode("ascii", "replace").strip("\0 ")
+            syntax = text if _UID.fullmatch(text) else ""
         position += length
     return syntax, position
 
@@ -348,30 +433,11 @@ def _count_unparsed(dataset: Dataset, stream: _Counted) -> None:
             stream.items += sum(value.count(item) for item in _ITEM_TAGS)
 
 
-def _guess_syntax(dataset: Dataset, path: str) -> str:
-    """The transfer syntax of a dataset without meta information."""
-    value, _, encapsulated = pixel_element(dataset, path)
-    if encapsulated:
-        return _guess_codec(value, int(dataset.get("NumberOfFrames") or 1))
-    implicit, little = dataset.original_encoding
-    if implicit:
-        return _IMPLICIT_LITTLE
-    return _EXPLICIT_LITTLE if little else _EXPLICIT_BIG
-
-
-def _guess_codec(value: bytes, frames: int) -> str:
-    stream = read_codestream(get_frame(value, 0, number_of_frames=max(1, frames)))
-    if stream is None:
-        return _RLE
-    if stream.kind == "jpeg":
-        return _JPEG_PROCESS.get(stream.process, _JPEG_LOSSLESS)
-    return _JPEG_LS if stream.kind == "jpeg-ls" else _JPEG_2000
-
-
-def _explain_no_picture(dataset: Dataset, data: bytes, path: str) -> None:
-    if "SOPClassUID" in dataset:
-        with foreign(path, "the DICOM SOP Class is damaged"):
-            name = str(getattr(dataset.SOPClassUID, "name", dataset.SOPClassUID))
-        raise ImageReadError(path, f"a DICOM file without a picture ({name})")
+def _explain_no_picture(tags: Tags, data: bytes) -> None:
+    sop = str(tags.get("SOPClassUID") or "")
+    if sop:
+        name = UID(sop).name  # itself where it is unknown
+        name = "of an unknown class" if name == sop else name
+        raise ImageReadError(tags.path, f"a DICOM file without a picture ({name})")
     what = "a truncated or damaged DICOM file" if data[128:132] == b"DICM" else "not a DICOM file"
-    raise ImageReadError(path, f"{what}: it holds no picture")
+    raise ImageReadError(tags.path, f"{what}: it holds no picture")

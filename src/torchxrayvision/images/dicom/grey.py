@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from torchxrayvision.errors import ImageReadError
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -117,18 +115,17 @@ class Transform:
 
 def read_transform(tags: Tags, header: Header, frame: int, *, voi: bool) -> Transform:
     """Read the modality and, where asked for, the VOI transformation of one frame."""
-    luts = tags.items("ModalityLUTSequence")
     modality = None
-    if luts:
-        modality = _read_lut(luts[0], stored=header.stored, signed_input=header.signed)
+    for item in tags.items("ModalityLUTSequence")[:1]:
+        modality = _read_lut(item, stored=header.stored, signed_input=header.signed)
     slope, intercept = 1.0, 0.0
     for place in () if modality else _places(tags, frame, "PixelValueTransformationSequence"):
         found = place.number("RescaleSlope")
-        if found is not None:
+        if found == 0:
+            tags.note("Rescale Slope 0 is ignored")
+        elif found is not None:
             slope, intercept = found, place.number("RescaleIntercept") or 0.0
             break
-    if slope == 0:
-        raise ImageReadError(tags.path, "Rescale Slope is 0")
     signed = modality is None and (header.signed or intercept < 0)
     return Transform(
         header=header,
@@ -168,53 +165,59 @@ def _places(tags: Tags, frame: int, group: str) -> Iterator[Tags]:
 
 def _read_voi(tags: Tags, frame: int, *, stored: int, signed: bool) -> _Lut | _Window | None:
     for place in _places(tags, frame, "FrameVOILUTSequence"):
-        luts = place.items("VOILUTSequence")
-        if luts:
-            return _read_lut(luts[0], stored=stored, signed_input=signed)
+        for item in place.items("VOILUTSequence")[:1]:
+            lut = _read_lut(item, stored=stored, signed_input=signed)
+            if lut is not None:
+                return lut
         centre, width = place.number("WindowCenter"), place.number("WindowWidth")
         if centre is not None and width is not None:
             return _window(place, centre, width)
     return None
 
 
-def _window(place: Tags, centre: float, width: float) -> _Window:
+def _window(place: Tags, centre: float, width: float) -> _Window | None:
     function = place.text("VOILUTFunction") or "LINEAR"
     if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
-        raise ImageReadError(place.path, f"VOI LUT Function {function!r} is not defined")
+        place.note("a VOI LUT Function that is not defined is taken for LINEAR")
+        function = "LINEAR"
     if width < 1 if function == "LINEAR" else width <= 0:
-        advice = "read it without its window (voi=False)"
-        raise ImageReadError(place.path, f"Window Width {width:g} is not allowed", advice)
+        place.note(f"Window Width {width:g} is not allowed, the window is ignored")
+        return None
     return _Window(centre=centre, width=width, function=function)
 
 
-def _read_lut(item: Tags, *, stored: int, signed_input: bool) -> _Lut:
+def _read_lut(item: Tags, *, stored: int, signed_input: bool) -> _Lut | None:
     """One item of a LUT sequence: number of entries (0 is 65536), first value, bits (C.11.1.1).
 
     Writers put 16 into the descriptor whatever the entries are, so that a table of 10 bits would
-    come out black. A 16 over entries that all fit into Bits Stored is therefore read as that.
+    come out black. A 16 over entries that all fit into Bits Stored is therefore read as that. A
+    table that cannot be read is ignored, as it only adjusts the picture.
     """
-    path = item.path
-    descriptor = item.get("LUTDescriptor")
-    if descriptor is None or isinstance(descriptor, int) or len(descriptor) != 3:
-        raise ImageReadError(path, "LUT Descriptor is missing or does not have three values")
     try:
-        count, first, bits = (int(value) for value in descriptor)
-    except (TypeError, ValueError) as error:
-        raise ImageReadError(path, f"LUT Descriptor is {descriptor!r}") from error
+        count, first, bits = (int(value) for value in item.get("LUTDescriptor") or ())
+    except (TypeError, ValueError):
+        item.note("a LUT without a valid LUT Descriptor is ignored")
+        return None
     count = (count & 0xFFFF) or 65536
     if signed_input and first > 0x7FFF:  # a negative number that was written as unsigned
         first -= 0x10000
     entries = _entries(item, count)
+    if not len(entries):
+        item.note("a LUT without LUT Data is ignored")
+        return None
+    if len(entries) < count:  # values behind the end of a table map to its last entry
+        item.note(f"a LUT has {len(entries)} entries, {count} are declared")
     needed = max(1, int(entries.max()).bit_length())
     if not needed <= bits <= _TABLE_BITS:
-        reason = f"LUT entries need {needed} bits, and the descriptor says {bits}"
-        raise ImageReadError(path, reason)
+        item.note(f"LUT entries need {needed} bits, and the descriptor says {bits}")
+        bits = needed
     if bits == _TABLE_BITS and needed <= stored:
         bits = min(bits, stored)
     return _Lut(first=first, bits=bits, entries=entries)
 
 
 def _entries(item: Tags, count: int) -> NDArray[np.uint16]:
+    """Those that are there, at most as many as declared."""
     data = item.get("LUTData")
     try:
         if isinstance(data, bytes):  # VR OW, or eight-bit entries packed two to a word
@@ -222,12 +225,8 @@ def _entries(item: Tags, count: int) -> NDArray[np.uint16]:
             packed = len(data) < 2 * count and len(data) in (count, count + count % 2)
             width = "u1" if packed else word
             entries = np.frombuffer(data, width, min(count, len(data) // np.dtype(width).itemsize))
-        else:
-            values = [] if data is None else np.atleast_1d(np.asarray(data)).tolist()
-            entries = np.array([int(value) & 0xFFFF for value in values[:count]], np.uint16)
-    except (TypeError, ValueError) as error:
-        raise ImageReadError(item.path, "LUT Data is damaged") from error
-    if len(entries) != count:
-        reason = f"truncated: {len(entries)} LUT entries, {count} declared"
-        raise ImageReadError(item.path, reason)
-    return entries.astype(np.uint16)
+            return entries.astype(np.uint16)
+        values = [] if data is None else np.atleast_1d(np.asarray(data)).tolist()
+        return np.array([int(value) & 0xFFFF for value in values[:count]], np.uint16)
+    except (TypeError, ValueError):
+        return np.zeros(0, np.uint16)

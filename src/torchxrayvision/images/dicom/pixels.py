@@ -4,29 +4,41 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
 import re
 import struct
 import tempfile
-from dataclasses import dataclass, field
+import threading
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.encaps import encapsulate, get_frame
+from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, SecondaryCaptureImageStorage
 
-from torchxrayvision.errors import ImageReadError, ImageTooLargeError, UnsupportedImageError
-from torchxrayvision.images.common import foreign
+from torchxrayvision.errors import ImageReadError, UnsupportedImageError
+from torchxrayvision.images.common import third_party_decoder
 from torchxrayvision.images.dicom.dataset import pixel_element
-from torchxrayvision.images.jpeg import MOST_SCANS, CodeStream, decode_jpeg, lasts, read_codestream
+from torchxrayvision.images.jpeg import (
+    CodeStream,
+    check_scans,
+    decode_jpeg,
+    read_codestream,
+    without_stray_bytes,
+)
 from torchxrayvision.images.pixels import pixels_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
-    from torchxrayvision.images.dicom.dataset import Header
+    from torchxrayvision.images.common import Limits
+    from torchxrayvision.images.dicom.dataset import Header, Tags
 
 __all__ = [
     "JpegStructureError",
@@ -35,11 +47,10 @@ __all__ = [
     "decode_twelve_bits",
     "stored_for_gdcm",
     "stored_values",
+    "syntax_of_pixels",
 ]
 
 
-# ---- Strict check of a grey JPEG before GDCM sees it.
-#
 # GDCM ends the whole process on a header that contradicts itself. So the structure that ITU-T T.81
 # annex B prescribes for one grey frame in one scan is verified first; what is left to go wrong is
 # entropy-coded data, on which GDCM stays calm.
@@ -162,11 +173,12 @@ def _check_scan(body: bytes, state: _State) -> None:
     if len(body) != 6 or body[0] != 1 or state.component < 0 or body[1] != state.component:
         _fail("scan header")
     direct, alternating = body[2] >> 4, body[2] & 15
-    first, last, approximation = body[3], body[4], body[5]
+    first, shift = body[3], body[5] & 15
     if (0, direct) not in state.tables:
         _fail("Huffman table missing")
     if state.lossless:
-        if not 1 <= first <= 7 or last or approximation >= state.precision:
+        # Decoders take no notice of the rest, Se and Ah, and some scanners leave others than 0.
+        if not 1 <= first <= 7 or shift >= state.precision:
             _fail("predictor")
         return
     if (1, alternating) not in state.tables or state.quantisation not in state.quantisers:
@@ -194,9 +206,6 @@ def _fail(what: str) -> None:
     raise JpegStructureError(msg)
 
 
-# ---- JPEG Extended of twelve bits, which pydicom has no freely licensed plugin for.
-
-_SYNTAX = "1.2.840.10008.1.2.4.51"
 _CELLS = (8, 16)
 
 
@@ -210,15 +219,16 @@ def check_cell(header: Header, path: str) -> None:
         raise ImageReadError(path, reason, "the standard allows 8 and 16: write the file again")
 
 
-def stored_for_gdcm(header: Header) -> int:
+def stored_for_gdcm(header: Header, precision: int) -> int:
     """Bits Stored as GDCM may be told them; the unused bits are cut off later.
 
-    GDCM clears unused bits of 16-bit cells itself, and ends the process on those of 8-bit cells.
+    GDCM clears unused bits of 16-bit cells itself, which the code stream may contradict, and ends
+    the process on those of 8-bit cells.
     """
-    return 8 if header.allocated == 8 else header.stored
+    return 8 if header.allocated == 8 else max(header.stored, precision)
 
 
-def decode_twelve_bits(frame: bytes, header: Header, path: str) -> NDArray[Any]:
+def decode_twelve_bits(frame: bytes, stream: CodeStream, header: Header, path: str) -> NDArray[Any]:
     """Decode one frame of 12-bit JPEG Extended with GDCM.
 
     pydicom's own gdcm plugin declines this precision, and GDCM reads from a named file only. So
@@ -226,6 +236,7 @@ def decode_twelve_bits(frame: bytes, header: Header, path: str) -> NDArray[Any]:
 
     Args:
         frame: The code stream.
+        stream: Its header.
         header: The Image Pixel module.
         path: For errors.
 
@@ -239,11 +250,12 @@ def decode_twelve_bits(frame: bytes, header: Header, path: str) -> NDArray[Any]:
         advice = 'pip install "torchxrayvision[dicom]"'
         raise UnsupportedImageError(path, reason, advice) from error
     check_cell(header, path)
-    with foreign(path, "the JPEG Extended pixel data is damaged or truncated"):
+    reason = "the JPEG Extended pixel data is damaged or truncated"
+    with third_party_decoder(path, reason, quote=True), _without_noise(path):
         check_markers(frame, lossless=False)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "frame.dcm"
-            file.write_bytes(_wrap(frame, header))
+            file.write_bytes(_wrap(frame, header, stored_for_gdcm(header, stream.precision)))
             reader = gdcm.ImageReader()
             reader.SetFileName(str(file))
             if not reader.Read():
@@ -255,10 +267,10 @@ def decode_twelve_bits(frame: bytes, header: Header, path: str) -> NDArray[Any]:
         return pixels.reshape(header.rows, header.columns)
 
 
-def _wrap(frame: bytes, header: Header) -> bytes:
+def _wrap(frame: bytes, header: Header, stored: int) -> bytes:
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = UID(_SYNTAX)
+    dataset.file_meta.TransferSyntaxUID = UID(_EXTENDED)
     dataset.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
     dataset.file_meta.MediaStorageSOPInstanceUID = UID("2.25.1")
     dataset.SOPClassUID = SecondaryCaptureImageStorage
@@ -266,8 +278,8 @@ def _wrap(frame: bytes, header: Header) -> bytes:
     dataset.SamplesPerPixel = 1
     dataset.PhotometricInterpretation = header.photometric
     dataset.Rows, dataset.Columns = header.rows, header.columns
-    dataset.BitsAllocated, dataset.BitsStored = header.allocated, header.stored
-    dataset.HighBit = header.stored - 1
+    dataset.BitsAllocated, dataset.BitsStored = header.allocated, stored
+    dataset.HighBit = stored - 1
     dataset.PixelRepresentation = int(header.signed)
     dataset.PixelData = encapsulate([frame])
     dataset["PixelData"].is_undefined_length = True
@@ -276,64 +288,131 @@ def _wrap(frame: bytes, header: Header) -> bytes:
     return buffer.getvalue()
 
 
+# What GDCM's copies of libjpeg say of a scan: the one clause that tells of no damage is that
+# of bytes before the end marker (T.81 figure B.16).
+_SAID = re.compile(
+    r"(Corrupt JPEG data|Premature end|Unsupported|Invalid|Inconsistent|Bogus)[^\n]*"
+)
+_DAMAGE = re.compile(
+    r"Premature end|Corrupt JPEG data(?!: \d+ extraneous bytes before marker 0xd9)"
+)
+_stderr = threading.Lock()
+
+
+@contextmanager
+def _without_noise(path: str) -> Iterator[None]:
+    """Keep what GDCM prints from standard error, and take its complaints of a scan for errors.
+
+    It fills a scan that ends early with grey, and only prints that it did. Lines of others, who
+    may write meanwhile from other threads, are passed on.
+
+    Raises:
+        ImageReadError: If it complained of damage.
+    """
+    with _stderr, tempfile.TemporaryFile() as file:
+        try:
+            original = os.dup(2)
+        except OSError:  # standard error is closed: nothing can be printed
+            yield
+            return
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(original, 2)
+            os.close(original)
+            file.seek(0)
+            text = file.read().decode("utf-8", "replace")
+            others = _SAID.sub("", text).strip("\n")
+            if others:
+                os.write(2, others.encode() + b"\n")
+    if "premature end" in text:
+        raise ImageReadError(path, "truncated: the JPEG scan ends before the last row")
+    if _DAMAGE.search(text):
+        raise ImageReadError(path, "the JPEG scan is damaged")
+
+
+_IMPLICIT, _EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 _NATIVE = {
-    "1.2.840.10008.1.2": "<",
-    "1.2.840.10008.1.2.1": "<",
+    _IMPLICIT: "<",
+    _EXPLICIT: "<",
     "1.2.840.10008.1.2.1.99": "<",
     "1.2.840.10008.1.2.2": ">",
 }
-_EXTENDED = "1.2.840.10008.1.2.4.51"
-_LOSSY = {"1.2.840.10008.1.2.4." + tail for tail in ("50", "51", "81", "91", "203")}
+_RLE = "1.2.840.10008.1.2.5"
+_JPEG = ("1.2.840.10008.1.2.4.50", _EXTENDED := "1.2.840.10008.1.2.4.51")
+_LOSSLESS = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
+_JPEG_LS = ("1.2.840.10008.1.2.4.81", "1.2.840.10008.1.2.4.80")
+_JPEG_2000 = tuple(f"1.2.840.10008.1.2.4.{tail}" for tail in (91, 90, 201, 202, 203))
+_LOSSY = {*_JPEG, _JPEG_LS[0], _JPEG_2000[0], _JPEG_2000[-1]}
 # The package that each family needs, and pydicom's plugins for it, the sturdiest on damage first.
-_JPEG = ("pillow", ("pillow", "gdcm", "pylibjpeg"))
-_LOSSLESS = ("python-gdcm", ("gdcm", "pylibjpeg"))
-_JPEG_LS = ("pyjpegls", ("pyjpegls", "gdcm"))
-_JPEG_2000 = ("pylibjpeg-openjpeg", ("pylibjpeg", "gdcm", "pillow"))
-_RLE = ("pydicom", ("pydicom",))
-_CODECS = {
-    "1.2.840.10008.1.2.5": _RLE,
-    **{f"1.2.840.10008.1.2.4.{tail}": _JPEG for tail in (50, 51)},
-    **{f"1.2.840.10008.1.2.4.{tail}": _LOSSLESS for tail in (57, 70)},
-    **{f"1.2.840.10008.1.2.4.{tail}": _JPEG_LS for tail in (80, 81)},
-    **{f"1.2.840.10008.1.2.4.{tail}": _JPEG_2000 for tail in (90, 91, 201, 202, 203)},
+_PLUGINS = {
+    _RLE: ("pydicom", ("pydicom",)),
+    **dict.fromkeys(_LOSSLESS, ("python-gdcm", ("gdcm", "pylibjpeg"))),
+    **dict.fromkeys(_JPEG_LS, ("pyjpegls", ("pyjpegls", "gdcm"))),
+    **dict.fromkeys(_JPEG_2000, ("pylibjpeg-openjpeg", ("pylibjpeg", "gdcm", "pillow"))),
 }
 # A lossy codec overshoots at edges; more than this share of pixels means a wrong Bits Stored.
 _OVERSHOOT = 0.01
-_END = b"\xff\xd9"  # EOI of JPEG and JPEG-LS, EOC of JPEG 2000
+_ROWS_LOOKED_AT = 256
+_ITEM, _DELIMITER = 0xE000FFFE, 0xE0DDFFFE
+_STARTS = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51")  # of a JPEG or JPEG-LS, of a JPEG 2000
 
 
 def stored_values(
-    dataset: Dataset, syntax: str, header: Header, frame: int, path: str
-) -> NDArray[Any]:
+    tags: Tags, syntax: str, header: Header, frame: int, limits: Limits
+) -> tuple[NDArray[Any], Header, str]:
     """Decode one frame.
 
+    Where the tags and the pixels contradict each other the pixels are followed, with a note.
+
+    Args:
+        tags: The dataset.
+        syntax: Transfer syntax UID as declared; empty where the file does not say.
+        header: The Image Pixel module.
+        frame: Counted from 0.
+        limits: Of the scans of a JPEG.
+
     Returns:
-        Shape (rows, columns), native byte order, values within those of Bits Stored.
+        Shape (rows, columns), native byte order, values within those of Bits Stored; the module as
+        the pixels are; the transfer syntax as it is.
 
     Raises:
         ImageReadError: If pixel data is missing, truncated, damaged or not what the tags say.
         UnsupportedImageError: If no installed decoder reads the transfer syntax.
     """
-    value, vr, encapsulated = pixel_element(dataset, path)
+    value, vr, encapsulated = pixel_element(tags)
     if not value:
-        raise ImageReadError(path, "truncated: the DICOM pixel data is missing or incomplete")
-    if syntax in _NATIVE and not encapsulated:
-        pixels = _native(value, vr, _NATIVE[syntax], header, frame, path)
-        return _clean(pixels, header, lossless=True, path=path)
-    if syntax not in _CODECS:
-        _refuse(syntax, path)
+        reason = "truncated: the DICOM pixel data is missing or incomplete"
+        raise ImageReadError(tags.path, reason)
     if not encapsulated:
-        raise ImageReadError(path, "the DICOM transfer syntax is compressed, its pixel data is not")
-    pixels = _encapsulated(dataset, value, syntax, header, frame, path)
-    return _clean(pixels, header, lossless=syntax not in _LOSSY, path=path)
+        order = _NATIVE.get(syntax) or ("<" if tags.little else ">")
+        pixels = _native(value, vr, order, header, frame, tags.path)
+        if syntax not in _NATIVE:
+            tags.note(f"declared as {_name(syntax)}, its pixels are not compressed")
+        return *_within_depth(pixels, header, tags, lossless=True), syntax
+    data = without_stray_bytes(_frame_bytes(value, header, frame, tags.path))
+    stream = read_codestream(data)
+    actual = _actual_syntax(stream, data, syntax, tags)
+    if stream is not None:
+        _check_stream(stream, header, tags.path, limits)
+        data = data[: stream.end]
+    pixels = _decode(data, stream, actual, header, tags.path)
+    if pixels.shape != (header.rows, header.columns):
+        raise ImageReadError(tags.path, f"the pixel data decodes to shape {pixels.shape}")
+    lossless = actual not in _LOSSY
+    precision = 0 if stream is None else stream.precision
+    return *_within_depth(pixels, header, tags, lossless=lossless, precision=precision), actual
 
 
-def _refuse(syntax: str, path: str) -> None:
-    with foreign(path, "the DICOM transfer syntax is damaged"):
-        name = UID(syntax).name
-    if syntax in _NATIVE:
-        raise ImageReadError(path, f"encapsulated pixel data under the transfer syntax {name}")
-    raise UnsupportedImageError(path, f"no decoder for the DICOM transfer syntax {name!r}")
+def syntax_of_pixels(tags: Tags, header: Header) -> str:
+    """The transfer syntax of encapsulated pixel data that no meta information declares."""
+    data = _frame_bytes(pixel_element(tags)[0], header, 0, tags.path)
+    return _actual_syntax(read_codestream(data), data, "", tags)
+
+
+def _name(syntax: str) -> str:
+    return str(UID(syntax).name)  # the UID itself where it is unknown
 
 
 def _native(
@@ -354,102 +433,90 @@ def _native(
     return native.reshape(header.rows, header.columns)
 
 
-def _encapsulated(
-    dataset: Dataset, value: bytes, syntax: str, header: Header, frame: int, path: str
-) -> NDArray[Any]:
-    one = _one_frame(dataset, value, header, frame, path)
-    stream = _code_stream(one, syntax, header, path)
-    codec = _CODECS[syntax]
-    if codec is _LOSSLESS and stream is not None:
-        check_cell(header, path)
-        with foreign(path, "the lossless JPEG pixel data is damaged or truncated"):
-            check_markers(one, lossless=True)
-        pixels = _by_pydicom(one, syntax, header, path)
-        _check_last_row(pixels, one, stream, path)
-    elif stream is None or stream.kind != "jpeg" or codec is not _JPEG:
-        pixels = _by_pydicom(one, syntax, header, path)
-    elif stream.precision > 8 and syntax == _EXTENDED:
-        pixels = decode_twelve_bits(one, header, path)
-        _check_last_row(pixels, one, stream, path)
-    else:
-        pixels = _eight_bits(one, stream, header, path)
-    if pixels.shape != (header.rows, header.columns):
-        raise ImageReadError(path, f"the pixel data decodes to shape {pixels.shape}")
-    return pixels
+def _frame_bytes(value: bytes, header: Header, frame: int, path: str) -> bytes:
+    """The code stream of one frame (PS3.5 section A.4).
 
-
-def _eight_bits(one: bytes, stream: CodeStream, header: Header, path: str) -> NDArray[Any]:
-    if stream.precision != 8 or header.allocated != 8:
-        reason = f"a JPEG of {stream.precision} bits a sample in cells of {header.allocated} bits"
-        raise ImageReadError(path, f"{reason}, under a transfer syntax of 8")
-    with foreign(path, "the JPEG pixel data is damaged or truncated"):
-        pixels = pixels_of(decode_jpeg(one, stream))
-    return pixels.view(np.int8) if header.signed else pixels
-
-
-def _by_pydicom(one: bytes, syntax: str, header: Header, path: str) -> NDArray[Any]:
-    decoder: Any = get_decoder(syntax)  # every member of _CODECS has one
-    name = decoder.UID.name
-    package, plugins = _CODECS[syntax]
-    plugin = next((known for known in plugins if known in decoder.available_plugins), None)
-    if plugin is None:
-        reason = f"{name} pixels need the package {package}"
-        raise UnsupportedImageError(path, reason, 'pip install "torchxrayvision[dicom]"')
-    with foreign(path, f"the {name} pixel data is damaged or truncated"):
-        pixels, _ = decoder.as_array(
-            encapsulate([one], has_bot=False),
-            raw=True,
-            index=0,
-            decoding_plugin=plugin,
-            rows=header.rows,
-            columns=header.columns,
-            samples_per_pixel=1,
-            photometric_interpretation=header.photometric,
-            bits_allocated=header.allocated,
-            bits_stored=stored_for_gdcm(header) if plugin == "gdcm" else header.stored,
-            pixel_representation=int(header.signed),
-            number_of_frames=1,
-            pixel_keyword="PixelData",
-            correct_unused_bits=False,
-        )
-    return np.asarray(pixels)
-
-
-def _check_last_row(pixels: NDArray[Any], one: bytes, stream: CodeStream, path: str) -> None:
-    """Refuse a scan that ends early, which GDCM fills up without a word.
-
-    The filling is recognised by a last row that tells nothing new; films with a black margin have
-    one too, and only then is the scan walked through a second time.
+    Tables of offsets are not believed where they say nothing new: one frame takes all fragments,
+    and as many fragments as frames are one each. Else code streams tell where frames begin.
     """
-    if _tells_nothing(pixels[-2:]) and not lasts(one, stream):
-        raise ImageReadError(path, "truncated: the JPEG scan ends before the last row")
+    items = _items(value, path)
+    table, fragments = items[:1], items[1:]
+    if header.frames == 1:
+        return b"".join(value[start:end] for start, end in fragments)
+    if len(fragments) == header.frames:
+        start, end = fragments[frame]
+        return value[start:end]
+    starts = [n for n, (start, _) in enumerate(fragments) if value.startswith(_STARTS, start)]
+    if len(starts) != header.frames and table:
+        first, last = table[0]
+        offsets = np.frombuffer(value, "<u4", (last - first) // 4, first) + last + 8
+        places = {start: n for n, (start, _) in enumerate(fragments)}
+        starts = [places.get(int(offset), -1) for offset in offsets]
+    if len(starts) != header.frames or starts != sorted({*starts}) or min(starts) < 0:
+        reason = f"{len(fragments)} fragments of pixel data, and none tells where its frames begin"
+        raise ImageReadError(path, f"{header.frames} frames in {reason}")
+    last = starts[frame + 1] if frame + 1 < header.frames else len(fragments)
+    return b"".join(value[start:end] for start, end in fragments[starts[frame] : last])
 
 
-def _tells_nothing(rows: NDArray[Any]) -> bool:
-    """Whether the last row is what any predictor of T.81 table H.1 expects, or of one value."""
-    above, row = rows[0].astype(np.int64), rows[-1].astype(np.int64)
-    a, b, c = row[:-1], above[1:], above[:-1]
-    guesses = (a, b, c, a + b - c, a + ((b - c) >> 1), b + ((a - c) >> 1), (a + b) >> 1)
-    modulus = 1 << 8 * rows.dtype.itemsize
-    return any(not ((guess - row[1:]) % modulus).any() for guess in guesses)
+def _items(value: bytes, path: str) -> list[tuple[int, int]]:
+    """First and last byte, half open, of each item: the offset table and the fragments."""
+    items: list[tuple[int, int]] = []
+    position = 0
+    while position + 8 <= len(value):
+        tag, length = struct.unpack_from("<II", value, position)
+        if tag == _DELIMITER:
+            break
+        position += 8
+        if tag != _ITEM:
+            raise ImageReadError(path, "the items of the DICOM pixel data are damaged")
+        if position + length > len(value):
+            raise ImageReadError(path, "truncated inside an item of the DICOM pixel data")
+        items.append((position, position + length))
+        position += length
+    return items
 
 
-def _one_frame(dataset: Dataset, value: bytes, header: Header, frame: int, path: str) -> bytes:
-    with foreign(path, "the DICOM pixel data is damaged or truncated"):
-        offsets = None
-        if "ExtendedOffsetTable" in dataset and "ExtendedOffsetTableLengths" in dataset:
-            offsets = (dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths)
-        return get_frame(value, frame, extended_offsets=offsets, number_of_frames=header.frames)
-
-
-def _code_stream(one: bytes, syntax: str, header: Header, path: str) -> CodeStream | None:
-    """The header of the code stream, compared with the tags; None for RLE, which has none."""
-    stream = read_codestream(one)
+def _actual_syntax(stream: CodeStream | None, data: bytes, syntax: str, tags: Tags) -> str:
+    """The transfer syntax of the code stream, whatever was declared."""
     if stream is None:
-        if _CODECS[syntax] is _RLE:
-            return None
+        if syntax == _RLE or (syntax not in _PLUGINS and _is_rle(data)):
+            fitting: tuple[str, ...] = (_RLE,)
+        else:
+            _refuse(syntax, tags.path)
+    elif stream.kind == "jpeg":
+        fitting = _LOSSLESS if stream.process == 3 else _JPEG[stream.process > 0 :] + _JPEG
+    else:
+        fitting = _JPEG_LS if stream.kind == "jpeg-ls" else _JPEG_2000
+    if syntax in fitting:
+        return syntax
+    if syntax:
+        tags.note(f"declared as {_name(syntax)}, its pixels are {_name(fitting[0])}")
+    return fitting[0]
+
+
+def _is_rle(data: bytes) -> bool:
+    """Whether a frame begins as PS3.5 section G.5 says: a count, offsets that ascend, zeros."""
+    if len(data) < 64:
+        return False
+    count, *offsets = struct.unpack_from("<16I", data)
+    used = offsets[:count]
+    return 1 <= count <= 4 and used[0] == 64 and used == sorted(used) and not any(offsets[count:])
+
+
+def _refuse(syntax: str, path: str) -> NoReturn:
+    name = _name(syntax)
+    if syntax in (*_JPEG, *_PLUGINS):
         reason = "the DICOM pixel data is damaged or truncated: it holds no frame header"
-        raise ImageReadError(path, f"{reason} of {UID(syntax).name}")
+        raise ImageReadError(path, f"{reason} of {name}")
+    if syntax in _NATIVE or not syntax:
+        reason = f"encapsulated pixel data of no known kind under the transfer syntax {name}"
+        raise ImageReadError(path, reason)
+    raise UnsupportedImageError(path, f"no decoder for the DICOM transfer syntax {name!r}")
+
+
+def _check_stream(stream: CodeStream, header: Header, path: str, limits: Limits) -> None:
+    """Compare the header of the code stream with the tags."""
     if (stream.height, stream.width) != (header.rows, header.columns):
         reason = f"the code stream is {stream.width} x {stream.height} pixels"
         raise ImageReadError(path, f"{reason}, the tags say {header.columns} x {header.rows}")
@@ -458,36 +525,134 @@ def _code_stream(one: bytes, syntax: str, header: Header, path: str) -> CodeStre
     if stream.precision > header.allocated:
         reason = f"the code stream has {stream.precision} bits a sample"
         raise ImageReadError(path, f"{reason}, the tags allocate {header.allocated}")
-    if stream.scans > MOST_SCANS:
-        raise ImageTooLargeError(path, f"a JPEG of more than {MOST_SCANS} scans")
-    if not one.rstrip(b"\0\xff").endswith(_END):  # decoders would fill the rest with grey
-        raise ImageReadError(path, "truncated: the code stream lacks its end marker")
-    if stream.fault:
+    check_scans(stream, path, limits)
+    if stream.fault:  # decoders would fill the rest with grey
         raise ImageReadError(path, f"truncated: the code stream {stream.fault}")
-    return stream
 
 
-def _clean(pixels: NDArray[Any], header: Header, *, lossless: bool, path: str) -> NDArray[Any]:
-    """Values of the stored bits alone.
+def _decode(
+    data: bytes, stream: CodeStream | None, syntax: str, header: Header, path: str
+) -> NDArray[Any]:
+    if stream is None or syntax not in (*_JPEG, *_LOSSLESS):
+        return _by_pydicom(data, stream, syntax, header, path)
+    if stream.process > 3:
+        reason = f"an arithmetic-coded or hierarchical JPEG (process {stream.process})"
+        raise UnsupportedImageError(path, reason)
+    if stream.process == 3:
+        check_cell(header, path)
+        with third_party_decoder(path, "the lossless JPEG pixel data is damaged", quote=True):
+            check_markers(data, lossless=True)
+        return _by_pydicom(data, stream, syntax, header, path)
+    if stream.precision > 8:
+        return decode_twelve_bits(data, stream, header, path)
+    if header.allocated != 8:
+        reason = f"a JPEG of {stream.precision} bits a sample in cells of {header.allocated} bits"
+        raise ImageReadError(path, reason)
+    with third_party_decoder(path, "the JPEG pixel data is damaged or truncated", quote=True):
+        pixels = pixels_of(decode_jpeg(data, stream))
+    return pixels.view(np.int8) if header.signed else pixels
+
+
+def _by_pydicom(
+    data: bytes, stream: CodeStream | None, syntax: str, header: Header, path: str
+) -> NDArray[Any]:
+    """Decode with the first of pydicom's plugins that can; the others may be less strict."""
+    decoder: Any = get_decoder(syntax)
+    package, known = _PLUGINS[syntax]
+    plugins = [plugin for plugin in known if plugin in decoder.available_plugins]
+    if not plugins:
+        reason = f"{_name(syntax)} pixels need the package {package}"
+        raise UnsupportedImageError(path, reason, 'pip install "torchxrayvision[dicom]"')
+    failures = []
+    for plugin in plugins:
+        stored = header.stored
+        if plugin == "gdcm":
+            stored = stored_for_gdcm(header, stream.precision if stream else 0)
+        try:
+            return _by_plugin(decoder, plugin, data, header, stored, path)
+        except ImageReadError as error:
+            failures.append(f"{plugin}: {error.reason}")
+    reason = f"the {_name(syntax)} pixel data is damaged or truncated"
+    raise ImageReadError(path, f"{reason}; {'; '.join(failures)}")
+
+
+def _by_plugin(
+    decoder: Any, plugin: str, data: bytes, header: Header, stored: int, path: str
+) -> NDArray[Any]:
+    quiet = _without_noise(path) if plugin == "gdcm" else nullcontext()
+    with third_party_decoder(path, "it cannot decode them", quote=True), quiet:
+        pixels, _ = decoder.as_array(
+            encapsulate([data], has_bot=False),
+            raw=True,
+            index=0,
+            decoding_plugin=plugin,
+            rows=header.rows,
+            columns=header.columns,
+            samples_per_pixel=1,
+            photometric_interpretation=header.photometric,
+            bits_allocated=header.allocated,
+            bits_stored=stored,
+            pixel_representation=int(header.signed),
+            number_of_frames=1,
+            pixel_keyword="PixelData",
+            correct_unused_bits=False,
+        )
+    return np.asarray(pixels)
+
+
+def _within_depth(
+    pixels: NDArray[Any], header: Header, tags: Tags, *, lossless: bool, precision: int = 0
+) -> tuple[NDArray[Any], Header]:
+    """Values of the stored bits alone, and the bits that are stored.
 
     PS3.5 section 8.1.1: bits above the high bit belong to something else, such as the overlays
-    of old files. A lossy codec has no such bits; there a value outside is an overshoot.
+    of old files. They are cut off unless the pixels show that they are part of the values. High
+    Bit is obeyed only where the values need it: pydicom and GDCM do not look at it at all.
+
+    Args:
+        pixels: As decoded.
+        header: The Image Pixel module.
+        tags: For notes.
+        lossless: Whether the codec is; of a lossy one a value outside is an overshoot.
+        precision: Bits of a sample that the code stream declares; 0 where there is none.
     """
     if header.stored == header.allocated:
-        return pixels
-    inside = int(pixels.max()) <= header.high
-    if header.signed:
-        inside = inside and header.low <= int(pixels.min())
-    if inside and header.high_bit == header.stored - 1:
-        return pixels
-    if lossless:
-        return _stored_bits(pixels, header)
-    outside = np.count_nonzero((pixels < header.low) | (pixels > header.high)) / pixels.size
-    if outside > _OVERSHOOT:
-        reason = f"{outside:.0%} of the pixels lie outside the {header.stored} bits declared"
-        raise ImageReadError(path, reason)
-    clipped: NDArray[Any] = np.clip(pixels, header.low, header.high)
-    return clipped
+        return pixels, header
+    low, high = int(pixels.min()) if header.signed else 0, int(pixels.max())
+    shifted = header.high_bit != header.stored - 1
+    if header.low <= low and high <= header.high:
+        if shifted:
+            tags.note(f"High Bit {header.high_bit} is ignored: no value uses the bits up to it")
+        return pixels, header
+    if lossless and shifted:
+        return _stored_bits(pixels, header), header
+    # A stream of as many bits as the cells says nothing of what they hold.
+    telling = precision if header.stored < precision < header.allocated else 0
+    if not lossless:
+        outside = np.count_nonzero((pixels < header.low) | (pixels > header.high)) / pixels.size
+        if outside <= _OVERSHOOT:
+            clipped: NDArray[Any] = np.clip(pixels, header.low, header.high)
+            return clipped, header
+    elif not telling and not _high_bits_carry(pixels, header.stored):
+        return _stored_bits(pixels, header), header
+    depth = telling or max(high.bit_length(), (~low).bit_length()) + header.signed
+    tags.note(f"Bits Stored {header.stored} is contradicted by pixels of {depth} bits")
+    return pixels, replace(header, stored=depth, high_bit=depth - 1)
+
+
+def _high_bits_carry(pixels: NDArray[Any], stored: int) -> bool:
+    """Whether bits above those stored continue the values, as digits do, and are no overlay.
+
+    Between neighbours of a film that differ in these bits the lower bits then wrap around, so that
+    the whole values are closer to each other, as shares of their ranges, than the lower bits.
+    """
+    rows = pixels[:: max(1, pixels.shape[0] // _ROWS_LOOKED_AT)].astype(np.int64)
+    differing = (rows[:, 1:] >> stored) != (rows[:, :-1] >> stored)
+    if not differing.any():
+        return False
+    whole = np.abs(np.diff(rows, axis=1))[differing].mean() / (np.abs(rows).max() + 1)
+    lower = np.abs(np.diff(rows & ((1 << stored) - 1), axis=1))[differing].mean() / (1 << stored)
+    return bool(2 * whole < lower)
 
 
 def _stored_bits(pixels: NDArray[Any], header: Header) -> NDArray[Any]:
