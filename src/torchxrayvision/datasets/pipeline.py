@@ -39,6 +39,7 @@ from torchxrayvision.datasets.storage import (
     release_unused,
     row_numbers,
     unpack_frame,
+    whole_numbers,
     with_columns,
 )
 from torchxrayvision.errors import DatasetError, DatasetNotFoundError, EmptyDatasetError
@@ -60,6 +61,7 @@ __all__ = [
     "Views",
     "as_place",
     "is_packaged",
+    "read_as_text",
     "read_csv",
     "read_tables",
     "release_table",
@@ -74,20 +76,55 @@ def as_place(path: str | os.PathLike[str] | None) -> Path | None:
     return None if path is None else Path(path).expanduser()
 
 
-def read_csv(path: Path) -> pd.DataFrame:
+def read_csv(path: Path, **options: Any) -> pd.DataFrame:
     """A csv (plain, gzip, zip, bz2, xz) or parquet table.
 
     Args:
         path: Existing file.
+        **options: Further arguments of `pandas.read_csv`.
 
     Returns:
-        The table; numbers are numbers, anything else text.
+        The table; numbers are numbers, anything else text. A column in which a number would lose
+        something, such as the zeros of 007 or the last of twenty digits, is text.
     """
     import pandas as pd
 
     if path.suffix == ".parquet":
         return pd.read_parquet(path)
-    return pd.read_csv(path, low_memory=False)
+    frame: pd.DataFrame = pd.read_csv(path, low_memory=False, **options)
+    numeric = [str(name) for name in frame.columns if frame[name].dtype.kind in "iufb"]
+    if numeric and isinstance(frame.index, pd.RangeIndex):
+        written = read_as_text(path, numeric, **options)
+        lossy = {name: written[name] for name in numeric if _loses_as_number(written[name])}
+        return with_columns(frame, lossy) if lossy else frame
+    return frame
+
+
+def read_as_text(path: Path, columns: Iterable[str], **options: Any) -> pd.DataFrame:
+    """Columns of a csv file as they are written there, stripped of space; blanks missing.
+
+    Args:
+        path: The csv file.
+        columns: Which of its columns.
+        **options: Further arguments of `pandas.read_csv`.
+    """
+    import pandas as pd
+
+    wanted = frozenset(columns)
+    frame: pd.DataFrame = pd.read_csv(
+        path,
+        dtype=str,
+        keep_default_na=False,
+        na_values=["", "nan", "NaN", "<NA>"],
+        **{**options, "usecols": lambda name: name in wanted},
+    )
+    return frame.apply(lambda column: column.str.strip())
+
+
+def _loses_as_number(text: pd.Series[Any]) -> bool:
+    """Whether some value is an identifier that a number cannot hold: 007, 12e4, 20 digits."""
+    written = text.dropna().drop_duplicates()
+    return bool(written.str.fullmatch(r"[+-]?0\d+|\d{17,}|\d+[eE]\d+").any())
 
 
 def read_tables(
@@ -505,7 +542,7 @@ class SpecDataset(Dataset):
             return np.asarray(raw, dtype=bool)
         column = _as_column(raw, frame)
         if kind == "str":
-            return as_text(column)
+            return as_text(column if self._context.compat else whole_numbers(column))
         numeric = pd.to_numeric(column, errors="coerce")
         whole = kind == "number" and not numeric.isna().any()
         return numeric.astype(np.int64 if whole else np.float64)

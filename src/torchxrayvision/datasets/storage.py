@@ -40,6 +40,7 @@ __all__ = [
     "rows_of",
     "unpack_frame",
     "unpack_labels",
+    "whole_numbers",
     "with_columns",
 ]
 
@@ -358,6 +359,13 @@ def plain_text(column: pd.Series[Any]) -> pd.Series[Any]:
     """A column as text, blank where it was; pandas 2 would write "nan" there."""
     text, known = column.astype(str), column.notna()
     return text if bool(known.all()) else text.where(known)
+
+
+def whole_numbers(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Numbers that pandas made floats because of a blank, as whole ones: patient 7, not 7.0."""
+    if column.dtype.kind != "f" or not bool((column.dropna() % 1 == 0).all()):
+        return column
+    return column.astype("Int64")
 
 
 def ordinary(frame: pd.DataFrame, made: frozenset[str], packaged: bool) -> pd.DataFrame:

@@ -3,9 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 import torchxrayvision.datasets as xd
 from fakes._fake import write_dicom, write_image, write_text
+from torchxrayvision.datasets.split import patients
 from torchxrayvision.errors import (
     DatasetError,
     DatasetNotFoundError,
@@ -261,3 +263,51 @@ def test_linked_folders_are_followed_once(tmp_path):
     (tmp_path / "mine" / "linked").symlink_to(tmp_path / "store")
     (tmp_path / "mine" / "round").symlink_to(tmp_path / "mine")
     assert xd.Folder_Dataset(tmp_path / "mine").csv["path"].tolist() == ["b.png", "linked/a.png"]
+
+
+WRITTEN = ["007", "7", "0007", "12e4", "12E4", "NA", "00000000000000000000017", "1.0"]
+
+
+@pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".parquet"])
+def test_identifiers_are_text_as_they_are_written(tmp_path, ending):
+    names = [f"{i:06}" for i in range(len(WRITTEN))]
+    path = tmp_path / f"mine{ending}"
+    frame = pd.DataFrame({"file": names, "patient": WRITTEN, "fold": ["00", "1"] * 4, "Mass": 1})
+    frame.to_parquet(path) if ending == ".parquet" else frame.to_csv(path, index=False)
+    dataset = xd.CSV_Dataset(path, extension=".png", split="fold")
+    assert [dataset.image_path(i) for i in range(len(names))] == [f"{n}.png" for n in names]
+    assert dataset.csv["patientid"].tolist() == WRITTEN
+    assert len(np.unique(patients(dataset))) == len(WRITTEN)
+    assert len(xd.CSV_Dataset(path, extension=".png", unique_patients=True)) == len(WRITTEN)
+    assert set(xd.official_splits(dataset)) == {"00", "1"}
+    assert dataset.csv["Mass"].dtype == np.int64
+
+
+def test_a_patient_is_the_same_whether_others_are_blank(tmp_path):
+    (tmp_path / "a.csv").write_text("file,patient,Mass\na.png,7,1\nb.png,,0\nc.png, 7 ,0\n")
+    of_file = xd.CSV_Dataset(tmp_path / "a.csv").csv["patientid"]
+    frame = pd.DataFrame({"file": ["a.png", "b.png"], "patient": [7, None], "Mass": [1, 0]})
+    for ids in (of_file, xd.CSV_Dataset(frame).csv["patientid"]):
+        assert ids[0] == "7"
+        assert pd.isna(ids[1])
+    assert of_file[2] == "7"
+
+
+def test_film_zero_is_found(tmp_path):
+    (tmp_path / "a.csv").write_text("file,Mass\n000000,1\n000001,0\n")
+    for name in ("000000", "000001"):
+        Image.fromarray(np.full((8, 8), 255, np.uint8)).save(tmp_path / f"{name}.png")
+    dataset = xd.CSV_Dataset(tmp_path / "a.csv", extension=".png")
+    assert dataset[0]["img"].max() == 1024
+
+
+def test_a_release_table_keeps_what_numbers_would_lose(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_text(
+        "patient_id,image_id,projection,admission_offset\n"
+        "00042371,00000042,AP,-1\n12345e67,99999e99,PA,-2\n"
+    )
+    dataset = xd.HannoverCOVID_Dataset(csvpath=path)
+    assert dataset.csv["patientid"].tolist() == ["00042371", "12345e67"]
+    assert dataset.image_path(0) == "png/00000042.png"
+    assert dataset.csv["offset_day_int"].tolist() == [1, 2]

@@ -39,7 +39,7 @@ def _read_metadata(path: Path) -> pd.DataFrame:
 
     if path.suffix == ".parquet":
         return pd.read_parquet(path)
-    return pd.read_csv(path, low_memory=False, usecols=lambda name: not _REPORT.match(name))
+    return read_csv(path, usecols=lambda name: not _REPORT.match(name))
 
 
 def _read_labels(path: Path) -> pd.DataFrame:

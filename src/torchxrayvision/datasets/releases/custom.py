@@ -16,6 +16,7 @@ from torchxrayvision.datasets.pipeline import (
     SpecDataset,
     TableLike,
     Views,
+    read_as_text,
     read_tables,
 )
 from torchxrayvision.datasets.releases.guess import (
@@ -31,6 +32,7 @@ from torchxrayvision.datasets.releases.guess import (
     find_path,
 )
 from torchxrayvision.datasets.spec import DatasetSpec, Table
+from torchxrayvision.datasets.storage import whole_numbers, with_columns
 from torchxrayvision.errors import (
     DatasetError,
     DatasetNotFoundError,
@@ -54,6 +56,7 @@ logger = logging.getLogger(__name__)
 _MEMBERS: Final = "members"
 _YOURS = License(name="Whatever holds for your images")
 _HEALTHY = ("No Finding", "Normal", "Healthy")
+_TEXT_ROLES = ("patient", "view", "sex", "split")
 _UNCERTAIN = {"unknown": float("nan"), "present": 1.0, "absent": 0.0}
 
 
@@ -194,6 +197,7 @@ class CSV_Dataset(SpecDataset):
         if roles["patient"] is None and unique_patients:
             msg = f"{name}: unique_patients needs a column of patients; pass patient=<column>"
             raise DatasetError(msg)
+        table = _identifiers(table, csvpath, [files, terms, *(roles[r] for r in _TEXT_ROLES)])
         taken = [files, *roles.values()]
         findings = (
             _findings(table, labels, taken, uncertain, name)
@@ -229,6 +233,20 @@ class CSV_Dataset(SpecDataset):
         if isinstance(self.csvpath, (str, os.PathLike)):
             return Path(self.csvpath).expanduser().resolve()
         return id(self.csvpath)
+
+
+def _identifiers(
+    table: pd.DataFrame, csvpath: TableLike, columns: Sequence[str | None]
+) -> pd.DataFrame:
+    """The table with some columns as they are written: 007, 7 and 0007 are three patients."""
+    import pandas as pd
+
+    named = [name for name in dict.fromkeys(columns) if name is not None and name in table.columns]
+    path = Path(csvpath).expanduser() if isinstance(csvpath, (str, os.PathLike)) else None
+    if path is not None and path.suffix != ".parquet" and isinstance(table.index, pd.RangeIndex):
+        written = read_as_text(path, named)
+        return with_columns(table, {name: written[name] for name in named})
+    return with_columns(table, {name: whole_numbers(table[name]) for name in named})
 
 
 def _folder_of(csvpath: TableLike) -> Path:

@@ -11,6 +11,7 @@ import numpy as np
 from torchxrayvision.datasets.annotations import Shapes
 from torchxrayvision.datasets.columns import extract
 from torchxrayvision.datasets.images import Files
+from torchxrayvision.datasets.pipeline import read_csv
 from torchxrayvision.datasets.release import need_columns
 from torchxrayvision.datasets.releases.grounded import GroundedDataset
 from torchxrayvision.datasets.spec import DatasetSpec, Table
@@ -74,7 +75,7 @@ def _read_release(folder: Path) -> pd.DataFrame:
     for phase in (1, 2, 3):
         path = main / f"metadata_phase_{phase}.csv"
         if path.is_file():
-            parts.append(pd.read_csv(path).assign(phase=phase))
+            parts.append(read_csv(path).assign(phase=phase))
     if not parts:
         msg = f"no metadata_phase_1.csv, metadata_phase_2.csv or metadata_phase_3.csv in {main}"
         raise ValueError(msg)

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 from torchxrayvision.datasets.columns import days
 from torchxrayvision.datasets.findings import FindingColumns
 from torchxrayvision.datasets.images import Files
-from torchxrayvision.datasets.pipeline import Compat, PathLike, SpecDataset, TableLike, Views
+from torchxrayvision.datasets.pipeline import (
+    Compat,
+    PathLike,
+    SpecDataset,
+    TableLike,
+    Views,
+    read_csv,
+)
 from torchxrayvision.datasets.release import need_columns
 from torchxrayvision.datasets.spec import DatasetSpec, Table, value
 from torchxrayvision.errors import DatasetError
@@ -35,11 +42,9 @@ def read_scores(path: Path) -> pd.DataFrame:
     Returns:
         The table; pandas numbers the columns of the second rater: ``Total OPACITY.1``.
     """
-    import pandas as pd
-
     with path.open(encoding="utf-8-sig") as stream:
         banner = "Total OPACITY" not in stream.readline()
-    return pd.read_csv(path, skiprows=int(banner), encoding="utf-8-sig")
+    return read_csv(path, skiprows=int(banner), encoding="utf-8-sig")
 
 
 def _numbered(context: SourceContext) -> pd.DataFrame:
