@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from string import Formatter
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
-from torchxrayvision.errors import DatasetNotFoundError, ImageReadError
+from torchxrayvision.errors import DatasetError, DatasetNotFoundError, ImageReadError
 from torchxrayvision.inputs import Archives, InputFile
 from torchxrayvision.transforms import prepare, prepared_size, square_image
 
@@ -181,94 +181,113 @@ def film(
     return image, raster.shape, True, 1.0
 
 
-def _walk(root: Path, key: Callable[[str], str]) -> dict[str, str]:
-    """Key of each file below a folder to its relative path; the first in sorted order wins."""
-    found: dict[str, str] = {}
-    for folder, folders, files in os.walk(root):
-        folders.sort()
-        for name in sorted(files):
-            found.setdefault(key(name), str((Path(folder) / name).relative_to(root)))
-    return found
+def _the_one(found: Collection[str], name: str, context: SourceContext) -> str | None:
+    """The only file that was found, or None.
 
-
-def _same(name: str) -> str:
-    return name
+    Raises:
+        DatasetError: If there are several: which of them is the image cannot be told.
+    """
+    if len(found) > 1:
+        shown = " and ".join(sorted(found)[:3])
+        msg = (
+            f"{context.dataset}: {name!r} is the name of {len(found)} files, such as {shown}; pass "
+            f"the folder that holds the images alone"
+        )
+        raise DatasetError(msg)
+    return next(iter(found), None)
 
 
 def stem(name: str) -> str:
-    """File name without its last ending."""
+    """File name without its last extension."""
     return PurePosixPath(name).stem
 
 
-def _index(root: Path, context: SourceContext, key: Callable[[str], str]) -> dict[str, str]:
-    slot = f"index:{root}:{key.__name__}"
-    if slot not in context.cache:
-        context.cache[slot] = _walk(root, key)
-    index: dict[str, str] = context.cache[slot]
-    return index
+@dataclass(frozen=True)
+class _FilesBelow(ImageSource):
+    """What `Files` and `IndexedFiles` share."""
+
+    def _find(self, row: Row, context: SourceContext) -> Path | None:
+        raise NotImplementedError
+
+    def exists(self, row: Row, context: SourceContext) -> bool:
+        """Whether the image of a row is there."""
+        return self._find(row, context) is not None
+
+    def open(self, row: Row, context: SourceContext) -> Path | BinaryIO:
+        """Path of a row's image."""
+        path = self._find(row, context)
+        if path is None:
+            raise self.missing(row, context)
+        return path
 
 
 @dataclass(frozen=True)
-class Files(ImageSource):
+class Files(_FilesBelow):
     """Files at a known path below the folder.
 
     Args:
-        search: Where the path does not exist, look for the bare file name anywhere below the
-            folder. For releases that unpack into several subfolders and have unique names. The
-            folder is walked once for an object, when a file is first missed.
+        folders: Where the path does not exist, the bare file name is looked for in these folders
+            below the given one, as patterns such as ``"images_*/images"``: those that the release
+            unpacks into, and ``"."`` for the folder itself. No other folder is searched, for it may
+            hold something else under the same name, such as overlays.
     """
 
-    search: bool = False
+    folders: tuple[str, ...] = ()
 
     def _find(self, row: Row, context: SourceContext) -> Path | None:
         root, name = self.place(context), self.name(row)
         path = root / name
         if path.is_file():
             return path
-        if not self.search:
-            return None
-        found = _index(root, context, _same).get(PurePosixPath(name).name)
-        return root / found if found else None
+        bare = PurePosixPath(name).name
+        places = self._places(root, context) if self.folders else ()
+        there = [str(p) for place in places if (p := Path(place, bare)).is_file()]
+        found = _the_one(there, bare, context)
+        return Path(found) if found else None
 
-    def exists(self, row: Row, context: SourceContext) -> bool:
-        """Whether the image of a row is there."""
-        return self._find(row, context) is not None
-
-    def open(self, row: Row, context: SourceContext) -> Path | BinaryIO:
-        """Path of a row's image."""
-        path = self._find(row, context)
-        if path is None:
-            raise self.missing(row, context)
-        return path
+    def _places(self, root: Path, context: SourceContext) -> list[str]:
+        """The folders of the release that are there, looked for once per object."""
+        slot = f"folders:{root}:{self.folders}"
+        if slot not in context.cache:
+            # Path.glob finds the folder itself under no pattern.
+            globbed = ([root] if p == "." else sorted(root.glob(p)) for p in self.folders)
+            found = (place for places in globbed for place in places)
+            context.cache[slot] = list(dict.fromkeys(str(p) for p in found if p.is_dir()))
+        places: list[str] = context.cache[slot]
+        return places
 
 
 @dataclass(frozen=True)
-class IndexedFiles(ImageSource):
+class IndexedFiles(_FilesBelow):
     """Files anywhere below the folder, known by their names.
 
     ``path`` gives the key of a row. The folder is walked once for an object, at the first access.
 
     Args:
-        key: File name to key; the default is the name without its ending.
+        key: File name to key; the default is the name without its extension.
+        extensions: Extensions that files of the release may have, in lower case; empty: any.
     """
 
     key: Callable[[str], str] = stem
+    extensions: tuple[str, ...] = ()
 
     def _find(self, row: Row, context: SourceContext) -> Path | None:
-        root = self.place(context)
-        found = _index(root, context, self.key).get(self.name(row))
+        root, name = self.place(context), self.name(row)
+        slot = f"index:{root}:{self.key.__name__}"
+        if slot not in context.cache:
+            context.cache[slot] = self._walk(root)
+        found = _the_one(context.cache[slot].get(name, ()), name, context)
         return root / found if found else None
 
-    def exists(self, row: Row, context: SourceContext) -> bool:
-        """Whether the image of a row is there."""
-        return self._find(row, context) is not None
-
-    def open(self, row: Row, context: SourceContext) -> Path | BinaryIO:
-        """Path of a row's image."""
-        path = self._find(row, context)
-        if path is None:
-            raise self.missing(row, context)
-        return path
+    def _walk(self, root: Path) -> dict[str, list[str]]:
+        """Key to the files that have it, paths from the root."""
+        found: dict[str, list[str]] = {}
+        for folder, _, files in os.walk(root):
+            for name in files:
+                if not self.extensions or name.lower().endswith(self.extensions):
+                    path = Path(folder, name).relative_to(root)
+                    found.setdefault(self.key(name), []).append(str(path))
+        return found
 
 
 def opened(file: InputFile, context: SourceContext) -> Path | BinaryIO:
@@ -291,22 +310,19 @@ class ZipFiles(ImageSource):
     """Members of a zip archive.
 
     Args:
-        search: Where the name is no member, look for a member that ends in ``/name``.
+        folders: Where the name is no member, it is looked for in these folders of the archive.
     """
 
-    search: bool = True
+    folders: tuple[str, ...] = ()
 
     def _member(self, row: Row, context: SourceContext) -> Member | None:
         name, place, files = self.name(row), self.place(context), archives(context)
         member = files.find(place, name)
-        if member is not None or not self.search:
+        if member is not None:
             return member
-        slot = f"members:{place}"
-        if slot not in context.cache:
-            names = sorted(files.names(place))
-            context.cache[slot] = {PurePosixPath(name).name: name for name in names}
-        members_by_name: dict[str, str] = context.cache[slot]
-        found = members_by_name.get(PurePosixPath(name).name)
+        bare = PurePosixPath(name).name
+        there = [f for folder in self.folders if files.find(place, f := f"{folder}/{bare}")]
+        found = _the_one(there, bare, context)
         return None if found is None else files.find(place, found)
 
     def exists(self, row: Row, context: SourceContext) -> bool:

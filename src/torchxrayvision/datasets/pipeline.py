@@ -118,7 +118,7 @@ def read_as_text(path: Path, columns: Iterable[str], **options: Any) -> pd.DataF
         na_values=["", "nan", "NaN", "<NA>"],
         **{**options, "usecols": lambda name: name in wanted},
     )
-    return frame.apply(lambda column: column.str.strip())
+    return with_columns(frame, {str(name): frame[name].str.strip() for name in frame.columns})
 
 
 def _loses_as_number(text: pd.Series[Any]) -> bool:
@@ -340,6 +340,15 @@ class SpecDataset(Dataset):
             pathology_masks=pathology_masks,
             compat=compat,
         )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; one that says where the files are counts for the next item."""
+        super().__setattr__(name, value)
+        context = self.__dict__.get("_context")
+        if context is not None and name in context.roots:
+            context.roots[name] = as_place(value)
+        elif context is not None and name in context.arguments:
+            context.arguments[name] = value
 
     def _setup(
         self,

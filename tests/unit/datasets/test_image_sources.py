@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import pickle
 import zipfile
 
 import numpy as np
 import pytest
 import torchvision
+from PIL import Image
 
+import torchxrayvision.datasets as xd
 from fakes._fake import random_constant
 from support.tiny import NAMES, Tiny, as_image, picture, tiny, write_pictures
 from torchxrayvision.datasets.images import Files, IndexedFiles, ZipFiles
-from torchxrayvision.errors import DatasetNotFoundError, ImageReadError
+from torchxrayvision.errors import DatasetError, DatasetNotFoundError, ImageReadError
 from torchxrayvision.images import Raster
 from torchxrayvision.transforms import XRayCenterCrop, XRayResizer
 
@@ -44,11 +47,11 @@ def archive(folder, tmp_path_factory):
 SOURCES = {
     "files": ("folder", Files("{name}.png")),
     "files by a function": ("folder", Files(lambda row: f"{row['name']}.png")),
-    "files somewhere below": ("deep", Files("{name}.png", search=True)),
+    "files in folders of the release": ("deep", Files("{name}.png", folders=("part*/images",))),
     "indexed files": ("deep", IndexedFiles("{name}")),
     "indexed by a key": ("deep", IndexedFiles("{name}.PNG", key=str.swapcase)),
-    "members by their path": ("archive", ZipFiles("train/{name}.png", search=False)),
-    "members by their name": ("archive", ZipFiles("{name}.png")),
+    "members by their path": ("archive", ZipFiles("train/{name}.png")),
+    "members by their name": ("archive", ZipFiles("{name}.png", folders=("train", "dev"))),
 }
 
 
@@ -99,7 +102,7 @@ def test_a_damaged_image_is_named_wherever_it_is(folder, tmp_path):
 
 
 def test_a_file_without_the_release_does_not_open_the_wrong_one(deep):
-    """Without `search` a bare name means that place and no other."""
+    """Without `folders` a bare name means that place and no other."""
     with pytest.raises(DatasetNotFoundError):
         tiny(deep, images=Files("{name}.png"))[0]
 
@@ -114,12 +117,61 @@ def test_two_objects_with_two_folders_keep_their_files_apart(folder, tmp_path):
     assert not np.array_equal(second[0]["img"], first[0]["img"])
 
 
-def test_the_first_of_two_files_of_one_name_is_taken_in_sorted_order(folder, tmp_path):
+AMBIGUOUS = {
+    "indexed": IndexedFiles("{name}"),
+    "folders": Files("{name}.png", folders=("p*",)),
+}
+
+
+@pytest.mark.parametrize("images", AMBIGUOUS.values(), ids=AMBIGUOUS)
+def test_one_of_two_files_of_one_name_is_not_guessed(tmp_path, images):
     for part in ("p2", "p1"):
         write_pictures(tmp_path / part)
-    (tmp_path / "p2" / "a.png").write_bytes((folder / "c.png").read_bytes())
-    found = tiny(tmp_path, images=IndexedFiles("{name}"))[0]["img"]
-    np.testing.assert_allclose(found, as_image(0), atol=1e-3)
+    (tmp_path / "p2" / "b.png").unlink()
+    dataset = tiny(tmp_path, images=images)
+    assert dataset[1]["idx"] == 1
+    with pytest.raises(DatasetError, match=r"2 files, such as .*p1.a\.png and .*p2.a\.png"):
+        dataset[0]
+
+
+def test_two_members_of_one_name_are_not_guessed(folder, tmp_path):
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as file:
+        for part in ("train", "dev", "overlays"):
+            file.write(folder / "a.png", f"{part}/a.png")
+        file.write(folder / "b.png", "overlays/b.png")
+    dataset = tiny(tmp_path / "all.zip", images=ZipFiles("{name}.png", folders=("train", "dev")))
+    with pytest.raises(DatasetError, match="2 files"):
+        dataset[0]
+    with pytest.raises(DatasetNotFoundError):
+        dataset[1]
+
+
+def test_only_folders_of_the_release_are_searched(tmp_path):
+    dataset = xd.NIH_Dataset(tmp_path)
+    name = dataset.csv["Image Index"][0]
+    for folder in ("overlays", "images_001/masks", "images_001/images/old"):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.fromarray(np.full((8, 8), 99, np.uint8)).save(tmp_path / folder / name)
+    with pytest.raises(DatasetNotFoundError, match=name):
+        dataset[0]
+    Image.fromarray(np.full((8, 8), 255, np.uint8)).save(tmp_path / "images_001/images" / name)
+    assert dataset[0]["img"].min() == 1024
+
+
+def test_the_files_follow_the_attributes_that_say_where_they_are(tmp_path):
+    dataset = xd.RSNA_Pneumonia_Dataset(tmp_path / "old")
+    name = dataset.csv["patientId"][0]
+    for folder, extension, value in (("old", "jpg", 0), ("new", "jpg", 128), ("new", "png", 255)):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        Image.fromarray(np.full((8, 8), value, np.uint8)).save(
+            tmp_path / folder / f"{name}.{extension}"
+        )
+    assert dataset[0]["img"].max() == -1024
+    dataset.imgpath = str(tmp_path / "new")
+    assert -1024 < dataset[0]["img"].max() < 1024
+    assert pickle.loads(pickle.dumps(dataset))[0]["img"].max() < 1024
+    dataset.extension = ".png"
+    assert dataset[0]["img"].max() == 1024
 
 
 def test_a_reader_of_ones_own_is_used(folder):

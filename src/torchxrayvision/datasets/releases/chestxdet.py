@@ -206,7 +206,7 @@ class ChestXDet_Dataset(GroundedDataset):
         images=Files(
             "{file_name}",
             layout="the PNG files of train_data.zip and test_data.zip, in one folder or several",
-            search=True,
+            folders=("train_data", "test_data", "train_data/train*", "test_data/test*"),
         ),
         findings=_Listed(),
         cohort="NIH ChestX-ray14",

@@ -126,7 +126,9 @@ class COVID19_Dataset(SpecDataset):
             ),
         ),
         join=_labelled_films,
-        images=Files("{filename}", layout="the folder images of the repository", search=True),
+        images=Files(
+            "{filename}", layout="the folder images of the repository", folders=("images",)
+        ),
         findings=_FindingPaths(),
         view="view",
         default_views=("PA", "AP"),

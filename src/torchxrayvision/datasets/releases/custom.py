@@ -225,7 +225,8 @@ class CSV_Dataset(SpecDataset):
             compat=compat,
             arguments={"path": files},
         )
-        self.csvpath, self.imgpath = csvpath, imgpath
+        # As given; where the paths start from stays what was found out above.
+        self.csvpath, self.__dict__["imgpath"] = csvpath, imgpath
 
     @property
     def _cohort(self) -> object:

@@ -105,7 +105,7 @@ class HannoverCOVID_Dataset(SpecDataset):
             ),
         ),
         join=_checked,
-        images=Files("png/{image_id}.png", layout="png/<image_id>.png", search=True),
+        images=Files("png/{image_id}.png", layout="png/<image_id>.png", folders=(".",)),
         findings=FindingRules({"COVID-19": _covid}),
         view=_view,
         default_views=("AP", "PA"),

@@ -33,7 +33,7 @@ __all__ = ["NIH_Dataset", "NIH_Google_Dataset"]
 _IMAGES = Files(
     "{Image Index}",
     layout="the PNG files of images_001.tar.gz to images_012.tar.gz, in one folder or several",
-    search=True,
+    folders=("images", "images_*", "images_*/images"),
 )
 _LATER = (
     *("Finding Labels", "Follow-up #", "OriginalImage[Width", "Height]"),

@@ -170,7 +170,7 @@ class NLMTB_Dataset(SpecDataset):
                 "Lungs": (
                     Files("ManualMask/leftMask/{fname}"),
                     Files("ManualMask/rightMask/{fname}"),
-                    Files("{stem}_mask.png", argument="maskpath", search=True),
+                    Files("{stem}_mask.png", argument="maskpath", folders=("mask", "masks")),
                 )
             }
         ),

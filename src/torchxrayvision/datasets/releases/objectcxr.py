@@ -154,7 +154,10 @@ class ObjectCXR_Dataset(SpecDataset):
         tables=(Table("csvpath", description="train.csv or dev.csv of the challenge"),),
         join=_checked,
         images=ZipFiles(
-            "{image_name}", argument="imgzippath", layout="a zip with the JPEG files in train/"
+            "{image_name}",
+            argument="imgzippath",
+            layout="a zip with the JPEG files in train/",
+            folders=("train", "dev", "test"),
         ),
         findings=FindingRules({"Foreign Object": _has_object}),
         masks=_Objects(

@@ -213,7 +213,11 @@ class Openi_Dataset(SpecDataset):
             ),
         ),
         join=_join,
-        images=Files("{imageid}.png", layout="the PNG files of NLMCXR_png.tgz", search=True),
+        images=Files(
+            "{imageid}.png",
+            layout="the PNG files of NLMCXR_png.tgz",
+            folders=("NLMCXR_png", "images", "images/images_normalized"),
+        ),
         findings=FindingText(
             "terms",
             OPENI_TERMS,

@@ -346,7 +346,11 @@ class PC_Dataset(SpecDataset):
             ),
         ),
         join=_table,
-        images=Files(_path, layout="the PNG files, in one folder or in 0 to 54", search=True),
+        images=Files(
+            _path,
+            layout="the PNG files, in one folder or in 0 to 54",
+            folders=(".", "[0-9]", "[0-9][0-9]"),
+        ),
         findings=FindingText(
             "Labels", PADCHEST_TERMS, padchest_terms, substrings=PADCHEST_SUBSTRINGS
         ),

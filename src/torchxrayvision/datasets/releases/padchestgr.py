@@ -209,7 +209,11 @@ class PadChestGR_Dataset(GroundedDataset):
             ),
         ),
         join=_one_row_an_image,
-        images=Files("{ImageID}", layout="the PNG files, in one folder or several", search=True),
+        images=Files(
+            "{ImageID}",
+            layout="the PNG files, in one folder, in PadChest_GR or in PadChest's 0 to 54",
+            folders=("PadChest_GR", "*/PadChest_GR", "[0-9]", "[0-9][0-9]"),
+        ),
         findings=_Reported(),
         patient="PatientID",
         # Numbers of 36 to 39 digits: none of these would agree by chance.

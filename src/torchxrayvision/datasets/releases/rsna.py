@@ -150,7 +150,7 @@ class RSNA_Pneumonia_Dataset(SpecDataset):
         images=Files(
             "{patientId}{extension}",
             layout="one folder of files <patientId>.dcm (extension='.dcm') or .jpg",
-            search=True,
+            folders=("stage_2_train_images", "stage_2_test_images", "stage_1_train_images"),
         ),
         findings=FindingColumns({"Lung Opacity": "Target", "Pneumonia": "Target"}),
         view="ViewPosition",

@@ -115,7 +115,9 @@ class SIIM_Pneumothorax_Dataset(SpecDataset):
         ),
         join=_one_row_an_image,
         images=IndexedFiles(
-            "{ImageId}", layout="the files <study>/<series>/<ImageId>.dcm of the challenge"
+            "{ImageId}",
+            layout="the files <study>/<series>/<ImageId>.dcm of the challenge",
+            extensions=(".dcm",),
         ),
         findings=FindingRules({"Pneumothorax": _pneumothorax}),
         cohort="NIH ChestX-ray14",

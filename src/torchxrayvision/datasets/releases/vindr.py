@@ -290,7 +290,9 @@ class VinDr_Dataset(SpecDataset):
         ),
         join=_one_row_an_image,
         images=Files(
-            "{image_id}.dicom", layout="the files <image_id>.dicom of train or test", search=True
+            "{image_id}.dicom",
+            layout="the files <image_id>.dicom of train or test",
+            folders=("train", "test"),
         ),
         findings=VinDrFindings(),
         view=value("PA"),

@@ -213,7 +213,7 @@ class VinDrPCXR_Dataset(GroundedDataset):
             for argument, stem in zip(arguments, ("image_labels", "annotations"), strict=True)
         ),
         join=_one_row_an_image,
-        images=Files("{split}/{image_id}.dicom", layout="train/<image_id>.dicom", search=True),
+        images=Files("{split}/{image_id}.dicom", layout="train/<image_id>.dicom", folders=(".",)),
         findings=_Diagnosed(),
         view=value("PA"),
         masks=_BOXES,
