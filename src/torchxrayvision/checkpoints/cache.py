@@ -8,7 +8,6 @@ The hash of a source is remembered by its path, size, time and inode.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -18,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from torchxrayvision.checkpoints.pickles import DEFAULT, Limits, Refused
 from torchxrayvision.checkpoints.read import Checkpoint, read_tensors
-from torchxrayvision.checkpoints.tensors import read_safetensors, replacing, save_safetensors
+from torchxrayvision.checkpoints.tensors import read_safetensors, save_safetensors
 from torchxrayvision.errors import CheckpointError
+from torchxrayvision.files import FileState, sha256_of, write_atomically
 
 if TYPE_CHECKING:
     import torch
@@ -31,8 +31,6 @@ logger = logging.getLogger(__name__)
 _VERSION = 2  # of what is kept; another version is rebuilt
 _FOLDER = "tensors"
 _ABANDONED = 24 * 3600.0  # seconds after which an unfinished copy is somebody's crash
-
-_Stamp = tuple[int, int, int]
 
 
 def load_tensors(
@@ -88,14 +86,14 @@ def load_checkpoint(
     folder = _folder(cache)
     if folder is None or not _worth_a_copy(path):
         return read_tensors(path, limits=limits)
-    before = _stamp(path)
+    before = _state(path)
     digest = source_sha256(path, folder=folder)
     kept = _Copy(folder, digest)
     found = kept.load(path, limits)
     if found is not None:
         return found
     checkpoint = read_tensors(path, limits=limits)
-    if checkpoint.container != "safetensors" and _stamp(path) == before:
+    if checkpoint.container != "safetensors" and _state(path) == before:
         kept.save(checkpoint)
     return checkpoint
 
@@ -123,17 +121,11 @@ def _worth_a_copy(path: Path) -> bool:
         return False
 
 
-def _stamp(path: Path) -> _Stamp:
+def _state(path: Path) -> FileState:
     try:
-        status = path.stat()
+        return FileState.of(path)
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror or error}") from error
-    return status.st_size, status.st_mtime_ns, status.st_ino
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def source_sha256(path: str | os.PathLike[str], *, folder: Path) -> str:
@@ -147,19 +139,19 @@ def source_sha256(path: str | os.PathLike[str], *, folder: Path) -> str:
         CheckpointError: If the file cannot be read.
     """
     path = Path(path).absolute()
-    known = hashlib.sha256(os.fsencode(path)).hexdigest()[:32]
+    known = sha256_of(os.fsencode(path))[:32]
     record = folder / "sources" / f"{known}.json"
-    stamp = _stamp(path)
+    stamp = _state(path)
     remembered = _read_json(record)
     if remembered.get("path") == str(path) and remembered.get("stamp") == list(stamp):
         digest = remembered.get("sha256")
         if isinstance(digest, str) and len(digest) == 64 and digest.isalnum():
             return digest
     try:
-        digest = _sha256(path)
+        digest = sha256_of(path)
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror or error}") from error
-    if _stamp(path) == stamp:
+    if _state(path) == stamp:
         _write_json(record, {"path": str(path), "stamp": list(stamp), "sha256": digest})
     return digest
 
@@ -188,13 +180,13 @@ class _Copy:
 
     def _intact(self) -> bool:
         seal = _read_json(self._seal)
-        size, changed, _ = _stamp_of(self._file)
+        size, changed = FileState.of(self._file).content
         if not seal or seal.get("size") != size:
             logger.warning("%s is rebuilt: its size is not the one sealed", self._file)
             return False
         if seal.get("mtime_ns") == changed:
             return True
-        if _sha256(self._file) != seal.get("sha256"):
+        if sha256_of(self._file) != seal.get("sha256"):
             logger.warning("%s is rebuilt: its bytes are not those sealed", self._file)
             return False
         _write_json(self._seal, {**seal, "mtime_ns": changed})
@@ -207,8 +199,8 @@ class _Copy:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._sweep()
             save_safetensors(self._file, tensors, metadata)
-            size, changed, _ = _stamp_of(self._file)
-            seal = {"size": size, "mtime_ns": changed, "sha256": _sha256(self._file)}
+            size, changed = FileState.of(self._file).content
+            seal = {"size": size, "mtime_ns": changed, "sha256": sha256_of(self._file)}
             _write_json(self._seal, seal)
         except Refused as error:
             logger.info("no copy of %s: %s", checkpoint.path, error)
@@ -216,14 +208,9 @@ class _Copy:
             logger.warning("no copy of %s is kept in %s: %s", checkpoint.path, self._folder, error)
 
     def _sweep(self) -> None:
-        for part in self._folder.glob(".*.part"):
+        for part in self._folder.glob(".*.part*"):
             if time.time() - part.stat().st_mtime > _ABANDONED:
                 part.unlink(missing_ok=True)
-
-
-def _stamp_of(path: Path) -> _Stamp:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def _packed(checkpoint: Checkpoint, digest: str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -279,7 +266,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a small record, or do without it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as part:
+        with write_atomically(path, durable=False) as part:
             part.write_text(json.dumps(content), encoding="utf-8")
     except OSError as error:
         logger.debug("%s was not written: %s", path, error)

@@ -6,40 +6,20 @@ on what a stranger's header may ask for, and typed refusals.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import uuid
 from typing import TYPE_CHECKING, Final
 
 from torchxrayvision.checkpoints.pickles import DEFAULT, Limits, Refused
+from torchxrayvision.files import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     import torch
 
-__all__ = ["read_safetensors", "replacing", "save_safetensors"]
+__all__ = ["read_safetensors", "save_safetensors"]
 
 _MAX_HEADER: Final = 16 << 20  # some 100,000 tensors
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A new name beside a path, which becomes that path if the block succeeds.
-
-    Args:
-        path: The file.
-
-    Yields:
-        The name to write to.
-    """
-    part = path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}.part")
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def save_safetensors(
@@ -60,14 +40,12 @@ def save_safetensors(
     from safetensors.torch import save_file
 
     try:
-        with replacing(path) as part:
+        with write_atomically(path) as part:
             part.touch()  # with the rights that a new file has here; the package gives fewer
             rights = part.stat().st_mode
             save_file(_apart(tensors), part, dict(metadata))
             _check_header(part)
             part.chmod(rights)
-            with part.open("rb+") as file:
-                os.fsync(file.fileno())
     except SafetensorError as error:
         raise OSError(f"{path}: {error}") from error
     except (KeyError, TypeError, ValueError) as error:

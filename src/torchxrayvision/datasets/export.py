@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torchxrayvision.errors import DatasetError, ImageReadError
+from torchxrayvision.files import write_atomically
 from torchxrayvision.labels import LABEL_PREFIX
 
 if TYPE_CHECKING:
@@ -59,9 +60,8 @@ def export_parquet(dataset: Dataset, path: str | Path) -> Path:
     table.columns = [str(name) for name in table.columns]
     for name in [n for n, kind in table.dtypes.items() if kind == np.dtype(object)]:
         table[name] = table[name].map(_plain)  # lists and mixed types have no column type
-    part = target.with_name(target.name + ".part")
-    table.to_parquet(part, compression="zstd")
-    part.replace(target)
+    with write_atomically(target) as part:
+        table.to_parquet(part, compression="zstd")
     return target
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torchxrayvision.errors import DatasetError, DatasetNotFoundError, ImageReadError
+from torchxrayvision.files import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -151,10 +151,7 @@ def _check(dataset: SpecDataset, position: int, decode: bool, hashes: bool) -> _
 
 
 def _digest(source: Any) -> str:
-    if isinstance(source, Path):
-        with source.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    return hashlib.sha256(source.getbuffer()).hexdigest()
+    return sha256_of(source if isinstance(source, Path) else source.getbuffer())
 
 
 def _sort_in(report: Report, found: _Finding, expected: tuple[int, int] | None) -> None:

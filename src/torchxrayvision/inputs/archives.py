@@ -12,9 +12,10 @@ import threading
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from torchxrayvision.errors import ImageReadError
+from torchxrayvision.files import FileState
 from torchxrayvision.images import DEFAULT_LIMITS, HEAD, Limits
 from torchxrayvision.inputs.source import Member, looks_like_image
 
@@ -44,11 +45,6 @@ _IN_MEMORY: Final = (
 _LONGEST_NAME: Final = 2**20  # bytes
 _BEHIND: Final = 2**26  # bytes that may follow the mark of the end of a tar
 _PIECE: Final = 2**20
-
-
-def _stamp(file: IO[bytes]) -> tuple[int, int]:
-    status = os.fstat(file.fileno())
-    return status.st_size, status.st_mtime_ns
 
 
 def _compression(path: Path) -> str:
@@ -155,7 +151,7 @@ def _tar_entries(path: Path) -> Iterator[tuple[tarfile.TarInfo, Member | None]]:
     """All entries, and places of those that hold an image."""
     kind = _compression(path)
     with path.open("rb") as raw:
-        stamp = _stamp(raw)
+        stamp = FileState.of(raw.fileno()).content
     with _open(path, kind) as stream:
         try:
             with tarfile.open(fileobj=stream, mode="r:", tarinfo=_Entry) as archive:
@@ -196,7 +192,7 @@ def open_zip(path: Path) -> tuple[zipfile.ZipFile, tuple[int, int]]:
     """An archive, and its size and time."""
     archive = zipfile.ZipFile(path)
     assert archive.fp is not None  # just opened
-    return archive, _stamp(archive.fp)
+    return archive, FileState.of(archive.fp.fileno()).content
 
 
 def _list_zip(path: Path) -> Listed:
@@ -304,7 +300,7 @@ class Archives:
                 with self._lock:
                     return self._from_stream(path, member)
             with path.open("rb") as file:
-                _check_stamp(path, _stamp(file), member)
+                _check_stamp(path, FileState.of(file.fileno()).content, member)
                 file.seek(member.offset)
                 return _whole(path, file.read(member.size), member.size)
         except ImageReadError:
@@ -332,8 +328,7 @@ class Archives:
             raise ImageReadError(path, f"damaged zip entry ({said})") from error
 
     def _opened_zip(self, path: Path) -> tuple[zipfile.ZipFile, tuple[int, int]]:
-        status = path.stat()
-        stamp = status.st_size, status.st_mtime_ns
+        stamp = FileState.of(path).content
         if self._zip is None or self._zip[:2] != (path, stamp):
             # Not closed here: another thread may read from it. It closes when nobody has it.
             archive, stamp = open_zip(path)
@@ -345,7 +340,7 @@ class Archives:
         if self._stream is None or self._stream[:2] != (path, member.stamp):
             self._close_stream()
             with path.open("rb") as file:
-                _check_stamp(path, _stamp(file), member)
+                _check_stamp(path, FileState.of(file.fileno()).content, member)
             self._stream = path, member.stamp, _open(path, member.kind)
         stream = self._stream[2]
         stream.seek(member.offset)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import numpy as np
 
 from torchxrayvision.errors import ImageReadError, XRVError
+from torchxrayvision.files import FileState
 from torchxrayvision.images import DEFAULT_LIMITS, Limits, load, read_raster
 from torchxrayvision.inputs.archives import Archives
 from torchxrayvision.transforms import prepare
@@ -119,12 +120,11 @@ def read_bytes(file: InputFile, options: ReadOptions | None = None) -> bytes:
     return load(_source(file, options, None), options.limits)[0]
 
 
-def _state(path: os.PathLike[str]) -> tuple[int, int, int] | None:
+def _state(path: os.PathLike[str]) -> FileState | None:
     try:
-        status = os.stat(path)  # noqa: PTH116 - twice per file, and a Path adds nothing
+        return FileState.of(path)
     except (OSError, ValueError):
         return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def crop_and_resize(file: InputFile, raster: Raster, size: int) -> NDArray[np.float32]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import functools
-import hashlib
 import json
 import logging
 import os
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from torchxrayvision.errors import ChecksumError
+from torchxrayvision.files import FileState, sha256_of, write_atomically
 
 if TYPE_CHECKING:
     from io import BufferedReader, BufferedWriter
@@ -38,7 +37,6 @@ __all__ = [
     "open_to_write",
     "read_pin",
     "verify",
-    "write_atomically",
 ]
 
 _log = logging.getLogger(__name__)
@@ -173,20 +171,6 @@ def _open(path: Path, flags: int, mode: str, *, links: bool) -> Any:
     return os.fdopen(descriptor, mode)
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a small text file so that a reader sees the old content or the new."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with open_to_write(temporary, append=False) as handle:
-            handle.write(text.encode())
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
 # Whether the bytes of a file are the right ones.
 
 
@@ -230,20 +214,15 @@ class Verification:
 
 
 @functools.lru_cache(maxsize=256)
-def _hash_once(path: Path, _state: tuple[int, ...]) -> tuple[str, bytes]:
+def _hash_once(path: Path, _state: FileState) -> tuple[str, bytes]:
     """SHA-256 and first bytes of a file, computed once per process while its state is the same."""
     with open_regular(path) as handle:
         head = handle.read(256)
         handle.seek(0)
-        digest = hashlib.file_digest(handle, "sha256").hexdigest()
-        if _state != _state_of(os.fstat(handle.fileno())):
+        digest = sha256_of(handle)
+        if _state != FileState.of(handle.fileno()):
             raise OSError(errno.EAGAIN, "it changed while it was read", str(path))
     return digest, head
-
-
-def _state_of(found: os.stat_result) -> tuple[int, ...]:
-    # The time of change of the inode cannot be set back as that of the content can.
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def examine(path: Path, file: RemoteFile | PackagedFile, pin: Pin | None) -> Verification:
@@ -262,7 +241,7 @@ def examine(path: Path, file: RemoteFile | PackagedFile, pin: Pin | None) -> Ver
     """
     try:
         found = path.stat()
-        digest, head = _hash_once(path, _state_of(found))
+        digest, head = _hash_once(path, FileState.of(path))
     except (FileNotFoundError, NotADirectoryError):
         return Verification(path=path, status="missing", reason="there is no such file")
     size = found.st_size
@@ -443,7 +422,8 @@ class Pins:
                 if pin is not None:
                     files[filename] = asdict(pin)
                 text = json.dumps({"version": 2, "files": files}, indent=1, sort_keys=True)
-                write_atomically(self.path, text + "\n")
+                with write_atomically(self.path) as part:
+                    part.write_text(text + "\n", "utf-8")
         except NotImplementedError as error:  # a file system without locks
             raise OSError(str(error)) from error
 

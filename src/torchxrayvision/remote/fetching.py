@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import glob
-import hashlib
 import json
 import logging
 import os
@@ -22,6 +21,7 @@ from torchxrayvision.errors import (
     OfflineError,
     UnpinnedDownloadWarning,
 )
+from torchxrayvision.files import sha256_of, sync_folder, write_atomically
 from torchxrayvision.remote.cache import (
     Pin,
     Pins,
@@ -32,7 +32,6 @@ from torchxrayvision.remote.cache import (
     open_regular,
     open_to_write,
     read_pin,
-    write_atomically,
 )
 from torchxrayvision.remote.transfer import HttpTransfer, SourceFailure, progress_bar
 
@@ -186,7 +185,7 @@ class Partial:
     """
 
     def __init__(self, folder: Path, filename: str, location: str) -> None:
-        key = hashlib.sha256(location.encode()).hexdigest()[:12]
+        key = sha256_of(location.encode())[:12]
         self.folder = folder
         self.location = location
         self.path = folder / f"{filename}.{key}.part"
@@ -227,7 +226,8 @@ class Partial:
             self.record.unlink(missing_ok=True)
             open_to_write(self.path, append=False).close()
             record = {"url": self.location, "length": length, **headers}
-            write_atomically(self.record, json.dumps(record, indent=1))
+            with write_atomically(self.record) as part:
+                part.write_text(json.dumps(record, indent=1), "utf-8")
 
     @contextlib.contextmanager
     def append(self) -> Iterator[BinaryIO]:
@@ -275,17 +275,7 @@ def replace_file(source: Path, target: Path) -> None:
         with open_to_write(source, append=True) as handle:
             os.fsync(handle.fileno())
         source.replace(target)
-        _sync_folder(target.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    # The name is durable only once its folder is; Windows and some network file systems refuse.
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync_folder(target.parent)
 
 
 # One file.

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import uuid
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 
+from torchxrayvision.files import write_atomically
 from torchxrayvision.models import save_checkpoint
 
 if TYPE_CHECKING:
@@ -28,15 +27,8 @@ def write_json(path: Path, content: Any) -> None:
         path: The file.
         content: What JSON holds; NaN becomes null.
     """
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        with part.open("x", encoding="utf-8") as file:
-            json.dump(_nullable(content), file, indent=1, allow_nan=False)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with write_atomically(path) as part, part.open("x", encoding="utf-8") as file:
+        json.dump(_nullable(content), file, indent=1, allow_nan=False)
 
 
 def _nullable(value: Any) -> Any:

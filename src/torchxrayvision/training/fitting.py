@@ -237,7 +237,7 @@ def _run(
         raise RecipeError(f"{msg} image at least")
     if trainer.is_global_zero:
         folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob(".*.part"):  # by a process that was killed while it wrote
+        for left in folder.glob(".*.part*"):  # by a process that was killed while it wrote
             left.unlink()
         write_json(folder / "recipe.json", facts["recipe"])
     trainer.fit(module, ckpt_path=state)

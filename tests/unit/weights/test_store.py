@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from torchxrayvision.checkpoints import cache as store
-from torchxrayvision.checkpoints import tensors as safetensors_module
 from torchxrayvision.checkpoints.cache import load_checkpoint, load_tensors
 from torchxrayvision.checkpoints.pickles import Refused
 from torchxrayvision.checkpoints.read import read_tensors
@@ -55,7 +54,8 @@ def count(monkeypatch, name):
     calls, original = [], getattr(store, name)
 
     def counted(*args, **kwargs):
-        calls.append(args)
+        if not isinstance(args[0], bytes):  # the hash of a name reads no file
+            calls.append(args)
         return original(*args, **kwargs)
 
     monkeypatch.setattr(store, name, counted)
@@ -71,7 +71,7 @@ def assert_equal(first, second):
 
 def test_second_load_parses_and_hashes_nothing_and_is_equal(source, cache, monkeypatch):
     first = load_checkpoint(source, cache=cache)
-    parses, hashes = count(monkeypatch, "read_tensors"), count(monkeypatch, "_sha256")
+    parses, hashes = count(monkeypatch, "read_tensors"), count(monkeypatch, "sha256_of")
     second = load_checkpoint(source, cache=cache)
     assert (parses, hashes) == ([], [])
     assert_equal(first.tensors, second.tensors)
@@ -173,7 +173,7 @@ def test_copy_sealed_under_another_source_is_rebuilt(source, cache, monkeypatch)
 def test_touched_copy_is_hashed_once_and_kept(source, cache, monkeypatch):
     load_tensors(source, cache=cache)
     os.utime(copies(cache)[0], ns=(1, 1))
-    parses, hashes = count(monkeypatch, "read_tensors"), count(monkeypatch, "_sha256")
+    parses, hashes = count(monkeypatch, "read_tensors"), count(monkeypatch, "sha256_of")
     load_tensors(source, cache=cache)
     load_tensors(source, cache=cache)
     assert parses == []
@@ -240,7 +240,7 @@ def test_full_disk_leaves_no_partial_copy(source, cache, monkeypatch, caplog):
     def full(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(safetensors_module.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with caplog.at_level(logging.WARNING, logger="torchxrayvision"):
         assert load_tensors(source, cache=cache)
     assert "No space left" in caplog.text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
@@ -14,6 +13,7 @@ import numpy as np
 from torchxrayvision.datasets.pipeline import SpecDataset
 from torchxrayvision.errors import DatasetError, DatasetNotFoundError
 from torchxrayvision.facts import License, Reference
+from torchxrayvision.files import FileState, sha256_of, write_atomically
 from torchxrayvision.transforms import SeedSource
 
 if TYPE_CHECKING:
@@ -363,17 +363,15 @@ def _cached_index(csvpath: Path) -> Path:
     """Where the index of a file is kept; another after each change of the file."""
     from torchxrayvision.remote import cache_dir
 
-    status = csvpath.stat()
-    said = f"1|{csvpath.resolve()}|{status.st_size}|{status.st_mtime_ns}"
-    return cache_dir() / "chexmask" / f"{hashlib.sha256(said.encode()).hexdigest()[:24]}.npz"
+    said = f"1|{csvpath.resolve()}|{FileState.of(csvpath).content}"
+    return cache_dir() / "chexmask" / f"{sha256_of(said.encode())[:24]}.npz"
 
 
 def _keep_index(place: Path, index: tuple[NDArray[Any], ...]) -> None:
     """Write the index for the next time; where that cannot be, go without."""
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=place.parent, suffix=".part", delete=False) as part:
+        with write_atomically(place, durable=False) as part:
             np.savez(part, hashes=index[0], offsets=index[1], dice=index[2])
-        Path(part.name).replace(place)
     except OSError as error:
         logger.info("the index of CheXmask is not kept: %s", error)

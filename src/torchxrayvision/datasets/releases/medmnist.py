@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import logging
 import shutil
-import tempfile
 import zipfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -20,9 +17,11 @@ from torchxrayvision.datasets.pipeline import SpecDataset
 from torchxrayvision.datasets.spec import DatasetSpec
 from torchxrayvision.errors import DatasetError
 from torchxrayvision.facts import License, Reference
+from torchxrayvision.files import FileState, sha256_of, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -90,8 +89,7 @@ class _ArchiveImages(ImageSource):
 
 def _state(archive: Path) -> str:
     """What changes when the archive does."""
-    status = archive.stat()
-    return f"{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}"
+    return "|".join(map(str, FileState.of(archive)))
 
 
 def _unpacked(archive: Path, member: str, context: SourceContext) -> Path:
@@ -100,7 +98,7 @@ def _unpacked(archive: Path, member: str, context: SourceContext) -> Path:
 
     said = f"{archive.resolve()}|{_state(archive)}|{member}"
     folder = cache_dir() / "medmnist"
-    path = folder / f"{archive.stem}-{member}-{hashlib.sha256(said.encode()).hexdigest()[:16]}.npy"
+    path = folder / f"{archive.stem}-{member}-{sha256_of(said.encode())[:16]}.npy"
     if path.is_file():
         return path
     logger.info("unpacking %s of %s into %s once", member, archive, folder)
@@ -109,10 +107,10 @@ def _unpacked(archive: Path, member: str, context: SourceContext) -> Path:
         with (
             zipfile.ZipFile(archive) as members,
             members.open(f"{member}.npy") as packed,
-            tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as part,
+            write_atomically(path, durable=False) as part,
+            part.open("wb") as file,
         ):
-            shutil.copyfileobj(packed, part, 1 << 20)
-        Path(part.name).replace(path)
+            shutil.copyfileobj(packed, file, 1 << 20)
     except (OSError, zipfile.BadZipFile) as error:
         msg = (
             f"{context.dataset}: {member} of {archive} cannot be unpacked into {folder}: {error}; "

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-import os
 import platform
 import statistics
 import time
@@ -18,6 +16,7 @@ import torch
 
 from torchxrayvision import __version__
 from torchxrayvision.errors import DependencyError, PrecisionWarning, UnknownNameError
+from torchxrayvision.files import sha256_of, write_atomically
 from torchxrayvision.inference.engines.base import (
     ClassifierEngine,
     Engine,
@@ -419,7 +418,7 @@ def _key(model: XRayModel, batch_size: int, candidates: list[Choice]) -> str:
         "batch": batch_size,
         "candidates": [asdict(c) for c in candidates],
     }  # fmt: skip
-    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
+    return sha256_of(json.dumps(about, sort_keys=True).encode())[:24]
 
 
 def _processor() -> str:
@@ -457,10 +456,9 @@ class _Memory:
     def put(self, choice: Choice, seconds: dict[str, float]) -> None:
         """Remember a choice; a folder that cannot be written costs the memory only."""
         entries = {**self._read(), self._key: {**asdict(choice), "seconds": seconds}}
-        part = self._path.with_name(f"{_MEMORY}.{os.getpid()}.tmp")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_text(json.dumps(entries, indent=1), "utf-8")
-            part.replace(self._path)
+            with write_atomically(self._path, durable=False) as part:
+                part.write_text(json.dumps(entries, indent=1), "utf-8")
         except OSError as error:
             _log.info("%s: %s", self._path, error)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -11,6 +9,7 @@ import torch
 
 from torchxrayvision import __version__
 from torchxrayvision.errors import DependencyError
+from torchxrayvision.files import sha256_of, write_atomically
 from torchxrayvision.inference.engines.base import Engine, input_size
 from torchxrayvision.inference.engines.graph import INPUT, output_names, to_onnx, trace
 from torchxrayvision.inference.engines.winograd import minimal_filtering
@@ -42,7 +41,7 @@ def onnx_file(model: XRayModel, size: int, *, winograd: bool = False, fresh: boo
         DependencyError: If onnx or onnxscript is missing.
     """
     made_by = f"{__version__}-{torch.__version__}-{size}"
-    key = hashlib.sha256(f"{fingerprint(model)}-{made_by}".encode()).hexdigest()[:24]
+    key = sha256_of(f"{fingerprint(model)}-{made_by}".encode())[:24]
     path = cache_dir() / _FOLDER / f"{key}.onnx"
     if fresh or not path.exists():
         import copy
@@ -62,9 +61,8 @@ def onnx_file(model: XRayModel, size: int, *, winograd: bool = False, fresh: boo
 
 def _write(proto: onnx.ModelProto, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    part.write_bytes(proto.SerializeToString())
-    part.replace(path)
+    with write_atomically(path, durable=False) as part:
+        part.write_bytes(proto.SerializeToString())
 
 
 class OnnxEngine(Engine):

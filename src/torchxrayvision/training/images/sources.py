@@ -17,6 +17,7 @@ import numpy as np
 
 from torchxrayvision.datasets import Files, ImageSource, IndexedFiles, MergeDataset, SubsetDataset
 from torchxrayvision.errors import DatasetError, ImageReadError
+from torchxrayvision.files import FileState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -196,8 +197,7 @@ def _bytes(images: Any, line: Any, context: Any) -> tuple[bytes, str, tuple[int,
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+    return FileState.of(path)[:STAMP]
 
 
 def _reader(images: Any) -> str:
