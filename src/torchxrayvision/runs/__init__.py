@@ -15,7 +15,7 @@ from torchxrayvision.runs.folder import (
     unpack,
     write_manifest,
 )
-from torchxrayvision.runs.journal import Batch, Journal, put_in_place, replay, writing
+from torchxrayvision.runs.journal import Batch, Journal, replay, writing
 from torchxrayvision.runs.tables import CsvTable, Table, check_format, open_table
 
 __all__ = [
@@ -33,7 +33,6 @@ __all__ = [
     "fingerprint",
     "open_table",
     "parse_shard",
-    "put_in_place",
     "read_lines",
     "read_manifest",
     "replay",

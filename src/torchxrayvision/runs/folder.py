@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from torchxrayvision.errors import OutputError, ResumeError
+from torchxrayvision.files import FileState, put_in_place, sha256_of
 from torchxrayvision.inputs import InputFile, Member, expand, is_container
-from torchxrayvision.runs.journal import Journal, put_in_place, replay, writing
+from torchxrayvision.runs.journal import Journal, replay, writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
@@ -221,8 +222,7 @@ def describe_inputs(paths: Sequence[str | os.PathLike[str]]) -> dict[str, Any]:
         path = Path(name.removeprefix("@"))
         if name.startswith("@") or is_container(path):
             with contextlib.suppress(OSError):
-                status = path.stat()
-                stamps[name] = [status.st_size, status.st_mtime_ns]
+                stamps[name] = [*FileState.of(path).content]
     return {"folder": str(Path.cwd()), "paths": names, _STAMPS: stamps}
 
 
@@ -257,7 +257,7 @@ class Record:
     def digest(self) -> str:
         """SHA-256 of all of it."""
         text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return sha256_of(text.encode())
 
     @property
     def run(self) -> str:
@@ -388,8 +388,7 @@ class RunFolder:
             ResumeError: If the list is absent or is not the one that the run began with.
         """
         try:
-            with self.sources.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+            found = sha256_of(self.sources)
         except OSError as error:
             reason = f"cannot be read ({error.strerror})"
         else:

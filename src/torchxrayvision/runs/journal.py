@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Batch", "Journal", "put_in_place", "replay", "writing"]
+__all__ = ["Batch", "Journal", "replay", "writing"]
 
 _FRAME: Final = struct.Struct("<II")
 _LARGEST: Final = 1 << 30  # no batch is as large; a damaged length must not fill the memory
@@ -259,22 +259,3 @@ def writing(place: Path) -> Iterator[None]:
             "after the last finished batch"
         )
         raise OutputError(msg) from error
-
-
-def put_in_place(source: Path, target: Path) -> None:
-    """Give a finished file its name; a power cut leaves the old file or the new one.
-
-    Args:
-        source: The file, on the same file system.
-        target: Its name; replaced if it exists.
-    """
-    with source.open("rb+") as file:
-        os.fsync(file.fileno())
-    source.replace(target)
-    # The name is durable only once its folder is; Windows and some network file systems refuse.
-    with contextlib.suppress(OSError):
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

@@ -11,7 +11,7 @@ import numpy as np
 
 from torchxrayvision.csvtext import CsvFile
 from torchxrayvision.errors import UnknownNameError
-from torchxrayvision.runs.journal import put_in_place
+from torchxrayvision.files import put_in_place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from torchxrayvision.errors import DependencyError, ExportError, UnknownNameError
+from torchxrayvision.files import put_in_place
 from torchxrayvision.inference.engines.graph import (
     INPUT,
     describe,
@@ -23,7 +24,6 @@ from torchxrayvision.inference.engines.graph import (
     to_onnx,
     trace,
 )
-from torchxrayvision.runs import put_in_place
 
 if TYPE_CHECKING:
     import os
