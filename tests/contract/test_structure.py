@@ -79,6 +79,7 @@ LOOKS_INSIDE = {
     ("unit/weights/test_store.py", "checkpoints.cache"): "moves to checkpoints' tests",
     ("unit/weights/test_store.py", "checkpoints.pickles"): "moves to checkpoints' tests",
     ("unit/weights/test_store.py", "checkpoints.read"): "moves to checkpoints' tests",
+    ("unit/weights/test_store.py", "checkpoints.tensors"): "moves to checkpoints' tests",
 }
 
 
