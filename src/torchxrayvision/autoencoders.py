@@ -13,27 +13,21 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-import torch
 from torch import Tensor, nn
 
-from torchxrayvision.checkpoints import state_dict_of
 from torchxrayvision.errors import ImageShapeError, UnknownNameError
 from torchxrayvision.models import (
     Prediction,
     XRayModel,
-    apply_published,
-    check_range,
-    check_shape,
-    chosen,
-    read_published,
-    warn_of_terms,
+    checked,
+    load_weights,
+    network_device,
+    resolve_weights_argument,
 )
 from torchxrayvision.weights import ResNetAE_Weights, Weights, WeightsEnum
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from torchxrayvision.models import ResizeRoute
 
 __all__ = ["ResNetAE", "ResNetAE50", "ResNetAE101", "ResNetAE_Weights", "model_urls"]
 
@@ -41,7 +35,6 @@ _BLOCKS: Final[dict[str, tuple[int, int, int, int]]] = {
     "autoencoder-resnet50": (3, 4, 6, 3),
     "autoencoder-resnet101": (3, 4, 23, 2),
 }
-_RESOLUTION: Final = 224
 # Width inside the blocks of each stage, and its stride; the last leaves 3 x 3 of 14 x 14.
 _WIDTHS: Final = (64, 128, 256, 128)
 _STRIDES: Final = (1, 2, 2, 6)
@@ -127,12 +120,14 @@ def _up_stage(inputs: int, blocks: int, stride: int) -> nn.Sequential:
 class ResNetAE(XRayModel):
     """Autoencoder of a ResNet and its mirror image: 224 x 224 pixels to 512 x 3 x 3 and back.
 
+    As in 1.5.7, images of another size are refused with weights and taken as they are without, so
+    that the reconstruction is compared with the image that was given.
+
     Args:
         weights: Published weights by name, alias or enum member; None for an untrained network.
         cache_dir: Folder for downloaded weights; None for the usual one.
         architecture: `"autoencoder-resnet50"` or `"autoencoder-resnet101"`, for an untrained
             network.
-        resize_route: How inputs are brought to 224 x 224 pixels, see `XRayModel`.
 
     Raises:
         UnknownNameError: If no such weights or architecture exist.
@@ -149,6 +144,7 @@ class ResNetAE(XRayModel):
         Cohen et al. Gifsplanation via latent shift. MIDL 2021. https://arxiv.org/abs/2102.09475
     """
 
+    resizes = False
     output_names = ("z", "out")
     output_kind = "image"
     output_kinds = ("code", output_kind)  # of each output
@@ -159,21 +155,18 @@ class ResNetAE(XRayModel):
         cache_dir: str | None = None,
         *,
         architecture: str = "autoencoder-resnet101",
-        resize_route: ResizeRoute = "antialias",
     ) -> None:
-        entry = chosen(weights, "101-elastic")
+        entry = resolve_weights_argument(weights, default="101-elastic", family="autoencoder")
         architecture = architecture if entry is None else entry.architecture
         if architecture not in _BLOCKS:
             raise UnknownNameError("autoencoder", architecture, _BLOCKS)
         super().__init__(
-            targets=["Reconstruction"], input_resolution=_RESOLUTION, resize_route=resize_route
+            targets=["Reconstruction"],
+            input_resolution=None if entry is None else entry.input_resolution,
         )
-        with torch.device("meta" if entry is not None else torch.get_default_device()):
+        with network_device(entry):
             self._build(_BLOCKS[architecture])
-        if entry is not None:
-            warn_of_terms(entry, stacklevel=2)
-            path, tensors = read_published(entry, cache_dir, state_dict_of)
-            apply_published(self, self, entry, tensors, path)
+        load_weights(self, self, entry, cache_dir=cache_dir)
 
     def _build(self, blocks: tuple[int, int, int, int]) -> None:
         self.conv1 = nn.Conv2d(1, 64, 7, 2, padding=3, bias=False)
@@ -192,6 +185,15 @@ class ResNetAE(XRayModel):
         self.uplayer_top = _Up(channels, 64, 64, 2)
         self.conv1_1 = nn.ConvTranspose2d(64, 1, 1, bias=False)
 
+    @property
+    def weights_metadata(self) -> Mapping[str, Any]:
+        """The facts of the weights, under the name of 1.5.7; empty without weights."""
+        return model_urls["101-elastic"] if self.weights is not None else {}
+
+    @weights_metadata.setter
+    def weights_metadata(self, facts: Mapping[str, Any]) -> None:
+        self.input_resolution = facts["resolution"]
+
     def _code(self, x: Tensor) -> Tensor:
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         for stage in range(1, 5):
@@ -205,20 +207,16 @@ class ResNetAE(XRayModel):
         """The code of each image.
 
         Args:
-            x: Images, shape (B, 1, S, S) in [-1024, 1024].
-            check_resolution: False takes images at their own size; they are resized otherwise.
+            x: Images, shape (B, 1, S, S) in [-1024, 1024]; S = 224 with weights.
+            check_resolution: False takes images of any size with weights too.
 
         Returns:
             Shape (B, 512, H, W); H = W = 3 at 224 x 224 pixels.
-        """
-        return self._encode(x, check_resolution, stacklevel=4)
 
-    def _encode(self, x: Tensor, check_resolution: bool, stacklevel: int) -> Tensor:
-        if check_resolution:
-            return self._code(self._prepare(x, stacklevel=stacklevel + 1))
-        check_shape(x)
-        check_range(x, stacklevel)
-        return self._code(x)
+        Raises:
+            ImageShapeError: If there are weights and the images have not their resolution.
+        """
+        return self._code(self.prepare(x) if check_resolution else checked(x, self))
 
     def features(self, x: Tensor) -> Tensor:
         """The code of each image, under the name of 1.5.7; the same as `encode`.
@@ -229,7 +227,7 @@ class ResNetAE(XRayModel):
         Returns:
             Shape (B, 512, 3, 3).
         """
-        return self._encode(x, check_resolution=True, stacklevel=4)
+        return self.encode(x)
 
     def decode(self, z: Tensor, image_size: Sequence[int] | None = None) -> Tensor:
         """The image of each code.
@@ -266,7 +264,7 @@ class ResNetAE(XRayModel):
         Returns:
             `"z"`, the codes (B, 512, 3, 3), and `"out"`, the images (B, 1, 224, 224).
         """
-        z = self._encode(x, check_resolution=True, stacklevel=6)  # two frames of nn.Module
+        z = self.encode(x)
         return {"z": z, "out": self.decode(z)}
 
     def predict(self, x: Tensor) -> Prediction:

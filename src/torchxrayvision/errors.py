@@ -144,22 +144,31 @@ class UnknownNameError(XRVError, ValueError):
         kind: What was asked for, such as ``"weights"``.
         name: The name as given.
         known: Every valid name.
+        advice: What to do instead; the nearest valid name if empty.
 
     Example:
         >>> print(UnknownNameError("weights", "densnet", ["densenet", "resnet"]))
         unknown weights 'densnet'; did you mean 'densenet'? Known: densenet, resnet
     """
 
-    def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, name: object, known: Iterable[str], advice: str = "") -> None:
         self.kind = kind
         self.name = name
         self.known = tuple(known)
-        super().__init__(kind, name, self.known)
+        self.advice = advice
+        super().__init__(kind, name, self.known, advice)
 
     def __str__(self) -> str:
-        close = difflib.get_close_matches(str(self.name), self.known, n=1)
-        hint = f" did you mean {close[0]!r}?" if close else ""
+        hint = f" {self.advice}." if self.advice else self._nearest()
         return f"unknown {self.kind} {self.name!r};{hint} Known: {', '.join(self.known)}"
+
+    def _nearest(self) -> str:
+        """The name that was meant, whatever its case, also where only a part of it was given."""
+        given, folded = str(self.name).casefold(), {one.casefold(): one for one in self.known}
+        close = difflib.get_close_matches(given, folded, n=1)
+        if not close and len(given) > 1:
+            close = sorted((one for one in folded if given in one), key=len)
+        return f" did you mean {folded[close[0]]!r}?" if close else ""
 
 
 class RemoteError(XRVError, OSError):

@@ -70,26 +70,35 @@ def download(url: str, filename: str) -> None:
     fetch(RemoteFile(url=url, filename=target.name), cache=target.parent)
 
 
-def fix_resolution(x: Tensor, resolution: int, model: Any = None) -> Tensor:  # noqa: ARG001
-    """Bring a batch of square images to a resolution, filtered against aliasing.
+def fix_resolution(x: Tensor, resolution: int | None, model: Any = None) -> Tensor:
+    """Bring a batch of images to a resolution, filtered against aliasing.
 
     Args:
-        x: Images, shape (B, 1, S, S).
-        resolution: Side to give, in pixels.
-        model: Ignored; 1.5.7 kept on it whether it had warned.
+        x: Images, shape (B, C, S, S), or one image (C, S, S).
+        resolution: Side to give, in pixels; None leaves them as they are.
+        model: The model that they are for, whose `resize_route` counts if it has one.
 
     Returns:
-        Shape (B, 1, resolution, resolution).
+        Shape (B, C, resolution, resolution).
 
     Raises:
         ImageShapeError: If the images are not square.
     """
-    from torchxrayvision.models import check_shape, resize
+    from torchxrayvision.errors import ImageShapeError
+    from torchxrayvision.models import resize
 
-    check_shape(x)
-    if x.shape[-1] != resolution:
+    x = x[None] if x.dim() == 3 else x
+    if x.dim() != 4 or x.shape[2] != x.shape[3]:
+        msg = (
+            f"expected square images, (B, C, S, S), got {tuple(x.shape)}; "
+            "crop first with torchxrayvision.transforms.XRayCenterCrop()"
+        )
+        raise ImageShapeError(msg)
+    if resolution is None:
+        return x
+    if tuple(x.shape[-2:]) != (resolution, resolution):
         _log.info("resizing %d x %d images to %d", x.shape[-2], x.shape[-1], resolution)
-    return resize(x, resolution)
+    return resize(x, resolution, getattr(model, "resize_route", "antialias"))
 
 
 def warn_normalization(x: Tensor) -> None:

@@ -7,10 +7,11 @@ import pickle
 
 import pytest
 import torch
+from PIL import Image
 from torch.func import vmap
 
 from support.baselines import shapes_of, values
-from torchxrayvision import baseline_models
+from torchxrayvision import baseline_models, explain
 from torchxrayvision.baseline_models import (
     chexpert,
     emory_hiti,
@@ -19,9 +20,10 @@ from torchxrayvision.baseline_models import (
     riken,
     xinario,
 )
-from torchxrayvision.baseline_models.classifier import BaselineClassifier
 from torchxrayvision.baseline_models.riken.net import Network, concat_head
 from torchxrayvision.errors import ImageShapeError, StateMismatchError, UnknownNameError
+from torchxrayvision.inference import predict
+from torchxrayvision.models import XRayClassifier
 from torchxrayvision.models.base import load_strictly
 from torchxrayvision.models.densenet import dense_features
 
@@ -93,8 +95,8 @@ def test_every_classifier_is_tested():
         name
         for name in baseline_models.__all__
         for value in vars(getattr(baseline_models, name)).values()
-        if isinstance(value, type) and value is not BaselineClassifier
-        if issubclass(value, BaselineClassifier)
+        if isinstance(value, type) and value is not XRayClassifier
+        if issubclass(value, XRayClassifier)
     }
     assert found == set(BUILDERS)
 
@@ -265,3 +267,28 @@ def test_calling_changes_no_random_state(model):
     before = torch.random.get_rng_state()
     model(images(1, 80))
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("engine", ["torch", "onnx"])
+def test_inference_takes_it_as_it_takes_the_core_models(trained, engine, tmp_path, monkeypatch):
+    if engine == "onnx":
+        pytest.importorskip("onnxruntime")
+        monkeypatch.setenv("XRV_CACHE_DIR", str(tmp_path / "cache"))
+    x = images(2).round()
+    for index, image in enumerate(x):
+        grey = ((image[0] + 1024) / 8).clamp(0, 255).round().to(torch.uint8)
+        Image.fromarray(grey.numpy()).save(tmp_path / f"{index}.png")
+        x[index] = grey / 255 * 2048 - 1024
+    table = predict(sorted(tmp_path.glob("*.png")), trained, engine=engine)
+    assert list(table.columns) == ["path", "error", *trained.targets]
+    with torch.no_grad():
+        expected = torch.stack(list(trained.predict(x).values.values()), 1)
+    found = torch.tensor(table[trained.targets].to_numpy())
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    with pytest.raises(UnknownNameError, match=trained.kinds[0]):
+        predict(tmp_path / "0.png", trained, output="operating-point")
+
+
+def test_explanations_take_it_as_they_take_the_core_models(trained):
+    maps = explain.attribute(trained, images(2), target=trained.targets[0], method="gradients")
+    assert maps.shape == (2, SIZE, SIZE)

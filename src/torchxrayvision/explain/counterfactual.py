@@ -19,6 +19,7 @@ from torchxrayvision.explain.model import (
     target_index,
     value_kind,
 )
+from torchxrayvision.models import resize
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -146,7 +147,9 @@ class _Search:
         self.model, self.autoencoder, self.index, self.batch = model, autoencoder, index, batch
         with torch.no_grad():
             self.original = probability(model, image, index).item()
-            self.code = autoencoder.encode(image).detach()
+            size = getattr(autoencoder, "input_resolution", None)
+            fitting = image if size is None else resize(image, size)
+            self.code = autoencoder.encode(fitting).detach()
         self.direction = self._direction()
         with torch.no_grad():
             self.start = self._value(0.0)

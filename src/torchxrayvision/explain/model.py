@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from torchxrayvision.baseline_models.classifier import BaselineClassifier
 from torchxrayvision.errors import ImageShapeError, UnknownNameError
-from torchxrayvision.models import XRayClassifier
+from torchxrayvision.models import XRayClassifier, temporarily_eval
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +53,7 @@ def value_kind(model: nn.Module) -> str:
     Args:
         model: The network.
     """
-    if isinstance(model, BaselineClassifier) and _BOUNDED not in model.kinds:
+    if isinstance(model, XRayClassifier) and _BOUNDED not in model.kinds:
         return model.kinds[0]
     return _BOUNDED
 
@@ -71,12 +70,9 @@ def score(model: nn.Module, x: Tensor, index: int) -> Tensor:
         Shape (B,).
     """
     if isinstance(model, XRayClassifier):
-        outputs = model(x, output="logit")
-    elif isinstance(model, BaselineClassifier):
-        outputs = model(x, output="logit" if "logit" in model.kinds else model.kinds[0])
-    else:
-        outputs = model(x)
-    return _column(outputs, index)
+        kind = "logit" if "logit" in model.kinds else model.kinds[0]
+        return _column(model(x, output=kind), index)
+    return _column(model(x), index)
 
 
 def probability(model: nn.Module, x: Tensor, index: int) -> Tensor:
@@ -91,8 +87,6 @@ def probability(model: nn.Module, x: Tensor, index: int) -> Tensor:
         Shape (B,).
     """
     if isinstance(model, XRayClassifier):
-        return _column(model(x, output="probability"), index)
-    if isinstance(model, BaselineClassifier):
         return _column(model(x, output=value_kind(model)), index)
     return score(model, x, index).sigmoid()
 
@@ -129,11 +123,5 @@ def at_rest(model: nn.Module) -> Iterator[None]:
     Args:
         model: The network; each of its modules is in its own mode again afterwards.
     """
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        with torch.inference_mode(mode=False), torch.enable_grad():
-            yield
-    finally:
-        for module in training:
-            module.training = True
+    with temporarily_eval(model), torch.inference_mode(mode=False), torch.enable_grad():
+        yield

@@ -26,7 +26,7 @@ _MOVED: Final = {
     "SegmentationWriter": "torchxrayvision.segmentation.SegmentationWriter",
     "Reading": "torchxrayvision.inputs.ReadOptions",
     "Source": "torchxrayvision.inputs.InputFile",
-    "borrowed": "torchxrayvision.inference.temporarily_eval",
+    "borrowed": "torchxrayvision.models.temporarily_eval",
     "check": "torchxrayvision.screening.check",
     "checks": "torchxrayvision.screening.iter_checks",
     "default_workers": "torchxrayvision.inputs.default_workers",

@@ -10,7 +10,6 @@ from .prediction import columns_of as columns_of
 from .prediction import open_writer as open_writer
 from .prediction import predict as predict
 from .prediction import predictions as predictions
-from .prediction import temporarily_eval as temporarily_eval
 from .runs import Shard as Shard
 from .runs import Summary as Summary
 from .runs import join_shards as join_shards

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ import numpy as np
 from torchxrayvision.inference.engines.base import input_size
 from torchxrayvision.inference.engines.choose import choose_engine, open_engine
 from torchxrayvision.inputs import AIR, Readers, ReadOptions, crop_and_resize, expand
-from torchxrayvision.models import check_output_kind, get_model
+from torchxrayvision.models import get_model, temporarily_eval
 from torchxrayvision.runs import Batch, CsvTable, open_table
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
     from torchxrayvision.inference.engines.base import ClassifierEngine
     from torchxrayvision.inputs import InputFile
-    from torchxrayvision.models import XRayClassifier, XRayModel
+    from torchxrayvision.models import XRayClassifier
 
     Square = NDArray[np.float32]
 
@@ -43,7 +42,6 @@ __all__ = [
     "predict",
     "predictions",
     "results_of",
-    "temporarily_eval",
 ]
 
 
@@ -252,28 +250,6 @@ def results_of(files: Iterable[InputFile], batch: Batch) -> Iterator[Result]:
             yield Result(file.given, "", values, vector)
 
 
-@contextlib.contextmanager
-def temporarily_eval(model: XRayModel, device: str | torch.device | None = None) -> Iterator[None]:
-    """A model in evaluation mode; then each of its parts is as it was, on the device of before.
-
-    Args:
-        model: The model of a caller, who may be training it.
-        device: Where it is to run; None leaves it where it is.
-    """
-    modes = [(part, part.training) for part in model.modules()]
-    before = next(model.parameters()).device
-    try:
-        model.eval()
-        if device is not None:
-            model.to(device)
-        yield
-    finally:
-        if device is not None:
-            model.to(before)
-        for part, training in modes:
-            part.training = training  # not `train`, which sets the parts below too
-
-
 def predict(
     paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     model: str | XRayClassifier,
@@ -356,7 +332,7 @@ def predictions(
     Yields:
         One result per file. A file that cannot be read gives a result with an error.
     """
-    wanted = model.default_output if kind is None else check_output_kind(kind)
+    wanted = model.check_kind(kind)
     size = max(1, min(batch_size, len(files)))  # one film must not cost a whole batch
     choice = choose_engine(
         model, size, engine, precision, images=len(files),

@@ -24,10 +24,9 @@ from torchxrayvision.inference.prediction import (
     first_images,
     open_writer,
     results_of,
-    temporarily_eval,
 )
 from torchxrayvision.inputs import ReadOptions
-from torchxrayvision.models import check_output_kind, get_model
+from torchxrayvision.models import get_model, temporarily_eval
 from torchxrayvision.runs import (
     RunFolder,
     Shard,
@@ -254,7 +253,7 @@ def predict_to_file(
     target = Path(output)
     check_format(target)
     net = get_model(model) if isinstance(model, str) else model
-    wanted = net.default_output if kind is None else check_output_kind(kind)
+    wanted = net.check_kind(kind)
     listed = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     options = {
         "inputs": describe_inputs(listed),

@@ -6,9 +6,6 @@ Example:
     ['Atelectasis', 'Consolidation']
 """
 
-from torch import nn
-
-from torchxrayvision.models import densenet as _dense
 from torchxrayvision.models.arguments import check_file_arguments as check_file_arguments
 from torchxrayvision.models.backbone import BACKBONES as BACKBONES
 from torchxrayvision.models.backbone import Backbone
@@ -25,20 +22,29 @@ from torchxrayvision.models.base import (
 from torchxrayvision.models.base import XRayClassifier as Model
 from torchxrayvision.models.base import calibrate as calibrate
 from torchxrayvision.models.base import load_strictly as load_strictly
+from torchxrayvision.models.base import temporarily_eval as temporarily_eval
+from torchxrayvision.models.densenet import Block as Block
 from torchxrayvision.models.densenet import DenseNet, get_densenet_params
+from torchxrayvision.models.densenet import Layer as Layer
+from torchxrayvision.models.densenet import Transition as Transition
 from torchxrayvision.models.densenet import dense_features as dense_features
 from torchxrayvision.models.densenet import initialise as initialise
 from torchxrayvision.models.densenet import pooled as pooled
 from torchxrayvision.models.factory import get_model, get_weights, list_models, load_checkpoint
 from torchxrayvision.models.inputs import ResizeRoute as ResizeRoute
+from torchxrayvision.models.inputs import at_resolution as at_resolution
 from torchxrayvision.models.inputs import check_range as check_range
 from torchxrayvision.models.inputs import check_shape as check_shape
+from torchxrayvision.models.inputs import checked as checked
+from torchxrayvision.models.inputs import imagenet_scale as imagenet_scale
 from torchxrayvision.models.inputs import resize as resize
-from torchxrayvision.models.loading import apply_published as apply_published
-from torchxrayvision.models.loading import chosen as chosen
 from torchxrayvision.models.loading import header_of as header_of
+from torchxrayvision.models.loading import load_weights as load_weights
+from torchxrayvision.models.loading import network_device as network_device
 from torchxrayvision.models.loading import operating_points as operating_points
-from torchxrayvision.models.loading import read_published as read_published
+from torchxrayvision.models.loading import (
+    resolve_weights_argument as resolve_weights_argument,
+)
 from torchxrayvision.models.loading import save_checkpoint
 from torchxrayvision.models.loading import warn_of_terms as warn_of_terms
 from torchxrayvision.models.resnet import BasicBlock as BasicBlock
@@ -48,9 +54,8 @@ from torchxrayvision.models.resnet import ResNet
 from torchxrayvision.models.unet import UNet
 from torchxrayvision.weights import DenseNet121_Weights, ResNet50_Weights, model_urls_view
 
-# Names in whole modules that 1.5.7 pickled, for those who load them with `torch.load` themselves;
-# this package reads such files without unpickling them.
-_DenseBlock, _DenseLayer, _Transition = nn.Sequential, _dense.Layer, _dense.Transition
+# Under these names 1.5.7 has them, and pickled whole modules name them.
+_DenseBlock, _DenseLayer, _Transition = Block, Layer, Transition
 
 model_urls = model_urls_view()
 """The published weights in the form that 1.5.7 has them; read-only."""

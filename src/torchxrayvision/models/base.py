@@ -1,20 +1,43 @@
-"""What every network of the package does with its input, and what it says of its output."""
+"""What every network of the package does with its input, and what it says of its output.
+
+`XRayModel` checks and prepares images; `XRayClassifier` (findings, sex, age, view of core, baseline
+and other libraries' networks alike) and `Segmenter` say what their outputs mean.
+"""
 
 from __future__ import annotations
 
 import abc
+import contextlib
+import math
+import threading
+import warnings
+import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, cast, get_args
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 
-from torchxrayvision.errors import ImageShapeError, StateMismatchError, UnknownNameError
+from torchxrayvision.deprecation import caller_stacklevel
+from torchxrayvision.errors import (
+    ImageShapeError,
+    StateMismatchError,
+    UnknownNameError,
+    XRVWarning,
+)
 from torchxrayvision.labels import DEFAULT_PATHOLOGIES
-from torchxrayvision.models.inputs import ResizeRoute, check_range, check_shape, resize
+from torchxrayvision.models.inputs import (
+    ResizeRoute,
+    prepared,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = [
     "OUTPUT_KINDS",
@@ -29,11 +52,8 @@ __all__ = [
     "draw_convolutions",
     "load_strictly",
     "op_norm",
+    "temporarily_eval",
 ]
-
-
-# ---- From logits to the number a reader wants: a probability, or one relative to an operating
-# point.
 
 OutputKind = Literal["logit", "probability", "operating-point"]
 OUTPUT_KINDS: Final[tuple[str, ...]] = get_args(OutputKind)
@@ -48,13 +68,9 @@ def check_output_kind(kind: str) -> OutputKind:
     Raises:
         UnknownNameError: If it is not one of `OUTPUT_KINDS`.
     """
-    if kind == "logit":
-        return "logit"
-    if kind == "probability":
-        return "probability"
-    if kind == "operating-point":
-        return "operating-point"
-    raise UnknownNameError("output kind", kind, OUTPUT_KINDS)
+    if kind not in OUTPUT_KINDS:
+        raise UnknownNameError("output kind", kind, OUTPUT_KINDS)
+    return cast("OutputKind", kind)
 
 
 def op_norm(outputs: Tensor, op_threshs: Tensor) -> Tensor:
@@ -185,19 +201,28 @@ class XRayModel(nn.Module, abc.ABC):
 
     Input is a float tensor (B, 1, S, S) in [-1024, 1024], of any size S: it is resized, filtered
     against aliasing, to the resolution of the weights, and rescaled to what the network takes.
+    A single image (1, S, S) is a batch of one, and a NumPy array is taken as a tensor.
 
     Attributes:
         targets: Names of the outputs; an empty name marks an output that nobody trained.
-        input_resolution: Side in pixels that images are resized to, or None to take any size.
+        input_resolution: Side in pixels that images are resized to. As in 1.5.7 a network that
+            takes any size lacks the attribute; None removes it.
         resize_route: `"antialias"`, or `"bilinear"` for the route from before 2025.
         weights: Name of the loaded weights, or None.
         weights_filename_local: Path of their file, or None.
         output_names: What the results of `forward` are called in an exported graph.
+        label: What `repr` shows once there are weights, where 1.5.7 has a name of its own.
+        takes_planes: Whether a bare plane (H, W) is an image too, as for the networks that 1.5.7
+            fed by repeating it into three channels.
+        resizes: Whether images of another size are resized; False refuses them.
     """
 
     output_names: ClassVar[tuple[str, ...]] = ("outputs",)
+    label: ClassVar[str] = ""
+    takes_planes: ClassVar[bool] = False
+    resizes: ClassVar[bool] = True
+    input_resolution: int
     # Of the class too: who deletes one, or restores a whole pickled module of 1.5.7, has these.
-    input_resolution: int | None = None
     resize_route: ResizeRoute = "antialias"
     weights: str | None = None
     weights_filename_local: str | None = None
@@ -211,9 +236,16 @@ class XRayModel(nn.Module, abc.ABC):
     ) -> None:
         super().__init__()
         self.targets = list(targets)
-        self.input_resolution = input_resolution
+        if input_resolution is not None:
+            self.input_resolution = input_resolution
         self.resize_route = resize_route
         self.weights = self.weights_filename_local = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "input_resolution" and value is None:
+            self.__dict__.pop(name, None)
+        else:
+            super().__setattr__(name, value)
 
     @property
     def pathologies(self) -> list[str]:
@@ -229,7 +261,7 @@ class XRayModel(nn.Module, abc.ABC):
         """For each output, whether it was trained."""
         return tuple(self.weights is not None and bool(name) for name in self.targets)
 
-    def prepare(self, x: Tensor) -> Tensor:
+    def prepare(self, x: Tensor | NDArray[np.floating]) -> Tensor:
         """Check a batch, resize it and rescale it to what the network takes.
 
         Args:
@@ -240,27 +272,18 @@ class XRayModel(nn.Module, abc.ABC):
             Shape (B, C, R, R) with R the resolution of the weights; dtype of `x`.
 
         Raises:
-            ImageShapeError: If the shape is another.
+            ImageShapeError: If the shape is another, or `x` is no array of images.
             ImageRangeError: If a value is NaN or infinite.
 
         Warns:
             ImageRangeWarning: If the values look like another scale.
         """
-        return self._prepare(x, stacklevel=4)
+        return self._rescale(prepared(x, self))
 
     @property
     def _channels(self) -> int:
         """Channels of the images that this network takes."""
         return 1
-
-    def _prepare(self, x: Tensor, stacklevel: int) -> Tensor:
-        if x.dim() == 3 and len(x) == self._channels == 1:  # one image is a batch of one
-            x = x[None]
-        check_shape(x, self._channels)
-        check_range(x, stacklevel)
-        if self.input_resolution is not None:
-            x = resize(x, self.input_resolution, self.resize_route)
-        return self._rescale(x)
 
     def _rescale(self, x: Tensor) -> Tensor:
         """From [-1024, 1024] in one channel to the scale and channels of the network."""
@@ -279,7 +302,7 @@ class XRayModel(nn.Module, abc.ABC):
         Returns:
             Shape (B, D).
         """
-        return self._embed(self._prepare(x, stacklevel=4))
+        return self._embed(self.prepare(x))
 
     @abc.abstractmethod
     def predict(self, x: Tensor) -> Prediction:
@@ -292,10 +315,14 @@ class XRayModel(nn.Module, abc.ABC):
             Values of the trained targets.
         """
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "resize_route" in state or not _written_by_157(self, state):
+            super().__setstate__(state)  # type: ignore[no-untyped-call] # of torch
+
     def __repr__(self) -> str:
         if self.weights is None:
             return super().__repr__()
-        return f"XRV-{self._name()}-{self.weights}"
+        return self.label or f"XRV-{self._name()}-{self.weights}"
 
     def _name(self) -> str:
         return type(self).__name__
@@ -306,7 +333,57 @@ class XRayModel(nn.Module, abc.ABC):
         def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor: ...  # noqa: D102
 
 
-# ---- What every classifier does on top of `XRayModel`: one head, calibrated outputs.
+def _written_by_157(model: XRayModel, state: dict[str, Any]) -> bool:
+    from torchxrayvision.models.compat import restore
+
+    return restore(model, state)
+
+
+class _Borrowers:
+    """Who uses a model in evaluation mode now, and what it was in before the first of them came."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.count = 0
+        self.modes = [(part, part.training) for part in model.modules()]
+        parameter = next(model.parameters(), None)
+        self.device = None if parameter is None else parameter.device
+
+
+_borrowed: weakref.WeakKeyDictionary[nn.Module, _Borrowers] = weakref.WeakKeyDictionary()
+_borrowing = threading.Lock()
+
+
+@contextlib.contextmanager
+def temporarily_eval(model: nn.Module, device: str | torch.device | None = None) -> Iterator[None]:
+    """A model in evaluation mode; then each of its parts is as it was, on the device of before.
+
+    Threads may use one model at the same time: it is given back when the last of them is done.
+
+    Args:
+        model: The model of a caller, who may be training it.
+        device: Where it is to run; None leaves it where it is. The first of several threads
+            decides.
+    """
+    with _borrowing:
+        found = _borrowed.get(model)
+        if found is None:
+            found = _borrowed[model] = _Borrowers(model)
+            model.eval()
+            if device is not None:
+                model.to(device)
+        found.count += 1
+    try:
+        yield
+    finally:
+        with _borrowing:
+            found.count -= 1
+            if not found.count:
+                del _borrowed[model]
+                now = next(model.parameters(), None)
+                if found.device is not None and now is not None and now.device != found.device:
+                    model.to(found.device)
+                for part, training in found.modes:
+                    part.training = training  # not `train`, which sets the parts below too
 
 
 def default_targets(count: int) -> list[str]:
@@ -321,51 +398,117 @@ def default_targets(count: int) -> list[str]:
     return list(DEFAULT_PATHOLOGIES) if count == len(DEFAULT_PATHOLOGIES) else [""] * count
 
 
+def under_autocast() -> bool:
+    """Whether the caller computes in mixed precision."""
+    return torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")
+
+
 class XRayClassifier(XRayModel):
-    """Base of the classifiers: one input contract, one output contract.
+    """Base of every classifier, core or baseline: one input contract, one output contract.
 
     Input is a float tensor (B, 1, S, S) in [-1024, 1024], of any size S: it is resized, filtered
-    against aliasing, to the resolution of the weights. Output is (B, P).
+    against aliasing, to the resolution of the weights. Output is (B, P), of one of `kinds`.
+
+    A network of your own derives from this class and gives `_embed` and `head`; `inference`,
+    `explain` and `training` then take it as they take the published ones.
 
     Attributes:
         targets: Names of the P outputs; an empty name marks an output that nobody trained.
-        op_threshs: Operating points, shape (P,), or None. Set it to None for plain logits.
+        kinds: Every kind of output that the network has.
+        raw_kind: What its last layer gives: one of `kinds`.
+        exclusive: Whether the outputs exclude each other, so that their probabilities add to 1.
+        default_kind: What `forward` gives, where that is not as with the core models.
+        predicted_kind: What `predict` gives, where that is not what `forward` gives.
+        op_threshs: Operating points, shape (P,), or None. Set it to None for plain logits. As in
+            1.5.7 NaN marks an output that was not trained; `set_operating_points` leaves that open.
         apply_sigmoid: Whether `forward` gives probabilities where there are no operating points.
         output: What `forward` gives by default; None decides as 1.5.7 does.
+        untrained: Names among `targets` whose output carries no information all the same: their
+            training data held no example of both classes.
     """
 
-    architecture: ClassVar[str]
+    kinds: ClassVar[tuple[str, ...]] = OUTPUT_KINDS
+    raw_kind: ClassVar[str] = "logit"
+    exclusive: ClassVar[bool] = False
+    default_kind: ClassVar[str] = ""
+    predicted_kind: ClassVar[str] = ""
+    architecture: ClassVar[str] = ""
     op_threshs: Tensor | None
-    output: OutputKind | None = None
+    output: str | None = None
     apply_sigmoid: bool = False
+    untrained: frozenset[str] = frozenset()
+    _nan_is_untrained: bool = True
 
     def __init__(
         self,
         *,
         targets: Sequence[str],
         input_resolution: int | None,
-        op_threshs: Tensor | Sequence[float] | None,
-        apply_sigmoid: bool,
+        op_threshs: Tensor | Sequence[float] | None = None,
+        apply_sigmoid: bool = False,
         resize_route: ResizeRoute = "antialias",
         output: str | None = None,
     ) -> None:
         super().__init__(
             targets=targets, input_resolution=input_resolution, resize_route=resize_route
         )
-        self.output = None if output is None else check_output_kind(output)
+        self.output = None if output is None else self.check_kind(output)
         self.apply_sigmoid = apply_sigmoid
         # A buffer follows .to(device); as in 1.5.7 it is part of the state where it is set.
         self.register_buffer("op_threshs", None)
         if op_threshs is not None:
-            self.set_operating_points(op_threshs)
+            self.op_threshs = torch.as_tensor(op_threshs, dtype=torch.float32)
 
-    def set_operating_points(self, points: Tensor | Sequence[float]) -> None:
+    def set_operating_points(self, points: Tensor | Sequence[float] | Mapping[str, float]) -> None:
         """Calibrate `forward` to these points.
 
         Args:
             points: One probability in (0, 1) for each output, NaN where there is none; shape (P,).
+                Or target to its point: the other targets keep those that they have.
+
+        Raises:
+            UnknownNameError: If a name is no target, or the network has no such output.
+            ValueError: If there is not one point for each output.
+
+        Warns:
+            XRVWarning: If trained findings have no point while others do. They stay in every
+                output; relative to operating points their values are NaN in named outputs.
+
+        Example:
+            >>> from torchxrayvision.models import ResNet
+            >>> model = ResNet(num_classes=2, architecture="resnet18")
+            >>> model.targets = ["Mass", "Edema"]
+            >>> model.set_operating_points({"Mass": 0.25, "Edema": 0.5})
+            >>> model.op_threshs
+            tensor([0.2500, 0.5000])
         """
-        self.op_threshs = torch.as_tensor(points, dtype=torch.float32)
+        self.check_kind("operating-point")
+        if isinstance(points, Mapping):
+            old = self._points
+            listed = [math.nan] * len(self.targets) if old is None else old.tolist()
+            for name, point in points.items():
+                if not name or name not in self.targets:
+                    raise UnknownNameError("target", name, filter(None, self.targets))
+                listed[self.targets.index(name)] = point
+            points = listed
+        found = torch.as_tensor(points, dtype=torch.float32)
+        if found.shape != (len(self.targets),):
+            msg = (
+                f"{tuple(found.shape)} operating points for {len(self.targets)} outputs; give one "
+                "for each, NaN where there is none, or a dictionary of target to point"
+            )
+            raise ValueError(msg)
+        known = zip(self.targets, self.trained, strict=True)
+        self.untrained = frozenset(name for name, known_ in known if self.weights and not known_)
+        self.op_threshs, self._nan_is_untrained = found, False
+        trained = zip(self.targets, self.trained, found.isnan().tolist(), strict=True)
+        if lacking := [name for name, known, missing in trained if known and missing]:
+            warnings.warn(
+                f"no operating point for {', '.join(lacking)}: their values relative to operating "
+                "points are NaN in tables; output='probability' has all",
+                XRVWarning,
+                stacklevel=caller_stacklevel(),
+            )
 
     @property
     def _points(self) -> Tensor | None:
@@ -374,53 +517,138 @@ class XRayClassifier(XRayModel):
 
     @property
     def trained(self) -> tuple[bool, ...]:
-        """For each output, whether it was trained and, where points are set, calibrated."""
-        named = super().trained
+        """For each output, whether it was trained."""
+        known = [
+            a and b not in self.untrained
+            for a, b in zip(super().trained, self.targets, strict=True)
+        ]
         points = self._points
-        if self.weights is None or points is None:
-            return named
-        known = (~torch.isnan(points)).tolist()
-        return tuple(a and b for a, b in zip(named, known, strict=True))
+        if self.weights is None or points is None or not self._nan_is_untrained:
+            return tuple(known)
+        return tuple(a and not b for a, b in zip(known, points.isnan().tolist(), strict=True))
 
     @property
-    @abc.abstractmethod
     def head(self) -> nn.Linear:
-        """The last layer, from embeddings to logits."""
+        """The last layer, from embeddings to logits; networks of several heads have none."""
+        msg = f"{type(self).__name__} has no single last layer"
+        raise AttributeError(msg)
 
-    @abc.abstractmethod
     def _replace_head(self, layer: nn.Linear) -> None:
         """Put a layer in that place; nn.Module would register an assignment to a property."""
+        raise NotImplementedError
+
+    @property
+    def features_width(self) -> int:
+        """Number of features that `embed` gives, D."""
+        return self.head.in_features
+
+    def check_kind(self, kind: str | None) -> str:
+        """The kind of output that is asked for.
+
+        Args:
+            kind: One of `kinds`, or None for that of `predict`.
+
+        Raises:
+            UnknownNameError: If the network has no such output.
+        """
+        if kind is None:
+            return self._prediction_kind
+        if kind not in self.kinds:
+            raise UnknownNameError(f"output kind of {type(self).__name__}", kind, self.kinds)
+        return kind
+
+    @property
+    def output_kind(self) -> str:
+        """What `forward` gives when it is not told: `output` of the constructor, else as in 1.5.7.
+
+        That is operating points where there are any, else probabilities if `apply_sigmoid` is
+        set, else logits; networks of other groups have a default of their own.
+        """
+        if self.output is not None:
+            return self.output
+        if self.default_kind:
+            return self.default_kind
+        if self._points is not None:
+            return "operating-point"
+        return "probability" if self.apply_sigmoid else "logit"
+
+    @property
+    def default_output(self) -> str:
+        """The same as `output_kind`."""
+        return self.output_kind
+
+    @property
+    def _prediction_kind(self) -> str:
+        return self.predicted_kind or self.output_kind
+
+    def _last(self, features: Tensor) -> Tensor:
+        """Raw outputs (B, P) from features (B, D)."""
+        raw: Tensor = self.head(features)
+        return raw
+
+    def _features_and_raw(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (B, D) and raw outputs (B, P) of a prepared input, in one pass."""
+        features = self._pooled(x)
+        if not under_autocast():
+            return features, self._last(features)
+        # The few numbers at the end are computed in full, so that calibration keeps its precision.
+        weight = next(self.parameters(), features)
+        with torch.autocast(features.device.type, enabled=False):
+            return features, self._last(features.to(weight.dtype))
+
+    def features_and_raw(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What `embed` gives, and the outputs of the last layer, in one pass.
+
+        Args:
+            x: Images, shape (B, 1, S, S) in [-1024, 1024].
+
+        Returns:
+            Features (B, D), and raw outputs (B, P) of the kind `raw_kind`; see `convert`.
+        """
+        return self._features_and_raw(self.prepare(x))
+
+    def convert(self, raw: Tensor, kind: str) -> Tensor:
+        """Turn raw outputs into the kind that was asked for.
+
+        Args:
+            raw: Of the kind `raw_kind`, shape (B, P).
+            kind: One of `kinds`.
+
+        Returns:
+            Shape and dtype of `raw`.
+
+        Raises:
+            ValueError: If operating points are asked for and there are none.
+        """
+        if kind == self.raw_kind:
+            return raw
+        if self.raw_kind == "probability":
+            return torch.logit(raw, eps=torch.finfo(raw.dtype).eps)
+        if self.exclusive:
+            return raw.log_softmax(1) if kind == "log-probability" else raw.softmax(1)
+        return calibrate(raw, cast("OutputKind", kind), self._points)
 
     def forward(self, x: Tensor, output: str | None = None) -> Tensor:
         """Predict.
 
         Args:
             x: Images, shape (B, 1, S, S) in [-1024, 1024].
-            output: `"logit"`, `"probability"` or `"operating-point"`; None means `default_output`.
+            output: One of `kinds`, such as `"probability"`; None means `output_kind`.
 
         Returns:
             Shape (B, P). An output that was never trained carries no information: see `trained`.
+
+        Raises:
+            UnknownNameError: If the network has no such output.
         """
-        kind = self.default_output if output is None else check_output_kind(output)
-        logits = self.head(self._pooled(self._prepare(x, stacklevel=6)))  # two frames of nn.Module
-        return calibrate(logits, kind, self._points)
+        raw = self._features_and_raw(self.prepare(x))[1]
+        if isinstance(raw, torch.fx.Proxy):  # nothing can be asked of what stands for an output
+            return _converted_later(raw, output, self.output_kind, self.kinds, self._points)
+        return self.convert(raw, self.output_kind if output is None else self.check_kind(output))
 
     def _pooled(self, x: Tensor) -> Tensor:
         """Features (B, D) of a prepared input, for the last layer."""
         return self._embed(x)
-
-    @property
-    def default_output(self) -> OutputKind:
-        """What `forward` gives when it is not told: `output` of the constructor, else as in 1.5.7.
-
-        That is operating points where there are any, else probabilities if `apply_sigmoid` is
-        set, else logits.
-        """
-        if self.output is not None:
-            return self.output
-        if self._points is not None:
-            return "operating-point"
-        return "probability" if self.apply_sigmoid else "logit"
 
     def reset_classifier(self, num_classes: int, targets: Sequence[str] | None = None) -> None:
         """Put a fresh last layer in place, to fine-tune on other findings.
@@ -443,7 +671,7 @@ class XRayClassifier(XRayModel):
         """
         names = default_targets(num_classes) if targets is None else list(targets)
         if len(names) != num_classes:
-            msg = f"{len(names)} targets for {num_classes} outputs; give one name an output"
+            msg = f"{len(names)} targets for {num_classes} outputs; give one name per output"
             raise ImageShapeError(msg)
         old = self.head
         fresh = nn.Linear(
@@ -453,20 +681,41 @@ class XRayClassifier(XRayModel):
         self.targets = names
         self.op_threshs = None
         self.output = None
+        self.untrained = frozenset()
+        self._nan_is_untrained = True
 
     def predict(self, x: Tensor) -> Prediction:
-        """Trained outputs by name, of the kind that `default_output` says.
+        """Trained outputs by name.
 
         Args:
             x: Images, shape (B, 1, S, S) in [-1024, 1024].
 
         Returns:
-            Target to values of shape (B,).
+            Target to values of shape (B,), of the kind that `output_kind` says; networks of other
+            groups give probabilities, or years where they have nothing else. NaN stands for a
+            value relative to an operating point that is not set.
         """
-        values = self(x)
+        kind = self.check_kind(None)
+        values = self.named_values(self(x, output=kind), kind)
         pairs = zip(self.targets, self.trained, strict=True)
         named = {name: values[:, i] for i, (name, trained) in enumerate(pairs) if trained}
-        return Prediction(self.default_output, named)
+        return Prediction(kind, named)
+
+    def named_values(self, values: Tensor, kind: str) -> Tensor:
+        """Outputs as they may stand beside their names.
+
+        Args:
+            values: Of that kind, shape (B, P).
+            kind: One of `kinds`.
+
+        Returns:
+            The same; NaN where a value would be relative to an operating point that is not set,
+            for which `forward` has 0.5, as in 1.5.7.
+        """
+        points = self._points
+        if kind != "operating-point" or points is None:
+            return values
+        return values.masked_fill(points.to(values.device).isnan(), math.nan)
 
     def _name(self) -> str:
         return self.architecture
@@ -476,7 +725,15 @@ class XRayClassifier(XRayModel):
         def __call__(self, x: Tensor, output: str | None = None, **kwargs: Any) -> Tensor: ...  # noqa: D102
 
 
-# ---- What the segmentation networks share: logits out, masks by name.
+@torch.fx.wrap
+def _converted_later(
+    raw: Tensor, output: str | None, default: str, kinds: tuple[str, ...], points: Tensor | None
+) -> Tensor:
+    """What a graph of torch.fx calls, as one step, at the end of a classifier of findings."""
+    kind = default if output is None else output
+    if kind not in kinds:
+        raise UnknownNameError("output kind", kind, kinds)
+    return calibrate(raw, cast("OutputKind", kind), points)
 
 
 class Segmenter(XRayModel):
@@ -504,10 +761,7 @@ class Segmenter(XRayModel):
         Returns:
             Logits, shape (B, P, R, R): above 0 where a structure is likelier than not.
         """
-        return self._segment(x, stacklevel=6)  # two frames of nn.Module
-
-    def _segment(self, x: Tensor, stacklevel: int) -> Tensor:
-        prepared = self._prepare(x, stacklevel)
+        prepared = self.prepare(x)
         return self._logits(self._maps(prepared), prepared.shape[-1])
 
     def _embed(self, x: Tensor) -> Tensor:
@@ -525,5 +779,5 @@ class Segmenter(XRayModel):
         """
         if self.weights is None:
             return Prediction("mask")
-        maps = self._segment(x, stacklevel=5).sigmoid()
+        maps = Segmenter.forward(self, x).sigmoid()
         return Prediction("mask", dict(zip(self.targets, maps.unbind(1), strict=True)))

@@ -1,4 +1,11 @@
-"""DenseNet on one grey channel: the architecture of seven of the eight core weights."""
+"""DenseNet on one grey channel: the architecture of seven of the eight core weights.
+
+The layers have the names of the published tensors. torchvision has them too, but importing it loads
+the compiler of torch: two seconds, of the six that a command takes for one image.
+
+Source: Huang et al. Densely connected convolutional networks. CVPR 2017, section 3 and table 1.
+https://arxiv.org/abs/1608.06993
+"""
 
 from __future__ import annotations
 
@@ -11,7 +18,12 @@ from torch.nn import functional
 from torchxrayvision.errors import UnknownNameError
 from torchxrayvision.labels import DEFAULT_PATHOLOGIES
 from torchxrayvision.models.base import XRayClassifier, default_targets, draw_convolutions
-from torchxrayvision.models.loading import apply_weights, resolve
+from torchxrayvision.models.compat import replaced_method
+from torchxrayvision.models.loading import (
+    load_core_weights,
+    network_device,
+    resolve_weights_argument,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +32,7 @@ if TYPE_CHECKING:
     from torchxrayvision.weights import Weights, WeightsEnum
 
 __all__ = [
+    "Block",
     "DenseNet",
     "Layer",
     "Transition",
@@ -30,17 +43,15 @@ __all__ = [
 ]
 
 
-# ---- The layers of DenseNets, under the names that published tensors have.
-#
-# torchvision has them too, but importing it loads the compiler of torch: two seconds, of the six
-# that a command takes for one film.
-#
-# Source: Huang et al. Densely connected convolutional networks. CVPR 2017, section 3 and table 1.
-# https://arxiv.org/abs/1608.06993
+class Layer(nn.Sequential):
+    """Adds channels to those that it is given (DenseNet-B: a 1 x 1 convolution, then 3 x 3).
 
-
-class Layer(nn.Module):
-    """Adds channels to those that it is given (DenseNet-B: a 1 x 1 convolution, then 3 x 3)."""
+    Args:
+        channels: Channels of the input.
+        growth: Channels that are added.
+        bn_size: Channels between the two convolutions, in multiples of `growth`.
+        drop_rate: Dropout of what is added.
+    """
 
     def __init__(self, channels: int, growth: int, bn_size: int, drop_rate: float) -> None:
         super().__init__()
@@ -62,14 +73,39 @@ class Layer(nn.Module):
         return torch.cat([x, new], 1)
 
 
-class Transition(nn.Sequential):
-    """Halves channels and side between two blocks."""
+class Block(nn.Sequential):
+    """Layers that each see the channels of all before them.
 
-    def __init__(self, channels: int) -> None:
+    Args:
+        depth: Number of layers.
+        channels: Channels of the input.
+        bn_size: See `Layer`.
+        growth: See `Layer`.
+        drop_rate: See `Layer`.
+    """
+
+    def __init__(
+        self, depth: int, channels: int, bn_size: int, growth: int, drop_rate: float
+    ) -> None:
+        super().__init__()
+        for number in range(depth):
+            layer = Layer(channels + number * growth, growth, bn_size, drop_rate)
+            self.add_module(f"denselayer{number + 1}", layer)
+
+
+class Transition(nn.Sequential):
+    """Halves the side between two blocks, and takes fewer channels along.
+
+    Args:
+        channels: Channels of the input.
+        outputs: Channels of the output.
+    """
+
+    def __init__(self, channels: int, outputs: int) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(channels)
         self.relu = nn.ReLU()
-        self.conv = nn.Conv2d(channels, channels // 2, kernel_size=1, bias=False)
+        self.conv = nn.Conv2d(channels, outputs, kernel_size=1, bias=False)
         self.pool = nn.AvgPool2d(kernel_size=2, stride=2)
 
 
@@ -103,14 +139,11 @@ def dense_features(
     features.add_module("relu0", nn.ReLU())
     features.add_module("pool0", nn.MaxPool2d(kernel_size=3, stride=2, padding=1))
     for number, depth in enumerate(block_config, start=1):
-        block = nn.Sequential()
-        for layer in range(1, depth + 1):
-            added = Layer(channels, growth_rate, bn_size, drop_rate)
-            block.add_module(f"denselayer{layer}", added)
-            channels += growth_rate
+        block = Block(depth, channels, bn_size, growth_rate, drop_rate)
+        channels += depth * growth_rate
         features.add_module(f"denseblock{number}", block)
         if number < len(block_config):
-            features.add_module(f"transition{number}", Transition(channels))
+            features.add_module(f"transition{number}", Transition(channels, channels // 2))
             channels //= 2
     features.add_module("norm5", nn.BatchNorm2d(channels))
     return features
@@ -243,7 +276,7 @@ class DenseNet(XRayClassifier):
         compat: str | None = None,
         resize_route: ResizeRoute = "antialias",
     ) -> None:
-        entry = None if weights is None else resolve(weights, "densenet")
+        entry = resolve_weights_argument(weights, family="densenet")
         if entry is not None:
             if num_classes not in (18, len(entry.targets)):
                 msg = f"{entry.name} has {len(entry.targets)} outputs, num_classes={num_classes}"
@@ -254,14 +287,12 @@ class DenseNet(XRayClassifier):
         super().__init__(
             targets=default_targets(num_classes),
             input_resolution=None,
-            op_threshs=op_threshs,
+            op_threshs=op_threshs if entry is None else None,
             apply_sigmoid=apply_sigmoid,
             resize_route=resize_route,
             output=output,
         )
-        # Weights overwrite every tensor, so drawing random ones first would be wasted, and would
-        # advance the caller's generator.
-        with torch.device("meta" if entry is not None else torch.get_default_device()):
+        with network_device(entry, compat):
             self.features = dense_features(
                 growth_rate, block_config, num_init_features, bn_size, drop_rate,
                 in_channels=in_channels,
@@ -270,7 +301,9 @@ class DenseNet(XRayClassifier):
             self.classifier = nn.Linear(last.num_features, num_classes)
             initialise(self)
         if entry is not None:
-            apply_weights(self, self, entry, cache_dir=cache_dir, compat=compat)
+            load_core_weights(
+                self, self, entry, cache_dir=cache_dir, compat=compat, op_threshs=op_threshs
+            )
 
     @property
     def head(self) -> nn.Linear:
@@ -290,9 +323,8 @@ class DenseNet(XRayClassifier):
 
     def _pooled(self, x: Tensor) -> Tensor:
         # 1.5.7 computes through the method, which code for it replaces.
-        own = getattr(self.features2, "__func__", None) is _FEATURES2
-        features: Tensor = self._embed(x) if own else self.features2(x)
-        return features
+        replaced = replaced_method(self, "features2", _FEATURES2)
+        return self._embed(x) if replaced is None else replaced(x)
 
     def features2(self, x: Tensor) -> Tensor:
         """Pooled features, under the name of 1.5.7; the same as `embed`.

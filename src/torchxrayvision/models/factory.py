@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 import torch
 
+from torchxrayvision.checkpoints import load_checkpoint as read_checkpoint
+from torchxrayvision.checkpoints import state_dict_of
 from torchxrayvision.errors import CheckpointError, UnknownNameError, XRVError
 from torchxrayvision.models.backbone import BACKBONES, Backbone
 from torchxrayvision.models.base import load_strictly
 from torchxrayvision.models.densenet import DenseNet, get_densenet_params
 from torchxrayvision.models.loading import (
     apply_facts,
+    apply_metadata,
     architecture_of,
     backbone_of,
-    describe_as,
-    facts_of,
     normalise_names,
-    resolve,
+    read_header_facts,
     split_width,
 )
 from torchxrayvision.models.resnet import Bottleneck, ResNet
@@ -154,11 +155,8 @@ def load_checkpoint(
     Raises:
         CheckpointError: If the file is not one of these networks, or does not fit `weights`.
     """
-    from torchxrayvision.checkpoints import cache as store
-    from torchxrayvision.checkpoints import state_dict_of
-
-    checkpoint = store.load_checkpoint(path)
-    entry = None if weights is None else resolve(weights, "")
+    checkpoint = read_checkpoint(path)
+    entry = None if weights is None else get_entry(weights)
     backbone = backbone_of(checkpoint.values, str(path)) if entry is None else None
     if backbone is not None:
         tensors = {k: v for k, v in checkpoint.tensors.items() if k != "op_threshs"}
@@ -168,9 +166,9 @@ def load_checkpoint(
         model = _meta_model(tensors, entry, str(path))
     network = model.model if isinstance(model, ResNet) else model
     load_strictly(network, tensors, source=str(path))
-    facts = facts_of(checkpoint.values, len(model.targets), str(path))
+    facts = read_header_facts(checkpoint.values, len(model.targets), str(path))
     if entry is not None:
-        describe_as(model, entry, compat)
+        apply_metadata(model, entry, compat)
     else:
         numbered = [t or f"output {i}" for i, t in enumerate(model.targets)]
         model.targets = list(targets or facts.get("targets", numbered))

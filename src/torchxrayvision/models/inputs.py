@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
+import numpy as np
 import torch
+import torch.fx
 from torch import Tensor
 from torch.nn import functional
 
+from torchxrayvision.deprecation import caller_stacklevel
 from torchxrayvision.errors import ImageRangeError, ImageRangeWarning, ImageShapeError
 
-__all__ = ["ResizeRoute", "check_range", "check_shape", "resize", "standardize"]
+if TYPE_CHECKING:
+    from torchxrayvision.models.base import XRayModel
+
+__all__ = [
+    "ResizeRoute",
+    "at_resolution",
+    "check_range",
+    "check_shape",
+    "checked",
+    "fix_resolution",
+    "imagenet_scale",
+    "prepared",
+    "resize",
+    "standardize",
+    "warn_normalization",
+]
 
 ResizeRoute = Literal["antialias", "bilinear"]
 
@@ -22,6 +41,115 @@ _SMALL: Final = 10.0
 _LIMIT: Final = 1024.0 * 1.1
 # Variance, at unit scale, far below that of any radiograph: nothing is divided by zero.
 _FLAT: Final = 1e-6
+# Mean and standard deviation of the channels of ImageNet in [0, 1].
+_MEAN: Final = (0.485, 0.456, 0.406)
+_DEVIATION: Final = (0.229, 0.224, 0.225)
+
+
+def prepared(x: Any, model: XRayModel) -> Tensor:
+    """Images as one batch, checked, at the resolution of a model, still in [-1024, 1024].
+
+    Args:
+        x: Images, shape (B, 1, S, S), or one image (1, S, S); a tensor or a NumPy array.
+        model: What they are for.
+
+    Raises:
+        ImageShapeError: If it is anything else; the message says what to type.
+        ImageRangeError: If a value is NaN or infinite.
+    """
+    if isinstance(x, torch.fx.Proxy):  # nothing can be asked of what stands for an image
+        resolution = getattr(model, "input_resolution", None)
+        stand_in = cast("Tensor", x)
+        return _prepared_later(stand_in, model._channels, resolution, model.resize_route)
+    return at_resolution(checked(x, model), model)
+
+
+def checked(x: Any, model: XRayModel) -> Tensor:
+    """Images as one batch, checked, at their own size.
+
+    Args:
+        x: See `prepared`.
+        model: What they are for.
+    """
+    channels = model._channels
+    batch = _as_batch(x, model, channels)
+    check_shape(batch, channels)
+    warn_normalization(batch)
+    return batch
+
+
+def at_resolution(x: Tensor, model: XRayModel) -> Tensor:
+    """Checked images at the resolution of a model.
+
+    Args:
+        x: Images, shape (B, 1, S, S).
+        model: What they are for.
+
+    Raises:
+        ImageShapeError: If the model takes images of its resolution only.
+    """
+    resolution = getattr(model, "input_resolution", None)
+    if resolution is None or model.resizes:
+        return x if resolution is None else fix_resolution(x, resolution, model)
+    if x.shape[-1] != resolution:
+        msg = (
+            f"{type(model).__name__} with these weights takes images of {resolution} x {resolution}"
+            f" pixels, got {tuple(x.shape)}; resize them with "
+            f"torchxrayvision.utils.fix_resolution(x, {resolution}), or encode them as they are "
+            "with encode(x, check_resolution=False)"
+        )
+        raise ImageShapeError(msg)
+    return x
+
+
+def _as_batch(x: Any, model: XRayModel, channels: int) -> Tensor:
+    """A tensor, with a batch axis where it is plain what is meant."""
+    if isinstance(x, np.ndarray):
+        like = next(model.parameters(), torch.zeros(0))
+        floating = like.dtype if x.dtype.kind == "f" else None
+        x = torch.as_tensor(np.require(x, requirements="W"), dtype=floating, device=like.device)
+    if not isinstance(x, Tensor):
+        name = type(x).__name__
+        msg = f"a network takes a tensor of images (B, {channels}, H, W), got {name}"
+        if isinstance(x, str | os.PathLike):
+            msg += f" {str(x)!r}; for files: torchxrayvision.inference.predict({str(x)!r}, model)"
+        raise ImageShapeError(msg)
+    if x.dim() == 3 and len(x) == channels == 1:  # one image is a batch of one
+        return x[None]
+    return x[None, None] if x.dim() == 2 and model.takes_planes else x
+
+
+@torch.fx.wrap
+def _prepared_later(x: Tensor, channels: int, resolution: int | None, route: ResizeRoute) -> Tensor:
+    """What a graph of torch.fx calls, as one step, for `prepared`."""
+    check_shape(x, channels)
+    check_range(x)
+    return x if resolution is None else resize(x, resolution, route)
+
+
+def warn_normalization(x: Tensor) -> None:
+    """What models call: that of `utils` if a client has replaced it, else `check_range`."""
+    check_range(x)
+
+
+def fix_resolution(x: Tensor, resolution: int, model: XRayModel) -> Tensor:
+    """What models call: that of `utils` if a client has replaced it, else `resize`."""
+    return resize(x, resolution, model.resize_route)
+
+
+def imagenet_scale(x: Tensor) -> Tensor:
+    """From grey [-1024, 1024] to three channels in [0, 1], standardised as ImageNet is.
+
+    Args:
+        x: Shape (B, 1, S, S).
+
+    Returns:
+        Shape (B, 3, S, S), dtype of `x`.
+    """
+    shape = (1, 3, 1, 1)
+    mean = torch.tensor(_MEAN, dtype=x.dtype, device=x.device).reshape(shape)
+    deviation = torch.tensor(_DEVIATION, dtype=x.dtype, device=x.device).reshape(shape)
+    return ((x + 1024) / 2048 - mean) / deviation
 
 
 def check_shape(x: Tensor, channels: int = 1) -> None:
@@ -36,7 +164,8 @@ def check_shape(x: Tensor, channels: int = 1) -> None:
     """
     if x.dim() != 4:
         msg = f"expected a batch of shape (B, {channels}, H, W), got {tuple(x.shape)}"
-        advice = "; add the batch axis with x[None]" if x.dim() == 3 else ""
+        missing = {2: "; add two axes with x[None, None]", 3: "; add the batch axis with x[None]"}
+        advice = missing.get(x.dim(), "")
         raise ImageShapeError(msg + advice)
     if x.shape[1] != channels > 1:
         msg = f"this network takes {channels} channels, (B, {channels}, H, W), got {tuple(x.shape)}"
@@ -85,7 +214,7 @@ def _looks_like(low: float, high: float) -> str:
     return "" if low >= -_LIMIT and high <= _LIMIT else "unscaled stored values"
 
 
-def check_range(x: Tensor, stacklevel: int = 3) -> None:
+def check_range(x: Tensor) -> None:
     """Warn when the values look like another scale than [-1024, 1024].
 
     The check costs one pass over the input, well under a thousandth of a forward pass. It is
@@ -93,7 +222,6 @@ def check_range(x: Tensor, stacklevel: int = 3) -> None:
 
     Args:
         x: Images, shape (B, 1, H, W).
-        stacklevel: Frames up to the caller that the warning names.
 
     Raises:
         ImageRangeError: If a value is NaN or infinite.
@@ -117,7 +245,7 @@ def check_range(x: Tensor, stacklevel: int = 3) -> None:
                 "scale with torchxrayvision.utils.normalize(img, maxval) "
                 "or read with torchxrayvision.utils.load_image(path)",
                 ImageRangeWarning,
-                stacklevel=stacklevel,
+                stacklevel=caller_stacklevel(),
             )
             return
 

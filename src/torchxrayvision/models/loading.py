@@ -1,4 +1,4 @@
-"""From an entry of the weights registry, or any checkpoint, to a loaded network."""
+"""From an entry of the weights registry, or any checkpoint, to a loaded network, and back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import torch
+
 from torchxrayvision import __version__
+from torchxrayvision.checkpoints import load_checkpoint, save_safetensors, state_dict_of
+from torchxrayvision.deprecation import caller_stacklevel
 from torchxrayvision.errors import (
     CheckpointError,
     DemonstrationWarning,
@@ -18,18 +22,11 @@ from torchxrayvision.errors import (
 from torchxrayvision.models.arguments import check_file_arguments
 from torchxrayvision.models.backbone import BACKBONES, Backbone
 from torchxrayvision.models.base import OUTPUT_KINDS, load_strictly
-from torchxrayvision.weights import (
-    Weights,
-    WeightsEnum,
-    fetch_weights,
-    list_weights,
-)
-from torchxrayvision.weights import (
-    get as get_entry,
-)
+from torchxrayvision.weights import Weights, WeightsEnum, fetch_weights, list_weights
+from torchxrayvision.weights import get as get_entry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor, nn
 
@@ -39,50 +36,106 @@ if TYPE_CHECKING:
 __all__ = [
     "COMPAT",
     "apply_facts",
-    "apply_published",
-    "apply_weights",
+    "apply_metadata",
     "architecture_of",
     "backbone_of",
-    "chosen",
-    "facts_of",
     "header_of",
+    "load_weights",
+    "network_device",
     "normalise_names",
     "operating_points",
-    "read_published",
-    "resolve",
+    "read_header_facts",
+    "resolve_weights_argument",
     "save_checkpoint",
     "split_width",
     "warn_of_terms",
 ]
 
 
-# ---- From a registry entry to a loaded network, for networks that are not core classifiers.
-
-
-def chosen(weights: bool | str | Weights | WeightsEnum | None, default: str) -> Weights | None:
-    """The entry that a constructor's `weights` means.
+def resolve_weights_argument(
+    weights: bool | str | Weights | WeightsEnum | None, *, default: str = "", family: str = ""
+) -> Weights | None:
+    """The entry that a constructor's `weights` means, if it is for the same network.
 
     Args:
-        weights: True for the default, False or None for an untrained network, or a name or entry.
+        weights: True for the default, False or None for an untrained network, or a name, alias,
+            entry or enum member.
         default: Name of the entry that True means.
+        family: How the architecture of the weights must start; that of the default if empty.
 
     Returns:
         The entry, or None for an untrained network.
 
     Raises:
-        UnknownNameError: If no weights have that name.
+        UnknownNameError: If there is no such entry, or it belongs to another network.
     """
     if weights is None or weights is False:
         return None
-    return get_entry(default if weights is True else weights)
+    entry = get_entry(default if weights is True else weights)
+    wanted = family or get_entry(default).architecture
+    if not entry.architecture.startswith(wanted):
+        known = [w.name for w in list_weights() if w.architecture.startswith(wanted)]
+        advice = f"those are weights of {entry.architecture}"
+        if entry.architecture.startswith(("densenet", "resnet", "unet")):
+            advice += f": torchxrayvision.models.get_model({str(weights)!r})"
+        raise UnknownNameError(f"{wanted} weights", str(weights), known, advice)
+    return entry
 
 
-def warn_of_terms(entry: Weights, stacklevel: int) -> None:
+def network_device(entry: Weights | None, compat: str | None = None) -> torch.device:
+    """Where a network is built.
+
+    Weights overwrite every tensor, so drawing random ones first would be wasted, and would advance
+    the caller's generator; 1.5.7 does both, so that a later layer gets other numbers.
+
+    Args:
+        entry: The weights to come, if any.
+        compat: See `COMPAT`.
+    """
+    meta = entry is not None and not check_compat(compat)
+    return torch.device("meta") if meta else torch.get_default_device()
+
+
+def load_weights(
+    model: XRayModel,
+    network: nn.Module,
+    entry: Weights | None,
+    *,
+    cache_dir: str | None,
+    names: Callable[[Checkpoint], dict[str, Tensor]] = state_dict_of,
+) -> None:
+    """Fetch, read, load strictly, say where the tensors came from, switch to evaluation mode.
+
+    Args:
+        model: The model to describe.
+        network: The part of it whose names the tensors have.
+        entry: The weights; None leaves everything as it is.
+        cache_dir: Folder for the download; None for the usual one.
+        names: Turns what the file holds into tensors under the names of the network.
+
+    Raises:
+        RemoteError: If the file cannot be fetched.
+        CheckpointError: If it holds other tensors.
+
+    Warns:
+        LicenseWarning: If the weights may not be used commercially.
+        DemonstrationWarning: If they are there to try the package with.
+    """
+    if entry is None:
+        return
+    warn_of_terms(entry)
+    path = fetch_weights(entry, cache=cache_dir)
+    load_strictly(network, names(load_checkpoint(path)), source=str(path))
+    model.weights = entry.name
+    model.weights_filename_local = str(path)
+    model.eval()
+
+
+def warn_of_terms(entry: Weights) -> None:
     """Say aloud that weights may not be used commercially, or are for trying the package only.
 
     Args:
         entry: The weights.
-        stacklevel: Frames up to the caller that the warning names, counted from here.
 
     Warns:
         LicenseWarning: Python shows it once for each line that loads such weights.
@@ -93,66 +146,96 @@ def warn_of_terms(entry: Weights, stacklevel: int) -> None:
             f"{entry.name}: these weights are under {entry.license.name}, which allows no "
             f"commercial use; see {entry.license.url}",
             LicenseWarning,
-            stacklevel=stacklevel + 1,
+            stacklevel=caller_stacklevel(),
         )
     if entry.demonstration:
         warnings.warn(
-            f"{entry.name}: demonstration weights, to try the package with; what they give is no "
-            "finding. `xrv weights show` says what they were trained on and how good they are",
+            f"{entry.name}: demonstration weights, to try the package with; their outputs are not "
+            "findings. `xrv weights show` says what they were trained on and how good they are",
             DemonstrationWarning,
-            stacklevel=stacklevel + 1,
+            stacklevel=caller_stacklevel(),
         )
 
 
-def read_published(
-    entry: Weights, cache_dir: str | None, names: Callable[[Checkpoint], dict[str, Tensor]]
-) -> tuple[Path, dict[str, Tensor]]:
-    """Fetch and read the tensors of published weights.
-
-    Args:
-        entry: The weights.
-        cache_dir: Folder for the download; None for the usual one.
-        names: Turns what the file holds into tensors under the names of the network.
-
-    Returns:
-        The file, and the tensors.
-
-    Raises:
-        RemoteError: If the file cannot be fetched.
-        CheckpointError: If it holds other tensors.
-    """
-    from torchxrayvision.checkpoints import cache as store
-
-    path = fetch_weights(entry, cache=cache_dir)
-    return path, names(store.load_checkpoint(path))
-
-
-def apply_published(
-    model: XRayModel,
+def load_core_weights(
+    model: XRayClassifier,
     network: nn.Module,
     entry: Weights,
-    tensors: dict[str, Tensor],
-    path: Path,
+    *,
+    cache_dir: str | None,
+    compat: str | None,
+    op_threshs: Tensor | Sequence[float] | None,
 ) -> None:
-    """Load tensors strictly, say where they came from, and switch to evaluation mode.
+    """As `load_weights`, with the targets, resolution and operating points of the entry.
 
     Args:
-        model: The model to describe.
-        network: The part of it whose names the tensors have.
+        model: See `load_weights`.
+        network: See `load_weights`.
+        entry: See `load_weights`.
+        cache_dir: See `load_weights`.
+        compat: See `COMPAT`.
+        op_threshs: Operating points instead of those of the entry.
+    """
+    load_weights(
+        model, network, entry, cache_dir=cache_dir, names=lambda c: normalise_names(c.tensors)
+    )
+    apply_metadata(model, entry, compat, op_threshs)
+
+
+def apply_metadata(
+    model: XRayClassifier,
+    entry: Weights,
+    compat: str | None,
+    op_threshs: Tensor | Sequence[float] | None = None,
+) -> None:
+    """Give a model the targets, resolution and operating points of an entry.
+
+    Args:
+        model: The model.
         entry: The weights.
-        tensors: One for each name of the network.
-        path: Their file.
+        compat: See `COMPAT`.
+        op_threshs: Operating points instead of those of the entry.
+    """
+    points = entry.compat_operating_points if check_compat(compat) else entry.operating_points
+    model.targets = list(entry.targets)
+    model.input_resolution = entry.input_resolution
+    model.weights = entry.name
+    if op_threshs is not None or points is not None:
+        found = points if op_threshs is None else op_threshs
+        model.op_threshs = torch.as_tensor(found, dtype=torch.float32)
+
+
+COMPAT: Final = "xrv-1.5"
+"""The value of `compat` that asks for the numbers of 1.5.7 where they differ."""
+
+
+def check_compat(compat: str | None) -> bool:
+    """Whether the numbers of 1.5.7 are asked for.
+
+    Args:
+        compat: None or `"xrv-1.5"`.
 
     Raises:
-        StateMismatchError: If names or shapes differ.
+        UnknownNameError: For any other value.
     """
-    load_strictly(network, tensors, source=str(path))
-    model.weights = entry.name
-    model.weights_filename_local = str(path)
-    model.eval()
+    if compat not in (None, COMPAT):
+        raise UnknownNameError("compat", compat, [COMPAT])
+    return compat == COMPAT
 
 
-# ---- A classifier as one file: its tensors, and what they mean in the header.
+def split_width(architecture: str, usual: int) -> tuple[str, int]:
+    """Name and width of an architecture such as `"resnet18-width32"`.
+
+    Args:
+        architecture: A name, with or without a width.
+        usual: The width where the name has none.
+
+    Returns:
+        The name before the width, and the width, in channels; 0 for one that is no number.
+    """
+    name, _, width = architecture.partition("-width")
+    return name, (int(width) if width.isdecimal() else 0) if width else usual
+
 
 _KEY: Final = "torchxrayvision.classifier"
 
@@ -189,8 +272,6 @@ def save_checkpoint(
         >>> load_checkpoint(path).input_resolution
         64
     """
-    from torchxrayvision.checkpoints import save_safetensors
-
     if isinstance(model, Backbone):
         check_file_arguments(model.architecture, model.arguments, str(path))
     described = {**_described(model), **(facts or {})}
@@ -211,13 +292,21 @@ def _header(described: dict[str, Any]) -> dict[str, str]:
 def _described(model: XRayClassifier) -> dict[str, Any]:
     return {
         "targets": list(model.targets),
-        "input_resolution": model.input_resolution,
+        "input_resolution": getattr(model, "input_resolution", None),
         "operating_points": operating_points(model),
+        "untrained": _untrained(model),
         "output": model.output,
         "architecture": model.architecture,
         "arguments": model.arguments if isinstance(model, Backbone) else {},
         "torchxrayvision": __version__,
     }
+
+
+def _untrained(model: XRayClassifier) -> list[str]:
+    if model.weights is None:  # of a network in training nobody has said so
+        return sorted(model.untrained)
+    pairs = zip(model.targets, model.trained, strict=True)
+    return [name for name, known in pairs if name and not known]
 
 
 def operating_points(model: XRayClassifier) -> list[float | None] | None:
@@ -226,7 +315,7 @@ def operating_points(model: XRayClassifier) -> list[float | None] | None:
     return None if points is None else [None if p != p else p for p in points.float().tolist()]
 
 
-def facts_of(values: Mapping[str, Any], outputs: int, path: str) -> dict[str, Any]:
+def read_header_facts(values: Mapping[str, Any], outputs: int, path: str) -> dict[str, Any]:
     """What the header of a file says of the network in it.
 
     Args:
@@ -236,8 +325,8 @@ def facts_of(values: Mapping[str, Any], outputs: int, path: str) -> dict[str, An
 
     Returns:
         Empty for a file that `save_checkpoint` did not write; else its `targets`,
-        `input_resolution`, `operating_points` and `output`, checked. The last two are None where
-        the model had none or an older version wrote the file.
+        `input_resolution`, `operating_points`, `output` and `untrained`, checked. The last three
+        are None where the model had none or an older version wrote the file.
 
     Raises:
         CheckpointError: If the header contradicts itself or the tensors.
@@ -250,6 +339,7 @@ def facts_of(values: Mapping[str, Any], outputs: int, path: str) -> dict[str, An
         "input_resolution": _is_side(facts.get("input_resolution")),
         "operating_points": _are_points(facts.get("operating_points"), outputs),
         "output": facts.get("output") in (None, *OUTPUT_KINDS),
+        "untrained": _are_some_of(facts.get("untrained"), facts.get("targets")),
     }
     if wrong := [name for name, fits in fitting.items() if not fits]:
         msg = f"{path}: the header's {' and '.join(wrong)} do not fit {outputs} outputs"
@@ -259,6 +349,10 @@ def facts_of(values: Mapping[str, Any], outputs: int, path: str) -> dict[str, An
 
 def _are_names(value: Any, outputs: int) -> bool:
     return isinstance(value, list) and [type(name) for name in value] == [str] * outputs
+
+
+def _are_some_of(value: Any, names: Any) -> bool:
+    return value is None or (isinstance(value, list) and all(one in names for one in value))
 
 
 def _is_side(value: Any) -> bool:
@@ -278,12 +372,13 @@ def apply_facts(model: XRayClassifier, facts: Mapping[str, Any]) -> None:
 
     Args:
         model: The model, with its tensors.
-        facts: See `facts_of`; nothing changes where they are empty.
+        facts: See `read_header_facts`; nothing changes where they are empty.
     """
     if (points := facts.get("operating_points")) is not None:
         model.set_operating_points([float("nan") if p is None else p for p in points])
     if (output := facts.get("output")) is not None:
         model.output = output
+    model.untrained = frozenset(facts.get("untrained") or ())
 
 
 def backbone_of(values: Mapping[str, Any], path: str) -> tuple[str, dict[str, Any]] | None:
@@ -319,9 +414,6 @@ def _decoded(values: Mapping[str, Any], path: str) -> dict[str, Any]:
     return facts
 
 
-COMPAT: Final = "xrv-1.5"
-"""The value of `compat` that asks for the numbers of 1.5.7 where they differ."""
-
 _DENSENET_BLOCKS: Final = {
     (64, (6, 12, 24, 16)): "densenet121",
     (96, (6, 12, 36, 24)): "densenet161",
@@ -334,104 +426,6 @@ _RESNET_LAYER3: Final = {
 }
 """By the last convolution of a block, then by the blocks of the third stage."""
 _RESNET_WIDTH: Final = 64
-
-
-def split_width(architecture: str, usual: int) -> tuple[str, int]:
-    """Name and width of an architecture such as `"resnet18-width32"`.
-
-    Args:
-        architecture: A name, with or without a width.
-        usual: The width where the name has none.
-
-    Returns:
-        The name before the width, and the width, in channels; 0 for one that is no number.
-    """
-    name, _, width = architecture.partition("-width")
-    return name, (int(width) if width.isdecimal() else 0) if width else usual
-
-
-def resolve(weights: str | Weights | WeightsEnum, family: str) -> Weights:
-    """Find the entry that a caller means, and check that it is of the right family.
-
-    Args:
-        weights: Name, alias, entry or enum member.
-        family: `"densenet"` or `"resnet"`.
-
-    Raises:
-        UnknownNameError: If there is no such entry, or it belongs to another network.
-    """
-    entry = get_entry(weights)
-    if not entry.architecture.startswith(family):
-        known = [w.name for w in list_weights() if w.architecture.startswith(family)]
-        raise UnknownNameError(f"{family} weights", entry.name, known)
-    return entry
-
-
-def check_compat(compat: str | None) -> bool:
-    """Whether the numbers of 1.5.7 are asked for.
-
-    Args:
-        compat: None or `"xrv-1.5"`.
-
-    Raises:
-        UnknownNameError: For any other value.
-    """
-    if compat not in (None, COMPAT):
-        raise UnknownNameError("compat", compat, [COMPAT])
-    return compat == COMPAT
-
-
-def describe_as(model: XRayClassifier, entry: Weights, compat: str | None) -> None:
-    """Give a model the targets, resolution and operating points of an entry.
-
-    Args:
-        model: The model; operating points that it already has are kept.
-        entry: The weights.
-        compat: See `COMPAT`.
-    """
-    points = entry.compat_operating_points if check_compat(compat) else entry.operating_points
-    model.targets = list(entry.targets)
-    model.input_resolution = entry.input_resolution
-    model.weights = entry.name
-    if model.op_threshs is None and points is not None:
-        model.set_operating_points(points)
-
-
-def apply_weights(
-    model: XRayClassifier,
-    network: nn.Module,
-    entry: Weights,
-    *,
-    cache_dir: str | None,
-    compat: str | None,
-) -> None:
-    """Fetch, read, load strictly, describe, and switch to evaluation mode.
-
-    Args:
-        model: The model to describe.
-        network: The part of it whose names the file uses.
-        entry: The weights.
-        cache_dir: Folder for the download; None for the usual one.
-        compat: See `COMPAT`.
-
-    Raises:
-        RemoteError: If the file cannot be fetched.
-        CheckpointError: If it holds other tensors.
-
-    Warns:
-        DemonstrationWarning: If the weights are there to try the package with.
-    """
-    from torchxrayvision.checkpoints import load_tensors
-
-    warn_of_terms(entry, stacklevel=3)
-    path = fetch_weights(entry, cache=cache_dir)
-    tensors = normalise_names(load_tensors(path))
-    points, model.op_threshs = model.op_threshs, None  # not part of a published file
-    load_strictly(network, tensors, source=str(path))
-    model.op_threshs = points
-    model.weights_filename_local = str(path)
-    describe_as(model, entry, compat)
-    model.eval()
 
 
 def normalise_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,17 +1,31 @@
-"""ResNet on one grey channel: that of the 512-pixel core weights, and small ones to train."""
+"""ResNet on one grey channel: that of the 512-pixel core weights, and small ones to train.
+
+The layers have the names of the published tensors. No operation writes over its input, so what a
+hook on a layer keeps, Grad-CAM's among them, stays what the layer gave. torchvision's do, and
+importing it takes two seconds (see `densenet`).
+
+Source: He et al. Deep residual learning for image recognition. CVPR 2016, section 3.3 and table 1.
+https://arxiv.org/abs/1512.03385. The stride of a bottleneck is in its 3 x 3 convolution, where the
+published tensors were trained with it.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Final, cast
 
-import torch
+import torch.fx
 from torch import Tensor, nn
 
 from torchxrayvision.errors import UnknownNameError
 from torchxrayvision.labels import DEFAULT_PATHOLOGIES
 from torchxrayvision.models.base import XRayClassifier, default_targets, draw_convolutions
 from torchxrayvision.models.inputs import standardize
-from torchxrayvision.models.loading import apply_weights, resolve, split_width
+from torchxrayvision.models.loading import (
+    load_core_weights,
+    network_device,
+    resolve_weights_argument,
+    split_width,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,17 +33,10 @@ if TYPE_CHECKING:
     from torchxrayvision.models.inputs import ResizeRoute
     from torchxrayvision.weights import Weights, WeightsEnum
 
+torch.fx.wrap("standardize")  # one step of a traced graph
+
 __all__ = ["BasicBlock", "Bottleneck", "ResNet", "ResidualNetwork"]
 
-
-# ---- The layers of ResNets, under the names that published tensors have.
-#
-# No operation writes over its input, so what a hook on a layer keeps, Grad-CAM's among them, stays
-# what the layer gave. torchvision's do, and importing it takes two seconds (see `densenet`).
-#
-# Source: He et al. Deep residual learning for image recognition. CVPR 2016, section 3.3 and
-# table 1. https://arxiv.org/abs/1512.03385. The stride of a bottleneck is in its 3 x 3 convolution,
-# where the published tensors were trained with it.
 
 _STAGES = ("layer1", "layer2", "layer3", "layer4")
 
@@ -249,22 +256,24 @@ class ResNet(XRayClassifier):
         compat: str | None = None,
         resize_route: ResizeRoute = "antialias",
     ) -> None:
-        entry = None if weights is None else resolve(weights, "resnet")
+        entry = resolve_weights_argument(weights, family="resnet")
         if entry is not None:
             architecture, num_classes = entry.architecture, len(entry.targets)
         super().__init__(
             targets=default_targets(num_classes),
             input_resolution=None,
-            op_threshs=op_threshs,
+            op_threshs=op_threshs if entry is None else None,
             apply_sigmoid=apply_sigmoid,
             resize_route=resize_route,
             output=output,
         )
-        with torch.device("meta" if entry is not None else torch.get_default_device()):
+        with network_device(entry, compat):
             self.model = _network(architecture, num_classes)
         self._standardize = _shape_of(architecture)[0] in _SMALL
         if entry is not None:
-            apply_weights(self, self.model, entry, cache_dir=cache_dir, compat=compat)
+            load_core_weights(
+                self, self.model, entry, cache_dir=cache_dir, compat=compat, op_threshs=op_threshs
+            )
 
     @property
     def head(self) -> nn.Linear:

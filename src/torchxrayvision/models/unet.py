@@ -9,16 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from torchxrayvision.checkpoints import state_dict_of
 from torchxrayvision.errors import UnknownNameError
 from torchxrayvision.models.base import Segmenter
 from torchxrayvision.models.inputs import standardize
 from torchxrayvision.models.loading import (
-    apply_published,
-    read_published,
-    resolve,
+    load_weights,
+    network_device,
+    resolve_weights_argument,
     split_width,
-    warn_of_terms,
 )
 
 if TYPE_CHECKING:
@@ -105,7 +103,7 @@ class UNet(Segmenter):
         width: int = _WIDTH,
         resize_route: ResizeRoute = "antialias",
     ) -> None:
-        entry = None if weights is None else resolve(weights, "unet")
+        entry = resolve_weights_argument(weights, family="unet")
         if entry is not None:
             name, width = split_width(entry.architecture, _WIDTH)
             if name != "unet":
@@ -116,12 +114,9 @@ class UNet(Segmenter):
             input_resolution=None if entry is None else entry.input_resolution,
             resize_route=resize_route,
         )
-        with torch.device("meta" if entry is not None else torch.get_default_device()):
+        with network_device(entry):
             self.model: Any = _Net(width, len(self.targets))
-        if entry is not None:
-            warn_of_terms(entry, stacklevel=2)
-            path, tensors = read_published(entry, cache_dir, state_dict_of)
-            apply_published(self, self.model, entry, tensors, path)
+        load_weights(self, self.model, entry, cache_dir=cache_dir)
 
     def _rescale(self, x: Tensor) -> Tensor:
         return standardize(x)

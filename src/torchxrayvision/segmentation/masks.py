@@ -13,7 +13,6 @@ import numpy as np
 
 from torchxrayvision import measures
 from torchxrayvision.errors import UnknownNameError
-from torchxrayvision.inference import temporarily_eval
 from torchxrayvision.inputs import ReadOptions, crop_and_resize, expand, prefetch
 from torchxrayvision.screening import SIDE, pose_of
 from torchxrayvision.transforms import Placement
@@ -248,6 +247,7 @@ def segment(
         DependencyError: If the package of the engine is missing.
         RemoteError: If its weights cannot be fetched.
     """
+    from torchxrayvision.models import temporarily_eval
     from torchxrayvision.segmentation.networks import get_segmenter
 
     if pixel_spacing is not None and not all(0 < mm < math.inf for mm in pixel_spacing):
@@ -260,7 +260,7 @@ def segment(
         listed = list(listed)  # they are counted first
         with temporarily_eval(net, device):
             run = _on(net, batch_size, engine, precision, listed)
-    size = net.input_resolution or _RESOLUTION
+    size = getattr(net, "input_resolution", None) or _RESOLUTION
     done = prefetch(
         expand(listed),
         lambda file, read: _film(file, read(file), size, upright),
@@ -276,6 +276,8 @@ def _lending(
     net: Segmenter, device: str | torch.device | None, results: Iterator[Segmentation]
 ) -> Iterator[Segmentation]:
     """The results; the network is in evaluation mode from the first one to the last."""
+    from torchxrayvision.models import temporarily_eval
+
     with temporarily_eval(net, device):
         yield from results
 

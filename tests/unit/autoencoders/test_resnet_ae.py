@@ -53,17 +53,27 @@ def test_loaded_model_says_what_it_is(model):
 
 def test_prediction_is_the_image(model):
     with torch.no_grad():
-        prediction = model.predict(images(2, 300))
-        expected = model(images(2, 300))["out"][:, 0]
+        prediction = model.predict(images(2, 224))
+        expected = model(images(2, 224))["out"][:, 0]
     assert prediction.kind == "image"
     assert torch.equal(prediction.values["Reconstruction"], expected)
 
 
-def test_other_sizes_are_resized_unless_the_check_is_off(model):
+def test_other_sizes_are_refused_with_weights_unless_the_check_is_off(model):
     with torch.no_grad():
-        assert model.encode(images(1, 448)).shape == (1, 512, 3, 3)
+        for call in (model, model.encode, model.features, model.embed, model.predict):
+            with pytest.raises(ValueError, match="224 x 224 pixels, got"):
+                call(images(1, 448))
         assert model.encode(images(1, 448), check_resolution=False).shape == (1, 512, 5, 5)
-        assert torch.equal(model.features(images(1, 448)), model.encode(images(1, 448)))
+        assert torch.equal(model.features(images(1, 224)), model.encode(images(1, 224)))
+
+
+@pytest.mark.parametrize("size", [128, 320])
+def test_an_untrained_autoencoder_reconstructs_images_of_the_size_that_they_have(size):
+    model = ResNetAE50().eval()
+    assert not hasattr(model, "input_resolution")
+    with torch.no_grad():
+        assert model(images(1, size))["out"].shape == (1, 1, size, size)
 
 
 def test_embedding_is_the_mean_of_the_code(model):

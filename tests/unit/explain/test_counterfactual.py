@@ -138,8 +138,10 @@ def test_autoencoder_of_the_package():
     torch.manual_seed(0)
     model = DenseNet(8, (1, 1, 1, 1), 8, num_classes=2).eval()
     films = torch.rand(1, 1, 96, 96) * 2048 - 1024
+    autoencoder = ResNetAE50().eval()
+    autoencoder.input_resolution = 224  # as with weights: the image is resized to it first
     (result,) = explain.latent_shift(
-        model, ResNetAE50().eval(), films, 1, frames=2, change=0.01, limit=0.02
+        model, autoencoder, films, 1, frames=2, change=0.01, limit=0.02
     )
     assert result.frames.shape == (2, 224, 224)
     assert result.heat(96).shape == (96, 96)

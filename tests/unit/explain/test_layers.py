@@ -51,7 +51,7 @@ def films():
 def case(request):
     torch.manual_seed(3)
     model = BUILDERS[request.param]().eval()
-    if model.input_resolution is not None:
+    if hasattr(model, "input_resolution"):
         model.input_resolution = SIDE  # the networks take any; small ones keep this fast
     return request.param, model
 
@@ -173,7 +173,7 @@ def test_ensemble_that_is_read_member_by_member_says_what_to_do(films):
     model.input_resolution = SIDE
     del model.members[:]  # as with keep="zip"
     model._each = lambda x: iter([])
-    model._classify = lambda x: torch.full((len(x), 5), 0.5)
+    model._features_and_raw = lambda x: (torch.zeros(len(x), 0), torch.full((len(x), 5), 0.5))
     with pytest.raises(ExplanationError, match="keep='memory'"):
         explain.grad_cam(model, films, "Edema")
 

@@ -35,7 +35,9 @@ def segmenter():
 @pytest.fixture(scope="module")
 def autoencoder():
     torch.manual_seed(0)
-    return ResNetAE(architecture="autoencoder-resnet50").eval()
+    net = ResNetAE(architecture="autoencoder-resnet50").eval()
+    net.input_resolution = 224  # as with weights
+    return net
 
 
 def answers(model, x):

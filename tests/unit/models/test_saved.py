@@ -13,7 +13,7 @@ from torchxrayvision.checkpoints import tensors as safetensors_module
 from torchxrayvision.checkpoints.tensors import save_safetensors
 from torchxrayvision.errors import CheckpointError, StateMismatchError, UnknownNameError
 from torchxrayvision.models import Backbone, ResNet, get_model, load_checkpoint, save_checkpoint
-from torchxrayvision.models.loading import apply_facts, facts_of
+from torchxrayvision.models.loading import apply_facts, read_header_facts
 
 KEY = "torchxrayvision.classifier"
 NAME = "torchvision:mobilenet_v3_small"
@@ -61,7 +61,7 @@ def test_the_header_says_operating_points_and_the_output_that_was_chosen(small, 
     calibrated.set_operating_points([0.25, float("nan")])
     calibrated.output = "probability"
     said = save_checkpoint(calibrated, path)
-    facts = facts_of(read_tensors(path).values, 2, "mine")
+    facts = read_header_facts(read_tensors(path).values, 2, "mine")
     assert facts["operating_points"] == said["operating_points"] == [0.25, None]
     assert facts["output"] == said["output"] == "probability"
     other = copy.deepcopy(small)
@@ -100,7 +100,7 @@ def test_files_that_say_nothing_of_operating_points_change_none(small, saved):
     older = {KEY: json.dumps({k: facts[k] for k in ("targets", "input_resolution")})}
     for values in (older, {}):
         other = copy.deepcopy(small)
-        apply_facts(other, facts_of(values, 2, "mine"))
+        apply_facts(other, read_header_facts(values, 2, "mine"))
         assert other.op_threshs is None
         assert other.output is None
 

@@ -13,10 +13,15 @@ from typing import TYPE_CHECKING, Final, overload
 import torch
 
 from torchxrayvision.baseline_models.chestx_anatomy.net import Backbone, Head
-from torchxrayvision.baseline_models.loading import entry_of, load_entry
-from torchxrayvision.baseline_models.segmenter import BaselineSegmenter
 from torchxrayvision.checkpoints import Checkpoint, state_dict_of
 from torchxrayvision.errors import CheckpointError, ImageShapeError
+from torchxrayvision.models import (
+    Segmenter,
+    imagenet_scale,
+    load_weights,
+    network_device,
+    resolve_weights_argument,
+)
 from torchxrayvision.weights import UNetResNet50_Weights, Weights, WeightsEnum
 
 if TYPE_CHECKING:
@@ -50,7 +55,7 @@ def _renamed(name: str) -> str:
     return name
 
 
-class UNetResNet50(BaselineSegmenter):
+class UNetResNet50(Segmenter):
     """Segments 159 structures at 512 x 512 pixels.
 
     The published weights may not be used commercially; loading them warns of it.
@@ -82,6 +87,7 @@ class UNetResNet50(BaselineSegmenter):
     """
 
     targets = list(TARGETS)  # noqa: RUF012 - a list, as in 1.5.7
+    takes_planes = True
 
     def __init__(
         self,
@@ -91,7 +97,7 @@ class UNetResNet50(BaselineSegmenter):
         resize_route: ResizeRoute = "antialias",
     ) -> None:
         default: Weights = UNetResNet50_Weights.DEFAULT.value
-        entry = entry_of(weights, default.name)
+        entry = resolve_weights_argument(weights, default=default.name)
         facts = default if entry is None else entry
         super().__init__(
             targets=facts.targets,
@@ -99,12 +105,14 @@ class UNetResNet50(BaselineSegmenter):
             resize_route=resize_route,
         )
         self.threshold = 0.5
-        with torch.device("meta" if entry is not None else torch.get_default_device()):
+        with network_device(entry):
             self.backbone = Backbone()
             self.head = Head(len(facts.targets))
-        if entry is not None:
-            load_entry(self, self, entry, cache_dir=cache_dir, names=_names)
+        load_weights(self, self, entry, cache_dir=cache_dir, names=_names)
         self.eval()  # as in 1.5.7, also without weights
+
+    def _rescale(self, x: Tensor) -> Tensor:
+        return imagenet_scale(x)
 
     def _maps(self, x: Tensor) -> Tensor:
         return self.head.maps(self.backbone(x))
@@ -136,7 +144,7 @@ class UNetResNet50(BaselineSegmenter):
             ImageShapeError: If the shape is another, or the dictionary lacks `"data"`.
         """
         if isinstance(x, torch.Tensor):
-            return self._segment(x, stacklevel=6)  # two frames of nn.Module
+            return super().forward(x)
         data = x.get("data")
         if data is None or data.dim() != 4 or data.shape[1] != 3 or data.shape[2] != data.shape[3]:
             found = sorted(x) if data is None else tuple(data.shape)

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-import torch
-
 from torchxrayvision.baseline_models.chestx_det.net import PyramidNet
-from torchxrayvision.baseline_models.loading import entry_of, load_entry
-from torchxrayvision.baseline_models.segmenter import BaselineSegmenter
 from torchxrayvision.checkpoints import Checkpoint, state_dict_of
+from torchxrayvision.models import (
+    Segmenter,
+    imagenet_scale,
+    load_weights,
+    network_device,
+    resolve_weights_argument,
+)
 from torchxrayvision.weights import PSPNet_Weights, Weights, WeightsEnum
 
 if TYPE_CHECKING:
@@ -34,7 +37,7 @@ def _names(checkpoint: Checkpoint) -> dict[str, Tensor]:
     return {name: value for name, value in tensors.items() if not name.startswith(_AUXILIARY)}
 
 
-class PSPNet(BaselineSegmenter):
+class PSPNet(Segmenter):
     """Segments 14 structures at 512 x 512 pixels; the network itself is `model`.
 
     Unlike in 1.5.7 the model is in evaluation mode from the start; `train()` changes that.
@@ -60,6 +63,7 @@ class PSPNet(BaselineSegmenter):
     """
 
     targets = list(PSPNet_Weights.DEFAULT.value.targets)  # noqa: RUF012 - a list, as in 1.5.7
+    takes_planes = True
 
     def __init__(
         self,
@@ -69,18 +73,20 @@ class PSPNet(BaselineSegmenter):
         resize_route: ResizeRoute = "antialias",
     ) -> None:
         default: Weights = PSPNet_Weights.DEFAULT.value
-        entry = entry_of(weights, default.name)
+        entry = resolve_weights_argument(weights, default=default.name)
         facts = default if entry is None else entry
         super().__init__(
             targets=facts.targets,
             input_resolution=facts.input_resolution,
             resize_route=resize_route,
         )
-        with torch.device("meta" if entry is not None else torch.get_default_device()):
+        with network_device(entry):
             self.model = PyramidNet(len(facts.targets))
-        if entry is not None:
-            load_entry(self, self.model, entry, cache_dir=cache_dir, names=_names)
+        load_weights(self, self.model, entry, cache_dir=cache_dir, names=_names)
         self.eval()  # a grid of one cell cannot be normalised over a batch of one
+
+    def _rescale(self, x: Tensor) -> Tensor:
+        return imagenet_scale(x)
 
     def _maps(self, x: Tensor) -> Tensor:
         return self.model.maps(x)

@@ -16,9 +16,8 @@ from torch import nn
 
 from torchxrayvision.baseline_models.chexpert.archive import MODELS, Archive
 from torchxrayvision.baseline_models.chexpert.net import GROUPS, TARGETS, TASKS, Member
-from torchxrayvision.baseline_models.classifier import BaselineClassifier
 from torchxrayvision.errors import CheckpointError, UnknownNameError
-from torchxrayvision.models import warn_of_terms
+from torchxrayvision.models import XRayClassifier, warn_of_terms
 from torchxrayvision.weights import get as get_entry
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ WEIGHTS = "chexpert-densenet121-ensemble"
 _KEEPING = ("memory", "zip")
 
 
-class DenseNet(BaselineClassifier):
+class DenseNet(XRayClassifier):
     """Five findings by up to ninety DenseNet-121, thirty for each of three groups, on 320 pixels.
 
     Each group of members was trained with another treatment of uncertain labels, and answers for
@@ -67,6 +66,10 @@ class DenseNet(BaselineClassifier):
     """
 
     kinds: ClassVar = ("probability", "logit")
+    raw_kind: ClassVar = "probability"
+    default_kind: ClassVar = "probability"
+    predicted_kind: ClassVar = "probability"
+    takes_planes: ClassVar = True
     label: ClassVar = "CheXpert-DenseNet121-ensemble"
 
     def __init__(
@@ -83,7 +86,6 @@ class DenseNet(BaselineClassifier):
             targets=TARGETS,
             input_resolution=320,
             output=output,
-            default="probability",
             resize_route=resize_route,
         )
         self.weights_zip = "" if weights_zip is None else str(weights_zip)
@@ -104,7 +106,7 @@ class DenseNet(BaselineClassifier):
         self.weights = WEIGHTS
         self.weights_filename_local = str(weights_zip)
         self.eval()
-        warn_of_terms(get_entry(WEIGHTS), stacklevel=2)
+        warn_of_terms(get_entry(WEIGHTS))
 
     def _each(self, x: Tensor) -> Iterator[Member]:
         """Every member, group by group, where the input is."""
@@ -133,10 +135,19 @@ class DenseNet(BaselineClassifier):
 
     features = embed
 
-    def _classify(self, x: Tensor) -> Tensor:
-        sums: list[Tensor] = []
+    @property
+    def features_width(self) -> int:
+        """Number of features that `embed` gives, D."""
+        held = (cast("Member", member).classifier.in_features for member in self.members)
+        return len(GROUPS) * self.num_models * next(held, Member.width())
+
+    def _features_and_raw(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        # In one pass: with keep="zip" each member is read for it.
+        features, sums = [], []
         for index, member in enumerate(self._each(x)):
-            probabilities = member(x)
+            seen = member.embed(x)
+            features.append(seen)
+            probabilities = member.probabilities(seen)
             if index % self.num_models == 0:
                 sums.append(probabilities)
             else:
@@ -149,12 +160,7 @@ class DenseNet(BaselineClassifier):
             atelectasis_edema[:, 1],
             cardiomegaly_effusion[:, 1],
         ]
-        return torch.stack(columns, 1) / self.num_models
-
-    def _convert(self, raw: Tensor, kind: str) -> Tensor:
-        if kind == "probability":
-            return raw
-        return torch.logit(raw, eps=torch.finfo(raw.dtype).eps)
+        return torch.cat(features, 1), torch.stack(columns, 1) / self.num_models
 
 
 def _check(weights_zip: object, num_models: int, keep: str) -> None:

@@ -82,13 +82,22 @@ class Member(nn.Module):
         count = len(group.tasks) * (2 if group.three_class else 1)
         self.register_buffer("rows", torch.zeros(count, dtype=torch.int64))
 
+    @staticmethod
+    def width() -> int:
+        """Number of features that `embed` gives."""
+        return _CHANNELS
+
     def embed(self, x: Tensor) -> Tensor:
         """Pooled features (B, 1024) of a prepared input."""
         return pooled(self.features, x)
 
     def forward(self, x: Tensor) -> Tensor:
         """Probabilities, shape (B, findings of the group), of a prepared input."""
-        counted = self.classifier(self.embed(x)).index_select(1, self.rows)
+        return self.probabilities(self.embed(x))
+
+    def probabilities(self, features: Tensor) -> Tensor:
+        """Probabilities, shape (B, findings of the group), of pooled features (B, 1024)."""
+        counted = self.classifier(features).index_select(1, self.rows)
         if not self.three_class:
             return torch.sigmoid(counted)
         pairs = counted.reshape(counted.shape[0], -1, 2)

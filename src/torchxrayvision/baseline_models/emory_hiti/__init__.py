@@ -8,14 +8,18 @@ Example:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
-import torch
 from torch import nn
 
 from torchxrayvision.baseline_models.backbones import resnet34
-from torchxrayvision.baseline_models.classifier import BaselineClassifier, imagenet_scale
-from torchxrayvision.baseline_models.loading import entry_of, load_entry
+from torchxrayvision.models import (
+    XRayClassifier,
+    imagenet_scale,
+    load_weights,
+    network_device,
+    resolve_weights_argument,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +32,7 @@ __all__ = ["RaceModel"]
 WEIGHTS = "emory_hiti-race-resnet34"
 
 
-class RaceModel(BaselineClassifier):
+class RaceModel(XRayClassifier):
     """Which of three recorded races a radiograph's patient belongs to, by a ResNet-34.
 
     Published to show that networks see what experts cannot, a source of hidden bias; not as a
@@ -58,6 +62,10 @@ class RaceModel(BaselineClassifier):
     """
 
     kinds: ClassVar = ("log-probability", "probability", "logit")
+    exclusive: ClassVar = True
+    default_kind: ClassVar = "log-probability"
+    predicted_kind: ClassVar = "probability"
+    takes_planes: ClassVar = True
     label: ClassVar = "Emory-HITI-RaceModel-resnet34"
 
     def __init__(
@@ -68,20 +76,18 @@ class RaceModel(BaselineClassifier):
         output: str | None = None,
         resize_route: ResizeRoute = "antialias",
     ) -> None:
-        entry = entry_of(weights, WEIGHTS)
+        entry = resolve_weights_argument(weights, default=WEIGHTS)
         super().__init__(
             targets=["Asian", "Black", "White"],
             input_resolution=320,
             output=output,
-            default="log-probability",
             resize_route=resize_route,
         )
-        with torch.device("meta" if entry is not None else torch.get_default_device()):
+        with network_device(entry):
             self.model = resnet34(3)
             # The published head is the first layer of a pair whose second takes the logarithm.
             self.model.fc = nn.Sequential(nn.Linear(512, 3))
-        if entry is not None:
-            load_entry(self, self.model, entry, cache_dir=cache_dir)
+        load_weights(self, self.model, entry, cache_dir=cache_dir)
 
     def _rescale(self, x: Tensor) -> Tensor:
         return imagenet_scale(x)
@@ -89,11 +95,7 @@ class RaceModel(BaselineClassifier):
     def _embed(self, x: Tensor) -> Tensor:
         return self.model.pooled(x)
 
-    def _classify(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.model.fc(self._embed(x))
-        return logits
-
-    def _convert(self, raw: Tensor, kind: str) -> Tensor:
-        if kind == "logit":
-            return raw
-        return raw.log_softmax(1) if kind == "log-probability" else raw.softmax(1)
+    @property
+    def head(self) -> nn.Linear:
+        """The last layer, from embeddings to logits."""
+        return cast("nn.Linear", cast("nn.Sequential", self.model.fc)[0])

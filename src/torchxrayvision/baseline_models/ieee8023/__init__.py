@@ -16,17 +16,15 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from torchxrayvision.baseline_models.ieee8023.net import Config, Net
-from torchxrayvision.baseline_models.loading import entry_of
-from torchxrayvision.checkpoints import Checkpoint, state_dict_of
-from torchxrayvision.checkpoints import cache as store
+from torchxrayvision.checkpoints import Checkpoint, load_checkpoint, state_dict_of
 from torchxrayvision.models import (
     Prediction,
     XRayModel,
     load_strictly,
-    read_published,
+    resolve_weights_argument,
     warn_of_terms,
 )
-from torchxrayvision.weights import VQGAN_Weights, Weights, WeightsEnum
+from torchxrayvision.weights import VQGAN_Weights, Weights, WeightsEnum, fetch_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,18 +88,20 @@ class VQGAN(XRayModel):
         *,
         resize_route: ResizeRoute = "antialias",
     ) -> None:
-        entry = entry_of(weights, "cxr2-vqgan-768-sd") or VQGAN_Weights.SD.value
+        entry = (
+            resolve_weights_argument(weights, default="cxr2-vqgan-768-sd") or VQGAN_Weights.SD.value
+        )
         super().__init__(
             targets=["Reconstruction"],
             input_resolution=_resolution(yaml_path, entry.input_resolution),
             resize_route=resize_route,
         )
         if ckpt_path is None:
-            warn_of_terms(entry, stacklevel=2)
-            path, tensors = read_published(entry, cache_dir, _names)
+            warn_of_terms(entry)
+            path = fetch_weights(entry, cache=cache_dir)
         else:
             path = Path(ckpt_path)
-            tensors = _names(store.load_checkpoint(path))
+        tensors = _names(load_checkpoint(path))
         self.config = Config.of(tensors, str(path))
         with torch.device("meta"):  # every tensor is about to be replaced
             self.model = Net(self.config)
@@ -126,7 +126,7 @@ class VQGAN(XRayModel):
             Shape (B, D, H, W): at each position one word of the codebook. Gradients pass as if
             nothing had been rounded to a word.
         """
-        return self.model.encode(self._prepare(x, stacklevel=4))
+        return self.model.encode(self.prepare(x))
 
     def tokens(self, x: Tensor) -> Tensor:
         """The numbers of the words of each image.
@@ -138,7 +138,7 @@ class VQGAN(XRayModel):
             Shape (B, H, W), int64, positions in the codebook.
         """
         net = self.model
-        return net.quantize.indices(net.quant_conv(net.encoder(self._prepare(x, stacklevel=4))))
+        return net.quantize.indices(net.quant_conv(net.encoder(self.prepare(x))))
 
     def decode(self, z: Tensor) -> Tensor:
         """The image of each grid of words.
@@ -160,7 +160,7 @@ class VQGAN(XRayModel):
         Returns:
             Shape (B, 1, R, R) at the resolution R of the network, clipped to [-1024, 1024].
         """
-        prepared = self._prepare(x, stacklevel=6)  # two frames of nn.Module
+        prepared = self.prepare(x)
         return self.decode(self.model.encode(prepared))
 
     def predict(self, x: Tensor) -> Prediction:

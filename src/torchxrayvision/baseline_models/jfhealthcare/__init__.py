@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from torchxrayvision.baseline_models.classifier import BaselineClassifier
 from torchxrayvision.baseline_models.jfhealthcare.net import Network
-from torchxrayvision.baseline_models.loading import entry_of, load_entry
 from torchxrayvision.checkpoints import state_dict_of
+from torchxrayvision.models import (
+    XRayClassifier,
+    load_weights,
+    network_device,
+    resolve_weights_argument,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +39,7 @@ _UNUSED = (
 )
 
 
-class DenseNet(BaselineClassifier):
+class DenseNet(XRayClassifier):
     """Five findings by a DenseNet-121 with attention, trained on CheXpert, on 512 pixels.
 
     The five heads look at maps that went through the attention one to five times, in the order of
@@ -66,6 +70,8 @@ class DenseNet(BaselineClassifier):
     """
 
     kinds: ClassVar = ("probability", "logit")
+    predicted_kind: ClassVar = "probability"
+    takes_planes: ClassVar = True
     label: ClassVar = "jfhealthcare-DenseNet121"
 
     def __init__(
@@ -77,27 +83,17 @@ class DenseNet(BaselineClassifier):
         output: str | None = None,
         resize_route: ResizeRoute = "antialias",
     ) -> None:
-        entry = entry_of(weights, WEIGHTS)
+        entry = resolve_weights_argument(weights, default=WEIGHTS)
         super().__init__(
             targets=["Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Effusion"],
             input_resolution=512,
             output=output,
-            default="probability",
+            apply_sigmoid=apply_sigmoid,
             resize_route=resize_route,
         )
-        self._told = output is not None
-        self.apply_sigmoid = apply_sigmoid
-        with torch.device("meta" if entry is not None else torch.get_default_device()):
+        with network_device(entry):
             self.model = Network(len(self.targets))
-        if entry is not None:
-            load_entry(self, self.model, entry, cache_dir=cache_dir, names=_names)
-
-    @property
-    def output_kind(self) -> str:
-        """What `forward` gives when it is not told; users of 1.5.7 may set `apply_sigmoid`."""
-        if self._told:
-            return super().output_kind
-        return "probability" if self.apply_sigmoid else "logit"
+        load_weights(self, self.model, entry, cache_dir=cache_dir, names=_names)
 
     def _rescale(self, x: Tensor) -> Tensor:
         return (x / 512).expand(-1, 3, -1, -1)
@@ -116,12 +112,13 @@ class DenseNet(BaselineClassifier):
         """
         return super().embed(x)
 
-    def _classify(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.model(x)
-        return logits
+    @property
+    def features_width(self) -> int:
+        """Number of features that `embed` gives, D."""
+        return self.model.heads * self.model.width
 
-    def _convert(self, raw: Tensor, kind: str) -> Tensor:
-        return raw if kind == "logit" else raw.sigmoid()
+    def _last(self, features: Tensor) -> Tensor:
+        return self.model.logits(list(features[..., None, None].chunk(self.model.heads, 1)))
 
 
 def _names(checkpoint: Checkpoint) -> dict[str, Tensor]:

@@ -15,6 +15,8 @@ from torch.nn import functional
 from torchxrayvision.baseline_models.backbones import densenet121_features
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
 __all__ = ["Network"]
@@ -93,6 +95,8 @@ class Network(nn.Module):
         heads: Number of outputs.
     """
 
+    width = 2 * _CHANNELS  # of what each head sees
+
     def __init__(self, heads: int) -> None:
         super().__init__()
         self.heads = heads
@@ -119,10 +123,14 @@ class Network(nn.Module):
             pooled.append(torch.cat([mean, functional.adaptive_max_pool2d(attended, 1)], 1))
         return pooled
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits, shape (B, heads), of a prepared input."""
+    def logits(self, pooled: Sequence[Tensor]) -> Tensor:
+        """Logits, shape (B, heads), of what `pool` gives."""
         logits = [
             getattr(self, f"fc_{i}")(getattr(self, f"bn_{i}")(seen))
-            for i, seen in enumerate(self.pool(x))
+            for i, seen in enumerate(pooled)
         ]
         return torch.cat(logits, 1).flatten(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits, shape (B, heads), of a prepared input."""
+        return self.logits(self.pool(x))

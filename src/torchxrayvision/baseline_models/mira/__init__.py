@@ -8,17 +8,19 @@ Example:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
-
-import torch
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from torchxrayvision.baseline_models.backbones import resnet34
-from torchxrayvision.baseline_models.classifier import BaselineClassifier
-from torchxrayvision.baseline_models.loading import entry_of, load_entry
 from torchxrayvision.checkpoints import state_dict_of, strip_prefix
+from torchxrayvision.models import (
+    XRayClassifier,
+    load_weights,
+    network_device,
+    resolve_weights_argument,
+)
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from torchxrayvision.checkpoints import Checkpoint
     from torchxrayvision.models import ResizeRoute
@@ -29,7 +31,7 @@ __all__ = ["SexModel"]
 WEIGHTS = "mira-sex-resnet34"
 
 
-class SexModel(BaselineClassifier):
+class SexModel(XRayClassifier):
     """Whether a radiograph looks like that of a man or of a woman, by a ResNet-34.
 
     Published to show that networks see such attributes, not as a medical finding.
@@ -57,6 +59,9 @@ class SexModel(BaselineClassifier):
     """
 
     kinds: ClassVar = ("logit", "probability")
+    exclusive: ClassVar = True
+    predicted_kind: ClassVar = "probability"
+    takes_planes: ClassVar = True
     label: ClassVar = "MIRA-SexModel-resnet34"
 
     def __init__(
@@ -67,18 +72,16 @@ class SexModel(BaselineClassifier):
         output: str | None = None,
         resize_route: ResizeRoute = "antialias",
     ) -> None:
-        entry = entry_of(weights, WEIGHTS)
+        entry = resolve_weights_argument(weights, default=WEIGHTS)
         super().__init__(
             targets=["Male", "Female"],
             input_resolution=224,
             output=output,
-            default="logit",
             resize_route=resize_route,
         )
-        with torch.device("meta" if entry is not None else torch.get_default_device()):
+        with network_device(entry):
             self.model = resnet34(2)
-        if entry is not None:
-            load_entry(self, self.model, entry, cache_dir=cache_dir, names=_names)
+        load_weights(self, self.model, entry, cache_dir=cache_dir, names=_names)
 
     def _rescale(self, x: Tensor) -> Tensor:
         return ((x + 1024) / 2048 * 255).expand(-1, 3, -1, -1)
@@ -86,12 +89,10 @@ class SexModel(BaselineClassifier):
     def _embed(self, x: Tensor) -> Tensor:
         return self.model.pooled(x)
 
-    def _classify(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.model.fc(self._embed(x))
-        return logits
-
-    def _convert(self, raw: Tensor, kind: str) -> Tensor:
-        return raw if kind == "logit" else raw.softmax(1)
+    @property
+    def head(self) -> nn.Linear:
+        """The last layer, from embeddings to logits."""
+        return cast("nn.Linear", self.model.fc)
 
 
 def _names(checkpoint: Checkpoint) -> dict[str, Tensor]:

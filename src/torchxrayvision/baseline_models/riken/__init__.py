@@ -11,11 +11,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
+from torch import nn
 
-from torchxrayvision.baseline_models.classifier import BaselineClassifier, imagenet_scale
-from torchxrayvision.baseline_models.loading import entry_of, load_entry
 from torchxrayvision.baseline_models.riken.names import head_for, own_names
 from torchxrayvision.baseline_models.riken.net import LAYERS, Network, concat_head
+from torchxrayvision.models import (
+    XRayClassifier,
+    imagenet_scale,
+    load_weights,
+    network_device,
+    resolve_weights_argument,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +35,7 @@ __all__ = ["AgeModel"]
 WEIGHTS = "riken-age-senet154"
 
 
-class AgeModel(BaselineClassifier):
+class AgeModel(XRayClassifier):
     """Age in years by a SENet-154 with 113 million parameters, on 320 pixels.
 
     The published file is a TorchScript archive, a program; only its tensors are read, and put into
@@ -59,6 +65,10 @@ class AgeModel(BaselineClassifier):
     """
 
     kinds: ClassVar = ("years",)
+    raw_kind: ClassVar = "years"
+    default_kind: ClassVar = "years"
+    predicted_kind: ClassVar = "years"
+    takes_planes: ClassVar = True
     label: ClassVar = "riken-age-prediction"
 
     def __init__(
@@ -69,18 +79,16 @@ class AgeModel(BaselineClassifier):
         output: str | None = None,
         resize_route: ResizeRoute = "antialias",
     ) -> None:
-        entry = entry_of(weights, WEIGHTS)
+        entry = resolve_weights_argument(weights, default=WEIGHTS)
         super().__init__(
             targets=["Age"],
             input_resolution=320,
             output=output,
-            default="years",
             resize_route=resize_route,
         )
-        with torch.device("meta" if entry is not None else torch.get_default_device()):
+        with network_device(entry):
             self.model = Network(LAYERS, concat_head(512))
-        if entry is not None:
-            load_entry(self, self.model, entry, cache_dir=cache_dir, names=self._names)
+        load_weights(self, self.model, entry, cache_dir=cache_dir, names=self._names)
 
     def _names(self, checkpoint: Checkpoint) -> dict[str, Tensor]:
         # Not state_dict_of: every tensor of the archive belongs to the network.
@@ -94,9 +102,12 @@ class AgeModel(BaselineClassifier):
     def _embed(self, x: Tensor) -> Tensor:
         return self.model.pool(x)
 
-    def _classify(self, x: Tensor) -> Tensor:
-        years: Tensor = self.model.head(self._embed(x))
+    def _last(self, features: Tensor) -> Tensor:
+        years: Tensor = self.model.head(features)
         return years
 
-    def _convert(self, raw: Tensor, kind: str) -> Tensor:  # noqa: ARG002 - there is one kind
-        return raw
+    @property
+    def features_width(self) -> int:
+        """Number of features that `embed` gives, D."""
+        first = next(m for m in self.model.head if isinstance(m, nn.Linear | nn.BatchNorm1d))
+        return first.in_features if isinstance(first, nn.Linear) else first.num_features

@@ -8,17 +8,20 @@ Example:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
-
-import torch
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from torchxrayvision.baseline_models.backbones import resnet50
-from torchxrayvision.baseline_models.classifier import BaselineClassifier, imagenet_scale
-from torchxrayvision.baseline_models.loading import entry_of, load_entry
 from torchxrayvision.checkpoints import state_dict_of
+from torchxrayvision.models import (
+    XRayClassifier,
+    imagenet_scale,
+    load_weights,
+    network_device,
+    resolve_weights_argument,
+)
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from torchxrayvision.checkpoints import Checkpoint
     from torchxrayvision.models import ResizeRoute
@@ -30,7 +33,7 @@ WEIGHTS = "xinario-view-resnet50"
 _IMAGENET_CLASSES = 1000
 
 
-class ViewModel(BaselineClassifier):
+class ViewModel(XRayClassifier):
     """Whether a radiograph is frontal or lateral, by a ResNet-50 on 224 pixels.
 
     The published file kept the 1000 outputs of ImageNet, of which the first two were trained; the
@@ -58,6 +61,9 @@ class ViewModel(BaselineClassifier):
     """
 
     kinds: ClassVar = ("logit", "probability")
+    exclusive: ClassVar = True
+    predicted_kind: ClassVar = "probability"
+    takes_planes: ClassVar = True
     label: ClassVar = "xinario-view-prediction"
 
     def __init__(
@@ -68,18 +74,16 @@ class ViewModel(BaselineClassifier):
         output: str | None = None,
         resize_route: ResizeRoute = "antialias",
     ) -> None:
-        entry = entry_of(weights, WEIGHTS)
+        entry = resolve_weights_argument(weights, default=WEIGHTS)
         super().__init__(
             targets=["Frontal", "Lateral"],
             input_resolution=224,
             output=output,
-            default="logit",
             resize_route=resize_route,
         )
-        with torch.device("meta" if entry is not None else torch.get_default_device()):
+        with network_device(entry):
             self.model = resnet50(2)
-        if entry is not None:
-            load_entry(self, self.model, entry, cache_dir=cache_dir, names=_names)
+        load_weights(self, self.model, entry, cache_dir=cache_dir, names=_names)
 
     def _rescale(self, x: Tensor) -> Tensor:
         return imagenet_scale(x)
@@ -87,12 +91,10 @@ class ViewModel(BaselineClassifier):
     def _embed(self, x: Tensor) -> Tensor:
         return self.model.pooled(x)
 
-    def _classify(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.model.fc(self._embed(x))
-        return logits
-
-    def _convert(self, raw: Tensor, kind: str) -> Tensor:
-        return raw if kind == "logit" else raw.softmax(1)
+    @property
+    def head(self) -> nn.Linear:
+        """The last layer, from embeddings to logits."""
+        return cast("nn.Linear", self.model.fc)
 
 
 def _names(checkpoint: Checkpoint) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torchxrayvision.inference.engines.base import input_size
 from torchxrayvision.inference.engines.choose import choose_engine, open_network
 from torchxrayvision.inference.engines.graph import example
-from torchxrayvision.models import XRayClassifier, calibrate, check_shape, resize
+from torchxrayvision.models import XRayClassifier, at_resolution, check_shape
 
 if TYPE_CHECKING:
     from torchxrayvision.inference.engines.choose import Choice
@@ -44,12 +44,11 @@ class Accelerated:
             float32 on the CPU: a tensor, or a dictionary where the model gives one.
         """
         check_shape(x)
-        images = resize(x.detach().float(), input_size(self.model), self.model.resize_route)
+        images = at_resolution(x.detach().float(), self.model)
         parts = [self._batch(part) for part in torch.split(images, len(self._engine.input))]
         outputs = tuple(torch.cat(each) for each in zip(*parts, strict=True))
         if isinstance(self.model, XRayClassifier):
-            points = self.model.op_threshs
-            return calibrate(outputs[0], self.model.default_output, points)
+            return self.model.convert(outputs[0], self.model.output_kind)
         if len(outputs) > 1:
             return dict(zip(self._engine.wanted, outputs, strict=True))
         return outputs[0]

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from torchxrayvision.inference.engines.graph import OUTPUTS, graph_module
+from torchxrayvision.inference.engines.graph import graph_module, output_names
 from torchxrayvision.inputs import AIR
-from torchxrayvision.models import XRayClassifier, calibrate
+from torchxrayvision.models import XRayClassifier
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from torchxrayvision.models import OutputKind, XRayModel
+    from torchxrayvision.models import XRayModel
 
 _log = logging.getLogger(__name__)
 
@@ -32,15 +32,16 @@ def input_size(model: XRayModel) -> int:
     Raises:
         ValueError: If it names none.
     """
-    if model.input_resolution is None:
+    size: int | None = getattr(model, "input_resolution", None)
+    if size is None:
         msg = "this model names no input resolution; set model.input_resolution to a side in pixels"
         raise ValueError(msg)
-    return model.input_resolution
+    return size
 
 
 def _wanted(model: XRayModel) -> tuple[str, ...]:
-    """Calibration is the same for all engines, so theirs are the logits and features."""
-    return OUTPUTS[1:] if isinstance(model, XRayClassifier) else model.output_names
+    """Calibration is the same for all engines, so theirs are the raw outputs and features."""
+    return output_names(model)[1:] if isinstance(model, XRayClassifier) else model.output_names
 
 
 class Engine(abc.ABC):
@@ -57,7 +58,7 @@ class Engine(abc.ABC):
 
     Attributes:
         input: Where the images go, shape (B, 1, S, S) float32; written by the caller.
-        wanted: Names of what `run` gives: of a classifier the logits and features; of another
+        wanted: Names of what `run` gives: of a classifier the raw outputs and features; of another
             network all its outputs.
     """
 
@@ -84,6 +85,11 @@ class Engine(abc.ABC):
             return self._run()
 
 
+def weight_of(model: XRayModel) -> torch.Tensor:
+    """One of the weights, for device and arithmetic; an ensemble read member by member has none."""
+    return next(model.parameters(), torch.empty(0))
+
+
 def reference(model: XRayModel, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """What engines are compared with: PyTorch as it is, without a copy of the weights.
 
@@ -94,14 +100,14 @@ def reference(model: XRayModel, images: torch.Tensor) -> tuple[torch.Tensor, ...
     Returns:
         What `Engine.run` gives, for these images.
     """
-    weight = next(model.parameters())
+    weight = weight_of(model)
     with torch.inference_mode():
         given = graph_module(model)(images.to(weight.device, weight.dtype))
     return tuple(one.float().cpu() for one in given[-len(_wanted(model)) :])
 
 
 class ClassifierEngine:
-    """An engine whose logits become calibrated numbers.
+    """An engine whose raw outputs become the numbers that were asked for.
 
     Args:
         engine: Runs the classifier.
@@ -115,13 +121,13 @@ class ClassifierEngine:
         width: Number of features an image, D.
     """
 
-    def __init__(self, engine: Engine, model: XRayClassifier, kind: OutputKind) -> None:
+    def __init__(self, engine: Engine, model: XRayClassifier, kind: str) -> None:
         self.engine = engine
         self.kind = kind
         self.input = engine.input
-        self.outputs = model.head.out_features
-        self.width = model.head.in_features
-        self._points = None if model.op_threshs is None else model.op_threshs.detach().cpu()
+        self.outputs = len(model.targets)
+        self.width = model.features_width
+        self._model = model
 
     @property
     def batch_size(self) -> int:
@@ -139,10 +145,10 @@ class ClassifierEngine:
         Returns:
             Values of the kind asked for, shape (B, P), and features, shape (B, D), float32.
         """
-        logits, features = self.engine.run()
+        raw, features = self.engine.run()
         with torch.inference_mode():
-            values = calibrate(logits, self.kind, self._points)
-        return values.numpy(), features.numpy()
+            values = self._model.convert(raw, self.kind)
+            return self._model.named_values(values, self.kind).numpy(), features.numpy()
 
 
 class TorchEngine(Engine):
@@ -170,7 +176,7 @@ class TorchEngine(Engine):
         compiled: bool = False,
     ) -> None:
         super().__init__(model, batch_size)
-        self._weight = next(model.parameters())
+        self._weight = weight_of(model)
         self._reduced = arithmetic == "bfloat16"
         if self._weight.device.type == "cpu":
             model = copy.deepcopy(model).to(memory_format=torch.channels_last)
@@ -198,11 +204,11 @@ class TorchEngine(Engine):
             else:
                 return tuple(given.float().cpu() for given in found[-len(self.wanted) :])
         with torch.autocast(device.type, torch.bfloat16, enabled=self._reduced):
-            if not isinstance(self._model, XRayClassifier):
-                return tuple(given.float().cpu() for given in self._module(images))
-            features = self._model.embed(images)
-        logits = self._model.head(features.to(dtype))
-        return logits.float().cpu(), features.float().cpu()
+            if isinstance(self._model, XRayClassifier):
+                found = self._model.features_and_raw(images)[::-1]
+            else:
+                found = self._module(images)
+        return tuple(given.float().cpu() for given in found)
 
     @staticmethod
     def arithmetics(device: torch.device) -> tuple[str, ...]:
@@ -224,5 +230,7 @@ def has_compiler(device: torch.device) -> bool:
 
 def _cpu_has_bfloat16() -> bool:
     # Private in torch, and absent from some builds; without them nothing faster is claimed.
-    tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, name, bool)() for name in tests)
+    return any(
+        hasattr(torch.cpu, name) and getattr(torch.cpu, name)()
+        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    )

@@ -24,6 +24,7 @@ from torchxrayvision.inference.engines.base import (
     has_compiler,
     input_size,
     reference,
+    weight_of,
 )
 from torchxrayvision.inference.engines.graph import example
 from torchxrayvision.inference.engines.winograd import has_wide_convolutions
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from torchxrayvision.inference.engines.onnx import OnnxEngine
-    from torchxrayvision.models import OutputKind, XRayModel
+    from torchxrayvision.models import XRayModel
 
     Sample = Callable[[], NDArray[np.float32]]
 
@@ -110,7 +111,7 @@ def agreement(
     """
     if isinstance(model, Segmenter) and precision == "fast":
         return Agreement("masks", 1 - _worst_dice(expected[0] > 0, found[0] > 0), 1 - _DICE)
-    if isinstance(model, XRayClassifier | Segmenter):
+    if isinstance(model, Segmenter) or getattr(model, "raw_kind", "") == "logit":
         difference = (expected[0].sigmoid() - found[0].sigmoid()).abs()
         return Agreement("probabilities", _largest(difference), _PROBABILITY[precision])
     if getattr(model, "output_kind", "") == "image" and precision == "fast":
@@ -173,7 +174,7 @@ _TORCH: Final = Choice("torch")
 
 
 def open_engine(
-    model: XRayClassifier, kind: OutputKind, batch_size: int, choice: Choice
+    model: XRayClassifier, kind: str, batch_size: int, choice: Choice
 ) -> ClassifierEngine:
     """A classifier that is ready to run.
 
@@ -291,7 +292,7 @@ def _asked(model: XRayModel, engine: str, precision: str) -> list[Choice]:
 
 def _candidates(model: XRayModel, engine: str, precision: str) -> Iterator[Choice]:
     """What may be used, float32 first; a GPU is left to torch."""
-    device = next(model.parameters()).device
+    device = weight_of(model).device
     names = ENGINES[1:] if engine == "auto" else (engine,)
     for name in names:
         if name == "torch":
@@ -313,7 +314,7 @@ def _compilable(model: XRayModel, candidates: list[Choice]) -> bool:
     """Whether compiling may be tried: the other engines are faster still, and sooner ready."""
     if any(choice.engine != "torch" for choice in candidates):
         return False
-    if has_compiler(next(model.parameters()).device):
+    if has_compiler(weight_of(model).device):
         return True
     _log.info("torch.compile is not tried: there is no compiler")
     return False
@@ -414,7 +415,7 @@ def _key(model: XRayModel, batch_size: int, candidates: list[Choice]) -> str:
         "runtimes": {c.engine: _runtime(c.engine).require() for c in candidates if c != _TORCH
                      and c.engine != "torch"},
         "network": [f"{n}{tuple(p.shape)}" for n, p in model.named_parameters()],
-        "size": model.input_resolution,
+        "size": input_size(model),
         "batch": batch_size,
         "candidates": [asdict(c) for c in candidates],
     }  # fmt: skip

@@ -96,7 +96,7 @@ def export(
     """
     if to not in FORMATS:
         raise UnknownNameError("export format", to, FORMATS)
-    size = input_resolution or model.input_resolution
+    size = input_resolution or getattr(model, "input_resolution", None)
     if size is None:
         msg = "this model names no input resolution; give input_resolution, a side in pixels"
         raise ValueError(msg)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from torchxrayvision import __version__
 from torchxrayvision.errors import DependencyError
-from torchxrayvision.models import XRayClassifier, calibrate, operating_points
+from torchxrayvision.models import XRayClassifier, operating_points
 
 if TYPE_CHECKING:
     import onnx
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 INPUT: Final = "image"
-# Names of the outputs of a classifier; other networks name theirs.
+# Names of the outputs of a classifier of findings; other networks name theirs.
 OUTPUTS: Final = ("outputs", "logits", "features")
 _OPSET: Final = 20  # ONNX 1.15: read by ONNX Runtime from 1.17, OpenVINO from 2024.0
 
@@ -43,10 +43,8 @@ class _Classifier(nn.Module):
         self.model = model
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        features = self.model.embed(image)
-        logits = self.model.head(features)
-        outputs = calibrate(logits, self.model.default_output, self.model.op_threshs)
-        return outputs, logits, features
+        features, raw = self.model.features_and_raw(image)
+        return self.model.convert(raw, self.model.output_kind), raw, features
 
 
 class _Whole(nn.Module):
@@ -63,7 +61,9 @@ class _Whole(nn.Module):
 
 def output_names(model: XRayModel) -> tuple[str, ...]:
     """What the outputs of `graph_module` are called, in order."""
-    return OUTPUTS if isinstance(model, XRayClassifier) else model.output_names
+    if not isinstance(model, XRayClassifier):
+        return model.output_names
+    return OUTPUTS if model.raw_kind == "logit" else (OUTPUTS[0], "raw", OUTPUTS[2])
 
 
 def graph_module(model: XRayModel) -> nn.Module:
@@ -171,8 +171,8 @@ def describe(model: XRayModel, size: int) -> dict[str, Any]:
         kinds = getattr(model, "output_kinds", (each,) * len(model.output_names))
         about["outputs"] = dict(zip(model.output_names, kinds, strict=True))
     else:
-        kinds = (model.default_output, "logit", "pooled features")
-        about["outputs"] = dict(zip(OUTPUTS, kinds, strict=True))
+        kinds = (model.output_kind, model.raw_kind, "pooled features")
+        about["outputs"] = dict(zip(output_names(model), kinds, strict=True))
         about["operating_points"] = operating_points(model)
     about |= _terms(model.weights)
     json.dumps(about, allow_nan=False)

@@ -7,8 +7,7 @@ import torch
 
 from support import long_run
 from torchxrayvision.inference import predict, predict_to_file
-from torchxrayvision.inference.prediction import temporarily_eval
-from torchxrayvision.models import UNet
+from torchxrayvision.models import UNet, temporarily_eval
 from torchxrayvision.segmentation import segment
 
 

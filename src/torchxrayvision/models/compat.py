@@ -1,0 +1,81 @@
+"""What only code written for 1.5.7, and whole objects that it pickled, need of the models."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
+
+    from torchxrayvision.models.base import XRayModel
+
+__all__ = ["replaced_method", "restore"]
+
+
+def replaced_method(instance: Any, name: str, own: Callable[..., Any]) -> Callable[..., Any] | None:
+    """The method that a subclass or an instance has in place of the package's own, if any.
+
+    Args:
+        instance: The object.
+        name: Of the method.
+        own: The package's own function.
+    """
+    found = getattr(instance, name)
+    return None if getattr(found, "__func__", None) is own else found
+
+
+def restore(model: XRayModel, state: dict[str, Any]) -> bool:
+    """Fill a model from the attributes of one that 1.5.7 pickled whole, if its layers differ.
+
+    The network is built anew, and takes the tensors by name.
+
+    Args:
+        model: Made by `torch.load`, still empty.
+        state: The attributes that were pickled.
+
+    Returns:
+        False where the layers of 1.5.7 work as they are, so that nothing was done.
+
+    Raises:
+        CheckpointError: If the tensors do not fit.
+    """
+    import torch
+
+    from torchxrayvision.models.base import load_strictly
+    from torchxrayvision.models.densenet import DenseNet
+
+    if isinstance(model, DenseNet):  # clients replaced its layers: they are kept
+        return False
+    cls: Any = type(model)
+    tensors = _tensors_of(state)
+    with torch.device("meta"):
+        cls.__init__(model, **_constructor(model, tensors))
+    names = {name: value for name, value in tensors.items() if name in model.state_dict()}
+    load_strictly(model, names, f"a {cls.__name__} that 1.5.7 pickled")
+    for name in ("targets", "apply_sigmoid", "threshold"):
+        if name in state:
+            setattr(model, name, state[name])
+    model.weights = model.weights or "restored"
+    model.train(state.get("training", False))
+    return True
+
+
+def _constructor(model: XRayModel, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """The arguments for an untrained network of the same layers."""
+    if hasattr(model, "decode"):
+        deep = "layer3.6.conv1.weight" in tensors
+        return {"architecture": f"autoencoder-resnet{101 if deep else 50}"}
+    return {"weights": None}
+
+
+def _tensors_of(state: dict[str, Any]) -> dict[str, Tensor]:
+    """What `state_dict` gives, of modules whose classes may be of another version."""
+    tensors: dict[str, Tensor] = {}
+    for part in ("_parameters", "_buffers"):
+        tensors |= {k: v for k, v in state.get(part, {}).items() if v is not None}
+    modules: dict[str, nn.Module] = state.get("_modules", {})
+    for name, module in modules.items():
+        tensors |= {f"{name}.{k}": v for k, v in module.state_dict().items()}
+    return tensors
