@@ -197,9 +197,9 @@ def fingerprint(model: Any) -> str:
         model: A network of this package.
     """
     digest = hashlib.sha256()
-    facts = ("targets", "trained", "input_resolution", "resize_route")
+    facts = ["targets", "trained", "input_resolution", "resize_route"]
     if not model.state_dict():  # an ensemble that is read from its file member by member
-        facts += ("weights_zip", "num_models")
+        facts += ["weights_zip", "num_models"]
     about = [type(model).__name__, *(getattr(model, name, None) for name in facts)]
     digest.update(json.dumps(about, default=list).encode())
     for name, tensor in model.state_dict().items():
