@@ -24,12 +24,7 @@ SOURCE = Imports(Path(xrv.__file__).parent)
 
 # Imports across packages that are left from before the rule, each with who removes it. The list
 # is exact: an entry that is no longer true fails too.
-CROSSINGS = {
-    ("baseline_models.ieee8023", "checkpoints.cache"): "exported when loaders are one",
-    ("models.factory", "checkpoints.cache"): "exported when loaders are one",
-    ("models.loading", "checkpoints.cache"): "exported when loaders are one",
-    ("explain.model", "baseline_models.classifier"): "one classifier base",
-}
+CROSSINGS = {}
 
 # Import circles that are left, each with its reason. Exact, and to become empty.
 CIRCLES = {
@@ -38,7 +33,6 @@ CIRCLES = {
 
 # Tests outside of a package's own that look into it.
 LOOKS_INSIDE = {
-    ("contract/test_baseline_models.py", "baseline_models.classifier"): "asks every member",
     ("contract/test_baseline_models.py", "baseline_models.riken.net"): "the layers of a network",
     ("contract/test_baseline_models.py", "models.base"): "asks every member",
     ("contract/test_baseline_models.py", "models.densenet"): "asks every member",
@@ -72,14 +66,6 @@ LOOKS_INSIDE = {
     ("unit/models/test_saved.py", "checkpoints.tensors"): "reads what was written",
     ("unit/tools/test_build_demo_weights.py", "training.images.prepared"): "counts what is read",
     ("unit/training/test_cache.py", "datasets.images"): "counts what is read",
-    ("unit/weights/hostile_worker.py", "checkpoints.read"): "moves to checkpoints' tests",
-    ("unit/weights/test_checkpoint.py", "checkpoints.read"): "moves to checkpoints' tests",
-    ("unit/weights/test_checkpoint_limits.py", "checkpoints.read"): "moves to checkpoints' tests",
-    ("unit/weights/test_checkpoint_selection.py", "checkpoints.read"): "moves to checkpoints'",
-    ("unit/weights/test_store.py", "checkpoints.cache"): "moves to checkpoints' tests",
-    ("unit/weights/test_store.py", "checkpoints.pickles"): "moves to checkpoints' tests",
-    ("unit/weights/test_store.py", "checkpoints.read"): "moves to checkpoints' tests",
-    ("unit/weights/test_store.py", "checkpoints.tensors"): "moves to checkpoints' tests",
 }
 
 

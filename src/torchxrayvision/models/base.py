@@ -28,6 +28,7 @@ from torchxrayvision.errors import (
     XRVWarning,
 )
 from torchxrayvision.labels import DEFAULT_PATHOLOGIES
+from torchxrayvision.models.compat import restore
 from torchxrayvision.models.inputs import (
     ResizeRoute,
     prepared,
@@ -215,12 +216,15 @@ class XRayModel(nn.Module, abc.ABC):
         takes_planes: Whether a bare plane (H, W) is an image too, as for the networks that 1.5.7
             fed by repeating it into three channels.
         resizes: Whether images of another size are resized; False refuses them.
+        layers_of_157: Whether the layers of a network that 1.5.7 pickled whole are kept, since
+            clients replaced some; they are built anew otherwise.
     """
 
     output_names: ClassVar[tuple[str, ...]] = ("outputs",)
     label: ClassVar[str] = ""
     takes_planes: ClassVar[bool] = False
     resizes: ClassVar[bool] = True
+    layers_of_157: ClassVar[bool] = False
     input_resolution: int
     # Of the class too: who deletes one, or restores a whole pickled module of 1.5.7, has these.
     resize_route: ResizeRoute = "antialias"
@@ -316,7 +320,9 @@ class XRayModel(nn.Module, abc.ABC):
         """
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        if "resize_route" in state or not _written_by_157(self, state):
+        if "resize_route" not in state and not self.layers_of_157:
+            restore(self, state, load_strictly)
+        else:
             super().__setstate__(state)  # type: ignore[no-untyped-call] # of torch
 
     def __repr__(self) -> str:
@@ -331,12 +337,6 @@ class XRayModel(nn.Module, abc.ABC):
     if TYPE_CHECKING:
 
         def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor: ...  # noqa: D102
-
-
-def _written_by_157(model: XRayModel, state: dict[str, Any]) -> bool:
-    from torchxrayvision.models.compat import restore
-
-    return restore(model, state)
 
 
 class _Borrowers:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -26,40 +28,34 @@ def replaced_method(instance: Any, name: str, own: Callable[..., Any]) -> Callab
     return None if getattr(found, "__func__", None) is own else found
 
 
-def restore(model: XRayModel, state: dict[str, Any]) -> bool:
-    """Fill a model from the attributes of one that 1.5.7 pickled whole, if its layers differ.
+def restore(
+    model: XRayModel,
+    state: dict[str, Any],
+    load: Callable[[nn.Module, dict[str, Tensor], str], None],
+) -> None:
+    """Fill a model from the attributes of one that 1.5.7 pickled whole.
 
     The network is built anew, and takes the tensors by name.
 
     Args:
         model: Made by `torch.load`, still empty.
         state: The attributes that were pickled.
-
-    Returns:
-        False where the layers of 1.5.7 work as they are, so that nothing was done.
+        load: Puts tensors into a network strictly.
 
     Raises:
         CheckpointError: If the tensors do not fit.
     """
-    import torch
-
-    from torchxrayvision.models.base import load_strictly
-    from torchxrayvision.models.densenet import DenseNet
-
-    if isinstance(model, DenseNet):  # clients replaced its layers: they are kept
-        return False
     cls: Any = type(model)
     tensors = _tensors_of(state)
     with torch.device("meta"):
         cls.__init__(model, **_constructor(model, tensors))
     names = {name: value for name, value in tensors.items() if name in model.state_dict()}
-    load_strictly(model, names, f"a {cls.__name__} that 1.5.7 pickled")
+    load(model, names, f"a {cls.__name__} that 1.5.7 pickled")
     for name in ("targets", "apply_sigmoid", "threshold"):
         if name in state:
             setattr(model, name, state[name])
     model.weights = model.weights or "restored"
     model.train(state.get("training", False))
-    return True
 
 
 def _constructor(model: XRayModel, tensors: dict[str, Tensor]) -> dict[str, Any]:

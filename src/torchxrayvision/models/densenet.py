@@ -255,6 +255,7 @@ class DenseNet(XRayClassifier):
     """
 
     architecture = "DenseNet121"
+    layers_of_157 = True
     # Of the class, as in 1.5.7; each network has its own.
     targets = list(DEFAULT_PATHOLOGIES)  # noqa: RUF012 - a list there
 
