@@ -17,9 +17,11 @@ __all__ = [
     "Count",
     "Device",
     "Engine",
+    "Frame",
     "FromFile",
     "Images",
     "Isolate",
+    "MaxPixels",
     "OutDir",
     "Output",
     "Overwrite",
@@ -105,6 +107,14 @@ Isolate = Annotated[
 Strict = Annotated[
     bool,
     typer.Option("--strict", help="Make a row of every file in a folder that is no image."),
+]
+Frame = Annotated[
+    int | None,
+    typer.Option("--frame", min=0, help="Frame or page of files that hold several, from 0."),
+]
+MaxPixels = Annotated[
+    int | None,
+    typer.Option("--max-pixels", min=1, help="Most pixels of an image; larger ones are refused."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the random numbers.")]

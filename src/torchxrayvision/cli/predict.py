@@ -23,12 +23,15 @@ from torchxrayvision.cli.options import (
     Checkpoint,
     Device,
     Engine,
+    Frame,
     FromFile,
     Images,
     Isolate,
+    MaxPixels,
     Output,
     Overwrite,
     Precision,
+    Strict,
     TimeLimit,
     Weights,
     Workers,
@@ -61,6 +64,9 @@ def predict(
     workers: Workers = None,
     time_limit: TimeLimit = None,
     isolate: Isolate = False,
+    strict: Strict = False,
+    frame: Frame = None,
+    max_pixels: MaxPixels = None,
     shard: Annotated[
         str | None,
         typer.Option(help="2/8 computes part 2 of 8; `xrv join` makes the table of all parts."),
@@ -108,9 +114,10 @@ def predict(
         net = _load(weights, checkpoint, compat)
         if cluster is None:
             device = device or _best_device()
-        reading = ReadOptions(
-            workers=workers, time_limit=time_limit or ReadOptions().time_limit, isolate=isolate
-        )
+        reading = ReadOptions.of(
+            workers=workers, time_limit=time_limit, isolate=isolate, strict=strict, frame=frame,
+            max_pixels=max_pixels,
+        )  # fmt: skip
         how = _run.How(
             kind=output_kind, batch_size=batch_size, engine=engine, precision=precision,
             reading=reading, device=device,
@@ -124,6 +131,7 @@ def predict(
             )
     if done.images == 0:
         refuse(f"no image in {', '.join(names)}")
+    inform(done.skipped)
     if done.failed:
         inform(f"{done.failed} of {done.total} files could not be read")
         raise typer.Exit(EXIT_SOME_FAILED)

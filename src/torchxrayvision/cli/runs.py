@@ -25,7 +25,7 @@ from torchxrayvision.inference import (
     predict_to_file,
     predictions,
 )
-from torchxrayvision.inputs import ReadOptions, expand
+from torchxrayvision.inputs import ReadOptions, Skipped, expand
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -171,10 +171,11 @@ def _progress() -> Iterator[_Progress]:
 
 def show(net: XRayClassifier, names: list[str], how: How, *, form: str = "") -> Summary:
     """Predict onto standard output, as `"csv"`, `"json"` or, by default, as suits what it is."""
-    sources = list(expand(names))
+    skipped = Skipped()
+    sources = list(expand(names, strict=how.reading.strict, skipped=skipped))
     count = len(sources)
     if not sources:
-        return Summary(0, 0, 0, 0, _STDOUT)
+        return Summary(0, 0, 0, 0, _STDOUT, str(skipped))
     results = predictions(
         net, sources, kind=how.kind, batch_size=how.batch_size, engine=how.engine,
         precision=how.precision, reading=how.reading,
@@ -189,7 +190,7 @@ def show(net: XRayClassifier, names: list[str], how: How, *, form: str = "") -> 
         for result in itertools.chain([first], results):
             put(result)
             failed += bool(result.error)
-    return Summary(count, failed, 0, count, _STDOUT)
+    return Summary(count, failed, 0, count, _STDOUT, str(skipped))
 
 
 def _followed(results: Iterator[Result], total: int) -> Iterator[Result]:

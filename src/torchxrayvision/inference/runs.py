@@ -256,7 +256,7 @@ def predict_to_file(
     wanted = net.check_kind(kind)
     listed = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     options = {
-        "inputs": describe_inputs(listed),
+        "inputs": describe_inputs(listed, reading or ReadOptions()),
         "model": fingerprint(net),
         "resolution": input_size(net),
         "columns": columns_of(net.targets, net.trained),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 
@@ -48,6 +48,7 @@ class ReadOptions:
         isolate: Read in processes that may crash or be killed, instead of on threads.
         frame: Frame or page of files that hold several, counted from 0.
         limits: Refuse files that declare more than this.
+        strict: Whether a file of a folder or archive that is no image is a row with an error too.
     """
 
     workers: int | None = None
@@ -55,6 +56,21 @@ class ReadOptions:
     isolate: bool = False
     frame: int | None = None
     limits: Limits = DEFAULT_LIMITS
+    strict: bool = False
+
+    @classmethod
+    def of(
+        cls, *, time_limit: float | None = None, max_pixels: int | None = None, **options: Any
+    ) -> ReadOptions:
+        """Options where None stands for the default, as on the command line.
+
+        Args:
+            time_limit: Seconds for one file.
+            max_pixels: Of `limits`.
+            **options: The others.
+        """
+        limits = DEFAULT_LIMITS if max_pixels is None else Limits(pixels=max_pixels)
+        return cls(time_limit=time_limit or TIME_LIMIT, limits=limits, **options)
 
 
 def default_workers() -> int:

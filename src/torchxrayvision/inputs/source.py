@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +20,7 @@ _SUFFIXES: Final = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".bmp", ".webp", ".dcm", ".dicom", ".dic",
      ".ima"}
 )  # fmt: skip
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,19 @@ def looks_like_image(name: str, head: bytes) -> bool:
 
 
 def printable(name: str) -> str:
-    r"""The name as text that every table format holds, bytes that are not UTF-8 as `\xNN`."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    r"""The name as text for tables and terminals.
+
+    Bytes that are not UTF-8 are written as `\xNN`, and so are control characters, which a terminal
+    would obey, and marks that turn the direction of writing.
+
+    Example:
+        >>> printable("a\x1b[2J.png")
+        'a\\x1b[2J.png'
+    """
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    if text.isprintable():
+        return text
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from torchxrayvision.errors import OutputError, ResumeError
 from torchxrayvision.files import FileState, put_in_place, sha256_of
-from torchxrayvision.inputs import InputFile, Member, expand, is_container
+from torchxrayvision.inputs import InputFile, Member, ReadOptions, Skipped, expand, is_container
 from torchxrayvision.runs.journal import Journal, replay, writing
 
 if TYPE_CHECKING:
@@ -66,11 +66,13 @@ class Manifest:
         count: Images.
         digest: SHA-256 of their names in order; the same on every machine that sees the same files.
         file: SHA-256 of the bytes of the list as this machine wrote it.
+        skipped: What is no image in the folders that were named, in one clause; see `Skipped`.
     """
 
     count: int
     digest: str
     file: str
+    skipped: str = ""
 
 
 def _pack(source: InputFile) -> str:
@@ -216,8 +218,15 @@ def _bytes() -> Any:
     return torch.uint8
 
 
-def describe_inputs(paths: Sequence[str | os.PathLike[str]]) -> dict[str, Any]:
-    """What was named, with the size and time of lists and archives, whose content matters."""
+def describe_inputs(
+    paths: Sequence[str | os.PathLike[str]], options: ReadOptions | None = None
+) -> dict[str, Any]:
+    """What was named, with the size and time of lists and archives, whose content matters.
+
+    Args:
+        paths: See `expand`.
+        options: How files are read: what of it decides on rows and numbers.
+    """
     names = [os.fspath(path) for path in paths]
     stamps = {}
     for name in names:
@@ -225,7 +234,8 @@ def describe_inputs(paths: Sequence[str | os.PathLike[str]]) -> dict[str, Any]:
         if name.startswith("@") or is_container(path):
             with contextlib.suppress(OSError):
                 stamps[name] = [*FileState.of(path).content]
-    return {"folder": str(Path.cwd()), "paths": names, _STAMPS: stamps}
+    asked = {"strict": options.strict, "frame": options.frame} if options else {}
+    return {"folder": str(Path.cwd()), "paths": names, _STAMPS: stamps, **asked}
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +314,7 @@ class Summary:
         resumed: Those that an earlier run had finished.
         images: Images of the whole list.
         place: The table, or the folder of a finished shard.
+        skipped: See `Manifest`.
     """
 
     total: int
@@ -311,6 +322,7 @@ class Summary:
     resumed: int
     images: int
     place: Path
+    skipped: str = ""
 
 
 class RunFolder:
@@ -442,7 +454,9 @@ class RunFolder:
                 raise
             self.discard()
         fresh = self.path / "sources.new"
-        manifest = write_manifest(fresh, expand(options["inputs"]["paths"]), on_found)
+        inputs, skipped = options["inputs"], Skipped()
+        files = expand(inputs["paths"], strict=inputs.get("strict", False), skipped=skipped)
+        manifest = replace(write_manifest(fresh, files, on_found), skipped=str(skipped))
         put_in_place(fresh, self.sources)
         self.journal.unlink(missing_ok=True)
         record = Record(options, json.loads(json.dumps(machine(manifest.count))), manifest)
@@ -553,7 +567,10 @@ def carry_out(
                     if on_progress is not None:
                         on_progress(journal.position - first, stop - first)
         images = record.manifest.count
-        return Summary(stop - first, journal.failed, start - first, images, folder.path)
+        return Summary(
+            stop - first, journal.failed, start - first, images, folder.path,
+            record.manifest.skipped,
+        )  # fmt: skip
 
 
 def run_to_table(
