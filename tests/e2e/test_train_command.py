@@ -41,9 +41,11 @@ def test_a_recipe_becomes_weights_and_is_not_overwritten(config, monkeypatch, ca
     done = train("--config", config, "--cache", cache, "--workers", "0")
     assert done.exit_code == 0, done.output
     assert "mean AUROC" in done.output
+    assert "epoch 1: training loss" in done.stderr
+    assert "validation, which chose epoch 1 of 1: expect less for other patients" in done.stdout
     model = load_checkpoint(config.parent / "run" / "best.safetensors")
     assert model.targets == ["Effusion"]
-    assert len(list(cache.glob("*/images.npy"))) == 1
+    assert len(list(cache.glob("*/images.bin"))) == 1
     monkeypatch.setattr(sys, "argv", ["xrv", "train", "--config", str(config)])
     with pytest.raises(SystemExit, match="2"):
         cli.main()
@@ -58,3 +60,13 @@ def test_a_mistyped_key_is_one_line(config, monkeypatch, capsys):
     with pytest.raises(SystemExit, match="2"):
         cli.main()
     assert "did you mean 'epochs'" in capsys.readouterr().err
+
+
+def test_what_the_split_leaves_out_is_predicted_and_said_to_have_chosen_nothing(config):
+    config.write_text("split = { fractions = [0.5, 0.25] }" + RECIPE)
+    done = train("--config", config, "--cache", config.parent / "cache", "--workers", "0")
+    assert done.exit_code == 0, done.output
+    assert "test, which chose nothing" in done.stdout
+    names = {path.name for path in (config.parent / "run").iterdir()}
+    wanted = {"split.csv", "auroc.csv", "predictions-validation.csv", "predictions-test.csv"}
+    assert wanted <= names

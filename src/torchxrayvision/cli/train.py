@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from torchxrayvision.cli.console import console, progress_of, show_warnings
+from torchxrayvision.cli.console import console, inform, progress_of, show_warnings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+
+    from torchxrayvision.training import Result
 
 __all__ = ["train"]
 
@@ -35,18 +43,48 @@ def train(
     from torchxrayvision.training import load_recipe
 
     recipe = load_recipe(config)  # before the seconds that torch takes to load
-    from torchxrayvision.training import fit, prepare, state_to_resume
+    from torchxrayvision.training import fit, prepare_parts, state_to_resume
 
     folder = config.with_suffix("") if out_dir is None else out_dir
     state_to_resume(folder, resume)
     with show_warnings():
         with progress_of(0) as prepared:
-            images = prepare(recipe, cache=cache, workers=workers, progress=prepared)
-        result = fit(recipe, *images, out=folder, resume=resume)
+            *images, test = prepare_parts(recipe, cache=cache, workers=workers, progress=prepared)
+        result = fit(
+            recipe, *images, test=test, out=folder, resume=resume,
+            on_epoch=None if sys.stderr.isatty() else _print_epoch,  # a terminal has the bar
+        )  # fmt: skip
     if os.environ.get("RANK", "0") != "0":  # one of several processes speaks
         return
-    for name, area in result.auroc.items():
-        value = "no case" if math.isnan(area) else f"{area:.3f}"
-        console().print(f"{name}: {value}", markup=False)
-    console().print(f"mean AUROC {result.mean_auroc:.3f}, {result.epochs} epochs", markup=False)
-    console().print(f"weights: {result.best}", markup=False, soft_wrap=True)
+    for part, table in () if result.intervals is None else result.intervals.groupby("part"):
+        _print_part(str(part), table, result)
+    _print(f"mean AUROC {result.mean_auroc:.3f}, {result.epochs} epochs")
+    _print(f"weights: {result.best}")
+    _print(f"split, predictions and intervals: {folder}")
+
+
+def _print(line: str) -> None:
+    console().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_epoch(figures: Mapping[str, Any]) -> None:
+    line = f"epoch {figures['epoch'] + 1}: training loss {figures['train_loss']:.4f}"
+    if "val_auroc" in figures:
+        line += f", validation loss {figures['val_loss']:.4f}"
+        line += f", mean AUROC {figures['val_auroc']:.3f}"
+    inform(line)
+
+
+def _print_part(part: str, table: pd.DataFrame, result: Result) -> None:
+    if part == "validation" and result.best_epoch is not None:
+        _print(
+            f"validation, which chose epoch {result.best_epoch + 1} of {result.epochs}: "
+            "expect less for other patients"
+        )
+    else:
+        _print(f"{part}, which chose nothing")
+    for row in table.to_dict("records"):
+        value = "no case" if math.isnan(row["auroc"]) else f"{row['auroc']:.3f}"
+        known = not math.isnan(row["low"])
+        interval = f" ({row['low']:.3f} to {row['high']:.3f})" if known else ""
+        _print(f"  {row['finding']}: {value}{interval}")

@@ -182,6 +182,8 @@ def _shared(a: _Class, b: _Class) -> float:
     everyone = int(np.count_nonzero((a.summed != 0) | (b.summed != 0)))
     both = 2 * float(a.summed @ b.summed) / (a.rows * b.rows) * everyone / max(everyone - 1, 1)
     own = float(a.influence @ a.influence) + float(b.influence @ b.influence)
+    if not own:  # every row of both classes is placed alike, so there is nothing to share
+        return 0.0
     patients = min(a.patients, b.patients)
     return max(both / own, -0.8) * patients / (patients + _PRIOR_PATIENTS)
 

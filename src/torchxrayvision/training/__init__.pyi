@@ -1,4 +1,5 @@
 from .data import prepare as prepare
+from .data import prepare_parts as prepare_parts
 from .fitting import Result as Result
 from .fitting import fit as fit
 from .fitting import state_to_resume as state_to_resume

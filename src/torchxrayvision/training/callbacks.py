@@ -13,11 +13,12 @@ from torchxrayvision.files import write_atomically
 from torchxrayvision.models import save_checkpoint
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from lightning.pytorch import LightningModule, Trainer
 
-__all__ = ["KeepWeights", "ResumePoints", "StopEarly", "write_json"]
+__all__ = ["EpochFigures", "KeepWeights", "ResumePoints", "StopEarly", "write_json"]
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -78,10 +79,10 @@ class KeepWeights(Callback):
         if not trainer.is_global_zero:
             return
         history: Any = pl_module.history
-        judged: Any = pl_module.judged
+        network: Any = pl_module.eval_network
         figures = _nullable(history[-1]) if history else {}
         facts = {"epoch": trainer.current_epoch, "metrics": figures, **self._facts}
-        described = save_checkpoint(judged, self._folder / f"{name}.safetensors", facts=facts)
+        described = save_checkpoint(network, self._folder / f"{name}.safetensors", facts=facts)
         write_json(self._folder / f"{name}.json", described)
 
     def state_dict(self) -> dict[str, Any]:
@@ -140,8 +141,32 @@ class ResumePoints(Checkpoint):
 
     def _write(self, trainer: Trainer, pl_module: LightningModule, epoch: int, batch: int) -> None:
         module: Any = pl_module
-        module.stand_at(epoch, batch)
+        module.set_position(epoch, batch)
         trainer.save_checkpoint(self._path)
+
+
+class EpochFigures(Callback):
+    """Hands the figures of each epoch to a function.
+
+    Args:
+        function: Takes `epoch`, `train_loss` and what the history says of the epoch.
+    """
+
+    def __init__(self, function: Callable[[Mapping[str, Any]], None]) -> None:
+        self._function = function
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Hand them on, after validation.
+
+        Args:
+            trainer: Lightning's.
+            pl_module: A `Training`.
+        """
+        if trainer.is_global_zero:
+            history: Any = pl_module.history
+            loss = float(trainer.callback_metrics["train_loss"])
+            epoch = {"epoch": trainer.current_epoch, "train_loss": loss}
+            self._function({**(history[-1] if history else {}), **epoch})
 
 
 class StopEarly(EarlyStopping):

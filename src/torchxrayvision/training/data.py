@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torchxrayvision.training.images.prepared import PreparedImages
     from torchxrayvision.training.recipe import Recipe, Source
 
-__all__ = ["prepare"]
+__all__ = ["prepare", "prepare_parts"]
 
 
 def prepare(
@@ -41,7 +41,7 @@ def prepare(
     Args:
         recipe: Names datasets, findings and split.
         cache: Folder of prepared images; None for the package's cache folder.
-        workers: Processes that decode; None for one a processor.
+        workers: Processes that decode; None for one per processor.
         progress: Called with (done, total) while images are prepared.
 
     Returns:
@@ -52,6 +52,33 @@ def prepare(
         DatasetError: If the split does not fit the data.
         UnknownNameError: If there is no dataset or official part of a name, or a finding that
             none of the datasets labels, nor the core models.
+    """
+    train, validation, _ = prepare_parts(recipe, cache=cache, workers=workers, progress=progress)
+    return train, validation
+
+
+def prepare_parts(
+    recipe: Recipe,
+    *,
+    cache: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[PreparedImages, PreparedImages, PreparedImages | None]:
+    """As `prepare`, with the part that the split leaves out.
+
+    Args:
+        recipe: Names datasets, findings and split.
+        cache: Folder of prepared images; None for the package's cache folder.
+        workers: Processes that decode; None for one per processor.
+        progress: Called with (done, total) while images are prepared.
+
+    Returns:
+        Images that train, that validate, and that are in neither part; None if there are none.
+
+    Raises:
+        RecipeError: If there is no dataset, or its arguments do not fit.
+        DatasetError: If the split does not fit the data.
+        UnknownNameError: If there is no dataset, official part or finding of a name.
     """
     if not recipe.datasets:
         raise RecipeError("the recipe names no dataset; add one, or give fit the images")
@@ -69,7 +96,9 @@ def prepare(
     train, validation = _rows(whole, sources, recipe)
     size = recipe.cache_resolution or recipe.resolution
     images = ImageCache.build(whole, size, folder=cache, workers=workers, progress=progress)
-    return images.subset(train), images.subset(validation)
+    left_out = np.setdiff1d(np.arange(len(whole)), np.concatenate([train, validation]))
+    test = images.subset(left_out) if len(left_out) else None
+    return images.subset(train), images.subset(validation), test
 
 
 def _dataset(source: Source) -> Any:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import itertools
 import logging
 import os
 import sys
@@ -16,7 +19,9 @@ from torchxrayvision.training.images.prepared import checked_labels
 from torchxrayvision.training.parse import recipe_to_dict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+    import pandas as pd
 
     from torchxrayvision.models import XRayClassifier
     from torchxrayvision.training.images.prepared import PreparedImages
@@ -41,7 +46,12 @@ class Result:
             positive or no negative case. Empty if nothing validated.
         mean_auroc: Mean of those that are not NaN.
         epochs: How many were run.
-        history: One dict an epoch: `epoch`, `val_loss`, `val_auroc`, `auroc`.
+        history: One dict per epoch: `epoch`, `val_loss`, `val_auroc`, `auroc`.
+        best_epoch: The epoch of `best`, from 0; None if nothing validated.
+        intervals: The table of `auroc.csv`: AUROC with 95 % intervals over patients, one row per
+            part (`validation`, `test`) and finding. The validation images chose the epoch, so
+            their figures are too high for other patients; `note` says so. Those of `test` chose
+            nothing. None in processes other than the first.
     """
 
     best: Path
@@ -50,6 +60,8 @@ class Result:
     mean_auroc: float = float("nan")
     epochs: int = 0
     history: tuple[Mapping[str, Any], ...] = ()
+    best_epoch: int | None = None
+    intervals: pd.DataFrame | None = None
 
 
 def fit(
@@ -58,34 +70,42 @@ def fit(
     validation: PreparedImages | None = None,
     *,
     out: str | os.PathLike[str],
+    test: PreparedImages | None = None,
     resume: bool = False,
     network: XRayClassifier | None = None,
     cache: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
+    on_epoch: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> Result:
     """Train a classifier.
 
     One process trains on one device; started by `torchrun`, each process takes its share of every
     batch. In `out` appear `best` and `last` (safetensors with a JSON file beside), `recipe.json`,
-    the logs of each start, and the state to go on from. A run that was killed ends, when it is
+    the logs of each start, the state to resume from, and in the end `split.csv`, `auroc.csv`,
+    `predictions-validation.csv` and `predictions-test.csv`. A run that was killed ends, when it is
     resumed, with the weights of an undisturbed one, bit for bit on a CPU with as many threads.
 
     Args:
         recipe: What to do.
         train: Images to learn from, such as an array in memory or an `ImageCache`; None prepares
             those of `recipe.datasets`, and splits them.
-        validation: Images to judge by; None with `train` for none.
+        validation: Images of other patients, to choose the epoch by; None with `train` for none.
         out: Folder of the run.
-        resume: Go on with the run in `out`, or start it if there is none.
+        test: Images of yet other patients, which the best weights predict once in the end; None
+            with `train` for none, without it for those that the recipe's split leaves out.
+        resume: Resume the run in `out`, or start it if there is none.
         network: A classifier to train in the place of `recipe.model`; it is changed.
         cache: Folder of prepared images, where `train` is None; None for the package's.
         progress: Show a bar; None shows it on a terminal.
+        on_epoch: Called after each epoch with its figures, in the first process: `epoch`,
+            `train_loss`, and those of `Result.history` if there are images to validate on.
 
     Returns:
         Files and figures.
 
     Raises:
-        RecipeError: If the recipe does not fit the images or the machine.
+        RecipeError: If the recipe does not fit the images or the machine, or if two parts have
+            images or patients in common.
         DatasetError: If labels are no probabilities, or those to judge by not 0, 1 or NaN.
         ResumeError: If `out` holds a run and `resume` is not set, or holds another run.
         DependencyError: If the extra `train` is not installed.
@@ -95,28 +115,30 @@ def fit(
         >>> from torchxrayvision.training import PreparedImages, Recipe, fit
         >>> images = np.random.default_rng(0).integers(0, 256, (8, 32, 32), dtype=np.uint8)
         >>> data = PreparedImages(images, np.tile([[0.0], [1.0]], (4, 1)), ["Mass"])
+        >>> train, validation = data.subset(range(4)), data.subset(range(4, 8))
         >>> recipe = Recipe(
         ...     model="torchvision:mobilenet_v3_small", resolution=32, epochs=1, batch_size=4
         ... )
-        >>> fit(recipe, data, data, out=tempfile.mkdtemp(), progress=False).epochs
+        >>> fit(recipe, train, validation, out=tempfile.mkdtemp(), progress=False).epochs
         1
     """
     _require()
     folder = Path(out)
     state = state_to_resume(folder, resume)
     if train is None:
-        from torchxrayvision.training.data import prepare
+        from torchxrayvision.training.data import prepare_parts
 
-        if validation is not None:
-            msg = "validation images without images to train on: give both, or neither"
+        if validation is not None or test is not None:
+            msg = "validation or test images without images to train on: give both, or neither"
             raise RecipeError(f"{msg}, so that recipe.datasets are prepared and split")
-        train, validation = prepare(recipe, cache=cache)
-    train, validation = _with_findings(recipe, train, validation)
-    facts = _facts(recipe, train, validation)
+        train, validation, test = prepare_parts(recipe, cache=cache)
+    parts = _with_findings(recipe, {"train": train, "validation": validation, "test": test})
+    facts = _facts(recipe, parts["train"], parts.get("validation"))
     if state is not None:
         _check_same_run(state, facts, folder)
+    _check_apart(parts)
     with _quiet():
-        return _run(recipe, train, validation, folder, network, facts, state, progress)
+        return _run(recipe, parts, folder, network, facts, state, progress, on_epoch)
 
 
 def _require() -> None:
@@ -127,17 +149,29 @@ def _require() -> None:
 
 
 def _with_findings(
-    recipe: Recipe, train: PreparedImages, validation: PreparedImages | None
-) -> tuple[PreparedImages, PreparedImages | None]:
-    names = recipe.findings or train.names
-    if not len(train) or (validation is not None and not len(validation)):
-        raise RecipeError("no image is left to train or to validate on; check datasets and split")
-    train = train if train.names == names else train.with_findings(names)
-    checked_labels(train.labels, names, soft=True)
-    if validation is not None:
-        validation = validation if validation.names == names else validation.with_findings(names)
-        checked_labels(validation.labels, names)
-    return train, validation
+    recipe: Recipe, parts: Mapping[str, PreparedImages | None]
+) -> dict[str, PreparedImages]:
+    """The parts that there are, with the findings of the recipe and labels that fit."""
+    given = {part: images for part, images in parts.items() if images is not None}
+    names = recipe.findings or given["train"].names
+    for part, images in given.items():
+        if not len(images):
+            raise RecipeError(f"no image is left for the part {part}; check datasets and split")
+        given[part] = images if images.names == names else images.with_findings(names)
+        checked_labels(given[part].labels, names, soft=part == "train")
+    return given
+
+
+def _check_apart(parts: Mapping[str, PreparedImages]) -> None:
+    for (one, first), (other, second) in itertools.combinations(parts.items(), 2):
+        shared = first.shared_patients(second)
+        alike = len(first) == len(second) and first.fingerprint() == second.fingerprint()
+        if shared or alike:
+            patients = "1 patient" if shared == 1 else f"{shared} patients"
+            common = f"{patients} in common" if shared else "the same images"
+            msg = f"{one} and {other} have {common}, so the figures would not hold for others"
+            advice = "as datasets.split_by_patient does, and give each patient a number of its own"
+            raise RecipeError(f"{msg}; split by patient, {advice}")
 
 
 def _facts(
@@ -217,21 +251,26 @@ def _quiet() -> Iterator[None]:
 
 def _run(
     recipe: Recipe,
-    train: PreparedImages,
-    validation: PreparedImages | None,
+    parts: Mapping[str, PreparedImages],
     folder: Path,
     network: XRayClassifier | None,
     facts: dict[str, Any],
     state: Path | None,
     progress: bool | None,
+    on_epoch: Callable[[Mapping[str, Any]], None] | None,
 ) -> Result:
-    from torchxrayvision.training.callbacks import write_json
+    from torchxrayvision.checkpoints import read_tensors
+    from torchxrayvision.training.callbacks import EpochFigures, write_json
     from torchxrayvision.training.module import Training
     from torchxrayvision.training.network import network_of
+    from torchxrayvision.training.reports import write_reports
 
+    train, validation = parts["train"], parts.get("validation")
     net = network_of(recipe, train.names, network)
     module = Training(net, recipe, train, validation, facts)
     trainer = _trainer(recipe, folder, facts, validation is not None, progress)
+    if on_epoch is not None:
+        trainer.callbacks.append(EpochFigures(on_epoch))
     if recipe.batch_size < trainer.world_size:
         msg = f"batch_size is {recipe.batch_size} for {trainer.world_size} processes; give each one"
         raise RecipeError(f"{msg} image at least")
@@ -241,7 +280,14 @@ def _run(
             left.unlink()
         write_json(folder / "recipe.json", facts["recipe"])
     trainer.fit(module, ckpt_path=state)
-    return _result(folder, module.history, trainer.current_epoch)
+    result = _result(folder, module.history, trainer.current_epoch)
+    if not trainer.is_global_zero:
+        return result
+    kept = copy.deepcopy(module.eval_network)
+    kept.load_state_dict(read_tensors(result.best).tensors)
+    kept.to(trainer.strategy.root_device)
+    table = write_reports(folder, parts, kept, recipe.batch_size)
+    return dataclasses.replace(result, intervals=table)
 
 
 def _trainer(
@@ -324,6 +370,7 @@ def _result(folder: Path, history: list[dict[str, Any]], epochs: int) -> Result:
         last=last,
         auroc=top["auroc"],
         mean_auroc=top["val_auroc"],
+        best_epoch=top["epoch"],
         epochs=epochs,
         history=tuple(history),
     )

@@ -17,7 +17,7 @@ from torchxrayvision.evaluation import auroc
 from torchxrayvision.training.augment import augment, draw, mix
 from torchxrayvision.training.images.prepared import from_stored
 from torchxrayvision.training.loss import masked_bce, positive_weights, task_weights
-from torchxrayvision.training.order import Batches, Loaded
+from torchxrayvision.training.order import BatchDataset, Batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -122,7 +122,7 @@ class Training(LightningModule):
             self.average = averaged.requires_grad_(requires_grad=False)
 
     @property
-    def judged(self) -> XRayClassifier:
+    def eval_network(self) -> XRayClassifier:
         """The network that is validated and kept: the average, where there is one."""
         if self.average is None:
             return self.network
@@ -160,7 +160,7 @@ class Training(LightningModule):
         """The loss of one batch.
 
         Args:
-            batch: What `Loaded` gives.
+            batch: What `BatchDataset` gives.
             batch_idx: Its place in the epoch.
 
         Returns:
@@ -231,12 +231,12 @@ class Training(LightningModule):
         """Score one batch.
 
         Args:
-            batch: What `Loaded` gives.
+            batch: What `BatchDataset` gives.
             batch_idx: Its place.
         """
         images = self._ordered(from_stored(batch["pixels"]))
         scores, seen = self._scores
-        scores[batch["indices"]] = self.judged(images, output="logit").float()
+        scores[batch["indices"]] = self.eval_network(images, output="logit").float()
         seen[batch["indices"]] = 1
 
     def on_validation_epoch_end(self) -> None:
@@ -276,13 +276,13 @@ class Training(LightningModule):
         else:
             kind = torch.optim.AdamW if how.name == "adamw" else torch.optim.Adam
             optimiser = kind(groups, lr=how.lr)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self._share_of_rate)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self._lr_factor)
         return {
             "optimizer": optimiser,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
-    def _share_of_rate(self, step: int) -> float:
+    def _lr_factor(self, step: int) -> float:
         per_epoch = len(Batches(len(self.train_images), self.recipe.batch_size, seed=0))
         total = per_epoch * self.recipe.epochs
         how = self.recipe.schedule
@@ -295,7 +295,7 @@ class Training(LightningModule):
 
     # State
 
-    def stand_at(self, epoch: int, batch: int) -> None:
+    def set_position(self, epoch: int, batch: int) -> None:
         """Say where in the run the next state stands.
 
         Args:
@@ -329,7 +329,7 @@ def _loader(images: PreparedImages, batches: Batches) -> Any:
     # A loader draws a seed when it starts; a generator of its own leaves torch's alone.
     own = torch.Generator()
     return torch.utils.data.DataLoader(
-        Loaded(images), sampler=batches, batch_size=None, num_workers=0, generator=own
+        BatchDataset(images), sampler=batches, batch_size=None, num_workers=0, generator=own
     )
 
 

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
     from torchxrayvision.training.images.prepared import PreparedImages
 
-__all__ = ["Batches", "Draw", "Loaded"]
+__all__ = ["BatchDataset", "BatchIndices", "Batches"]
 
 
-class Draw(NamedTuple):
+class BatchIndices(NamedTuple):
     """One batch as it is asked for."""
 
     epoch: int
@@ -29,13 +29,13 @@ class Batches:
 
     Args:
         count: Number of images.
-        size: Images a batch, over all processes.
+        size: Images per batch, over all processes.
         seed: Of the order; None for images in order, the last batch as short as it is.
         rank: Of this process.
         world: Number of processes. Each takes every world-th image of a batch.
 
     Example:
-        >>> [draw.indices.tolist() for draw in Batches(5, 2)]
+        >>> [batch.indices.tolist() for batch in Batches(5, 2)]
         [[0, 1], [2, 3], [4]]
     """
 
@@ -63,13 +63,13 @@ class Batches:
             return -(-self.count // self.size)
         return max(self.count // self.size, 1)
 
-    def __iter__(self) -> Iterator[Draw]:
+    def __iter__(self) -> Iterator[BatchIndices]:
         order = np.arange(self.count)
         if self.seed is not None:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(self.count)
         for step in range(self.start, len(self)):
             whole = order[step * self.size : (step + 1) * self.size]
-            yield Draw(self.epoch, self._mine(whole))
+            yield BatchIndices(self.epoch, self._mine(whole))
 
     def _mine(self, whole: NDArray[np.int64]) -> NDArray[np.int64]:
         mine = whole[self.rank :: self.world]
@@ -77,7 +77,7 @@ class Batches:
         return mine if len(mine) else whole[:1]
 
 
-class Loaded(torch.utils.data.Dataset[dict[str, Any]]):
+class BatchDataset(torch.utils.data.Dataset[dict[str, Any]]):
     """Fetches whole batches from prepared images.
 
     Args:
@@ -87,13 +87,13 @@ class Loaded(torch.utils.data.Dataset[dict[str, Any]]):
     def __init__(self, images: PreparedImages) -> None:
         self.images = images
 
-    def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        pixels, labels = self.images.batch(draw.indices)
+    def __getitem__(self, batch: BatchIndices) -> dict[str, Any]:
+        pixels, labels = self.images.batch(batch.indices)
         return {
             "pixels": torch.from_numpy(pixels),
             "labels": torch.from_numpy(labels),
-            "indices": draw.indices.tolist(),
-            "epoch": draw.epoch,
+            "indices": batch.indices.tolist(),
+            "epoch": batch.epoch,
         }
 
     def __len__(self) -> int:

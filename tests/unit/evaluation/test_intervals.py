@@ -388,3 +388,9 @@ def test_the_formula_of_delong_is_the_rule_of_all():
 def test_students_quantiles_equal_scipy():
     for freedom in (1, 1.7, 4, 29.5, 1000):
         assert t_of(0.95, freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-10)
+
+
+def test_scores_that_are_all_equal_have_an_area_and_no_error():
+    table = evaluation.auroc_table([[0], [1], [1], [0]], [[0.2]] * 4, ["Mass"], [0, 0, 1, 2])
+    assert table["auroc"].tolist() == [0.5, 0.5]
+    assert table["reason"].str.len().gt(0).all()

@@ -12,16 +12,19 @@ import sys
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from support.training_runs import NAMES, data, parts, recipe, run, tiny_net
+from torchxrayvision import evaluation
 from torchxrayvision.checkpoints import read_tensors
-from torchxrayvision.datasets import Phantom_Dataset
+from torchxrayvision.datasets import Phantom_Dataset, SubsetDataset
 from torchxrayvision.errors import DatasetError, DependencyError, RecipeError, UnknownNameError
 from torchxrayvision.models import DenseNet, load_checkpoint
 from torchxrayvision.training import (
     Augmentation,
+    ImageCache,
     Loss,
     Optimiser,
     PreparedImages,
@@ -34,6 +37,7 @@ from torchxrayvision.training import (
     linear_probe,
     prepare,
 )
+from torchxrayvision.training.images.prepared import from_stored
 from torchxrayvision.training.module import Training, auroc_of
 from torchxrayvision.training.network import network_of
 from torchxrayvision.training.state import pack, unpack
@@ -163,7 +167,9 @@ def test_labels_that_are_all_missing_do_no_harm(tmp_path):
     images, _ = parts()[0].batch(range(28))
     blank = PreparedImages(images, np.full((28, 2), np.nan), NAMES)
     net = tiny_net(dropout=0.0)
-    result = fit_quickly(tmp_path, blank, blank, network=net)
+    result = fit_quickly(
+        tmp_path, blank.subset(range(14)), blank.subset(range(14, 28)), network=net
+    )
     assert math.isnan(result.mean_auroc)
     assert all(bool(torch.isfinite(v).all()) for v in read_tensors(result.best).tensors.values())
 
@@ -173,7 +179,7 @@ def test_schedules_warm_up_and_fall():
     for kind, end in (("cosine", 0.1), ("linear", 0.1), ("constant", 1.0)):
         how = recipe(epochs=10, schedule=Schedule(kind=kind, warmup=0.2, floor=0.1))
         module = Training(tiny_net(), how, train, None, {})
-        shares = [module._share_of_rate(step) for step in range(71)]
+        shares = [module._lr_factor(step) for step in range(71)]
         assert shares[0] == pytest.approx(1 / 14)
         assert shares[13] == pytest.approx(1)
         assert shares[70] == pytest.approx(end)
@@ -282,3 +288,88 @@ def test_densenets_go_through_as_well():
     model = network_of(Recipe(model="densenet121", findings=("Mass",)), ["Mass"])
     assert isinstance(model, DenseNet)
     assert model.input_resolution == 224
+
+
+def array(rows, ids=None, **kwargs):
+    images, labels = data().batch(rows)
+    return PreparedImages(images, labels, NAMES, ids, **kwargs)
+
+
+def merged(tmp_path, rows, seed=0):
+    dataset = Phantom_Dataset(n=30, size=32, seed=seed)
+    return ImageCache.build(SubsetDataset(dataset, rows), 16, folder=tmp_path / "cache", workers=0)
+
+
+@pytest.mark.parametrize("kind", ["same object", "rows", "patients", "ids", "copy", "test"])
+def test_parts_with_patients_in_common_are_refused(tmp_path, kind):
+    whole = data()  # two images per patient
+    one, other = {
+        "same object": lambda: (whole, whole),
+        "rows": lambda: (whole.subset(range(20)), whole.subset(range(18, 40))),
+        "patients": lambda: (whole.subset(range(19)), whole.subset(range(19, 40))),
+        "ids": lambda: (array(range(4), ["a", "b", "b", "c"]), array([7, 8], ["d", "c"])),
+        "copy": lambda: (array(range(4)), array(range(4))),
+        "test": lambda: (whole.subset(range(20)), whole.subset(range(20, 30))),
+    }[kind]()
+    test = whole.subset(range(29, 40)) if kind == "test" else None
+    with pytest.raises(RecipeError, match=r"have (1 patient|[0-9]+ patients|the same images)"):
+        fit(recipe(), one, other, out=tmp_path, test=test, network=tiny_net())
+    assert not (tmp_path / "recipe.json").exists()
+
+
+def test_patients_in_common_are_seen_across_caches(tmp_path):
+    patients = merged(tmp_path, range(30)).groups
+    apart = int(np.argmax(patients > patients[10]))
+    first, second = merged(tmp_path, range(apart)), merged(tmp_path, range(apart, 30))
+    assert first.shared_patients(second) == 0
+    assert first.shared_patients(merged(tmp_path, range(apart - 1, 30))) == 1
+    assert first.shared_patients(merged(tmp_path, range(30), seed=1)) == 0
+    assert first.shared_patients(merged(tmp_path, range(30)).subset([0])) == 1
+
+
+def test_a_run_leaves_its_split_predictions_and_intervals(tmp_path):
+    whole, seen = data(60), []
+    train, validation, test = (whole.subset(range(*rows)) for rows in ((28,), (28, 44), (44, 60)))
+    result = fit(
+        recipe(epochs=3, patience=0), train, validation, test=test, out=tmp_path,
+        network=tiny_net(), progress=False, on_epoch=seen.append,
+    )  # fmt: skip
+    assert [figures["epoch"] for figures in seen] == [0, 1, 2]
+    assert all(figures["train_loss"] > 0 for figures in seen)
+    assert seen[result.best_epoch]["val_auroc"] == result.mean_auroc
+    split = pd.read_csv(tmp_path / "split.csv", dtype=str)
+    assert split["path"].tolist() == [str(row) for row in range(60)]
+    assert split["part"].value_counts().to_dict() == {"train": 28, "validation": 16, "test": 16}
+    assert split["patient"].tolist() == [str(row // 2) for row in range(60)]
+    kept = tiny_net()
+    kept.load_state_dict(read_tensors(result.best).tensors)
+    for part, images in (("validation", validation), ("test", test)):
+        predicted = pd.read_csv(tmp_path / f"predictions-{part}.csv", dtype={"path": str})
+        assert predicted["path"].tolist() == images.paths
+        with torch.inference_mode():
+            pixels = from_stored(torch.from_numpy(images.batch(range(16))[0]))
+            expected = kept.eval()(pixels, output="probability").numpy()
+        np.testing.assert_allclose(predicted[list(NAMES)], expected, atol=1e-6)
+        table = result.intervals[result.intervals["part"] == part].set_index("finding")
+        truth, score = images.labels[:, 0], predicted["Mass"]
+        assert table.loc["Mass", "auroc"] == pytest.approx(evaluation.auroc(truth, score))
+        assert ("chose the epoch" in table.loc["Mass", "note"]) == (part == "validation")
+    written = pd.read_csv(tmp_path / "auroc.csv")
+    assert written["auroc"].tolist() == pytest.approx(result.intervals["auroc"], nan_ok=True)
+    mass = result.intervals.query("part == 'validation' and finding == 'Mass'")["auroc"].item()
+    assert mass == pytest.approx(result.auroc["Mass"])
+
+
+def test_the_part_that_the_split_leaves_out_is_predicted_once(tmp_path):
+    source = Source(name="Phantom_Dataset", args={"n": 24, "size": 32})
+    wanted = recipe(
+        datasets=(source,), findings=("Effusion",), split=Split(fractions=(0.5, 0.25)),
+        epochs=1, patience=0, model="resnet18-width32",
+    )  # fmt: skip
+    result = fit(wanted, out=tmp_path / "run", cache=tmp_path / "cache", progress=False)
+    split = pd.read_csv(tmp_path / "run" / "split.csv", dtype=str)
+    assert set(split["part"]) == {"train", "validation", "test"}
+    assert sorted(split["path"]) == sorted(set(split["path"]))
+    assert len(split) == 24
+    assert split.groupby("patient")["part"].nunique().max() == 1
+    assert set(result.intervals["part"]) == {"validation", "test"}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import torch
 
-from torchxrayvision.datasets import patients
+from torchxrayvision.datasets import MergeDataset, patients
 from torchxrayvision.errors import DatasetError, ImageReadError
 from torchxrayvision.training.images.pool import Pool, content_key
 from torchxrayvision.training.images.prepared import PreparedImages, to_stored
@@ -63,6 +63,7 @@ class ImageCache(PreparedImages):
     _sources: Sources
     _digests: NDArray[np.bytes_]
     _places: NDArray[np.int64]
+    _dataset: Any
     _unseen: NDArray[np.bool_]
 
     @classmethod
@@ -131,7 +132,33 @@ class ImageCache(PreparedImages):
         cache._pool, cache._pixels = pool, pool.pixels
         cache._sources, cache._digests, cache._places = work.sources, work.digests, work.places
         cache._unseen = np.ones(count, dtype=bool)  # shared with every subset
+        cache._dataset = dataset
         return cache
+
+    @property
+    def paths(self) -> list[str]:
+        """Path of each image in its release."""
+        return [self._sources.name(row) for row in self.rows.tolist()]
+
+    def shared_patients(self, other: PreparedImages) -> int:
+        """How many patients have images here and in other images; as far as both say whose.
+
+        Args:
+            other: Such as those to validate on.
+
+        Returns:
+            The count; the patients of one cohort are known in any of its releases.
+        """
+        if self._codes is other._codes or not isinstance(other, ImageCache):
+            return super().shared_patients(other)
+        try:
+            codes = patients(MergeDataset([self._dataset, other._dataset]))
+        except DatasetError:  # other findings, or a source that does not say whose its images are
+            mine, theirs = self._digests[self.rows], other._digests[other.rows]
+        else:
+            count = len(self._digests)
+            mine, theirs = codes[:count][self.rows], codes[count:][other.rows]
+        return len(np.intersect1d(mine, theirs))
 
     def _take(self, rows: Any) -> NDArray[Any]:
         unseen = np.atleast_1d(rows)[self._unseen[np.atleast_1d(rows)]]

@@ -133,6 +133,7 @@ class PreparedImages:
         self._pixels = pixels
         self.rows = np.arange(len(pixels)) if rows is None else np.asarray(rows, dtype=np.int64)
         self._table, self._codes = table, codes.astype(np.int64)
+        self._patient_ids = None if groups is None else np.asarray(groups)
         self.names = tuple(str(name) for name in names)
         self.size = int(pixels.shape[1])
 
@@ -147,6 +148,29 @@ class PreparedImages:
         """The patient of each image, as a number; int64 (N,)."""
         chosen: NDArray[np.int64] = self._codes[self.rows]
         return chosen
+
+    @property
+    def paths(self) -> list[str]:
+        """What tables call each image: its path in the release, else the number of its row."""
+        return [str(row) for row in self.rows]
+
+    def shared_patients(self, other: PreparedImages) -> int:
+        """How many patients have images here and in other images; as far as both say whose.
+
+        Args:
+            other: Such as those to validate on.
+
+        Returns:
+            The count; an image without a patient is one of its own.
+        """
+        if self._codes is other._codes:
+            return len(np.intersect1d(self.groups, other.groups))
+        if self._patient_ids is None or other._patient_ids is None:
+            return 0
+        return len(
+            set(self._patient_ids[self.rows].tolist())
+            & set(other._patient_ids[other.rows].tolist())
+        )
 
     def __len__(self) -> int:
         return len(self.rows)
