@@ -48,7 +48,6 @@ LOOKS_INSIDE = {
     ("support/tiny.py", "datasets.findings"): "builds a dataset from parts",
     ("support/tiny.py", "datasets.images"): "builds a dataset from parts",
     ("support/tiny.py", "datasets.spec"): "builds a dataset from parts",
-    ("support/training_runs.py", "checkpoints.tensors"): "reads what a run wrote",
     ("support/training_runs.py", "training.module"): "ends a run between two of its steps",
     ("unit/baseline_models/test_age_names.py", "checkpoints.read"): "writes an old file",
     ("unit/baseline_models/test_age_names.py", "models.base"): "compares with the base",

@@ -109,10 +109,10 @@ def run(out, *, kill=None, resume=True, net=None, **changes):
 
 
 def _arm(what, count):
-    from torchxrayvision.checkpoints import tensors as _safetensors
+    from torchxrayvision import files
     from torchxrayvision.training.module import Training
 
-    owner, name = {"step": (Training, "optimizer_step"), "write": (_safetensors.os, "fsync")}[what]
+    owner, name = {"step": (Training, "optimizer_step"), "write": (files.os, "fsync")}[what]
     original, left = getattr(owner, name), [count]
 
     def last_call(*args, **kwargs):

@@ -50,7 +50,7 @@ def test_five_kills_at_random_change_no_bit(start, undisturbed, tmp_path, seed):
         assert start(tmp_path, kill=kill) in (KILLED, 0)
     assert start(tmp_path) == 0
     assert same(tmp_path, undisturbed)
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob(".*.part*"))
 
 
 def test_a_finished_run_is_not_run_again(undisturbed):
