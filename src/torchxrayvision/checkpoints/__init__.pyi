@@ -1,6 +1,5 @@
 from .cache import load_checkpoint as load_checkpoint
 from .cache import load_tensors as load_tensors
-from .cache import source_sha256 as source_sha256
 from .pickles import DEFAULT as DEFAULT
 from .pickles import Refused as Refused
 from .read import Checkpoint as Checkpoint

@@ -1,9 +1,8 @@
 """A safetensors copy of each checkpoint, so that it is parsed once.
 
 The copy lies in ``<cache>/tensors/`` under the SHA-256 of its source, next to a seal that
-records its own SHA-256. A copy whose size and time are those of the seal is mapped
-at once; one that was touched is hashed again, and rebuilt if it is no longer what was written.
-The hash of a source is remembered by its path, size, time and inode.
+records its own SHA-256. Source and copy are hashed at their first use in a process; a copy that is
+not what was sealed is rebuilt. In a folder that others own or may write to, none is kept or used.
 """
 
 from __future__ import annotations
@@ -19,12 +18,13 @@ from torchxrayvision.checkpoints.pickles import DEFAULT, Limits, Refused
 from torchxrayvision.checkpoints.read import Checkpoint, read_tensors
 from torchxrayvision.checkpoints.tensors import read_safetensors, save_safetensors
 from torchxrayvision.errors import CheckpointError
-from torchxrayvision.files import FileState, sha256_of, write_atomically
+from torchxrayvision.files import FileState, write_atomically
+from torchxrayvision.remote import cache_dir, make_folder, sha256_once
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["load_checkpoint", "load_tensors", "source_sha256"]
+__all__ = ["load_checkpoint", "load_tensors"]
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def load_checkpoint(
     if folder is None or not _worth_a_copy(path):
         return read_tensors(path, limits=limits)
     before = _state(path)
-    digest = source_sha256(path, folder=folder)
+    digest = _hash(path)
     kept = _Copy(folder, digest)
     found = kept.load(path, limits)
     if found is not None:
@@ -99,15 +99,16 @@ def load_checkpoint(
 
 
 def _folder(cache: str | os.PathLike[str] | None) -> Path | None:
-    if cache is not None:
-        return Path(cache) / _FOLDER
-    from torchxrayvision.remote import cache_dir
-
+    """The folder of the copies, if nobody else can put any there."""
+    folder = (cache_dir() if cache is None else Path(cache)) / _FOLDER
     try:
-        return Path(cache_dir()) / _FOLDER
-    except OSError as error:
-        logger.warning("no cache folder, so no copy of the tensors is kept: %s", error)
+        found = folder.stat()
+    except OSError:
+        return folder  # to be made
+    if os.name != "nt" and (found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o002):
+        logger.warning("%s belongs to others, so that no copy of the tensors is used", folder)
         return None
+    return folder
 
 
 def _worth_a_copy(path: Path) -> bool:
@@ -128,32 +129,11 @@ def _state(path: Path) -> FileState:
         raise CheckpointError(f"{path}: {error.strerror or error}") from error
 
 
-def source_sha256(path: str | os.PathLike[str], *, folder: Path) -> str:
-    """The SHA-256 of a file, computed once for each state of the file.
-
-    Args:
-        path: The file.
-        folder: Where its hash is remembered, by path, size, modification time and inode.
-
-    Raises:
-        CheckpointError: If the file cannot be read.
-    """
-    path = Path(path).absolute()
-    known = sha256_of(os.fsencode(path))[:32]
-    record = folder / "sources" / f"{known}.json"
-    stamp = _state(path)
-    remembered = _read_json(record)
-    if remembered.get("path") == str(path) and remembered.get("stamp") == list(stamp):
-        digest = remembered.get("sha256")
-        if isinstance(digest, str) and len(digest) == 64 and digest.isalnum():
-            return digest
+def _hash(path: Path) -> str:
     try:
-        digest = sha256_of(path)
+        return sha256_once(path)
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror or error}") from error
-    if _state(path) == stamp:
-        _write_json(record, {"path": str(path), "stamp": list(stamp), "sha256": digest})
-    return digest
 
 
 class _Copy:
@@ -180,28 +160,20 @@ class _Copy:
 
     def _intact(self) -> bool:
         seal = _read_json(self._seal)
-        size, changed = FileState.of(self._file).content
-        if not seal or seal.get("size") != size:
-            logger.warning("%s is rebuilt: its size is not the one sealed", self._file)
-            return False
-        if seal.get("mtime_ns") == changed:
-            return True
-        if sha256_of(self._file) != seal.get("sha256"):
+        # In this order, so that a copy that is gone is no damaged one.
+        wrong = sha256_once(self._file) != seal.get("sha256")
+        if wrong:
             logger.warning("%s is rebuilt: its bytes are not those sealed", self._file)
-            return False
-        _write_json(self._seal, {**seal, "mtime_ns": changed})
-        return True
+        return not wrong
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write the copy, then its seal, each under its final name only when whole."""
         tensors, metadata = _packed(checkpoint, self._digest)
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self._folder)
             self._sweep()
             save_safetensors(self._file, tensors, metadata)
-            size, changed = FileState.of(self._file).content
-            seal = {"size": size, "mtime_ns": changed, "sha256": sha256_of(self._file)}
-            _write_json(self._seal, seal)
+            _write_json(self._seal, {"sha256": sha256_once(self._file)})
         except Refused as error:
             logger.info("no copy of %s: %s", checkpoint.path, error)
         except OSError as error:
@@ -265,7 +237,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a small record, or do without it."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with write_atomically(path, durable=False) as part:
             part.write_text(json.dumps(content), encoding="utf-8")
     except OSError as error:

@@ -24,6 +24,7 @@ from torchxrayvision.remote.cache import (
     is_offline,
     locate,
     make_folder,
+    sha256_once,
     verify,
 )
 from torchxrayvision.remote.fetching import fetch
@@ -36,5 +37,6 @@ __all__ = [
     "is_offline",
     "locate",
     "make_folder",
+    "sha256_once",
     "verify",
 ]

@@ -36,6 +36,7 @@ __all__ = [
     "open_regular",
     "open_to_write",
     "read_pin",
+    "sha256_once",
     "verify",
 ]
 
@@ -223,6 +224,21 @@ def _hash_once(path: Path, _state: FileState) -> tuple[str, bytes]:
         if _state != FileState.of(handle.fileno()):
             raise OSError(errno.EAGAIN, "it changed while it was read", str(path))
     return digest, head
+
+
+def sha256_once(path: Path) -> str:
+    """SHA-256 of a file, computed once per process while its size, times and inode are the same.
+
+    Args:
+        path: The file.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Raises:
+        OSError: If it is no regular file or cannot be read.
+    """
+    return _hash_once(path, FileState.of(path))[0]
 
 
 def examine(path: Path, file: RemoteFile | PackagedFile, pin: Pin | None) -> Verification:
