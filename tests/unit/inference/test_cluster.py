@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -407,6 +408,84 @@ def test_a_run_on_ray_gives_the_rows_of_one_here(films, tmp_path):
     whole = (tmp_path / "whole.csv").read_bytes()
     assert whole.count(b"\n") == 201
     assert (tmp_path / "moved.csv").read_bytes() == whole
+
+
+LISTENING = """
+import os, sys, re
+from pathlib import Path
+import ray
+from torchxrayvision.errors import ClusterError
+from torchxrayvision.inference.cluster.ray import _connect
+
+try:
+    _connect(ray, "local")
+except ClusterError as error:
+    sys.exit(f"not started: {error}" if "busy" in str(error) else str(error))
+ray.get(ray.remote(num_cpus=1)(lambda: 1).remote())  # a worker listens too
+
+def hold(process):
+    try:
+        links = [os.readlink(fd) for fd in Path("/proc", process, "fd").iterdir()]
+    except OSError:
+        return []
+    return re.findall(r"socket:.([0-9]+)", " ".join(links))
+
+home = f"HOME={Path.home()}".encode()
+
+def of_ours(process):
+    try:
+        return home in Path("/proc", process, "environ").read_bytes()
+    except OSError:
+        return False
+
+processes = [name for name in os.listdir("/proc") if name.isdigit() and of_ours(name)]
+ours = {socket for process in processes for socket in hold(process)}
+for table in ("tcp", "tcp6"):
+    for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+        place, state, inode = (line.split()[k] for k in (1, 3, 9))
+        if state == "0A" and inode in ours:
+            print(place.rsplit(":")[0])
+print(Path.home(), [str(p) for p in Path.home().rglob("*token*")])
+ray.shutdown()
+"""
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs /proc")
+def test_a_cluster_of_our_own_listens_on_the_loopback_address_only(tmp_path):
+    pytest.importorskip("ray")
+    environment = {n: v for n, v in os.environ.items() if not n.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, "-c", LISTENING],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**environment, "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+        check=False,
+    )
+    if done.returncode and "not started" in done.stderr:
+        pytest.skip("Ray did not start in half a minute")
+    assert done.returncode == 0, done.stderr
+    *listening, token = done.stdout.splitlines()
+    assert len(listening) > 3, "the processes of Ray were not found"
+    assert set(listening) <= LOOPBACK
+    assert token == f"{tmp_path} []", "a token that others may read"
+    assert not [name for name in os.environ if name.startswith("RAY_AUTH")]
+
+
+def test_a_ray_that_would_listen_elsewhere_is_refused(monkeypatch):
+    ray = FakeRay(lambda *_: None)
+    ray.is_initialized, ray.shutdown = (lambda: False), (lambda: None)
+    ray.init = lambda *_, **__: None
+    ray.util = SimpleNamespace(get_node_ip_address=lambda: "192.0.2.7")
+    constants = SimpleNamespace(ENABLE_RAY_CLUSTER=True)
+    ray._private = SimpleNamespace(ray_constants=constants)
+    before = dict(os.environ)
+    with pytest.raises(ClusterError, match=r"would listen on 192\.0\.2\.7"):
+        _cluster._connect(ray, "local")
+    assert constants.ENABLE_RAY_CLUSTER
+    assert dict(os.environ) == before
 
 
 @pytest.mark.slow

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -434,3 +437,32 @@ def test_a_model_changed_in_memory_is_another_graph(network, monkeypatch):
 class Proto:
     def SerializeToString(self):  # noqa: N802 - protobuf's name
         return b""
+
+
+TELEMETRY = """
+import socket, sys
+from pathlib import Path
+
+asked = []
+socket.getaddrinfo = lambda host, *_, **__: asked.append(host) or []
+from torchxrayvision.inference.engines.onnx import import_openvino
+
+assert import_openvino().Core().available_devices
+import openvino.tools.ovc as tools
+print(asked, list(Path.home().iterdir()), type(tools.telemetry).__module__)
+assert "openvino_telemetry" not in sys.modules
+"""
+
+
+def test_openvino_reports_nothing(tmp_path):
+    pytest.importorskip("openvino")
+    environment = {n: v for n, v in os.environ.items() if n not in ("CI", "BUILD_ID")}
+    done = subprocess.run(
+        [sys.executable, "-c", TELEMETRY],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**environment, "HOME": str(tmp_path)},
+        check=True,
+    )
+    assert done.stdout.split() == ["[]", "[]", "openvino.tools.ovc.telemetry_stub"]

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import logging
 import os
+import secrets
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -253,28 +254,42 @@ def _connect(ray: Any, address: str | None) -> bool:
         else:
             return True
     try:
-        with _no_reports():
-            # On the loopback address: nobody else has anything to ask of a cluster for one run.
-            ray.init(
-                "local", include_dashboard=False, object_store_memory=_STORE,
-                _node_ip_address="127.0.0.1", **quiet,
-            )  # fmt: skip
+        with _private(ray):
+            ray.init("local", include_dashboard=False, object_store_memory=_STORE, **quiet)
+            listening = str(ray.util.get_node_ip_address())
     except Exception as error:
         msg = f"Ray does not start on this machine ({error}); it waits 30 s, is the machine busy?"
         raise ClusterError(msg) from error
+    if not listening.startswith("127."):
+        ray.shutdown()
+        msg = (
+            f"this version of Ray would listen on {listening}, and whoever reaches its ports can "
+            "run code; begin a cluster with `ray start --head` in a network of its own, and give "
+            "--address auto"
+        )
+        raise ClusterError(msg)
     return True
 
 
 @contextlib.contextmanager
-def _no_reports() -> Iterator[None]:
-    """Keep Ray from reporting its use over the network; only the cluster begun inside."""
-    name = "RAY_USAGE_STATS_ENABLED"
-    before = os.environ.get(name)
-    os.environ[name] = "0"
+def _private(ray: Any) -> Iterator[None]:
+    """Keep a cluster that is begun inside to this machine and this run, and its use to itself."""
+    # Ray takes the address of the network for the loopback one, apart from where it believes that
+    # the system has no clusters; its own token would be a file that everybody may read.
+    chosen = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    }
+    constants = ray._private.ray_constants
+    before, clusters = dict(os.environ), constants.ENABLE_RAY_CLUSTER
+    os.environ.update(chosen)
+    constants.ENABLE_RAY_CLUSTER = False
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
+        constants.ENABLE_RAY_CLUSTER = clusters
+        for name in chosen:
+            os.environ.pop(name)
+            if name in before:
+                os.environ[name] = before[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -13,7 +14,7 @@ from torchxrayvision.files import sha256_of, write_atomically
 from torchxrayvision.inference.engines.base import Engine, input_size
 from torchxrayvision.inference.engines.graph import INPUT, output_names, to_onnx, trace
 from torchxrayvision.inference.engines.winograd import minimal_filtering
-from torchxrayvision.remote import cache_dir
+from torchxrayvision.remote import cache_dir, make_folder
 from torchxrayvision.runs import fingerprint
 
 if TYPE_CHECKING:
@@ -23,9 +24,27 @@ if TYPE_CHECKING:
 
     from torchxrayvision.models import XRayModel
 
-__all__ = ["OnnxEngine", "OpenVinoEngine", "onnx_file"]
+__all__ = ["OnnxEngine", "OpenVinoEngine", "import_openvino", "onnx_file"]
 
 _FOLDER: Final = "engines"
+
+
+def import_openvino() -> Any:
+    """OpenVINO without its reports, which its import alone would send, offline or not.
+
+    Returns:
+        The module; as it is where somebody else imported it before.
+    """
+    name = "openvino_telemetry"
+    before = sys.modules.get(name)
+    sys.modules[name] = None  # type: ignore[assignment]  # as if it were not installed
+    try:
+        import openvino
+    finally:
+        del sys.modules[name]
+        if before is not None:
+            sys.modules[name] = before
+    return openvino
 
 
 def onnx_file(model: XRayModel, size: int, *, winograd: bool = False, fresh: bool = False) -> Path:
@@ -60,7 +79,7 @@ def onnx_file(model: XRayModel, size: int, *, winograd: bool = False, fresh: boo
 
 
 def _write(proto: onnx.ModelProto, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with write_atomically(path, durable=False) as part:
         part.write_bytes(proto.SerializeToString())
 
@@ -97,6 +116,7 @@ class OnnxEngine(Engine):
     def _start(self, path: Path) -> None:
         import onnxruntime
 
+        onnxruntime.disable_telemetry_events()  # of the builds for Windows
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3  # errors; warnings speak of its own optimisation
@@ -143,9 +163,7 @@ class OpenVinoEngine(OnnxEngine):
     _HINTS: ClassVar = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
     def _start(self, path: Path) -> None:
-        import openvino
-
-        core = openvino.Core()
+        core = import_openvino().Core()
         graph = core.read_model(path)
         graph.reshape(list(self.input.shape))  # a fixed shape is planned better than any
         settings: dict[str, Any] = {
@@ -163,8 +181,6 @@ class OpenVinoEngine(OnnxEngine):
     @staticmethod
     def arithmetics() -> tuple[str, ...]:
         """What the processor computes in hardware and the engine uses, besides float32."""
-        import openvino
-
-        able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        able = import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         # float16 first: its rounding is eight times finer.
         return tuple(n for n, code in (("float16", "FP16"), ("bfloat16", "BF16")) if code in able)
