@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
@@ -42,7 +43,7 @@ from torchxrayvision.datasets.storage import (
     whole_numbers,
     with_columns,
 )
-from torchxrayvision.errors import DatasetError, DatasetNotFoundError, EmptyDatasetError
+from torchxrayvision.errors import DatasetError, DatasetNotFoundError, EmptyDatasetError, XRVError
 from torchxrayvision.transforms import SeedSource, apply_transforms, square_pixels
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def read_csv(path: Path, **options: Any) -> pd.DataFrame:
     import pandas as pd
 
     if path.suffix == ".parquet":
-        return pd.read_parquet(path)
+        return pd.read_parquet(path, page_checksum_verification=True)
     frame: pd.DataFrame = pd.read_csv(path, low_memory=False, **options)
     numeric = [str(name) for name in frame.columns if frame[name].dtype.kind in "iufb"]
     if numeric and isinstance(frame.index, pd.RangeIndex):
@@ -208,8 +209,6 @@ def _inside(table: Table, imgpath: Path | None) -> Path | None:
 
 
 def _from_path(table: Table, path: Path, dataset: str) -> pd.DataFrame:
-    import pandas as pd
-
     if not path.exists():
         raise DatasetNotFoundError(dataset, table.argument, path, table.description)
     if not (path.is_file() or path.is_dir()):  # reading a pipe may wait for ever
@@ -217,12 +216,25 @@ def _from_path(table: Table, path: Path, dataset: str) -> pd.DataFrame:
         raise DatasetError(msg)
     try:
         return (table.read or read_csv)(path)
-    except (ValueError, KeyError, OSError, pd.errors.ParserError) as error:
-        if isinstance(error, DatasetError):
-            raise
+    except DatasetError:
+        raise
+    except Exception as error:  # parsers of tables and of their packing raise what they like
         what = table.description or "a table"
         msg = f"{dataset}: {table.argument}={str(path)!r} cannot be read as {what}"
         raise DatasetError(f"{msg}: {error}") from error
+
+
+@contextlib.contextmanager
+def _typed(dataset: str) -> Iterator[None]:
+    """Make a `DatasetError` of what a table with odd content makes the rules of a spec raise."""
+    try:
+        yield
+    except XRVError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        said = f"{type(error).__name__}: {str(error)[:200]}"
+        msg = f"{dataset}: a table holds what does not belong there ({said})"
+        raise DatasetError(msg) from error
 
 
 def _not_given(table: Table, dataset: str) -> DatasetError:
@@ -420,7 +432,8 @@ class SpecDataset(Dataset):
         if nrows is not None:
             first = self.spec.tables[0].argument
             self._context.tables[first] = self._context.tables[first].head(nrows)
-        self._build(views)
+        with _typed(name):
+            self._build(views)
         if self._context.packaged:
             release_unused()
 

@@ -62,7 +62,9 @@ def read_table(path: str | Path) -> pd.DataFrame:
     file = Path(path)
     try:
         return _parsed(file)
-    except ValueError as error:  # no table, or another format than the name says
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # noqa: BLE001 - parsers and their packing raise what they like
         msg = f"{file} cannot be read as a table: {error}"
         raise EvaluationError(msg) from None
 
@@ -74,7 +76,8 @@ def _parsed(file: Path) -> pd.DataFrame:
     if kind == ".json":
         return pd.DataFrame(json.loads(file.read_text("utf-8-sig")), dtype=object)
     if kind == ".parquet":
-        return pd.read_parquet(file, dtype_backend="numpy_nullable")
+        nullable: Any = {"dtype_backend": "numpy_nullable", "page_checksum_verification": True}
+        return pd.read_parquet(file, **nullable)
     with file.open(encoding="utf-8-sig", errors="replace") as lines:
         head = lines.readline()
     separator = max(",;\t", key=head.count)
@@ -155,7 +158,7 @@ def join_labels(predictions: pd.DataFrame, labels: pd.DataFrame) -> tuple[pd.Dat
         f"predicted {name}": _numbers(predictions[column], "predictions")
         for name, column in columns.items()
     }
-    keys = _matching(predictions[ours].astype(str), labels[theirs].astype(str))
+    keys = _matching(_names(predictions[ours], "predictions"), _names(labels[theirs], "labels"))
     others = predictions.drop(columns=[ours, *columns.values()])
     rows = others.assign(**scores, _image=keys[0]).merge(
         labels.assign(_image=keys[1]), on="_image", suffixes=(" of the predictions", "")
@@ -361,6 +364,14 @@ def _doubled(ours: pd.Series[str], theirs: pd.Series[str]) -> str:
                 f"{twice.iloc[0]}"
             )
     return ""
+
+
+def _names(column: pd.Series[Any], which: str) -> pd.Series[str]:
+    nameless = int((column.isna() | (column.astype(object) == "")).sum())
+    if nameless:
+        msg = f"{nameless} rows of the {which} name no image in their column {column.name}"
+        raise EvaluationError(msg)
+    return column.astype(str)
 
 
 def _components(path: str) -> tuple[str, ...]:

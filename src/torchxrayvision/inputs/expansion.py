@@ -86,7 +86,7 @@ def _in_parquet(path: Path) -> Names:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             column = _path_column(file.schema_arrow)
             for batch in file.iter_batches(_ROWS, columns=[column]):
                 yield from batch.column(0).to_pylist()

@@ -110,7 +110,7 @@ def _records(file: BinaryIO, run: str) -> Iterator[tuple[Batch, int]]:
             batch = _decode(payload, run)
         except XRVError:
             raise
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return  # its CRC is right and nothing else: not written by this package
         end += _FRAME.size + length
         yield batch, end

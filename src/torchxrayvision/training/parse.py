@@ -47,7 +47,7 @@ def load_recipe(path: str | os.PathLike[str]) -> Recipe:
         raise RecipeError(f"{path}: cannot be read ({error.strerror or error})") from error
     except RecipeError:  # a ValueError itself
         raise
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # lists in lists in lists
         kind = path.suffix.removeprefix(".").upper()
         raise RecipeError(f"{path}: not valid {kind}: {error}") from error
     if not isinstance(values, Mapping):

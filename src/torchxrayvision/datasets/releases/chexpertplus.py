@@ -35,10 +35,8 @@ _REPORT = re.compile(r"report$|section_")
 
 def _read_metadata(path: Path) -> pd.DataFrame:
     """Everything but the texts of the reports, which are most of the file."""
-    import pandas as pd
-
     if path.suffix == ".parquet":
-        return pd.read_parquet(path)
+        return read_csv(path)
     return read_csv(path, usecols=lambda name: not _REPORT.match(name))
 
 
