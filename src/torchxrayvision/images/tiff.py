@@ -173,7 +173,8 @@ _NONE, _LZW, _JPEG, _DEFLATE = 1, 5, 7, (8, 32946)
 _TO_BYTES = {_LZW: "LZW", 32773: "PackBits", 34925: "LZMA", 50000: "Zstandard"}
 _TO_PICTURE = {2: "CCITT RLE", 3: "CCITT Group 3", 4: "CCITT Group 4", 50001: "WebP"}
 _KNOWN = {_NONE, _JPEG, *_DEFLATE, *_TO_BYTES, *_TO_PICTURE}
-_BITS = (1, 2, 4, 8, 10, 12, 14, 16, 24, 32)
+# 24 is left out: libtiff reads it in the byte order of the file, tifffile big-endian.
+_BITS = (1, 2, 4, 8, 10, 12, 14, 16, 32)
 _PREDICTED = (8, 16, 32)
 _REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
 _UNPACKED = 1 << 20  # bits in the air while samples of odd widths are put together
@@ -382,11 +383,7 @@ def _values(lines: NDArray[np.uint8], count: int, bits: int, order: str) -> NDAr
     if bits in (8, 16, 32):
         values = lines.reshape(-1).view(f"{order}u{bits // 8}").reshape(rows, count)
         return values.astype(values.dtype.newbyteorder("="), copy=False)
-    if bits == 24:
-        parts = lines.reshape(rows, count, 3).astype(np.uint32)
-        low, high = (0, 2) if order == "<" else (2, 0)
-        return parts[:, :, high] << 16 | parts[:, :, 1] << 8 | parts[:, :, low]
-    found = np.zeros((rows, count), f"u{1 if bits < 8 else 2 if bits < 16 else 4}")
+    found = np.zeros((rows, count), np.uint8 if bits < 8 else np.uint16)
     step = max(1, _UNPACKED // (8 * lines.shape[1]))
     for start in range(0, rows, step):
         digits = np.unpackbits(lines[start : start + step], axis=1)[:, : count * bits]
