@@ -60,7 +60,7 @@ def test_a_folder_gives_one_row_a_file_and_exit_code_one(films, checkpoint, tmp_
     names = [os.path.relpath(p, films) for p in rows["path"]]
     assert names == ["broken.png", "empty.dcm", "grey.png", "deep/sixteen.png", "deep/er/c.jpg"]
     assert [bool(e) for e in rows["error"]] == [True, True, False, False, False]
-    assert list(rows.columns[2:]) == DenseNet().targets
+    assert list(rows.columns[2:]) == [*DenseNet().targets, "check"]
     assert "2 of 5 files could not be read" in result.output
 
 
@@ -70,7 +70,7 @@ def test_numbers_are_those_of_the_model(films, checkpoint, tmp_path):
     xrv("predict", films / "grey.png", "--checkpoint", checkpoint, "--weights", "all",
         "--output", tmp_path / "o.parquet")  # fmt: skip
     written = pd.read_parquet(tmp_path / "o.parquet")
-    np.testing.assert_allclose(table.iloc[:, 2:], written.iloc[:, 2:], atol=1e-6)
+    np.testing.assert_allclose(table.iloc[:, 2:-1], written.iloc[:, 2:-1], atol=1e-6)
 
 
 def test_batch_size_and_workers_do_not_change_the_numbers(films, checkpoint):
@@ -109,7 +109,7 @@ def test_without_a_terminal_the_table_is_csv(films, checkpoint):
 def test_only_trained_findings_get_columns(films, tmp_path):
     path = write("densenet121-res224-rsna", tmp_path)
     result = xrv("predict", films / "grey.png", "--checkpoint", path, "--weights", "rsna")
-    assert result.stdout.splitlines()[0] == "path,error,Pneumonia,Lung Opacity"
+    assert result.stdout.splitlines()[0] == "path,error,Pneumonia,Lung Opacity,check"
 
 
 def test_absent_files_are_rows(checkpoint, tmp_path):

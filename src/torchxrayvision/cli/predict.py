@@ -67,6 +67,13 @@ def predict(
     strict: Strict = False,
     frame: Frame = None,
     max_pixels: MaxPixels = None,
+    check: Annotated[
+        Literal["note", "refuse", "off"],
+        typer.Option(
+            help="Screening of each image: note it in a column, refuse numbers to what is not an "
+            "upright frontal chest radiograph, or off."
+        ),
+    ] = "note",
     shard: Annotated[
         str | None,
         typer.Option(help="2/8 computes part 2 of 8; `xrv join` makes the table of all parts."),
@@ -93,7 +100,8 @@ def predict(
     """Print or write the findings of radiographs: PNG, JPEG, TIFF or DICOM.
 
     A file that cannot be read becomes a row with an error, and the exit code is 1. With --output
-    the same command resumes a run that was stopped, whatever stopped it.
+    the same command resumes a run that was stopped, whatever stopped it. The column check holds
+    ok, or refused or noted and the reason, by the cheap part of `xrv check`.
     """
     names = named_images(paths, from_file)
     if as_json and output is not None:
@@ -120,7 +128,7 @@ def predict(
         )  # fmt: skip
         how = _run.How(
             kind=output_kind, batch_size=batch_size, engine=engine, precision=precision,
-            reading=reading, device=device,
+            reading=reading, device=device, check=check,
             cluster=RayCluster(address=address, cpus=cpus, actors=actors) if cluster else None,
         )  # fmt: skip
         if output is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import sys
 import time
 from contextlib import ExitStack, contextmanager
@@ -15,12 +14,12 @@ import typer
 
 from torchxrayvision.cli.console import console, inform, refuse, show_error, stderr_console
 from torchxrayvision.inference import (
-    CsvWriter,
     RayCluster,
     Shard,
     Summary,
     columns_of,
     join_shards,
+    open_writer,
     parse_shard,
     predict_to_file,
     predictions,
@@ -52,6 +51,7 @@ class How:
     precision: str
     reading: ReadOptions
     device: str | None
+    check: str
     cluster: RayCluster | None
 
 
@@ -73,7 +73,7 @@ def write(
                 names, net, output, kind=how.kind, embeddings=embeddings,
                 batch_size=how.batch_size, engine=how.engine, precision=how.precision,
                 shard=part, overwrite=overwrite, reading=how.reading, device=how.device,
-                cluster=how.cluster,
+                cluster=how.cluster, check=how.check,
                 on_found=progress.found, on_progress=progress.move,
             )  # fmt: skip
         except KeyboardInterrupt:
@@ -178,7 +178,7 @@ def show(net: XRayClassifier, names: list[str], how: How, *, form: str = "") -> 
         return Summary(0, 0, 0, 0, _STDOUT, str(skipped))
     results = predictions(
         net, sources, kind=how.kind, batch_size=how.batch_size, engine=how.engine,
-        precision=how.precision, reading=how.reading,
+        precision=how.precision, reading=how.reading, check=how.check,
     )  # fmt: skip
     # Lines that run over a terminal are their own progress.
     if stderr_console().is_terminal and not console().is_terminal:
@@ -186,7 +186,7 @@ def show(net: XRayClassifier, names: list[str], how: How, *, form: str = "") -> 
     first = next(results)  # an engine or a kind that is not there is said before any header
     failed = 0
     with ExitStack() as stack:
-        put = _json_sink(net, stack) if form == "json" else _sink(net, count, stack, form)
+        put = _sink(net, count, stack, form, how.check != "off")
         for result in itertools.chain([first], results):
             put(result)
             failed += bool(result.error)
@@ -201,30 +201,14 @@ def _followed(results: Iterator[Result], total: int) -> Iterator[Result]:
             progress.move(done, total)
 
 
-def _json_sink(net: XRayClassifier, stack: ExitStack) -> Callable[[Result], object]:
-    """The lines of a list with one object per file, as `--output` writes into a .json file."""
-    columns = columns_of(net.targets, net.trained)
-    separators = itertools.chain(["[\n"], itertools.repeat(",\n"))
-    stack.callback(lambda: sys.stdout.write("\n]\n"))
-
-    def put(result: Result) -> None:
-        values = result.outputs
-        numbers = {
-            n: None if values is None else float(f"{values[i]:.7g}") for n, i in columns.items()
-        }
-        row = {"path": result.path, "error": result.error, **numbers}
-        sys.stdout.write(next(separators) + json.dumps(row, ensure_ascii=False))
-
-    return put
-
-
 def _sink(
-    net: XRayClassifier, count: int, stack: ExitStack, form: str
+    net: XRayClassifier, count: int, stack: ExitStack, form: str, checked: bool
 ) -> Callable[[Result], object]:
     """Where results go: a table or lines on a terminal, CSV elsewhere."""
     columns = columns_of(net.targets, net.trained)
-    if form == "csv" or not console().is_terminal:
-        writer = CsvWriter(_STDOUT, columns, embeddings=False, file=sys.stdout)
+    if form or not console().is_terminal:
+        place = Path(f"results.{form or 'csv'}")
+        writer = open_writer(place, columns, False, file=sys.stdout, checked=checked)
         stack.callback(writer.close)
         return writer.write
     if count <= _SIDE_BY_SIDE:
@@ -251,6 +235,8 @@ def _print_side_by_side(results: list[Result], columns: dict[str, int]) -> None:
     for result in results:
         if result.error:
             show_error(ValueError(f"{result.path}: {result.error}"))
+        elif result.check not in ("", "ok"):
+            inform(f"{result.path}: {result.check}")
 
 
 def _print_line(result: Result, columns: dict[str, int]) -> None:
@@ -263,4 +249,6 @@ def _print_line(result: Result, columns: dict[str, int]) -> None:
     else:
         top = sorted(columns, key=lambda name: -values[columns[name]])[:_TOP]
         line = Text(f"{result.path}  " + ", ".join(f"{n} {values[columns[n]]:.2f}" for n in top))
+        if result.check not in ("", "ok"):
+            line.append(f"  {result.check}", "yellow")
     console().print(line, soft_wrap=True)

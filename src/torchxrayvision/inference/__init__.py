@@ -21,7 +21,7 @@ _find, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 _MOVED: Final = {
     "Check": "torchxrayvision.screening.Check",
     "Masks": "torchxrayvision.segmentation.Masks",
-    "Remark": "torchxrayvision.screening.Remark",
+    "Remark": "torchxrayvision.screening.Finding",
     "Segmentation": "torchxrayvision.segmentation.Segmentation",
     "SegmentationWriter": "torchxrayvision.segmentation.SegmentationWriter",
     "Reading": "torchxrayvision.inputs.ReadOptions",

@@ -5,15 +5,17 @@ from __future__ import annotations
 import itertools
 import os
 from dataclasses import dataclass, replace
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from torchxrayvision.errors import ImageReadError, UnknownNameError
 from torchxrayvision.inference.engines.base import input_size
 from torchxrayvision.inference.engines.choose import choose_engine, open_engine
 from torchxrayvision.inputs import AIR, Readers, ReadOptions, crop_and_resize, expand
 from torchxrayvision.models import get_model, temporarily_eval
-from torchxrayvision.runs import Batch, CsvTable, open_table
+from torchxrayvision.runs import Batch, open_table
+from torchxrayvision.screening import quick_check
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -24,10 +26,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from torchxrayvision.inference.engines.base import ClassifierEngine
-    from torchxrayvision.inputs import InputFile
+    from torchxrayvision.inputs import InputFile, Read
     from torchxrayvision.models import XRayClassifier
 
-    Square = NDArray[np.float32]
+    Checked = tuple[NDArray[np.float32], str]  # a prepared image and what the screening says
 
 __all__ = [
     "CsvWriter",
@@ -35,6 +37,7 @@ __all__ = [
     "Writer",
     "batches",
     "batches_from",
+    "check_mode",
     "columns_of",
     "first_images",
     "open_readers",
@@ -43,6 +46,9 @@ __all__ = [
     "predictions",
     "results_of",
 ]
+
+_CHECKS: Final = ("note", "refuse", "off")
+_REFUSED: Final = "refused: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +90,7 @@ class Writer:
         embeddings: Whether results carry embeddings.
         part: Where rows go until then, on the same file system; None for `<name>.part`.
         checked: Whether there is a column `check`.
-        file: An open text file that gets CSV instead, such as standard output.
+        file: An open text file that gets CSV or JSON instead, such as standard output.
     """
 
     def __init__(
@@ -98,13 +104,12 @@ class Writer:
         checked: bool = False,
     ) -> None:
         self.findings = findings
-        columns = {"path": "text", "error": "text", **({"check": "text"} if checked else {})}
-        columns |= dict.fromkeys(findings, "float32")
+        columns = {"path": "text", "error": "text", **dict.fromkeys(findings, "float32")}
+        if checked:
+            columns["check"] = "text"
         if embeddings:
             columns["embedding"] = "vector"
-        self._table = (
-            open_table(path, columns, part) if file is None else CsvTable(path, columns, file=file)
-        )
+        self._table = open_table(path, columns, part, file)
 
     def write(self, result: Result) -> None:
         """Add one row."""
@@ -134,6 +139,7 @@ def batches(
     first: int = 0,
     reading: ReadOptions | None = None,
     features: bool = False,
+    check: str = "note",
 ) -> Generator[tuple[list[InputFile], Batch], None, None]:
     """Predict every file, batch by batch, in order.
 
@@ -146,26 +152,53 @@ def batches(
         first: Position of the first file in the whole list, a multiple of the batch size.
         reading: How files are read.
         features: Whether batches carry the features.
+        check: See `predict`.
 
     Yields:
         The files of a batch and what came of them.
     """
-    with open_readers(engine.size, reading) as readers:
+    with open_readers(engine.size, reading, check) as readers:
         yield from batches_from(readers, engine, files, first=first, features=features)
 
 
-def open_readers(size: int, options: ReadOptions | None) -> Readers[InputFile, Square]:
+def check_mode(name: str) -> str:
+    """The name, if it says how the screening is used.
+
+    Args:
+        name: `"note"`, `"refuse"` or `"off"`.
+
+    Raises:
+        UnknownNameError: If it is another.
+    """
+    if name not in _CHECKS:
+        raise UnknownNameError("check", name, _CHECKS)
+    return name
+
+
+def open_readers(
+    size: int, options: ReadOptions | None, check: str = "off"
+) -> Readers[InputFile, Checked]:
     """Workers that read for an engine; to be closed.
 
     Args:
         size: Side of the images in pixels.
         options: How files are read.
+        check: See `predict`.
     """
-    return Readers(lambda file, read: crop_and_resize(file, read(file), size), options)
+
+    def make(file: InputFile, read: Read) -> Checked:
+        raster = read(file)
+        square = crop_and_resize(file, raster, size)
+        found = "" if check == "off" else quick_check(file, raster, square)
+        if check == "refuse" and found.startswith(_REFUSED):
+            raise ImageReadError(file.path, found)
+        return square, found
+
+    return Readers(make, options)
 
 
 def batches_from(
-    readers: Readers[InputFile, Square],
+    readers: Readers[InputFile, Checked],
     engine: ClassifierEngine,
     files: Iterable[InputFile],
     *,
@@ -192,7 +225,7 @@ def batches_from(
 
 
 def _batch(
-    engine: ClassifierEngine, first: int, images: list[NDArray[np.float32] | str], features: bool
+    engine: ClassifierEngine, first: int, images: list[Checked | str], features: bool
 ) -> Batch:
     count = len(images)
     values = np.full((count, engine.outputs), np.nan, np.float32)
@@ -202,10 +235,14 @@ def _batch(
     if good:
         engine.input[...] = AIR
         for i in good:
-            engine.input[i] = images[i]
+            engine.input[i] = images[i][0]
         all_values, all_vectors = engine()
         values[good], vectors[good] = all_values[good], all_vectors[good]
-    return Batch(first, errors, values, vectors if features else None)
+    checks = tuple(
+        (image if image.startswith(_REFUSED) else "") if isinstance(image, str) else image[1]
+        for image in images
+    )
+    return Batch(first, errors, values, vectors if features else None, checks)
 
 
 def first_images(
@@ -226,7 +263,7 @@ def first_images(
              or not f.member.sequential)  # fmt: skip
     with open_readers(size, replace(reading, workers=1)) as readers:
         loaded = (image for _, image in readers.map(tried, ahead=2))
-        images = list(itertools.islice((i for i in loaded if not isinstance(i, str)), count))
+        images = list(itertools.islice((i[0] for i in loaded if not isinstance(i, str)), count))
     if not images:
         from torchxrayvision.inference.engines.graph import example
 
@@ -242,12 +279,13 @@ def results_of(files: Iterable[InputFile], batch: Batch) -> Iterator[Result]:
         batch: What came of them.
     """
     for i, (file, error) in enumerate(zip(files, batch.errors, strict=True)):
+        check = batch.details[i]
         if error:
-            yield Result(file.given, error)
+            yield Result(file.given, error, check=check)
         else:
             vector = None if batch.features is None else batch.features[i]
             values = None if batch.outputs is None else batch.outputs[i]
-            yield Result(file.given, "", values, vector)
+            yield Result(file.given, "", values, vector, check)
 
 
 def predict(
@@ -260,6 +298,7 @@ def predict(
     device: str | torch.device | None = None,
     engine: str = "auto",
     precision: str = "exact",
+    check: str = "note",
 ) -> pd.DataFrame:
     """Predict the findings of radiographs.
 
@@ -275,10 +314,13 @@ def predict(
         device: Where the network runs meanwhile; None leaves it where it is.
         engine: `"torch"`, `"onnx"`, `"openvino"`, or `"auto"` for the fastest on this machine.
         precision: `"exact"`, or `"fast"` for probabilities within 0.01 of it.
+        check: `"note"` fills a column `check` by the cheap part of the screening: `ok`, or
+            `refused: ` or `noted: ` and the reason, where refused is what `xrv check` would
+            refuse. `"refuse"` gives what is refused no numbers. `"off"` does neither.
 
     Returns:
-        One row a file: `path`, `error` (empty if all went well), one float32 column a trained
-        finding, NaN after an error.
+        One row per file: `path`, `error` (empty if all went well), one float32 column per trained
+        finding, NaN after an error, and `check`.
 
     Raises:
         UnknownNameError: If no such weights, output kind, engine or precision exist.
@@ -293,7 +335,7 @@ def predict(
         results = list(
             predictions(
                 net, list(expand(listed)), kind=output, batch_size=batch_size, engine=engine,
-                precision=precision, reading=ReadOptions(workers=workers),
+                precision=precision, reading=ReadOptions(workers=workers), check=check,
             )
         )  # fmt: skip
     table: dict[str, object] = {
@@ -303,6 +345,8 @@ def predict(
     for name, index in columns_of(net.targets, net.trained).items():
         values = [float("nan") if r.outputs is None else r.outputs[index] for r in results]
         table[name] = pd.Series(values, dtype="float32")
+    if check != "off":
+        table["check"] = [r.check for r in results]
     return pd.DataFrame(table)
 
 
@@ -316,6 +360,7 @@ def predictions(
     precision: str = "exact",
     reading: ReadOptions | None = None,
     embeddings: bool = False,
+    check: str = "note",
 ) -> Iterator[Result]:
     """Predict every file, one result each, in order, as they are done.
 
@@ -328,16 +373,18 @@ def predictions(
         precision: See `predict`.
         reading: How files are read.
         embeddings: Whether results carry the features.
+        check: See `predict`.
 
     Yields:
         One result per file. A file that cannot be read gives a result with an error.
     """
     wanted = model.check_kind(kind)
+    check_mode(check)
     size = max(1, min(batch_size, len(files)))  # one film must not cost a whole batch
     choice = choose_engine(
         model, size, engine, precision, images=len(files),
         sample=lambda: first_images(files, input_size(model), size, reading or ReadOptions()),
     )  # fmt: skip
     runner = open_engine(model, wanted, size, choice)
-    for chunk, batch in batches(runner, files, reading=reading, features=embeddings):
+    for chunk, batch in batches(runner, files, reading=reading, features=embeddings, check=check):
         yield from results_of(chunk, batch)

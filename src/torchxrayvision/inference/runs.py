@@ -20,6 +20,7 @@ from torchxrayvision.inference.engines.base import input_size
 from torchxrayvision.inference.engines.choose import Choice, choose_engine, open_engine
 from torchxrayvision.inference.prediction import (
     batches,
+    check_mode,
     columns_of,
     first_images,
     open_writer,
@@ -128,6 +129,7 @@ class LocalRunner:
                 first=start,
                 reading=self._reading,
                 features=record.options["embeddings"],
+                check=record.options["check"],
             )
             with contextlib.closing(done):  # ends the workers, whatever happens here
                 for _, batch in done:
@@ -205,6 +207,7 @@ def predict_to_file(
     engine: str = "auto",
     precision: str = "exact",
     device: str | torch.device | None = None,
+    check: str = "note",
     shard: Shard | None = None,
     restart: bool = False,
     overwrite: bool = False,
@@ -231,6 +234,7 @@ def predict_to_file(
         precision: `"exact"`, or `"fast"` for probabilities within 0.01 of it.
         device: Where the network runs meanwhile; None leaves it where it is, and takes the GPUs of
             a cluster.
+        check: See `predict`.
         shard: Do this part only; `join_shards` makes the table of all.
         restart: Throw the rows of an unfinished run away, whatever its options.
         overwrite: Replace an existing table, and throw away an unfinished run that has other
@@ -265,6 +269,7 @@ def predict_to_file(
         "batch_size": batch_size,
         "engine": engine,
         "precision": precision,
+        "check": check_mode(check),
         "shard": None if shard is None else [shard.index, shard.count],
     }
 
@@ -318,6 +323,7 @@ def _write_table(folders: Sequence[RunFolder], records: Sequence[Record], target
         writing(target),
         open_writer(
             target, options["columns"], options["embeddings"], place.table,
+            checked=options["check"] != "off",
         ) as writer,
     ):  # fmt: skip
         sources = read_manifest(place.sources)

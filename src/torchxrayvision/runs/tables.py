@@ -136,11 +136,25 @@ class CsvTable(Table):
 
 
 class JsonTable(Table):
-    """An array of objects, one per line; vectors as lists."""
+    """An array of objects, one per line; vectors as lists.
 
-    def __init__(self, path: Path, columns: Mapping[str, str], part: Path | None = None) -> None:
+    Args:
+        path: Final name.
+        columns: See `Table`.
+        part: See `Table`.
+        file: See `CsvTable`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        columns: Mapping[str, str],
+        part: Path | None = None,
+        file: IO[str] | None = None,
+    ) -> None:
         super().__init__(path, columns, part)
-        self._file = self.part.open("w", encoding="utf-8")
+        self._own = file is None
+        self._file: Any = file or self.part.open("w", encoding="utf-8")
         self._separator = "[\n"
 
     def write(self, row: Mapping[str, Any]) -> None:
@@ -152,7 +166,9 @@ class JsonTable(Table):
     def close(self) -> None:
         """End the array and close the file."""
         self._file.write("\n]\n" if self._separator == ",\n" else "[]\n")
-        self._file.close()
+        self._file.flush()
+        if self._own:
+            self._file.close()
 
 
 def _plain(value: Any) -> Any:
@@ -215,17 +231,26 @@ def check_format(path: Path) -> None:
         raise UnknownNameError("output format", path.suffix or path.name, _TABLES)
 
 
-def open_table(path: Path, columns: Mapping[str, str], part: Path | None = None) -> Table:
+def open_table(
+    path: Path,
+    columns: Mapping[str, str],
+    part: Path | None = None,
+    file: IO[str] | None = None,
+) -> Table:
     """A table in the format that the name ends with.
 
     Args:
         path: Final name, ending in `.csv`, `.json` or `.parquet`.
         columns: See `Table`.
         part: Where rows go until the table is complete; None for `<name>.part`.
+        file: An open text file that gets CSV or JSON instead, such as standard output.
 
     Raises:
         UnknownNameError: For any other ending.
         OSError: If the file cannot be written.
     """
     check_format(path)
-    return _TABLES[path.suffix.lower()](path, columns, part)
+    kind = _TABLES[path.suffix.lower()]
+    if file is not None and issubclass(kind, CsvTable | JsonTable):
+        return kind(path, columns, part, file)
+    return kind(path, columns, part)

@@ -6,24 +6,27 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from torchxrayvision.errors import UnknownNameError
 from torchxrayvision.inputs import ReadOptions, crop_and_resize, expand, prefetch
+from torchxrayvision.screening.frame import FrameMeasures, inside_bars, levels_of, measure_frame
 from torchxrayvision.screening.header import Header, contradictions, read_header
-from torchxrayvision.screening.plate import Plate, plate_of
-from torchxrayvision.screening.pose import SIDE, Pose, pose_of
+from torchxrayvision.screening.pose import SIDE, Pose, is_surely_upright, pose_of
 from torchxrayvision.transforms import prepare
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     import pandas as pd
+    from numpy.typing import NDArray
 
     from torchxrayvision.images import Raster
     from torchxrayvision.inputs import InputFile, Read
 
     Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
-__all__ = ["NOTED", "REFUSED", "Check", "Remark", "check", "iter_checks"]
+__all__ = ["NOTED", "REFUSED", "Check", "Finding", "check", "iter_checks", "quick_check"]
 
 REFUSED: Final = ("blank", "not-chest", "lateral", "rotated", "inverted")
 """Remarks for which a file is refused."""
@@ -38,10 +41,12 @@ _FEWEST_LEVELS: Final = 16
 _LEAST_CONTRAST: Final = 0.3
 _BRIGHTNESS: Final = (0.2, 0.93)
 _WHITE, _BLACK = 0.02, 0.35
+_LITTLE_RANGE: Final = "uses {:.0%} of the range that the file declares"
+_QUICK_SIDE: Final = 32  # rows and columns, or a few more, that the quick check looks at
 
 
 @dataclass(frozen=True, slots=True)
-class Remark:
+class Finding:
     """Something about a picture.
 
     Args:
@@ -68,9 +73,9 @@ class Check:
 
     path: str
     error: str
-    remarks: tuple[Remark, ...] = ()
+    remarks: tuple[Finding, ...] = ()
     pose: Pose | None = None
-    plate: Plate | None = None
+    plate: FrameMeasures | None = None
     allowed: frozenset[str] = frozenset()
 
     @property
@@ -162,59 +167,98 @@ def check(paths: Paths, *, allow: Iterable[str] = (), workers: int = 1) -> pd.Da
 
 
 def _check(file: InputFile, raster: Raster, view_model: Any, allowed: frozenset[str]) -> Check:
-    plate = plate_of(raster)
-    pose = _pose(file, raster, plate)
+    plate = measure_frame(raster)
+    pose = _pose(file, raster, plate.inside, plate.bars)
     header = read_header(file) if raster.info.format == "dicom" else Header()
     if plate.levels < _FEWEST_LEVELS:
-        found = [Remark("blank", f"holds {plate.levels} grey values, no picture")]
+        found = [Finding("blank", f"holds {plate.levels} grey values, no picture")]
         return Check(file.given, "", tuple(found), pose, plate, allowed)
     lateral = pose.chest > 0 and view_model is not None and _looks_lateral(raster, view_model)
     remarks = [*_of_pose(pose, lateral, header), *_of_plate(plate)]
-    remarks += [Remark("header", text) for text in contradictions(header, pose)]
+    remarks += [Finding("header", text) for text in contradictions(header, pose)]
     return Check(file.given, "", tuple(remarks), pose, plate, allowed)
 
 
-def _pose(file: InputFile, raster: Raster, plate: Plate) -> Pose:
+def quick_check(file: InputFile, raster: Raster, square: NDArray[np.float32]) -> str:
+    """What the cheap part of the screening says of an image that a network is given anyway.
+
+    Bars, text, headers, exchanged sides and the view model are left to `iter_checks`.
+
+    Args:
+        file: Where the image is from.
+        raster: As read.
+        square: As a network gets it, float32, shape (1, R, R).
+
+    Returns:
+        `"ok"`, or `"refused: "` or `"noted: "` and the reasons.
+    """
+    findings = list(_quick_findings(file, raster, square))
+    verdict = Check(file.given, "", tuple(findings)).verdict
+    reasons = "; ".join(finding.message for finding in findings)
+    return f"{verdict}: {reasons}" if reasons else verdict
+
+
+def _quick_findings(
+    file: InputFile, raster: Raster, square: NDArray[np.float32]
+) -> Iterator[Finding]:
+    step = max(1, max(raster.shape) // _QUICK_SIDE)
+    ordered = np.sort(raster.pixels[::step, ::step], axis=None)
+    if 1 + np.count_nonzero(ordered[1:] != ordered[:-1]) < _FEWEST_LEVELS:
+        levels = levels_of(raster)
+        if levels < _FEWEST_LEVELS:
+            yield Finding("blank", f"holds {levels} grey values, no picture")
+            return
+    if not is_surely_upright(prepare(square[0], 1.0, 0.0, SIDE)[0]):
+        pose = _pose(file, raster, *inside_bars(raster))
+        header = read_header(file) if raster.info.format == "dicom" else Header()
+        yield from (f for f in _of_pose(pose, False, header) if f.code != "mirrored")
+    low, high = (float(ordered[int(share * (ordered.size - 1))]) for share in (0.02, 0.98))
+    contrast = (high - low) * abs(raster.scale) / 2048
+    if contrast < _LEAST_CONTRAST:
+        yield Finding("exposure", _LITTLE_RANGE.format(contrast))
+
+
+def _pose(file: InputFile, raster: Raster, frame: tuple[int, int, int, int], bars: float) -> Pose:
     """How the picture lies; where shutters have left little of it, how that little lies."""
     pose = pose_of(crop_and_resize(file, raster, SIDE)[0])
-    top, bottom, left, right = plate.inside
+    top, bottom, left, right = frame
     inside = raster.pixels[top:bottom, left:right]
     known = pose.chest > 0 or pose.lateral > 0
-    if known or plate.bars < _FEW_BARS or min(inside.shape) < SIDE:
+    if known or bars < _FEW_BARS or min(inside.shape) < SIDE:
         return pose
     within = pose_of(prepare(inside, raster.scale, raster.offset, SIDE, raster.info.aspect)[0])
     return within if within.chest > 0 else pose
 
 
-def _of_pose(pose: Pose, lateral: bool, header: Header) -> Iterator[Remark]:
+def _of_pose(pose: Pose, lateral: bool, header: Header) -> Iterator[Finding]:
     if lateral or (pose.chest <= 0 < pose.lateral and not header.elsewhere):
-        yield Remark("lateral", "looks like a lateral radiograph")
+        yield Finding("lateral", "looks like a lateral radiograph")
         return
     if pose.chest <= 0:
-        yield Remark("not-chest", "does not look like a chest radiograph")
+        yield Finding("not-chest", "does not look like a chest radiograph")
         return
     if pose.turns:
-        yield Remark("rotated", f"lies turned by {90 * pose.turns} degrees clockwise")
+        yield Finding("rotated", f"lies turned by {90 * pose.turns} degrees clockwise")
     if pose.inverted:
-        yield Remark("inverted", "its grey is inverted, air is bright")
+        yield Finding("inverted", "its grey is inverted, air is bright")
     if pose.mirrored > 0:
-        yield Remark("mirrored", "left and right may be exchanged, or the heart lies on the right")
+        yield Finding("mirrored", "left and right may be exchanged, or the heart lies on the right")
 
 
-def _of_plate(plate: Plate) -> Iterator[Remark]:
+def _of_plate(plate: FrameMeasures) -> Iterator[Finding]:
     if plate.bars > _BARS:
-        yield Remark("bars", f"bars take {plate.bars:.0%} of the picture")
+        yield Finding("bars", f"bars take {plate.bars:.0%} of the picture")
     if plate.letters:
-        yield Remark("text", f"about {plate.letters} letters are burnt in")
+        yield Finding("text", f"about {plate.letters} letters are burnt in")
     low, high = _BRIGHTNESS
     if plate.contrast < _LEAST_CONTRAST:
-        yield Remark("exposure", f"uses {plate.contrast:.0%} of the range that the file declares")
+        yield Finding("exposure", _LITTLE_RANGE.format(plate.contrast))
     elif not low <= plate.brightness <= high:
         word = "dark" if plate.brightness < low else "bright"
-        yield Remark("exposure", f"very {word}: half of it is beyond {plate.brightness:.0%}")
+        yield Finding("exposure", f"very {word}: half of it is beyond {plate.brightness:.0%}")
     elif plate.white > _WHITE or plate.black > _BLACK:
         share, word = max((plate.white, "white"), (plate.black, "black"))
-        yield Remark("exposure", f"{share:.0%} of the picture is clipped to {word}")
+        yield Finding("exposure", f"{share:.0%} of the picture is clipped to {word}")
 
 
 def _cached_view_model() -> Any:

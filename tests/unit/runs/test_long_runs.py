@@ -69,7 +69,7 @@ def stop_after(batches):
 def test_rows_are_complete_in_order_and_the_folder_is_gone(films, network, tmp_path):
     done = predict(films, network, tmp_path / "t.csv")
     table = pd.read_csv(tmp_path / "t.csv", keep_default_na=False)
-    assert list(table.columns) == ["path", "error", "Mass", "Hernia"]
+    assert list(table.columns) == ["path", "error", "Mass", "Hernia", "check"]
     assert list(table["path"]) == [str(p) for p in sorted(films.glob("*/*.png"))]
     assert (table["error"] != "").sum() == 8 == done.failed
     assert (done.total, done.resumed) == (COUNT, 0)

@@ -15,8 +15,8 @@ from torchxrayvision.cli import app
 from torchxrayvision.errors import UnknownNameError
 from torchxrayvision.images import read_raster
 from torchxrayvision.phantom import simulate
+from torchxrayvision.screening.frame import measure_frame
 from torchxrayvision.screening.header import Header, contradictions
-from torchxrayvision.screening.plate import plate_of
 from torchxrayvision.screening.pose import SIDE, Pose, PoseModel, features, pose_of, poses
 
 
@@ -89,7 +89,7 @@ def _letters(words, paper=0, ink=255):
     shade = np.abs(paper - np.linspace(0, 200, 600)[:, None] * np.ones(500))
     canvas = Image.fromarray(shade.astype(np.uint8))
     ImageDraw.Draw(canvas).text((40, 30), words, fill=ink, font=ImageFont.load_default(20))
-    return plate_of(_raster(canvas)).letters
+    return measure_frame(_raster(canvas)).letters
 
 
 def _raster(image):

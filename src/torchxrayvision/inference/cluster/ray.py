@@ -204,6 +204,7 @@ class _RayRunner:
                 kind=record.options["output"],
                 batch_size=record.batch_size,
                 features=record.options["embeddings"],
+                check=record.options["check"],
                 choice=Choice(**record.machine["engine"]),
                 reading=replace(self._reading, workers=self._reading.workers or cpus),
             )

@@ -57,6 +57,7 @@ class RunConfig:
         kind: Meaning of the values.
         batch_size: Images of a batch.
         features: Whether batches carry the features.
+        check: See `predict`.
         choice: What runs the network.
         reading: How files are read, with the number of workers.
     """
@@ -64,6 +65,7 @@ class RunConfig:
     kind: OutputKind
     batch_size: int
     features: bool
+    check: str
     choice: Choice
     reading: ReadOptions
 
@@ -143,7 +145,7 @@ class Worker:
         net = self._prepare(model)
         self._config = config
         self._engine = open_engine(net, config.kind, config.batch_size, config.choice)
-        self._readers = open_readers(self._engine.size, config.reading)
+        self._readers = open_readers(self._engine.size, config.reading, config.check)
         return environment()
 
     def _prepare(self, model: ModelPayload) -> XRayClassifier:
@@ -174,7 +176,7 @@ class Worker:
         if not isolate:
             return self._answer(part, self._readers)
         careful = replace(self._config.reading, isolate=True)
-        with open_readers(self._engine.size, careful) as readers:
+        with open_readers(self._engine.size, careful, self._config.check) as readers:
             return self._answer(part, readers)
 
     def _answer(self, part: Part, readers: Any) -> Answer:

@@ -29,7 +29,7 @@ from torchxrayvision.inference.engines.base import (
 from torchxrayvision.inference.engines.graph import example
 from torchxrayvision.inference.engines.winograd import has_wide_convolutions
 from torchxrayvision.models import Segmenter, XRayClassifier
-from torchxrayvision.remote import cache_dir
+from torchxrayvision.remote import cache_dir, make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -442,7 +442,7 @@ class _Memory:
     def _read(self) -> dict[str, Any]:
         try:
             entries = json.loads(self._path.read_text("utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         return entries if isinstance(entries, dict) else {}
 
@@ -451,14 +451,14 @@ class _Memory:
         entry = self._read().get(self._key)
         try:
             return Choice(**{k: v for k, v in entry.items() if k != "seconds"}) if entry else None
-        except (TypeError, KeyError):
+        except (AttributeError, TypeError, KeyError):
             return None
 
     def put(self, choice: Choice, seconds: dict[str, float]) -> None:
         """Remember a choice; a folder that cannot be written costs the memory only."""
         entries = {**self._read(), self._key: {**asdict(choice), "seconds": seconds}}
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self._path.parent)
             with write_atomically(self._path, durable=False) as part:
                 part.write_text(json.dumps(entries, indent=1), "utf-8")
         except OSError as error:

@@ -24,6 +24,7 @@ from torchxrayvision.inference.engines.graph import (
     to_onnx,
     trace,
 )
+from torchxrayvision.inference.engines.onnx import import_openvino
 
 if TYPE_CHECKING:
     import os
@@ -174,7 +175,7 @@ def _onnxruntime() -> Any:
 
 def _openvino(net: XRayModel, size: int, target: Path, metadata: str) -> _Files:
     try:
-        import openvino
+        openvino = import_openvino()
     except ImportError as error:
         raise DependencyError("openvino", "export to OpenVINO", "openvino") from error
     core = openvino.Core()
