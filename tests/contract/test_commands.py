@@ -27,7 +27,8 @@ COMMANDS = dict(walk(typer.main.get_command(app)))
 
 
 def options(command):
-    return [p for p in command.params if p.param_type_name == "option" and p.name != "help"]
+    shown = [p for p in command.params if p.param_type_name == "option" and not p.hidden]
+    return [p for p in shown if p.name != "help"]
 
 
 # Options whose meaning differs by command, with the reason.

@@ -184,8 +184,8 @@ def share_interval(
         members: Rows that could, bool (N,).
         codes: Patient of each row, int64 (N,), from 0.
         level: Confidence.
-        needs: Patients of the rarer class and which class that is, where the share depends on how
-            common the finding is: a predictive value.
+        needs: Patients of the rarer class and which class that is, for a predictive value where
+            patients have several rows: it depends on how common the finding is among them.
 
     Returns:
         The share; `n` is the number of members and `positives` that of hits.
@@ -204,7 +204,7 @@ def share_interval(
     if patients < _LEAST_FOR_SHARE:
         reason = too_few(f"{patients} in the denominator", _LEAST_FOR_SHARE)
         return Interval(count / n, math.nan, math.nan, n, count, level, reason)
-    if needs is not None and needs[0] < _LEAST_FOR_SHARE and patients < n:
+    if needs is not None and needs[0] < _LEAST_FOR_SHARE:
         reason = too_few(f"{needs[0]} {needs[1]}", _LEAST_FOR_SHARE)
         return Interval(count / n, math.nan, math.nan, n, count, level, reason)
     found = np.bincount(codes[members & hits], minlength=len(per_patient))

@@ -112,8 +112,9 @@ def _point(
         for which, rows in (("with", present), ("without", absent))
     }
     rarer = min(patients, key=lambda which: patients[which])
-    needs = (patients[rarer], rarer)
     known_rows = present | absent
+    several = len(np.unique(codes[known_rows])) < int(known_rows.sum())
+    needs = (patients[rarer], rarer) if several else None
     return OperatingPoint(
         threshold=float(threshold),
         true_positives=int((present & called).sum()),
