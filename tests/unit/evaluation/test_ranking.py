@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
-from sklearn import metrics
 
 from torchxrayvision import evaluation
 from torchxrayvision.errors import EvaluationError
+
+metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is the reference")
 
 
 def tied_sample(seed, n=300, levels=12):
