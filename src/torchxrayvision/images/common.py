@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import os
+import re
 import sys
+import tempfile
 import threading
 import warnings
 from contextlib import contextmanager
@@ -26,6 +30,7 @@ __all__ = [
     "Raster",
     "ReadOptions",
     "aspect_of",
+    "catch_prints",
     "linear_scale",
     "silence_decoders",
     "third_party_decoder",
@@ -342,6 +347,71 @@ def silence_decoders() -> Iterator[None]:
         yield
     finally:
         _leave()
+
+
+# How lines of libjpeg (in GDCM), libtiff and OpenJPEG begin.
+_PRINTED = re.compile(
+    r"(Corrupt JPEG|Premature end|Unsupported|Unexpected|Unknown|Invalid|Inconsistent|Bogus|Bad"
+    r"|Error|Fail|Marker|Stream|Tile|Psot|Cannot|Not enough|Integer|Size|Wrong|[Rr]equired|read: "
+    r"|tempfile\.tif|\w*(?:TIFF|Decode|Setup|Fax|Strip)\w*:)[^\n]*"
+)
+_log = logging.getLogger(__name__)
+_printed: list[int] = []  # the real standard error, and the file that takes its place
+_printing = 0
+
+
+@contextmanager
+def catch_prints(path: str) -> Iterator[list[str]]:
+    """Keep what C libraries print from standard error; it goes to the log, with its file.
+
+    Lines of others, who may write meanwhile from other threads, are passed on.
+
+    Args:
+        path: The file.
+
+    Yields:
+        A list that holds the lines at the end.
+    """
+    global _printing
+    lines: list[str] = []
+    with _lock:
+        if _printing == 0:
+            try:
+                with tempfile.TemporaryFile() as file:
+                    _printed[:] = [os.dup(2), os.dup(file.fileno())]
+            except OSError:  # standard error is closed: nothing can be printed
+                _printed[:] = []
+            else:
+                os.dup2(_printed[1], 2)
+        _printing += 1
+        start = os.lseek(_printed[1], 0, os.SEEK_END) if _printed else 0
+    try:
+        yield lines
+    finally:
+        with _lock:
+            _printing -= 1
+            if _printed:
+                lines += _end_of_prints(start)
+        for line in lines:
+            _log.debug("%s: %s", path, line)
+
+
+def _end_of_prints(start: int) -> list[str]:
+    """The lines of decoders from a place on; the last one to ask gives standard error back."""
+    original, file = _printed
+    size = os.lseek(file, 0, os.SEEK_END)
+    os.lseek(file, start, os.SEEK_SET)
+    found = os.read(file, size - start).decode("utf-8", "replace").splitlines()
+    if _printing == 0:
+        os.dup2(original, 2)
+        os.lseek(file, 0, os.SEEK_SET)
+        whole = os.read(file, size).decode("utf-8", "replace")
+        others = _PRINTED.sub("", whole).strip("\n")
+        if others:
+            os.write(2, others.encode() + b"\n")
+        os.close(original)
+        os.close(file)
+    return [line for line in found if _PRINTED.match(line)]
 
 
 @contextmanager

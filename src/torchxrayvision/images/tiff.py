@@ -22,6 +22,7 @@ from torchxrayvision.images.common import (
     ImageInfo,
     Raster,
     aspect_of,
+    catch_prints,
     linear_scale,
     third_party_decoder,
 )
@@ -119,7 +120,7 @@ def read_directories(data: bytes, path: str, most: int) -> list[Directory]:
             seen.add(offset)
             directory, offset = _read(data, offset, order, big)
             found.append(directory)
-    except (struct.error, IndexError, ValueError) as error:
+    except (struct.error, IndexError, ValueError, OverflowError) as error:
         if isinstance(error, ImageReadError):
             raise
         raise ImageReadError(path, "truncated: a TIFF directory lies outside the file") from error
@@ -177,6 +178,7 @@ _KNOWN = {_NONE, _JPEG, *_DEFLATE, *_TO_BYTES, *_TO_PICTURE}
 _BITS = (1, 2, 4, 8, 10, 12, 14, 16, 32)
 _PREDICTED = (8, 16, 32)
 _REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
+_AT_ONCE = 1 << 24  # bytes that libtiff unpacks into one picture
 _UNPACKED = 1 << 20  # bits in the air while samples of odd widths are put together
 
 
@@ -232,7 +234,9 @@ def _info(page: Directory, frames: int) -> ImageInfo:
 
 
 def _check_size(page: Directory, path: str, stored: int, limits: Limits) -> None:
-    bits = max(8, page.first(Tag.BITS, 1)) * max(1, page.first(Tag.SAMPLES, 1))
+    if page.first(Tag.SAMPLES, 1) < 1:
+        raise ImageReadError(path, "the TIFF declares no samples")
+    bits = max(8, page.first(Tag.BITS, 1)) * page.first(Tag.SAMPLES, 1)
     height, width = page.first(Tag.HEIGHT, 0), page.first(Tag.WIDTH, 0)
     limits.check_picture(path, height, width, bits=bits, stored=stored)
     tile = page.first(Tag.TILE_HEIGHT, 1) * page.first(Tag.TILE_WIDTH, 1)
@@ -428,15 +432,23 @@ def _jpeg(page: Directory, segment: _Segment, samples: int, path: str) -> NDArra
 
 
 def _unpacked(page: Directory, segments: list[_Segment], width: int, path: str) -> list[_Segment]:
-    """Strips or tiles decompressed by libtiff, which takes rows of bytes for grey pixels."""
+    """Strips or tiles decompressed by libtiff, which takes rows of bytes for grey pixels.
+
+    Some rows of them at a time, as Pillow refuses too many pixels in one picture.
+    """
     across = sum(segment.top == 0 for segment in segments)
-    height = max(segment.top + segment.rows for segment in segments)
-    whole = _libtiff(page, segments, (height, across * width), (segments[0].rows, width), path)
+    rows = segments[0].rows
+    step = across * max(1, _AT_ONCE // (across * rows * width))
     found = []
-    for segment in segments:
-        left = segment.left // segment.columns * width
-        body = whole[segment.top : segment.top + segment.rows, left : left + width]
-        found.append(_replaced(segment, body.tobytes()))
+    for first in range(0, len(segments), step):
+        group = segments[first : first + step]
+        top, last = group[0].top, group[-1]
+        shape = last.top + last.rows - top, across * width
+        lines = _libtiff(page, group, shape, (rows, width), path)
+        for segment in group:
+            left = segment.left // segment.columns * width
+            body = lines[segment.top - top :][: segment.rows, left : left + width]
+            found.append(_replaced(segment, body.tobytes()))
     return found
 
 
@@ -488,7 +500,7 @@ def _libtiff(
         entries[Tag.ROWS_PER_STRIP] = ("I", [segment_shape[0]])
     file = _file(entries, b"".join(bodies))
     reason = "the TIFF is damaged, truncated or of a kind that Pillow cannot decode"
-    with third_party_decoder(path, reason, quote=True):
+    with third_party_decoder(path, reason, quote=True), catch_prints(path):
         image = TiffImagePlugin.TiffImageFile(io.BytesIO(file))
         image.load()
         return pixels_of(image)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import importlib
 import io
-import os
 import re
 import struct
 import tempfile
 import threading
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -21,7 +20,7 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, SecondaryCaptureImageStorage
 
 from torchxrayvision.errors import ImageReadError, UnsupportedImageError
-from torchxrayvision.images.common import third_party_decoder
+from torchxrayvision.images.common import catch_prints, third_party_decoder
 from torchxrayvision.images.dicom.dataset import pixel_element
 from torchxrayvision.images.jpeg import (
     CodeStream,
@@ -251,7 +250,7 @@ def decode_twelve_bits(frame: bytes, stream: CodeStream, header: Header, path: s
         raise UnsupportedImageError(path, reason, advice) from error
     check_cell(header, path)
     reason = "the JPEG Extended pixel data is damaged or truncated"
-    with third_party_decoder(path, reason, quote=True), _without_noise(path):
+    with third_party_decoder(path, reason, quote=True), _complaints(path):
         check_markers(frame, lossless=False)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "frame.dcm"
@@ -288,47 +287,27 @@ def _wrap(frame: bytes, header: Header, stored: int) -> bytes:
     return buffer.getvalue()
 
 
-# What GDCM's copies of libjpeg say of a scan: the one clause that tells of no damage is that
-# of bytes before the end marker (T.81 figure B.16).
-_SAID = re.compile(
-    r"(Corrupt JPEG data|Premature end|Unsupported|Invalid|Inconsistent|Bogus)[^\n]*"
-)
+# What libjpeg says of a scan; of bytes before the end marker alone nothing is lost.
 _DAMAGE = re.compile(
     r"Premature end|Corrupt JPEG data(?!: \d+ extraneous bytes before marker 0xd9)"
 )
-_stderr = threading.Lock()
+_gdcm = threading.Lock()
 
 
 @contextmanager
-def _without_noise(path: str) -> Iterator[None]:
-    """Keep what GDCM prints from standard error, and take its complaints of a scan for errors.
+def _complaints(path: str) -> Iterator[None]:
+    """Take what GDCM prints about a JPEG scan for an error.
 
-    It fills a scan that ends early with grey, and only prints that it did. Lines of others, who
-    may write meanwhile from other threads, are passed on.
+    It fills a scan that ends early with grey, and only prints that it did.
 
     Raises:
         ImageReadError: If it complained of damage.
     """
-    with _stderr, tempfile.TemporaryFile() as file:
-        try:
-            original = os.dup(2)
-        except OSError:  # standard error is closed: nothing can be printed
-            yield
-            return
-        os.dup2(file.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(original, 2)
-            os.close(original)
-            file.seek(0)
-            text = file.read().decode("utf-8", "replace")
-            others = _SAID.sub("", text).strip("\n")
-            if others:
-                os.write(2, others.encode() + b"\n")
-    if "premature end" in text:
+    with _gdcm, catch_prints(path) as lines:  # it keeps other threads waiting anyway
+        yield
+    if any("premature end" in line for line in lines):
         raise ImageReadError(path, "truncated: the JPEG scan ends before the last row")
-    if _DAMAGE.search(text):
+    if any(_DAMAGE.match(line) for line in lines):
         raise ImageReadError(path, "the JPEG scan is damaged")
 
 
@@ -579,7 +558,7 @@ def _by_pydicom(
 def _by_plugin(
     decoder: Any, plugin: str, data: bytes, header: Header, stored: int, path: str
 ) -> NDArray[Any]:
-    quiet = _without_noise(path) if plugin == "gdcm" else nullcontext()
+    quiet = _complaints(path) if plugin == "gdcm" else catch_prints(path)
     with third_party_decoder(path, "it cannot decode them", quote=True), quiet:
         pixels, _ = decoder.as_array(
             encapsulate([data], has_bot=False),
