@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
+from rich.segment import Segment
 from rich.text import Text
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "file_to_write",
     "folder_to_write",
     "force_utf8_streams",
+    "harmless",
     "inform",
     "named_images",
     "print_json",
@@ -54,13 +56,50 @@ _DEVICE: Final = re.compile(r"(cpu|cuda|mps|xpu|hpu|mtia)(:\d+)?")
 @cache
 def console() -> Console:
     """Standard output; wide where it is a file or a pipe, so that tables keep whole names."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+    return _guarded(Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH))
 
 
 @cache
 def stderr_console() -> Console:
     """Standard error, for what is not the result: progress, summaries, errors."""
-    return Console(stderr=True, highlight=False)
+    return _guarded(Console(stderr=True, highlight=False))
+
+
+def harmless(text: str) -> str:
+    r"""Text without what a terminal would obey: names of files and words of others hold anything.
+
+    Example:
+        >>> harmless("a\x1b[2J.png")
+        'a\\x1b[2J.png'
+    """
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+
+
+class _Harmless(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return harmless(super().format(record))
+
+
+class _Guard(RenderHook):
+    """Shows whatever is printed with `harmless` text."""
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        return [_Guarded(item) for item in renderables]
+
+
+class _Guarded:
+    def __init__(self, item: ConsoleRenderable) -> None:
+        self._item = item
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self._item, options):
+            plain = segment.control or segment.text.isprintable()
+            yield segment if plain else Segment(harmless(segment.text), segment.style)
+
+
+def _guarded(console: Console) -> Console:
+    console.push_render_hook(_Guard())
+    return console
 
 
 def add_command(app: typer.Typer, function: Callable[..., None], name: str = "") -> None:
@@ -88,7 +127,7 @@ def set_verbosity(*, quiet: bool, verbose: bool) -> None:
     if verbose:
         logger = logging.getLogger("torchxrayvision")
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+        handler.setFormatter(_Harmless("%(asctime)s %(name)s: %(message)s"))
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
 
@@ -101,7 +140,8 @@ def inform(text: str) -> None:
 
 def print_json(value: object) -> None:
     """Print a result as JSON; a number that does not exist is null."""
-    typer.echo(json.dumps(_without_nan(value), indent=1, ensure_ascii=False))
+    text = json.dumps(_without_nan(value), indent=1, ensure_ascii=False)
+    typer.echo(text.translate({code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}))
 
 
 def _without_nan(value: Any) -> Any:
@@ -163,7 +203,7 @@ def discard_output() -> None:
 
 def show_error(error: Exception) -> None:
     """Print one error; never as markup, for a file name may hold brackets."""
-    Console(stderr=True, highlight=False).print(
+    _guarded(Console(stderr=True, highlight=False)).print(
         Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True
     )
 

@@ -34,6 +34,7 @@ The rules, and where they come from:
 from torchxrayvision.images.common import DEFAULT_LIMITS, ImageInfo, Limits, Raster
 
 # For the other packages of the project.
+from torchxrayvision.images.common import silence_decoders as silence_decoders
 from torchxrayvision.images.read import HEAD as HEAD
 from torchxrayvision.images.read import load as load
 from torchxrayvision.images.read import (

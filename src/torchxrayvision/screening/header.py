@@ -6,6 +6,7 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from torchxrayvision.images import silence_decoders
 from torchxrayvision.inputs import read_bytes
 
 if TYPE_CHECKING:
@@ -30,6 +31,14 @@ _CHEST: Final = (
     "STERNUM",
     "CLAVICLE",
     "TSPINE",
+)
+# Codes of PS3.3 and PS3.16 that a remark may quote.
+_KNOWN: Final = (
+    " AR AU BI BMD CT DG DOC ECG ES GM IO IVOCT IVUS KO LS MG MR NM OAM OCT OP OPM OPT OPV PR PT "
+    "REG RTDOSE RTIMAGE RTPLAN RTSTRUCT SEG SM SMR SR TG US XC ABDOMEN ANKLE ARM BREAST CALCANEUS "
+    "CERVIX COCCYX CSPINE ELBOW EXTREMITY EYE FEMUR FINGER FOOT FOREARM HAND HEAD HIP HUMERUS JAW "
+    "KNEE LEG LSPINE MANDIBLE NECK PATELLA PELVIS SCAPULA SHOULDER SKULL SPINE TEETH THUMB TIBIA "
+    "TOE WRIST ZYGOMA CHEST THORAX LUNG RIB RIBS HEART TORSO STERNUM CLAVICLE TSPINE "
 )
 _LATERAL: Final = frozenset({"LL", "RL", "LAT", "LATERAL", "LLD", "RLD", "L", "R"})
 _FRONTAL: Final = frozenset({"PA", "AP"})
@@ -67,15 +76,23 @@ def read_header(file: InputFile) -> Header:
     from pydicom import dcmread
 
     try:
-        dataset = dcmread(
-            io.BytesIO(read_bytes(file)),
-            force=True,
-            stop_before_pixels=True,
-            specific_tags=list(_KEYWORDS),
-        )
-        return Header(*(str(dataset.get(name) or "").strip(" \0").upper() for name in _KEYWORDS))
+        with silence_decoders():
+            dataset = dcmread(
+                io.BytesIO(read_bytes(file)),
+                force=True,
+                stop_before_pixels=True,
+                specific_tags=list(_KEYWORDS),
+            )
+            # Values are converted when they are asked for.
+            texts = [str(dataset.get(name) or "").strip(" \0").upper() for name in _KEYWORDS]
+        return Header(*texts)
     except Exception:  # noqa: BLE001 - Ray raises just that
         return Header()
+
+
+def _named(code: str) -> str:
+    """A code as a remark may quote it; damage and custom put anything there, names too."""
+    return code if f" {code} " in _KNOWN else "something else"
 
 
 def contradictions(header: Header, pose: Pose) -> Iterator[str]:
@@ -94,13 +111,13 @@ def contradictions(header: Header, pose: Pose) -> Iterator[str]:
         ['BodyPartExamined says ANKLE, the picture shows a chest']
     """
     if header.modality not in _MODALITIES:
-        yield f"Modality says {header.modality}, which is no projection radiograph"
+        yield f"Modality says {_named(header.modality)}, which is no projection radiograph"
     frontal = pose.chest > 0
     lateral = not frontal and pose.lateral > 0 and not header.elsewhere
     if header.elsewhere and frontal:
-        yield f"BodyPartExamined says {header.body_part}, the picture shows a chest"
+        yield f"BodyPartExamined says {_named(header.body_part)}, the picture shows a chest"
     if header.body_part and not header.elsewhere and not frontal and not lateral:
-        yield f"BodyPartExamined says {header.body_part}, the picture does not show it"
+        yield f"BodyPartExamined says {_named(header.body_part)}, the picture does not show it"
     if header.view in _LATERAL and frontal:
         yield f"ViewPosition says {header.view}, the picture is frontal"
     if header.view in _FRONTAL and lateral:
