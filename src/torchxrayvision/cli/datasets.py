@@ -22,7 +22,14 @@ from torchxrayvision.cli.console import (
     show_error,
     show_warnings,
 )
-from torchxrayvision.cli.options import AsJson, Overwrite, Views
+from torchxrayvision.cli.options import (
+    AsJson,
+    Isolate,
+    Overwrite,
+    TimeLimit,
+    Views,
+    Workers,
+)
 
 if TYPE_CHECKING:
     import inspect
@@ -215,6 +222,9 @@ def verify(
     decode: Annotated[
         bool, typer.Option(help="Decode the pixels instead of only looking for the files.")
     ] = True,
+    workers: Workers = None,
+    time_limit: TimeLimit = None,
+    isolate: Isolate = False,
     as_json: AsJson = False,
 ) -> None:
     """Check that every image is there, can be read and has its size, and find duplicates.
@@ -223,12 +233,14 @@ def verify(
     """
     from torchxrayvision.datasets import find_dataset_class
     from torchxrayvision.datasets import verify as check
+    from torchxrayvision.inputs import ReadOptions
 
     cls = find_dataset_class(name)
     _needs_images(cls, imgpath, arguments)
     dataset: Any = _build(cls, imgpath, arguments, _every_view(cls, views), all_images)
+    reading = ReadOptions.of(workers=workers, time_limit=time_limit, isolate=isolate)
     with progress_of(len(dataset)) as advance:
-        report = check(dataset, decode=decode, hashes=decode, progress=advance)
+        report = check(dataset, decode=decode, hashes=decode, progress=advance, reading=reading)
     if as_json:
         print_json({"ok": report.ok, **dataclasses.asdict(report)})
     else:
@@ -250,6 +262,7 @@ def export(
     arguments: Arguments = None,
     views: Views = None,
     all_images: AllImages = False,
+    time_limit: TimeLimit = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write the labels as one Parquet file, or images, masks and labels as plain files.
@@ -259,6 +272,7 @@ def export(
     """
     refuse_existing(output, overwrite)
     from torchxrayvision.datasets import export_folder, export_parquet, find_dataset_class
+    from torchxrayvision.inputs import ReadOptions
 
     cls = find_dataset_class(name)
     if to == "parquet":
@@ -272,8 +286,9 @@ def export(
         export_parquet(dataset, output)
         inform(f"{len(dataset):,} rows in {output}")
         return
+    reading = ReadOptions.of(time_limit=time_limit)
     with progress_of(len(dataset)) as advance:
-        failed = export_folder(dataset, output, progress=advance)
+        failed = export_folder(dataset, output, progress=advance, reading=reading)
     inform(f"{len(dataset) - len(failed):,} images in {output}")
     if failed:
         show_error(ValueError(f"{len(failed)} images could not be read; their json files say why"))

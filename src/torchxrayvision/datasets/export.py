@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from torchxrayvision.errors import DatasetError, ImageReadError
+from torchxrayvision.errors import DatasetError
 from torchxrayvision.files import write_atomically
+from torchxrayvision.inputs import ReadOptions, prefetch
 from torchxrayvision.labels import LABEL_PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -76,6 +78,7 @@ def export_folder(
     folder: str | Path,
     *,
     progress: Callable[[int, int], None] | None = None,
+    reading: ReadOptions | None = None,
 ) -> dict[str, str]:
     """Write a WebDataset-style folder: for each image ``<key>.png``, ``<key>.json`` and its masks.
 
@@ -87,6 +90,8 @@ def export_folder(
         dataset: A dataset with images.
         folder: New or empty folder.
         progress: Called with (done, total) after each image.
+        reading: Its `time_limit` is that of one image; one thread reads, in order, so that random
+            transforms draw the same numbers in every export.
 
     Returns:
         Key to reason for images that could not be read; they have a JSON file with an ``error``.
@@ -100,14 +105,16 @@ def export_folder(
         msg = f"{target} is not empty; name a new folder"
         raise DatasetError(msg)
     failed: dict[str, str] = {}
-    for position in range(len(dataset)):
+    options = replace(reading or ReadOptions(), workers=1, isolate=False)
+    samples = prefetch(range(len(dataset)), lambda at, _: dataset[at], options)
+    for position, sample in samples:
         key = f"{position:09d}"
         record = _record(dataset, position)
-        try:
-            _write_sample(target, key, dataset, position)
-        except (ImageReadError, DatasetError, OSError) as error:
-            failed[key] = record["error"] = str(error)
-            _log.warning("%s", error)
+        if isinstance(sample, str):
+            failed[key] = record["error"] = sample
+            _log.info("row %d: %s", position, sample)
+        else:
+            _write_sample(target, key, dataset, sample)
         text = json.dumps(record, ensure_ascii=False, allow_nan=False, default=str)
         (target / f"{key}.json").write_text(text, encoding="utf-8")
         if progress is not None:
@@ -139,8 +146,7 @@ def _scalar(value: Any) -> Any:
     return None if value != value else str(value)  # NaT is unequal to itself
 
 
-def _write_sample(folder: Path, key: str, dataset: Dataset, position: int) -> None:
-    sample = dataset[position]
+def _write_sample(folder: Path, key: str, dataset: Dataset, sample: Mapping[str, Any]) -> None:
     scaled = (np.asarray(sample["img"], dtype=np.float64)[0] + 1024) * (65535 / 2048)
     _png(folder / f"{key}.png", scaled.round().clip(0, 65535).astype(np.uint16))
     named = {

@@ -106,6 +106,11 @@ class ImageSource:
         """
         raise NotImplementedError
 
+    @property
+    def plain(self) -> bool:
+        """Whether images are files that `torchxrayvision.images` reads, and nothing else does."""
+        return self.reader is _read and type(self).read is ImageSource.read
+
     def input_file(self, row: Row, context: SourceContext) -> InputFile:
         """Where the bytes of a row's image are.
 
@@ -134,7 +139,7 @@ class ImageSource:
             DatasetNotFoundError: If it is missing.
             ImageReadError: If it cannot be decoded.
         """
-        if self.reader is not _read or type(self).read is not ImageSource.read:
+        if not self.plain:
             return None
         from torchxrayvision import images
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from torchxrayvision.errors import DatasetError, DatasetNotFoundError, ImageReadError
 from torchxrayvision.files import sha256_of
+from torchxrayvision.inputs import ReadOptions, prefetch, read_bytes, reason_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from torchxrayvision.datasets.pipeline import SpecDataset
+    from torchxrayvision.inputs import Read
 
 __all__ = ["Report", "verify"]
 
@@ -78,6 +79,7 @@ def verify(
     hashes: bool = True,
     workers: int = 4,
     progress: Callable[[int, int], None] | None = None,
+    reading: ReadOptions | None = None,
 ) -> Report:
     """Check every image of a dataset against its table.
 
@@ -87,6 +89,7 @@ def verify(
         hashes: Find images with the same bytes; needs to read every file.
         workers: Threads.
         progress: Called with (done, total) after each image, such as the update of a bar.
+        reading: Limits for reading a file; its `workers`, if given, replace those above.
 
     Returns:
         The report; its ``ok`` is what a script wants, its text what a person wants.
@@ -102,7 +105,13 @@ def verify(
     expected = _expected(dataset)
     report = Report(dataset=type(dataset).__name__, checked=len(dataset))
     seen: dict[str, list[str]] = {}
-    for done, found in enumerate(_all(dataset, decode, hashes, workers)):
+    options = reading or ReadOptions()
+    options = replace(options, workers=options.workers or workers)
+    check = partial(_check, dataset, decode=decode, hashes=hashes)
+    for done, outcome in prefetch(range(len(dataset)), check, options):
+        found = outcome
+        if isinstance(found, str):
+            found = _Finding(dataset.spec.images.name(dataset._row(done)), reason=found)
         _sort_in(report, found, None if expected is None else expected[done])
         if found.digest:
             seen.setdefault(found.digest, []).append(found.path)
@@ -119,18 +128,9 @@ def _expected(dataset: SpecDataset) -> list[tuple[int, int]] | None:
     return [(int(h), int(w)) for h, w in np.asarray(rule(dataset.csv, dataset._context))]
 
 
-def _all(dataset: SpecDataset, decode: bool, hashes: bool, workers: int) -> Iterator[_Finding]:
-    def check(position: int) -> _Finding:
-        return _check(dataset, position, decode, hashes)
-
-    if workers <= 1:
-        yield from map(check, range(len(dataset)))
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        yield from pool.map(check, range(len(dataset)))
-
-
-def _check(dataset: SpecDataset, position: int, decode: bool, hashes: bool) -> _Finding:
+def _check(
+    dataset: SpecDataset, position: int, read: Read, *, decode: bool, hashes: bool
+) -> _Finding:
     images, context = dataset.spec.images, dataset._context
     row = dataset._row(position)
     found = _Finding(images.name(row))
@@ -138,20 +138,18 @@ def _check(dataset: SpecDataset, position: int, decode: bool, hashes: bool) -> _
         found.missing = True
         return found
     try:
+        file = images.input_file(row, context)
         if hashes:
-            found.digest = _digest(images.open(row, context))
+            whole = file.member is None and file.data is None
+            found.digest = sha256_of(file.path if whole else read_bytes(file))
         if decode:
-            shape = images.read(row, context).shape
-            found.size = (int(shape[-2]), int(shape[-1]))
+            shape = read(file).shape if images.plain else images.read(row, context).shape[-2:]
+            found.size = (int(shape[0]), int(shape[1]))
     except DatasetNotFoundError:
         found.missing = True
     except (ImageReadError, OSError) as error:
-        found.reason = str(error)
+        found.reason = reason_of(error)
     return found
-
-
-def _digest(source: Any) -> str:
-    return sha256_of(source if isinstance(source, Path) else source.getbuffer())
 
 
 def _sort_in(report: Report, found: _Finding, expected: tuple[int, int] | None) -> None:

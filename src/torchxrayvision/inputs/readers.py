@@ -224,15 +224,19 @@ class Readers(Generic[_Item, _Made]):
                     raise StalledError(self._stuck, limit)
                 self._workers[index] = self._worker()
 
-    def close(self) -> None:
-        """End the workers; files that were not begun are left."""
+    def close(self, patience: float | None = None) -> None:
+        """End the workers; files that were not begun are left.
+
+        Args:
+            patience: Seconds that workers get to finish their files; None for the usual few.
+        """
         for task in self._pending:
             task.resolve("not read")
         self._pending.clear()
         self._archives.close()
         for _ in self._workers:
             self._tasks.put(None)
-        until = time.monotonic() + _SHUTDOWN_SECONDS
+        until = time.monotonic() + (_SHUTDOWN_SECONDS if patience is None else patience)
         for worker in self._workers:
             worker.thread.join(max(0.0, until - time.monotonic()))
             if worker.thread.is_alive():
@@ -241,5 +245,5 @@ class Readers(Generic[_Item, _Made]):
     def __enter__(self) -> Readers[_Item, _Made]:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(0.2 if kind is KeyboardInterrupt else None)  # who interrupts does not wait
