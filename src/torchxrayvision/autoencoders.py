@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from torch import Tensor, nn
 
+from torchxrayvision.deprecation import carried_names
 from torchxrayvision.errors import ImageShapeError, UnknownNameError
 from torchxrayvision.models import (
     Prediction,
@@ -282,6 +283,11 @@ class ResNetAE(XRayModel):
     if TYPE_CHECKING:
 
         def __call__(self, x: Tensor) -> dict[str, Tensor]: ...  # type: ignore[override] # noqa: D102
+
+
+# Under these names 1.5.7 has them, and pickled whole modules name them.
+_ResNetAE, Bottleneck, DeconvBottleneck = ResNetAE, _Down, _Up
+__getattr__ = carried_names(__name__, "nn os torch utils")
 
 
 def ResNetAE50() -> ResNetAE:  # noqa: N802 - public name of 1.5.7

@@ -1,17 +1,24 @@
-"""Names that moved: they keep working for a while, and say where they are now."""
+"""What code written for other versions finds.
+
+Names that moved work for a while, and say where they are now. Functions that clients of 1.5.7
+replace in its modules (`xrv.utils.get_cache_dir = ...`) count here too: the replacement is put
+where the package looks the function up.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
+import types
 import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["caller_stacklevel", "with_moved_names"]
+__all__ = ["caller_stacklevel", "carried_names", "count_replacements", "with_moved_names"]
 
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep  # noqa: PTH100, PTH120 - of each frame
 # Through whose frames a call of a user goes on its way into this package.
@@ -69,3 +76,79 @@ def with_moved_names(
         raise AttributeError(msg)
 
     return find
+
+
+_CARRIED = {
+    "F": "torch.nn.functional",
+    "nn": "torch.nn",
+    "np": "numpy",
+    "pd": "pandas",
+    "utils": "torchxrayvision.utils",
+}
+
+
+def carried_names(package: str, names: str) -> Callable[[str], Any]:
+    """A module's `__getattr__` for modules that the one of 1.5.7 had imported, as `models.nn`.
+
+    Args:
+        package: The module's `__name__`.
+        names: What clients took from it, in one line.
+    """
+
+    def find(name: str) -> Any:
+        if name in names.split():
+            with contextlib.suppress(ModuleNotFoundError):  # not all of them are needed here
+                return importlib.import_module(_CARRIED.get(name, name))
+        msg = f"module {package!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+
+    return find
+
+
+# Module, function that clients replace, and where the package looks it up; "" where it does not.
+_REPLACED: dict[str, dict[str, str]] = {
+    "torchxrayvision.utils": {
+        "download": "torchxrayvision.weights.registry.download",
+        "fix_resolution": "torchxrayvision.models.inputs.fix_resolution",
+        "get_cache_dir": "torchxrayvision.remote.cache.get_cache_dir",
+        "warn_normalization": "torchxrayvision.models.inputs.warn_normalization",
+    },
+    "torchxrayvision.models": {"op_norm": "torchxrayvision.models.base.op_norm"},
+    "torchxrayvision.datasets": {
+        "apply_transforms": "torchxrayvision.datasets.pipeline.apply_transforms",
+        "normalize": "",
+    },
+}
+_originals: dict[str, tuple[Any, Any]] = {}
+
+
+class _Replaceable(types.ModuleType):
+    """A module whose functions clients may replace."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        place = _REPLACED[self.__name__].get(name)
+        if place is None or name not in self.__dict__:
+            super().__setattr__(name, value)
+            return
+        if not place:
+            warnings.warn(
+                f"a replaced {self.__name__}.{name} is not used: images are scaled as they are "
+                "read; pass the change as transform= of the dataset",
+                stacklevel=caller_stacklevel(),
+            )
+        else:
+            module, _, attribute = place.rpartition(".")
+            user = importlib.import_module(module)
+            key = f"{self.__name__}.{name}"
+            before = _originals.setdefault(key, (self.__dict__[name], getattr(user, attribute)))
+            setattr(user, attribute, before[1] if value is before[0] else value)
+        super().__setattr__(name, value)
+
+
+def count_replacements(package: str) -> None:
+    """Let functions that a client puts into a module in place of its own count for the package.
+
+    Args:
+        package: The module's `__name__`, one of those listed above.
+    """
+    sys.modules[package].__class__ = _Replaceable

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torchxrayvision.deprecation import carried_names, count_replacements
 from torchxrayvision.images import load_image, normalize, read_xray_dcm
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
+__getattr__ = carried_names(__name__, "np requests skimage sys torch tqdm warnings")
+count_replacements(__name__)
 
 
 def get_cache_dir() -> str:
@@ -36,9 +39,9 @@ def get_cache_dir() -> str:
     Returns:
         `XRV_CACHE_DIR` if it is set, else `~/.torchxrayvision/models_data/`.
     """
-    from torchxrayvision.remote import cache_dir
+    from torchxrayvision.remote import default_cache_dir
 
-    return os.path.join(cache_dir(), "")  # noqa: PTH118 - a Path cannot end with a separator
+    return os.path.join(default_cache_dir(), "")  # noqa: PTH118 - a Path cannot end with a separator
 
 
 def in_notebook() -> bool:

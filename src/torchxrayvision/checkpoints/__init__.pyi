@@ -1,7 +1,7 @@
 from .cache import load_checkpoint as load_checkpoint
 from .cache import load_tensors as load_tensors
 from .pickles import DEFAULT as DEFAULT
-from .pickles import Refused as Refused
+from .pickles import Unreadable as Unreadable
 from .read import Checkpoint as Checkpoint
 from .read import read_tensors as read_tensors
 from .read import state_dict_of as state_dict_of

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchxrayvision.checkpoints.pickles import DEFAULT, Limits, Refused
+from torchxrayvision.checkpoints.pickles import DEFAULT, Limits, Unreadable
 from torchxrayvision.checkpoints.read import Checkpoint, read_tensors
 from torchxrayvision.checkpoints.tensors import read_safetensors, save_safetensors
 from torchxrayvision.errors import CheckpointError
@@ -154,7 +154,14 @@ class _Copy:
             return _unpacked(str(source), self._digest, tensors, metadata)
         except FileNotFoundError:
             return None
-        except (Refused, OSError, ValueError, LookupError, TypeError, RuntimeError) as error:
+        except (
+            Unreadable,
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            RuntimeError,
+        ) as error:
             logger.warning("%s is rebuilt: %s", self._file, error)
             return None
 
@@ -174,7 +181,7 @@ class _Copy:
             self._sweep()
             save_safetensors(self._file, tensors, metadata)
             _write_json(self._seal, {"sha256": sha256_once(self._file)})
-        except Refused as error:
+        except Unreadable as error:
             logger.info("no copy of %s: %s", checkpoint.path, error)
         except OSError as error:
             logger.warning("no copy of %s is kept in %s: %s", checkpoint.path, self._folder, error)
@@ -212,7 +219,7 @@ def _unpacked(
 ) -> Checkpoint:
     facts = json.loads(metadata["torchxrayvision"])
     if (facts["version"], facts["source_sha256"]) != (_VERSION, digest):
-        raise Refused("it is of another version or another file")
+        raise Unreadable("it is of another version or another file")
     tied = facts["tied"]
     tensors = {name: tensors[tied.get(name, name)] for name in facts["order"]}
     return Checkpoint(

@@ -2,7 +2,7 @@
 
 This is not an ``Unpickler`` with a guarded ``find_class``: it knows no import, no call and
 no attribute. Numbers, strings, tuples, lists and dicts become themselves; all else becomes
-one of the values of :mod:`._nodes`. The opcodes are those that picklers of protocol 2 and
+one of the inert values below. The opcodes are those that picklers of protocol 2 and
 later emit, in Python and in TorchScript's C++ writer; any other ends the reading.
 Opcodes: https://github.com/python/cpython/blob/3.11/Lib/pickletools.py
 """
@@ -23,20 +23,17 @@ __all__ = [
     "CONSTRUCTORS",
     "DEFAULT",
     "ITEM_BYTES",
-    "Instance",
+    "GlobalRef",
+    "InertObject",
+    "Interpreter",
     "Limits",
-    "Machine",
-    "Name",
     "OtherKey",
-    "Refused",
     "Storage",
     "TensorRef",
+    "Unreadable",
     "Unsupported",
     "storage_from",
 ]
-
-
-# ---- What a checkpoint may ask of the reader, and the refusal that ends a reading.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,14 +72,12 @@ class Limits:
 DEFAULT = Limits()
 
 
-class Refused(Exception):  # noqa: N818 - a signal inside the reader, turned into CheckpointError
+class Unreadable(Exception):  # noqa: N818 - a signal inside the reader, turned into CheckpointError
     """The reason why a file is not read, one clause without the file's name."""
 
 
-# ---- The inert values that an object stream is read into, and the tensors it describes.
-#
 # Nothing here is a class or a function that the file named. A global name becomes a
-# :class:`Name`, whatever would be called or constructed becomes an :class:`Instance` that
+# :class:`GlobalRef`, whatever would be called or constructed becomes an :class:`InertObject` that
 # remembers its arguments, and the few rebuilding functions of torch become descriptions.
 
 # Bytes of one element; the names are those of torch's dtypes.
@@ -113,7 +108,7 @@ _MAX_DIMENSIONS = 64
 _MAX_ELEMENTS = 1 << 48
 
 
-class Name:
+class GlobalRef:
     """A global name that the file mentions, such as ``torch._utils._rebuild_tensor_v2``."""
 
     __slots__ = ("text",)
@@ -122,12 +117,12 @@ class Name:
         self.text = text
 
 
-class Instance:
+class InertObject:
     """What would have been the result of a call or a construction; nothing was called."""
 
     __slots__ = ("args", "items", "kind", "pairs", "state")
 
-    def __init__(self, kind: Name | Instance, args: tuple[Any, ...]) -> None:
+    def __init__(self, kind: GlobalRef | InertObject, args: tuple[Any, ...]) -> None:
         self.kind = kind
         self.args = args
         self.state: Any = None
@@ -200,30 +195,32 @@ class TensorRef:
 def storage_from(persistent_id: Any) -> tuple[str, str, int]:
     """Check a storage's persistent id: (key, dtype name, number of elements)."""
     if not isinstance(persistent_id, tuple) or len(persistent_id) not in (5, 6):
-        raise Refused("a persistent id is not that of a storage")
+        raise Unreadable("a persistent id is not that of a storage")
     _, kind, key, location, numel = persistent_id[:5]
     if len(persistent_id) == 6 and persistent_id[5] is not None:
-        raise Refused("a storage is a view of another storage (torch 0.3 and older)")
-    if type(kind) is not Name:
-        raise Refused("the type of a storage is not a name")
+        raise Unreadable("a storage is a view of another storage (torch 0.3 and older)")
+    if type(kind) is not GlobalRef:
+        raise Unreadable("the type of a storage is not a name")
     module, _, name = kind.text.rpartition(".")
     if module not in _STORAGE_MODULES or name not in _STORAGE_DTYPES:
-        raise Refused(f"{kind.text[:80]!r} is no storage type")
+        raise Unreadable(f"{kind.text[:80]!r} is no storage type")
     if type(key) is not str or not _STORAGE_KEY.fullmatch(key):
-        raise Refused("the key of a storage is not a plain word")
+        raise Unreadable("the key of a storage is not a plain word")
     if type(location) is not str or len(location) > 64:
-        raise Refused("the device of a storage is not a word")
+        raise Unreadable("the device of a storage is not a word")
     if type(numel) is not int or not 0 <= numel <= _MAX_ELEMENTS:
-        raise Refused("the number of elements of a storage is negative or absurd")
+        raise Unreadable("the number of elements of a storage is negative or absurd")
     return key, _STORAGE_DTYPES[name], numel
 
 
 def _lengths(values: Any, what: str) -> tuple[int, ...]:
     if not isinstance(values, tuple | list) or len(values) > _MAX_DIMENSIONS:
-        raise Refused(f"the {what} of a tensor is not a short tuple")
+        raise Unreadable(f"the {what} of a tensor is not a short tuple")
     for value in values:
         if type(value) is not int or not 0 <= value <= _MAX_ELEMENTS:
-            raise Refused(f"the {what} of a tensor holds something negative, absurd or no integer")
+            raise Unreadable(
+                f"the {what} of a tensor holds something negative, absurd or no integer"
+            )
     return tuple(values)
 
 
@@ -231,25 +228,25 @@ def _describe(
     storage: Any, offset: Any, size: Any, stride: Any, dtype: str | None = None
 ) -> TensorRef:
     if type(storage) is not Storage:
-        raise Refused("a tensor is built on something that is no storage")
+        raise Unreadable("a tensor is built on something that is no storage")
     if type(offset) is not int or not 0 <= offset <= _MAX_ELEMENTS:
-        raise Refused("the offset of a tensor is negative, absurd or no integer")
+        raise Unreadable("the offset of a tensor is negative, absurd or no integer")
     lengths, steps = _lengths(size, "shape"), _lengths(stride, "stride")
     if len(lengths) != len(steps):
-        raise Refused("the shape and the stride of a tensor differ in length")
+        raise Unreadable("the shape and the stride of a tensor differ in length")
     ref = TensorRef(storage, dtype or storage.dtype or "uint8", offset, lengths, steps)
     if ref.numel > _MAX_ELEMENTS:
-        raise Refused("a tensor declares an absurd number of elements")
+        raise Unreadable("a tensor declares an absurd number of elements")
     if ref.numel:
         span = offset + sum((n - 1) * step for n, step in zip(lengths, steps, strict=True)) + 1
         if span * ITEM_BYTES[ref.dtype] > storage.nbytes:
-            raise Refused(f"a tensor reaches beyond the {storage.nbytes} bytes of its storage")
+            raise Unreadable(f"a tensor reaches beyond the {storage.nbytes} bytes of its storage")
     return ref
 
 
 def _at_least(args: tuple[Any, ...], count: int) -> None:
     if len(args) < count:
-        raise Refused(f"a rebuilding function of torch has {len(args)} arguments, not {count}")
+        raise Unreadable(f"a rebuilding function of torch has {len(args)} arguments, not {count}")
 
 
 def _tensor(args: tuple[Any, ...]) -> TensorRef | Unsupported:
@@ -260,13 +257,13 @@ def _tensor(args: tuple[Any, ...]) -> TensorRef | Unsupported:
 
 def _tensor_with_dtype(args: tuple[Any, ...]) -> TensorRef | Unsupported:
     _at_least(args, 7)
-    if type(args[6]) is not Name:
-        raise Refused("the dtype of a tensor is not a name")
+    if type(args[6]) is not GlobalRef:
+        raise Unreadable("the dtype of a tensor is not a name")
     module, _, dtype = args[6].text.rpartition(".")
     if module != "torch" or dtype not in ITEM_BYTES or dtype == "bool":
         return Unsupported(f"of dtype {args[6].text[:80]!r}")
     if type(args[0]) is Storage and args[0].dtype not in (UNTYPED, dtype):
-        raise Refused("a tensor and its storage differ in dtype")
+        raise Unreadable("a tensor and its storage differ in dtype")
     metadata = args[7] if len(args) > 7 else None
     storage, offset, size, stride = args[:4]
     return _plain(_describe(storage, offset, size, stride, dtype), metadata)
@@ -292,8 +289,8 @@ def _subclass(args: tuple[Any, ...]) -> Any:
     """``_rebuild_from_type_v2(function, type, arguments, state)``: the tensor without its type."""
     _at_least(args, 3)
     function, _, inner = args[:3]
-    if type(function) is not Name or type(inner) is not tuple:
-        raise Refused("a tensor subclass is rebuilt from something that is no function name")
+    if type(function) is not GlobalRef or type(inner) is not tuple:
+        raise Unreadable("a tensor subclass is rebuilt from something that is no function name")
     # One step only: a subclass of a subclass is never written, and a chain would recurse.
     build = CONSTRUCTORS.get(function.text)
     if build is None or build is _subclass:
@@ -307,7 +304,7 @@ def _sequence(args: tuple[Any, ...]) -> Any:
         return []
     if len(args) == 1 and isinstance(args[0], list | tuple):
         return args[0]
-    raise Refused("a set is made of something that is no list")
+    raise Unreadable("a set is made of something that is no list")
 
 
 def _unsupported(reason: str) -> Callable[[tuple[Any, ...]], Unsupported]:
@@ -321,7 +318,7 @@ def _named(prefixes: tuple[str, ...], names: tuple[str, ...]) -> list[str]:
 _UTILS = ("torch._utils",)
 _BUILTINS = ("builtins", "__builtin__")
 
-# The only names that mean anything; every other one stays an inert Instance.
+# The only names that mean anything; every other one stays an inert InertObject.
 CONSTRUCTORS: dict[str, Callable[[tuple[Any, ...]], Any]] = {
     **dict.fromkeys(_named(_UTILS, ("_rebuild_tensor", "_rebuild_tensor_v2")), _tensor),
     "torch._utils._rebuild_tensor_v3": _tensor_with_dtype,
@@ -369,7 +366,7 @@ _MAPPINGS = {"collections.OrderedDict", "collections.defaultdict", "builtins.dic
 _CUT_SHORT = "the object stream is cut short"
 
 
-class Machine:
+class Interpreter:
     """Reads one object stream after another from a file.
 
     A short read of an argument is not looked for where it happens: the next opcode is then
@@ -395,7 +392,7 @@ class Machine:
         self._left = limits.operations
         self._pairs = 0
         self._names = names
-        self._known: dict[str, Name] = {}
+        self._known: dict[str, GlobalRef] = {}
         self.storages: dict[str, Storage] = {}
         self._stack: list[Any] = []
         self._marks: list[int] = []
@@ -405,7 +402,7 @@ class Machine:
         """The value of the next stream.
 
         Raises:
-            Refused: If the stream is cut short, malformed, or asks for more than its limits.
+            Unreadable: If the stream is cut short, malformed, or asks for more than its limits.
         """
         self._stack, self._marks, self._memo = [], [], {}
         try:
@@ -413,11 +410,11 @@ class Machine:
             return self._stack.pop()
         except IndexError:
             reason = "a value is due where the stack of the object stream is empty"
-            raise Refused(reason if self._read(1) else _CUT_SHORT) from None
+            raise Unreadable(reason if self._read(1) else _CUT_SHORT) from None
         except KeyError:
-            raise Refused("the object stream asks its memo for what it never stored") from None
+            raise Unreadable("the object stream asks its memo for what it never stored") from None
         except struct.error:
-            raise Refused(_CUT_SHORT) from None
+            raise Unreadable(_CUT_SHORT) from None
 
     def _run(self) -> None:
         read, operation = self._read, _OPERATIONS.get
@@ -431,24 +428,24 @@ class Machine:
                 return
             else:
                 self._unknown(code)
-        raise Refused(f"more than {self._limits.operations} operations")
+        raise Unreadable(f"more than {self._limits.operations} operations")
 
     @staticmethod
     def _unknown(code: bytes) -> NoReturn:
         if not code:
-            raise Refused(_CUT_SHORT)
+            raise Unreadable(_CUT_SHORT)
         import pickletools
 
         letter = code.decode("latin-1")
         known = next((op for op in pickletools.opcodes if op.code == letter), None)
         what = f"the opcode {known.name}" if known else f"the byte 0x{code.hex()}"
-        raise Refused(f"{what} in the object stream, which torch.save never writes")
+        raise Unreadable(f"{what} in the object stream, which torch.save never writes")
 
     # Numbers and constants
 
     def _protocol(self) -> None:
         if (version := self._read(1)) > b"\x05":
-            raise Refused(f"pickle protocol {version[0]} is unknown")
+            raise Unreadable(f"pickle protocol {version[0]} is unknown")
 
     def _frame(self) -> None:
         self._read(8)  # a hint for readers that buffer; this one trusts no length
@@ -473,7 +470,7 @@ class Machine:
 
     def _long(self, count: int) -> None:
         if count > _MAX_INTEGER_BYTES:
-            raise Refused(f"an integer of {count} bytes")
+            raise Unreadable(f"an integer of {count} bytes")
         self._stack.append(int.from_bytes(self._read(count), "little", signed=True))
 
     def _float(self) -> None:
@@ -484,16 +481,16 @@ class Machine:
     def _value(self, count: int) -> bytes:
         """Bytes of a declared length, checked before they are asked for."""
         if count > self._room:
-            raise Refused(f"a value declares {count} bytes where {self._room} are allowed")
+            raise Unreadable(f"a value declares {count} bytes where {self._room} are allowed")
         self._room -= count
         data = self._read(count)
         if len(data) != count:
-            raise Refused(_CUT_SHORT)
+            raise Unreadable(_CUT_SHORT)
         return data
 
     def _text(self, count: int) -> None:
         if count > self._limits.text_bytes:
-            raise Refused(
+            raise Unreadable(
                 f"a string declares {count} bytes; the limit is {self._limits.text_bytes}"
             )
         self._stack.append(_decoded(self._value(count)))
@@ -514,7 +511,7 @@ class Machine:
 
     def _mark(self) -> None:
         if len(self._marks) >= self._limits.depth:
-            raise Refused(f"containers nested deeper than {self._limits.depth}")
+            raise Unreadable(f"containers nested deeper than {self._limits.depth}")
         self._marks.append(len(self._stack))
 
     def _to_mark(self) -> list[Any]:
@@ -564,10 +561,10 @@ class Machine:
         target = self._stack[-1]
         if type(target) is list:
             target.extend(items)
-        elif type(target) is Instance:
+        elif type(target) is InertObject:
             target.items.extend(items)
         else:
-            raise Refused("something is appended to what is no list")
+            raise Unreadable("something is appended to what is no list")
 
     def _append(self) -> None:
         item = self._stack.pop()
@@ -578,15 +575,15 @@ class Machine:
 
     def _set(self, flat: list[Any]) -> None:
         if len(flat) % 2:
-            raise Refused("a dict has a key without a value")
+            raise Unreadable("a dict has a key without a value")
         target = self._stack[-1]
         pairs = zip(map(_key, flat[::2]), flat[1::2], strict=True)
         if type(target) is dict:
             target.update(pairs)
-        elif type(target) is Instance:
+        elif type(target) is InertObject:
             target.pairs.extend(pairs)
         else:
-            raise Refused("an item is set on what is no dict")
+            raise Unreadable("an item is set on what is no dict")
 
     def _set_item(self) -> None:
         value, key = self._stack.pop(), self._stack.pop()
@@ -619,14 +616,14 @@ class Machine:
         self._names[text] += 1
         known = self._known.get(text)
         if known is None:
-            known = self._known[text] = Name(text)
+            known = self._known[text] = GlobalRef(text)
         self._stack.append(known)
 
     def _line(self) -> str:
         line = self._file.readline(_MAX_NAME_BYTES)
         self._room -= len(line)
         if not line.endswith(b"\n") or self._room < 0:
-            raise Refused("a global name is cut short or absurdly long")
+            raise Unreadable("a global name is cut short or absurdly long")
         return _decoded(line[:-1])
 
     def _global(self) -> None:
@@ -636,14 +633,14 @@ class Machine:
     def _stack_global(self) -> None:
         name, module = self._stack.pop(), self._stack.pop()
         if type(name) is not str or type(module) is not str:
-            raise Refused("a global name is no string")
+            raise Unreadable("a global name is no string")
         if len(name) + len(module) > _MAX_NAME_BYTES:
-            raise Refused("a global name is absurdly long")
+            raise Unreadable("a global name is absurdly long")
         self._name(module, name)
 
     def _reduce(self) -> None:
         args, kind = self._stack.pop(), self._stack.pop()
-        if type(kind) is Name and type(args) is tuple:
+        if type(kind) is GlobalRef and type(args) is tuple:
             if kind.text in _MAPPINGS:
                 self._stack.append(self._mapping(args))
                 return
@@ -653,22 +650,22 @@ class Machine:
         self._instance(kind, args)
 
     def _instance(self, kind: Any, args: Any) -> None:
-        if type(kind) not in (Name, Instance):
-            raise Refused(f"a {type(kind).__name__} is called")
+        if type(kind) not in (GlobalRef, InertObject):
+            raise Unreadable(f"a {type(kind).__name__} is called")
         if type(args) is not tuple:
-            raise Refused("the arguments of a call are no tuple")
-        self._stack.append(Instance(kind, args))
+            raise Unreadable("the arguments of a call are no tuple")
+        self._stack.append(InertObject(kind, args))
 
     def _mapping(self, args: tuple[Any, ...]) -> dict[Any, Any]:
         """``OrderedDict()``; Python 2 gives it a list of pairs. ``defaultdict`` names a factory."""
         pairs = args[0] if args and isinstance(args[0], list | tuple) else ()
         self._pairs += len(pairs)  # many calls may name one long list
         if self._pairs > self._limits.operations:
-            raise Refused(f"dicts are made of more than {self._limits.operations} pairs")
+            raise Unreadable(f"dicts are made of more than {self._limits.operations} pairs")
         result = {}
         for pair in pairs:
             if not isinstance(pair, list | tuple) or len(pair) != 2:
-                raise Refused("a dict is made of something that is no pair")
+                raise Unreadable("a dict is made of something that is no pair")
             result[_key(pair[0])] = pair[1]
         return result
 
@@ -682,29 +679,29 @@ class Machine:
 
     def _build(self) -> None:
         state, target = self._stack.pop(), self._stack[-1]
-        if type(target) is Instance:
+        if type(target) is InertObject:
             target.state = state
         elif type(target) is not dict:  # an OrderedDict's own attributes are of no use
-            raise Refused(f"the state of a {type(target).__name__} is replaced")
+            raise Unreadable(f"the state of a {type(target).__name__} is replaced")
 
     def _persistent(self) -> None:
         pid = self._stack.pop()
         kind = pid[0] if type(pid) is tuple and pid else None
         if type(kind) is bytes:
             kind = kind.decode("latin-1")
-        if kind == "module" and len(pid) == 4 and type(pid[1]) is Name:
+        if kind == "module" and len(pid) == 4 and type(pid[1]) is GlobalRef:
             self._stack.append(
                 pid[1]
             )  # ('module', class, source file, source): torch 1.5 and older
             return
         if kind != "storage":
-            raise Refused("a persistent id is neither of a storage nor of a module")
+            raise Unreadable("a persistent id is neither of a storage nor of a module")
         key, dtype, numel = storage_from(pid)
         storage = self.storages.setdefault(key, Storage(key, dtype, numel))
         if (storage.dtype, storage.numel) != (dtype, numel):
-            raise Refused(f"storage {key} is declared twice, differently")
+            raise Unreadable(f"storage {key} is declared twice, differently")
         if len(self.storages) > self._limits.tensors:
-            raise Refused(f"more than {self._limits.tensors} storages")
+            raise Unreadable(f"more than {self._limits.tensors} storages")
         self._stack.append(storage)
 
 
@@ -719,69 +716,71 @@ def _decoded(data: bytes) -> str:
     try:
         return data.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
-        raise Refused("a string is not UTF-8") from None
+        raise Unreadable("a string is not UTF-8") from None
 
 
-def _sized(method: Callable[[Machine, int], None], length_bytes: int) -> Callable[[Machine], None]:
+def _sized(
+    method: Callable[[Interpreter, int], None], length_bytes: int
+) -> Callable[[Interpreter], None]:
     """An operation that starts with an unsigned length of so many bytes."""
 
-    def step(machine: Machine) -> None:
+    def step(machine: Interpreter) -> None:
         length = machine._read(length_bytes)
         if len(length) != length_bytes:
-            raise Refused(_CUT_SHORT)
+            raise Unreadable(_CUT_SHORT)
         method(machine, int.from_bytes(length, "little"))
 
     return step
 
 
-_OPERATIONS: dict[bytes, Callable[[Machine], None]] = {
-    b"\x80": Machine._protocol,
-    b"\x95": Machine._frame,
-    b"N": Machine._none,
-    b"\x88": Machine._true,
-    b"\x89": Machine._false,
-    b"K": Machine._one_byte,  # BININT1
-    b"M": Machine._two_bytes,  # BININT2
-    b"J": Machine._four_bytes,  # BININT
-    b"\x8a": _sized(Machine._long, 1),
-    b"\x8b": _sized(Machine._long, 4),
-    b"G": Machine._float,
-    b"X": Machine._usual_text,  # BINUNICODE
-    b"\x8c": Machine._short_text,
-    b"\x8d": _sized(Machine._text, 8),
-    b"U": _sized(Machine._old_text, 1),  # SHORT_BINSTRING
-    b"T": _sized(Machine._old_text, 4),
-    b"C": _sized(Machine._binary, 1),  # SHORT_BINBYTES
-    b"B": _sized(Machine._binary, 4),
-    b"\x8e": _sized(Machine._binary, 8),
-    b"\x96": _sized(Machine._binary, 8),  # BYTEARRAY8
-    b"(": Machine._mark,
-    b"0": Machine._pop,
-    b"1": Machine._pop_to_mark,
-    b")": Machine._empty_tuple,
-    b"\x85": Machine._tuple1,
-    b"\x86": Machine._tuple2,
-    b"\x87": Machine._tuple3,
-    b"t": Machine._tuple,
-    b"]": Machine._empty_list,
-    b"a": Machine._append,
-    b"e": Machine._appends,
-    b"}": Machine._empty_dict,
-    b"s": Machine._set_item,
-    b"u": Machine._set_items,
-    b"\x8f": Machine._empty_list,  # EMPTY_SET
-    b"\x90": Machine._appends,  # ADDITEMS
-    b"\x91": Machine._frozen_set,
-    b"q": Machine._put,
-    b"r": Machine._long_put,
-    b"\x94": Machine._memoize,
-    b"h": Machine._get,
-    b"j": Machine._long_get,
-    b"c": Machine._global,
-    b"\x93": Machine._stack_global,
-    b"R": Machine._reduce,
-    b"\x81": Machine._new,
-    b"\x92": Machine._new_with_keywords,
-    b"b": Machine._build,
-    b"Q": Machine._persistent,
+_OPERATIONS: dict[bytes, Callable[[Interpreter], None]] = {
+    b"\x80": Interpreter._protocol,
+    b"\x95": Interpreter._frame,
+    b"N": Interpreter._none,
+    b"\x88": Interpreter._true,
+    b"\x89": Interpreter._false,
+    b"K": Interpreter._one_byte,  # BININT1
+    b"M": Interpreter._two_bytes,  # BININT2
+    b"J": Interpreter._four_bytes,  # BININT
+    b"\x8a": _sized(Interpreter._long, 1),
+    b"\x8b": _sized(Interpreter._long, 4),
+    b"G": Interpreter._float,
+    b"X": Interpreter._usual_text,  # BINUNICODE
+    b"\x8c": Interpreter._short_text,
+    b"\x8d": _sized(Interpreter._text, 8),
+    b"U": _sized(Interpreter._old_text, 1),  # SHORT_BINSTRING
+    b"T": _sized(Interpreter._old_text, 4),
+    b"C": _sized(Interpreter._binary, 1),  # SHORT_BINBYTES
+    b"B": _sized(Interpreter._binary, 4),
+    b"\x8e": _sized(Interpreter._binary, 8),
+    b"\x96": _sized(Interpreter._binary, 8),  # BYTEARRAY8
+    b"(": Interpreter._mark,
+    b"0": Interpreter._pop,
+    b"1": Interpreter._pop_to_mark,
+    b")": Interpreter._empty_tuple,
+    b"\x85": Interpreter._tuple1,
+    b"\x86": Interpreter._tuple2,
+    b"\x87": Interpreter._tuple3,
+    b"t": Interpreter._tuple,
+    b"]": Interpreter._empty_list,
+    b"a": Interpreter._append,
+    b"e": Interpreter._appends,
+    b"}": Interpreter._empty_dict,
+    b"s": Interpreter._set_item,
+    b"u": Interpreter._set_items,
+    b"\x8f": Interpreter._empty_list,  # EMPTY_SET
+    b"\x90": Interpreter._appends,  # ADDITEMS
+    b"\x91": Interpreter._frozen_set,
+    b"q": Interpreter._put,
+    b"r": Interpreter._long_put,
+    b"\x94": Interpreter._memoize,
+    b"h": Interpreter._get,
+    b"j": Interpreter._long_get,
+    b"c": Interpreter._global,
+    b"\x93": Interpreter._stack_global,
+    b"R": Interpreter._reduce,
+    b"\x81": Interpreter._new,
+    b"\x92": Interpreter._new_with_keywords,
+    b"b": Interpreter._build,
+    b"Q": Interpreter._persistent,
 }

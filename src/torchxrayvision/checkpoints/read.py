@@ -28,13 +28,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from torchxrayvision.checkpoints.pickles import (
     DEFAULT,
-    Instance,
+    GlobalRef,
+    InertObject,
     Limits,
-    Name,
     OtherKey,
-    Refused,
     Storage,
     TensorRef,
+    Unreadable,
     Unsupported,
 )
 from torchxrayvision.checkpoints.torchfile import Container, build_tensors, open_archive, recognise
@@ -59,8 +59,6 @@ __all__ = [
     "walk",
 ]
 
-
-# ---- From the inert values of an object stream to named tensors and plain values.
 
 ROOT = "tensor"  # the name of a tensor that is all a file holds
 _MAX_NAME = 512
@@ -90,7 +88,7 @@ def walk(root: Any, limits: Limits) -> Found:
     submodules. A dict gives its keys, a list its positions, any other object its attributes.
 
     Raises:
-        Refused: If containers hold themselves, nest too deep, or unfold to too many names.
+        Unreadable: If containers hold themselves, nest too deep, or unfold to too many names.
     """
     walker = _Walker(limits)
     walker.run(root)
@@ -137,12 +135,12 @@ class _Walker:
     def _charge(self, steps: int) -> None:
         self._left -= steps
         if self._left < 0:
-            raise Refused(f"its objects unfold to more than {self._limits.operations} steps")
+            raise Unreadable(f"its objects unfold to more than {self._limits.operations} steps")
 
     @staticmethod
     def _join(prefix: str, key: str) -> str:
         if len(prefix) + len(key) > _MAX_NAME or not key.isprintable():
-            raise Refused(f"the key of a dict is not a short printable word: {key[:40]!a}")
+            raise Unreadable(f"the key of a dict is not a short printable word: {key[:40]!a}")
         return f"{prefix}.{key}" if prefix else key
 
     def _visit(self, name: str, node: Any) -> None:
@@ -160,13 +158,13 @@ class _Walker:
             self._skip(name, "a name that occurs twice")
             return
         if len(self.found.tensors) >= self._limits.tensors:
-            raise Refused(f"more than {self._limits.tensors} tensors")
+            raise Unreadable(f"more than {self._limits.tensors} tensors")
         self.found.tensors[name] = ref
         self._mark_groups()
 
     def _skip(self, name: str, reason: str) -> None:
         if len(self.found.skipped) >= self._limits.tensors:
-            raise Refused(f"more than {self._limits.tensors} tensors that are not read")
+            raise Unreadable(f"more than {self._limits.tensors} tensors that are not read")
         self.found.skipped[name] = reason
         self._mark_groups()
 
@@ -177,23 +175,23 @@ class _Walker:
 
     def _enter(self, name: str, node: Any) -> None:
         self._charge(_CONTAINER_COST)
-        plain_object = type(node) is Instance and not _is_module(node)
+        plain_object = type(node) is InertObject and not _is_module(node)
         if id(node) in (self._seen if plain_object else self._path):
             if plain_object:
                 return
-            raise Refused(f"a container holds itself at {name[:80]!r}")
+            raise Unreadable(f"a container holds itself at {name[:80]!r}")
         if len(self._frames) >= self._limits.depth:
-            raise Refused(f"containers nested deeper than {self._limits.depth}")
+            raise Unreadable(f"containers nested deeper than {self._limits.depth}")
         (self._seen if plain_object else self._path).add(id(node))
         above = self._frames[-1] if self._frames else None
         group = above is None or (above.group and type(above.node) is dict)
         self._frames.append(_Frame(node, name, group=group))
 
 
-_LEAVES = {str, int, float, bool, bytes, type(None), Name, OtherKey}
+_LEAVES = {str, int, float, bool, bytes, type(None), GlobalRef, OtherKey}
 
 
-def _attributes(node: Instance) -> dict[Any, Any]:
+def _attributes(node: InertObject) -> dict[Any, Any]:
     """The attributes that a BUILD gave: a dict, or with ``__slots__`` a pair of dicts."""
     if isinstance(node.state, dict):
         return node.state
@@ -202,8 +200,8 @@ def _attributes(node: Instance) -> dict[Any, Any]:
     return {}
 
 
-def _is_module(node: Instance) -> bool:
-    if isinstance(node.kind, Name) and node.kind.text.startswith(_SCRIPTED):
+def _is_module(node: InertObject) -> bool:
+    if isinstance(node.kind, GlobalRef) and node.kind.text.startswith(_SCRIPTED):
         return True
     state = node.state
     return isinstance(state, dict) and all(
@@ -216,14 +214,14 @@ def _module_children(state: dict[Any, Any]) -> Iterator[tuple[Any, Any]]:
     if not isinstance(hidden, list):
         hidden = []
     if len(hidden) > len(state["_buffers"]):
-        raise Refused("a module hides more buffers than it has")
+        raise Unreadable("a module hides more buffers than it has")
     names = {name for name in hidden if isinstance(name, str)}
     yield from state["_parameters"].items()
     yield from ((name, value) for name, value in state["_buffers"].items() if name not in names)
     yield from state["_modules"].items()
 
 
-def _object_children(node: Instance) -> Iterator[tuple[Any, Any]]:
+def _object_children(node: InertObject) -> Iterator[tuple[Any, Any]]:
     yield from _attributes(node).items()
     yield from node.pairs
     yield from enumerate(node.items)
@@ -237,9 +235,9 @@ def _children(node: Any) -> Iterator[tuple[str, Any]]:
         pairs = node.items()
     elif isinstance(node, list | tuple):
         pairs = enumerate(node)
-    elif isinstance(node, Instance) and "_modules" in (state := _attributes(node)):
+    elif isinstance(node, InertObject) and "_modules" in (state := _attributes(node)):
         pairs = _module_children(state) if _is_module(node) else _object_children(node)
-    elif isinstance(node, Instance):
+    elif isinstance(node, InertObject):
         pairs = _object_children(node)
     else:
         pairs = ()
@@ -273,7 +271,7 @@ class _Values:
     def _of(self, node: Any, depth: int) -> Any:
         self._left -= 1
         if self._left < 0:
-            raise Refused("its plain values unfold to too many")
+            raise Unreadable("its plain values unfold to too many")
         if isinstance(node, str):
             return self._word(node)
         if node is None or isinstance(node, bool | int | float):
@@ -355,18 +353,18 @@ def read_tensors(path: str | os.PathLike[str], *, limits: Limits = DEFAULT) -> C
     path = Path(path)
     try:
         return _read(path, limits)
-    except Refused as error:
-        raise CheckpointError(f"{path}: {error}") from _bare(error)
+    except Unreadable as error:
+        raise CheckpointError(f"{path}: {error}") from _drop_traceback(error)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: the file does not exist") from error
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
     except _EXPECTED as error:
         detail = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise CheckpointError(f"{path}: malformed ({detail})") from _bare(error)
+        raise CheckpointError(f"{path}: malformed ({detail})") from _drop_traceback(error)
 
 
-def _bare(error: Exception) -> Exception:
+def _drop_traceback(error: Exception) -> Exception:
     """The error without its frames, which would keep all that was read in memory."""
     error.__context__ = error.__cause__ = None
     return error.with_traceback(None)
@@ -375,9 +373,9 @@ def _bare(error: Exception) -> Exception:
 def _read(path: Path, limits: Limits) -> Checkpoint:
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
-        raise Refused("a folder, not a file" if path.is_dir() else "not a regular file")
+        raise Unreadable("a folder, not a file" if path.is_dir() else "not a regular file")
     if status.st_size > limits.file_bytes:
-        raise Refused(f"{status.st_size} bytes; the limit is {limits.file_bytes}")
+        raise Unreadable(f"{status.st_size} bytes; the limit is {limits.file_bytes}")
     with path.open("rb") as file:
         container = recognise(file.read(512), status.st_size)
         if container == "safetensors":
@@ -404,7 +402,7 @@ def _read_torch(
         if found.skipped:
             name, why = next(iter(found.skipped.items()))
             reason += f" that can be read; {len(found.skipped)} cannot, such as {name!r}: {why}"
-        raise Refused(reason)
+        raise Unreadable(reason)
     return Checkpoint(
         path=str(path),
         tensors=build_tensors(found.tensors, archive, limits),

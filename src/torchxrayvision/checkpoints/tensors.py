@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from torchxrayvision.checkpoints.pickles import DEFAULT, Limits, Refused
+from torchxrayvision.checkpoints.pickles import DEFAULT, Limits, Unreadable
 from torchxrayvision.files import write_atomically
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def save_safetensors(
         metadata: Words for the header.
 
     Raises:
-        Refused: If the format lacks a dtype, or the header would be too large.
+        Unreadable: If the format lacks a dtype, or the header would be too large.
         OSError: If it cannot be written.
     """
     from safetensors import SafetensorError
@@ -49,14 +49,14 @@ def save_safetensors(
     except SafetensorError as error:
         raise OSError(f"{path}: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
-        raise Refused(f"what safetensors cannot hold: {error}") from error
+        raise Unreadable(f"what safetensors cannot hold: {error}") from error
 
 
 def _check_header(path: Path) -> None:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
     if length > _MAX_HEADER:
-        raise Refused(f"a safetensors header of {length} bytes")
+        raise Unreadable(f"a safetensors header of {length} bytes")
 
 
 def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -87,7 +87,7 @@ def read_safetensors(
         The tensors, in the order of the file, and the words of the header.
 
     Raises:
-        Refused: If the header is damaged or does not describe the file exactly.
+        Unreadable: If the header is damaged or does not describe the file exactly.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -96,11 +96,11 @@ def read_safetensors(
         with safe_open(path, framework="pt") as found:
             names = found.offset_keys()
             if len(names) > limits.tensors:
-                raise Refused(f"more than {limits.tensors} tensors")
+                raise Unreadable(f"more than {limits.tensors} tensors")
             tensors = {name: _sound(found.get_tensor(name)) for name in names}
             return tensors, dict(found.metadata() or {})
     except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
-        raise Refused(f"a damaged safetensors file: {error}") from None
+        raise Unreadable(f"a damaged safetensors file: {error}") from None
 
 
 def _sound(tensor: torch.Tensor) -> torch.Tensor:

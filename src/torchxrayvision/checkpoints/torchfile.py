@@ -10,7 +10,13 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol
 
-from torchxrayvision.checkpoints.pickles import ITEM_BYTES, UNTYPED, Limits, Machine, Refused
+from torchxrayvision.checkpoints.pickles import (
+    ITEM_BYTES,
+    UNTYPED,
+    Interpreter,
+    Limits,
+    Unreadable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -30,8 +36,6 @@ __all__ = [
 ]
 
 
-# ---- The members of a zip archive, from its central directory, with nothing taken on trust.
-#
 # Only what torch writes is read: one disk, stored or deflated members, no encryption.
 # Format: APPNOTE.TXT 6.3.10, sections 4.3 to 4.5.
 
@@ -70,7 +74,7 @@ class ZipReader:
         limits: Bounds on the number of members and on what deflated ones may inflate to.
 
     Raises:
-        Refused: If the directory is damaged, ambiguous, encrypted, or too large.
+        Unreadable: If the directory is damaged, ambiguous, encrypted, or too large.
     """
 
     def __init__(self, file: BinaryIO, size: int, limits: Limits) -> None:
@@ -80,10 +84,10 @@ class ZipReader:
         self.members: dict[str, Member] = {}
         offset, length, count = self._locate_directory()
         if count > limits.members:
-            raise Refused(f"a zip archive of {count} members; the limit is {limits.members}")
+            raise Unreadable(f"a zip archive of {count} members; the limit is {limits.members}")
         for member in self._entries(self._at(offset, length), count):
             if member.name in self.members:
-                raise Refused(f"a zip archive with two members {member.name[:80]!r}")
+                raise Unreadable(f"a zip archive with two members {member.name[:80]!r}")
             self.members[member.name] = member
         self._bound(offset)
 
@@ -91,7 +95,7 @@ class ZipReader:
         self._file.seek(offset)
         data = self._file.read(count)
         if len(data) != count:
-            raise Refused("a zip archive that is cut short")
+            raise Unreadable("a zip archive that is cut short")
         return data
 
     def _locate_directory(self) -> tuple[int, int, int]:
@@ -100,54 +104,54 @@ class ZipReader:
         tail = self._at(tail_start, self._size - tail_start)
         position = tail.rfind(b"PK\5\6")
         if position < 0 or len(tail) - position < _END.size:
-            raise Refused("a zip archive without its end: cut short, or something follows it")
+            raise Unreadable("a zip archive without its end: cut short, or something follows it")
         _, disk, first, here, count, length, offset, comment = _END.unpack_from(tail, position)
         if position + _END.size + comment != len(tail):
-            raise Refused("a zip archive with something after its end")
+            raise Unreadable("a zip archive with something after its end")
         end = tail_start + position
         if 0xFFFF in (disk, here, count) or 0xFFFFFFFF in (length, offset):
             end, disk, first, here, count, length, offset = self._locate64(end)
         if disk or first or here != count:
-            raise Refused("a zip archive in several parts")
+            raise Unreadable("a zip archive in several parts")
         if length > _MAX_DIRECTORY or offset + length > end or count * _ENTRY.size > length:
-            raise Refused("a zip archive whose directory lies outside it")
+            raise Unreadable("a zip archive whose directory lies outside it")
         return offset, length, count
 
     def _locate64(self, end: int) -> tuple[int, int, int, int, int, int, int]:
         start = end - _END64_LOCATOR.size
         if start < 0:
-            raise Refused("a zip archive with a damaged end")
+            raise Unreadable("a zip archive with a damaged end")
         magic, _, position, _ = _END64_LOCATOR.unpack(self._at(start, _END64_LOCATOR.size))
         if magic != b"PK\6\7" or position > start - _END64.size:
-            raise Refused("a zip archive with a damaged end")
+            raise Unreadable("a zip archive with a damaged end")
         magic, _, _, _, disk, first, here, count, length, offset = _END64.unpack(
             self._at(position, _END64.size)
         )
         if magic != b"PK\6\6":
-            raise Refused("a zip archive with a damaged end")
+            raise Unreadable("a zip archive with a damaged end")
         return position, disk, first, here, count, length, offset
 
     def _entries(self, directory: bytes, count: int) -> Iterator[Member]:
         position = 0
         for _ in range(count):
             if len(directory) - position < _ENTRY.size:
-                raise Refused("a zip archive whose directory is cut short")
+                raise Unreadable("a zip archive whose directory is cut short")
             (magic, _, _, flags, method, _, _, crc, packed, size,
              name_length, extra_length, comment_length, disk, _, _, header,
             ) = _ENTRY.unpack_from(directory, position)  # fmt: skip
             start = position + _ENTRY.size
             position = start + name_length + extra_length + comment_length
             if magic != b"PK\1\2" or position > len(directory) or disk not in (0, 0xFFFF):
-                raise Refused("a zip archive with a damaged directory")
+                raise Unreadable("a zip archive with a damaged directory")
             name = _member_name(directory[start : start + name_length])
             if flags & _ENCRYPTED:
-                raise Refused("an encrypted zip archive")
+                raise Unreadable("an encrypted zip archive")
             if method not in (_STORED, _DEFLATED):
-                raise Refused(f"a zip member packed by method {method}")
+                raise Unreadable(f"a zip member packed by method {method}")
             extra = directory[start + name_length : start + name_length + extra_length]
             size, packed, header = _wide(extra, size, packed, header)
             if method == _STORED and size != packed:
-                raise Refused(f"zip member {name[:80]!r} has two sizes")
+                raise Unreadable(f"zip member {name[:80]!r} has two sizes")
             yield Member(name, header, packed, size, method, crc)
 
     def _bound(self, directory: int) -> None:
@@ -155,7 +159,7 @@ class ZipReader:
         following = directory
         for member in sorted(self.members.values(), key=lambda m: m.header, reverse=True):
             if member.header + _LOCAL.size + len(member.name) + member.packed > following:
-                raise Refused(f"zip member {member.name[:80]!r} overlaps what follows it")
+                raise Unreadable(f"zip member {member.name[:80]!r} overlaps what follows it")
             member.end = following
             following = member.header
 
@@ -167,13 +171,13 @@ class ZipReader:
         start = member.header + _LOCAL.size + name_length + extra_length
         agrees = magic == b"PK\3\4" and method == member.method and not flags & _ENCRYPTED
         if not agrees or name != member.name.encode() or start + member.packed > member.end:
-            raise Refused(f"zip member {member.name[:80]!r} disagrees with the directory")
+            raise Unreadable(f"zip member {member.name[:80]!r} disagrees with the directory")
         self._file.seek(start)
 
     def read(self, member: Member, limit: int) -> bytearray:
         """The bytes of a member that may not be larger than ``limit``."""
         if member.size > limit:
-            raise Refused(
+            raise Unreadable(
                 f"{member.name[:80]!r} declares {member.size} bytes; the limit is {limit}"
             )
         buffer = bytearray(self.check_size(member))
@@ -185,7 +189,7 @@ class ZipReader:
         if member.method == _DEFLATED:
             self._inflate -= member.size
             if self._inflate < 0 or member.size > 1100 * member.packed:  # deflate's best is 1032
-                raise Refused(f"zip member {member.name[:80]!r} inflates beyond all measure")
+                raise Unreadable(f"zip member {member.name[:80]!r} inflates beyond all measure")
         return member.size
 
     def read_into(self, member: Member, target: memoryview) -> None:
@@ -197,7 +201,7 @@ class ZipReader:
             self._inflate_into(member, target)
         # torch writes zero when it was told to compute no checksum
         if member.crc and zlib.crc32(target) != member.crc:
-            raise Refused(f"zip member {member.name[:80]!r} is damaged: its checksum differs")
+            raise Unreadable(f"zip member {member.name[:80]!r} is damaged: its checksum differs")
 
     def _inflate_into(self, member: Member, target: memoryview) -> None:
         inflater, left, filled = zlib.decompressobj(-zlib.MAX_WBITS), member.packed, 0
@@ -209,11 +213,11 @@ class ZipReader:
             room = len(target) - filled
             data = inflater.decompress(chunk, room + 1)
             if len(data) > room:
-                raise Refused(f"zip member {member.name[:80]!r} inflates beyond its size")
+                raise Unreadable(f"zip member {member.name[:80]!r} inflates beyond its size")
             target[filled : filled + len(data)] = data
             filled += len(data)
         if filled != len(target) or not inflater.eof:
-            raise Refused(f"zip member {member.name[:80]!r} is cut short")
+            raise Unreadable(f"zip member {member.name[:80]!r} is cut short")
 
 
 def read_exactly(file: BinaryIO, target: memoryview) -> None:
@@ -222,20 +226,20 @@ def read_exactly(file: BinaryIO, target: memoryview) -> None:
     while filled < len(target):
         count = file.readinto(target[filled:])  # type: ignore[attr-defined]
         if not count:
-            raise Refused("the file is cut short")
+            raise Unreadable("the file is cut short")
         filled += count
 
 
 def _member_name(raw: bytes) -> str:
     if not raw or len(raw) > _MAX_NAME:
-        raise Refused("a zip member without a name, or with an absurdly long one")
+        raise Unreadable("a zip member without a name, or with an absurdly long one")
     try:
         name = raw.decode("utf-8")
     except UnicodeDecodeError:
-        raise Refused("a zip member whose name is not UTF-8") from None
+        raise Unreadable("a zip member whose name is not UTF-8") from None
     parts = name.replace("\\", "/").split("/")
     if not name.isprintable() or parts[0] == "" or parts[0].endswith(":") or ".." in parts:
-        raise Refused(f"a zip member with an unsafe name {name[:80]!a}")
+        raise Unreadable(f"a zip member with an unsafe name {name[:80]!a}")
     return name
 
 
@@ -257,14 +261,13 @@ def _wide(extra: bytes, size: int, packed: int, header: int) -> tuple[int, int, 
         for i, value in zip(full, struct.unpack_from(f"<{len(full)}Q", field), strict=True):
             values[i] = value
         return values[0], values[1], values[2]
-    raise Refused("a zip member without its zip64 sizes")
+    raise Unreadable("a zip member without its zip64 sizes")
 
 
 Container = Literal["legacy", "zip", "torchscript", "safetensors"]
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
-_HEAD = 265
 
 # First bytes of files that people pass by mistake, and what to say about them.
 _FOREIGN = (
@@ -295,17 +298,17 @@ def recognise(head: bytes, size: int) -> Container:
     """Tell the container from the first bytes.
 
     Raises:
-        Refused: If it is none that is read, with what it is instead.
+        Unreadable: If it is none that is read, with what it is instead.
     """
     if not size:
-        raise Refused("the file is empty")
+        raise Unreadable("the file is empty")
     if head[:4] == b"PK\3\4":
         return "zip"
     if size > 10 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size - 8:
         return "safetensors"
     if head[:1] == b"\x80":
         return "legacy"
-    raise Refused(_foreign(head))
+    raise Unreadable(_foreign(head))
 
 
 def _foreign(head: bytes) -> str:
@@ -323,7 +326,7 @@ def open_archive(file: BinaryIO, size: int, container: Container, limits: Limits
     """Read the object of a file of the given container, without its storages.
 
     Raises:
-        Refused: If the file is damaged, hostile, or beyond the limits.
+        Unreadable: If the file is damaged, hostile, or beyond the limits.
     """
     file.seek(0)
     if container == "zip":
@@ -345,19 +348,19 @@ class _LegacyArchive:
         self._file = file
         self._size = size
         self.names: Counter[str] = Counter()
-        machine = Machine(file, size, limits, self.names)
+        machine = Interpreter(file, size, limits, self.names)
         if machine.read() != _MAGIC:
-            raise Refused("a pickle, but not one that torch.save wrote")
+            raise Unreadable("a pickle, but not one that torch.save wrote")
         if machine.read() != _PROTOCOL:
-            raise Refused("a legacy file of an unknown version")
+            raise Unreadable("a legacy file of an unknown version")
         if not isinstance(machine.read(), dict):
-            raise Refused("a legacy file without its description of the system")
+            raise Unreadable("a legacy file without its description of the system")
         self.names.clear()
         self.root = machine.read()
         self._storages = machine.storages
         self._keys = machine.read()
         if not isinstance(self._keys, list) or len(self._keys) > limits.tensors:
-            raise Refused("a legacy file without its list of storages")
+            raise Unreadable("a legacy file without its list of storages")
         self._start = file.tell()
 
     def load(self, wanted: Mapping[str, Storage]) -> dict[str, torch.Tensor]:
@@ -370,26 +373,26 @@ class _LegacyArchive:
             else:
                 self._file.seek(storage.nbytes, io.SEEK_CUR)
         if (rest := self._size - self._file.tell()) != 0:
-            raise Refused(f"{rest} bytes follow the last storage")
+            raise Unreadable(f"{rest} bytes follow the last storage")
         if missing := set(wanted) - set(raw):
-            raise Refused(f"storage {min(missing)} is not in the file")
+            raise Unreadable(f"storage {min(missing)} is not in the file")
         return raw
 
     def _in_order(self) -> Iterator[Storage]:
         done: set[str] = set()
         for key in self._keys:
             if not isinstance(key, str) or key not in self._storages or key in done:
-                raise Refused("the list of storages disagrees with the object")
+                raise Unreadable("the list of storages disagrees with the object")
             done.add(key)
             storage = self._storages[key]
             count = self._file.read(8)
             if len(count) != 8:
-                raise Refused("the file is cut short")
+                raise Unreadable("the file is cut short")
             if struct.unpack("<q", count)[0] != storage.numel:
-                raise Refused(f"storage {key} has two sizes")
+                raise Unreadable(f"storage {key} has two sizes")
             room = self._size - self._file.tell()
             if storage.nbytes > room:
-                raise Refused(
+                raise Unreadable(
                     f"storage {key} declares {storage.nbytes} bytes where {room} are left; "
                     "the file is cut short"
                 )
@@ -404,7 +407,7 @@ class _ZipArchive:
         members = self._zip.members
         roots = [n[: -len("data.pkl")] for n in members if _is_object(n)]
         if len(roots) != 1:
-            raise Refused("a zip archive, but not one that torch.save wrote")
+            raise Unreadable("a zip archive, but not one that torch.save wrote")
         self._root = roots[0]
         scripted = any(
             n.startswith((f"{self._root}code/", f"{self._root}constants.pkl")) for n in members
@@ -414,9 +417,9 @@ class _ZipArchive:
         stream = self._zip.read(members[f"{self._root}data.pkl"], limits.pickle_bytes)
         self.names: Counter[str] = Counter()
         buffer = io.BytesIO(stream)
-        self.root = Machine(buffer, len(stream), limits, self.names).read()
+        self.root = Interpreter(buffer, len(stream), limits, self.names).read()
         if buffer.tell() != len(stream):
-            raise Refused("something follows the object in data.pkl")
+            raise Unreadable("something follows the object in data.pkl")
 
     def _byte_order(self) -> bool:
         """True if the elements are stored big-endian; files before torch 2.1 do not say."""
@@ -425,7 +428,7 @@ class _ZipArchive:
             return False
         order = self._zip.read(member, 16)
         if bytes(order) not in (b"little", b"big"):
-            raise Refused("a zip archive of an unknown byte order")
+            raise Unreadable("a zip archive of an unknown byte order")
         return order == b"big"
 
     def load(self, wanted: Mapping[str, Storage]) -> dict[str, torch.Tensor]:
@@ -433,9 +436,9 @@ class _ZipArchive:
         for key, storage in wanted.items():
             member = self._zip.members.get(f"{self._root}data/{key}")
             if member is None:
-                raise Refused(f"storage {key} is not in the file")
+                raise Unreadable(f"storage {key} is not in the file")
             if member.size != storage.nbytes:
-                raise Refused(
+                raise Unreadable(
                     f"storage {key} declares {storage.nbytes} bytes and has {member.size}"
                 )
             found.append((member, key))
@@ -465,9 +468,6 @@ def needs_swap(*, big_endian: bool) -> bool:
     return big_endian != (sys.byteorder == "big")
 
 
-# ---- From described tensors and raw bytes to tensors.
-
-
 def build_tensors(
     refs: Mapping[str, TensorRef], archive: Archive, limits: Limits
 ) -> dict[str, torch.Tensor]:
@@ -479,7 +479,7 @@ def build_tensors(
     bytes of the storages.
 
     Raises:
-        Refused: If a storage is missing or damaged, or too much would be copied.
+        Unreadable: If a storage is missing or damaged, or too much would be copied.
     """
     storages = {ref.storage.key: ref.storage for ref in refs.values() if ref.numel}
     # Before any storage is read, for the bytes that copies take are known from the shapes alone.
@@ -489,7 +489,7 @@ def build_tensors(
         ref.numel * ITEM_BYTES[ref.dtype] for ref in distinct.values() if not ref.contiguous
     )
     if copied > allowed:
-        raise Refused(f"its tensors unfold to {copied} bytes; the limit is {allowed}")
+        raise Unreadable(f"its tensors unfold to {copied} bytes; the limit is {allowed}")
     raw = archive.load(storages)
     swap = needs_swap(big_endian=archive.big_endian)
     for key, storage in storages.items():
@@ -506,7 +506,7 @@ def _tensor(ref: TensorRef, raw: Mapping[str, torch.Tensor]) -> torch.Tensor:
 
     dtype = getattr(torch, ref.dtype, None)
     if not isinstance(dtype, torch.dtype):
-        raise Refused(f"this version of torch has no dtype {ref.dtype}")
+        raise Unreadable(f"this version of torch has no dtype {ref.dtype}")
     if not ref.numel:
         return torch.empty(ref.size, dtype=dtype)
     flat = raw[ref.storage.key]
@@ -522,7 +522,7 @@ def _swapped(raw: torch.Tensor, storage: Storage) -> torch.Tensor:
 
     width = ITEM_BYTES.get(storage.dtype, 1)
     if storage.dtype == UNTYPED:
-        raise Refused("untyped storages of the other byte order")
+        raise Unreadable("untyped storages of the other byte order")
     if storage.dtype.startswith("complex"):
         width //= 2
     return torch.flip(raw.view(-1, width), dims=(1,)).reshape(-1) if width > 1 else raw

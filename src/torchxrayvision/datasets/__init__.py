@@ -43,6 +43,7 @@ from torchxrayvision.datasets.spec import DatasetSpec, Table
 from torchxrayvision.datasets.split import official_splits, split_by_patient
 from torchxrayvision.datasets.split import patients as patients
 from torchxrayvision.datasets.verification import Report, verify
+from torchxrayvision.deprecation import carried_names, count_replacements
 from torchxrayvision.images import normalize
 from torchxrayvision.labels import DEFAULT_PATHOLOGIES
 from torchxrayvision.transforms import ToPILImage, XRayCenterCrop, XRayResizer, apply_transforms
@@ -149,3 +150,6 @@ __all__ = [
     "verify",
     "with_chexmask",
 ]
+
+__getattr__ = carried_names(__name__, "np os pd random sys torch warnings")
+count_replacements(__name__)

@@ -6,6 +6,7 @@ Example:
     ['Atelectasis', 'Consolidation']
 """
 
+from torchxrayvision.deprecation import carried_names, count_replacements
 from torchxrayvision.models.arguments import check_file_arguments as check_file_arguments
 from torchxrayvision.models.backbone import BACKBONES as BACKBONES
 from torchxrayvision.models.backbone import Backbone
@@ -23,6 +24,7 @@ from torchxrayvision.models.base import XRayClassifier as Model
 from torchxrayvision.models.base import calibrate as calibrate
 from torchxrayvision.models.base import load_strictly as load_strictly
 from torchxrayvision.models.base import temporarily_eval as temporarily_eval
+from torchxrayvision.models.compat import register_stand_ins as register_stand_ins
 from torchxrayvision.models.densenet import Block as Block
 from torchxrayvision.models.densenet import DenseNet, get_densenet_params
 from torchxrayvision.models.densenet import Layer as Layer
@@ -37,6 +39,7 @@ from torchxrayvision.models.inputs import check_range as check_range
 from torchxrayvision.models.inputs import check_shape as check_shape
 from torchxrayvision.models.inputs import checked as checked
 from torchxrayvision.models.inputs import imagenet_scale as imagenet_scale
+from torchxrayvision.models.inputs import imagenet_standardize as imagenet_standardize
 from torchxrayvision.models.inputs import resize as resize
 from torchxrayvision.models.loading import header_of as header_of
 from torchxrayvision.models.loading import load_weights as load_weights
@@ -84,3 +87,6 @@ __all__ = [
     "op_norm",
     "save_checkpoint",
 ]
+
+__getattr__ = carried_names(__name__, "F nn np os torch torchvision utils warnings")
+count_replacements(__name__)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import sys
+import types
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from torchxrayvision.models.base import XRayModel
 
-__all__ = ["replaced_method", "restore"]
+__all__ = ["register_stand_ins", "replaced_method", "restore"]
 
 
 def replaced_method(instance: Any, name: str, own: Callable[..., Any]) -> Callable[..., Any] | None:
@@ -75,3 +79,27 @@ def _tensors_of(state: dict[str, Any]) -> dict[str, Tensor]:
     for name, module in modules.items():
         tensors |= {f"{name}.{k}": v for k, v in module.state_dict().items()}
     return tensors
+
+
+def register_stand_ins(*modules: str, **real: Any) -> None:
+    """Let `torch.load` and clients find modules of 1.5.7 whose classes this package lacks.
+
+    A class of that name stands for each: it holds the tensors of a pickled layer, from which
+    `restore` builds the network anew, and computes nothing itself.
+
+    Args:
+        *modules: Their full names, outermost first.
+        **real: Names that mean something here too.
+    """
+    for name in modules:
+        module = types.ModuleType(name, "Stands for a module of 1.5.7.")
+        module.__path__ = []
+        module.__dict__.update(real)
+        module.__dict__["__getattr__"] = functools.partial(_stand_in, name)
+        sys.modules[name] = module
+
+
+def _stand_in(module: str, name: str) -> type[nn.Module]:
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return type(name, (nn.Module,), {"__module__": module})

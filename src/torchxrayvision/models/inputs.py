@@ -27,6 +27,7 @@ __all__ = [
     "checked",
     "fix_resolution",
     "imagenet_scale",
+    "imagenet_standardize",
     "prepared",
     "resize",
     "standardize",
@@ -146,10 +147,22 @@ def imagenet_scale(x: Tensor) -> Tensor:
     Returns:
         Shape (B, 3, S, S), dtype of `x`.
     """
-    shape = (1, 3, 1, 1)
+    return imagenet_standardize((x + 1024) / 2048)
+
+
+def imagenet_standardize(x: Tensor) -> Tensor:
+    """Standardise channels in [0, 1] as ImageNet is.
+
+    Args:
+        x: Shape (B, C, S, S) or (C, S, S), C of 1 or 3.
+
+    Returns:
+        Three channels, dtype of `x`.
+    """
+    shape = (3, 1, 1)
     mean = torch.tensor(_MEAN, dtype=x.dtype, device=x.device).reshape(shape)
     deviation = torch.tensor(_DEVIATION, dtype=x.dtype, device=x.device).reshape(shape)
-    return ((x + 1024) / 2048 - mean) / deviation
+    return (x - mean) / deviation
 
 
 def check_shape(x: Tensor, channels: int = 1) -> None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 from torchxrayvision.remote.cache import (
     Verification,
     cache_dir,
+    default_cache_dir,
     forget,
     is_offline,
     locate,
@@ -32,6 +33,7 @@ from torchxrayvision.remote.fetching import fetch
 __all__ = [
     "Verification",
     "cache_dir",
+    "default_cache_dir",
     "fetch",
     "forget",
     "is_offline",

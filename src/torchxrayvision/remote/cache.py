@@ -18,6 +18,7 @@ from torchxrayvision.errors import ChecksumError
 from torchxrayvision.files import FileState, sha256_of, write_atomically
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from io import BufferedReader, BufferedWriter
 
     from torchxrayvision.facts import PackagedFile, RemoteFile
@@ -27,6 +28,7 @@ __all__ = [
     "Pins",
     "Verification",
     "cache_dir",
+    "default_cache_dir",
     "examine",
     "folder_of",
     "forget",
@@ -72,6 +74,10 @@ _TEXT_SUFFIXES: Final = (".html", ".htm", ".xml", ".svg")
 # Where the folder is, and how its files are opened.
 
 
+get_cache_dir: Callable[[], str | os.PathLike[str]] | None = None
+"""What a client has put in place of `utils.get_cache_dir`."""
+
+
 def cache_dir() -> Path:
     """Folder where downloaded files are kept.
 
@@ -87,6 +93,11 @@ def cache_dir() -> Path:
         ...     cache_dir().as_posix()
         '/data/weights'
     """
+    return default_cache_dir() if get_cache_dir is None else Path(get_cache_dir())
+
+
+def default_cache_dir() -> Path:
+    """As `cache_dir`, whatever a client has put in place of `utils.get_cache_dir`."""
     folder = os.environ.get("XRV_CACHE_DIR")
     if folder:
         return Path(folder).expanduser()

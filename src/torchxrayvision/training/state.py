@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from torchxrayvision.checkpoints import Refused, read_tensors, save_safetensors
+from torchxrayvision.checkpoints import Unreadable, read_tensors, save_safetensors
 from torchxrayvision.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def write_state(state: Mapping[str, Any], path: Path) -> None:
     tree, tensors = pack(state)
     try:
         save_safetensors(path, tensors, {"format": "pt", _KEY: json.dumps(tree, allow_nan=False)})
-    except Refused as error:
+    except Unreadable as error:
         raise CheckpointError(f"{path}: {error}") from error
 
 

@@ -14,7 +14,6 @@ from torchxrayvision.weights.registry import Container, Output, Weights, Weights
 __all__ = ["Baseline_Weights"]
 
 _CHEXPERT = _DATA_TERMS["chex"]
-_MIMIC = _DATA_TERMS["mimic_ch"]
 _VIEWS = "a collection of frontal and lateral radiographs that its authors do not name"
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.resources
 import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -16,6 +16,7 @@ from torchxrayvision.facts import PackagedFile
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable, Iterator
 
     from torchxrayvision.facts import License, Reference, RemoteFile
     from torchxrayvision.remote import Verification
@@ -37,50 +38,26 @@ __all__ = [
 ]
 
 
-# ---- What a published checkpoint is: a frozen record, and enums of such records.
-
 Container = Literal[
     "pickled_module", "state_dict", "lightning", "torchscript", "safetensors", "zip"
 ]
 Output = Literal["logit", "probability", "log-probability", "years", "image"]
 
 
-class Metrics(Mapping[str, Mapping[str, float]]):
-    """Test set to finding to value: a mapping that cannot change, so that it hashes and pickles.
-
-    Args:
-        values: The mapping to copy.
+class Metrics(dict[str, Mapping[str, float]]):
+    """Test set to finding to value: a mapping that cannot change.
 
     Example:
         >>> Metrics({"NIH": {"Hernia": 0.91}})["NIH"]["Hernia"]
         0.91
     """
 
-    __slots__ = ("_items",)
+    def __setitem__(self, key: str, value: Mapping[str, float]) -> None:
+        msg = "published metrics do not take an item assignment"
+        raise TypeError(msg)
 
-    def __init__(self, values: Mapping[str, Mapping[str, float]] | None = None) -> None:
-        self._items = tuple((k, tuple(v.items())) for k, v in (values or {}).items())
-
-    def __getitem__(self, key: str) -> Mapping[str, float]:
-        for name, values in self._items:
-            if name == key:
-                return dict(values)
-        raise KeyError(key)
-
-    def __iter__(self) -> Iterator[str]:
-        return (name for name, _ in self._items)
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __hash__(self) -> int:
-        return hash(self._items)
-
-    def __eq__(self, other: object) -> bool:
-        return self._items == other._items if isinstance(other, Metrics) else NotImplemented
-
-    def __repr__(self) -> str:
-        return f"Metrics({ {name: dict(values) for name, values in self._items} })"
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (dict(self),)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -146,8 +123,7 @@ class Weights:
         ):
             if getattr(self, derived) is None:
                 object.__setattr__(self, derived, getattr(self, source))
-        if not isinstance(self.metrics, Metrics):
-            object.__setattr__(self, "metrics", Metrics(self.metrics))
+        object.__setattr__(self, "metrics", Metrics(self.metrics))
         for complaint in (
             *_complaints_about_names(self),
             *_complaints_about_points(self),
@@ -178,21 +154,12 @@ class Weights:
     def __str__(self) -> str:
         return self.name
 
+    # By what they show, for values hold NaN, which is unequal to itself.
     def __eq__(self, other: object) -> bool:
-        return self._key() == other._key() if isinstance(other, Weights) else NotImplemented
+        return repr(self) == repr(other) if isinstance(other, Weights) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash(self._key())
-
-    def _key(self) -> tuple[object, ...]:
-        # NaN is unequal to itself, so a record that went through pickle would differ from itself.
-        return tuple(_without_nan(getattr(self, entry.name)) for entry in fields(self))
-
-
-def _without_nan(value: object) -> object:
-    if isinstance(value, tuple):
-        return tuple(map(_without_nan, value))
-    return "nan" if isinstance(value, float) and math.isnan(value) else value
+        return hash(self.name)
 
 
 def _complaints_about_names(weights: Weights) -> Iterator[str]:
@@ -363,9 +330,6 @@ def list_weights() -> list[Weights]:
     return list(dict.fromkeys(_by_name.values()))
 
 
-# ---- The file of each record: in the cache, or installed with the package.
-
-
 def packaged_path(folder: str, filename: str) -> Path:
     """Where a file of the package is installed.
 
@@ -378,6 +342,10 @@ def packaged_path(folder: str, filename: str) -> Path:
     """
     # torch is never run from an archive, so that the package beside it lies in a folder.
     return Path(str(importlib.resources.files("torchxrayvision"))) / folder / filename
+
+
+download: Callable[[str, str], Any] | None = None
+"""What a client has put in place of `utils.download`; what it fetches is verified all the same."""
 
 
 def fetch_weights(
@@ -401,10 +369,14 @@ def fetch_weights(
         RemoteError: If the file cannot be fetched, see `torchxrayvision.remote.fetch`, or the
             installed one is damaged.
     """
-    from torchxrayvision.remote import fetch, verify
+    from torchxrayvision.remote import cache_dir, fetch, locate, verify
 
     file = get_weights_entry(weights).file
     if not isinstance(file, PackagedFile):
+        if download is not None and locate(file, cache) is None:
+            folder = cache_dir() if cache is None else Path(cache).expanduser()
+            folder.mkdir(parents=True, exist_ok=True)
+            download(file.url, str(folder / file.filename))
         return fetch(file, cache=cache, progress=progress)
     path = packaged_path(file.folder, file.filename)
     found = verify(path, file)

@@ -76,7 +76,7 @@ def test_loaded_model_is_ready_to_use(model):
     assert model.weights == NAME
     assert all(model.trained)
     assert len(model.targets) == 14
-    assert "convbnrelu4_aux" not in dict(model.model.named_children())
+    assert "convbnrelu4_aux" in dict(model.model.named_children())
 
 
 def test_input_resolution_is_that_of_the_release():

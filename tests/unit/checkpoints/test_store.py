@@ -16,7 +16,7 @@ from torch import nn
 
 from torchxrayvision.checkpoints import cache as store
 from torchxrayvision.checkpoints.cache import load_checkpoint, load_tensors
-from torchxrayvision.checkpoints.pickles import Refused
+from torchxrayvision.checkpoints.pickles import Unreadable
 from torchxrayvision.checkpoints.read import read_tensors
 from torchxrayvision.checkpoints.tensors import read_safetensors, save_safetensors
 from torchxrayvision.errors import CheckpointError
@@ -361,7 +361,7 @@ def test_safetensors_writer_and_reader_agree(dtype, tmp_path):
 
 def test_a_header_that_nobody_would_read_is_not_written(tmp_path):
     path = tmp_path / "t.safetensors"
-    with pytest.raises(Refused, match="header"):
+    with pytest.raises(Unreadable, match="header"):
         save_safetensors(path, {"w": torch.ones(2)}, {"k": "v" * (17 << 20)})
     assert list(tmp_path.iterdir()) == []
 

@@ -131,13 +131,11 @@ def test_trained_needs_a_name_and_a_point(changes, trained):
     assert make(**changes).trained == trained
 
 
-def test_metrics_are_a_mapping_that_hashes():
+def test_metrics_are_a_mapping():
     metrics = Metrics({"NIH": {"Mass": 0.9, "Hernia": 0.8}})
     assert dict(metrics) == {"NIH": {"Mass": 0.9, "Hernia": 0.8}}
     assert metrics == Metrics(metrics)
-    assert len({metrics, Metrics(metrics)}) == 1
     assert metrics != {}
-    assert repr(metrics) == "Metrics({'NIH': {'Mass': 0.9, 'Hernia': 0.8}})"
     with pytest.raises(KeyError):
         metrics["PadChest"]
 

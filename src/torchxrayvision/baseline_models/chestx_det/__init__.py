@@ -8,15 +8,16 @@ Example:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from torchxrayvision.baseline_models.chestx_det.net import PyramidNet
-from torchxrayvision.checkpoints import Checkpoint, state_dict_of
 from torchxrayvision.models import (
     Segmenter,
     imagenet_scale,
+    imagenet_standardize,
     load_weights,
     network_device,
+    register_stand_ins,
     resolve_weights_argument,
 )
 from torchxrayvision.weights import PSPNet_Weights, Weights, WeightsEnum
@@ -28,13 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["PSPNet", "PSPNet_Weights"]
 
-# A second head that only training uses; the release carries it.
-_AUXILIARY: Final = ("convbnrelu4_aux.", "aux_cls.")
-
-
-def _names(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    tensors = state_dict_of(checkpoint)
-    return {name: value for name, value in tensors.items() if not name.startswith(_AUXILIARY)}
+pspnet = PyramidNet  # under this name in 1.5.7
+_PTSEMSEG = f"{__name__}.ptsemseg"
+register_stand_ins(_PTSEMSEG, f"{_PTSEMSEG}.pspnet", f"{_PTSEMSEG}.utils", pspnet=PyramidNet)
 
 
 class PSPNet(Segmenter):
@@ -82,8 +79,20 @@ class PSPNet(Segmenter):
         )
         with network_device(entry):
             self.model = PyramidNet(len(facts.targets))
-        load_weights(self, self.model, entry, cache_dir=cache_dir, names=_names)
+        load_weights(self, self.model, entry, cache_dir=cache_dir)
         self.eval()  # a grid of one cell cannot be normalised over a batch of one
+
+    @staticmethod
+    def transform(x: Tensor) -> Tensor:
+        """Standardise three channels in [0, 1] as ImageNet is; under this name in 1.5.7.
+
+        Args:
+            x: Shape (B, 3, S, S) or (3, S, S).
+
+        Returns:
+            The same shape.
+        """
+        return imagenet_standardize(x)
 
     def _rescale(self, x: Tensor) -> Tensor:
         return imagenet_scale(x)

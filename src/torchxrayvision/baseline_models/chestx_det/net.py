@@ -118,6 +118,9 @@ class PyramidNet(nn.Module):
         self.cbr_final = _ConvNorm(4096, 512, 3)
         self.dropout = nn.Dropout2d(0.1)
         self.classification = nn.Conv2d(512, classes, 1)
+        # A second head that only training used; here, so that state dicts of 1.5.7 fit both ways.
+        self.convbnrelu4_aux = _ConvNorm(1024, 256, 3)
+        self.aux_cls = nn.Conv2d(256, classes, 1)
 
     def maps(self, x: Tensor) -> Tensor:
         """Features (B, 512, S/8, S/8) of normalised images (B, 3, S, S)."""

@@ -17,7 +17,7 @@ from torch import nn
 from torchxrayvision.baseline_models.chexpert.archive import MODELS, Archive
 from torchxrayvision.baseline_models.chexpert.net import GROUPS, TARGETS, TASKS, Member
 from torchxrayvision.errors import CheckpointError, UnknownNameError
-from torchxrayvision.models import XRayClassifier, warn_of_terms
+from torchxrayvision.models import XRayClassifier, register_stand_ins, warn_of_terms
 from torchxrayvision.weights import get as get_entry
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ __all__ = ["DenseNet"]
 
 WEIGHTS = "chexpert-densenet121-ensemble"
 _KEEPING = ("memory", "zip")
+
+
+register_stand_ins(f"{__name__}.model")
 
 
 class DenseNet(XRayClassifier):
@@ -65,6 +68,7 @@ class DenseNet(XRayClassifier):
         https://academictorrents.com/details/5c7ee21e6770308f2d2b4bd829e896dbd9d3ee87
     """
 
+    targets = list(TARGETS)  # noqa: RUF012 - a list, as in 1.5.7
     kinds: ClassVar = ("probability", "logit")
     raw_kind: ClassVar = "probability"
     default_kind: ClassVar = "probability"

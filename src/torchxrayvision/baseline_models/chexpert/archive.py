@@ -12,7 +12,7 @@ import torch
 from torchxrayvision.baseline_models.chexpert.net import GROUPS, Group, Member
 from torchxrayvision.checkpoints import (
     DEFAULT,
-    Refused,
+    Unreadable,
     ZipReader,
     read_tensors,
     state_dict_of,
@@ -118,9 +118,9 @@ class Archive:
                 reader = ZipReader(file, self.path.stat().st_size, DEFAULT)
                 if name not in reader.members:
                     some = ", ".join(list(reader.members)[:2]) or "nothing"
-                    raise Refused(f"lacks the member {name!r}; it holds {some}, ...")
+                    raise Unreadable(f"lacks the member {name!r}; it holds {some}, ...")
                 return reader.read(reader.members[name], _MEMBER_BYTES)
-        except Refused as error:
+        except Unreadable as error:
             raise CheckpointError(f"{self.path}: {error}") from None
         except OSError as error:
             raise CheckpointError(f"{self.path}: {error.strerror or error}") from error

@@ -61,6 +61,7 @@ class RaceModel(XRayClassifier):
         Digital Health 4, 2022. https://doi.org/10.1016/S2589-7500(22)00063-2
     """
 
+    targets = ["Asian", "Black", "White"]  # noqa: RUF012 - a list, as in 1.5.7
     kinds: ClassVar = ("log-probability", "probability", "logit")
     exclusive: ClassVar = True
     default_kind: ClassVar = "log-probability"
@@ -78,7 +79,7 @@ class RaceModel(XRayClassifier):
     ) -> None:
         entry = resolve_weights_argument(weights, default=WEIGHTS)
         super().__init__(
-            targets=["Asian", "Black", "White"],
+            targets=type(self).targets,
             input_resolution=320,
             output=output,
             resize_route=resize_route,

@@ -18,6 +18,7 @@ from torchxrayvision.models import (
     XRayClassifier,
     load_weights,
     network_device,
+    register_stand_ins,
     resolve_weights_argument,
 )
 
@@ -37,6 +38,9 @@ _UNUSED = (
     "attention_map.channel_attention.",
     "attention_map.spatial_attention.",
 )
+
+
+register_stand_ins(f"{__name__}.model", f"{__name__}.model.classifier", Classifier=Network)
 
 
 class DenseNet(XRayClassifier):
@@ -69,6 +73,7 @@ class DenseNet(XRayClassifier):
         https://arxiv.org/abs/2005.14480. The published network pools mean and maximum.
     """
 
+    targets = ["Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Effusion"]  # noqa: RUF012 - a list, as in 1.5.7
     kinds: ClassVar = ("probability", "logit")
     predicted_kind: ClassVar = "probability"
     takes_planes: ClassVar = True
@@ -85,7 +90,7 @@ class DenseNet(XRayClassifier):
     ) -> None:
         entry = resolve_weights_argument(weights, default=WEIGHTS)
         super().__init__(
-            targets=["Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Effusion"],
+            targets=type(self).targets,
             input_resolution=512,
             output=output,
             apply_sigmoid=apply_sigmoid,

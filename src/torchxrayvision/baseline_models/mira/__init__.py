@@ -58,6 +58,7 @@ class SexModel(XRayClassifier):
         detection models. eBioMedicine 89, 2023. https://doi.org/10.1016/j.ebiom.2023.104467
     """
 
+    targets = ["Male", "Female"]  # noqa: RUF012 - a list, as in 1.5.7
     kinds: ClassVar = ("logit", "probability")
     exclusive: ClassVar = True
     predicted_kind: ClassVar = "probability"
@@ -74,7 +75,7 @@ class SexModel(XRayClassifier):
     ) -> None:
         entry = resolve_weights_argument(weights, default=WEIGHTS)
         super().__init__(
-            targets=["Male", "Female"],
+            targets=type(self).targets,
             input_resolution=224,
             output=output,
             resize_route=resize_route,

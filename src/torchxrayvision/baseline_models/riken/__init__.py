@@ -64,6 +64,7 @@ class AgeModel(XRayClassifier):
         prognosis. Communications Medicine 2, 159, 2022. https://doi.org/10.1038/s43856-022-00220-6
     """
 
+    targets = ["Age"]  # noqa: RUF012 - a list, as in 1.5.7
     kinds: ClassVar = ("years",)
     raw_kind: ClassVar = "years"
     default_kind: ClassVar = "years"
@@ -81,7 +82,7 @@ class AgeModel(XRayClassifier):
     ) -> None:
         entry = resolve_weights_argument(weights, default=WEIGHTS)
         super().__init__(
-            targets=["Age"],
+            targets=type(self).targets,
             input_resolution=320,
             output=output,
             resize_route=resize_route,

@@ -60,6 +60,7 @@ class ViewModel(XRayClassifier):
         https://github.com/xinario/chestViewSplit
     """
 
+    targets = ["Frontal", "Lateral"]  # noqa: RUF012 - a list, as in 1.5.7
     kinds: ClassVar = ("logit", "probability")
     exclusive: ClassVar = True
     predicted_kind: ClassVar = "probability"
@@ -76,7 +77,7 @@ class ViewModel(XRayClassifier):
     ) -> None:
         entry = resolve_weights_argument(weights, default=WEIGHTS)
         super().__init__(
-            targets=["Frontal", "Lateral"],
+            targets=type(self).targets,
             input_resolution=224,
             output=output,
             resize_route=resize_route,

@@ -54,8 +54,6 @@ __all__ = [
 ]
 
 
-# ---- How far two engines are from each other, in the terms in which a network's answers are used.
-
 # Most that a probability may differ from PyTorch's in float32.
 _PROBABILITY: Final = {"exact": 1e-4, "fast": 1e-2}
 _DICE: Final = 0.995  # of the masks of each structure
