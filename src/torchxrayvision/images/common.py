@@ -352,6 +352,7 @@ def silence_decoders() -> Iterator[None]:
 # How lines of libjpeg (in GDCM), libtiff and OpenJPEG begin.
 _PRINTED = re.compile(
     r"(Corrupt JPEG|Premature end|Unsupported|Unexpected|Unknown|Invalid|Inconsistent|Bogus|Bad"
+    r"|A marker|Sot|Warning"
     r"|Error|Fail|Marker|Stream|Tile|Psot|Cannot|Not enough|Integer|Size|Wrong|[Rr]equired|read: "
     r"|tempfile\.tif|\w*(?:TIFF|Decode|Setup|Fax|Strip)\w*:)[^\n]*"
 )

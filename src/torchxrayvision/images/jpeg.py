@@ -49,6 +49,7 @@ MOST_SCANS = 100
 _STANDALONE = {0x00, 0x01, *range(0xD0, 0xD8)}
 _SOI, _EOI, _SOS, _DRI = 0xD8, 0xD9, 0xDA, 0xDD
 _JPEG_LS, _PROGRESSIVE = 0xF7, 0xC2
+_REMARKS = {*range(0xE0, 0xF0), 0xFE}
 _COEFFICIENTS = 64
 _UNSEEN = 0xFF
 # In entropy-coded data FF is followed by 00 (T.87: by less than 80) or is a restart marker, which
@@ -100,13 +101,19 @@ def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         position += max(2, length)
 
 
-def without_stray_bytes(data: bytes) -> bytes:
-    """A JPEG whose header segments follow each other, as not all decoders look for the next."""
+def without_stray_bytes(data: bytes, *, remarks: bool = True) -> bytes:
+    """A JPEG whose header segments follow each other, as not all decoders look for the next.
+
+    Args:
+        data: The code stream; anything but a JPEG is given back as it is.
+        remarks: Whether to keep segments of applications and comments.
+    """
     if not data.startswith(b"\xff\xd8"):
         return data
     pieces, end = [data[:2]], 2
     for marker, start, end in segments(data):
-        pieces.append(bytes([0xFF, marker]) + data[start - 2 : end])
+        if remarks or marker not in _REMARKS:
+            pieces.append(bytes([0xFF, marker]) + data[start - 2 : end])
     if sum(map(len, pieces)) == end:
         return data
     return b"".join([*pieces, data[end:]])

@@ -410,7 +410,7 @@ def _signed(values: NDArray[Any], bits: int) -> NDArray[Any]:
 def _palette(page: Directory, bits: int) -> NDArray[np.uint8]:
     colours = page.values.get(Tag.COLOR_MAP, np.zeros(0))[: 3 << bits]
     whole = len(colours) == 3 << bits
-    table = colours.reshape(3, -1).T // 256 if whole else np.zeros((0, 3))
+    table = colours.reshape(3, -1).T.astype(np.int64) // 256 if whole else np.zeros((0, 3))
     return table.astype(np.uint8)
 
 

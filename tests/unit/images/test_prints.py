@@ -36,6 +36,16 @@ def twelve_bits():
     return build.encapsulated([stream], np.zeros((size, size), "uint16"), build.EXTENDED, stored=12)
 
 
+def odd_jfif():
+    """A version of JFIF that GDCM ends the process on, where it is let."""
+    found = twelve_bits()
+    place = found.index(b"\xff\xd8\xff\xdb") + 2
+    segment = b"\xff\xe0\x00\x10JFIF\0\x7f\0\0\0\1\0\1\0\0"
+    (length,) = struct.unpack_from("<I", found, place - 6)
+    item = struct.pack("<I", length + len(segment))
+    return found[: place - 6] + item + found[place - 2 : place] + segment + found[place:]
+
+
 def cut_lossless():
     stream = build.jpeg_lossless(PIXELS, 12)
     cut = stream[: len(stream) // 2] + b"\xff\xd9"
@@ -61,7 +71,7 @@ def damaged_tiff(compression):
 
 FILES = {"lzw": lambda: damaged_tiff("tiff_lzw"), "packbits": lambda: damaged_tiff("packbits")}
 if importlib.util.find_spec("gdcm"):
-    FILES |= {"twelve": twelve_bits, "lossless": cut_lossless}
+    FILES |= {"twelve": twelve_bits, "lossless": cut_lossless, "jfif": odd_jfif}
 if importlib.util.find_spec("openjpeg"):
     FILES["jpeg2000"] = damaged_jpeg_2000
 

@@ -517,6 +517,8 @@ def _decode(
     if stream.process > 3:
         reason = f"an arithmetic-coded or hierarchical JPEG (process {stream.process})"
         raise UnsupportedImageError(path, reason)
+    if stream.process == 3 or stream.precision > 8:  # for GDCM, which an odd JFIF version ends
+        data = without_stray_bytes(data, remarks=False)
     if stream.process == 3:
         check_cell(header, path)
         with third_party_decoder(path, "the lossless JPEG pixel data is damaged", quote=True):
