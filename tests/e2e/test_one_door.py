@@ -157,7 +157,7 @@ def segmenter(monkeypatch):
     monkeypatch.setattr(segmentation, "get_segmenter", lambda name: Planted())
 
 
-UNFINISHED = pytest.mark.xfail(reason="reads through the workers with resumable runs")
+UNFINISHED = pytest.mark.xfail(strict=False, reason="reads through the workers with resumable runs")
 COMMANDS = ["predict", "check", "segment", pytest.param("explain", marks=UNFINISHED)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -59,6 +60,7 @@ def read_bitmap(data: bytes, path: str, options: ReadOptions) -> Raster:
 def _opened(data: bytes, path: str, options: ReadOptions) -> tuple[Image.Image, ImageInfo]:
     kind = "bmp" if data.startswith(b"BM") else "webp"
     if kind == "bmp":
+        _check_bmp(data, path)
         reader: Callable[[io.BytesIO], Image.Image] = BmpImagePlugin.BmpImageFile
     else:
         _check_webp(data, path, options)
@@ -79,6 +81,21 @@ def _opened(data: bytes, path: str, options: ReadOptions) -> tuple[Image.Image, 
         orientation=orientation, aspect=aspect,
     )  # fmt: skip
     return image, info
+
+
+def _check_bmp(data: bytes, path: str) -> None:
+    """Refuse rows that are missing, which Pillow may leave black."""
+    if int.from_bytes(data[14:18], "little") == 12:  # the header of OS/2
+        width, height, _, bits = struct.unpack_from("<HHHH", data.ljust(26, b"\0"), 18)
+        packed = 0
+    else:
+        fields = struct.unpack_from("<iiHHI", data.ljust(34, b"\0"), 18)
+        width, height, _, bits, packed = fields
+    start = int.from_bytes(data[10:14], "little")
+    stride = (width * bits + 31) // 32 * 4
+    needed = start + stride * (abs(height) - 1) + (width * bits + 7) // 8
+    if len(data) < 26 or (packed in (0, 3) and len(data) < needed):
+        raise ImageReadError(path, f"truncated: the BMP holds {len(data):,} of {needed:,} bytes")
 
 
 def _check_webp(data: bytes, path: str, options: ReadOptions) -> None:

@@ -92,6 +92,8 @@ def _unpacked(data: bytes, name: str, limits: Limits) -> bytes:
     if engine.unused_data.strip(b"\0"):
         raise UnsupportedImageError(name, "a gzip file of several parts", "decompress it first")
     limits.check_bytes(name, len(content))
+    if content.startswith(_GZIP):
+        raise UnsupportedImageError(name, "a gzip file within a gzip file", "decompress it first")
     return content
 
 

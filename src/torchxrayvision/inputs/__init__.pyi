@@ -16,5 +16,5 @@ from .readers import Readers as Readers
 from .readers import prefetch as prefetch
 from .source import InputFile as InputFile
 from .source import Member as Member
-from .source import looks_like_image as looks_like_image
+from .source import has_image_name as has_image_name
 from .source import printable as printable

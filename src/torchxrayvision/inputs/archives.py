@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from torchxrayvision.errors import ImageReadError
 from torchxrayvision.files import FileState
 from torchxrayvision.images import DEFAULT_LIMITS, HEAD, Limits
-from torchxrayvision.inputs.source import Member, looks_like_image
+from torchxrayvision.inputs.source import Member, has_image_name, looks_like_image
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -135,7 +135,7 @@ def _lacking(info: tarfile.TarInfo, *, known: bool) -> str | None:
     link = info.issym() or info.islnk()
     if not link and not info.issparse():
         return None if info.isreg() else ""
-    if not known and not any(looks_like_image(name, b"") for name in (info.name, info.linkname)):
+    if not known and not any(map(has_image_name, (info.name, info.linkname))):
         return ""
     what = f"a link to {info.linkname}" if link else "a file stored with holes"
     return f"{what} inside an archive; {_UNPACK}"
@@ -182,7 +182,7 @@ def _exhaust(stream: Stream, kind: str) -> None:
 def _is_image(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bool:
     if not info.isreg() or info.issparse():
         return False
-    if looks_like_image(info.name, b""):
+    if has_image_name(info.name):
         return True
     file = archive.extractfile(info)
     return file is not None and looks_like_image(info.name, file.read(HEAD))
@@ -203,7 +203,7 @@ def _list_zip(path: Path) -> Listed:
             if info.filename.endswith("/") or _hidden(info.filename):
                 continue
             head = b""
-            if not looks_like_image(info.filename, head) and _readable(info):
+            if not has_image_name(info.filename) and _readable(info):
                 with archive.open(info) as member:
                     head = member.read(HEAD)
             place = Member("zip", info.header_offset, info.file_size, stamp)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from torchxrayvision.images import HEAD
 from torchxrayvision.inputs.archives import ARCHIVE_ERRORS, list_members
-from torchxrayvision.inputs.source import InputFile, looks_like_image, printable
+from torchxrayvision.inputs.source import InputFile, has_image_name, looks_like_image, printable
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
@@ -227,9 +227,7 @@ def _walk(folder: str, failed: list[OSError]) -> Iterator[tuple[str, list[str], 
 
 
 def _is_image(path: str) -> bool | None:
-    """Whether a file holds an image; None for what is no file, such as a pipe."""
-    if looks_like_image(path, b""):
-        return True
+    """Whether a file holds an image by its content; None for what is no file, such as a pipe."""
     try:
         # Asked before it is opened: opening a pipe waits until somebody writes to it.
         if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
@@ -271,8 +269,13 @@ class _Expansion:
             failed.clear()
             folders[:] = [name for name in folders if not name.startswith(".")]
             for name in files:
-                if not name.startswith("."):
-                    yield from self._found(os.path.join(root, name))  # noqa: PTH118
+                path = os.path.join(root, name)  # noqa: PTH118
+                if name[0] == ".":
+                    continue
+                if has_image_name(name):
+                    yield InputFile(Path(path), printable(path))
+                else:
+                    yield from self._found(path)
         yield from map(_unlisted, failed)
 
     def _found(self, path: str) -> Iterator[InputFile]:

@@ -13,7 +13,7 @@ from torchxrayvision.images import sniff
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["InputFile", "Member", "looks_like_image", "printable"]
+__all__ = ["InputFile", "Member", "has_image_name", "looks_like_image", "printable"]
 
 # These need not be opened to be listed; what they hold is found out when they are read.
 _SUFFIXES: Final = frozenset(
@@ -43,6 +43,13 @@ class InputFile:
     data: bytes | None = field(default=None, repr=False)
 
 
+def has_image_name(name: str) -> bool:
+    """Whether the name of a file ends like that of an image; packed with gzip or not."""
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122 - no Path per file
+    suffix = suffix.lower()
+    return suffix in _SUFFIXES or (suffix == ".gz" and has_image_name(stem))
+
+
 def looks_like_image(name: str, head: bytes) -> bool:
     """Whether a file counts as an image, by the end of its name or its first bytes.
 
@@ -50,11 +57,8 @@ def looks_like_image(name: str, head: bytes) -> bool:
         name: Its name.
         head: Its first `torchxrayvision.images.HEAD` bytes; may be empty where the name decides.
     """
-    name = name.lower().removesuffix(".gz")
-    if os.path.splitext(name)[1] in _SUFFIXES:  # noqa: PTH122 - no Path per file
-        return True
     try:
-        return bool(head and sniff(head, name))
+        return has_image_name(name) or bool(head and sniff(head, name))
     except ImageReadError:
         return False
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from torchxrayvision.datasets.columns import plausible_age
 from torchxrayvision.errors import DatasetError, DataWarning
-from torchxrayvision.inputs import looks_like_image
+from torchxrayvision.inputs import has_image_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -170,7 +170,7 @@ def _no_path(table: pd.DataFrame, candidates: Sequence[str], dataset: str) -> st
 def _names_images(column: pd.Series[Any]) -> bool:
     some = column.dropna().head(100)
     return len(some) > 0 and all(
-        isinstance(text, str) and looks_like_image(text.strip(), b"") for text in some
+        isinstance(text, str) and has_image_name(text.strip()) for text in some
     )
 
 
