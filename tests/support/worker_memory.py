@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import pickle
 from pathlib import Path
@@ -43,7 +44,7 @@ def built(connection) -> None:
     before = resident()
     datasets = []
     for cls in classes:
-        known = cls.__init__.__annotations__
+        known = inspect.signature(cls).parameters
         chosen = {"views": "*", "unique_patients": False, "pathology_masks": True}
         datasets.append(cls(**{key: value for key, value in chosen.items() if key in known}))
     connection.send(resident() - before)

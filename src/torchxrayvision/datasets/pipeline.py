@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, TypedDict, Unpack
 
 import numpy as np
 
@@ -29,7 +30,7 @@ from torchxrayvision.datasets.release import (
     SourceContext,
     need_columns,
 )
-from torchxrayvision.datasets.spec import DatasetSpec, Table
+from torchxrayvision.datasets.spec import USUAL_PARAMETERS, DatasetSpec, Table
 from torchxrayvision.datasets.storage import (
     Later,
     Lines,
@@ -287,6 +288,106 @@ TableLike: TypeAlias = "str | os.PathLike[str] | pd.DataFrame | None"
 Views = str | Iterable[str] | None
 
 
+class SharedArguments(TypedDict, total=False):
+    """Arguments that all constructors share, where their sources have what they choose."""
+
+    imgpath: PathLike
+    views: Views
+    transform: Transform | None
+    data_aug: Transform | None
+    seed: int
+    unique_patients: bool
+    pathology_masks: bool
+    semantic_masks: bool
+    nrows: int | None
+    compat: Compat
+
+
+class Arguments(SharedArguments, total=False):
+    """All arguments of constructors; `DatasetSpec.parameters` says which, and in what order."""
+
+    csvpath: TableLike
+    bbox_list_path: TableLike
+    chest_tube_csvpath: TableLike
+    dicomcsv_path: TableLike
+    dicomcsvpath: TableLike
+    jsonpath: TableLike
+    labelpath: TableLike
+    labels_path: TableLike
+    lungmaskpath: TableLike
+    metacsvpath: TableLike
+    reflacxpath: TableLike
+    rib_fracture_csvpath: TableLike
+    segmentation_jsonpath: TableLike
+    splitcsvpath: TableLike
+    test_bbox_csvpath: TableLike
+    test_csvpath: TableLike
+    test_json: TableLike
+    train_bbox_csvpath: TableLike
+    train_csvpath: TableLike
+    train_json: TableLike
+    tsnepacsv_path: TableLike
+    xmlpath: TableLike
+    imgzippath: PathLike
+    maskpath: PathLike
+    npzpath: PathLike
+    anatomy_masks: bool
+    consensus: Literal["any", "majority", "all"]
+    extension: str
+    extra_boxes: bool
+    findings: Literal["padchest", "raw"]
+    flat_dir: bool
+    image_format: Literal["png", "dicom", "jpg"]
+    labeler: Literal["chexpert", "negbio"] | None
+    max_aspect_ratio: float | None
+    n: int
+    phases: int | Iterable[int]
+    site: str
+    size: int
+    split: str | None
+    threshold: float
+    use_tsne_derived_view: bool
+    version: Literal["ChestX-Det", "ChestX-Det10"]
+
+
+_USUAL: Mapping[str, Any] = {
+    "seed": 0,
+    **dict.fromkeys(("unique_patients", "pathology_masks", "semantic_masks"), False),
+}
+
+
+def _of_method(signature: inspect.Signature) -> inspect.Signature:
+    """The same with `self` before it."""
+    of_class = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return inspect.Signature([of_class, *signature.parameters.values()])
+
+
+def _signature(spec: DatasetSpec) -> inspect.Signature:
+    """The signature of a constructor, out of the spec."""
+    packaged = {table.argument: USE_INCLUDED_FILE for table in spec.tables if table.packaged}
+    return _ordered(spec.parameters, spec.keyword_only, {**packaged, **spec.defaults})
+
+
+def _ordered(
+    parameters: Sequence[str], keyword_only: Sequence[str], defaults: Mapping[str, Any]
+) -> inspect.Signature:
+    """A signature with the usual defaults but for those given."""
+    kinds: dict[str, Any] = dict.fromkeys(parameters, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    kinds |= dict.fromkeys([*keyword_only, "compat"], inspect.Parameter.KEYWORD_ONLY)
+    defaults, types = {**_USUAL, **defaults}, Arguments.__annotations__
+    return inspect.Signature(
+        [
+            inspect.Parameter(
+                name,
+                kind,
+                default=defaults.get(name),
+                annotation=types.get(name, inspect.Parameter.empty),
+            )
+            for name, kind in kinds.items()
+        ]
+    )
+
+
 class SpecDataset(Dataset):
     """A dataset that its class attribute `spec` describes.
 
@@ -310,6 +411,7 @@ class SpecDataset(Dataset):
     """
 
     spec: ClassVar[DatasetSpec]
+    _signature: ClassVar[inspect.Signature]
     anatomy: MaskSource | None = None
     """Masks of anatomy out of another release, such as CheXmask; None where there are none."""
     _compact: pd.DataFrame | PackedFrame
@@ -327,31 +429,55 @@ class SpecDataset(Dataset):
         if own and forbidden:
             msg = f"{cls.__name__} must not define {sorted(forbidden)}; the pipeline does"
             raise TypeError(msg)
+        if spec is not None:
+            cls._signature = _signature(spec)
+            if "__init__" not in cls.__dict__:
+                cls._show_signature()
 
-    def __init__(
-        self,
-        imgpath: PathLike = None,
-        csvpath: TableLike = USE_INCLUDED_FILE,
-        views: Views = None,
-        transform: Transform | None = None,
-        data_aug: Transform | None = None,
-        seed: int = 0,
-        unique_patients: bool = True,
-        pathology_masks: bool = False,
-        *,
-        compat: Compat = None,
-    ) -> None:
+    @classmethod
+    def _show_signature(cls) -> None:
+        """Give the class a constructor of its own that `inspect.signature` can tell from others."""
+
+        def constructor(self: SpecDataset, *args: Any, **kwargs: Unpack[Arguments]) -> None:
+            SpecDataset.__init__(self, *args, **kwargs)
+
+        constructor.__name__ = "__init__"
+        constructor.__qualname__ = f"{cls.__qualname__}.__init__"
+        constructor.__signature__ = _of_method(cls._signature)  # type: ignore[attr-defined]
+        cls.__init__ = constructor  # type: ignore[method-assign]
+
+    def __init__(self, *args: Any, **kwargs: Unpack[Arguments]) -> None:
+        name, spec = type(self).__name__, self.spec
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{name}: {error}") from None
+        bound.apply_defaults()
+        given = dict(bound.arguments)
+        for argument, allowed in spec.choices.items():
+            if given[argument] not in allowed:
+                known = f"{', '.join(map(repr, allowed[:-1]))} or {allowed[-1]!r}"
+                known = known if len(allowed) < 3 else f"one of {known}"
+                msg = f"{name}: {argument} must be {known}, got {given[argument]!r}"
+                raise DatasetError(msg)
+        self._prepare(given)
+        tables, roots = {table.argument for table in spec.tables}, spec.root_arguments
+        shared = SharedArguments.__annotations__
+        options: dict[str, Any] = {key: given.pop(key) for key in shared if key in given}
         self._setup(
-            imgpath=imgpath,
-            tables={"csvpath": csvpath},
-            views=views,
-            transform=transform,
-            data_aug=data_aug,
-            seed=seed,
-            unique_patients=unique_patients,
-            pathology_masks=pathology_masks,
-            compat=compat,
+            tables={key: given.pop(key) for key in list(given) if key in tables},
+            roots={key: given.pop(key) for key in list(given) if key in roots},
+            arguments=given,
+            **options,
         )
+
+    def _prepare(self, given: dict[str, Any]) -> None:
+        """Check or change the arguments of the constructor, in place, before anything is read.
+
+        Args:
+            given: Argument to its value, defaults included; what is no argument of `_setup`, no
+                table and no folder goes to the rules and becomes an attribute.
+        """
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; one that says where the files are counts for the next item."""
@@ -687,6 +813,11 @@ class SpecDataset(Dataset):
         else:
             state.pop("_compact", None)
         return state
+
+
+SpecDataset.__init__.__signature__ = _of_method(  # type: ignore[attr-defined]
+    _ordered(USUAL_PARAMETERS, (), {"csvpath": USE_INCLUDED_FILE, "unique_patients": True})
+)
 
 
 def _as_column(raw: Any, frame: pd.DataFrame) -> pd.Series[Any]:

@@ -24,9 +24,10 @@ A dataset is a `DatasetSpec`: facts and small rules, checked when the class is m
         )
 
 That class already takes ``imgpath, csvpath, views, transform, data_aug, seed, unique_patients,
-pathology_masks`` and the keyword ``compat``. Write ``__init__`` only for another parameter or
-another order (1.5.7's order is kept), explicit and typed, and let it call ``self._setup(...)``.
-Never write ``__getitem__``, ``__len__`` or ``string``.
+pathology_masks`` and the keyword ``compat``. Another parameter or another order (1.5.7's order is
+kept) is declared: ``parameters``, ``keyword_only``, ``defaults`` and ``choices``. Arguments that
+need work are changed in ``_prepare(arguments)``. Never write ``__getitem__``, ``__len__`` or
+``string``.
 
 - Every rule is a function of ``(frame, context)``; `join` of ``(context)``. `SourceContext` has
   ``tables`` by argument name, the other ``arguments``, the ``roots`` (folders) and ``compat``.
@@ -48,6 +49,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from torchxrayvision.datasets.annotations import MaskFiles
 from torchxrayvision.datasets.release import SHARED_COLUMNS, Rule, need_columns
 from torchxrayvision.datasets.storage import is_value
 
@@ -64,6 +66,12 @@ if TYPE_CHECKING:
     from torchxrayvision.facts import License, Reference
 
 __all__ = ["DatasetSpec", "Table", "equals", "value"]
+
+USUAL_PARAMETERS = (
+    *("imgpath", "csvpath", "views", "transform", "data_aug", "seed"),
+    *("unique_patients", "pathology_masks"),
+)
+"""Constructor arguments of a dataset that declares no others, in their order."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +137,10 @@ class DatasetSpec:
         scores: Whether labels are scores instead of 0, 1, NaN.
         score_range: Lowest and highest score.
         verified: Which columns were seen in the release itself, and which are tolerant.
+        parameters: Constructor arguments in their positional order, which is 1.5.7's.
+        keyword_only: Constructor arguments that are no positional ones; ``compat`` always is one.
+        defaults: Constructor argument to its default, where that is not the usual one.
+        choices: Constructor argument to the values that it may have.
 
     Raises:
         ValueError: If a field is malformed.
@@ -163,6 +175,10 @@ class DatasetSpec:
     scores: bool = False
     score_range: tuple[float, float] = (0.0, 1.0)
     verified: str = ""
+    parameters: tuple[str, ...] = USUAL_PARAMETERS
+    keyword_only: tuple[str, ...] = ()
+    defaults: Mapping[str, Any] = field(default_factory=lambda: {"unique_patients": True})
+    choices: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         problems = [text for ok, text in self._checks() if not ok]
@@ -184,6 +200,13 @@ class DatasetSpec:
             (bool(self.default_views), "default_views is empty"),
             (self.score_range[0] < self.score_range[1], "score_range is empty"),
         ]
+
+    @property
+    def root_arguments(self) -> frozenset[str]:
+        """Constructor arguments that name a folder or an archive of files."""
+        masks = [source for source in (self.masks, self.semantic) if isinstance(source, MaskFiles)]
+        files = (image for mask in masks for images in mask.files.values() for image in images)
+        return frozenset({self.images.argument, *(image.argument for image in files)})
 
     @property
     def kept_tables(self) -> frozenset[str]:

@@ -290,7 +290,7 @@ def test_two_folders_have_two_indices(folder, tmp_path):
 def test_a_dataset_with_an_open_archive_pickles(folder, tmp_path):
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as file:
         file.write(folder / "a.png", "any/folder/a.png")
-    dataset = tiny(tmp_path / "all.zip", images=ZipFiles("{name}.png"))
+    dataset = tiny(tmp_path / "all.zip", images=ZipFiles("{name}.png", folders=("any/folder",)))
     first = dataset[0]["img"]
     context = pickle.loads(pickle.dumps(dataset._context))
     again = dataset.spec.images.read(dataset._row(0), context)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torchxrayvision.datasets.images import Files
-from torchxrayvision.datasets.pipeline import Compat, PathLike, SpecDataset, TableLike, Views
+from torchxrayvision.datasets.pipeline import SpecDataset
 from torchxrayvision.datasets.release import need_columns
 from torchxrayvision.datasets.releases.chexpert import CHEXPERT_FINDINGS
 from torchxrayvision.datasets.spec import DatasetSpec, Table, equals
@@ -16,7 +16,6 @@ from torchxrayvision.facts import License, Reference
 if TYPE_CHECKING:
     import pandas as pd
 
-    from torchxrayvision.datasets.base import Transform
     from torchxrayvision.datasets.release import Row, SourceContext
 
 __all__ = ["BRAX_Dataset"]
@@ -109,29 +108,9 @@ class BRAX_Dataset(SpecDataset):
         verified="names of the columns, pieced together from public code that reads them; their "
         "order and the form of the dates are from memory, so columns are found by name and dates "
         "are not read",
+        parameters=(
+            *("imgpath", "csvpath", "views", "transform", "data_aug", "seed"),
+            *("unique_patients", "max_aspect_ratio"),
+        ),
+        defaults={"unique_patients": True, "max_aspect_ratio": 10},
     )
-
-    def __init__(
-        self,
-        imgpath: PathLike = None,
-        csvpath: TableLike = None,
-        views: Views = None,
-        transform: Transform | None = None,
-        data_aug: Transform | None = None,
-        seed: int = 0,
-        unique_patients: bool = True,
-        max_aspect_ratio: float | None = 10,
-        *,
-        compat: Compat = None,
-    ) -> None:
-        self._setup(
-            imgpath=imgpath,
-            tables={"csvpath": csvpath},
-            views=views,
-            transform=transform,
-            data_aug=data_aug,
-            seed=seed,
-            unique_patients=unique_patients,
-            compat=compat,
-            arguments={"max_aspect_ratio": max_aspect_ratio},
-        )

@@ -20,8 +20,6 @@ from torchxrayvision.facts import License, Reference
 if TYPE_CHECKING:
     import pandas as pd
 
-    from torchxrayvision.datasets.base import Transform
-    from torchxrayvision.datasets.pipeline import Compat, PathLike, TableLike
     from torchxrayvision.datasets.release import Rule, SourceContext
 
 __all__ = ["CANDIDPTX_Dataset"]
@@ -165,33 +163,8 @@ class CANDIDPTX_Dataset(GroundedDataset):
             decode=masks.decode_gap_rle,
         ),
         verified="SOPInstanceUID, EncodedPixels, filename, anon_SOPUID; mask_rle by its name",
+        parameters=(
+            *("imgpath", "csvpath", "chest_tube_csvpath", "rib_fracture_csvpath", "transform"),
+            *("data_aug", "seed", "unique_patients", "pathology_masks"),
+        ),
     )
-
-    def __init__(
-        self,
-        imgpath: PathLike = None,
-        csvpath: TableLike = None,
-        chest_tube_csvpath: TableLike = None,
-        rib_fracture_csvpath: TableLike = None,
-        transform: Transform | None = None,
-        data_aug: Transform | None = None,
-        seed: int = 0,
-        unique_patients: bool = False,
-        pathology_masks: bool = False,
-        *,
-        compat: Compat = None,
-    ) -> None:
-        self._setup(
-            imgpath=imgpath,
-            tables={
-                "csvpath": csvpath,
-                "chest_tube_csvpath": chest_tube_csvpath,
-                "rib_fracture_csvpath": rib_fracture_csvpath,
-            },
-            transform=transform,
-            data_aug=data_aug,
-            seed=seed,
-            unique_patients=unique_patients,
-            pathology_masks=pathology_masks,
-            compat=compat,
-        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from torchxrayvision.datasets.base import Transform
-    from torchxrayvision.datasets.pipeline import Compat, PathLike, TableLike
     from torchxrayvision.datasets.release import SourceContext
 
 __all__ = ["ChestXDet_Dataset"]
@@ -219,34 +217,10 @@ class ChestXDet_Dataset(GroundedDataset):
         split="split",
         expected_sizes=_sides,
         verified="all keys; missing polygons are tolerated",
+        choices={"version": ("ChestX-Det", "ChestX-Det10")},
+        parameters=(
+            *("imgpath", "train_json", "test_json", "version", "transform", "data_aug"),
+            *("seed", "pathology_masks"),
+        ),
+        defaults={"version": "ChestX-Det"},
     )
-
-    def __init__(
-        self,
-        imgpath: PathLike = None,
-        train_json: TableLike = None,
-        test_json: TableLike = None,
-        version: Literal["ChestX-Det", "ChestX-Det10"] = "ChestX-Det",
-        transform: Transform | None = None,
-        data_aug: Transform | None = None,
-        seed: int = 0,
-        pathology_masks: bool = False,
-        *,
-        compat: Compat = None,
-    ) -> None:
-        if version not in ("ChestX-Det", "ChestX-Det10"):
-            msg = (
-                f"{type(self).__name__}: version must be 'ChestX-Det' or 'ChestX-Det10', "
-                f"got {version!r}"
-            )
-            raise DatasetError(msg)
-        self._setup(
-            imgpath=imgpath,
-            tables={"train_json": train_json, "test_json": test_json},
-            transform=transform,
-            data_aug=data_aug,
-            seed=seed,
-            pathology_masks=pathology_masks,
-            compat=compat,
-            arguments={"version": version},
-        )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torchxrayvision.datasets.annotations import CocoRle
 from torchxrayvision.datasets.columns import extract
 from torchxrayvision.datasets.images import Files
-from torchxrayvision.datasets.pipeline import Compat, PathLike, SpecDataset, TableLike, Views
+from torchxrayvision.datasets.pipeline import SpecDataset
 from torchxrayvision.datasets.release import need_columns
 from torchxrayvision.datasets.releases.chexpert import CHEXPERT_FINDINGS, chexpert_view
 from torchxrayvision.datasets.spec import DatasetSpec, Table, equals
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from torchxrayvision.datasets.base import Transform
     from torchxrayvision.datasets.release import Row, SourceContext
 
 __all__ = ["CheXlocalize_Dataset"]
@@ -182,32 +181,14 @@ class CheXlocalize_Dataset(SpecDataset):
         ),
         verified="all columns of the validation set and the form of the segmentations; that the "
         "test set lacks age, sex and view is from 1.5.7's documentation",
+        parameters=(
+            *("imgpath", "csvpath", "views", "transform", "data_aug", "seed", "unique_patients"),
+            *("pathology_masks", "segmentation_jsonpath"),
+        ),
+        defaults={"unique_patients": True, "pathology_masks": True},
     )
 
-    def __init__(
-        self,
-        imgpath: PathLike = None,
-        csvpath: TableLike = None,
-        views: Views = None,
-        transform: Transform | None = None,
-        data_aug: Transform | None = None,
-        seed: int = 0,
-        unique_patients: bool = True,
-        pathology_masks: bool = True,
-        segmentation_jsonpath: TableLike = None,
-        *,
-        compat: Compat = None,
-    ) -> None:
-        if pathology_masks and segmentation_jsonpath is None:
+    def _prepare(self, given: dict[str, Any]) -> None:
+        if given["pathology_masks"] and given["segmentation_jsonpath"] is None:
             logger.info("no segmentation_jsonpath was given: samples have no pathology_masks")
-        self._setup(
-            imgpath=imgpath,
-            tables={"csvpath": csvpath, "segmentation_jsonpath": segmentation_jsonpath},
-            views=views,
-            transform=transform,
-            data_aug=data_aug,
-            seed=seed,
-            unique_patients=unique_patients,
-            pathology_masks=pathology_masks and segmentation_jsonpath is not None,
-            compat=compat,
-        )
+            given["pathology_masks"] = False

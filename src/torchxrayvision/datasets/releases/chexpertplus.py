@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,14 +16,11 @@ from torchxrayvision.datasets.release import need_columns
 from torchxrayvision.datasets.releases.chexpert import CHEXPERT_FINDINGS
 from torchxrayvision.datasets.spec import DatasetSpec, Table, equals
 from torchxrayvision.datasets.storage import plain_text
-from torchxrayvision.errors import DatasetError
 from torchxrayvision.facts import License, Reference
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from torchxrayvision.datasets.base import Transform
-    from torchxrayvision.datasets.pipeline import Compat, PathLike, TableLike, Views
     from torchxrayvision.datasets.release import Row, SourceContext
 
 __all__ = ["CheXpertPlus_Dataset"]
@@ -156,36 +153,10 @@ class CheXpertPlus_Dataset(SpecDataset):
         },
         split="split",
         verified="all columns; those after sex, and path_to_dcm, may be missing",
+        choices={"image_format": ("png", "dicom", "jpg")},
+        parameters=(
+            *("imgpath", "csvpath", "labelpath", "image_format", "views", "transform"),
+            *("data_aug", "seed", "unique_patients"),
+        ),
+        defaults={"image_format": "png", "unique_patients": True},
     )
-
-    def __init__(
-        self,
-        imgpath: PathLike = None,
-        csvpath: TableLike = None,
-        labelpath: TableLike = None,
-        image_format: Literal["png", "dicom", "jpg"] = "png",
-        views: Views = None,
-        transform: Transform | None = None,
-        data_aug: Transform | None = None,
-        seed: int = 0,
-        unique_patients: bool = True,
-        *,
-        compat: Compat = None,
-    ) -> None:
-        if image_format not in ("png", "dicom", "jpg"):
-            msg = (
-                f"{type(self).__name__}: image_format must be 'png', 'dicom' or 'jpg', "
-                f"got {image_format!r}"
-            )
-            raise DatasetError(msg)
-        self._setup(
-            imgpath=imgpath,
-            tables={"csvpath": csvpath, "labelpath": labelpath},
-            views=views,
-            transform=transform,
-            data_aug=data_aug,
-            seed=seed,
-            unique_patients=unique_patients,
-            compat=compat,
-            arguments={"image_format": image_format},
-        )

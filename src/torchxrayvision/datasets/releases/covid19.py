@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from torchxrayvision.datasets.annotations import CocoRle
 from torchxrayvision.datasets.images import Files
-from torchxrayvision.datasets.pipeline import Compat, PathLike, SpecDataset, TableLike, Views
-from torchxrayvision.datasets.release import USE_INCLUDED_FILE, Row, need_columns
+from torchxrayvision.datasets.pipeline import SpecDataset
+from torchxrayvision.datasets.release import Row, need_columns
 from torchxrayvision.datasets.spec import DatasetSpec, Table, equals
 from torchxrayvision.facts import License, Reference
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from torchxrayvision.datasets.base import Transform
     from torchxrayvision.datasets.release import SourceContext
 
 __all__ = ["COVID19_Dataset"]
@@ -144,32 +143,12 @@ class COVID19_Dataset(SpecDataset):
         semantic=CocoRle(table="lungmaskpath", image="filename", finding=("Lungs",)),
         verified="headers of all four forms; that the last one has findings with '/' is from "
         "public code that reads it",
+        parameters=(
+            *("imgpath", "csvpath", "views", "transform", "data_aug", "seed"),
+            "semantic_masks",
+        ),
+        keyword_only=("lungmaskpath",),
     )
-
-    def __init__(
-        self,
-        imgpath: PathLike = None,
-        csvpath: TableLike = None,
-        views: Views = None,
-        transform: Transform | None = None,
-        data_aug: Transform | None = None,
-        seed: int = 0,
-        semantic_masks: bool = False,
-        *,
-        lungmaskpath: TableLike = USE_INCLUDED_FILE,
-        compat: Compat = None,
-    ) -> None:
-        tables: dict[str, Any] = {"csvpath": csvpath, "lungmaskpath": lungmaskpath}
-        self._setup(
-            imgpath=imgpath,
-            tables=tables,
-            views=views,
-            transform=transform,
-            data_aug=data_aug,
-            seed=seed,
-            semantic_masks=semantic_masks,
-            compat=compat,
-        )
 
     def get_semantic_mask_dict(
         self, image_name: str, this_shape: Sequence[int]

@@ -18,8 +18,6 @@ from torchxrayvision.facts import License, Reference
 if TYPE_CHECKING:
     import pandas as pd
 
-    from torchxrayvision.datasets.base import Transform
-    from torchxrayvision.datasets.pipeline import Compat, PathLike, TableLike, Views
     from torchxrayvision.datasets.release import SourceContext
 
 __all__ = ["HannoverCOVID_Dataset"]
@@ -119,27 +117,8 @@ class HannoverCOVID_Dataset(SpecDataset):
             "sex_female": equals("sex", "f", "w"),
         },
         verified="all columns; age, sex and admission_offset may be missing",
+        parameters=(
+            *("imgpath", "csvpath", "views", "transform", "data_aug", "seed"),
+            "unique_patients",
+        ),
     )
-
-    def __init__(
-        self,
-        imgpath: PathLike = None,
-        csvpath: TableLike = None,
-        views: Views = None,
-        transform: Transform | None = None,
-        data_aug: Transform | None = None,
-        seed: int = 0,
-        unique_patients: bool = False,
-        *,
-        compat: Compat = None,
-    ) -> None:
-        self._setup(
-            imgpath=imgpath,
-            tables={"csvpath": csvpath},
-            views=views,
-            transform=transform,
-            data_aug=data_aug,
-            seed=seed,
-            unique_patients=unique_patients,
-            compat=compat,
-        )

@@ -7,6 +7,7 @@ import logging
 import shutil
 import zipfile
 from dataclasses import dataclass
+from inspect import Parameter
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from torchxrayvision.datasets.base import Transform
-    from torchxrayvision.datasets.pipeline import Compat, PathLike
     from torchxrayvision.datasets.release import Row, SourceContext
 
 __all__ = ["ChestMNIST_Dataset", "PneumoniaMNIST_Dataset"]
@@ -193,29 +192,12 @@ def _spec(title: str, findings: tuple[str, ...], cohort: str = "") -> DatasetSpe
         cohort=cohort,
         split="split",
         verified="all arrays",
+        parameters=("npzpath", "transform", "data_aug", "seed"),
+        defaults={"npzpath": Parameter.empty},
     )
 
 
-class _MedMNIST(SpecDataset):
-    def __init__(
-        self,
-        npzpath: PathLike,
-        transform: Transform | None = None,
-        data_aug: Transform | None = None,
-        seed: int = 0,
-        *,
-        compat: Compat = None,
-    ) -> None:
-        self._setup(
-            transform=transform,
-            data_aug=data_aug,
-            seed=seed,
-            compat=compat,
-            roots={"npzpath": npzpath},
-        )
-
-
-class ChestMNIST_Dataset(_MedMNIST):
+class ChestMNIST_Dataset(SpecDataset):
     """ChestMNIST: the 112,120 images of NIH ChestX-ray14 at 28, 64, 128 or 224 pixels.
 
     The fourteen findings of ChestX-ray14, read out of the reports by a program, in MedMNIST's
@@ -242,7 +224,7 @@ class ChestMNIST_Dataset(_MedMNIST):
     spec = _spec("ChestMNIST", _CHEST, cohort="NIH ChestX-ray14")
 
 
-class PneumoniaMNIST_Dataset(_MedMNIST):
+class PneumoniaMNIST_Dataset(SpecDataset):
     """PneumoniaMNIST: 5,856 images of children in Guangzhou at 28, 64, 128 or 224 pixels.
 
     *Pneumonia* against normal; the images are those of Kermany et al. (2018), of children of one

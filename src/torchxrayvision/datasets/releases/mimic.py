@@ -9,11 +9,7 @@ from torchxrayvision.datasets.columns import days
 from torchxrayvision.datasets.findings import FindingColumns
 from torchxrayvision.datasets.images import Files
 from torchxrayvision.datasets.pipeline import (
-    Compat,
-    PathLike,
     SpecDataset,
-    TableLike,
-    Views,
     release_table,
 )
 from torchxrayvision.datasets.release import need_columns
@@ -27,7 +23,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from torchxrayvision.datasets.base import Transform
     from torchxrayvision.datasets.release import Row, SourceContext
 
 __all__ = ["MIMIC_Dataset"]
@@ -169,66 +164,34 @@ class MIMIC_Dataset(SpecDataset):
         verified="headers of the tables of labels and of metadata; names of the columns of the "
         "split, in any order. Values of the metadata are from memory: other views stay as they "
         "are, and a date that is none becomes NaN",
+        choices={"split": (*PARTS, None), "labeler": (*LABELERS, None)},
+        parameters=(
+            *("imgpath", "csvpath", "metacsvpath", "views", "transform", "data_aug"),
+            *("seed", "unique_patients"),
+        ),
+        keyword_only=(
+            "splitcsvpath",
+            "split",
+            "labeler",
+        ),
+        defaults={"unique_patients": True},
     )
 
-    def __init__(
-        self,
-        imgpath: PathLike = None,
-        csvpath: TableLike = None,
-        metacsvpath: TableLike = None,
-        views: Views = None,
-        transform: Transform | None = None,
-        data_aug: Transform | None = None,
-        seed: int = 0,
-        unique_patients: bool = True,
-        *,
-        splitcsvpath: TableLike = None,
-        split: Part | None = None,
-        labeler: Labeler | None = None,
-        compat: Compat = None,
-    ) -> None:
-        _check("split", split, PARTS)
-        _check("labeler", labeler, LABELERS)
-        tables: dict[str, Any] = {
-            "csvpath": csvpath,
-            "metacsvpath": metacsvpath,
-            "splitcsvpath": splitcsvpath,
-        }
+    def _prepare(self, given: dict[str, Any]) -> None:
+        csvpath, labeler = given["csvpath"], given["labeler"]
         folder = Path(csvpath).expanduser() if isinstance(csvpath, (str, Path)) else None
         if folder is not None and folder.is_dir():
-            kinds = {
-                "csvpath": labeler or "chexpert",
-                "metacsvpath": "metadata",
-                "splitcsvpath": "split",
-            }
-            found = {name: _in_folder(folder, kind) for name, kind in kinds.items()}
-            given = {name: table for name, table in tables.items() if table is not None}
-            tables = {**found, **given, "csvpath": found["csvpath"]}
+            kinds = {"metacsvpath": "metadata", "splitcsvpath": "split"}
+            given["csvpath"] = _in_folder(folder, labeler or "chexpert")
+            given.update({k: _in_folder(folder, v) for k, v in kinds.items() if given[k] is None})
         elif labeler is not None:
             msg = (
                 f"MIMIC_Dataset: labeler={labeler!r} chooses a table in the folder of the release, "
                 f"so csvpath must be that folder, got {csvpath!r}"
             )
             raise DatasetError(msg)
-        self._setup(
-            imgpath=imgpath,
-            tables=tables,
-            views=views,
-            transform=transform,
-            data_aug=data_aug,
-            seed=seed,
-            unique_patients=unique_patients,
-            compat=compat,
-            arguments={"split": split, "labeler": labeler},
-        )
 
     @property
     def metacsv(self) -> pd.DataFrame:
         """The headers of all images of the release, by ``subject_id`` and ``study_id``."""
         return release_table(self, "metacsvpath").set_index(["subject_id", "study_id"])
-
-
-def _check(argument: str, value: object, known: tuple[str, ...]) -> None:
-    if value is not None and value not in known:
-        msg = f"MIMIC_Dataset: {argument} must be one of {known} or None, got {value!r}"
-        raise DatasetError(msg)

@@ -16,8 +16,6 @@ from torchxrayvision.facts import License, Reference
 if TYPE_CHECKING:
     import pandas as pd
 
-    from torchxrayvision.datasets.base import Transform
-    from torchxrayvision.datasets.pipeline import Compat, PathLike, TableLike
     from torchxrayvision.datasets.release import Row, Rule, SourceContext
 
 __all__ = ["MSCXR_Dataset"]
@@ -134,27 +132,8 @@ class MSCXR_Dataset(GroundedDataset):
         ),
         split="split",
         verified="all columns; split may be missing",
+        parameters=(
+            *("imgpath", "csvpath", "transform", "data_aug", "seed"),
+            *("unique_patients", "pathology_masks"),
+        ),
     )
-
-    def __init__(
-        self,
-        imgpath: PathLike = None,
-        csvpath: TableLike = None,
-        transform: Transform | None = None,
-        data_aug: Transform | None = None,
-        seed: int = 0,
-        unique_patients: bool = False,
-        pathology_masks: bool = False,
-        *,
-        compat: Compat = None,
-    ) -> None:
-        self._setup(
-            imgpath=imgpath,
-            tables={"csvpath": csvpath},
-            transform=transform,
-            data_aug=data_aug,
-            seed=seed,
-            unique_patients=unique_patients,
-            pathology_masks=pathology_masks,
-            compat=compat,
-        )

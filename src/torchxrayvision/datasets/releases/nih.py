@@ -10,14 +10,9 @@ from torchxrayvision.datasets.annotations import BoxTable
 from torchxrayvision.datasets.findings import FindingColumns, FindingText, separated
 from torchxrayvision.datasets.images import Files
 from torchxrayvision.datasets.pipeline import (
-    Compat,
-    PathLike,
     SpecDataset,
-    TableLike,
-    Views,
     release_table,
 )
-from torchxrayvision.datasets.release import USE_INCLUDED_FILE
 from torchxrayvision.datasets.spec import DatasetSpec, Table, equals
 from torchxrayvision.facts import License, Reference
 from torchxrayvision.labels import NIH14, NIH_RENAME
@@ -25,7 +20,6 @@ from torchxrayvision.labels import NIH14, NIH_RENAME
 if TYPE_CHECKING:
     import pandas as pd
 
-    from torchxrayvision.datasets.base import Transform
     from torchxrayvision.datasets.release import SourceContext
 
 __all__ = ["NIH_Dataset", "NIH_Google_Dataset"]
@@ -130,33 +124,12 @@ class NIH_Dataset(SpecDataset):
         ),
         expected_sizes=_sides_of_1024,
         verified="all columns",
+        parameters=(
+            *("imgpath", "csvpath", "bbox_list_path", "views", "transform", "data_aug", "seed"),
+            *("unique_patients", "pathology_masks"),
+        ),
+        defaults={"unique_patients": True},
     )
-
-    def __init__(
-        self,
-        imgpath: PathLike = None,
-        csvpath: TableLike = USE_INCLUDED_FILE,
-        bbox_list_path: TableLike = USE_INCLUDED_FILE,
-        views: Views = None,
-        transform: Transform | None = None,
-        data_aug: Transform | None = None,
-        seed: int = 0,
-        unique_patients: bool = True,
-        pathology_masks: bool = False,
-        *,
-        compat: Compat = None,
-    ) -> None:
-        self._setup(
-            imgpath=imgpath,
-            tables={"csvpath": csvpath, "bbox_list_path": bbox_list_path},
-            views=views,
-            transform=transform,
-            data_aug=data_aug,
-            seed=seed,
-            unique_patients=unique_patients,
-            pathology_masks=pathology_masks,
-            compat=compat,
-        )
 
     @property
     def pathology_maskscsv(self) -> pd.DataFrame:
@@ -229,29 +202,9 @@ class NIH_Google_Dataset(SpecDataset):
         split="Set Id",
         expected_sizes=_sides_of_1024,
         verified="all columns",
+        parameters=(
+            *("imgpath", "csvpath", "views", "transform", "data_aug", "nrows"),
+            *("seed", "unique_patients"),
+        ),
+        defaults={"unique_patients": True},
     )
-
-    def __init__(
-        self,
-        imgpath: PathLike = None,
-        csvpath: TableLike = USE_INCLUDED_FILE,
-        views: Views = None,
-        transform: Transform | None = None,
-        data_aug: Transform | None = None,
-        nrows: int | None = None,
-        seed: int = 0,
-        unique_patients: bool = True,
-        *,
-        compat: Compat = None,
-    ) -> None:
-        self._setup(
-            imgpath=imgpath,
-            tables={"csvpath": csvpath},
-            views=views,
-            transform=transform,
-            data_aug=data_aug,
-            seed=seed,
-            unique_patients=unique_patients,
-            compat=compat,
-            nrows=nrows,
-        )

@@ -10,7 +10,7 @@ import numpy as np
 from torchxrayvision.datasets.annotations import MaskFiles
 from torchxrayvision.datasets.findings import FindingRules
 from torchxrayvision.datasets.images import Files
-from torchxrayvision.datasets.pipeline import Compat, PathLike, SpecDataset, Views
+from torchxrayvision.datasets.pipeline import SpecDataset
 from torchxrayvision.datasets.spec import DatasetSpec, equals, value
 from torchxrayvision.errors import DatasetNotFoundError
 from torchxrayvision.facts import License, Reference
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from torchxrayvision.datasets.base import Transform
     from torchxrayvision.datasets.release import SourceContext
 
 __all__ = ["NLMTB_Dataset"]
@@ -175,29 +174,14 @@ class NLMTB_Dataset(SpecDataset):
             }
         ),
         verified="names of files and folders, and the spellings of the readings",
+        parameters=("imgpath", "transform", "data_aug", "seed", "views"),
+        keyword_only=(
+            "unique_patients",
+            "semantic_masks",
+            "maskpath",
+        ),
     )
 
-    def __init__(
-        self,
-        imgpath: PathLike = None,
-        transform: Transform | None = None,
-        data_aug: Transform | None = None,
-        seed: int = 0,
-        views: Views = None,
-        *,
-        unique_patients: bool = False,
-        semantic_masks: bool = False,
-        maskpath: PathLike = None,
-        compat: Compat = None,
-    ) -> None:
-        self._setup(
-            imgpath=imgpath,
-            views=views,
-            transform=transform,
-            data_aug=data_aug,
-            seed=seed,
-            unique_patients=unique_patients,
-            semantic_masks=semantic_masks,
-            compat=compat,
-            roots={"maskpath": imgpath if maskpath is None else maskpath},
-        )
+    def _prepare(self, given: dict[str, Any]) -> None:
+        if given["maskpath"] is None:
+            given["maskpath"] = given["imgpath"]

@@ -9,7 +9,7 @@ import numpy as np
 from torchxrayvision.datasets.annotations import Shapes
 from torchxrayvision.datasets.findings import FindingRules
 from torchxrayvision.datasets.images import ZipFiles
-from torchxrayvision.datasets.pipeline import Compat, PathLike, SpecDataset, TableLike
+from torchxrayvision.datasets.pipeline import SpecDataset
 from torchxrayvision.datasets.release import need_columns
 from torchxrayvision.datasets.spec import DatasetSpec, Table
 from torchxrayvision.errors import DatasetError
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from torchxrayvision.datasets.base import Transform
     from torchxrayvision.datasets.release import SourceContext
 
 __all__ = ["ObjectCXR_Dataset"]
@@ -168,25 +167,6 @@ class ObjectCXR_Dataset(SpecDataset):
             column="annotation",
         ),
         verified="all columns",
+        parameters=("imgzippath", "csvpath", "transform", "data_aug", "seed"),
+        keyword_only=("pathology_masks",),
     )
-
-    def __init__(
-        self,
-        imgzippath: PathLike = None,
-        csvpath: TableLike = None,
-        transform: Transform | None = None,
-        data_aug: Transform | None = None,
-        seed: int = 0,
-        *,
-        pathology_masks: bool = False,
-        compat: Compat = None,
-    ) -> None:
-        self._setup(
-            tables={"csvpath": csvpath},
-            transform=transform,
-            data_aug=data_aug,
-            seed=seed,
-            pathology_masks=pathology_masks,
-            compat=compat,
-            roots={"imgzippath": imgzippath},
-        )

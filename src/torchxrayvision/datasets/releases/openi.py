@@ -9,14 +9,10 @@ from torchxrayvision.datasets.columns import days
 from torchxrayvision.datasets.findings import FindingText
 from torchxrayvision.datasets.images import Files
 from torchxrayvision.datasets.pipeline import (
-    Compat,
-    PathLike,
     SpecDataset,
-    TableLike,
-    Views,
     release_table,
 )
-from torchxrayvision.datasets.release import USE_INCLUDED_FILE, need_columns
+from torchxrayvision.datasets.release import need_columns
 from torchxrayvision.datasets.releases.openi_terms import OPENI_SUBSTRINGS, OPENI_TERMS, openi_terms
 from torchxrayvision.datasets.spec import DatasetSpec, Table
 from torchxrayvision.datasets.storage import plain_text
@@ -29,7 +25,6 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from torchxrayvision.datasets.base import Transform
     from torchxrayvision.datasets.release import SourceContext
 
 __all__ = ["Openi_Dataset", "read_openi_reports"]
@@ -228,40 +223,13 @@ class Openi_Dataset(SpecDataset):
         patient="uid",
         columns={"patientid": "uid", "offset_day_int": _days, "age_years": _age},
         verified="all columns",
+        parameters=(
+            *("imgpath", "xmlpath", "dicomcsv_path", "tsnepacsv_path"),
+            *("use_tsne_derived_view", "views", "transform", "data_aug", "nrows"),
+            *("seed", "unique_patients"),
+        ),
+        defaults={"use_tsne_derived_view": False, "unique_patients": True},
     )
-
-    def __init__(
-        self,
-        imgpath: PathLike = None,
-        xmlpath: TableLike = USE_INCLUDED_FILE,
-        dicomcsv_path: TableLike = USE_INCLUDED_FILE,
-        tsnepacsv_path: TableLike = USE_INCLUDED_FILE,
-        use_tsne_derived_view: bool = False,
-        views: Views = None,
-        transform: Transform | None = None,
-        data_aug: Transform | None = None,
-        nrows: int | None = None,
-        seed: int = 0,
-        unique_patients: bool = True,
-        *,
-        compat: Compat = None,
-    ) -> None:
-        self._setup(
-            imgpath=imgpath,
-            tables={
-                "xmlpath": xmlpath,
-                "dicomcsv_path": dicomcsv_path,
-                "tsnepacsv_path": tsnepacsv_path,
-            },
-            views=views,
-            transform=transform,
-            data_aug=data_aug,
-            seed=seed,
-            unique_patients=unique_patients,
-            compat=compat,
-            arguments={"use_tsne_derived_view": use_tsne_derived_view},
-            nrows=nrows,
-        )
 
     @property
     def dicom_metadata(self) -> pd.DataFrame:

@@ -9,8 +9,8 @@ import numpy as np
 from torchxrayvision.datasets.columns import days
 from torchxrayvision.datasets.findings import FindingText
 from torchxrayvision.datasets.images import Files
-from torchxrayvision.datasets.pipeline import Compat, PathLike, SpecDataset, TableLike, Views
-from torchxrayvision.datasets.release import USE_INCLUDED_FILE, need_columns
+from torchxrayvision.datasets.pipeline import SpecDataset
+from torchxrayvision.datasets.release import need_columns
 from torchxrayvision.datasets.spec import DatasetSpec, Table, equals
 from torchxrayvision.datasets.storage import is_coded_text
 from torchxrayvision.facts import License, Reference
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from torchxrayvision.datasets.base import Transform
     from torchxrayvision.datasets.release import Row, SourceContext
 
 __all__ = ["PADCHEST_SUBSTRINGS", "PADCHEST_TERMS", "PC_Dataset"]
@@ -368,29 +367,9 @@ class PC_Dataset(SpecDataset):
             "sex_female": equals("PatientSex_DICOM", "F"),
         },
         verified="all columns",
+        parameters=(
+            *("imgpath", "csvpath", "views", "transform", "data_aug", "flat_dir"),
+            *("seed", "unique_patients"),
+        ),
+        defaults={"flat_dir": True, "unique_patients": True},
     )
-
-    def __init__(
-        self,
-        imgpath: PathLike = None,
-        csvpath: TableLike = USE_INCLUDED_FILE,
-        views: Views = None,
-        transform: Transform | None = None,
-        data_aug: Transform | None = None,
-        flat_dir: bool = True,
-        seed: int = 0,
-        unique_patients: bool = True,
-        *,
-        compat: Compat = None,
-    ) -> None:
-        self._setup(
-            imgpath=imgpath,
-            tables={"csvpath": csvpath},
-            views=views,
-            transform=transform,
-            data_aug=data_aug,
-            seed=seed,
-            unique_patients=unique_patients,
-            compat=compat,
-            arguments={"flat_dir": flat_dir},
-        )

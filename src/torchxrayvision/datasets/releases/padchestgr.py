@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from torchxrayvision.datasets.annotations import BoxTable
 from torchxrayvision.datasets.findings import FindingText, separated
@@ -13,7 +13,6 @@ from torchxrayvision.datasets.releases.grounded import GroundedDataset, read_rec
 from torchxrayvision.datasets.releases.padchest import PADCHEST_TERMS
 from torchxrayvision.datasets.spec import DatasetSpec, Table
 from torchxrayvision.datasets.storage import plain_text
-from torchxrayvision.errors import DatasetError
 from torchxrayvision.facts import License, Reference
 
 if TYPE_CHECKING:
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from torchxrayvision.datasets.base import Transform
-    from torchxrayvision.datasets.pipeline import Compat, PathLike, TableLike
     from torchxrayvision.datasets.release import SourceContext
 
 __all__ = ["PadChestGR_Dataset"]
@@ -231,34 +228,10 @@ class PadChestGR_Dataset(GroundedDataset):
         boxes=BoxTable(table="boxes", image="ImageID", box=_BOX, form="xyxy", frame=1),
         split="split",
         verified="all columns; label_group may be missing",
+        choices={"findings": ("padchest", "raw")},
+        parameters=(
+            *("imgpath", "jsonpath", "csvpath", "findings", "extra_boxes", "transform"),
+            *("data_aug", "seed", "unique_patients", "pathology_masks"),
+        ),
+        defaults={"findings": "padchest", "extra_boxes": False},
     )
-
-    def __init__(
-        self,
-        imgpath: PathLike = None,
-        jsonpath: TableLike = None,
-        csvpath: TableLike = None,
-        findings: Literal["padchest", "raw"] = "padchest",
-        extra_boxes: bool = False,
-        transform: Transform | None = None,
-        data_aug: Transform | None = None,
-        seed: int = 0,
-        unique_patients: bool = False,
-        pathology_masks: bool = False,
-        *,
-        compat: Compat = None,
-    ) -> None:
-        if findings not in ("padchest", "raw"):
-            msg = f"{type(self).__name__}: findings must be 'padchest' or 'raw', got {findings!r}"
-            raise DatasetError(msg)
-        self._setup(
-            imgpath=imgpath,
-            tables={"jsonpath": jsonpath, "csvpath": csvpath},
-            transform=transform,
-            data_aug=data_aug,
-            seed=seed,
-            unique_patients=unique_patients,
-            pathology_masks=pathology_masks,
-            compat=compat,
-            arguments={"findings": findings, "extra_boxes": extra_boxes},
-        )

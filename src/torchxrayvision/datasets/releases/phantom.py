@@ -12,7 +12,7 @@ import numpy as np
 
 from torchxrayvision.datasets.findings import FindingColumns
 from torchxrayvision.datasets.images import ImageSource
-from torchxrayvision.datasets.pipeline import Compat, SpecDataset, Views
+from torchxrayvision.datasets.pipeline import SpecDataset
 from torchxrayvision.datasets.spec import DatasetSpec, equals
 from torchxrayvision.errors import DatasetError, UnknownNameError
 from torchxrayvision.facts import LIBRARY, License
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from torchxrayvision.datasets.base import Transform
     from torchxrayvision.datasets.release import Row, SourceContext
     from torchxrayvision.phantom import Simulation
 
@@ -38,7 +37,7 @@ def _film(index: int, seed: int, size: int, site: str) -> Simulation:
 
 
 def _of_row(row: Row) -> Simulation:
-    return _film(int(row["index"]), row["seed"], row["size"], row["site"])
+    return _film(int(row["index"]), row["film_seed"], row["size"], row["site"])
 
 
 def _drawn(context: SourceContext) -> pd.DataFrame:
@@ -48,7 +47,7 @@ def _drawn(context: SourceContext) -> pd.DataFrame:
     from torchxrayvision.phantom import draw_record
 
     given = context.arguments
-    films = [draw_record(i, seed=given["seed"]) for i in range(given["n"])]
+    films = [draw_record(i, seed=given["film_seed"]) for i in range(given["n"])]
     columns: dict[str, Any] = {
         "index": np.arange(given["n"]),
         "patientid": [film.patient.id for film in films],
@@ -174,7 +173,7 @@ class Phantom_Dataset(SpecDataset):
         license=License(name="Apache-2.0, as this package"),
         homepage=LIBRARY.url,
         join=_drawn,
-        images=_Rendered("{site}/{seed}/{index:06d}", argument="", layout=""),
+        images=_Rendered("{site}/{film_seed}/{index:06d}", argument="", layout=""),
         findings=FindingColumns({name: name for name in FINDINGS}),
         view="view",
         default_views=("*",),
@@ -190,42 +189,25 @@ class Phantom_Dataset(SpecDataset):
         masks=_FindingMasks(),
         semantic=_AnatomyMasks(),
         verified="there is no release",
+        parameters=(
+            *("n", "seed", "size", "site", "views", "transform", "data_aug"),
+            *("pathology_masks", "anatomy_masks"),
+        ),
+        keyword_only=("unique_patients",),
+        defaults={"n": 1000, "size": 512, "site": "A", "anatomy_masks": False},
     )
 
-    def __init__(
-        self,
-        n: int = 1000,
-        seed: int = 0,
-        size: int = 512,
-        site: str = "A",
-        views: Views = None,
-        transform: Transform | None = None,
-        data_aug: Transform | None = None,
-        pathology_masks: bool = False,
-        anatomy_masks: bool = False,
-        *,
-        unique_patients: bool = False,
-        compat: Compat = None,
-    ) -> None:
+    def _prepare(self, given: dict[str, Any]) -> None:
+        n, size, seed = (given[name] for name in ("n", "size", "seed"))
         if n < 1 or size < 1 or seed < 0:
             msg = (
                 f"Phantom_Dataset needs n and size of at least 1 and a seed of at least 0, got "
                 f"n={n!r}, size={size!r}, seed={seed!r}"
             )
             raise DatasetError(msg)
-        if site not in SITES:
-            raise UnknownNameError("site", site, list(SITES))
-        self._setup(
-            views=views,
-            transform=transform,
-            data_aug=data_aug,
-            seed=seed,
-            unique_patients=unique_patients,
-            pathology_masks=pathology_masks,
-            semantic_masks=anatomy_masks,
-            compat=compat,
-            arguments={"n": n, "size": size, "site": site, "seed": seed},
-        )
+        if given["site"] not in SITES:
+            raise UnknownNameError("site", given["site"], list(SITES))
+        given.update(semantic_masks=given.pop("anatomy_masks"), film_seed=seed)
 
     def simulation(self, idx: int) -> Simulation:
         """Everything that is known of a film: severities, ratio, pixel spacing, masks.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,14 +20,12 @@ from torchxrayvision.errors import DatasetError
 from torchxrayvision.facts import License, Reference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     import pandas as pd
     from numpy.typing import NDArray
 
-    from torchxrayvision.datasets.base import Transform
-    from torchxrayvision.datasets.pipeline import Compat, PathLike
     from torchxrayvision.datasets.release import Row, SourceContext
 
 __all__ = ["REFLACX_Dataset"]
@@ -281,44 +279,19 @@ class REFLACX_Dataset(GroundedDataset):
         ),
         split="split",
         verified="all columns; findings, split and folders of readings may be missing",
+        choices={"image_format": ("jpg", "dicom")},
+        parameters=(
+            *("imgpath", "reflacxpath", "phases", "threshold", "image_format", "transform"),
+            *("data_aug", "seed", "unique_patients", "pathology_masks"),
+        ),
+        defaults={"phases": (1, 2, 3), "threshold": 3, "image_format": "jpg"},
     )
 
-    def __init__(
-        self,
-        imgpath: PathLike = None,
-        reflacxpath: PathLike = None,
-        phases: int | Iterable[int] = (1, 2, 3),
-        threshold: float = 3,
-        image_format: Literal["jpg", "dicom"] = "jpg",
-        transform: Transform | None = None,
-        data_aug: Transform | None = None,
-        seed: int = 0,
-        unique_patients: bool = False,
-        pathology_masks: bool = False,
-        *,
-        compat: Compat = None,
-    ) -> None:
-        name = type(self).__name__
+    def _prepare(self, given: dict[str, Any]) -> None:
+        name, phases, threshold = type(self).__name__, given["phases"], given["threshold"]
         wanted = (phases,) if isinstance(phases, int) else tuple(phases)
         if not wanted or not set(wanted) <= {1, 2, 3}:
             raise DatasetError(f"{name}: phases are some of 1, 2 and 3, got {phases!r}")
         if not 0 < threshold <= _SURE:
             raise DatasetError(f"{name}: threshold is above 0 and at most 5, got {threshold!r}")
-        if image_format not in ("jpg", "dicom"):
-            msg = f"{name}: image_format must be 'jpg' or 'dicom', got {image_format!r}"
-            raise DatasetError(msg)
-        self._setup(
-            imgpath=imgpath,
-            tables={"reflacxpath": reflacxpath},
-            transform=transform,
-            data_aug=data_aug,
-            seed=seed,
-            unique_patients=unique_patients,
-            pathology_masks=pathology_masks,
-            compat=compat,
-            arguments={
-                "phases": wanted,
-                "threshold": float(threshold),
-                "image_format": image_format,
-            },
-        )
+        given.update(phases=wanted, threshold=float(threshold))

@@ -11,14 +11,10 @@ from torchxrayvision.datasets.columns import plausible_age
 from torchxrayvision.datasets.findings import FindingColumns
 from torchxrayvision.datasets.images import Files
 from torchxrayvision.datasets.pipeline import (
-    Compat,
-    PathLike,
     SpecDataset,
-    TableLike,
-    Views,
     release_table,
 )
-from torchxrayvision.datasets.release import USE_INCLUDED_FILE, need_columns
+from torchxrayvision.datasets.release import need_columns
 from torchxrayvision.datasets.spec import DatasetSpec, Table, equals
 from torchxrayvision.datasets.storage import rows_of
 from torchxrayvision.facts import License, Reference
@@ -26,7 +22,6 @@ from torchxrayvision.facts import License, Reference
 if TYPE_CHECKING:
     import pandas as pd
 
-    from torchxrayvision.datasets.base import Transform
     from torchxrayvision.datasets.release import SourceContext
 
 __all__ = ["RSNA_Pneumonia_Dataset"]
@@ -171,37 +166,13 @@ class RSNA_Pneumonia_Dataset(SpecDataset):
         ),
         expected_sizes=_sides_of_1024,
         verified="all columns",
+        parameters=(
+            *("imgpath", "csvpath", "dicomcsvpath", "views", "transform", "data_aug", "nrows"),
+            *("seed", "pathology_masks", "extension"),
+        ),
+        keyword_only=("unique_patients",),
+        defaults={"extension": ".jpg"},
     )
-
-    def __init__(
-        self,
-        imgpath: PathLike = None,
-        csvpath: TableLike = USE_INCLUDED_FILE,
-        dicomcsvpath: TableLike = USE_INCLUDED_FILE,
-        views: Views = None,
-        transform: Transform | None = None,
-        data_aug: Transform | None = None,
-        nrows: int | None = None,
-        seed: int = 0,
-        pathology_masks: bool = False,
-        extension: str = ".jpg",
-        *,
-        unique_patients: bool = False,
-        compat: Compat = None,
-    ) -> None:
-        self._setup(
-            imgpath=imgpath,
-            tables={"csvpath": csvpath, "dicomcsvpath": dicomcsvpath},
-            views=views,
-            transform=transform,
-            data_aug=data_aug,
-            seed=seed,
-            unique_patients=unique_patients,
-            pathology_masks=pathology_masks,
-            compat=compat,
-            arguments={"extension": extension},
-            nrows=nrows,
-        )
 
     @property
     def raw_csv(self) -> pd.DataFrame:

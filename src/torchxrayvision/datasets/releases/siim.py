@@ -9,8 +9,8 @@ import numpy as np
 from torchxrayvision.datasets.annotations import RleColumn
 from torchxrayvision.datasets.findings import FindingRules
 from torchxrayvision.datasets.images import IndexedFiles
-from torchxrayvision.datasets.pipeline import Compat, PathLike, SpecDataset, TableLike
-from torchxrayvision.datasets.release import USE_INCLUDED_FILE, need_columns
+from torchxrayvision.datasets.pipeline import SpecDataset
+from torchxrayvision.datasets.release import need_columns
 from torchxrayvision.datasets.spec import DatasetSpec, Table
 from torchxrayvision.facts import License, Reference
 from torchxrayvision.masks import decode_gap_rle
@@ -18,7 +18,6 @@ from torchxrayvision.masks import decode_gap_rle
 if TYPE_CHECKING:
     import pandas as pd
 
-    from torchxrayvision.datasets.base import Transform
     from torchxrayvision.datasets.release import Row, SourceContext
 
 __all__ = ["SIIM_Pneumothorax_Dataset"]
@@ -124,30 +123,12 @@ class SIIM_Pneumothorax_Dataset(SpecDataset):
         masks=_MASKS,
         expected_sizes=_sides_of_1024,
         verified="all columns",
+        parameters=(
+            *("imgpath", "csvpath", "transform", "data_aug", "seed"),
+            *("unique_patients", "pathology_masks"),
+        ),
+        defaults={"unique_patients": True},
     )
-
-    def __init__(
-        self,
-        imgpath: PathLike = None,
-        csvpath: TableLike = USE_INCLUDED_FILE,
-        transform: Transform | None = None,
-        data_aug: Transform | None = None,
-        seed: int = 0,
-        unique_patients: bool = True,
-        pathology_masks: bool = False,
-        *,
-        compat: Compat = None,
-    ) -> None:
-        self._setup(
-            imgpath=imgpath,
-            tables={"csvpath": csvpath},
-            transform=transform,
-            data_aug=data_aug,
-            seed=seed,
-            unique_patients=unique_patients,
-            pathology_masks=pathology_masks,
-            compat=compat,
-        )
 
     def get_pathology_mask_dict(
         self, image_name: str, this_size: int | tuple[int, int]

@@ -8,11 +8,7 @@ from torchxrayvision.datasets.columns import days
 from torchxrayvision.datasets.findings import FindingColumns
 from torchxrayvision.datasets.images import Files
 from torchxrayvision.datasets.pipeline import (
-    Compat,
-    PathLike,
     SpecDataset,
-    TableLike,
-    Views,
     read_csv,
 )
 from torchxrayvision.datasets.release import need_columns
@@ -25,7 +21,6 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from torchxrayvision.datasets.base import Transform
     from torchxrayvision.datasets.release import SourceContext
 
 __all__ = ["StonyBrookCOVID_Dataset"]
@@ -133,27 +128,6 @@ class StonyBrookCOVID_Dataset(SpecDataset):
         score_range=(0.0, 8.0),
         verified="the four columns that are read, out of public code that reads them; others and "
         "the order are open, and any number of raters is taken",
+        parameters=("imgpath", "csvpath", "transform", "data_aug", "views", "seed"),
+        keyword_only=("unique_patients",),
     )
-
-    def __init__(
-        self,
-        imgpath: PathLike = None,
-        csvpath: TableLike = None,
-        transform: Transform | None = None,
-        data_aug: Transform | None = None,
-        views: Views = None,
-        seed: int = 0,
-        *,
-        unique_patients: bool = False,
-        compat: Compat = None,
-    ) -> None:
-        self._setup(
-            imgpath=imgpath,
-            tables={"csvpath": csvpath},
-            views=views,
-            transform=transform,
-            data_aug=data_aug,
-            seed=seed,
-            unique_patients=unique_patients,
-            compat=compat,
-        )

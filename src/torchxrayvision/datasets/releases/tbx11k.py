@@ -11,15 +11,13 @@ import numpy as np
 from torchxrayvision.datasets.annotations import BoxTable
 from torchxrayvision.datasets.findings import FindingColumns
 from torchxrayvision.datasets.images import Files
-from torchxrayvision.datasets.pipeline import Compat, PathLike, SpecDataset, TableLike
+from torchxrayvision.datasets.pipeline import SpecDataset
 from torchxrayvision.datasets.spec import DatasetSpec, Table
-from torchxrayvision.errors import DatasetError
 from torchxrayvision.facts import License, Reference
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from torchxrayvision.datasets.base import Transform
     from torchxrayvision.datasets.release import SourceContext
 
 __all__ = ["TBX11K_Dataset"]
@@ -137,35 +135,19 @@ class TBX11K_Dataset(SpecDataset):
         cohort="NLM tuberculosis sets, Montgomery County and Shenzhen",
         expected_sizes=_size,
         verified="all fields of the annotations",
+        choices={"split": PARTS},
+        parameters=("imgpath", "split", "transform", "data_aug", "seed"),
+        keyword_only=(
+            "pathology_masks",
+            "jsonpath",
+        ),
+        defaults={"split": "train"},
     )
 
-    def __init__(
-        self,
-        imgpath: PathLike = None,
-        split: Part = "train",
-        transform: Transform | None = None,
-        data_aug: Transform | None = None,
-        seed: int = 0,
-        *,
-        pathology_masks: bool = False,
-        jsonpath: TableLike = None,
-        compat: Compat = None,
-    ) -> None:
-        if split not in PARTS:
-            msg = f"TBX11K_Dataset: split must be one of {PARTS}, got {split!r}"
-            raise DatasetError(msg)
-        if jsonpath is None and imgpath is not None:
-            jsonpath = Path(imgpath) / "annotations" / "json" / f"TBX11K_{split}.json"
-        self._setup(
-            imgpath=imgpath,
-            tables={"jsonpath": jsonpath},
-            transform=transform,
-            data_aug=data_aug,
-            seed=seed,
-            pathology_masks=pathology_masks,
-            compat=compat,
-            arguments={"split": split},
-        )
+    def _prepare(self, given: dict[str, Any]) -> None:
+        if given["jsonpath"] is None and given["imgpath"] is not None:
+            name = f"TBX11K_{given['split']}.json"
+            given["jsonpath"] = Path(given["imgpath"]) / "annotations" / "json" / name
 
     def _make_csv(self) -> pd.DataFrame:
         import pandas as pd

@@ -10,16 +10,11 @@ import numpy as np
 from torchxrayvision.datasets.annotations import BoxTable
 from torchxrayvision.datasets.images import Files
 from torchxrayvision.datasets.pipeline import (
-    Compat,
-    PathLike,
     SpecDataset,
-    TableLike,
-    Views,
     release_table,
 )
-from torchxrayvision.datasets.release import USE_INCLUDED_FILE, need_columns
+from torchxrayvision.datasets.release import need_columns
 from torchxrayvision.datasets.spec import DatasetSpec, Table, value
-from torchxrayvision.errors import DatasetError
 from torchxrayvision.facts import License, Reference
 from torchxrayvision.labels import VINDR14, VINDR_GLOBAL, VINDR_LOCAL, VINDR_RENAME
 from torchxrayvision.masks import box_edges, boxes_to_mask
@@ -30,7 +25,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from torchxrayvision.datasets.base import Transform
     from torchxrayvision.datasets.release import Row, SourceContext
 
 __all__ = ["Consensus", "VinBrain_Dataset", "VinDr_Dataset"]
@@ -306,36 +300,17 @@ class VinDr_Dataset(SpecDataset):
         ),
         verified="all columns of Kaggle's table; those of PhysioNet as published, tolerant of both "
         "spellings of 'Other disease'",
+        choices={"consensus": _CONSENSUS},
+        parameters=(
+            *("imgpath", "csvpath", "views", "transform", "data_aug", "seed"),
+            "pathology_masks",
+        ),
+        keyword_only=(
+            "labels_path",
+            "consensus",
+        ),
+        defaults={"consensus": "any"},
     )
-
-    def __init__(
-        self,
-        imgpath: PathLike = None,
-        csvpath: TableLike = USE_INCLUDED_FILE,
-        views: Views = None,
-        transform: Transform | None = None,
-        data_aug: Transform | None = None,
-        seed: int = 0,
-        pathology_masks: bool = False,
-        *,
-        labels_path: TableLike = None,
-        consensus: Consensus = "any",
-        compat: Compat = None,
-    ) -> None:
-        if consensus not in _CONSENSUS:
-            msg = f"VinDr_Dataset: consensus must be one of {_CONSENSUS}, got {consensus!r}"
-            raise DatasetError(msg)
-        self._setup(
-            imgpath=imgpath,
-            tables={"csvpath": csvpath, "labels_path": labels_path},
-            views=views,
-            transform=transform,
-            data_aug=data_aug,
-            seed=seed,
-            pathology_masks=pathology_masks,
-            compat=compat,
-            arguments={"consensus": consensus},
-        )
 
     @property
     def rawcsv(self) -> pd.DataFrame:

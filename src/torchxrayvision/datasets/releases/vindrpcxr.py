@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from torchxrayvision.datasets.base import Transform
-    from torchxrayvision.datasets.pipeline import Compat, PathLike, TableLike, Views
     from torchxrayvision.datasets.release import SourceContext
 
 __all__ = ["VinDrPCXR_Dataset"]
@@ -220,35 +218,8 @@ class VinDrPCXR_Dataset(GroundedDataset):
         boxes=_BOXES,
         split="split",
         verified="labels, class names, image_id and corners; other columns may be missing",
+        parameters=(
+            *("imgpath", "train_csvpath", "test_csvpath", "train_bbox_csvpath"),
+            *("test_bbox_csvpath", "views", "transform", "data_aug", "seed", "pathology_masks"),
+        ),
     )
-
-    def __init__(
-        self,
-        imgpath: PathLike = None,
-        train_csvpath: TableLike = None,
-        test_csvpath: TableLike = None,
-        train_bbox_csvpath: TableLike = None,
-        test_bbox_csvpath: TableLike = None,
-        views: Views = None,
-        transform: Transform | None = None,
-        data_aug: Transform | None = None,
-        seed: int = 0,
-        pathology_masks: bool = False,
-        *,
-        compat: Compat = None,
-    ) -> None:
-        self._setup(
-            imgpath=imgpath,
-            tables={
-                "train_csvpath": train_csvpath,
-                "test_csvpath": test_csvpath,
-                "train_bbox_csvpath": train_bbox_csvpath,
-                "test_bbox_csvpath": test_bbox_csvpath,
-            },
-            views=views,
-            transform=transform,
-            data_aug=data_aug,
-            seed=seed,
-            pathology_masks=pathology_masks,
-            compat=compat,
-        )
