@@ -40,6 +40,7 @@ __all__ = [
     "cardiothoracic",
     "cardiothoracic_ratio",
     "connected_boxes",
+    "doubts",
     "lung_area_ratio",
     "main_parts",
     "parts_of",
@@ -49,6 +50,7 @@ __all__ = [
 
 _SIDES: Final = ("left", "right")
 _SPECK: Final = 0.1  # of the largest part: smaller ones are not the organ
+_AREA_RATIO: Final = (0.5, 2.0)  # left over right lung; heart and liver make it 0.7 to 1.1
 
 
 def parts_of(name: str, names: Iterable[str]) -> tuple[str, ...]:
@@ -365,3 +367,42 @@ def spine_heart_distance(
     if middle is None:
         return math.nan
     return (float(columns.mean()) + 0.5 - middle) * (pixel_spacing[1] if pixel_spacing else 1.0)
+
+
+def doubts(masks: Mapping[str, ArrayLike]) -> list[str]:
+    """Why measures of these masks may be wrong.
+
+    Args:
+        masks: Name to mask, shape (H, W): heart and lungs, upright; those that there are.
+
+    Returns:
+        One clause per reason, empty for none: a heart that reaches beyond the lungs, lungs of very
+        different areas, a structure in several parts.
+
+    Example:
+        >>> lung = np.zeros((8, 20), bool)
+        >>> lung[1:7, 2:6] = True
+        >>> heart = np.zeros((8, 20), bool)
+        >>> heart[3:6, 0:15] = True
+        >>> doubts({"Right Lung": lung, "Left Lung": lung[:, ::-1], "Heart": heart})
+        ['the heart reaches beyond the lungs']
+    """
+    found = []
+    try:
+        measured = cardiothoracic(masks)
+        if measured is not None and (
+            measured.heart_right[0] < measured.thorax_right[0]
+            or measured.heart_left[0] > measured.thorax_left[0]
+        ):
+            found.append("the heart reaches beyond the lungs")
+        ratio = lung_area_ratio(masks)
+        low, high = _AREA_RATIO
+        if not math.isnan(ratio) and not low <= ratio <= high:
+            found.append(f"the left lung has {ratio:.2g} times the area of the right one")
+    except UnknownNameError:  # there are not all of them
+        pass
+    for name, mask in masks.items():
+        parts = connected_boxes(main_parts(mask))
+        if len(parts) > 1:
+            found.append(f"{name} is in {len(parts)} parts")
+    return found

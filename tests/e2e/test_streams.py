@@ -91,3 +91,33 @@ def test_a_terminal_that_lacks_a_letter_shows_its_number(films):
     os.close(terminal)
     assert done.returncode in (0, 1), done.stderr
     assert r"\u017c" in shown
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="descriptors as POSIX has them")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["check", NAME], ["check", NAME, "--json"], ["check", NAME, "-o", "-"], ["weights", "list"],
+        ["info", NAME], ["predict", NAME, "--weights", "demo", "--engine", "torch"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_closed_standard_output_is_said(films, words):
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, *words],
+        stderr=subprocess.PIPE, text=True, cwd=films, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "error: standard output is closed" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="descriptors as POSIX has them")
+def test_a_table_does_not_need_standard_output(films, tmp_path):
+    table = tmp_path / "t.csv"
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, "check", NAME, "-o", str(table)],
+        stderr=subprocess.PIPE, text=True, cwd=films, check=False,
+    )  # fmt: skip
+    assert "closed" not in done.stderr
+    assert table.read_text().startswith("path,error,verdict")

@@ -162,3 +162,27 @@ def _flood(mask):
             left -= near
             edge += near
         yield part
+
+
+def _chest(heart=slice(8, 14), left=slice(12, 18)):
+    masks = {name: np.zeros((12, 20), bool) for name in ("Left Lung", "Right Lung", "Heart")}
+    masks["Right Lung"][2:8, 2:8] = masks["Left Lung"][2:8, left] = True
+    masks["Heart"][5:8, heart] = True
+    return masks
+
+
+def test_plausible_masks_leave_no_doubt():
+    assert measures.doubts(_chest()) == []
+    assert measures.doubts({"Heart": np.zeros((4, 4), bool)}) == []
+
+
+def test_each_reason_for_doubt_is_named():
+    assert measures.doubts(_chest(heart=slice(0, 14))) == ["the heart reaches beyond the lungs"]
+    small = measures.doubts(_chest(left=slice(16, 18)))
+    assert small == ["the left lung has 0.33 times the area of the right one"]
+    torn = _chest()
+    torn["Left Lung"][4] = False
+    assert measures.doubts(torn) == ["Left Lung is in 2 parts"]
+    torn["Left Lung"][4] = True
+    torn["Left Lung"][11, 0] = True  # a speck is none
+    assert measures.doubts(torn) == []

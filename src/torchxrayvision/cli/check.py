@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
@@ -28,10 +25,14 @@ from torchxrayvision.cli.options import (
     AsJson,
     FromFile,
     Images,
+    Isolate,
     Output,
     Overwrite,
+    TimeLimit,
     Workers,
 )
+from torchxrayvision.cli.progress import run_progress
+from torchxrayvision.csvtext import CsvFile
 
 if TYPE_CHECKING:
     from torchxrayvision.screening import Check
@@ -50,6 +51,8 @@ def check(
         typer.Option(help="Do not refuse for this, such as lateral; may be given several times."),
     ] = None,
     workers: Workers = None,
+    time_limit: TimeLimit = None,
+    isolate: Isolate = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -60,25 +63,31 @@ def check(
     contradict the image are noted. The exit code is 1 if a file is refused or cannot be read.
     """
     names = named_images(paths, from_file)
-    require_ending(output, ".csv", ".json")
+    require_ending(output, ".csv", ".json", ".parquet")
     refuse_existing(output, overwrite)
-    from torchxrayvision.screening import iter_checks
+    from torchxrayvision.inputs import ReadOptions
+    from torchxrayvision.screening import check_to_file, iter_checks
 
-    verdicts: Counter[str] = Counter()
+    reading = ReadOptions(workers=workers, time_limit=time_limit or ReadOptions().time_limit,
+                          isolate=isolate)  # fmt: skip
     with show_warnings():
-        results = _counted(iter_checks(names, allow=allow or (), workers=workers or 1), verdicts)
-        if as_json:
-            print_json([result.to_row() for result in results])
-        elif output is None or output == STDOUT:
-            if output is None:
+        if output is not None and output != STDOUT:
+            with run_progress() as progress:
+                verdicts = check_to_file(
+                    names, output, allow=allow or (), reading=reading, overwrite=overwrite,
+                    on_found=progress.found, on_progress=progress.move,
+                )  # fmt: skip
+        else:
+            verdicts = Counter()
+            results = _counted(iter_checks(names, allow=allow or (), reading=reading), verdicts)
+            if as_json:
+                print_json([result.to_row() for result in results])
+            elif output is None:
                 for result in results:
                     _print(result)
             else:
+                console()  # which says so if standard output is closed
                 _write_rows(sys.stdout, results)
-        elif output.suffix.lower() == ".json":
-            _write_json(output, results)
-        else:
-            _write_csv(output, results)
     if not verdicts:
         refuse(f"no image in {', '.join(names)}")
     summary = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items()))
@@ -101,30 +110,11 @@ def _print(result: Check) -> None:
     console().print(Text.assemble(verdict, result.path, "  ", said), soft_wrap=True)
 
 
-def _write_csv(path: Path, results: Iterable[Check]) -> None:
-    part = path.with_name(path.name + ".part")
-    with part.open("w", newline="", encoding="utf-8") as file:
-        _write_rows(file, results)
-    part.replace(path)
-
-
 def _write_rows(file: TextIO, results: Iterable[Check]) -> None:
-    writer: csv.DictWriter[str] | None = None
+    rows: CsvFile | None = None
     for result in results:
         row = result.to_row()
-        if writer is None:
-            writer = csv.DictWriter(file, list(row), lineterminator="\n")
-            writer.writeheader()
-        writer.writerow(row)
-
-
-def _write_json(path: Path, results: Iterable[Check]) -> None:
-    part = path.with_name(path.name + ".part")
-    separator = "[\n"
-    with part.open("w", encoding="utf-8") as file:
-        for result in results:
-            row: dict[str, Any] = result.to_row()
-            file.write(separator + json.dumps(row, ensure_ascii=False))
-            separator = ",\n"
-        file.write("\n]\n" if separator == ",\n" else "[]\n")
-    part.replace(path)
+        if rows is None:
+            rows = CsvFile(file)
+            rows.write(row)
+        rows.write(row.values())

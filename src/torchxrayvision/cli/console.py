@@ -21,6 +21,8 @@ from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook,
 from rich.segment import Segment
 from rich.text import Text
 
+from torchxrayvision.errors import OutputError
+
 __all__ = [
     "EXIT_SOME_FAILED",
     "EXIT_USAGE",
@@ -55,7 +57,14 @@ _DEVICE: Final = re.compile(r"(cpu|cuda|mps|xpu|hpu|mtia)(:\d+)?")
 
 @cache
 def console() -> Console:
-    """Standard output; wide where it is a file or a pipe, so that tables keep whole names."""
+    """Standard output; wide where it is a file or a pipe, so that tables keep whole names.
+
+    Raises:
+        OutputError: If it is closed.
+    """
+    if sys.stdout is None:
+        msg = "standard output is closed; open it, or name a file with --output"
+        raise OutputError(msg)
     return _guarded(Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH))
 
 
@@ -140,6 +149,7 @@ def inform(text: str) -> None:
 
 def print_json(value: object) -> None:
     """Print a result as JSON; a number that does not exist is null."""
+    console()  # which says so if standard output is closed
     text = json.dumps(_without_nan(value), indent=1, ensure_ascii=False)
     typer.echo(text.translate({code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}))
 
@@ -181,6 +191,11 @@ def force_utf8_streams() -> None:
     What goes on to another program is then the same bytes on every system, and those of a table
     written with `--output`.
     """
+    for number in range(3):  # a file that is opened later must not become standard output
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
     for stream in (sys.stdout, sys.stderr):
         if not isinstance(stream, io.TextIOWrapper):  # closed, or of whoever calls us
             continue

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import itertools
 import sys
-import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-
-import typer
+from typing import TYPE_CHECKING, Final
 
 from torchxrayvision.cli.console import console, inform, refuse, show_error, stderr_console
+from torchxrayvision.cli.progress import run_progress
 from torchxrayvision.inference import (
     RayCluster,
     Shard,
@@ -36,8 +34,6 @@ __all__ = ["How", "join", "show", "write"]
 
 _SIDE_BY_SIDE: Final = 4
 _TOP: Final = 3
-_LOG_EVERY: Final = 30.0  # seconds between lines where no bar can be drawn
-_INTERRUPTED: Final = 130
 _STDOUT: Final = Path("-")
 
 
@@ -67,19 +63,14 @@ def write(
 ) -> Summary:
     """Predict into a file."""
     part = _shard(shard)
-    with _progress() as progress:
-        try:
-            done = predict_to_file(
-                names, net, output, kind=how.kind, embeddings=embeddings,
-                batch_size=how.batch_size, engine=how.engine, precision=how.precision,
-                shard=part, overwrite=overwrite, reading=how.reading, device=how.device,
-                cluster=how.cluster, check=how.check,
-                on_found=progress.found, on_progress=progress.move,
-            )  # fmt: skip
-        except KeyboardInterrupt:
-            progress.close()
-            inform("interrupted; the same command resumes the run from here")
-            raise typer.Exit(_INTERRUPTED) from None
+    with run_progress() as progress:
+        done = predict_to_file(
+            names, net, output, kind=how.kind, embeddings=embeddings,
+            batch_size=how.batch_size, engine=how.engine, precision=how.precision,
+            shard=part, overwrite=overwrite, reading=how.reading, device=how.device,
+            cluster=how.cluster, check=how.check,
+            on_found=progress.found, on_progress=progress.move,
+        )  # fmt: skip
     if done.images:
         inform(f"{done.resumed} rows were there already" if done.resumed else "")
         inform(f"{done.total} rows in {done.place}")
@@ -101,77 +92,10 @@ def join(output: Path, *, overwrite: bool = False) -> int:
     return done.failed
 
 
-class _Progress:
-    """A bar with the time left on a terminal, a line now and then elsewhere."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-        self._task: Any = None
-        self._began = self._said = time.monotonic()
-        self._from: int | None = None
-
-    def found(self, count: int) -> None:
-        """While the images are listed."""
-        if self._due():
-            inform(f"listing: {count:,} images so far")
-
-    def move(self, done: int, total: int) -> None:
-        """After each batch."""
-        if self._from is None:  # what an earlier run did says nothing of this one's speed
-            self._from, self._began = done, time.monotonic()
-            if stderr_console().is_terminal:
-                self._bar = _bar()
-                self._bar.start()
-                self._task = self._bar.add_task("", total=total, completed=done)
-        if self._bar is not None:
-            self._bar.update(self._task, completed=done)
-        elif self._due():
-            inform(self._line(done, total))
-
-    def _line(self, done: int, total: int) -> str:
-        rate = (done - (self._from or 0)) / max(1e-9, time.monotonic() - self._began)
-        left = f", {_clock((total - done) / rate)} left" if rate > 0 else ""
-        return f"{done:,} of {total:,} images, {rate:.1f} a second{left}"
-
-    def _due(self) -> bool:
-        now = time.monotonic()
-        due = now - self._said >= _LOG_EVERY
-        if due:
-            self._said = now
-        return due
-
-    def close(self) -> None:
-        """Take the bar away."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-
-
-def _bar() -> Any:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=stderr_console(), transient=True)
-
-
-def _clock(seconds: float) -> str:
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02d}:{second:02d}"
-
-
-@contextmanager
-def _progress() -> Iterator[_Progress]:
-    progress = _Progress()
-    try:
-        yield progress
-    finally:
-        progress.close()
-
-
 def show(net: XRayClassifier, names: list[str], how: How, *, form: str = "") -> Summary:
     """Predict onto standard output, as `"csv"`, `"json"` or, by default, as suits what it is."""
     skipped = Skipped()
+    printed = console()  # if standard output is closed, that is said before anything is computed
     sources = list(expand(names, strict=how.reading.strict, skipped=skipped))
     count = len(sources)
     if not sources:
@@ -181,7 +105,7 @@ def show(net: XRayClassifier, names: list[str], how: How, *, form: str = "") -> 
         precision=how.precision, reading=how.reading, check=how.check,
     )  # fmt: skip
     # Lines that run over a terminal are their own progress.
-    if stderr_console().is_terminal and not console().is_terminal:
+    if stderr_console().is_terminal and not printed.is_terminal:
         results = _followed(results, count)
     first = next(results)  # an engine or a kind that is not there is said before any header
     failed = 0
@@ -194,7 +118,7 @@ def show(net: XRayClassifier, names: list[str], how: How, *, form: str = "") -> 
 
 
 def _followed(results: Iterator[Result], total: int) -> Iterator[Result]:
-    with _progress() as progress:
+    with run_progress() as progress:
         progress.move(0, total)
         for done, result in enumerate(results, start=1):
             yield result

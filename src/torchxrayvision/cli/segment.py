@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,7 +10,6 @@ from torchxrayvision.cli.console import (
     EXIT_SOME_FAILED,
     inform,
     named_images,
-    progress_of,
     refuse,
     refuse_existing,
     show_warnings,
@@ -22,12 +20,14 @@ from torchxrayvision.cli.options import (
     Engine,
     FromFile,
     Images,
+    Isolate,
     OutDir,
     Overwrite,
+    TimeLimit,
+    Workers,
 )
-
-if TYPE_CHECKING:
-    from torchxrayvision.segmentation import Segmentation
+from torchxrayvision.cli.progress import run_progress
+from torchxrayvision.errors import XRVError
 
 __all__ = ["segment"]
 
@@ -61,6 +61,9 @@ def segment(
         typer.Option(help="fast: masks with a Dice coefficient of 0.995 or more to exact ones."),
     ] = "exact",
     device: Device = None,
+    workers: Workers = None,
+    time_limit: TimeLimit = None,
+    isolate: Isolate = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Write masks, an overlay picture, areas and measures for each radiograph.
@@ -70,49 +73,34 @@ def segment(
     cannot be read becomes a row with an error, and the exit code is 1.
     """
     names = named_images(paths, from_file)
-    refuse_existing(out_dir, overwrite)
-    from torchxrayvision.inputs import expand
-    from torchxrayvision.segmentation import SegmentationWriter, get_segmenter
-    from torchxrayvision.segmentation import segment as run
+    table = out_dir / "measures.csv"
+    if not table.with_name("measures.csv.part").is_dir():  # of a run to resume
+        refuse_existing(out_dir, overwrite)
+    from torchxrayvision.inputs import ReadOptions
+    from torchxrayvision.segmentation import segment_to_folder
 
-    with show_warnings():
-        net = get_segmenter(weights)
-        spacing = None if pixel_spacing is None else (pixel_spacing, pixel_spacing)
-        total = sum(1 for _ in expand(names))
-        if total == 0:
-            refuse(f"no image in {', '.join(names)}")
+    reading = ReadOptions(workers=workers, time_limit=time_limit or ReadOptions().time_limit,
+                          isolate=isolate)  # fmt: skip
+    with show_warnings(), run_progress() as progress:
         try:
-            results = run(
-                names,
-                net,
-                threshold=threshold,
-                pixel_spacing=spacing,
-                batch_size=batch_size,
-                device=device,
-                engine=engine,
-                precision=precision,
-                upright=upright,
-            )
+            done, turned = segment_to_folder(
+                names, weights, out_dir, only=structure, nifti=nifti, threshold=threshold,
+                pixel_spacing=None if pixel_spacing is None else (pixel_spacing, pixel_spacing),
+                batch_size=batch_size, device=device, engine=engine, precision=precision,
+                upright=upright, reading=reading, overwrite=overwrite,
+                on_found=progress.found, on_progress=progress.move,
+            )  # fmt: skip
+        except XRVError:
+            raise
         except ValueError as error:
             refuse(str(error))
-        failed = turned = 0
-        with SegmentationWriter(out_dir, net.targets, only=structure, nifti=nifti) as writer:
-            for result in _progress(results, total):
-                writer.write(result)
-                failed += bool(result.error)
-                turned += bool(result.turned)
-    inform(f"{total} rows in {out_dir / 'measures.csv'}")
+    if not done.images:
+        refuse(f"no image in {', '.join(names)}")
+    inform(f"{done.resumed} rows were there already" if done.resumed else "")
+    inform(f"{done.total} rows in {table}")
     if turned:
-        done = "were turned upright" if upright else "seem to be rotated; --upright turns them"
-        inform(f"{turned} of {total} images {done}; see turned_clockwise")
-    if failed:
-        inform(f"{failed} of {total} files could not be read")
+        said = "were turned upright" if upright else "seem to be rotated; --upright turns them"
+        inform(f"{turned} of {done.total} images {said}; see turned_clockwise")
+    if done.failed:
+        inform(f"{done.failed} of {done.total} files could not be read")
         raise typer.Exit(EXIT_SOME_FAILED)
-
-
-def _progress(results: Iterator[Segmentation], total: int) -> Iterator[Segmentation]:
-    """The results, under a bar on a terminal."""
-    with progress_of(total) as advance:
-        for done, result in enumerate(results, start=1):
-            yield result
-            advance(done, total)

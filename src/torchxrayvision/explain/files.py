@@ -2,35 +2,65 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import math
+import os
+import re
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
 
-from torchxrayvision.explain.attribution import attribute
+from torchxrayvision.errors import UnknownNameError
+from torchxrayvision.explain.attribution import METHODS, attribute
 from torchxrayvision.explain.counterfactual import latent_shift
+from torchxrayvision.explain.film import check_film, save_film
 from torchxrayvision.explain.model import at_rest, probability, target_index, value_kind
 from torchxrayvision.explain.perturb import smoothed
 from torchxrayvision.explain.pointing import evidence_box
+from torchxrayvision.files import put_in_place
 from torchxrayvision.images import read_raster
+from torchxrayvision.inputs import Readers, ReadOptions, read_or_reason
 from torchxrayvision.pictures import annotate, overlay, scale_of
+from torchxrayvision.runs import (
+    RunFolder,
+    describe_inputs,
+    fingerprint,
+    in_batches,
+    read_manifest,
+    run_to_table,
+    write_or_reason,
+)
 from torchxrayvision.transforms import Placement, prepare
 
 if TYPE_CHECKING:
-    import os
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
     from torch import nn
 
     from torchxrayvision.explain.counterfactual import Autoencoder, Counterfactual
     from torchxrayvision.explain.model import Target
+    from torchxrayvision.images import Raster
+    from torchxrayvision.inputs import InputFile, Read
+    from torchxrayvision.models import XRayModel
+    from torchxrayvision.runs import Batch, Record, Summary
 
-__all__ = ["Explanation", "explain_file"]
+__all__ = ["Explanation", "explain_file", "explain_raster", "explain_to_folder"]
 
 # Evidence that is scattered over single pixels is blurred by this share of the side to be seen.
 _SMOOTH: Final = {"gradients": 0.02, "ig": 0.02, "counterfactual": 0.01}
 _RESOLUTION: Final = 512  # for networks that take any
+# Evidence below this, in units of the logit, is no reason to look anywhere.
+_FLOORS: Final = dict.fromkeys(("cam", "gradcam", "gradcam++", "occlusion"), 1e-3)
+_LEAST_SHARE: Final = 0.02  # of the scale of a run: weaker maps get no colour
+_COUNTERFACTUAL: Final = "counterfactual"
+_LIST: Final = "explanations.json"
+_SAMPLE: Final = 8  # images that the scale of a run is found on
+_LONGEST_NAME: Final = 100  # characters, so that it has room in every file system
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +77,8 @@ class Explanation:
         heat: Evidence, float32 (H, W); NaN outside the square that the network saw.
         placement: Where that square lies.
         counterfactual: The film, if that was the method.
+        scale: Evidence that gets the strongest colour; None for the strongest of this map.
+        operating_point: Value from which on the network says yes, if there is one.
     """
 
     path: str
@@ -58,11 +90,31 @@ class Explanation:
     heat: NDArray[np.float32]
     placement: Placement
     counterfactual: Counterfactual | None = None
+    scale: float | None = None
+    operating_point: float | None = None
+
+    @property
+    def limit(self) -> float:
+        """Evidence that gets the strongest colour; 0 where there is too little to colour."""
+        own = scale_of(self.heat)
+        least = max(_FLOORS.get(self.method, 0.0), _LEAST_SHARE * (self.scale or 0.0))
+        return 0.0 if own <= least else (self.scale or own)
+
+    @property
+    def note(self) -> str:
+        """What a reader of the picture must know besides: empty for nothing."""
+        point = self.operating_point
+        below = point is not None and self.kind == "probability" and self.value < point
+        notes = [f"below the operating point {point:.2g}"] if below else []
+        return ", ".join(notes if self.limit else [*notes, "no evidence to show"])
 
     @property
     def box(self) -> tuple[int, int, int, int] | None:
-        """Left, top, right, bottom of the region of the strongest evidence, pixels, half open."""
-        return evidence_box(self.heat)
+        """Left, top, right, bottom of the region of the strongest evidence, pixels, half open.
+
+        None where there is too little evidence to show.
+        """
+        return evidence_box(self.heat) if self.limit else None
 
     @property
     def peak(self) -> tuple[int, int]:
@@ -73,7 +125,8 @@ class Explanation:
     @property
     def title(self) -> str:
         """The target, what the network says of it, and the method."""
-        return f"{self.target}: {self.kind} {self.value:.3g} ({self.method})"
+        said = f", {self.note}" if self.note else ""
+        return f"{self.target}: {self.kind} {self.value:.3g} ({self.method}){said}"
 
     def picture(self, *, boxes: bool = False, opacity: float = 0.65) -> NDArray[np.uint8]:
         """The overlay at the resolution of the file, with a legend below.
@@ -85,9 +138,11 @@ class Explanation:
         Returns:
             uint8, shape (H + legend, W, 3).
         """
-        top = scale_of(self.heat)
+        top = self.limit
         laid = overlay(self.image, self.heat, opacity=opacity, limit=top)
         box = self.box if boxes else None
+        if not top:
+            return annotate(laid, self.title)
         low = -top if np.nanmin(self.heat) < 0 else 0.0
         return annotate(laid, self.title, low=low, high=top, boxes=[box] if box else [])
 
@@ -122,8 +177,37 @@ def explain_file(
         UnknownNameError: If there is no such method or target.
         TypeError: If a counterfactual is asked for without an autoencoder.
     """
-    index = target_index(model, target)
+    target_index(model, target)  # a wrong name is to be said before a wrong file
     raster = read_raster(path)
+    return explain_raster(
+        str(path), raster, model, target, method, autoencoder=autoencoder, smooth=smooth, **options
+    )
+
+
+def explain_raster(
+    path: str,
+    raster: Raster,
+    model: nn.Module,
+    target: Target,
+    method: str = "gradcam",
+    *,
+    autoencoder: Autoencoder | None = None,
+    smooth: float | None = None,
+    **options: Any,
+) -> Explanation:
+    """Explain one image that is read already; see `explain_file`.
+
+    Args:
+        path: How results name it.
+        raster: As read.
+        model: See `explain_file`.
+        target: See `explain_file`.
+        method: See `explain_file`.
+        autoencoder: See `explain_file`.
+        smooth: See `explain_file`.
+        **options: See `explain_file`.
+    """
+    index = target_index(model, target)
     size = getattr(model, "input_resolution", None) or _RESOLUTION
     aspect = raster.info.aspect
     like = next(model.parameters(), torch.zeros(0))
@@ -144,7 +228,7 @@ def explain_file(
     placement = Placement.in_middle(*raster.shape, aspect=aspect)
     names = list(getattr(model, "targets", ()))
     return Explanation(
-        path=str(path),
+        path=path,
         target=(names[index] if names else "") or f"output {index}",
         method=method,
         value=value,
@@ -153,4 +237,185 @@ def explain_file(
         heat=placement.to_picture(heat[0].cpu().numpy(), outside=float("nan")),
         placement=placement,
         counterfactual=film,
+        operating_point=_operating_point(model, index),
     )
+
+
+def _operating_point(model: nn.Module, index: int) -> float | None:
+    points = getattr(model, "op_threshs", None)
+    if points is None or math.isnan(float(points[index])):
+        return None
+    return float(points[index])
+
+
+def explain_to_folder(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    model: XRayModel,
+    targets: Sequence[str],
+    folder: str | os.PathLike[str],
+    method: str = "gradcam",
+    *,
+    autoencoder: Any = None,
+    animation: str = "gif",
+    boxes: bool = False,
+    reading: ReadOptions | None = None,
+    overwrite: bool = False,
+    on_found: Callable[[int], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Summary:
+    """Explain any number of radiographs into a folder; whatever stops it, the same call resumes.
+
+    The colours of a finding end at the same evidence in all pictures of a run: at the strongest
+    that the first readable images show.
+
+    Args:
+        paths: Files, folders, patterns, lists, archives; see `torchxrayvision.inputs.expand`.
+        model: The network.
+        targets: Names of its trained outputs.
+        folder: Gets a picture per image and target, and `explanations.json` that lists them.
+        method: See `explain_file`.
+        autoencoder: See `explain_file`.
+        animation: Format of a counterfactual: `"gif"`, `"webp"` or `"mp4"`.
+        boxes: Whether to draw the box around the strongest evidence.
+        reading: How files are read.
+        overwrite: See `torchxrayvision.inference.predict_to_file`.
+        on_found: See `torchxrayvision.inference.predict_to_file`.
+        on_progress: See `torchxrayvision.inference.predict_to_file`.
+
+    Returns:
+        What the run came to. With no image at all, no list is written.
+
+    Raises:
+        UnknownNameError: If there is no such method, animation or trained target.
+        ResumeError: If an unfinished run with other options is there, or another process works.
+        OutputError: If the list exists, the disk is full or it cannot be written.
+    """
+    if method not in (*METHODS, _COUNTERFACTUAL):
+        raise UnknownNameError("method", method, (*METHODS, _COUNTERFACTUAL))
+    check_film(f".{animation}")
+    known = [n for n, good in zip(model.targets, model.trained, strict=True) if good]
+    for name in targets:
+        if name not in known:  # an untrained output explains nothing
+            raise UnknownNameError("target", name, known)
+    place, how = Path(folder), reading or ReadOptions()
+    listed = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    options = {
+        "inputs": describe_inputs(listed, how), "model": fingerprint(model),
+        "targets": list(dict.fromkeys(targets)), "method": method, "animation": animation,
+        "autoencoder": None if autoencoder is None else fingerprint(autoencoder), "boxes": boxes,
+        "batch_size": 1,
+    }  # fmt: skip
+    run = _Explaining(model, options, place, how, autoencoder)
+
+    def write(part: Path, rows: Iterator[list[dict[str, Any]]]) -> None:
+        text = json.dumps([row for each in rows for row in each], indent=1, ensure_ascii=False)
+        part.write_text(text + "\n", "utf-8")
+        put_in_place(part, place / _LIST)
+
+    run_folder = RunFolder(place / _LIST)
+    return run_to_table(
+        run_folder, options, run.compute, write, machine=lambda _: run.machine(run_folder),
+        overwrite=overwrite, on_found=on_found, on_progress=on_progress,
+    )  # fmt: skip
+
+
+def _as_read(file: InputFile, read: Read) -> Raster:
+    return read(file)
+
+
+class _Explaining:
+    """A run of `explain_to_folder`."""
+
+    def __init__(
+        self,
+        model: XRayModel,
+        options: dict[str, Any],
+        folder: Path,
+        reading: ReadOptions,
+        autoencoder: Any,
+    ) -> None:
+        self._model, self._options, self._folder = model, options, folder
+        self._reading, self._autoencoder = reading, autoencoder
+        self._taken: set[str] = set()
+
+    def _explanation(self, path: str, raster: Raster, target: str) -> Explanation:
+        given = {} if self._autoencoder is None else {"autoencoder": self._autoencoder}
+        return explain_raster(path, raster, self._model, target, self._options["method"], **given)
+
+    def machine(self, run: RunFolder) -> dict[str, Any]:
+        """The scale of each target: the strongest evidence in the first readable images."""
+        scales = dict.fromkeys(self._options["targets"], 0.0)
+        with Readers(_as_read, self._reading) as readers:
+            for file, raster in readers.map(read_manifest(run.sources, 0, _SAMPLE)):
+                if isinstance(raster, str):
+                    continue
+                for target in scales:
+                    explain = partial(self._explanation, file.given, raster, target)
+                    found = read_or_reason(explain, file.given)
+                    if not isinstance(found, str):
+                        scales[target] = max(scales[target], scale_of(found.heat))
+        return {"scales": scales}
+
+    def compute(
+        self, run: RunFolder, record: Record, start: int, stop: int
+    ) -> Generator[Batch, None, None]:
+        """See `run_to_table`."""
+        self._taken = {
+            row["picture"].removesuffix(".png")
+            for batch in run.batches(record) for rows in batch.details for row in rows
+        }  # fmt: skip
+        scales = record.machine["scales"]
+        files = read_manifest(run.sources, start, stop)
+        with Readers(_as_read, self._reading) as readers:
+            yield from in_batches(
+                readers.map(files), start, 1, lambda item: self._rows(*item, scales)
+            )
+
+    def _rows(
+        self, file: InputFile, raster: Raster | str, scales: dict[str, float]
+    ) -> tuple[str, list[dict[str, Any]]]:
+        rows = []
+        for target in self._options["targets"]:
+            row: dict[str, Any] = {
+                "path": file.given, "target": target, "method": self._options["method"],
+                "weights": str(getattr(self._model, "weights", "")), "error": "", "kind": "",
+                "value": None, "peak": None, "box": None, "picture": "", "film": "", "note": "",
+            }  # fmt: skip
+            found: Explanation | str
+            if isinstance(raster, str):
+                found = raster
+            else:
+                explain = partial(self._explanation, file.given, raster, target)
+                found = read_or_reason(explain, file.given)
+            if not isinstance(found, str):
+                explained = replace(found, scale=scales[target] or None)
+                saved = write_or_reason(partial(self._save, explained))
+                found = saved if isinstance(saved, str) else ""
+                row |= {} if isinstance(saved, str) else saved
+            rows.append(row | {"error": found})
+        return next((row["error"] for row in rows if row["error"]), ""), rows
+
+    def _save(self, result: Explanation) -> dict[str, Any]:
+        from PIL import Image
+
+        name = re.split(r"[\\/]", result.path)[-1]
+        stem = self._free(f"{Path(name).stem[:_LONGEST_NAME]}.{result.target}.{result.method}")
+        picture, film = f"{stem}.png", ""
+        Image.fromarray(result.picture(boxes=self._options["boxes"])).save(self._folder / picture)
+        if result.counterfactual is not None:
+            place = self._folder / f"{stem}.film.{self._options['animation']}"
+            film = save_film(result.counterfactual, place, title=result.target).name
+        return {
+            "kind": result.kind, "value": result.value, "peak": result.peak, "box": result.box,
+            "picture": picture, "film": film, "note": result.note,
+        }  # fmt: skip
+
+    def _free(self, name: str) -> str:
+        """A file name that this run has not used yet."""
+        plain = re.sub(r"[^\w.+-]+", "_", name)
+        free, count = plain, 1
+        while free in self._taken:
+            count += 1
+            free = f"{plain}.{count}"
+        self._taken.add(free)
+        return free

@@ -1,6 +1,7 @@
 from .cluster.ray import RayCluster as RayCluster
 from .engines.accelerate import Accelerated as Accelerated
 from .engines.accelerate import accelerate as accelerate
+from .engines.choose import Choice as Choice
 from .engines.export import Exported as Exported
 from .engines.export import export as export
 from .prediction import CsvWriter as CsvWriter

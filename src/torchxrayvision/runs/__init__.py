@@ -8,6 +8,7 @@ from torchxrayvision.runs.folder import (
     carry_out,
     describe_inputs,
     fingerprint,
+    in_batches,
     parse_shard,
     read_lines,
     read_manifest,
@@ -15,7 +16,7 @@ from torchxrayvision.runs.folder import (
     unpack,
     write_manifest,
 )
-from torchxrayvision.runs.journal import Batch, Journal, replay, writing
+from torchxrayvision.runs.journal import Batch, Journal, replay, write_or_reason, writing
 from torchxrayvision.runs.tables import CsvTable, Table, check_format, open_table
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "check_format",
     "describe_inputs",
     "fingerprint",
+    "in_batches",
     "open_table",
     "parse_shard",
     "read_lines",
@@ -39,5 +41,6 @@ __all__ = [
     "run_to_table",
     "unpack",
     "write_manifest",
+    "write_or_reason",
     "writing",
 ]

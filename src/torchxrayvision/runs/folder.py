@@ -22,17 +22,16 @@ import re
 import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from torchxrayvision.errors import OutputError, ResumeError
 from torchxrayvision.files import FileState, put_in_place, sha256_of
 from torchxrayvision.inputs import InputFile, Member, ReadOptions, Skipped, expand, is_container
-from torchxrayvision.runs.journal import Journal, replay, writing
+from torchxrayvision.runs.journal import Batch, Journal, replay, writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 
-    from torchxrayvision.runs.journal import Batch
 
 __all__ = [
     "Manifest",
@@ -43,6 +42,7 @@ __all__ = [
     "carry_out",
     "describe_inputs",
     "fingerprint",
+    "in_batches",
     "parse_shard",
     "read_lines",
     "read_manifest",
@@ -51,6 +51,7 @@ __all__ = [
     "write_manifest",
 ]
 
+_Item = TypeVar("_Item")
 _FORMAT: Final = 2
 _SAY_EVERY: Final = 1000
 _STAMPS: Final = "changed"
@@ -577,7 +578,7 @@ def run_to_table(
     folder: RunFolder,
     options: dict[str, Any],
     compute: Callable[[RunFolder, Record, int, int], Generator[Batch, None, None]],
-    write: Callable[[Path, Iterator[tuple[InputFile, str, Any]]], object],
+    write: Callable[[Path, Iterator[Any]], object],
     *,
     machine: Callable[[int], dict[str, Any]] | None = None,
     overwrite: bool = False,
@@ -593,7 +594,8 @@ def run_to_table(
         folder: Of the run.
         options: See `Record`; with `inputs` and `batch_size`.
         compute: Yields the batches between two positions of the list.
-        write: Called with a file to make and, per image, the source, its error and its details.
+        write: Called with the details of all images; puts the table in place, by way of the
+            file that it is given.
         machine: See `RunFolder.begin`.
         overwrite: Whether an existing table is replaced, and an unfinished run with other options
             thrown away.
@@ -615,15 +617,27 @@ def run_to_table(
         )
         if summary.images:
             with writing(folder.output):
-                write(folder.table, _rows(folder, record))
-                put_in_place(folder.table, folder.output)
+                write(folder.table, (d for b in folder.batches(record) for d in b.details))
     folder.remove()
     return replace(summary, place=folder.output)
 
 
-def _rows(folder: RunFolder, record: Record) -> Iterator[tuple[InputFile, str, Any]]:
-    sources = read_manifest(folder.sources)
-    for batch in folder.batches(record):
-        yield from zip(
-            itertools.islice(sources, len(batch.errors)), batch.errors, batch.details, strict=True
-        )
+def in_batches(
+    items: Iterable[_Item], first: int, size: int, row: Callable[[_Item], tuple[str, Any]]
+) -> Generator[Batch, None, None]:
+    """Batches for `run_to_table`.
+
+    Args:
+        items: What there is to say of each image, in order.
+        first: Position of the first image.
+        size: Images of a batch.
+        row: Gives the error and the details of an image.
+
+    Yields:
+        Batches without numbers.
+    """
+    remaining = iter(items)
+    while chunk := [row(item) for item in itertools.islice(remaining, size)]:
+        errors, details = zip(*chunk, strict=True)
+        yield Batch(first, errors, details=details)
+        first += len(chunk)

@@ -16,20 +16,21 @@ import struct
 import time
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar
 
 import numpy as np
 
 from torchxrayvision.errors import OutputError, ResumeError, XRVError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-__all__ = ["Batch", "Journal", "replay", "writing"]
+__all__ = ["Batch", "Journal", "replay", "write_or_reason", "writing"]
 
+_Made = TypeVar("_Made")
 _FRAME: Final = struct.Struct("<II")
 _LARGEST: Final = 1 << 30  # no batch is as large; a damaged length must not fill the memory
 _NUMBERS: Final = np.dtype("<f4")
@@ -259,3 +260,20 @@ def writing(place: Path) -> Iterator[None]:
             "after the last finished batch"
         )
         raise OutputError(msg) from error
+
+
+def write_or_reason(write: Callable[[], _Made]) -> _Made | str:
+    """What a function that writes the files of one result gives, or why they cannot be written.
+
+    Args:
+        write: Called once.
+
+    Raises:
+        OSError: If the disk is full or gone, as the files of the next result would fail too.
+    """
+    try:
+        return write()
+    except OSError as error:
+        if error.errno in _NO_SPACE | {errno.EROFS, errno.EIO}:
+            raise
+        return f"its files cannot be written ({error.strerror or error})"

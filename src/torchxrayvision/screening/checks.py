@@ -2,31 +2,54 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from torchxrayvision.errors import UnknownNameError
-from torchxrayvision.inputs import ReadOptions, crop_and_resize, expand, prefetch
+from torchxrayvision.inputs import Readers, ReadOptions, crop_and_resize, expand
+from torchxrayvision.runs import (
+    RunFolder,
+    check_format,
+    describe_inputs,
+    fingerprint,
+    in_batches,
+    open_table,
+    read_manifest,
+    run_to_table,
+)
 from torchxrayvision.screening.frame import FrameMeasures, inside_bars, levels_of, measure_frame
 from torchxrayvision.screening.header import Header, contradictions, read_header
 from torchxrayvision.screening.pose import SIDE, Pose, is_surely_upright, pose_of
 from torchxrayvision.transforms import prepare
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     import pandas as pd
     from numpy.typing import NDArray
 
     from torchxrayvision.images import Raster
     from torchxrayvision.inputs import InputFile, Read
+    from torchxrayvision.runs import Batch, Record
 
     Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
-__all__ = ["NOTED", "REFUSED", "Check", "Finding", "check", "iter_checks", "quick_check"]
+__all__ = [
+    "NOTED",
+    "REFUSED",
+    "Check",
+    "Finding",
+    "check",
+    "check_to_file",
+    "iter_checks",
+    "quick_check",
+]
 
 REFUSED: Final = ("blank", "not-chest", "lateral", "rotated", "inverted")
 """Remarks for which a file is refused."""
@@ -42,6 +65,12 @@ _LEAST_CONTRAST: Final = 0.3
 _BRIGHTNESS: Final = (0.2, 0.93)
 _WHITE, _BLACK = 0.02, 0.35
 _LITTLE_RANGE: Final = "uses {:.0%} of the range that the file declares"
+_BATCH: Final = 16  # files of a batch in the journal
+_COLUMNS: Final = {
+    "path": "text", "error": "text", "verdict": "text", "codes": "text",
+    "turned_clockwise": "integer", "inverted": "flag", "chest_score": "number", "bars": "number",
+    "letters": "integer", "contrast": "number", "remarks": "text",
+}  # fmt: skip
 _QUICK_SIDE: Final = 32  # rows and columns, or a few more, that the quick check looks at
 
 
@@ -112,7 +141,12 @@ class Check:
 
 
 def iter_checks(
-    paths: Paths, *, allow: Iterable[str] = (), workers: int = 1, view_model: Any = None
+    paths: Paths,
+    *,
+    allow: Iterable[str] = (),
+    workers: int = 1,
+    view_model: Any = None,
+    reading: ReadOptions | None = None,
 ) -> Iterator[Check]:
     """Check files one after the other, as they are done.
 
@@ -122,25 +156,104 @@ def iter_checks(
         workers: Threads.
         view_model: A `baseline_models.xinario.ViewModel` that tells frontal from lateral; None
             takes the published one if its weights are in the cache.
+        reading: How files are read; None for `workers` threads.
 
     Yields:
-        One result a file, in order.
+        One result per file, in order.
 
     Raises:
         UnknownNameError: If there is no such code.
     """
-    allowed = frozenset(allow)
-    for code in allowed:
+    listed = [paths] if isinstance(paths, str | os.PathLike) else paths
+    allowed = _allowed(allow)
+    reading = reading or ReadOptions(workers=workers)
+    return _checks(expand(listed, strict=reading.strict), allowed, view_model, reading)
+
+
+def _allowed(codes: Iterable[str]) -> frozenset[str]:
+    for code in codes:
         if code not in REFUSED:
             raise UnknownNameError("remark", code, REFUSED)
-    listed = [paths] if isinstance(paths, str | os.PathLike) else paths
+    return frozenset(codes)
+
+
+def _checks(
+    files: Iterable[InputFile], allowed: frozenset[str], view_model: Any, reading: ReadOptions
+) -> Generator[Check, None, None]:
     look = view_model or _cached_view_model()
 
     def one(file: InputFile, read: Read) -> Check:
         return _check(file, read(file), look, allowed)
 
-    done = prefetch(expand(listed), one, ReadOptions(workers=workers))
-    return (Check(file.given, made) if isinstance(made, str) else made for file, made in done)
+    with Readers(one, reading) as readers:
+        for file, made in readers.map(files):
+            yield Check(file.given, made) if isinstance(made, str) else made
+
+
+def check_to_file(
+    paths: Paths,
+    output: str | os.PathLike[str],
+    *,
+    allow: Iterable[str] = (),
+    view_model: Any = None,
+    reading: ReadOptions | None = None,
+    overwrite: bool = False,
+    on_found: Callable[[int], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Counter[str]:
+    """Check any number of files into a table; whatever stops it, the same call resumes.
+
+    Args:
+        paths: A file or folder, or several; see `expand`.
+        output: The table, ending in `.csv`, `.parquet` or `.json`; columns as those of `check`.
+        allow: See `iter_checks`.
+        view_model: See `iter_checks`.
+        reading: How files are read.
+        overwrite: See `torchxrayvision.inference.predict_to_file`.
+        on_found: See `torchxrayvision.inference.predict_to_file`.
+        on_progress: See `torchxrayvision.inference.predict_to_file`.
+
+    Returns:
+        Verdict to number of files. With no image at all it is empty and no table is written.
+
+    Raises:
+        UnknownNameError: If there is no such code, or the ending is unknown.
+        ResumeError: If an unfinished run with other options is there, or another process works.
+        OutputError: If the table exists, the disk is full or it cannot be written.
+    """
+    target, allowed = Path(output), _allowed(list(allow))
+    check_format(target)
+    listed = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    how = reading or ReadOptions()
+    look = view_model or _cached_view_model()
+    options = {
+        "inputs": describe_inputs(listed, how),
+        "check": sorted(allowed),
+        "view_model": None if look is None else fingerprint(look),
+        "batch_size": _BATCH,
+    }
+    verdicts: Counter[str] = Counter()
+
+    def compute(
+        folder: RunFolder, record: Record, start: int, stop: int
+    ) -> Generator[Batch, None, None]:
+        files = read_manifest(folder.sources, start, stop)
+        with contextlib.closing(_checks(files, allowed, look, how)) as done:
+            yield from in_batches(
+                done, start, record.batch_size, lambda found: (found.error, found.to_row())
+            )
+
+    def write(part: Path, rows: Iterator[dict[str, Any]]) -> None:
+        with open_table(target, _COLUMNS, part) as table:
+            for row in rows:
+                verdicts[row["verdict"]] += 1
+                table.write(row)
+
+    run_to_table(
+        RunFolder(target), options, compute, write, overwrite=overwrite, on_found=on_found,
+        on_progress=on_progress,
+    )  # fmt: skip
+    return verdicts
 
 
 def check(paths: Paths, *, allow: Iterable[str] = (), workers: int = 1) -> pd.DataFrame:

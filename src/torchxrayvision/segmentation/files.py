@@ -2,26 +2,51 @@
 
 from __future__ import annotations
 
-import csv
+import contextlib
 import math
+import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from torchxrayvision.csvtext import CsvFile
 from torchxrayvision.errors import DependencyError, UnknownNameError
+from torchxrayvision.inputs import ReadOptions
 from torchxrayvision.measures import area, parts_of
-from torchxrayvision.pictures import draw_outlines, palette
-from torchxrayvision.segmentation.masks import MEASURES, Masks, Segmentation
+from torchxrayvision.models import temporarily_eval
+from torchxrayvision.pictures import annotate, draw_outlines, palette
+from torchxrayvision.runs import (
+    CsvTable,
+    RunFolder,
+    describe_inputs,
+    fingerprint,
+    in_batches,
+    read_manifest,
+    run_to_table,
+    write_or_reason,
+)
+from torchxrayvision.segmentation.masks import (
+    MEASURES,
+    Masks,
+    Segmentation,
+    Segmenting,
+    check_spacing,
+)
+from torchxrayvision.segmentation.networks import get_segmenter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
-    from types import TracebackType
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
+    import torch
     from numpy.typing import NDArray
 
-__all__ = ["SegmentationWriter"]
+    from torchxrayvision.models import Segmenter
+    from torchxrayvision.runs import Batch, Record, Summary
+    from torchxrayvision.segmentation.masks import Paths
+
+__all__ = ["SegmentationFiles", "SegmentationWriter", "segment_to_folder"]
 
 _TABLE: Final = "measures.csv"
 _LENGTHS: Final = ("heart_width", "thorax_width", "spine_heart_distance")
@@ -35,6 +60,8 @@ _FACTS: Final = (
     "row_spacing_mm",
     "column_spacing_mm",
 )
+_TEXTS: Final = frozenset({"path", "error", "folder", "doubt"})
+_LONGEST_NAME: Final = 100  # characters, so that it has room in every file system
 _MOST_SHOWN: Final = 24
 # What a picture and a label map can hold of networks that know more structures than can be told
 # apart in one.
@@ -52,14 +79,12 @@ _MAIN: Final = (
 )
 
 
-class SegmentationWriter:
-    """Writes a folder for each file, and one table over all.
+class SegmentationFiles:
+    """Writes a folder for each film.
 
     A folder holds `labels.png` (indexed; where structures overlap the smaller one shows),
     `overlay.jpg` (outlines with names; upright where the network saw the film set upright) and
     `masks/<structure>.png` (white inside). `labels.csv` tells which structure an index is.
-    `measures.csv` has one row a file, also for those that failed; it grows under the name
-    `measures.csv.part` until the run is complete.
 
     Args:
         folder: Made if absent.
@@ -91,29 +116,37 @@ class SegmentationWriter:
         self._used: dict[str, int] = {}
         folder.mkdir(parents=True, exist_ok=True)
         self._write_key()
-        self._part = folder / f"{_TABLE}.part"
-        self._file = self._part.open("w", newline="", encoding="utf-8")
-        self._rows = csv.DictWriter(self._file, self._columns(), lineterminator="\n")
-        self._rows.writeheader()
 
-    def _columns(self) -> list[str]:
+    @property
+    def columns(self) -> dict[str, str]:
+        """Columns of the table of measures and their kinds, see `Table`."""
         measured = [f"{name}_px" if name in _LENGTHS else name for name in MEASURES]
         areas = [f"{name} {unit}" for name in self.names for unit in ("px", "mm2")]
-        return [*_FACTS, *measured, *(f"{name}_mm" for name in _LENGTHS), *areas]
+        names = [*_FACTS, *measured, *(f"{name}_mm" for name in _LENGTHS), *areas, "doubt"]
+        return {name: "text" if name in _TEXTS else "number" for name in names}
+
+    def remember(self, row: Mapping[str, Any]) -> None:
+        """Leave the folder of a film that was written before to it.
+
+        Args:
+            row: What `save` gave.
+        """
+        if row.get("folder"):
+            self._name(row["path"])
 
     def _write_key(self) -> None:
         with (self.folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
-            rows = csv.writer(file, lineterminator="\n")
-            rows.writerow(["index", "structure", "red", "green", "blue"])
+            rows = CsvFile(file)
+            rows.write(["index", "structure", "red", "green", "blue"])
             for name in self._shown:
-                rows.writerow([self._index[name], name, *self._colour(name)])
+                rows.write([self._index[name], name, *self._colour(name)])
 
     def _colour(self, name: str) -> list[int]:
         colour: list[int] = self._palette[self._index[name] - 1].tolist()
         return colour
 
-    def write(self, result: Segmentation) -> None:
-        """Write the files and the row of one result.
+    def save(self, result: Segmentation) -> dict[str, Any]:
+        """Write the files of one result; its row of the table.
 
         Raises:
             OSError: If a file cannot be written.
@@ -124,13 +157,13 @@ class SegmentationWriter:
             (folder / "masks").mkdir(parents=True, exist_ok=True)
             row |= self._facts(result, folder.name)
             row |= self._save(result, result.masks, result.picture, folder)
-        self._rows.writerow(row)
-        self._file.flush()
+        return row
 
     def _name(self, path: str) -> str:
         """A folder name for a file: its stem, numbered where other files had the same."""
         last = re.split(r"[\\/]", path)[-1]
         stem = re.sub(r"\.(png|jpe?g|tiff?|dcm|dicom)$", "", last, flags=re.IGNORECASE) or "file"
+        stem = stem[:_LONGEST_NAME]
         count = self._used[stem] = self._used.get(stem, 0) + 1
         if count == 1:
             return stem
@@ -145,7 +178,8 @@ class SegmentationWriter:
         row["turned_clockwise"] = 90 * result.turned
         spacing = result.pixel_spacing
         if spacing is not None:
-            row["row_spacing_mm"], row["column_spacing_mm"] = spacing
+            row["row_spacing_mm"], row["column_spacing_mm"] = map(float, spacing)
+        row["doubt"] = "; ".join(result.doubts())
         for name, value in result.measures().items():
             if math.isnan(value):
                 continue
@@ -184,6 +218,8 @@ class SegmentationWriter:
         upright = {name: result.upright(mask) for name, mask in shown.items()}
         measured = result.cardiothoracic()
         overlay = draw_outlines(result.upright(picture), upright, palette, measured)
+        if doubts := result.doubts():
+            overlay = annotate(overlay, "In doubt: " + "; ".join(doubts))
         Image.fromarray(overlay).save(folder / "overlay.jpg", quality=92, subsampling=0)
         if self._nifti is not None:
             affine = _affine(result.pixel_spacing or (1.0, 1.0), masks.placement.turns)
@@ -207,22 +243,162 @@ class SegmentationWriter:
         image.putpalette([0, 0, 0, *self._palette.ravel().tolist()])
         return image
 
+
+class SegmentationWriter(SegmentationFiles):
+    """The folders of `SegmentationFiles` and one table over all, `measures.csv`.
+
+    The table has one row per file, also for those that failed; it grows under the name
+    `measures.csv.part` until all is done. For a run that may be interrupted see
+    `segment_to_folder`.
+
+    Args:
+        folder: See `SegmentationFiles`.
+        names: See `SegmentationFiles`.
+        only: See `SegmentationFiles`.
+        nifti: See `SegmentationFiles`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        names: Sequence[str],
+        *,
+        only: Iterable[str] | None = None,
+        nifti: bool = False,
+    ) -> None:
+        super().__init__(folder, names, only=only, nifti=nifti)
+        self._table = CsvTable(folder / _TABLE, self.columns)
+
+    def write(self, result: Segmentation) -> None:
+        """Write the files and the row of one result.
+
+        Raises:
+            OSError: If a file cannot be written.
+        """
+        self._table.write(self.save(result))
+
     def close(self) -> None:
         """Close the table."""
-        self._file.close()
+        self._table.close()
 
     def __enter__(self) -> SegmentationWriter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-        if kind is None:
-            self._part.replace(self.folder / _TABLE)
+    def __exit__(self, *ended: Any) -> None:
+        self._table.__exit__(*ended)
+
+
+def segment_to_folder(
+    paths: Paths,
+    model: str | Segmenter,
+    folder: str | os.PathLike[str],
+    *,
+    only: Iterable[str] | None = None,
+    nifti: bool = False,
+    threshold: float = 0.5,
+    pixel_spacing: tuple[float, float] | None = None,
+    batch_size: int = 1,
+    device: str | torch.device | None = None,
+    engine: str = "torch",
+    precision: str = "exact",
+    upright: bool = False,
+    reading: ReadOptions | None = None,
+    overwrite: bool = False,
+    on_found: Callable[[int], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> tuple[Summary, int]:
+    """Segment any number of radiographs into a folder; whatever stops it, the same call resumes.
+
+    Args:
+        paths: See `segment`.
+        model: See `segment`.
+        folder: Gets what `SegmentationWriter` describes.
+        only: See `SegmentationFiles`.
+        nifti: See `SegmentationFiles`.
+        threshold: See `segment`.
+        pixel_spacing: See `segment`.
+        batch_size: See `segment`.
+        device: See `segment`.
+        engine: See `segment`.
+        precision: See `segment`.
+        upright: See `segment`.
+        reading: How files are read.
+        overwrite: See `torchxrayvision.inference.predict_to_file`.
+        on_found: See `torchxrayvision.inference.predict_to_file`.
+        on_progress: See `torchxrayvision.inference.predict_to_file`.
+
+    Returns:
+        What the run came to, and how many films seem to lie turned. With no image at all, no table
+        is written.
+
+    Raises:
+        ResumeError: If an unfinished run with other options is there, or another process works.
+        OutputError: If the table exists, the disk is full or it cannot be written.
+        UnknownNameError: If there is no such network, structure, engine or precision.
+        ValueError: If the spacing is not above 0.
+        DependencyError: If the package of the engine, or nibabel, is missing.
+    """
+    check_spacing(pixel_spacing)
+    net = get_segmenter(model) if isinstance(model, str) else model
+    segmenting = Segmenting(net, threshold, pixel_spacing, upright, batch_size, engine, precision)
+    wanted = _checked(only, net.targets, nifti)
+    place = Path(folder)
+    listed = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    how = reading or ReadOptions()
+    options = {
+        "inputs": describe_inputs(listed, how), "model": fingerprint(net), "only": wanted,
+        "nifti": nifti, "threshold": threshold, "pixel_spacing": pixel_spacing,
+        "upright": upright, "batch_size": batch_size, "engine": engine, "precision": precision,
+    }  # fmt: skip
+    turned = 0
+
+    def machine(images: int) -> dict[str, Any]:
+        with temporarily_eval(net, device):
+            return {"engine": segmenting.choose(images)}
+
+    def compute(
+        run: RunFolder, record: Record, start: int, stop: int
+    ) -> Generator[Batch, None, None]:
+        files = SegmentationFiles(place, net.targets, only=wanted, nifti=nifti)
+        for batch in run.batches(record):
+            for row in batch.details:
+                files.remember(row)
+
+        def saved(result: Segmentation) -> tuple[str, dict[str, Any]]:
+            row = write_or_reason(lambda: files.save(result))
+            if isinstance(row, str):
+                return row, {"path": result.path, "error": row}
+            return result.error, row
+
+        listed = read_manifest(run.sources, start, stop)
+        with temporarily_eval(net, device):
+            segmenting.start(record.machine["engine"])
+            with contextlib.closing(segmenting.results(listed, how)) as results:
+                yield from in_batches(results, start, record.batch_size, saved)
+
+    def write(part: Path, rows: Iterator[dict[str, Any]]) -> None:
+        nonlocal turned
+        columns = SegmentationFiles(place, net.targets, only=wanted).columns
+        with CsvTable(place / _TABLE, columns, part) as table:
+            for row in rows:
+                turned += bool(row.get("turned_clockwise"))
+                table.write(row)
+
+    summary = run_to_table(
+        RunFolder(place / _TABLE), options, compute, write, machine=machine, overwrite=overwrite,
+        on_found=on_found, on_progress=on_progress,
+    )  # fmt: skip
+    return summary, turned
+
+
+def _checked(only: Iterable[str] | None, names: Sequence[str], nifti: bool) -> list[str] | None:
+    """The structures to write, refused before anything is computed where there are none such."""
+    wanted = None if only is None else list(only)
+    for name in wanted or ():
+        parts_of(name, names)
+    if nifti:
+        _nibabel()
+    return wanted
 
 
 def _main(names: Sequence[str]) -> list[str]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from torchxrayvision import measures
 from torchxrayvision.errors import UnknownNameError
-from torchxrayvision.inputs import ReadOptions, crop_and_resize, expand, prefetch
+from torchxrayvision.inference import Accelerated, Choice, accelerate
+from torchxrayvision.inputs import Readers, ReadOptions, crop_and_resize, expand
+from torchxrayvision.models import temporarily_eval
 from torchxrayvision.screening import SIDE, pose_of
 from torchxrayvision.transforms import Placement
 
@@ -22,13 +25,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from torchxrayvision.images import Raster
-    from torchxrayvision.inputs import InputFile
+    from torchxrayvision.inputs import InputFile, Read
     from torchxrayvision.models import Segmenter
 
     Network = Callable[[torch.Tensor], Any]  # to logits (B, P, R, R)
     Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
-__all__ = ["MEASURES", "Masks", "Segmentation", "segment"]
+__all__ = ["MEASURES", "Masks", "Segmentation", "Segmenting", "check_spacing", "segment"]
 
 MEASURES: Final = (
     "cardiothoracic_ratio",
@@ -193,18 +196,29 @@ class Segmentation:
                 continue
         return values
 
+    def doubts(self) -> list[str]:
+        """Why the measures of this film may be wrong, one clause each; empty for no reason."""
+        if self.masks is None:
+            return []
+        found = measures.doubts(self._of("Heart", "Left Lung", "Right Lung"))
+        seen = self.masks.placement
+        for name in self._of("Heart", "Left Lung", "Right Lung"):
+            edge = self.masks.of_square(name) >= self.masks.threshold
+            if edge[[0, -1]].any() or edge[:, [0, -1]].any():
+                side = "the picture" if seen.height == seen.width else "the part that was seen"
+                found.append(f"{name} is cut by the border of {side}")
+        return found
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Film:
     """One file, ready for the network."""
 
-    path: str
-    error: str
-    square: NDArray[np.float32] | None = None
-    placement: Placement | None = None
-    picture: NDArray[np.uint8] | None = None
-    pixel_spacing: tuple[float, float] | None = None
-    turned: int = 0
+    square: NDArray[np.float32]
+    placement: Placement
+    picture: NDArray[np.uint8]
+    pixel_spacing: tuple[float, float] | None
+    turned: int
 
 
 def segment(
@@ -219,6 +233,7 @@ def segment(
     engine: str = "torch",
     precision: str = "exact",
     upright: bool = False,
+    reading: ReadOptions | None = None,
 ) -> Iterator[Segmentation]:
     """Segment radiographs, one after the other; nothing piles up however many there are.
 
@@ -237,9 +252,10 @@ def segment(
         upright: Set films that lie turned upright for the network; masks still have the geometry
             of the file, and measures are those of the upright film. `checks` tells how a film
             lies, and how often it errs.
+        reading: How files are read; None for `workers` threads.
 
     Yields:
-        One result a file, in order; a file that cannot be read gives one with an error.
+        One result per file, in order; a file that cannot be read gives one with an error.
 
     Raises:
         UnknownNameError: If there is no such network, engine or precision.
@@ -247,73 +263,116 @@ def segment(
         DependencyError: If the package of the engine is missing.
         RemoteError: If its weights cannot be fetched.
     """
-    from torchxrayvision.models import temporarily_eval
     from torchxrayvision.segmentation.networks import get_segmenter
 
-    if pixel_spacing is not None and not all(0 < mm < math.inf for mm in pixel_spacing):
-        msg = f"pixel_spacing takes millimetres above 0, got {pixel_spacing}"
-        raise ValueError(msg)
+    check_spacing(pixel_spacing)
     net = get_segmenter(model) if isinstance(model, str) else model
-    listed = [paths] if isinstance(paths, str | os.PathLike) else paths
-    run: Network = net
-    if (engine, precision) != ("torch", "exact"):
-        listed = list(listed)  # they are counted first
+    segmenting = Segmenting(net, threshold, pixel_spacing, upright, batch_size, engine, precision)
+    listed: Any = [paths] if isinstance(paths, str | os.PathLike) else paths
+    if segmenting.converts:
+        listed = list(listed)  # they are counted first; more would not change the choice
+        images = sum(1 for _ in itertools.islice(expand(listed), 100_000))
         with temporarily_eval(net, device):
-            run = _on(net, batch_size, engine, precision, listed)
-    size = getattr(net, "input_resolution", None) or _RESOLUTION
-    done = prefetch(
-        expand(listed),
-        lambda file, read: _film(file, read(file), size, upright),
-        ReadOptions(workers=workers),
-        ahead=batch_size + workers,
-    )
-    films = (_Film(f.given, film) if isinstance(film, str) else film for f, film in done)
-    results = _results(net, run, films, threshold, pixel_spacing, batch_size)
+            segmenting.start(segmenting.choose(images))
+    how = reading or ReadOptions(workers=workers)
+    results = segmenting.results(expand(listed, strict=how.strict), how)
     return _lending(net, device, results)
 
 
+def check_spacing(spacing: tuple[float, float] | None) -> None:
+    """Refuse lengths that are none, before a network is loaded.
+
+    Raises:
+        ValueError: If the spacing is not above 0.
+    """
+    if spacing is not None and not all(0 < mm < math.inf for mm in spacing):
+        msg = f"pixel_spacing takes millimetres above 0, got {spacing}"
+        raise ValueError(msg)
+
+
 def _lending(
-    net: Segmenter, device: str | torch.device | None, results: Iterator[Segmentation]
+    net: Segmenter,
+    device: str | torch.device | None,
+    results: Generator[Segmentation, None, None],
 ) -> Iterator[Segmentation]:
     """The results; the network is in evaluation mode from the first one to the last."""
-    from torchxrayvision.models import temporarily_eval
-
-    with temporarily_eval(net, device):
+    with temporarily_eval(net, device), contextlib.closing(results):
         yield from results
 
 
-def _on(
-    net: Segmenter,
-    batch_size: int,
-    engine: str,
-    precision: str,
-    listed: Iterable[str | os.PathLike[str]],
-) -> Network:
-    from torchxrayvision.inference import accelerate
+class Segmenting:
+    """A network and how it is used.
 
-    # More are not counted: no network is so small that they would change the choice.
-    images = sum(1 for _ in itertools.islice(expand(listed), 100_000))
-    return accelerate(net, batch_size, engine=engine, precision=precision, images=images)
+    Args:
+        net: In evaluation mode while results are made.
+        threshold: See `segment`.
+        spacing: See `segment`.
+        upright: See `segment`.
+        batch_size: See `segment`.
+        engine: See `segment`.
+        precision: See `segment`.
+    """
 
+    def __init__(
+        self,
+        net: Segmenter,
+        threshold: float,
+        spacing: tuple[float, float] | None,
+        upright: bool,
+        batch_size: int,
+        engine: str,
+        precision: str,
+    ) -> None:
+        self._net = net
+        self._threshold, self._spacing, self._upright = threshold, spacing, upright
+        self._batch_size, self._engine, self._precision = batch_size, engine, precision
+        self._run: Network = net
 
-def _results(
-    net: Segmenter,
-    run: Network,
-    films: Iterator[_Film],
-    threshold: float,
-    spacing: tuple[float, float] | None,
-    batch_size: int,
-) -> Iterator[Segmentation]:
-    while chunk := list(itertools.islice(films, batch_size)):
-        squares = [film.square for film in chunk if film.square is not None]
-        maps = iter(_maps(net, run, squares) if squares else ())
-        for film in chunk:
-            if film.placement is None:
-                yield Segmentation(film.path, film.error)
+    @property
+    def converts(self) -> bool:
+        """Whether the network may run on another engine than itself."""
+        return (self._engine, self._precision) != ("torch", "exact")
+
+    def choose(self, images: int) -> dict[str, Any] | None:
+        """The engine and its arithmetic for so many images; None for the network itself."""
+        if not self.converts:
+            return None
+        made = accelerate(
+            self._net, self._batch_size, engine=self._engine, precision=self._precision,
+            images=images,
+        )  # fmt: skip
+        self._run = made
+        return asdict(made.choice)
+
+    def start(self, choice: dict[str, Any] | None) -> None:
+        """Get ready to run as `choose` said."""
+        if choice is not None and self._run is self._net:
+            self._run = Accelerated(self._net, self._batch_size, Choice(**choice))
+
+    def results(
+        self, files: Iterable[InputFile], reading: ReadOptions
+    ) -> Generator[Segmentation, None, None]:
+        """One result per file, in order; whole batches of files are computed together."""
+        size = getattr(self._net, "input_resolution", None) or _RESOLUTION
+
+        def make(file: InputFile, read: Read) -> _Film:
+            return _film(file, read(file), size, self._upright)
+
+        with Readers(make, reading) as readers:
+            done = readers.map(files, ahead=self._batch_size + readers.workers)
+            while chunk := list(itertools.islice(done, self._batch_size)):
+                yield from self._batch(chunk)
+
+    def _batch(self, chunk: list[tuple[InputFile, _Film | str]]) -> Iterator[Segmentation]:
+        squares = [film.square for _, film in chunk if not isinstance(film, str)]
+        maps = iter(_maps(self._net, self._run, squares) if squares else ())
+        for file, film in chunk:
+            if isinstance(film, str):
+                yield Segmentation(file.given, film)
                 continue
-            masks = Masks(net.targets, next(maps), film.placement, threshold)
-            near = spacing or film.pixel_spacing
-            yield Segmentation(film.path, "", masks, film.picture, near, film.turned)
+            masks = Masks(self._net.targets, next(maps), film.placement, self._threshold)
+            near = self._spacing or film.pixel_spacing
+            yield Segmentation(file.given, "", masks, film.picture, near, film.turned)
 
 
 def _film(file: InputFile, raster: Raster, size: int, upright: bool) -> _Film:
@@ -324,7 +383,7 @@ def _film(file: InputFile, raster: Raster, size: int, upright: bool) -> _Film:
     placement = Placement.in_middle(*raster.shape, aspect=raster.info.aspect, turns=turns)
     picture, spacing = _on_screen(raster), raster.info.pixel_spacing
     seen = np.ascontiguousarray(np.rot90(square, turns, axes=(1, 2)))
-    return _Film(file.given, "", seen, placement, picture, spacing, turned)
+    return _Film(seen, placement, picture, spacing, turned)
 
 
 def _on_screen(raster: Raster) -> NDArray[np.uint8]:

@@ -16,6 +16,7 @@ from support.synthetic import film
 from torchxrayvision import explain
 from torchxrayvision.cli import app
 from torchxrayvision.errors import ImageNotFoundError, UnknownNameError
+from torchxrayvision.transforms import Placement
 
 HEIGHT, WIDTH = 300, 200
 
@@ -173,3 +174,62 @@ def test_command_without_images_says_so(checkpoint, tmp_path):
     )
     assert result.exit_code == 2
     assert "no image in" in result.output
+
+
+def explained(heat, value=0.3, scale=None, point=None):
+    image = np.zeros(np.shape(heat), np.float32)
+    place = Placement.in_middle(*image.shape)
+    return explain.Explanation(
+        "a.png", "Mass", "gradcam", value, "probability", image, np.asarray(heat, np.float32),
+        place, scale=scale, operating_point=point,
+    )  # fmt: skip
+
+
+def coloured(picture):
+    return np.ptp(picture[:60].astype(int), axis=2).max() > 0
+
+
+def test_hardly_any_evidence_gets_no_colour_and_no_box():
+    heat = np.zeros((60, 60))
+    heat[10:20, 30:40] = 9e-6
+    faint = explained(heat)
+    assert faint.box is None
+    assert not coloured(faint.picture(boxes=True))
+    assert faint.title == "Mass: probability 0.3 (gradcam), no evidence to show"
+    plain = explained(heat * 1e5)
+    assert plain.box == (30, 10, 40, 20)
+    assert coloured(plain.picture())
+
+
+def test_pictures_of_one_scale_can_be_compared():
+    heat = np.zeros((60, 60))
+    heat[10:20, 30:40] = 0.5
+    strong, weak = (explained(heat, scale=scale).picture() for scale in (0.5, 5.0))
+    seen = [np.ptp(picture[15, 35].astype(int)) for picture in (strong, weak)]
+    assert 0 < seen[1] < seen[0] / 3
+    assert explained(heat, scale=50.0).box is None
+
+
+def test_a_finding_below_the_operating_point_is_called_so():
+    heat = np.ones((60, 60))
+    assert "below the operating point 0.4" in explained(heat, point=0.4).title
+    assert "operating" not in explained(heat, point=0.2).title
+
+
+def test_a_run_has_one_scale_per_finding(checkpoint, tmp_path):
+    for number in range(3):
+        Image.fromarray(film(90, 90, number)).save(tmp_path / f"{number}.png")
+    from torchxrayvision.models import load_checkpoint
+
+    model = load_checkpoint(checkpoint, weights="all")
+
+    def stop(done, total):
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        explain.explain_to_folder(
+            tmp_path, model, ["Mass", "Edema"], tmp_path / "out", on_progress=stop
+        )
+    record = json.loads((tmp_path / "out" / "explanations.json.part" / "run.json").read_text())
+    assert set(record["machine"]["scales"]) == {"Mass", "Edema"}

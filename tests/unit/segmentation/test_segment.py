@@ -64,7 +64,7 @@ def drawn(height, width):
 @pytest.fixture
 def net(monkeypatch):
     planted = Planted()
-    monkeypatch.setattr(segmentation, "get_segmenter", lambda name: planted)
+    monkeypatch.setattr("torchxrayvision.segmentation.files.get_segmenter", lambda name: planted)
     return planted
 
 
@@ -382,3 +382,18 @@ def test_networks_go_by_name():
 def test_lengths_that_are_none_are_refused(spacing):
     with pytest.raises(ValueError, match="above 0"):
         segmentation.segment("film.png", "demo-anatomy", pixel_spacing=spacing)
+
+
+def test_measures_in_doubt_say_why_in_the_table_and_in_the_picture(tmp_path, net):
+    picture, _ = drawn(128, 128)
+    Image.fromarray(picture).save(tmp_path / "good.png")
+    picture[40:100, 118:] = 255  # the left lung runs out of the picture
+    picture[74:98, 40:90] = 0  # and no heart is left
+    Image.fromarray(picture).save(tmp_path / "torn.png")
+    films = [tmp_path / "good.png", tmp_path / "torn.png"]
+    segmentation.segment_to_folder(films, net, tmp_path / "out")
+    good, torn = _rows(tmp_path / "out" / "measures.csv")
+    assert good["doubt"] == ""
+    assert "Left Lung is cut by the border of the picture" in torn["doubt"]
+    assert _pixels(tmp_path / "out" / "good" / "overlay.jpg").shape == (128, 128, 3)
+    assert _pixels(tmp_path / "out" / "torn" / "overlay.jpg").shape[0] > 128
