@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from pathlib import Path
@@ -11,8 +12,8 @@ from torchxrayvision.deprecation import carried_names, count_replacements
 from torchxrayvision.images import load_image, normalize, read_xray_dcm
 
 if TYPE_CHECKING:
-    import numpy as np
-    import torch
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -122,21 +123,24 @@ def warn_normalization(x: Tensor) -> None:
 
 
 def infer(
-    model: torch.nn.Module, dataset: Any, threads: int = 4, device: str = "cpu"
-) -> NDArray[np.float32]:
+    model: Callable[[Tensor], Tensor], dataset: Any, threads: int = 4, device: str = "cpu"
+) -> NDArray[Any]:
     """Outputs of a model for every item of a dataset, in its order.
 
     Args:
-        model: Moved to the device and put in evaluation mode for the call; its mode is restored.
+        model: A network, which is in evaluation mode and on the device for the call and is as it
+            was afterwards, or any function of a batch.
         dataset: Map-style, items with `"img"` of one size.
         threads: Worker processes that read items, also the batch size, as in 1.5.7.
         device: Where the network runs.
 
     Returns:
-        Shape (N, P) float32.
+        Shape (N, P), of the type that the model gives; float32 for bfloat16, which NumPy lacks.
     """
     import torch
     from torch.utils.data import DataLoader
+
+    from torchxrayvision.models import temporarily_eval
 
     loader = DataLoader(
         dataset,
@@ -144,14 +148,14 @@ def infer(
         num_workers=threads,
         collate_fn=_images_only,
     )
-    mode = model.training
-    model = model.to(device).eval()
-    try:
-        with torch.inference_mode():
-            outputs = [model(batch.to(device)).float().cpu() for batch in loader]
-    finally:
-        model.train(mode)
-    result: NDArray[np.float32] = torch.cat(outputs).numpy()
+    with contextlib.ExitStack() as stack:
+        if isinstance(model, torch.nn.Module):
+            stack.enter_context(temporarily_eval(model, device))
+        stack.enter_context(torch.inference_mode())
+        outputs = torch.cat([model(batch.to(device)).cpu() for batch in loader])
+    if outputs.dtype is torch.bfloat16:
+        outputs = outputs.float()
+    result: NDArray[Any] = outputs.numpy()
     return result
 
 

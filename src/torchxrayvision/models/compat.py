@@ -55,7 +55,10 @@ def restore(
         cls.__init__(model, **_constructor(model, tensors))
     names = {name: value for name, value in tensors.items() if name in model.state_dict()}
     load(model, names, f"a {cls.__name__} that 1.5.7 pickled")
-    for name in ("targets", "apply_sigmoid", "threshold"):
+    points = state.get("op_threshs", state.get("_buffers", {}).get("op_threshs"))
+    if isinstance(points, torch.Tensor):
+        model.op_threshs = points
+    for name in ("targets", "apply_sigmoid", "threshold", "input_resolution"):
         if name in state:
             setattr(model, name, state[name])
     model.weights = model.weights or "restored"
@@ -67,6 +70,8 @@ def _constructor(model: XRayModel, tensors: dict[str, Tensor]) -> dict[str, Any]
     if hasattr(model, "decode"):
         deep = "layer3.6.conv1.weight" in tensors
         return {"architecture": f"autoencoder-resnet{101 if deep else 50}"}
+    if type(model).__name__ == "ResNet":
+        return {"weights": None, "num_classes": len(tensors["model.fc.bias"])}
     return {"weights": None}
 
 

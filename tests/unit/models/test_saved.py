@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 
 import pytest
 import torch
 
 from torchxrayvision.checkpoints import read_tensors
-from torchxrayvision.checkpoints import tensors as safetensors_module
 from torchxrayvision.checkpoints.tensors import save_safetensors
 from torchxrayvision.errors import CheckpointError, StateMismatchError, UnknownNameError
 from torchxrayvision.models import Backbone, ResNet, get_model, load_checkpoint, save_checkpoint
@@ -172,7 +172,7 @@ def test_a_write_that_fails_leaves_the_old_file(small, saved, monkeypatch):
     def full(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(safetensors_module.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         save_checkpoint(small, saved)
     assert saved.read_bytes() == before

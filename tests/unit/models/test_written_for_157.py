@@ -139,3 +139,44 @@ def test_whole_networks_of_other_layers_are_built_anew(tmp_path):
     again.input_resolution = 64
     assert torch.equal(again(images()), expected)
     assert all(again.trained)
+
+
+class Images(torch.utils.data.Dataset):
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        if index > 2:
+            raise IndexError(index)
+        return {"img": torch.full((1, 4, 4), float(index))}
+
+
+class Large(nn.Module):
+    def forward(self, x):
+        return torch.full((len(x), 1), 2**24 + 1)
+
+
+@pytest.mark.parametrize(
+    ("model", "dtype", "last"),
+    [
+        (Large(), "int64", 2**24 + 1),
+        (lambda x: x.double().mean((2, 3)), "float64", 2),
+        (lambda x: x.bfloat16().mean((2, 3)), "float32", 2),
+    ],
+)
+def test_infer_keeps_types_and_takes_functions(model, dtype, last):
+    found = xrv.utils.infer(model, Images(), threads=0)
+    assert (found.dtype, found.shape, found[-1, 0]) == (dtype, (3, 1), last)
+
+
+def test_fix_resolution_takes_colours_single_images_and_networks_of_any_size():
+    assert xrv.utils.fix_resolution(torch.rand(1, 3, 50, 50), 20).shape == (1, 3, 20, 20)
+    assert xrv.utils.fix_resolution(torch.rand(3, 50, 50), 20).shape == (1, 3, 20, 20)
+    assert xrv.utils.fix_resolution(torch.rand(1, 1, 50, 50), None).shape == (1, 1, 50, 50)
+    with pytest.raises(ValueError, match="XRayCenterCrop"):
+        xrv.utils.fix_resolution(torch.rand(1, 1, 50, 60), 20)
+
+
+def test_a_plane_is_an_image_for_networks_of_three_channels():
+    plane, model = images(224)[0, 0], mira.SexModel(weights=False).eval()
+    assert torch.equal(model(plane), model(plane[None, None]))
