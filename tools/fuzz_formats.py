@@ -242,22 +242,19 @@ def make_png(data: bytes, rng: Rng) -> bytes:
 
 
 def png_damaged(data: bytes) -> str:
-    """What the CRC of a critical chunk or the checksum of the pixels says."""
+    """What the CRC of a critical chunk says.
+
+    The checksum of zlib behind right CRCs is not asked: no reader looks at it, as to do so takes a
+    fifth of the time of reading.
+    """
     if data[:8] != b"\x89PNG\r\n\x1a\n":
         return ""
-    packed = b""
     for kind, body, crc in png_chunks(data):
-        if kind[0] & 32:
-            continue  # readers need not look at ancillary chunks
-        if zlib.crc32(kind + body) != int.from_bytes(crc, "big"):
+        # Readers need not look at ancillary chunks.
+        if not kind[0] & 32 and zlib.crc32(kind + body) != int.from_bytes(crc, "big"):
             return f"CRC of {kind!r}"
-        packed += body if kind == b"IDAT" else b""
         if kind == b"IEND":
             break
-    try:
-        zlib.decompress(packed[: 1 << 24])
-    except zlib.error as error:
-        return f"zlib: {error}" if "incorrect data check" in str(error) else ""
     return ""
 
 
@@ -944,6 +941,71 @@ def localized(folder: Path) -> Path:
     return place
 
 
+def chexmask_seeds() -> list[list[list[str]]]:
+    head = ["image_id", "Dice RCA (Mean)", "Dice RCA (Max)", "Landmarks", "Left Lung", "Right Lung", "Heart", "Height", "Width"]
+    return [[head] + [[f"{i}.png", "0.9", "0.95", "1,2", "1 3 9 2", "2 2", "5 4", "9", "11"] for i in range(4)]]
+
+
+@chosen(chexmask_seeds)
+def make_chexmask(rows: list[list[str]], rng: Rng) -> bytes:
+    for _ in range(rng.randint(0, 2)):
+        row = rng.choice(rows)
+        row[rng.randrange(len(row))] = rng.choice((*TEXTS, "1 2 3", "0 5", "999999 9", "-3 2", "4 4 4 4"))
+    data = text_of(rows, ",").encode("utf-8", "replace")
+    return scramble(data, rng) if rng.random() < 0.6 else data
+
+
+def read_chexmask(data: bytes, folder: Path) -> None:
+    from torchxrayvision import datasets
+
+    place = folder / "chexmask.csv"
+    place.write_bytes(data)
+    for number in range(4):
+        (folder / f"{number}.png").write_bytes(png_seeds()[6])
+    (folder / "films.csv").write_text("path,Mass\n0.png,1\n1.png,0\n2.png,0\n3.png,1\n")
+    films = datasets.CSV_Dataset(folder / "films.csv", imgpath=folder)
+    marked = datasets.with_chexmask(films, place, column="path")
+    for number in range(4):
+        marked[number]
+
+
+def npz_seeds() -> list[bytes]:
+    found = []
+    for save in (np.savez, np.savez_compressed):
+        file = io.BytesIO()
+        save(file, **{
+            f"{split}_{what}": np.zeros((4, 28, 28) if what == "images" else (4, 14), np.uint8)
+            for split in ("train", "val", "test") for what in ("images", "labels")
+        })
+        found.append(file.getvalue())
+    return found
+
+
+@chosen(npz_seeds)
+def make_npz(data: bytes, rng: Rng) -> bytes:
+    if rng.random() < 0.3:
+        return scramble(data, rng)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = [(info.filename, archive.read(info), info.compress_type) for info in archive.infolist()]
+    for _ in range(rng.randint(0, 2)):
+        place = rng.randrange(len(members))
+        name, body, method = members[place]
+        body = scramble(body[:128], rng) + body[128:] if rng.random() < 0.8 else scramble(body, rng)
+        members[place] = (name, body, method)
+    return zipped(members)
+
+
+def read_npz(data: bytes, folder: Path) -> None:
+    import os
+
+    from torchxrayvision import datasets
+
+    os.environ["XRV_CACHE_DIR"] = str(folder / "cache")
+    place = folder / "chestmnist.npz"
+    place.write_bytes(data)
+    datasets.ChestMNIST_Dataset(place)[0]
+
+
 # What this package writes and reads again: recipes and unfinished runs.
 
 
@@ -1167,6 +1229,8 @@ FORMATS = {
     "parquet": Format(make_parquet, read_table(lambda _: ".parquet", table_readers), parquet_damaged),
     "list": Format(make_list, read_table(lambda d: ".parquet" if d[-4:] == b"PAR1" else ".csv", lambda: [listed])),
     "json": Format(make_json, read_table(lambda _: ".json", json_readers)),
+    "chexmask": Format(make_chexmask, read_chexmask),
+    "npz": Format(make_npz, read_npz),
     "recipe": Format(make_recipe, read_recipe),
     "journal": Format(make_journal, read_journal),
     "http": Format(make_http, read_http),

@@ -74,7 +74,10 @@ def _parsed(file: Path) -> pd.DataFrame:
 
     kind = file.suffix.lower()
     if kind == ".json":
-        return pd.DataFrame(json.loads(file.read_text("utf-8-sig")), dtype=object)
+        table = pd.DataFrame(json.loads(file.read_text("utf-8-sig")), dtype=object)
+        for column in table:  # half a pair of surrogates is no text: a UnicodeEncodeError here
+            "".join(value for value in (column, *table[column]) if isinstance(value, str)).encode()
+        return table
     if kind == ".parquet":
         nullable: Any = {"dtype_backend": "numpy_nullable", "page_checksum_verification": True}
         return pd.read_parquet(file, **nullable)

@@ -330,8 +330,12 @@ def _write_table(folders: Sequence[RunFolder], records: Sequence[Record], target
         for folder, each in zip(folders, records, strict=True):
             for batch in folder.batches(each):
                 chunk = itertools.islice(sources, len(batch.errors))
-                for result in results_of(chunk, batch):
-                    writer.write(result)
+                try:
+                    for result in results_of(chunk, batch):
+                        writer.write(result)
+                except IndexError:  # its checksum is right, and it was not written by this package
+                    msg = f"{folder.path} holds rows of another network; give --overwrite"
+                    raise ResumeError(msg) from None
 
 
 def join_shards(output: str | os.PathLike[str], *, overwrite: bool = False) -> Summary:

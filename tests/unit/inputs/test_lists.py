@@ -126,8 +126,11 @@ def test_a_list_may_come_through_a_pipe(tmp_path):
 )
 def test_paths_in_parquet_of_any_type_of_strings(tmp_path, kind):
     path = tmp_path / "t.parquet"
-    paths = pa.array(["a.png", "b.png"]).cast(kind)
-    pq.write_table(pa.table({"sex": ["F", "M"], "path": paths}), path)
+    try:
+        paths = pa.array(["a.png", "b.png"]).cast(kind)
+        pq.write_table(pa.table({"sex": ["F", "M"], "path": paths}), path)
+    except pa.ArrowNotImplementedError:
+        pytest.skip("this version of pyarrow writes no such strings")
     assert given([path]) == ["a.png", "b.png"]
 
 

@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 STRUCTURES = ("Left Lung", "Right Lung", "Heart")
 DICE = "Dice RCA (Mean)"
 _SIZE = ("Height", "Width")
+_LARGEST = 1 << 28  # pixels of a mask; no detector has as many
 _ENDINGS = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
 _COLUMNS = {
     "dicom_id": ("dicom_id",),
@@ -222,8 +223,15 @@ class CheXmask:
         if _key(fields.get(self.id_column, "")) != _key(name):
             msg = f"CheXmask: {self.csvpath} was changed while it was in use; make a new object"
             raise DatasetError(msg)
-        size = tuple(int(_number(fields.get(side, ""))) for side in _SIZE)
-        found = {part: masks.decode_rle(fields.get(part, ""), size) for part in STRUCTURES}  # type: ignore[arg-type]
+        try:
+            height, width = (int(_number(fields.get(side, ""))) for side in _SIZE)
+            if not 0 < height * width <= _LARGEST:
+                raise ValueError(f"a mask of {height} x {width} pixels")
+            size = height, width
+            found = {part: masks.decode_rle(fields.get(part, ""), size) for part in STRUCTURES}
+        except (ValueError, OverflowError) as error:
+            msg = f"CheXmask: {self.csvpath} is damaged where it speaks of {name!r}: {error}"
+            raise DatasetError(msg) from error
         return {part: mask for part, mask in found.items() if mask.any()}
 
 
@@ -325,7 +333,7 @@ def _records(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
 
 def _fields(record: bytes) -> list[str]:
     """Fields of a record; unlike Python's csv reader it has no limit of their length."""
-    pieces = record.decode("utf-8-sig").rstrip("\r\n").split('"')
+    pieces = record.decode("utf-8-sig", "replace").rstrip("\r\n").split('"')
     pieces[1::2] = [inside.replace(",", "\0") for inside in pieces[1::2]]
     return [field.replace("\0", ",").strip() for field in "".join(pieces).split(",")]
 
@@ -336,7 +344,7 @@ def _leading(record: bytes, number: int) -> list[str]:
     if any(b'"' in field for field in first) or len(first) < number:
         fields = _fields(record)
         return fields + [""] * (number - len(fields))
-    return [field.decode("utf-8-sig").strip() for field in first]
+    return [field.decode("utf-8-sig", "replace").strip() for field in first]
 
 
 def _number(text: str) -> float:

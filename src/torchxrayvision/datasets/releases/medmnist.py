@@ -6,6 +6,7 @@ import io
 import logging
 import shutil
 import zipfile
+import zlib
 from dataclasses import dataclass
 from inspect import Parameter
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from torchxrayvision.datasets.release import Row, SourceContext
 
 __all__ = ["ChestMNIST_Dataset", "PneumoniaMNIST_Dataset"]
+
+# What reading a member of a damaged or encrypted archive raises; some are RuntimeErrors.
+_DAMAGED = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +71,11 @@ class _ArchiveImages(ImageSource):
         path = context.cache.get(slot)
         if path is None or not path.exists():
             path = context.cache[slot] = _unpacked(archive, member, context)
-        array: NDArray[np.uint8] = np.load(path, mmap_mode="r")
+        try:
+            array: NDArray[np.uint8] = np.load(path, mmap_mode="r")
+        except (OSError, ValueError) as error:
+            msg = f"{context.dataset}: {member} of {archive} is damaged: {error}"
+            raise DatasetError(msg) from error
         return array
 
     def exists(self, row: Row, context: SourceContext) -> bool:  # noqa: ARG002 - an image source
@@ -110,7 +118,7 @@ def _unpacked(archive: Path, member: str, context: SourceContext) -> Path:
             part.open("wb") as file,
         ):
             shutil.copyfileobj(packed, file, 1 << 20)
-    except (OSError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         msg = (
             f"{context.dataset}: {member} of {archive} cannot be unpacked into {folder}: {error}; "
             f"set XRV_CACHE_DIR to a folder with room for it"
@@ -144,9 +152,9 @@ def _read_labels(findings: int) -> Callable[[SourceContext], pd.DataFrame]:
         try:
             with zipfile.ZipFile(path) as archive:
                 parts = [_part(archive, split, findings, context) for split in SPLITS]
-        except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
-            if isinstance(error, DatasetError):
-                raise
+        except DatasetError:
+            raise
+        except Exception as error:  # the readers of headers raise what they like
             msg = (
                 f"{context.dataset}: npzpath={str(path)!r} is no archive of MedMNIST with arrays "
                 f"train_images, train_labels and so on: {error}"
