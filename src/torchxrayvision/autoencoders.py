@@ -293,6 +293,9 @@ __getattr__ = carried_names(__name__, "nn os torch utils")
 def ResNetAE50() -> ResNetAE:  # noqa: N802 - public name of 1.5.7
     """An untrained autoencoder with the block counts of ResNet-50.
 
+    Returns:
+        The network.
+
     Example:
         >>> len(ResNetAE50().state_dict())
         655
@@ -302,6 +305,9 @@ def ResNetAE50() -> ResNetAE:  # noqa: N802 - public name of 1.5.7
 
 def ResNetAE101() -> ResNetAE:  # noqa: N802 - public name of 1.5.7
     """An untrained autoencoder of the depth that has published weights.
+
+    Returns:
+        The network.
 
     Example:
         >>> len(ResNetAE101().state_dict())

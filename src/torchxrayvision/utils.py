@@ -46,7 +46,11 @@ def get_cache_dir() -> str:
 
 
 def in_notebook() -> bool:
-    """Whether the code runs in a Jupyter notebook."""
+    """Whether the code runs in a Jupyter notebook.
+
+    Returns:
+        True in the kernel of a notebook.
+    """
     import sys
 
     module = sys.modules.get("IPython")

@@ -112,7 +112,7 @@ def test_every_kind_of_output_has_one_column_a_target(model):
 
 def test_kinds_of_output_agree_with_each_other(model):
     if model.kinds == ("years",):
-        return
+        pytest.skip("an age has no other kind of output")
     x = images(2)
     logits, probabilities = model(x, output="logit"), model(x, output="probability")
     exclusive = type(model).__name__ != "DenseNet"

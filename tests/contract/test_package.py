@@ -11,6 +11,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -52,19 +53,37 @@ def test_all_names_what_is_there(module):
         assert hasattr(loaded, name), name
 
 
-@pytest.mark.parametrize("name", [f"{m}.{n}" for m, names in API_157.items() for n in names])
-def test_every_name_of_157_exists_with_its_argument_order(name):
-    if name in GONE:
-        return
+NAMES_157 = [f"{m}.{n}" for m, names in API_157.items() for n in names]
+
+
+def of_157(name):
     module, attribute = name.split(".")
-    value = getattr(getattr(xrv, module), attribute)
-    expected = API_157[module][attribute]
-    if not expected or expected[:1] == ["args"]:
-        return
-    is_tuple = inspect.isclass(value) and issubclass(value, tuple)
-    target = value.__init__ if inspect.isclass(value) and not is_tuple else value
-    names = [n for n in inspect.signature(target).parameters if n != "self"]
-    assert names[: len(expected)] == expected
+    return getattr(getattr(xrv, module), attribute), API_157[module][attribute]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES_157 if name not in GONE])
+def test_every_name_of_157_exists(name):
+    of_157(name)
+
+
+def test_names_that_are_gone_are_those_of_157():
+    assert set(GONE) <= set(NAMES_157)
+    for name in GONE:
+        with pytest.raises(AttributeError):
+            of_157(name)
+
+
+def with_known_arguments():
+    for module, names in API_157.items():
+        for name, expected in names.items():
+            if expected and expected[:1] != ["args"] and f"{module}.{name}" not in GONE:
+                yield f"{module}.{name}"
+
+
+@pytest.mark.parametrize("name", list(with_known_arguments()))
+def test_every_name_of_157_keeps_its_argument_order(name):
+    value, expected = of_157(name)
+    assert parameters_of(value)[: len(expected)] == expected
 
 
 def heavy_after(statement):
@@ -157,19 +176,85 @@ def public_callables():
                 yield f"{module}.{name}", value
 
 
-@pytest.mark.parametrize(("name", "value"), list(public_callables()))
-def test_docstrings_name_every_argument(name, value):
-    text = inspect.getdoc(value) or ""
-    assert text, f"{name} has no docstring"
-    if "Args:" not in text:
-        return
-    section = re.split(r"\n(?=\S)", text.split("Args:")[1])[0]
-    documented = re.findall(r"^    \*{0,2}(\w+)(?: \([^)]*\))?:", section, re.MULTILINE)
+def parameters_of(value):
     is_tuple = inspect.isclass(value) and issubclass(value, tuple)
     target = value.__init__ if inspect.isclass(value) and not is_tuple else value
-    accepted = [p for p in inspect.signature(target).parameters if p != "self"]
-    unknown = [d for d in documented if d not in accepted]
+    return [name for name in inspect.signature(target).parameters if name != "self"]
+
+
+def section(text, title):
+    """The names that a section of a Google docstring describes."""
+    if f"\n{title}:\n" not in text:
+        return []
+    body = re.split(r"\n(?=\S)", text.split(f"\n{title}:\n")[1])[0]
+    entries = re.findall(r"^    ((?:\*{0,2}\w+(?:, )?)+)(?: \([^)]*\))?:", body, re.MULTILINE)
+    return [name.strip("*") for entry in entries for name in entry.split(", ")]
+
+
+def raised_by(function):
+    """Errors that a function raises in its own lines."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(function))))
+    calls = (n.exc for n in ast.walk(tree) if isinstance(n, ast.Raise))
+    names = {ast.unparse(call.func) for call in calls if isinstance(call, ast.Call)}
+    return {name for name in names if name.endswith("Error")}
+
+
+def lacking(value):
+    """What the docstring of a function or class does not say."""
+    text = inspect.getdoc(value) or ""
+    described = [*section(text, "Args"), *section(text, "Attributes")]
+    wanted = [name for name in parameters_of(value) if name not in ("args", "kwargs")]
+    found = [f"Args: {name}" for name in wanted if name not in described]
+    if inspect.isfunction(value):
+        answer = inspect.signature(value).return_annotation
+        silent = answer in (None, "None", "NoReturn") or re.search(r"\n(Returns|Yields):\n", text)
+        found += [] if silent else ["Returns"]
+        found += [f"Raises: {e}" for e in raised_by(value) if e not in section(text, "Raises")]
+    return found
+
+
+@pytest.mark.parametrize(("name", "value"), list(public_callables()))
+def test_docstrings_name_no_argument_that_is_not_taken(name, value):
+    text = inspect.getdoc(value) or ""
+    assert text, f"{name} has no docstring"
+    unknown = set(section(text, "Args")) - set(parameters_of(value))
     assert not unknown, f"{name} documents {unknown}, which it does not take"
+
+
+def of_public_namespaces():
+    for name, value in public_callables():
+        namespace = name.split(".")[1]
+        inherits = inspect.isclass(value) and "__init__" not in vars(value)
+        if name.count(".") == 2 and namespace in xrv.__all__ and not inherits:
+            yield pytest.param(value, id=name)
+
+
+@pytest.mark.parametrize("value", list(of_public_namespaces()))
+def test_docstrings_say_what_is_taken_given_and_raised(value):
+    assert not lacking(value), f"the docstring lacks {lacking(value)}"
+
+
+def test_a_docstring_without_sections_does_not_pass():
+    def bare(one, two):
+        """Do it."""
+        raise ValueError(one)
+
+    def told(one):
+        """Do it.
+
+        Args:
+            one: A number.
+
+        Returns:
+            Another.
+
+        Raises:
+            ValueError: If it is odd.
+        """
+        raise ValueError(one)
+
+    assert lacking(bare) == ["Args: one", "Args: two", "Returns", "Raises: ValueError"]
+    assert lacking(told) == []
 
 
 def test_no_name_of_a_package_hides_a_module_of_it():

@@ -79,6 +79,9 @@ def load_checkpoint(
         cache: The cache folder; by default the package's own.
         limits: Bounds on what the file may declare.
 
+    Returns:
+        Tensors on the CPU, and the plain values beside them.
+
     Raises:
         CheckpointError: If the file holds no readable tensors.
     """

@@ -164,6 +164,9 @@ def _public() -> dict[str, type[SpecDataset]]:
 def list_datasets() -> list[str]:
     """Public names of all datasets, sorted.
 
+    Returns:
+        Names of classes of `torchxrayvision.datasets`.
+
     Example:
         >>> "NIH_Dataset" in list_datasets()
         True

@@ -25,7 +25,15 @@ _OPENCV: Final = ".mp4"
 
 
 def check_film(ending: str) -> None:
-    """Refuse what `save_film` cannot write, before frames are computed."""
+    """Refuse what `save_film` cannot write, before frames are computed.
+
+    Args:
+        ending: Extension of the file, with its dot.
+
+    Raises:
+        UnknownNameError: If nothing writes such files.
+        DependencyError: If what writes them is not installed.
+    """
     if ending not in (*_PILLOW, _OPENCV):
         raise UnknownNameError("film ending", ending, (*_PILLOW, _OPENCV))
     if ending == _OPENCV and importlib.util.find_spec("cv2") is None:

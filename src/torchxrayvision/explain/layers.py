@@ -93,6 +93,9 @@ def cam_layer(model: nn.Module) -> CamLayer:
     Args:
         model: The network.
 
+    Returns:
+        Its path in the network, and what is done to its output.
+
     Raises:
         ExplanationError: If none is declared for its class.
 

@@ -422,8 +422,18 @@ def read_image(
 
     Args and errors are those of `read_raster`.
 
+    Args:
+        source: Path, bytes, or file opened in binary mode.
+        frame: TIFF and DICOM: the page or frame to read, from 0; None where there is only one.
+        voi: DICOM: apply the window or table that the file gives for display.
+        fix_monochrome: DICOM: make air dark where the file shows it bright (MONOCHROME1).
+        limits: Refuse files that declare more than this.
+
     Returns:
         float32, shape (1, H, W), values in [-1024, 1024].
+
+    Raises:
+        ImageReadError: As `read_raster`.
 
     Example:
         >>> import io
@@ -446,6 +456,9 @@ def read_info(
         source: Path, bytes, or file opened in binary mode.
         frame: TIFF: the page to describe, else the first.
         limits: Refuse files that declare more than this.
+
+    Returns:
+        Format, size, depth and what else the header declares.
 
     Raises:
         ImageReadError: As `read_raster`, as far as the header tells.

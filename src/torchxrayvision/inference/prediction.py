@@ -77,6 +77,9 @@ def columns_of(findings: Sequence[str], kept: Sequence[bool]) -> dict[str, int]:
     Args:
         findings: Names of all outputs.
         kept: For each output, whether it gets one; untrained outputs do not.
+
+    Returns:
+        Name of each column to its position among the outputs.
     """
     return {n: i for i, (n, keep) in enumerate(zip(findings, kept, strict=True)) if keep}
 

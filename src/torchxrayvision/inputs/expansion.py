@@ -136,6 +136,9 @@ _OTHERS: Final = "not PNG, JPEG, TIFF, DICOM, BMP or WebP"
 class Skipped:
     """Files of folders and archives that are no images, counted by the endings of their names.
 
+    Args:
+        kinds: Extension, in lower case, to the number of files; empty text for files without one.
+
     Example:
         >>> skipped = Skipped()
         >>> for name in ("a.txt", "b.TXT", "notes"):
@@ -168,12 +171,26 @@ class Skipped:
 
 
 def is_archive(path: str | os.PathLike[str]) -> bool:
-    """Whether the name is that of an archive of images."""
+    """Whether the name is that of an archive of images.
+
+    Args:
+        path: A file; it need not exist.
+
+    Returns:
+        True for the extensions of zip and tar files, compressed ones too.
+    """
     return os.fspath(path).lower().endswith(_ARCHIVE_SUFFIXES)
 
 
 def is_container(path: Path) -> bool:
-    """Whether the name is that of an archive or a table of paths."""
+    """Whether the name is that of an archive or a table of paths.
+
+    Args:
+        path: A file; it need not exist.
+
+    Returns:
+        True for the extensions of archives and of tables.
+    """
     return is_archive(path) or path.suffix.lower() in TABLES
 
 

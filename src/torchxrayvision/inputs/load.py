@@ -74,7 +74,11 @@ class ReadOptions:
 
 
 def default_workers() -> int:
-    """Threads that read images: one for each processor this process may use, at most eight."""
+    """Threads that read images: one for each processor this process may use, at most eight.
+
+    Returns:
+        1 to 8.
+    """
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return min(8, usable or 1)
 
@@ -90,6 +94,9 @@ def read_file(
         file: What to read.
         options: `frame` and `limits` count here.
         archives: Those that are open already.
+
+    Returns:
+        Stored pixels with their scale and offset.
 
     Raises:
         ImageReadError: If it cannot be read, or if somebody writes to it meanwhile: half of an old
@@ -128,6 +135,9 @@ def read_bytes(file: InputFile, options: ReadOptions | None = None) -> bytes:
     Args:
         file: What to read.
         options: `limits` counts here.
+
+    Returns:
+        The bytes.
 
     Raises:
         ImageReadError: As `read_file`.
@@ -169,6 +179,9 @@ def read_or_reason(make: Callable[[], _Made], name: object) -> _Made | str:
     Args:
         make: Reads a file and makes something of it.
         name: What is read, for the log.
+
+    Returns:
+        What `make` gives, or the reason.
     """
     try:
         return make()
@@ -179,7 +192,14 @@ def read_or_reason(make: Callable[[], _Made], name: object) -> _Made | str:
 
 
 def reason_of(error: BaseException) -> str:
-    """An error as one clause, without the name of the file, which stands beside it."""
+    """An error as one clause, without the name of the file, which stands beside it.
+
+    Args:
+        error: Any exception.
+
+    Returns:
+        The clause, on one line.
+    """
     if isinstance(error, ImageReadError):
         return error.reason + (f"; {error.advice}" if error.advice else "")
     text = str(error)

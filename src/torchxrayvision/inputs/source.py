@@ -56,6 +56,9 @@ def looks_like_image(name: str, head: bytes) -> bool:
     Args:
         name: Its name.
         head: Its first `torchxrayvision.images.HEAD` bytes; may be empty where the name decides.
+
+    Returns:
+        Whether it is to be read.
     """
     try:
         return has_image_name(name) or bool(head and sniff(head, name))
@@ -68,6 +71,12 @@ def printable(name: str) -> str:
 
     Bytes that are not UTF-8 are written as `\xNN`, and so are control characters, which a terminal
     would obey, and marks that turn the direction of writing.
+
+    Args:
+        name: Of a file, as the operating system gives it.
+
+    Returns:
+        The name, on one line.
 
     Example:
         >>> printable("a\x1b[2J.png")

@@ -66,6 +66,9 @@ def check_output_kind(kind: str) -> OutputKind:
     Args:
         kind: The word as the caller gave it.
 
+    Returns:
+        The word.
+
     Raises:
         UnknownNameError: If it is not one of `OUTPUT_KINDS`.
     """
@@ -411,6 +414,14 @@ class XRayClassifier(XRayModel):
 
     A network of your own derives from this class and gives `_embed` and `head`; `inference`,
     `explain` and `training` then take it as they take the published ones.
+
+    Args:
+        targets: Names of the P outputs; an empty name marks an output that nobody trained.
+        input_resolution: Side in pixels that the network sees; None takes any.
+        op_threshs: Operating points, shape (P,), NaN where there is none; None for none.
+        apply_sigmoid: Whether `forward` gives probabilities where there are no operating points.
+        resize_route: How an image of another size is resized, see `fix_resolution`.
+        output: What `forward` gives by default; None decides as 1.5.7 does.
 
     Attributes:
         targets: Names of the P outputs; an empty name marks an output that nobody trained.

@@ -53,6 +53,9 @@ _UNTRAINED: Final = (*_CLASSIFIERS, "unet")
 def list_models() -> list[str]:
     """Every name that `get_model` takes: published weights first, then bare architectures.
 
+    Returns:
+        Names.
+
     Example:
         >>> list_models()[0]
         'densenet121-res224-all'

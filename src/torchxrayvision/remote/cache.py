@@ -97,7 +97,11 @@ def cache_dir() -> Path:
 
 
 def default_cache_dir() -> Path:
-    """As `cache_dir`, whatever a client has put in place of `utils.get_cache_dir`."""
+    """As `cache_dir`, whatever a client has put in place of `utils.get_cache_dir`.
+
+    Returns:
+        Path of the folder, which need not exist.
+    """
     folder = os.environ.get("XRV_CACHE_DIR")
     if folder:
         return Path(folder).expanduser()
@@ -111,6 +115,9 @@ def folder_of(cache: str | os.PathLike[str] | None) -> Path:
 
 def is_offline() -> bool:
     """Whether ``XRV_OFFLINE`` forbids the network (1, true, yes or on).
+
+    Returns:
+        True if it does.
 
     Example:
         >>> import os, unittest.mock

@@ -183,6 +183,12 @@ class Shard:
 def parse_shard(text: str) -> Shard:
     """`"2/8"` as a shard.
 
+    Args:
+        text: Number of the part, from 1, a slash, and how many parts there are.
+
+    Returns:
+        The shard.
+
     Raises:
         ValueError: If it is written in another way, or does not exist.
     """

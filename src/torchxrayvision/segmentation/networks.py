@@ -44,6 +44,9 @@ def get_segmenter(name: str) -> Segmenter:
     Args:
         name: Name or alias of its weights, or of its module in `baseline_models`.
 
+    Returns:
+        The network, on the CPU.
+
     Raises:
         UnknownNameError: If there is none of that name.
         RemoteError: If its weights cannot be fetched.

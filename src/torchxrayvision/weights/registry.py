@@ -323,6 +323,9 @@ def get_weights_entry(name: str | Weights | WeightsEnum) -> Weights:
 def list_weights() -> list[Weights]:
     """Every registered record once, in the order of registration.
 
+    Returns:
+        Records of core, baseline, segmentation and demonstration weights.
+
     Example:
         >>> [weights.name for weights in list_weights()][:2]
         ['densenet121-res224-all', 'densenet121-res224-nih']
@@ -368,6 +371,7 @@ def fetch_weights(
         UnknownNameError: If nothing has that name.
         RemoteError: If the file cannot be fetched, see `torchxrayvision.remote.fetch`, or the
             installed one is damaged.
+        ChecksumError: If the installed file is not the one that its record names.
     """
     from torchxrayvision.remote import cache_dir, fetch, locate, verify
 

@@ -171,11 +171,11 @@ def test_offline_with_the_file_works(monkeypatch, cache):
         ("unknown.invalid", r"cannot be reached \(Failed to resolve 'unknown.invalid' \(.*\)\)"),
     ],
 )
-def test_unreachable_host_fails_within_a_second(cache, host, why):
+def test_unreachable_host_is_not_waited_for(cache, host, why):
     start = time.monotonic()
     with pytest.raises(OfflineError, match=why):
         remote.fetch(remote_file(url=f"https://{host}/{NAME}"), cache=cache)
-    assert time.monotonic() - start < 1.5
+    assert time.monotonic() - start < 5  # a tenth of a second on an idle machine
 
 
 def test_name_server_that_never_answers_is_given_up(cache, monkeypatch):

@@ -23,6 +23,9 @@ __all__ = ["Accelerated", "accelerate"]
 class Accelerated:
     """A network on an engine; made by `accelerate`.
 
+    Args:
+        batch_size: Images per call of the engine.
+
     Attributes:
         model: The network.
         choice: The engine and its arithmetic.
