@@ -160,10 +160,10 @@ def add_devices(scene: Scene) -> None:
     rng = generator(case.seed, case.index, DEVICE)
     chances = np.asarray(_WEIGHTS.get(case.view, _WEIGHTS["PA"]))
     chances = np.minimum(chances * (0.6 + 0.8 * case.severity["Support Devices"]), 0.95)
-    lots = rng.random(len(DEVICES))
-    chosen = lots < chances
+    draws = rng.random(len(DEVICES))
+    chosen = draws < chances
     if not chosen.any():
-        chosen[int(np.argmax(chances - lots))] = True
+        chosen[int(np.argmax(chances - draws))] = True
     canvas = Canvas(scene.plan)
     for device, present in zip(DEVICES, chosen, strict=True):
         if present:

@@ -102,7 +102,7 @@ def _findings(
 ) -> dict[str, float]:
     """Draw the severity of each finding; those that last are drawn from the patient's stream."""
     severity: dict[str, float] = {}
-    lots = {name: ((chronic if name in CHRONIC else acute).random(2)) for name in odds.prevalence}
+    draws = {name: ((chronic if name in CHRONIC else acute).random(2)) for name in odds.prevalence}
     for name, share in odds.prevalence.items():
         logit = math.log(max(share, 1e-9) / max(1 - share, 1e-9))
         logit += math.log(odds.age.get(name, 1.0)) * (body.age - 50) / 10
@@ -115,8 +115,8 @@ def _findings(
         for (first, second), ratio in odds.pairs.items():
             if second == name and severity.get(first, 0) > 0:
                 logit += math.log(ratio)
-        present = lots[name][0] < 1 / (1 + math.exp(-logit))
-        drawn = MILDEST + (1 - MILDEST) * float(lots[name][1]) if present else 0.0
+        present = draws[name][0] < 1 / (1 + math.exp(-logit))
+        drawn = MILDEST + (1 - MILDEST) * float(draws[name][1]) if present else 0.0
         severity[name] = forced.get(name, drawn if others else 0.0)
     return severity
 
@@ -136,10 +136,10 @@ def _force_opacity(severity: dict[str, float], forced: Mapping[str, float]) -> d
 def _sides(
     chronic: np.random.Generator, acute: np.random.Generator, severity: Mapping[str, float]
 ) -> dict[str, int]:
-    lots = {name: (chronic if name in CHRONIC else acute).random() for name in FINDINGS}
-    sides = {name: 1 if lot < 0.48 else -1 for name, lot in lots.items()}
-    both = lots["Edema"] < 0.45 and severity["Edema"] > 0
-    if lots["Effusion"] > 0.78 or (severity["Effusion"] > 0 and both):
+    draws = {name: (chronic if name in CHRONIC else acute).random() for name in FINDINGS}
+    sides = {name: 1 if lot < 0.48 else -1 for name, lot in draws.items()}
+    both = draws["Edema"] < 0.45 and severity["Edema"] > 0
+    if draws["Effusion"] > 0.78 or (severity["Effusion"] > 0 and both):
         sides["Effusion"] = 0
     return sides
 
@@ -155,11 +155,11 @@ def _change(severity: Mapping[str, float], sides: Mapping[str, int]) -> Change:
 
 
 def _pose(rng: np.random.Generator, view: str) -> Pose:
-    lots = rng.random(3)
+    draws = rng.random(3)
     turn = math.radians(float(np.clip(rng.normal(0, 2.2 if view != "AP" else 4.0), -8, 8)))
     if view == "AP":
-        return Pose(0.15 + 0.55 * lots[0], turn, 0.35 * lots[1], bool(lots[2] < 0.6))
-    return Pose(0.5 + 0.5 * lots[0], turn, 0.55 + 0.45 * lots[1], True, view == "L")
+        return Pose(0.15 + 0.55 * draws[0], turn, 0.35 * draws[1], bool(draws[2] < 0.6))
+    return Pose(0.5 + 0.5 * draws[0], turn, 0.55 + 0.45 * draws[1], True, view == "L")
 
 
 def _ratio(lot: float, severity: float) -> float:

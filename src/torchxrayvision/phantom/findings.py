@@ -14,10 +14,11 @@ import numpy as np
 from torchxrayvision.phantom.body import SIDES
 from torchxrayvision.phantom.pleura import fluid_level, pleural_thickening
 from torchxrayvision.phantom.scene import LUNG, SOFT, collapsed, drawn_back
-from torchxrayvision.phantom.seen import SEEN, mottle, seen
+from torchxrayvision.phantom.skeleton import CLAVICLE, Break, break_point
 from torchxrayvision.phantom.solids import Ellipsoid
 from torchxrayvision.phantom.spans import half_space
 from torchxrayvision.phantom.tubes import Canvas, Tubes
+from torchxrayvision.phantom.visibility import SEEN, smooth_noise, stream, visible_mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,11 +77,11 @@ def consolidation(scene: Scene, severity: float, rng: np.random.Generator) -> No
     solids = _cloud(rng, center, reach, 16, 0.62 * reach)
     half = scene.sides[side]
     thick = half.blobs(solids, scene.plan)
-    patchy = 1 + 0.16 * mottle(rng, thick.shape, 16)
+    patchy = 1 + 0.16 * smooth_noise(rng, thick.shape, 16)
     thick *= np.clip(patchy, 0.3, 1.6)
     np.minimum(thick, half.air * np.float32(0.92), out=thick)
     scene.path[half.window] += thick * np.float32((SOFT - LUNG) * (0.62 + 0.23 * severity))
-    scene.mark("Consolidation", seen(thick, 2.5 * SEEN), half.window)
+    scene.mark("Consolidation", visible_mask(thick, 2.5 * SEEN), half.window)
     _bronchogram(scene, rng, side, center, reach, thick)
 
 
@@ -137,7 +138,7 @@ def atelectasis(scene: Scene, severity: float, rng: np.random.Generator) -> None
         thick += np.minimum(lobe, half.air) * np.float32(0.6 + 0.25 * severity)
     np.minimum(thick, half.air, out=thick)
     scene.path[half.window] += thick * np.float32((SOFT - LUNG) * 0.85)
-    scene.mark("Atelectasis", seen(thick, SEEN), half.window)
+    scene.mark("Atelectasis", visible_mask(thick, SEEN), half.window)
 
 
 def edema(scene: Scene, severity: float, rng: np.random.Generator) -> None:
@@ -146,7 +147,7 @@ def edema(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     for side in SIDES:
         cage, half = scene.anatomy.cage, scene.sides[side]
         thick = np.zeros(half.rays.shape, np.float32)
-        noise = 1 + 0.22 * mottle(rng, thick.shape, 24)
+        noise = 1 + 0.22 * smooth_noise(rng, thick.shape, 24)
         for scale, weight in ((1.0, 0.4), (0.72, 0.35), (0.45, 0.35)):
             solid = Ellipsoid.upright(
                 (side * (30.0 + 16.0 * scale), -8.0, 0.0),
@@ -156,7 +157,7 @@ def edema(scene: Scene, severity: float, rng: np.random.Generator) -> None:
         thick *= np.clip(noise, 0.2, 2.0)
         thick += half.air * np.float32(0.10 * severity)
         scene.path[half.window] += thick * np.float32((SOFT - LUNG) * (0.12 + 0.40 * severity))
-        scene.mark("Edema", seen(thick, 6 * SEEN), half.window)
+        scene.mark("Edema", visible_mask(thick, 6 * SEEN), half.window)
         canvas.add(_septa(scene, side, severity, rng))
     lines = canvas.image()
     scene.path += lines
@@ -186,7 +187,7 @@ def _lesions(
     half = scene.sides[side]
     thick = half.blobs(solids, scene.plan)
     scene.path[half.window] += thick * np.float32((SOFT - LUNG) * density)
-    scene.mark(finding, seen(thick, SEEN), half.window)
+    scene.mark(finding, visible_mask(thick, SEEN), half.window)
 
 
 def nodule(scene: Scene, severity: float, rng: np.random.Generator) -> None:
@@ -263,3 +264,38 @@ ADD: dict[str, Add] = {
     "Hernia": hernia,
 }
 """Findings that add to the lungs once these are filled, by name."""
+
+
+def add_fractures(scene: Scene) -> tuple[Break, ...]:
+    """Draw the fractures of a film and mark them.
+
+    Args:
+        scene: The film.
+
+    Returns:
+        The breaks, none where the finding is absent, for `build_skeleton`.
+    """
+    severity, side = scene.case.severity["Fracture"], scene.case.sides["Fracture"]
+    if severity <= 0:
+        return ()
+    rng = stream(scene, "Fracture")
+    first = 2 + int(rng.integers(0, 4))
+    place = 0.40 + 0.65 * float(rng.random())
+    step = 10.0 + 9.0 * severity
+    callus = float(rng.random() < 0.75) * (0.6 + 0.4 * float(rng.random()))
+    ribs = 2 + int(2.99 * severity)
+    breaks = [Break(side, first + k, place + 0.05 * k, step, callus) for k in range(ribs)]
+    if rng.random() < 0.4:
+        breaks.append(Break(side, CLAVICLE, 0.42 + 0.2 * float(rng.random()), step, callus))
+    for broken in breaks:
+        _mark(scene, broken)
+    return tuple(breaks)
+
+
+def _mark(scene: Scene, broken: Break) -> None:
+    size = scene.plan.size
+    rows, columns = np.ogrid[:size, :size]
+    point = break_point(scene.anatomy.cage, scene.case.pose, broken)
+    column, row, scale = scene.plan.project(point)
+    radius = 14.0 * float(scale) / scene.plan.spacing
+    scene.mark("Fracture", (rows - float(row)) ** 2 + (columns - float(column)) ** 2 < radius**2)

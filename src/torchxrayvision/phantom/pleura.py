@@ -14,7 +14,7 @@ import numpy as np
 from torchxrayvision.phantom.body import SIDES
 from torchxrayvision.phantom.drawing import generator
 from torchxrayvision.phantom.scene import FLUID, LUNG, SOFT, bowl, collapsed, drawn_back
-from torchxrayvision.phantom.seen import SEEN, mottle, seen
+from torchxrayvision.phantom.visibility import SEEN, smooth_noise, visible_mask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,7 +40,7 @@ def pleura(scene: Scene) -> None:
     for side in SIDES:
         half = scene.sides[side]
         wet = fluid if fluid > 0 and case.sides["Effusion"] in (0, side) else 0.0
-        whole = half.room
+        whole = half.free_length
         if free > 0 and case.sides["Pneumothorax"] == side:
             whole = _pneumothorax(scene, side, free)
         if wet:
@@ -49,7 +49,7 @@ def pleura(scene: Scene) -> None:
         half.air = whole
         density = LUNG * (1 - 0.45 * case.severity["Emphysema"])
         rng = generator(case.physique.seed, 7, side + 1)
-        loss = mottle(rng, whole.shape, 36)
+        loss = smooth_noise(rng, whole.shape, 36)
         loss *= np.float32(-0.05 * density)  # lobules hold unlike shares of air
         loss += np.float32(SOFT - density)
         loss *= whole
@@ -72,7 +72,7 @@ def _effusion(scene: Scene, side: int, severity: float, whole: Float32) -> Float
     half.lung = half.lung & above
     # Seen from the side, a thin sheet of fluid over the dome is lost in the other half.
     limit = 6 * SEEN if scene.case.view == "L" else 1.5 * SEEN
-    scene.mark("Effusion", _above_dome(scene, side, seen(wet, limit)), half.window)
+    scene.mark("Effusion", _above_dome(scene, side, visible_mask(wet, limit)), half.window)
     return left
 
 
@@ -82,7 +82,7 @@ def _pneumothorax(scene: Scene, side: int, severity: float) -> Float32:
     visceral = collapsed(scene.anatomy, side, severity)
     span = visceral.span(half.rays)
     kept = half.within(half.lung & span)
-    free = np.maximum(half.room - kept, np.float32(0))
+    free = np.maximum(half.free_length - kept, np.float32(0))
     path = scene.path[half.window]
     path -= free * np.float32(SOFT)
     thin = replace(visceral, a=lambda z: visceral.a(z) - 0.9, b=lambda z: visceral.b(z) - 0.9).span(
@@ -95,7 +95,7 @@ def _pneumothorax(scene: Scene, side: int, severity: float) -> Float32:
     half.lung = half.lung & span
     # Seen from the side, air beside the lung is everywhere; what shows is air before and behind.
     limit = 1.3 * drawn_back(severity)[0] if scene.case.view == "L" else 2 * SEEN
-    scene.mark("Pneumothorax", _above_dome(scene, side, seen(free, limit)), half.window)
+    scene.mark("Pneumothorax", _above_dome(scene, side, visible_mask(free, limit)), half.window)
     return kept
 
 
@@ -124,7 +124,7 @@ def pleural_thickening(scene: Scene, severity: float, rng: np.random.Generator) 
         shell = np.minimum(shell, half.air)
     low = cage.apex - 78.0 if apical else float(-100 + 50 * rng.random())
     high = cage.apex + 40.0 if apical else low + 105.0 + 55.0 * severity
-    uneven = mottle(rng, half.rays.shape, 6)
+    uneven = smooth_noise(rng, half.rays.shape, 6)
     z = half.rays.z + np.float32(9) * uneven
     fade = np.clip((z - np.float32(low)) / 14, 0, 1) * np.clip((np.float32(high) - z) / 14, 0, 1)
     shell *= fade.astype(np.float32)
@@ -133,4 +133,4 @@ def pleural_thickening(scene: Scene, severity: float, rng: np.random.Generator) 
         patches = np.clip(np.float32(0.7) + uneven, 0, np.float32(1.6))
         scene.path[half.window] += np.minimum(shell, np.float32(40)) * patches * np.float32(LIME)
     scene.path[half.window] += shell * np.float32(excess)
-    scene.mark("Pleural_Thickening", seen(shell, 1.4 * coat), half.window)
+    scene.mark("Pleural_Thickening", visible_mask(shell, 1.4 * coat), half.window)

@@ -11,17 +11,16 @@ from torchxrayvision.phantom import detector
 from torchxrayvision.phantom.body import SIDE_NAMES, SIDES
 from torchxrayvision.phantom.devices import add_devices
 from torchxrayvision.phantom.drawing import APPEARANCE, draw, generator
-from torchxrayvision.phantom.findings import ADD
-from torchxrayvision.phantom.fractures import add_fractures
+from torchxrayvision.phantom.findings import ADD, add_fractures
 from torchxrayvision.phantom.pleura import pleura
 from torchxrayvision.phantom.records import OPACITIES, SITES, VIEWS, Simulation
 from torchxrayvision.phantom.scene import LUNG, SOFT, build_scene, collapsed
-from torchxrayvision.phantom.seen import stream
 from torchxrayvision.phantom.site import choose, expose, frame, grey, place_marker
 from torchxrayvision.phantom.skeleton import CORTEX, NAMED, build_skeleton, vertebra_levels
 from torchxrayvision.phantom.solids import Column, Ellipsoid
 from torchxrayvision.phantom.tubes import Canvas, Tubes
 from torchxrayvision.phantom.vessels import build_vessels, vessel_tubes
+from torchxrayvision.phantom.visibility import stream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -64,7 +63,7 @@ def _vessels(scene: Scene) -> Float32:
 def _spine(scene: Scene) -> None:
     """Add the vertebral bodies: sponge between dense end plates, discs without bone."""
     spine = scene.anatomy.spine
-    found = scene.cast.span(spine)
+    found = scene.projected.span(spine)
     if not found:
         return
     place, thick = found[0], found[1].length()
@@ -109,7 +108,7 @@ def _airways(scene: Scene) -> Float32:
         f=lambda z: np.clip((z - fork) / 9.0, 0.0, 1.0),
         depth=(0.0, 0.0),
     )
-    found = scene.cast.span(trachea)
+    found = scene.projected.span(trachea)
     if found:
         place, air = found[0], found[1].length()
         scene.path[place] -= air * np.float32(0.95 * SOFT)
@@ -176,7 +175,7 @@ def _masks(scene: Scene) -> dict[str, Mask]:
     lateral = scene.case.view == "L"
     for side in SIDES:
         half = scene.sides[side]
-        field = half.room > 3.0
+        field = half.free_length > 3.0
         if not lateral:
             field &= ~half.dome.hull.hit() & ~organs[half.window]
         whole = np.zeros_like(organs)

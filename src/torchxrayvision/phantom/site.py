@@ -20,7 +20,11 @@ __all__ = ["expose"]
 
 
 def expose(
-    attenuation: Float32, look: Look, spacing: float, lung: float, rng: np.random.Generator
+    attenuation: Float32,
+    look: SiteAppearance,
+    spacing: float,
+    lung: float,
+    rng: np.random.Generator,
 ) -> Float32:
     """Let the quanta through and count them.
 
@@ -52,7 +56,7 @@ def expose(
 
 
 @dataclass(frozen=True)
-class Look:
+class SiteAppearance:
     """Appearance of a film.
 
     Args:
@@ -96,21 +100,21 @@ class Look:
 
 _BASE = {
     # A digital room: little scatter, fine noise, moderate processing.
-    "A": Look(
+    "A": SiteAppearance(
         scatter=0.16, scatter_width=38, dose=2.2e4, blur=0.16, grain=0.10,
         unsharp=0.55, unsharp_width=7.0,
         lung=0.34, steepness=1.0, toe=0.0, shoulder=0.93,
         grid_lines=0.0, letter="L", letter_box=False, border=0.0, tilt=0.0,
     ),
     # Screen and film, scanned: steep, unsharp, in a dark frame.
-    "B": Look(
+    "B": SiteAppearance(
         scatter=0.28, scatter_width=44, dose=0.9e4, blur=0.30, grain=0.34,
         unsharp=0.10, unsharp_width=9.0,
         lung=0.26, steepness=1.28, toe=0.04, shoulder=0.97,
         grid_lines=0.0, letter="R", letter_box=True, border=9.0, tilt=0.012,
     ),
     # Storage phosphor plates: flat, noisy, strongly sharpened, with lines of a grid.
-    "C": Look(
+    "C": SiteAppearance(
         scatter=0.36, scatter_width=50, dose=0.5e4, blur=0.22, grain=0.04,
         unsharp=1.10, unsharp_width=4.0,
         lung=0.46, steepness=0.78, toe=0.09, shoulder=0.88,
@@ -120,7 +124,7 @@ _BASE = {
 }  # fmt: skip
 
 
-def choose(site: str, view: str, rng: np.random.Generator) -> Look:
+def choose(site: str, view: str, rng: np.random.Generator) -> SiteAppearance:
     """Draw the appearance of one film.
 
     Args:
@@ -131,21 +135,21 @@ def choose(site: str, view: str, rng: np.random.Generator) -> Look:
     Returns:
         The site's look, varied from film to film.
     """
-    lots = rng.normal(size=8)
+    draws = rng.normal(size=8)
     base = _BASE[site]
     portable, lateral = view == "AP", view == "L"
     return replace(
         base,
-        scatter=base.scatter * float(np.exp(0.20 * lots[0])) * (1.7 if portable else 1.0),
-        dose=base.dose * float(np.exp(0.30 * lots[1])) * (0.55 if portable else 1.0),
-        unsharp=base.unsharp * float(np.exp(0.20 * lots[2])),
+        scatter=base.scatter * float(np.exp(0.20 * draws[0])) * (1.7 if portable else 1.0),
+        dose=base.dose * float(np.exp(0.30 * draws[1])) * (0.55 if portable else 1.0),
+        unsharp=base.unsharp * float(np.exp(0.20 * draws[2])),
         lung=float(
-            np.clip(base.lung + 0.05 * lots[3] + 0.03 * portable + 0.10 * lateral, 0.12, 0.62)
+            np.clip(base.lung + 0.05 * draws[3] + 0.03 * portable + 0.10 * lateral, 0.12, 0.62)
         ),
-        steepness=base.steepness * float(np.exp(0.10 * lots[4])),
-        shoulder=float(np.clip(base.shoulder + 0.02 * lots[5], 0.80, 0.99)),
-        border=base.border * float(np.exp(0.4 * lots[6])),
-        tilt=base.tilt * float(lots[7]),
+        steepness=base.steepness * float(np.exp(0.10 * draws[4])),
+        shoulder=float(np.clip(base.shoulder + 0.02 * draws[5], 0.80, 0.99)),
+        border=base.border * float(np.exp(0.4 * draws[6])),
+        tilt=base.tilt * float(draws[7]),
     )
 
 
@@ -184,7 +188,7 @@ def write(text: str, scale: float) -> Mask:
     return drawn
 
 
-def place_marker(path: Float32, look: Look, rng: np.random.Generator) -> None:
+def place_marker(path: Float32, look: SiteAppearance, rng: np.random.Generator) -> None:
     """Lay the marker of lead on the detector: R at the patient's right, L at the left.
 
     Args:
@@ -193,11 +197,11 @@ def place_marker(path: Float32, look: Look, rng: np.random.Generator) -> None:
         rng: The film's stream of appearance.
     """
     size = path.shape[0]
-    lots = rng.random(3)
-    letter = write(look.letter, size / 512 * (2.6 + 1.6 * lots[0]))
+    draws = rng.random(3)
+    letter = write(look.letter, size / 512 * (2.6 + 1.6 * draws[0]))
     height, width = letter.shape
-    top = int(size * (0.05 + 0.09 * lots[1]))
-    inset = int(size * (0.05 + 0.07 * lots[2]))
+    top = int(size * (0.05 + 0.09 * draws[1]))
+    inset = int(size * (0.05 + 0.07 * draws[2]))
     left = size - inset - width if look.letter == "L" else inset
     if look.letter_box:
         margin = max(size // 128, 1)
@@ -205,7 +209,7 @@ def place_marker(path: Float32, look: Look, rng: np.random.Generator) -> None:
     path[top : top + height, left : left + width] += letter * np.float32(2.6)
 
 
-def frame(shade: Float32, look: Look, view: str) -> None:
+def frame(shade: Float32, look: SiteAppearance, view: str) -> None:
     """Add what lies around the picture: shutters, lines of the grid, text of the machine.
 
     Args:
@@ -233,7 +237,7 @@ def frame(shade: Float32, look: Look, view: str) -> None:
             corner[text] = 1.0
 
 
-def grey(measured: Float32, lung: float, dense: float, look: Look) -> Float32:
+def grey(measured: Float32, lung: float, dense: float, look: SiteAppearance) -> Float32:
     """Turn measured attenuation into grey, 0 to 1, by the sigmoid of film.
 
     Args:

@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
-from torchxrayvision.phantom.cast import Cast
 from torchxrayvision.phantom.detector import box, enlarge, negative_log, transmitted
 from torchxrayvision.phantom.rays import Projection
 from torchxrayvision.phantom.solids import Column, Ellipsoid, Paraboloid
-from torchxrayvision.phantom.spans import Span, Union, half_space
+from torchxrayvision.phantom.spans import Shadows, Span, Union, half_space
 from torchxrayvision.phantom.tubes import Canvas, Tubes
 from torchxrayvision.phantom.vessels import ENDS, grow
 
@@ -104,7 +103,7 @@ def test_a_dome_is_met_from_the_top_of_its_shadow_down(view):
 
 
 def test_shadows_are_found_once_and_handed_out_by_windows():
-    cast = Cast(plan(size=128))
+    cast = Shadows(plan(size=128))
     solid, beside = (Ellipsoid.upright((x, 0.0, 0.0), (40.0, 40.0, 40.0)) for x in (0.0, 900.0))
     assert cast.span(beside) is None
     window, span = cast.span(solid)

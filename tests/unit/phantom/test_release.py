@@ -106,7 +106,7 @@ def test_nih_says_what_is_simulated_and_draws_boxes_around_it(read, films):
 
 
 def test_boxes_of_findings_on_both_sides_are_apart():
-    from torchxrayvision.phantom.layouts import _boxes
+    from torchxrayvision.phantom.release import _boxes
 
     mask = np.zeros((64, 64), dtype=bool)
     mask[10:20, 4:8] = mask[30:40, 50:60] = True

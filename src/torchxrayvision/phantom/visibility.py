@@ -22,7 +22,7 @@ SEEN = 4.0
 """Thickness along the ray, mm, from which on a finding counts as seen."""
 
 
-def seen(thick: Float32, limit: float) -> Mask:
+def visible_mask(thick: Float32, limit: float) -> Mask:
     """Mark where a finding is thick along the ray.
 
     Args:
@@ -46,7 +46,7 @@ def stream(scene: Scene, finding: str) -> np.random.Generator:
     return generator(case.seed, case.index, DETAIL, number)
 
 
-def mottle(rng: np.random.Generator, shape: tuple[int, int], cells: int) -> Float32:
+def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], cells: int) -> Float32:
     """Draw smooth noise of mean 0 and deviation of about 1, float32 of a shape."""
     grid = (4 * cells, 4 * cells)
     total = np.zeros(grid, np.float32)
