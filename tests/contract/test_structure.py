@@ -8,6 +8,8 @@ of the command line. Any other exception stands in a list here with its reason.
 
 from __future__ import annotations
 
+import ast
+import re
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +146,67 @@ def test_circles_are_seen_through_functions_and_lazy_packages(tmp_path):
     assert circles(Imports(package).graph()) == []
     (package / "roof.py").write_text("def rain():\n    from house.room import paint")
     assert circles(Imports(package).graph()) == [["house.roof", "house.room.wall"]]
+
+
+# ---- words ------------------------------------------------------------------------------------
+
+# What names do not say, and what they say instead. The glossary of CONTRIBUTING.md takes over as
+# soon as it has a table with the columns "term" and "not".
+WORDS = {
+    "film": "image for a radiograph, animation for a moving one",
+    "films": "images",
+    "groups": "patient_ids",
+    "ending": "extension",
+    "lots": "draws",
+    "judged": "eval",
+}
+# Names that are left from before, by the file that holds them; to become empty.
+LEFT = {
+    ("cli/console.py", "require_ending"),
+    ("cli/explain.py", "film"),
+    ("datasets/images.py", "film"),
+    ("datasets/release.py", "Groups"),
+    ("explain/film.py", "check_film"),
+    ("explain/film.py", "ending"),
+    ("explain/film.py", "save_film"),
+    ("training/images/prepared.py", "groups"),
+    ("training/probe.py", "groups"),
+}
+
+
+def forbidden_words():
+    text = (TESTS.parent / "CONTRIBUTING.md").read_text("utf-8")
+    table = re.search(
+        r"^\|[^\n]*\bterm\b[^\n]*\bnot\b[^\n]*\n\|[-:| ]+\n((?:\|.*\n)+)", text, re.M | re.I
+    )
+    if table is None:
+        return set(WORDS)
+    rows = [line.strip("| ").split("|") for line in table[1].splitlines()]
+    return {word.lower() for row in rows for word in re.findall(r"`(\w+)`", row[-1])}
+
+
+def public_names(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+            yield node.name
+            if isinstance(node, ast.ClassDef):
+                starts = [n for n in node.body if getattr(n, "name", "") == "__init__"]
+            else:
+                starts = [node]
+            for function in starts:
+                arguments = function.args
+                yield from (a.arg for a in [*arguments.args, *arguments.kwonlyargs])
+
+
+def test_public_names_use_the_words_of_the_glossary():
+    forbidden = forbidden_words()
+    found = {
+        (path.relative_to(SOURCE.root).as_posix(), name)
+        for path in SOURCE.files.values()
+        for name in public_names(ast.parse(path.read_text("utf-8")))
+        if forbidden & set(name.lower().split("_"))
+    }
+    assert found <= LEFT, f"use other words: {found - LEFT}"
 
 
 # ---- files to open ------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""One simulated film as a file: PNG, JPEG, DICOM, and a mask as PNG."""
+"""One simulated image as a file: PNG, JPEG, DICOM, and a mask as PNG."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def uid(*parts: object) -> str:
 
 def write_dicom(
     path: Path,
-    film: Simulation,
+    made: Simulation,
     *,
     seed: int,
     number: int,
@@ -116,7 +116,7 @@ def write_dicom(
 
     Args:
         path: File to write.
-        film: A simulated film.
+        made: What `simulate` gave.
         seed: Seed of the simulation, for the identifiers.
         number: Number of the film in its release, for the identifiers.
         patient: PatientID; empty for that of the film.
@@ -138,15 +138,15 @@ def write_dicom(
     meta.MediaStorageSOPInstanceUID = UID(uid("instance", seed, number))
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset = FileDataset(str(path), Dataset(), file_meta=meta, preamble=b"\0" * 128)
-    _identify(dataset, film, patient or str(film.patient.id), seed, number)
-    _acquisition(dataset, film, modality, inverted)
-    _pixels(dataset, grey_levels(film.image, BITS_STORED), inverted)
+    _identify(dataset, made, patient or str(made.patient.id), seed, number)
+    _acquisition(dataset, made, modality, inverted)
+    _pixels(dataset, grey_levels(made.image, BITS_STORED), inverted)
     path.parent.mkdir(parents=True, exist_ok=True)
     pydicom.dcmwrite(path, dataset, enforce_file_format=True)
     return dataset
 
 
-def _identify(dataset: Dataset, film: Simulation, patient: str, seed: int, number: int) -> None:
+def _identify(dataset: Dataset, made: Simulation, patient: str, seed: int, number: int) -> None:
     """Patient, study, series and instance; nobody has these names."""
     dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID
     dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID
@@ -154,25 +154,25 @@ def _identify(dataset: Dataset, film: Simulation, patient: str, seed: int, numbe
     dataset.SeriesInstanceUID = uid("series", seed, number)
     dataset.PatientName = f"Simulated^{patient}"
     dataset.PatientID = patient
-    dataset.PatientSex = film.patient.sex
-    dataset.PatientAge = f"{int(film.patient.age_years):03d}Y"
+    dataset.PatientSex = made.patient.sex
+    dataset.PatientAge = f"{int(made.patient.age_years):03d}Y"
     dataset.PatientBirthDate = dataset.StudyDate = dataset.StudyTime = ""
     dataset.ReferringPhysicianName = dataset.AccessionNumber = ""
     dataset.StudyID, dataset.SeriesNumber, dataset.InstanceNumber = str(number + 1), 1, 1
     dataset.ImageComments = "Simulated radiograph; no such person exists"
 
 
-def _acquisition(dataset: Dataset, film: Simulation, modality: str, inverted: bool) -> None:
+def _acquisition(dataset: Dataset, made: Simulation, modality: str, inverted: bool) -> None:
     from pydicom.dataset import Dataset as Item
 
     dataset.Modality = modality
     dataset.Manufacturer = "TorchXRayVision"
-    dataset.ManufacturerModelName = f"phantom, site {film.site}"
+    dataset.ManufacturerModelName = f"phantom, site {made.site}"
     dataset.ImageType = ["ORIGINAL", "PRIMARY", ""]
     dataset.BodyPartExamined = "CHEST"
-    dataset.ViewPosition = _VIEW_POSITION[film.view]
-    dataset.PatientOrientation = _ORIENTATION[film.view]
-    spacing = f"{film.pixel_spacing:.6g}"
+    dataset.ViewPosition = _VIEW_POSITION[made.view]
+    dataset.PatientOrientation = _ORIENTATION[made.view]
+    spacing = f"{made.pixel_spacing:.6g}"
     # Equal values say that the second is not calibrated to the patient (PS3.3 10.7.1.3).
     dataset.ImagerPixelSpacing = dataset.PixelSpacing = [spacing, spacing]
     dataset.BurnedInAnnotation = "NO"

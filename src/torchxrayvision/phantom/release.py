@@ -57,7 +57,7 @@ class Layout:
     """How a release is laid out.
 
     Args:
-        write: Folder, films and seed to the arguments of the dataset that reads them.
+        write: Folder, simulations and seed to the arguments of the dataset that reads them.
         size: Side of its films in pixels.
         views: Views it holds.
         dataset: Name of the class in `torchxrayvision.datasets` that reads it.
@@ -76,8 +76,8 @@ class _Numbering:
         self._numbers: dict[str, int] = {}
         self._films: dict[str, int] = {}
 
-    def __call__(self, film: Simulation) -> tuple[int, int]:
-        patient = str(film.patient.id)
+    def __call__(self, made: Simulation) -> tuple[int, int]:
+        patient = str(made.patient.id)
         number = self._numbers.setdefault(patient, len(self._numbers) + 1)
         self._films[patient] = self._films.get(patient, -1) + 1
         return number, self._films[patient]
@@ -104,27 +104,27 @@ def _boxes(mask: NDArray[np.bool_]) -> list[tuple[int, int, int, int]]:
     return boxes
 
 
-def write_nih(folder: Path, films: Films, seed: int) -> Arguments:  # noqa: ARG001 - a layout
+def write_nih(folder: Path, simulations: Films, seed: int) -> Arguments:  # noqa: ARG001 - a layout
     """NIH ChestX-ray14: images/*.png, Data_Entry_2017.csv, BBox_List_2017.csv."""
     rows: list[Sequence[object]] = []
     drawn: list[Sequence[object]] = []
     numbered = _Numbering()
-    for film in films:
-        patient, follow_up = numbered(film)
+    for made in simulations:
+        patient, follow_up = numbered(made)
         name = f"{patient:08d}_{follow_up:03d}.png"
-        write_png(folder / "images" / name, film.image)
-        present = [finding for finding in NIH14 if film.labels.get(finding) == 1]
-        person, spacing = film.patient, f"{film.pixel_spacing:.3f}"
-        side = film.image.shape[-1]
+        write_png(folder / "images" / name, made.image)
+        present = [finding for finding in NIH14 if made.labels.get(finding) == 1]
+        person, spacing = made.patient, f"{made.pixel_spacing:.3f}"
+        side = made.image.shape[-1]
         rows.append(
             [
                 *(name, "|".join(present) or "No Finding", follow_up, patient),
-                *(int(person.age_years), person.sex, film.view, side, side, spacing, spacing),
+                *(int(person.age_years), person.sex, made.view, side, side, spacing, spacing),
             ]
         )
         for finding in present:
-            if finding in _NIH_BOXED and finding in film.masks:
-                boxes = _boxes(film.masks[finding])
+            if finding in _NIH_BOXED and finding in made.masks:
+                boxes = _boxes(made.masks[finding])
                 drawn += [(name, _NIH_BOXED[finding], *box, "", "", "") for box in boxes]
     header = (
         "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,"
@@ -139,32 +139,32 @@ def write_nih(folder: Path, films: Films, seed: int) -> Arguments:  # noqa: ARG0
     }
 
 
-def write_chexpert(folder: Path, films: Films, seed: int) -> Arguments:  # noqa: ARG001 - a layout
+def write_chexpert(folder: Path, simulations: Films, seed: int) -> Arguments:  # noqa: ARG001 - a layout
     """CheXpert: train.csv and train/patientNNNNN/studyN/viewN_frontal.jpg."""
     root = folder / "CheXpert-v1.0-small"
     rows: list[Sequence[object]] = []
     numbered = _Numbering()
-    for film in films:
-        patient, study = numbered(film)
-        frontal = "Lateral" if film.view == "L" else "Frontal"
+    for made in simulations:
+        patient, study = numbered(made)
+        frontal = "Lateral" if made.view == "L" else "Frontal"
         place = f"train/patient{patient:05d}/study{study + 1}/view1_{frontal.lower()}.jpg"
-        write_jpeg(root / place, film.image)
-        person = film.patient
+        write_jpeg(root / place, made.image)
+        person = made.patient
         rows.append(
             [
                 *(f"{root.name}/{place}", "Male" if person.sex == "M" else "Female"),
-                *(int(person.age_years), frontal, "" if film.view == "L" else film.view),
-                *_chexpert_labels(film),
+                *(int(person.age_years), frontal, "" if made.view == "L" else made.view),
+                *_chexpert_labels(made),
             ]
         )
     header = ",".join(["Path,Sex,Age,Frontal/Lateral,AP/PA", *_CHEXPERT_COLUMNS])
     return {"imgpath": root, "csvpath": _write_table(root / "train.csv", header, rows)}
 
 
-def _chexpert_labels(film: Simulation) -> list[str]:
+def _chexpert_labels(made: Simulation) -> list[str]:
     """1.0, 0.0, or blank for what is not simulated; *No Finding* leaves devices aside."""
     values = {
-        column: film.labels.get(_CHEXPERT_SPEAKS.get(column, column))
+        column: made.labels.get(_CHEXPERT_SPEAKS.get(column, column))
         for column in _CHEXPERT_COLUMNS[1:]
     }
     ill = any(value == 1 for column, value in values.items() if column != "Support Devices")
@@ -172,24 +172,24 @@ def _chexpert_labels(film: Simulation) -> list[str]:
     return ["" if ill else "1.0", *texts]
 
 
-def write_rsna(folder: Path, films: Films, seed: int) -> Arguments:
+def write_rsna(folder: Path, simulations: Films, seed: int) -> Arguments:
     """RSNA Pneumonia: <patientId>.dcm, a row a box, and a table of the DICOM headers."""
     boxes: list[Sequence[object]] = []
     headers: list[Sequence[object]] = []
-    for number, film in enumerate(films):
+    for number, made in enumerate(simulations):
         # The challenge names each image as a patient of its own.
         patient = str(uuid.uuid5(uuid.NAMESPACE_URL, uid("rsna", seed, number)))
         place = folder / "stage_2_train_images" / f"{patient}.dcm"
         dicom = write_dicom(
             place,
-            film,
+            made,
             seed=seed,
             number=number,
             patient=patient,
             inverted=number % 4 == 3,
             modality="CR",
         )
-        masks = [film.masks[finding] for finding in _SUSPICIOUS if finding in film.masks]
+        masks = [made.masks[finding] for finding in _SUSPICIOUS if finding in made.masks]
         found = _boxes(union(masks)) if masks else []
         boxes += [(patient, *map(float, box), 1) for box in found]
         if not found:
@@ -197,7 +197,7 @@ def write_rsna(folder: Path, films: Films, seed: int) -> Arguments:
         headers.append(
             [
                 *(number, dicom.BodyPartExamined, "SYN", place.name, 1.0, dicom.Modality),
-                *(int(film.patient.age_years), patient, "", dicom.PatientSex),
+                *(int(made.patient.age_years), patient, "", dicom.PatientSex),
                 *(dicom.PixelSpacing[0], 1.0, 1.0, dicom.ViewPosition),
             ]
         )
@@ -214,44 +214,55 @@ def write_rsna(folder: Path, films: Films, seed: int) -> Arguments:
     }
 
 
-def write_siim(folder: Path, films: Films, seed: int) -> Arguments:
+def write_siim(folder: Path, simulations: Films, seed: int) -> Arguments:
     """SIIM-ACR: <study>/<series>/<image>.dcm, and runs down the columns, one row an image."""
     rows: list[Sequence[object]] = []
-    for number, film in enumerate(films):
+    for number, made in enumerate(simulations):
         study, series, image = (uid(kind, seed, number) for kind in ("study", "series", "instance"))
         write_dicom(
             folder / "dicom-images-train" / study / series / f"{image}.dcm",
-            film,
+            made,
             seed=seed,
             number=number,
             inverted=number % 2 == 1,
             modality="CR" if number % 4 < 2 else "DX",
         )
-        mask = film.masks.get("Pneumothorax")
+        mask = made.masks.get("Pneumothorax")
         runs = "-1" if mask is None else encode_gap_rle(resize_mask(mask, (FRAME, FRAME)))
         rows.append((image, f" {runs}"))  # the release has a space there, in the header too
     table = _write_table(folder / "train-rle.csv", "ImageId, EncodedPixels", rows)
     return {"imgpath": folder / "dicom-images-train", "csvpath": table}
 
 
-def write_folder(folder: Path, films: Films, seed: int) -> Arguments:
+def write_folder(folder: Path, simulations: Films, seed: int) -> Arguments:
     """Somebody's own folder: PNG, JPEG and DICOM mixed, labels.csv, masks, and truth.csv."""
     labels: list[Sequence[object]] = []
     truth: list[Sequence[object]] = []
     findings: tuple[str, ...] = ()
-    for number, film in enumerate(films):
-        findings = tuple(film.labels)
-        stem, person = f"film{number:06d}", film.patient
-        place = f"images/{_write_mixed(folder / 'images', stem, film, seed, number)}"
+    for number, made in enumerate(simulations):
+        findings = tuple(made.labels)
+        stem, person = f"film{number:06d}", made.patient
+        place = f"images/{_write_mixed(folder / 'images', stem, made, seed, number)}"
         labels.append(
             [
-                *(place, person.id, int(person.age_years), person.sex, film.view, film.site),
-                *(int(value) for value in film.labels.values()),
+                *(
+                    place,
+                    person.id,
+                    int(person.age_years),
+                    person.sex,
+                    made.view,
+                    made.site,
+                ),
+                *(int(value) for value in made.labels.values()),
             ]
         )
-        measured = (film.cardiothoracic_ratio, film.pixel_spacing, *film.severity.values())
+        measured = (
+            made.cardiothoracic_ratio,
+            made.pixel_spacing,
+            *made.severity.values(),
+        )
         truth.append([place, *(f"{value:.4f}" for value in measured)])
-        for kind, masks in (("masks", film.masks), ("anatomy", film.anatomy)):
+        for kind, masks in (("masks", made.masks), ("anatomy", made.anatomy)):
             for name, mask in masks.items():
                 write_mask(folder / kind / stem / f"{name.replace(' ', '_')}.png", mask)
     severities = [f"severity {finding}" for finding in findings]
@@ -261,20 +272,20 @@ def write_folder(folder: Path, films: Films, seed: int) -> Arguments:
     return {"csvpath": _write_table(folder / "labels.csv", header, labels)}
 
 
-def _write_mixed(folder: Path, stem: str, film: Simulation, seed: int, number: int) -> str:
+def _write_mixed(folder: Path, stem: str, made: Simulation, seed: int, number: int) -> str:
     """One film in one of four formats in turn; the name of its file."""
     kind = number % 4
     if kind == 0:
-        write_png(folder / f"{stem}.png", film.image)
+        write_png(folder / f"{stem}.png", made.image)
         return f"{stem}.png"
     if kind == 1:
-        write_jpeg(folder / f"{stem}.jpg", film.image)
+        write_jpeg(folder / f"{stem}.jpg", made.image)
         return f"{stem}.jpg"
     if kind == 2:
         inverted = number % 8 == 6
-        write_dicom(folder / f"{stem}.dcm", film, seed=seed, number=number, inverted=inverted)
+        write_dicom(folder / f"{stem}.dcm", made, seed=seed, number=number, inverted=inverted)
         return f"{stem}.dcm"
-    write_png(folder / f"{stem}.png", film.image, bits=16)
+    write_png(folder / f"{stem}.png", made.image, bits=16)
     return f"{stem}.png"
 
 
@@ -363,10 +374,10 @@ def write_release(
         msg = f"a release of n={n!r} films: at least 1"
         raise DatasetError(msg)
     target = _empty(Path(folder).expanduser())
-    films = _films(
+    simulations = _films(
         n, progress, seed=seed, size=size or chosen.size, site=site, views=views or chosen.views
     )
-    return chosen.write(target, films, seed)
+    return chosen.write(target, simulations, seed)
 
 
 def _empty(folder: Path) -> Path:
