@@ -24,6 +24,7 @@ from torchxrayvision.explain.pointing import evidence_box
 from torchxrayvision.files import put_in_place
 from torchxrayvision.images import read_raster
 from torchxrayvision.inputs import Readers, ReadOptions, read_or_reason
+from torchxrayvision.models import scale_is_known
 from torchxrayvision.pictures import annotate, overlay, scale_of
 from torchxrayvision.runs import (
     RunFolder,
@@ -213,7 +214,7 @@ def explain_raster(
     like = next(model.parameters(), torch.zeros(0))
     prepared = torch.from_numpy(prepare(raster.pixels, raster.scale, raster.offset, size, aspect))
     x = prepared[None].to(like)
-    with at_rest(model), torch.no_grad():
+    with at_rest(model), torch.no_grad(), scale_is_known():
         value = probability(model, x, index).item()
     blur = _SMOOTH.get(method, 0.0) if smooth is None else smooth
     film = None
@@ -221,10 +222,12 @@ def explain_raster(
         if autoencoder is None:
             msg = "method='counterfactual' needs autoencoder=, such as autoencoders.ResNetAE(...)"
             raise TypeError(msg)
-        (film,) = latent_shift(model, autoencoder, x, target, **options)
+        with scale_is_known():
+            (film,) = latent_shift(model, autoencoder, x, target, **options)
         heat = smoothed(film.heat(size)[None], blur)
     else:
-        heat = attribute(model, x, target, method, smooth=blur, **options)
+        with scale_is_known():
+            heat = attribute(model, x, target, method, smooth=blur, **options)
     placement = Placement.in_middle(*raster.shape, aspect=aspect)
     names = list(getattr(model, "targets", ()))
     return Explanation(

@@ -41,6 +41,7 @@ from torchxrayvision.models.inputs import checked as checked
 from torchxrayvision.models.inputs import imagenet_scale as imagenet_scale
 from torchxrayvision.models.inputs import imagenet_standardize as imagenet_standardize
 from torchxrayvision.models.inputs import resize as resize
+from torchxrayvision.models.inputs import scale_is_known as scale_is_known
 from torchxrayvision.models.loading import header_of as header_of
 from torchxrayvision.models.loading import load_weights as load_weights
 from torchxrayvision.models.loading import network_device as network_device

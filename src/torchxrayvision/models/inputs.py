@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 import warnings
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import numpy as np
@@ -17,6 +19,8 @@ from torchxrayvision.deprecation import caller_stacklevel
 from torchxrayvision.errors import ImageRangeError, ImageRangeWarning, ImageShapeError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torchxrayvision.models.base import XRayModel
 
 __all__ = [
@@ -30,6 +34,7 @@ __all__ = [
     "imagenet_standardize",
     "prepared",
     "resize",
+    "scale_is_known",
     "standardize",
     "warn_normalization",
 ]
@@ -45,6 +50,7 @@ _FLAT: Final = 1e-6
 # Mean and standard deviation of the channels of ImageNet in [0, 1].
 _MEAN: Final = (0.485, 0.456, 0.406)
 _DEVIATION: Final = (0.229, 0.224, 0.225)
+_scale_known: ContextVar[bool] = ContextVar("_scale_known", default=False)
 
 
 def prepared(x: Any, model: XRayModel) -> Tensor:
@@ -251,7 +257,7 @@ def check_range(x: Tensor) -> None:
             msg = f"image {index} of the batch holds NaN or infinity; check how it was read"
             raise ImageRangeError(msg)
         guess = "" if low == high else _looks_like(low, high)
-        if guess:
+        if guess and not _scale_known.get():
             warnings.warn(
                 f"image {index} of the batch has values from {low:g} to {high:g}, which look like "
                 f"{guess}, not [-1024, 1024]; "
@@ -261,6 +267,20 @@ def check_range(x: Tensor) -> None:
                 stacklevel=caller_stacklevel(),
             )
             return
+
+
+@contextmanager
+def scale_is_known() -> Iterator[None]:
+    """No `check_range` warns here: the images were read and scaled by this package.
+
+    A film that uses little of its range would pass for another scale, and the warning could name no
+    file; the row of the file notes it instead.
+    """
+    token = _scale_known.set(True)
+    try:
+        yield
+    finally:
+        _scale_known.reset(token)
 
 
 def resize(x: Tensor, resolution: int, route: ResizeRoute = "antialias") -> Tensor:

@@ -289,6 +289,7 @@ def _check(file: InputFile, raster: Raster, view_model: Any, allowed: frozenset[
     lateral = pose.chest > 0 and view_model is not None and _looks_lateral(raster, view_model)
     remarks = [*_of_pose(pose, lateral, header), *_of_plate(plate)]
     remarks += [Finding("header", text) for text in contradictions(header, pose)]
+    remarks += [Finding("header", note) for note in raster.info.notes]
     return Check(file.given, "", tuple(remarks), pose, plate, allowed)
 
 
@@ -314,6 +315,7 @@ def quick_check(file: InputFile, raster: Raster, square: NDArray[np.float32]) ->
 def _quick_findings(
     file: InputFile, raster: Raster, square: NDArray[np.float32]
 ) -> Iterator[Finding]:
+    yield from (Finding("header", note) for note in raster.info.notes)
     step = max(1, max(raster.shape) // _QUICK_SIDE)
     ordered = np.sort(raster.pixels[::step, ::step], axis=None)
     if 1 + np.count_nonzero(ordered[1:] != ordered[:-1]) < _FEWEST_LEVELS:

@@ -400,8 +400,10 @@ def _maps(net: Segmenter, run: Network, squares: list[NDArray[np.float32]]) -> N
     """Probabilities (B, P, R, R)."""
     import torch
 
+    from torchxrayvision.models import scale_is_known
+
     parameter = next(net.parameters())
-    with torch.inference_mode():
+    with torch.inference_mode(), scale_is_known():
         x = torch.from_numpy(np.stack(squares)).to(parameter.device, parameter.dtype)
         maps: NDArray[np.float32] = run(x).float().sigmoid().cpu().numpy()
     return maps

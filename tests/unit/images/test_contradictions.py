@@ -363,3 +363,30 @@ def test_aspect_of_other_pixels():
     assert read_info(build.jpeg(pixels, dpi=(72, 72))).aspect == 1.0
     turned = build.tiff(pixels, 8, tags={274: 6})
     assert read_info(turned).aspect == 1.0
+
+
+# Notes in tables ----------------------------------------------------------------------------------
+
+
+def test_notes_reach_the_check_of_a_file(tmp_path):
+    from torchxrayvision.screening import iter_checks
+
+    path = tmp_path / "film.dcm"
+    path.write_bytes(build.dicom(film(12, (160, 140)), stored=12, HighBit=15))
+    (found,) = iter_checks([path])
+    messages = [remark.message for remark in found.remarks if remark.code == "header"]
+    assert messages == ["High Bit 15 is ignored: no value uses the bits up to it"]
+
+
+@pytest.mark.filterwarnings("error::torchxrayvision.errors.ImageRangeWarning")
+def test_dark_film_is_noted_and_warns_of_no_scale(tmp_path):
+    from torchxrayvision.inference import predict
+    from torchxrayvision.models import get_model
+
+    path = tmp_path / "film.dcm"
+    path.write_bytes(build.dicom(film(12, (160, 140)), signed=True))
+    model = get_model("resnet18", num_classes=2).eval()
+    model.input_resolution = 64
+    table = predict([path], model, engine="torch")
+    assert table["error"].tolist() == [""]
+    assert "of the range that the file declares" in table["check"][0]

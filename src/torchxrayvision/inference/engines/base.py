@@ -13,7 +13,7 @@ import torch
 
 from torchxrayvision.inference.engines.graph import graph_module, output_names
 from torchxrayvision.inputs import AIR
-from torchxrayvision.models import XRayClassifier
+from torchxrayvision.models import XRayClassifier, scale_is_known
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,7 +81,7 @@ class Engine(abc.ABC):
         Returns:
             One tensor (B, ...) for each of `wanted`, float32 on the CPU.
         """
-        with torch.inference_mode():
+        with torch.inference_mode(), scale_is_known():
             return self._run()
 
 
@@ -101,7 +101,7 @@ def reference(model: XRayModel, images: torch.Tensor) -> tuple[torch.Tensor, ...
         What `Engine.run` gives, for these images.
     """
     weight = weight_of(model)
-    with torch.inference_mode():
+    with torch.inference_mode(), scale_is_known():
         given = graph_module(model)(images.to(weight.device, weight.dtype))
     return tuple(one.float().cpu() for one in given[-len(_wanted(model)) :])
 
