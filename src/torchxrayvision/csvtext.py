@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import csv
 import re
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     import pandas as pd
 
-__all__ = ["CsvFile", "from_cell", "to_cell", "write_frame"]
+__all__ = ["CsvFile", "from_cell", "restored", "to_cell", "write_frame"]
 
 _FORMULA: Final = re.compile(r"'*[=+\-@\t\r]")
 _ESCAPED: Final = re.compile(r"'+[=+\-@\t\r]")
@@ -99,17 +99,32 @@ class _Ends:
         return self._file.write(row[:-2] + "\n")
 
 
-def write_frame(table: pd.DataFrame, path: Path, *, index: bool = False) -> None:
+def write_frame(table: pd.DataFrame, target: Path | TextIO) -> None:
     """Write a table of pandas; missing values are empty cells.
 
     Args:
-        table: Any table whose names of columns are text.
-        path: The file.
-        index: Whether the index is the first column.
+        table: Any table; its index is left out.
+        target: The file, or one that is open for text.
     """
-    shown: Any = table.reset_index() if index else table
-    with path.open("w", newline="", encoding="utf-8") as file:
-        rows = CsvFile(file)
-        rows.write(map(str, shown.columns))
-        for values in shown.astype(object).where(shown.notna(), None).itertuples(index=False):
-            rows.write(values)
+    if isinstance(target, Path):
+        with target.open("w", newline="", encoding="utf-8") as file:
+            write_frame(table, file)
+        return
+    rows = CsvFile(target)
+    rows.write(map(str, table.columns))
+    for values in table.astype(object).where(table.notna(), None).itertuples(index=False):
+        rows.write(values)
+
+
+def restored(table: pd.DataFrame) -> pd.DataFrame:
+    """A table whose cells were read as text, with its text as `to_cell` was given it.
+
+    Args:
+        table: Columns of strings.
+    """
+    table = table.rename(columns=lambda name: from_cell(str(name)))
+    for position in range(table.shape[1]):
+        column = table.iloc[:, position]
+        if column.str.startswith("'").any():
+            table.isetitem(position, column.map(from_cell).to_list())
+    return table

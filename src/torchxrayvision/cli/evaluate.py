@@ -23,6 +23,7 @@ from torchxrayvision.cli.console import (
     stderr_console,
 )
 from torchxrayvision.cli.options import AsJson, Output, Overwrite
+from torchxrayvision.csvtext import write_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,7 +115,7 @@ def evaluate(
     elif output is None:
         _print(table)
     else:
-        table.to_csv(sys.stdout if output == STDOUT else output, index=False)
+        write_frame(table, sys.stdout if output == STDOUT else output)
         inform(f"{len(table)} rows in {output}" if output != STDOUT else "")
 
 

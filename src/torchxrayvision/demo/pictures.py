@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from torchxrayvision.pictures import outline
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -71,12 +73,8 @@ def outlined(
         >>> drawn[:3, 4, 0].tolist()
         [255, 255, 0]
     """
-    inner = mask
-    for _ in range(2):
-        around = np.pad(inner, 1)
-        inner = inner & around[:-2, 1:-1] & around[2:, 1:-1] & around[1:-1, :-2] & around[1:-1, 2:]
     drawn = picture.copy()
-    drawn[mask & ~inner] = colour
+    drawn[outline(mask, 2)] = colour
     return drawn
 
 

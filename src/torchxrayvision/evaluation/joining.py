@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from torchxrayvision.csvtext import restored
 from torchxrayvision.errors import DataWarning, EvaluationError
 from torchxrayvision.labels import LABEL_PREFIX
 
@@ -84,7 +85,8 @@ def _parsed(file: Path) -> pd.DataFrame:
     with file.open(encoding="utf-8-sig", errors="replace") as lines:
         head = lines.readline()
     separator = max(",;\t", key=head.count)
-    return pd.read_csv(file, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    text = pd.read_csv(file, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    return restored(text)
 
 
 def patient_column(labels: pd.DataFrame) -> str | None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from torchxrayvision.csvtext import from_cell
 from torchxrayvision.images import HEAD
 from torchxrayvision.inputs.archives import ARCHIVE_ERRORS, list_members
 from torchxrayvision.inputs.source import InputFile, has_image_name, looks_like_image, printable
@@ -76,7 +77,7 @@ def _in_csv(path: Path) -> Names:
             if "path" not in header:
                 raise ValueError(_NO_PATHS.format(", ".join(header) or "none"))
             for row in rows:
-                yield row["path"]
+                yield row["path"] and from_cell(row["path"])
     except csv.Error as error:
         raise ValueError(str(error)) from error
 

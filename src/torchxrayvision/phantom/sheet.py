@@ -10,6 +10,7 @@ import numpy as np
 from torchxrayvision.errors import DatasetError
 from torchxrayvision.phantom.records import FINDINGS, SITES, VIEWS
 from torchxrayvision.phantom.render import simulate
+from torchxrayvision.pictures import grey, outline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.phantom.records import Simulation
 
-    Mask = NDArray[np.bool_]
     Picture = NDArray[np.uint8]
 
 _OUTLINE = (255, 80, 60)
@@ -86,21 +86,12 @@ def contact_sheet(
     return np.concatenate(rows)
 
 
-def _edge(mask: Mask) -> Mask:
-    """Pixels of a mask that touch what is outside."""
-    padded = np.pad(mask, 1)
-    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    edge: Mask = mask & ~inner
-    return edge
-
-
 def _tile(shown: Simulation, finding: str | None, title: str) -> Picture:
     from PIL import Image, ImageDraw
 
-    grey = np.round((shown.image[0] + 1024) * np.float32(255 / 2048)).astype(np.uint8)
-    picture = np.repeat(grey[..., None], 3, axis=2)
+    picture = np.repeat(grey(shown.image)[..., None], 3, axis=2)
     if finding is not None and finding in shown.masks:
-        picture[_edge(shown.masks[finding])] = _OUTLINE
+        picture[outline(shown.masks[finding])] = _OUTLINE
     canvas = Image.fromarray(picture)
     pen = ImageDraw.Draw(canvas)
     pen.text((4, 2), title, fill=(255, 255, 160), stroke_width=1, stroke_fill=(0, 0, 0))

@@ -1,6 +1,7 @@
 from .colours import diverging as diverging
 from .colours import sequential as sequential
 from .outlines import draw_outlines as draw_outlines
+from .outlines import outline as outline
 from .outlines import palette as palette
 from .overlays import annotate as annotate
 from .overlays import grey as grey

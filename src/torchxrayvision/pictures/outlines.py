@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Box = tuple[float, float, float, float]
 
-__all__ = ["draw_outlines", "palette"]
+__all__ = ["draw_outlines", "outline", "palette"]
 
 _GOLDEN: Final = 0.618034  # of the circle of hues: neighbours in a list are told apart
 _THICKNESS: Final = 500  # an outline is this part of the shorter side
@@ -69,7 +69,7 @@ def draw_outlines(
     for (name, mask), colour in zip(masks.items(), palette, strict=True):
         box = _box(mask, thickness, picture.shape)
         if box is not None:
-            canvas[box][_outline(mask[box], thickness)] = colour
+            canvas[box][outline(mask[box], thickness)] = colour
             places[name] = _centre(mask)
     image = Image.fromarray(canvas)
     draw = ImageDraw.Draw(image)
@@ -98,8 +98,20 @@ def _box(
     )
 
 
-def _outline(mask: NDArray[np.bool_], thickness: int) -> NDArray[np.bool_]:
-    """The pixels of a mask within `thickness` of its border."""
+def outline(mask: NDArray[np.bool_], thickness: int = 1) -> NDArray[np.bool_]:
+    """The pixels of a mask within so many of its border.
+
+    Args:
+        mask: bool, shape (H, W).
+        thickness: Pixels.
+
+    Returns:
+        bool, shape (H, W).
+
+    Example:
+        >>> outline(np.ones((3, 3), bool)).sum().item()
+        8
+    """
     inner = mask
     for _ in range(thickness):
         padded = np.pad(inner, 1)

@@ -116,3 +116,20 @@ def test_text_that_spreadsheets_take_for_formulas_comes_back_exactly(tmp_path):
     read = pd.read_csv(path, keep_default_na=False, dtype=str)
     assert [from_cell(cell) for cell in read["path"]] == [*HARD, "last"]
     assert path.read_bytes().count(b"\n") == len(HARD) + 2 + 2  # one per row, two in a name
+
+
+def test_our_own_readers_take_back_what_was_escaped(tmp_path):
+    from torchxrayvision.csvtext import restored, write_frame
+    from torchxrayvision.inputs import expand
+
+    names = [name for name in HARD if name]
+    path = tmp_path / "t.csv"
+    with open_writer(path, columns(), False) as writer:
+        for name in names:
+            writer.write(Result(name, ""))
+    assert [str(file.path) for file in expand([path])] == names
+    table = pd.DataFrame({"=finding": HARD, "n": range(len(HARD)), "value": 0.1})
+    write_frame(table, tmp_path / "u.csv")
+    text = pd.read_csv(tmp_path / "u.csv", dtype=str, keep_default_na=False)
+    assert list(restored(text)["=finding"]) == HARD
+    assert text["value"].tolist() == ["0.1"] * len(HARD)
