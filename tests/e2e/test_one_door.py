@@ -20,7 +20,6 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from support.image_files import dicom, jpeg, png, ramp, tiff
-from torchxrayvision import segmentation
 from torchxrayvision.cli import app
 from torchxrayvision.datasets import Folder_Dataset
 from torchxrayvision.images import read_image
@@ -154,11 +153,10 @@ def command(name, paths, folder, *options):
 
 @pytest.fixture(autouse=True)
 def segmenter(monkeypatch):
-    monkeypatch.setattr(segmentation, "get_segmenter", lambda name: Planted())
+    monkeypatch.setattr("torchxrayvision.segmentation.files.get_segmenter", lambda name: Planted())
 
 
-UNFINISHED = pytest.mark.xfail(strict=False, reason="reads through the workers with resumable runs")
-COMMANDS = ["predict", "check", "segment", pytest.param("explain", marks=UNFINISHED)]
+COMMANDS = ["predict", "check", "segment", "explain"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -206,10 +204,7 @@ def faulty(monkeypatch):
 
 
 @pytest.mark.usefixtures("faulty")
-@pytest.mark.parametrize(
-    "name",
-    ["predict", *(pytest.param(n, marks=UNFINISHED) for n in ("check", "segment", "explain"))],
-)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_a_decoder_that_hangs_and_one_that_crashes_cost_one_row_each(tmp_path, name):
     names = ["a.png", "crash.png", "hang.png", "z.png"]
     (tmp_path / "films").mkdir()

@@ -23,11 +23,14 @@ from torchxrayvision.cli.console import (
 )
 from torchxrayvision.cli.options import (
     AsJson,
+    Frame,
     FromFile,
     Images,
     Isolate,
+    MaxPixels,
     Output,
     Overwrite,
+    Strict,
     TimeLimit,
     Workers,
 )
@@ -53,6 +56,9 @@ def check(
     workers: Workers = None,
     time_limit: TimeLimit = None,
     isolate: Isolate = False,
+    strict: Strict = False,
+    frame: Frame = None,
+    max_pixels: MaxPixels = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -65,21 +71,27 @@ def check(
     names = named_images(paths, from_file)
     require_ending(output, ".csv", ".json", ".parquet")
     refuse_existing(output, overwrite)
-    from torchxrayvision.inputs import ReadOptions
+    from torchxrayvision.inputs import ReadOptions, Skipped
     from torchxrayvision.screening import check_to_file, iter_checks
 
-    reading = ReadOptions(workers=workers, time_limit=time_limit or ReadOptions().time_limit,
-                          isolate=isolate)  # fmt: skip
+    reading = ReadOptions.of(
+        workers=workers, time_limit=time_limit, isolate=isolate, strict=strict, frame=frame,
+        max_pixels=max_pixels,
+    )  # fmt: skip
+    skipped: list[str] = []
     with show_warnings():
         if output is not None and output != STDOUT:
             with run_progress() as progress:
                 verdicts = check_to_file(
                     names, output, allow=allow or (), reading=reading, overwrite=overwrite,
                     on_found=progress.found, on_progress=progress.move,
+                    on_done=lambda done: skipped.append(done.skipped),
                 )  # fmt: skip
         else:
             verdicts = Counter()
-            results = _counted(iter_checks(names, allow=allow or (), reading=reading), verdicts)
+            others = Skipped()
+            found = iter_checks(names, allow=allow or (), reading=reading, skipped=others)
+            results = _counted(found, verdicts)
             if as_json:
                 print_json([result.to_row() for result in results])
             elif output is None:
@@ -88,10 +100,12 @@ def check(
             else:
                 console()  # which says so if standard output is closed
                 _write_rows(sys.stdout, results)
+            skipped.append(str(others))
     if not verdicts:
         refuse(f"no image in {', '.join(names)}")
     summary = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items()))
     inform(f"{verdicts.total()} files: {summary}")
+    inform("".join(skipped))
     if verdicts["refused"] or verdicts["error"]:
         raise typer.Exit(EXIT_SOME_FAILED)
 

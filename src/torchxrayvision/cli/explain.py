@@ -21,11 +21,14 @@ from torchxrayvision.cli.options import (
     DEFAULT_WEIGHTS,
     Checkpoint,
     Device,
+    Frame,
     FromFile,
     Images,
     Isolate,
+    MaxPixels,
     OutDir,
     Overwrite,
+    Strict,
     TimeLimit,
     Weights,
     Workers,
@@ -73,6 +76,9 @@ def explain(
     workers: Workers = None,
     time_limit: TimeLimit = None,
     isolate: Isolate = False,
+    strict: Strict = False,
+    frame: Frame = None,
+    max_pixels: MaxPixels = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write a heat map over the radiograph for each radiograph and finding.
@@ -88,8 +94,10 @@ def explain(
     from torchxrayvision.explain import explain_to_folder
     from torchxrayvision.inputs import ReadOptions
 
-    reading = ReadOptions(workers=workers, time_limit=time_limit or ReadOptions().time_limit,
-                          isolate=isolate)  # fmt: skip
+    reading = ReadOptions.of(
+        workers=workers, time_limit=time_limit, isolate=isolate, strict=strict, frame=frame,
+        max_pixels=max_pixels,
+    )  # fmt: skip
     with show_warnings(), run_progress() as progress:
         model, given = _networks(weights, checkpoint, device or "cpu", method, autoencoder)
         done = explain_to_folder(
@@ -105,6 +113,7 @@ def explain(
             show_error(ValueError(f"{row['path']}: {row['error']}"))
     inform(f"{done.resumed} images were there already" if done.resumed else "")
     inform(f"{len(rows)} rows in {table}")
+    inform(done.skipped)
     if done.failed:
         raise typer.Exit(EXIT_SOME_FAILED)
 

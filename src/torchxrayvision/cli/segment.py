@@ -18,11 +18,14 @@ from torchxrayvision.cli.options import (
     BatchSize,
     Device,
     Engine,
+    Frame,
     FromFile,
     Images,
     Isolate,
+    MaxPixels,
     OutDir,
     Overwrite,
+    Strict,
     TimeLimit,
     Workers,
 )
@@ -64,6 +67,9 @@ def segment(
     workers: Workers = None,
     time_limit: TimeLimit = None,
     isolate: Isolate = False,
+    strict: Strict = False,
+    frame: Frame = None,
+    max_pixels: MaxPixels = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write masks, an overlay picture, areas and measures for each radiograph.
@@ -79,8 +85,10 @@ def segment(
     from torchxrayvision.inputs import ReadOptions
     from torchxrayvision.segmentation import segment_to_folder
 
-    reading = ReadOptions(workers=workers, time_limit=time_limit or ReadOptions().time_limit,
-                          isolate=isolate)  # fmt: skip
+    reading = ReadOptions.of(
+        workers=workers, time_limit=time_limit, isolate=isolate, strict=strict, frame=frame,
+        max_pixels=max_pixels,
+    )  # fmt: skip
     with show_warnings(), run_progress() as progress:
         try:
             done, turned = segment_to_folder(
@@ -98,6 +106,7 @@ def segment(
         refuse(f"no image in {', '.join(names)}")
     inform(f"{done.resumed} rows were there already" if done.resumed else "")
     inform(f"{done.total} rows in {table}")
+    inform(done.skipped)
     if turned:
         said = "were turned upright" if upright else "seem to be rotated; --upright turns them"
         inform(f"{turned} of {done.total} images {said}; see turned_clockwise")

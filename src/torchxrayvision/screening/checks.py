@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from torchxrayvision.images import Raster
-    from torchxrayvision.inputs import InputFile, Read
-    from torchxrayvision.runs import Batch, Record
+    from torchxrayvision.inputs import InputFile, Read, Skipped
+    from torchxrayvision.runs import Batch, Record, Summary
 
     Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
@@ -147,6 +147,7 @@ def iter_checks(
     workers: int = 1,
     view_model: Any = None,
     reading: ReadOptions | None = None,
+    skipped: Skipped | None = None,
 ) -> Iterator[Check]:
     """Check files one after the other, as they are done.
 
@@ -157,6 +158,7 @@ def iter_checks(
         view_model: A `baseline_models.xinario.ViewModel` that tells frontal from lateral; None
             takes the published one if its weights are in the cache.
         reading: How files are read; None for `workers` threads.
+        skipped: Counts files of folders that are no images.
 
     Yields:
         One result per file, in order.
@@ -167,7 +169,8 @@ def iter_checks(
     listed = [paths] if isinstance(paths, str | os.PathLike) else paths
     allowed = _allowed(allow)
     reading = reading or ReadOptions(workers=workers)
-    return _checks(expand(listed, strict=reading.strict), allowed, view_model, reading)
+    files = expand(listed, strict=reading.strict, skipped=skipped)
+    return _checks(files, allowed, view_model, reading)
 
 
 def _allowed(codes: Iterable[str]) -> frozenset[str]:
@@ -200,6 +203,7 @@ def check_to_file(
     overwrite: bool = False,
     on_found: Callable[[int], None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    on_done: Callable[[Summary], object] | None = None,
 ) -> Counter[str]:
     """Check any number of files into a table; whatever stops it, the same call resumes.
 
@@ -212,6 +216,7 @@ def check_to_file(
         overwrite: See `torchxrayvision.inference.predict_to_file`.
         on_found: See `torchxrayvision.inference.predict_to_file`.
         on_progress: See `torchxrayvision.inference.predict_to_file`.
+        on_done: Called once with what the run came to.
 
     Returns:
         Verdict to number of files. With no image at all it is empty and no table is written.
@@ -249,10 +254,12 @@ def check_to_file(
                 verdicts[row["verdict"]] += 1
                 table.write(row)
 
-    run_to_table(
+    done = run_to_table(
         RunFolder(target), options, compute, write, overwrite=overwrite, on_found=on_found,
         on_progress=on_progress,
     )  # fmt: skip
+    if on_done is not None:
+        on_done(done)
     return verdicts
 
 
