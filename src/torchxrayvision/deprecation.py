@@ -8,6 +8,7 @@ where the package looks the function up.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib
 import os
 import sys
@@ -100,6 +101,9 @@ def carried_names(package: str, names: str) -> Callable[[str], Any]:
             with contextlib.suppress(ModuleNotFoundError):  # not all of them are needed here
                 return importlib.import_module(_CARRIED.get(name, name))
         msg = f"module {package!r} has no attribute {name!r}"
+        known = getattr(sys.modules[package], "__all__", ())
+        if close := difflib.get_close_matches(name, known):
+            msg += f"; did you mean {' or '.join(close)}?"
         raise AttributeError(msg)
 
     return find

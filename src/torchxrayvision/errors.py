@@ -6,7 +6,7 @@
     ├── ImageReadError (ValueError)        a file cannot be read as a radiograph
     │   ├── ImageNotFoundError (FileNotFoundError)  there is no such file
     │   ├── ImageTooLargeError             declared size above the limit; nothing was decoded
-    │   └── UnsupportedImageError          a valid file of a kind that is not one grey image
+    │   └── UnsupportedImageError (NotImplementedError)  a valid file that is not one grey image
     ├── ImageRangeError (ValueError)       pixel values outside what the call takes
     ├── ImageShapeError (ValueError)       array or tensor of the wrong shape
     ├── UnknownNameError (ValueError)      no weights, model or dataset of that name
@@ -125,8 +125,11 @@ class ImageTooLargeError(ImageReadError):
     """The declared size is above the limit; no pixel was decoded."""
 
 
-class UnsupportedImageError(ImageReadError):
-    """A valid file of a kind that is not one grey image: colour or multi-frame DICOM, CMYK."""
+class UnsupportedImageError(ImageReadError, NotImplementedError):
+    """A valid file of a kind that is not one grey image: colour or multi-frame DICOM, CMYK.
+
+    It is a `NotImplementedError` too, as in 1.5.7.
+    """
 
 
 class ImageRangeError(XRVError, ValueError):

@@ -110,7 +110,10 @@ def get_model(weights: str | Weights | WeightsEnum, **kwargs: Any) -> XRayClassi
         return UNet(weights=entry, **kwargs)
     if name in _CLASSIFIERS:
         return (ResNet if name.startswith("resnet") else DenseNet)(weights=entry, **kwargs)
-    raise UnknownNameError("model", entry.name, list_models())
+    advice = f"those are weights of {entry.architecture}, whose class is in baseline_models"
+    if entry.architecture.startswith("autoencoder"):
+        advice += " or autoencoders"
+    raise UnknownNameError("model", entry.name, list_models(), advice)
 
 
 def get_weights(weights: str, cache_dir: str | None = None) -> str:

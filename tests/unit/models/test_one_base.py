@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 import warnings
 
@@ -9,8 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+import torchxrayvision as xrv
 from support.networks import synthetic
-from torchxrayvision.errors import ImageShapeError, UnknownNameError, XRVWarning
+from torchxrayvision.errors import (
+    ImageShapeError,
+    UnknownNameError,
+    UnsupportedImageError,
+    XRVWarning,
+)
 from torchxrayvision.models import (
     DenseNet,
     ResNet,
@@ -139,6 +146,7 @@ def test_a_model_that_several_threads_use_comes_back_when_the_last_is_done():
     ("call", "expected"),
     [
         (lambda: DenseNet(weights="demo"), r"get_model\('demo'\)"),
+        (lambda: get_model("jfhealthcare-densenet121"), "whose class is in baseline_models"),
         (lambda: get_model("NIH"), "did you mean 'nih'"),
         (lambda: get_model("nhi"), "did you mean 'nih'"),
         (lambda: DenseNet(weights="rens121-res224-all"), "did you mean 'densenet121-res224-all'"),
@@ -147,3 +155,16 @@ def test_a_model_that_several_threads_use_comes_back_when_the_last_is_done():
 def test_misspelt_weights_get_a_suggestion_across_all_names(call, expected):
     with pytest.raises(UnknownNameError, match=expected):
         call()
+
+
+def test_a_misspelt_class_gets_suggestions_from_all_names_of_its_module():
+    with pytest.raises(AttributeError, match=r"did you mean .*CheX_Dataset"):
+        xrv.datasets.CheXpert_Dataset  # noqa: B018
+    with pytest.raises(AttributeError, match="did you mean DenseNet"):
+        xrv.models.Densenet  # noqa: B018
+
+
+def test_an_unsupported_image_is_not_implemented_as_in_1_5_7():
+    error = pickle.loads(pickle.dumps(UnsupportedImageError("a.dcm", "it is in colour")))
+    assert isinstance(error, NotImplementedError)
+    assert str(error) == "a.dcm: it is in colour"
