@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NotRequired, Required, TypedDict
 
@@ -141,6 +142,14 @@ Sample = TypedDict(
 [-1024, 1024] unless a transform changed it."""
 
 
+MAKING = threading.RLock()
+"""Held while labels and tables are made that are made when first looked at."""
+
+
+class NoTableError(DatasetError, AttributeError):
+    """A dataset of a class of the caller's own has no csv; `hasattr` says so too."""
+
+
 class Dataset:
     """Images with labels: the interface of every dataset and container of this package.
 
@@ -166,8 +175,9 @@ class Dataset:
     @property
     def labels(self) -> NDArray[np.float32]:
         """float32 (N, P): 1 present, 0 absent, NaN unknown."""
-        self._labels = unpack_labels(self._labels)
-        return self._labels
+        with MAKING:  # two threads would each change an array of their own
+            self._labels = unpack_labels(self._labels)
+            return self._labels
 
     @labels.setter
     def labels(self, labels: NDArray[np.float32]) -> None:
@@ -180,9 +190,10 @@ class Dataset:
     @property
     def csv(self) -> pd.DataFrame:
         """One row an image, index 0 to N-1, aligned with `labels`."""
-        frame = self._make_csv() if self._csv is None else unpack_frame(self._csv)
-        self._csv = frame
-        return frame
+        with MAKING:
+            frame = self._make_csv() if self._csv is None else unpack_frame(self._csv)
+            self._csv = frame
+            return frame
 
     @csv.setter
     def csv(self, frame: pd.DataFrame) -> None:
@@ -191,7 +202,7 @@ class Dataset:
     def _make_csv(self) -> pd.DataFrame:
         """The table, when it is first looked at."""
         msg = f"{type(self).__name__} has no csv"
-        raise DatasetError(msg)
+        raise NoTableError(msg)
 
     def _stored(self) -> NDArray[Any]:
         """Labels as they are kept: float, or int8 with -1 for NaN."""
@@ -252,7 +263,7 @@ class Dataset:
             >>> tiny.totals()
             {'Mass': {0.0: 1, 1.0: 1}}
         """
-        labels = self._stored()
+        labels = np.asarray(self._stored())
         packed = labels.dtype == np.int8
         absent, present = (labels == 0).sum(axis=0), (labels == 1).sum(axis=0)
         if packed or int(absent.sum() + present.sum() + np.isnan(labels).sum()) == labels.size:
@@ -364,7 +375,7 @@ class Dataset:
             raise EmptyDatasetError(f"{type(self).__name__}: no row is left")
         self.csv = self.csv.iloc[rows].reset_index(drop=True)
         if "_labels" in self.__dict__:  # a class of a caller's own may choose views first
-            self._labels = self._labels[rows]
+            self._labels = np.asarray(self._labels)[rows]
         self._labels_version = object()
 
     def _relabel(self, pathologies: list[str]) -> None:
@@ -372,6 +383,16 @@ class Dataset:
         self._labels = align(np.asarray(self._stored()), self.pathologies, pathologies)
         self.pathologies = list(pathologies)
         self._labels_version = object()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "labels" in state and type(self).__module__.startswith("torchxrayvision."):
+            msg = (
+                f"this pickle of {type(self).__name__} was written by torchxrayvision 1.5.7, whose "
+                f"datasets have other attributes; make the dataset anew with the same arguments, "
+                f"such as imgpath={state.get('imgpath')!r}, and compat='xrv-1.5' for the same rows"
+            )
+            raise DatasetError(msg)
+        self.__dict__.update(state)
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -192,7 +193,7 @@ def get_dataset_class(name: str) -> type[SpecDataset]:
 
     member = vars(datasets).get(name)
     if not (inspect.isclass(member) and issubclass(member, SpecDataset) and member != SpecDataset):
-        raise UnknownNameError("dataset", name, list_datasets())
+        raise _unknown(name)
     return member
 
 
@@ -222,7 +223,17 @@ def find_dataset_class(name: str) -> type[SpecDataset]:
     for found in (named, titled, begins):
         if len(found) == 1:
             return found.pop()
-    return get_dataset_class(name)
+    raise _unknown(name)
+
+
+def _unknown(name: str) -> UnknownNameError:
+    """The error for a name of no dataset, with the nearest one of all names and titles."""
+    public = _public()
+    spoken = {_plain(known): cls.__name__ for known, cls in public.items()}
+    spoken |= {_plain(cls.spec.title): cls.__name__ for cls in public.values()}
+    close = difflib.get_close_matches(_plain(name), spoken, n=1, cutoff=0.5)
+    advice = f"did you mean {spoken[close[0]]!r}" if close else ""
+    return UnknownNameError("dataset", name, list_datasets(), advice)
 
 
 def _plain(name: str) -> str:
@@ -235,7 +246,7 @@ def card(name: str) -> Card:
     """The card of a dataset.
 
     Args:
-        name: As in `list_datasets`.
+        name: As for `find_dataset_class`.
 
     Returns:
         Its facts.
@@ -247,7 +258,7 @@ def card(name: str) -> Card:
         >>> card("NIH_Dataset").findings[:2]
         ('Atelectasis', 'Cardiomegaly')
     """
-    cls = get_dataset_class(name)
+    cls = find_dataset_class(name)
     spec = cls.spec
     return Card(
         name=cls.__name__,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from torchxrayvision.datasets.base import Dataset, Sample
+from torchxrayvision.datasets.base import MAKING, Dataset, Sample
 from torchxrayvision.datasets.release import SHARED_COLUMNS
 from torchxrayvision.datasets.storage import (
     align,
@@ -16,7 +18,13 @@ from torchxrayvision.datasets.storage import (
     unpack_frame,
     unpack_labels,
 )
-from torchxrayvision.errors import DatasetError, EmptyDatasetError, UnknownNameError
+from torchxrayvision.errors import (
+    DatasetError,
+    DataWarning,
+    EmptyDatasetError,
+    UnknownNameError,
+)
+from torchxrayvision.labels import DEFAULT_PATHOLOGIES, is_known
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -131,8 +139,9 @@ class Container(Dataset):
     def labels(self) -> NDArray[np.float32]:
         """float32 (N, P): 1 present, 0 absent, NaN unknown."""
         kept = self._kept()
-        labels = self._gather() if kept is None else unpack_labels(kept)
-        self._keep(labels)
+        with MAKING:
+            labels = self._gather() if kept is None else unpack_labels(kept)
+            self._keep(labels)
         return labels
 
     def _gather(self) -> NDArray[np.float32]:
@@ -238,9 +247,6 @@ class Container(Dataset):
             state["_gathered"] = (_editions(self), pack_labels(kept))
         return state
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-
 
 # ---- Bringing datasets to one list of findings: `relabel_dataset`.
 
@@ -260,7 +266,10 @@ def relabel_dataset(pathologies: Iterable[str], dataset: Any, silent: bool = Fal
         silent: Do not log what was added and dropped.
 
     Raises:
-        DatasetError: If `pathologies` is one text, which is hardly ever meant.
+        DatasetError: If `pathologies` is one text, which is hardly ever meant, or a dataset.
+
+    Warns:
+        DataWarning: If a name is in no vocabulary and not `silent`.
 
     Example:
         >>> import numpy as np
@@ -274,9 +283,16 @@ def relabel_dataset(pathologies: Iterable[str], dataset: Any, silent: bool = Fal
     if isinstance(pathologies, str):
         msg = f"pathologies must be a list of findings, got the text {pathologies!r}"
         raise DatasetError(msg)
+    if hasattr(pathologies, "pathologies"):
+        msg = (
+            f"relabel_dataset takes the findings first and then the dataset, got "
+            f"{type(pathologies).__name__} as findings; call relabel_dataset(findings, dataset)"
+        )
+        raise DatasetError(msg)
     wanted = [str(name) for name in pathologies]
     had = [str(name) for name in dataset.pathologies]
     if not silent:
+        _warn_of_unknown(wanted, had)
         added = [name for name in wanted if name and name not in had]
         dropped = [name for name in had if name not in wanted]
         logger.info(
@@ -288,6 +304,16 @@ def relabel_dataset(pathologies: Iterable[str], dataset: Any, silent: bool = Fal
     else:
         labels = align(np.asarray(dataset.labels), had, wanted)
         dataset.pathologies, dataset.labels = wanted, labels
+
+
+def _warn_of_unknown(wanted: Sequence[str], had: Sequence[str]) -> None:
+    """Warn of a finding that no vocabulary has, and say which is meant."""
+    for name in wanted:
+        if name and name not in had and not is_known(name):
+            close = difflib.get_close_matches(name, [*had, *DEFAULT_PATHOLOGIES], n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            msg = f"{name!r} is a finding of no dataset, so every label of it is NaN{hint}"
+            warnings.warn(msg, DataWarning, stacklevel=3)
 
 
 class MergeDataset(Container):
@@ -328,7 +354,8 @@ class MergeDataset(Container):
             names = [str(name) for name in dataset.pathologies]
             if names != first:
                 msg = (
-                    f"datasets 0 ({type(self.datasets[0]).__name__}) and {i} "
+                    f"incorrect pathology alignment: datasets 0 "
+                    f"({type(self.datasets[0]).__name__}) and {i} "
                     f"({type(dataset).__name__}) have different findings: {first} and {names}; "
                     f"call relabel_dataset on each first, or pass label_concat=True"
                 )

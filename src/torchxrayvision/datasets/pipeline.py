@@ -279,6 +279,7 @@ def release_table(dataset: SpecDataset, argument: str) -> pd.DataFrame:
     return ordinary(kept, frozenset(), packaged)
 
 
+_OWN = apply_transforms
 COMPAT = "xrv-1.5"
 """Value of ``compat`` that asks for the rows, order and labels of torchxrayvision 1.5.7."""
 
@@ -381,7 +382,9 @@ def _ordered(
                 name,
                 kind,
                 default=defaults.get(name),
-                annotation=types.get(name, inspect.Parameter.empty),
+                annotation=getattr(types[name], "__forward_arg__", types[name])
+                if name in types
+                else inspect.Parameter.empty,
             )
             for name, kind in kinds.items()
         ]
@@ -431,7 +434,8 @@ class SpecDataset(Dataset):
             raise TypeError(msg)
         if spec is not None:
             cls._signature = _signature(spec)
-            if "__init__" not in cls.__dict__:
+            if hasattr(vars(cls).get("__init__", cls.__init__), "__signature__"):
+                # Nobody wrote a constructor for this class or one that it inherits from.
                 cls._show_signature()
 
     @classmethod
@@ -712,9 +716,10 @@ class SpecDataset(Dataset):
         """
         position = self._position(idx)
         row = self._row(position)
-        masks = self.pathology_masks or self.semantic_masks  # these need the whole image beside
+        # Masks, and what a client put in the place of apply_transforms, need the whole image.
+        whole = self.pathology_masks or self.semantic_masks or apply_transforms is not _OWN
         image, shape, prepared, aspect = film(
-            self.spec.images, row, self._context, None if masks else self.transform
+            self.spec.images, row, self._context, None if whole else self.transform
         )
         sample: Sample = {"idx": position, "lab": self._lab(position), "img": image}
         if self.pathology_masks and self.spec.masks is not None:

@@ -202,8 +202,9 @@ def label_row(labels: NDArray[Any], position: int) -> NDArray[np.float32]:
     Returns:
         Shape (P,).
     """
-    row: NDArray[Any] = labels[position]
-    return unpack_labels(row) if row.dtype == np.int8 else row.copy()
+    row: NDArray[Any] = np.asarray(labels[position])  # a caller's own may be a tensor or a list
+    packed = isinstance(labels, np.ndarray) and row.dtype == np.int8
+    return unpack_labels(row) if packed else row.copy()
 
 
 # ---- The compact table of a dataset, and the ordinary one that ``.csv`` gives.
