@@ -12,6 +12,7 @@ import numpy as np
 from torchxrayvision.datasets.base import MAKING, Dataset, Sample
 from torchxrayvision.datasets.release import SHARED_COLUMNS
 from torchxrayvision.datasets.storage import (
+    LabelRow,
     align,
     label_row,
     pack_labels,
@@ -210,7 +211,7 @@ class Container(Dataset):
         if kept is not None:
             sample["lab"] = label_row(kept, position)
         elif not same:
-            sample["lab"] = align(np.asarray(sample["lab"]), names, own)
+            sample["lab"] = align(np.asarray(sample["lab"]), names, own).view(LabelRow)
         if "pathology_masks" in sample and not same:
             index = {name: j for j, name in enumerate(own)}
             sample["pathology_masks"] = {

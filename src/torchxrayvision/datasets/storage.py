@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "LabelRow",
     "Later",
     "Lines",
     "PackedFrame",
@@ -192,6 +193,13 @@ def unpack_labels(labels: NDArray[Any]) -> NDArray[np.float32]:
     return unpacked
 
 
+class LabelRow(np.ndarray[Any, Any]):
+    """The labels of one image, float32 (P,), which give Python floats one by one, for json."""
+
+    def __iter__(self) -> Any:
+        return iter(self.tolist()) if self.ndim == 1 else super().__iter__()
+
+
 def label_row(labels: NDArray[Any], position: int) -> NDArray[np.float32]:
     """The labels of one row, a copy.
 
@@ -204,7 +212,7 @@ def label_row(labels: NDArray[Any], position: int) -> NDArray[np.float32]:
     """
     row: NDArray[Any] = np.asarray(labels[position])  # a caller's own may be a tensor or a list
     packed = isinstance(labels, np.ndarray) and row.dtype == np.int8
-    return unpack_labels(row) if packed else row.copy()
+    return (unpack_labels(row) if packed else row.copy()).view(LabelRow)
 
 
 # ---- The compact table of a dataset, and the ordinary one that ``.csv`` gives.

@@ -295,14 +295,17 @@ def _borrowed_generators(seed: int | None) -> Iterator[Callable[[], None]]:
 
     Of torch only the generator of the CPU is lent; transforms of arrays run there.
     """
-    chosen = np.random.SeedSequence(seed).generate_state(1, np.uint32)[0]
+    if seed is not None and 0 <= seed < 2**32:
+        chosen = seed  # the same draws as in 1.5.7
+    else:
+        chosen = int(np.random.SeedSequence(seed).generate_state(1, np.uint32)[0])
 
     def restart() -> None:
-        random.seed(int(chosen))
+        random.seed(chosen)
         np.random.seed(chosen)  # noqa: NPY002 - the generator that transforms draw from
         torch = sys.modules.get("torch")
         if torch is not None:
-            torch.default_generator.manual_seed(int(chosen))
+            torch.default_generator.manual_seed(chosen)
 
     with _generators:
         python_state = random.getstate()

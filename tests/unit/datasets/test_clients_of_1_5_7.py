@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+import random
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -23,6 +25,33 @@ def test_labels_may_be_set_to_tensors_and_lists(tmp_path, form):
         assert np.asarray(dataset[i]["lab"]).tolist() == values[i].tolist()
     assert dataset.totals()["Mass"] == {0.0: 2, 1.0: 2}
     assert len(dataset) == 4
+
+
+def test_labels_of_an_image_go_through_json_and_a_loader(tmp_path):
+    dataset = tiny(write_pictures(tmp_path))
+    merged = xd.MergeDataset([dataset])
+    xd.relabel_dataset(["Edema", "Mass"], merged, silent=True)
+    for source in (dataset, merged, xd.SubsetDataset(merged, [0, 1])):
+        lab = source[0]["lab"]
+        said = json.loads(json.dumps(dict(zip(source.pathologies, lab, strict=True))))
+        assert said == {"Mass": 1.0, "Edema": 0.0}
+        assert lab.dtype == np.float32
+        (batch,) = torch.utils.data.DataLoader(source, batch_size=len(source))
+        assert type(batch["lab"]) is torch.Tensor
+        assert batch["lab"].shape == (len(source), 2)
+        assert pickle.loads(pickle.dumps(lab)).tolist() == lab.tolist()
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_an_explicit_seed_draws_what_it_draws_in_1_5_7(seed):
+    def shifted(image):
+        return image + random.random() * 10 + torch.rand(1).numpy() * 100
+
+    sample = {"img": np.zeros((1, 4, 4), np.float32)}
+    got = float(xd.apply_transforms(sample, shifted, seed=seed)["img"][0, 0, 0])
+    generator = torch.Generator().manual_seed(seed)
+    wanted = random.Random(seed).random() * 10 + float(torch.rand(1, generator=generator)) * 100
+    assert got == pytest.approx(wanted, rel=1e-5)
 
 
 def test_a_replaced_apply_transforms_counts(tmp_path, monkeypatch):
