@@ -140,7 +140,7 @@ def list_(
     """List every dataset, and whether its table is inside the package."""
     from rich.table import Table
 
-    from torchxrayvision.datasets import card, list_datasets
+    from torchxrayvision.datasets import card, get_dataset_class, list_datasets
 
     cards = [card(name) for name in list_datasets()]
     if as_json:
@@ -150,12 +150,16 @@ def list_(
     for column in ("name", "release", "findings", "masks", "table inside"):
         table.add_column(column)
     for item in cards:
+        inside = next(iter(item.tables.values()), None) is not None  # the table of the images
+        findings = item.findings
+        if not findings and inside:  # the table decides, and it is here
+            findings = tuple(get_dataset_class(item.name)().pathologies)
         table.add_row(
             item.name,
             item.title,
-            str(len(item.findings)) if item.findings else "from the table",
+            str(len(findings)) if findings else "from the table",
             "yes" if item.pathology_masks or item.semantic_masks or item.boxes else "",
-            "yes" if any(item.tables.values()) else "",
+            "yes" if inside else "",
         )
     console().print(table)
 

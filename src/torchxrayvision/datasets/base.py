@@ -26,6 +26,13 @@ from torchxrayvision.labels import CANONICAL_VIEWS, UNKNOWN_VIEW
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
+    from torch.utils.data import ConcatDataset
+    from torch.utils.data import Dataset as TorchDataset
+
+    # What a DataLoader takes, for type checkers alone: labels and images are made without torch.
+    _TorchDataset = TorchDataset[Any]
+else:
+    _TorchDataset = object
 
 __all__ = [
     "ALL_VIEWS",
@@ -150,7 +157,7 @@ class NoTableError(DatasetError, AttributeError):
     """A dataset of a class of the caller's own has no csv; `hasattr` says so too."""
 
 
-class Dataset:
+class Dataset(_TorchDataset):
     """Images with labels: the interface of every dataset and container of this package.
 
     It is map-style and goes into a ``torch.utils.data.DataLoader`` as it is, although it does not
@@ -222,6 +229,12 @@ class Dataset:
     def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
         """Several samples, as a DataLoader asks for them."""
         return [self[index] for index in indices]
+
+    def __add__(self, other: TorchDataset[Any]) -> ConcatDataset[Any]:
+        """Both, one after the other, as torch's datasets add; `MergeDataset` keeps labels too."""
+        from torch.utils.data import ConcatDataset
+
+        return ConcatDataset([self, other])
 
     def __repr__(self) -> str:
         return self.string()

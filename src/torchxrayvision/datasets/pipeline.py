@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias, TypedDict, Unpack
 
 import numpy as np
 
@@ -391,6 +391,17 @@ def _ordered(
     )
 
 
+class Masks(dict[Any, Any]):
+    """The masks of a sample; torch's own batching asks each sample for those of the first."""
+
+    def __missing__(self, key: Any) -> Any:
+        msg = (
+            f"this sample has no mask {key!r}; samples have the masks of their findings only, so "
+            f"batch them with DataLoader(..., collate_fn=torchxrayvision.datasets.collate)"
+        )
+        raise KeyError(msg)
+
+
 class SpecDataset(Dataset):
     """A dataset that its class attribute `spec` describes.
 
@@ -752,7 +763,7 @@ class SpecDataset(Dataset):
         for source in (self.spec.semantic, self.anatomy):
             if source is not None:
                 found |= source.masks(row, shape, self._context)
-        return {name: _as_image(mask) for name, mask in found.items()}
+        return Masks({name: _as_image(mask) for name, mask in found.items()})
 
     def _pathology_masks(self, row: Row, shape: tuple[int, int]) -> dict[int, Any]:
         if self.spec.masks is None:
@@ -761,7 +772,8 @@ class SpecDataset(Dataset):
         index = {finding: j for j, finding in enumerate(self.pathologies)}
         found = self.spec.masks.masks(row, shape, self._context)
         # Masks may name findings that the labels leave out, or that were relabelled away.
-        return {index[name]: _as_image(mask) for name, mask in found.items() if name in index}
+        named = {index[name]: _as_image(mask) for name, mask in found.items() if name in index}
+        return Masks(named)
 
     def get_mask_dict(self, image_name: str, this_size: int | Sequence[int]) -> dict[int, Any]:
         """Masks of an image by its name, without reading the image.
@@ -797,6 +809,22 @@ class SpecDataset(Dataset):
             Relative path.
         """
         return self.spec.images.name(self._row(self._position(idx)))
+
+    def only_available(self) -> Self:
+        """Keep only the rows whose image is on disk, in place.
+
+        Returns:
+            This dataset.
+
+        Raises:
+            DatasetNotFoundError: If the folder itself is missing.
+            EmptyDatasetError: If no image of it is there.
+        """
+        images, context = self.spec.images, self._context
+        images.place(context)
+        there = [i for i in range(len(self)) if images.exists(self._row(i), context)]
+        self._take(np.array(there, dtype=np.intp))
+        return self
 
     def check_paths_exist(self) -> None:
         """Raise if an image of some row is missing.

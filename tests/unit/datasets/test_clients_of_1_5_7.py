@@ -8,12 +8,20 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import torchxrayvision.datasets as xd
 from support.tiny import tiny, write_pictures
-from torchxrayvision.errors import DatasetError, DataWarning, UnknownNameError
+from torchxrayvision.datasets.annotations import BoxTable
+from torchxrayvision.errors import (
+    DatasetError,
+    DatasetNotFoundError,
+    DataWarning,
+    EmptyDatasetError,
+    UnknownNameError,
+)
 
 
 @pytest.mark.parametrize("form", [torch.tensor, np.ndarray.tolist, np.float64])
@@ -135,3 +143,40 @@ def test_the_title_of_a_release_is_a_name_too():
 
 def test_a_card_takes_the_names_that_the_command_line_takes():
     assert xd.card("nih").name == "NIH_Dataset"
+
+
+def test_datasets_add_as_those_of_torch_do(tmp_path):
+    dataset = tiny(write_pictures(tmp_path))
+    both = dataset + torch.utils.data.Subset(dataset, [0])
+    assert isinstance(both, torch.utils.data.ConcatDataset)
+    assert len(both) == 5
+    assert both[4]["idx"] == 0
+
+
+def test_masks_without_collate_name_it(tmp_path):
+    boxes = pd.DataFrame({"name": ["a", "b"], "x": 1, "y": 1, "w": 3, "h": 3})
+    source = BoxTable(table="marks", image="name", box=("x", "y", "w", "h"), finding=("Mass",))
+    dataset = tiny(
+        write_pictures(tmp_path), masks=source, kwargs={"marks": boxes, "pathology_masks": True}
+    )
+    loader = torch.utils.data.DataLoader(dataset, batch_size=4)
+    with pytest.raises(KeyError, match="torchxrayvision.datasets.collate".replace(".", "[.]")):
+        next(iter(loader))
+    loader = torch.utils.data.DataLoader(dataset, batch_size=4, collate_fn=xd.collate)
+    assert next(iter(loader))["pathology_masks"][0].shape[0] == 4
+
+
+def test_only_available_keeps_the_films_that_are_on_disk(tmp_path):
+    dataset = tiny(write_pictures(tmp_path))
+    (tmp_path / "b.png").unlink()
+    labels = dataset.labels[[0, 2, 3]].copy()
+    assert dataset.only_available() is dataset
+    assert dataset.csv["name"].tolist() == ["a", "c", "d"]
+    np.testing.assert_array_equal(dataset.labels, labels)
+    assert [dataset[i]["idx"] for i in range(len(dataset))] == [0, 1, 2]
+    for path in tmp_path.glob("*.png"):
+        path.unlink()
+    with pytest.raises(EmptyDatasetError):
+        dataset.only_available()
+    with pytest.raises(DatasetNotFoundError):
+        tiny(tmp_path / "nowhere").only_available()
