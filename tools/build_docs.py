@@ -325,6 +325,7 @@ def label_changes_page():
     cards = [c for c in cards if packaged(c)]
     rows = [row for c in cards for row in constructions(c)]
     header = ["dataset", "construction", "rows, 1.5.7", "rows", "images in both", "other labels"]
+    header.append("same order up to row")
     intro = wrapped(
         'Every packaged table, counted in both modes: `compat="xrv-1.5"` gives the rows and '
         "labels of 1.5.7, the default the right ones. Reasons: "
@@ -337,8 +338,10 @@ def label_changes_page():
         intro,
         "## Usual constructions",
         "*Other labels*: images in both whose labels differ in at least one finding. With one "
-        "image a patient, the labels of 1.5.7 are often those of another image of the patient.",
-        table(header, rows, right=(2, 3, 4, 5)),
+        "image a patient, the labels of 1.5.7 are often those of another image of the patient. "
+        "*Same order up to row*: the first position whose image is another one, so that saved "
+        "positions from there on name other images; `compat` restores them.",
+        table(header, rows, right=(2, 3, 4, 5, 6)),
         *map(finding_changes, cards),
     )
 
@@ -359,7 +362,11 @@ def construction(cls, text, arguments):
     left, right = a[both].to_numpy(), b[both].to_numpy()
     differ = ~((left == right) | (np.isnan(left) & np.isnan(right))).all(axis=1)
     counts = (rows[0], rows[1], len(shared), int(differ.sum()))
-    return (f"`{cls.__name__}`", f"`{text}`" if "=" in text else text, *(f"{n:,}" for n in counts))
+    names = [dataset.csv[IMAGE[cls.spec.tables[0].packaged]].astype(str) for dataset in made]
+    pairs = enumerate(zip(*names, strict=False))
+    moved = next((f"{i:,}" for i, (before, now) in pairs if before != now), "the end")
+    said = f"`{text}`" if "=" in text else text
+    return (f"`{cls.__name__}`", said, *(f"{n:,}" for n in counts), moved)
 
 
 def keyed(dataset):
