@@ -22,8 +22,11 @@ FORBIDDEN = {
     "torch": {"load"}, "torch.serialization": {"load"}, "torch.jit": {"load"},
     "torch.package": {"*"}, "torch.hub": {"load", "load_state_dict_from_url"},
     "pandas": {"read_pickle"}, "yaml": {"load", "unsafe_load", "full_load", "load_all"},
-    "runpy": {"*"}, "imp": {"*"}, "os": {"system", "popen"},
+    "runpy": {"*"}, "imp": {"*"}, "os": {"system", "popen"}, "tempfile": {"mktemp"},
+    "openvino": {"*"}, "openvino_telemetry": {"*"},  # they call home
 }  # fmt: skip
+# What stands in a file for a reason, by module.
+EXEMPT = {"inference/engines/onnx.py": "import openvino"}  # without its reports
 BUILTINS = {"eval", "exec", "compile", "__import__"}
 
 
@@ -80,12 +83,16 @@ class Finder(ast.NodeVisitor):
     def visit_Call(self, node):
         if isinstance(node.func, ast.Name) and node.func.id in BUILTINS:
             self.report(node, f"{node.func.id}()")
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "extractall":
+            self.report(node, "extractall(), which writes where an archive says")
         for keyword in node.keywords:
             value = keyword.value
             if keyword.arg == "allow_pickle" and not (
                 isinstance(value, ast.Constant) and value.value is False
             ):
                 self.report(node, "allow_pickle")
+            if keyword.arg == "verify" and getattr(value, "value", True) is False:
+                self.report(node, "verify=False")
             if keyword.arg == "weights_only":
                 self.report(node, "weights_only")
             if keyword.arg == "shell" and getattr(value, "value", True) is not False:
@@ -101,7 +108,9 @@ def unsafe(source):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(SOURCE).as_posix())
 def test_module_never_executes_what_it_reads(path):
-    assert unsafe(path.read_text(encoding="utf-8")) == []
+    allowed = EXEMPT.get(path.relative_to(SOURCE).as_posix(), "nothing")
+    found = unsafe(path.read_text(encoding="utf-8"))
+    assert [what for what in found if not what.endswith(allowed)] == []
 
 
 def test_the_walk_sees_the_whole_package():
@@ -134,6 +143,10 @@ def test_the_walk_sees_the_whole_package():
         "__import__('os')",
         "import os\nos.system('x')",
         "import subprocess\nsubprocess.run('x', shell=True)",
+        "import requests\nrequests.get('x', verify=False)",
+        "import tarfile\ntarfile.open('x').extractall('y')",
+        "import openvino",
+        "import tempfile\ntempfile.mktemp()",
     ],
 )
 def test_the_walk_would_see(source):

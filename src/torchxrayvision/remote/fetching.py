@@ -332,6 +332,11 @@ class Fetch:
         if found.status == "changed":
             raise ChecksumError(self._refusal(found, "delete the file to fetch it again"))
         if found.ok:
+            if found.status == "pinned" and self.folder.stat().st_mode & 0o002:
+                _log.warning(
+                    "everybody can write in %s, so that its record of %s may be anybody's; "
+                    "chmod o-w takes that away", self.folder, self.file.filename,
+                )  # fmt: skip
             self._trust(found, pin, f"the copy found in {self.folder}")
         return found.ok
 

@@ -572,7 +572,7 @@ def progress_bar(title: str, *, show: bool) -> Iterator[Callable[[int, int | Non
     )
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),

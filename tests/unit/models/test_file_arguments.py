@@ -14,6 +14,8 @@ from torchxrayvision.checkpoints.tensors import save_safetensors
 from torchxrayvision.errors import CheckpointError, RecipeError
 from torchxrayvision.models import Backbone, load_checkpoint, save_checkpoint
 from torchxrayvision.models.arguments import allowed_arguments, loads_weights
+
+pytest.importorskip("lightning", reason="the extra train is not installed")
 from torchxrayvision.training import Recipe
 from torchxrayvision.training.network import network_of
 

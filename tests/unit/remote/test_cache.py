@@ -334,6 +334,20 @@ def test_file_found_without_checksum_is_said_and_recorded(cache):
     assert pins(cache)[NAME]["sha256"] == hashlib.sha256(CONTENT).hexdigest()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
+def test_record_that_everybody_may_write_is_said(cache, caplog):
+    place(cache, CONTENT)
+    with pytest.warns(UnpinnedDownloadWarning):
+        fetch(cache, remote_file(**UNKNOWN))
+    fetch(cache, remote_file(**UNKNOWN))
+    assert caplog.text == ""
+    cache.chmod(0o777)
+    fetch(cache, remote_file())
+    assert caplog.text == "", "a published checksum needs no record"
+    fetch(cache, remote_file(**UNKNOWN))
+    assert "everybody can write" in caplog.text
+
+
 def test_touched_file_keeps_the_day_of_first_trust(cache):
     place(cache, CONTENT)
     with pytest.warns(UnpinnedDownloadWarning):

@@ -175,13 +175,13 @@ def _onnxruntime() -> Any:
 
 def _openvino(net: XRayModel, size: int, target: Path, metadata: str) -> _Files:
     try:
-        openvino = import_openvino()
+        runtime = import_openvino()
     except ImportError as error:
         raise DependencyError("openvino", "export to OpenVINO", "openvino") from error
-    core = openvino.Core()
+    core = runtime.Core()
     graph = core.read_model(to_onnx(trace(net, size), output_names(net)).SerializeToString())
     graph.set_rt_info(metadata, [METADATA])
-    openvino.save_model(graph, target, compress_to_fp16=False)
+    runtime.save_model(graph, target, compress_to_fp16=False)
 
     def run(images: torch.Tensor) -> list[torch.Tensor]:
         # Some processors would compute in less than float32 unless told.
