@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from torchxrayvision import __version__
+from torchxrayvision.deprecation import caller_stacklevel
 from torchxrayvision.errors import ResumeError, XRVWarning
 from torchxrayvision.inference.engines.base import input_size
 from torchxrayvision.inference.engines.choose import Choice, choose_engine, open_engine
@@ -114,7 +115,7 @@ class LocalRunner:
                 f"resuming a run that was begun elsewhere ({'; '.join(changed)}); the last "
                 "digits of the rows to come may differ from those of a run in one piece",
                 XRVWarning,
-                stacklevel=5,
+                stacklevel=caller_stacklevel(),
             )
         with threads(record.machine["threads"]):
             engine = open_engine(

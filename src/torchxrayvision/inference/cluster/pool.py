@@ -17,6 +17,7 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any, Final
 
+from torchxrayvision.deprecation import caller_stacklevel
 from torchxrayvision.errors import ClusterError, XRVWarning
 from torchxrayvision.inference.cluster.worker import Answer, Part, Worker
 from torchxrayvision.inference.runs import environment_changes
@@ -179,7 +180,7 @@ class Pool:
     def _say(self, text: str) -> None:
         if text not in self._said:
             self._said.add(text)
-            warnings.warn(text, XRVWarning, stacklevel=7)
+            warnings.warn(text, XRVWarning, stacklevel=caller_stacklevel())
 
     def _hand_out(self, parts: Iterator[Part], until: int, answered: dict[int, Answer]) -> None:
         given = len(self._busy) + len(self._lost) + len(answered)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from torchxrayvision.deprecation import caller_stacklevel
 from torchxrayvision.errors import ClusterError, DependencyError
 from torchxrayvision.inference.cluster.pool import Pool
 from torchxrayvision.inference.cluster.worker import ModelPayload, Part, RunConfig, Worker
@@ -186,7 +187,7 @@ class _RayRunner:
             most=-(-images // options["batch_size"]),
         )
         for category, text in notes:
-            warnings.warn(text, category, stacklevel=5)
+            warnings.warn(text, category, stacklevel=caller_stacklevel())
         found: dict[str, Any] = machine
         return found
 
