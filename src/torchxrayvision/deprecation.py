@@ -72,7 +72,8 @@ def with_moved_names(
             module, _, attribute = moved[name].rpartition(".")
             return getattr(importlib.import_module(module), attribute)
         if otherwise is not None:
-            return otherwise(name)
+            value = vars(sys.modules[package])[name] = otherwise(name)  # found at once from now on
+            return value
         msg = f"module {package!r} has no attribute {name!r}"
         raise AttributeError(msg)
 

@@ -41,7 +41,7 @@ LOOKS_INSIDE = {
     ("contract/test_datasets.py", "datasets.images"): "asks every member",
     ("contract/test_datasets.py", "datasets.release"): "asks every member",
     ("contract/test_dense_models.py", "baseline_models.ieee8023.net"): "the layers of a network",
-    ("contract/test_dense_models.py", "inference.engines.graph"): "counts operations",
+    ("contract/test_dense_models.py", "inference.engines.base"): "counts operations",
     ("contract/test_dense_models.py", "models.base"): "asks every member",
     ("contract/test_docs.py", "weights.registry"): "reads every entry",
     ("contract/test_models.py", "models.base"): "asks every member",
@@ -268,7 +268,7 @@ def evaluate(folder):
 
 # Calls that still run through more files than they may: strict, so the mark goes with the cure.
 ABOVE = {
-    "predict": "45 files: engines, reading and remote files are to be merged",
+    "predict": "47 files with three kinds of image: small modules are to be merged",
 }
 
 

@@ -19,6 +19,7 @@ from torchxrayvision.cli.console import (
     refuse,
     refuse_existing,
     require_ending,
+    run_progress,
     show_warnings,
 )
 from torchxrayvision.cli.options import (
@@ -34,7 +35,6 @@ from torchxrayvision.cli.options import (
     TimeLimit,
     Workers,
 )
-from torchxrayvision.cli.progress import run_progress
 from torchxrayvision.csvtext import CsvFile
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from torchxrayvision.cli.console import (
     named_images,
     refuse,
     refuse_existing,
+    run_progress,
     show_error,
     show_warnings,
 )
@@ -33,7 +34,6 @@ from torchxrayvision.cli.options import (
     Weights,
     Workers,
 )
-from torchxrayvision.cli.progress import run_progress
 
 __all__ = ["explain"]
 

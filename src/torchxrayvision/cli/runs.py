@@ -9,8 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from torchxrayvision.cli.console import console, inform, refuse, show_error, stderr_console
-from torchxrayvision.cli.progress import run_progress
+from torchxrayvision.cli.console import (
+    console,
+    inform,
+    refuse,
+    run_progress,
+    show_error,
+    stderr_console,
+)
 from torchxrayvision.inference import (
     RayCluster,
     Shard,

@@ -12,6 +12,7 @@ from torchxrayvision.cli.console import (
     named_images,
     refuse,
     refuse_existing,
+    run_progress,
     show_warnings,
 )
 from torchxrayvision.cli.options import (
@@ -29,7 +30,6 @@ from torchxrayvision.cli.options import (
     TimeLimit,
     Workers,
 )
-from torchxrayvision.cli.progress import run_progress
 from torchxrayvision.errors import XRVError
 
 __all__ = ["segment"]

@@ -268,7 +268,7 @@ def first_images(
         loaded = (image for _, image in readers.map(tried, ahead=2))
         images = list(itertools.islice((i[0] for i in loaded if not isinstance(i, str)), count))
     if not images:
-        from torchxrayvision.inference.engines.graph import example
+        from torchxrayvision.inference.engines.base import example
 
         return np.asarray(example(size, count))
     return np.stack(images)

@@ -12,8 +12,8 @@ from support import long_run
 from torchxrayvision.autoencoders import ResNetAE
 from torchxrayvision.errors import ImageShapeError
 from torchxrayvision.inference import accelerate, export
+from torchxrayvision.inference.engines.base import example, output_names
 from torchxrayvision.inference.engines.choose import agreement
-from torchxrayvision.inference.engines.graph import example, output_names
 from torchxrayvision.models import UNet
 
 SIDE = 32

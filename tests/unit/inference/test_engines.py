@@ -22,9 +22,8 @@ from torchxrayvision.errors import DependencyError, PrecisionWarning, UnknownNam
 from torchxrayvision.inference import predict, predict_to_file, predictions
 from torchxrayvision.inference.engines import choose as _choose
 from torchxrayvision.inference.engines import winograd as _winograd
-from torchxrayvision.inference.engines.base import TorchEngine, has_compiler
+from torchxrayvision.inference.engines.base import TorchEngine, example, has_compiler
 from torchxrayvision.inference.engines.choose import Choice, choose_engine, open_engine
-from torchxrayvision.inference.engines.graph import example
 from torchxrayvision.inference.engines.onnx import OnnxEngine, OpenVinoEngine, onnx_file
 from torchxrayvision.inputs import ReadOptions, expand
 from torchxrayvision.inputs import load as _load

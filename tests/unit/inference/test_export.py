@@ -15,8 +15,8 @@ from torchxrayvision.baseline_models import chestx_anatomy, chestx_det, mira, xi
 from torchxrayvision.cli import app
 from torchxrayvision.errors import ExportError, UnknownNameError
 from torchxrayvision.inference import export
+from torchxrayvision.inference.engines.base import example
 from torchxrayvision.inference.engines.export import FORMATS
-from torchxrayvision.inference.engines.graph import example
 from torchxrayvision.models import get_model
 
 ENDINGS = {

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from torchxrayvision.inference.engines.base import input_size
+from torchxrayvision.inference.engines.base import example, input_size
 from torchxrayvision.inference.engines.choose import choose_engine, open_network
-from torchxrayvision.inference.engines.graph import example
 from torchxrayvision.models import XRayClassifier, at_resolution, check_shape
 
 if TYPE_CHECKING:

@@ -21,12 +21,12 @@ from torchxrayvision.inference.engines.base import (
     ClassifierEngine,
     Engine,
     TorchEngine,
+    example,
     has_compiler,
     input_size,
     reference,
     weight_of,
 )
-from torchxrayvision.inference.engines.graph import example
 from torchxrayvision.inference.engines.winograd import has_wide_convolutions
 from torchxrayvision.models import Segmenter, XRayClassifier
 from torchxrayvision.remote import cache_dir, make_folder

@@ -15,7 +15,7 @@ import torch
 
 from torchxrayvision.errors import DependencyError, ExportError, UnknownNameError
 from torchxrayvision.files import put_in_place
-from torchxrayvision.inference.engines.graph import (
+from torchxrayvision.inference.engines.base import (
     INPUT,
     describe,
     example,

@@ -11,8 +11,14 @@ import torch
 from torchxrayvision import __version__
 from torchxrayvision.errors import DependencyError
 from torchxrayvision.files import sha256_of, write_atomically
-from torchxrayvision.inference.engines.base import Engine, input_size
-from torchxrayvision.inference.engines.graph import INPUT, output_names, to_onnx, trace
+from torchxrayvision.inference.engines.base import (
+    INPUT,
+    Engine,
+    input_size,
+    output_names,
+    to_onnx,
+    trace,
+)
 from torchxrayvision.inference.engines.winograd import minimal_filtering
 from torchxrayvision.remote import cache_dir, make_folder
 from torchxrayvision.runs import fingerprint
