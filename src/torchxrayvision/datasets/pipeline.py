@@ -116,6 +116,7 @@ def read_as_text(path: Path, columns: Iterable[str], **options: Any) -> pd.DataF
     frame: pd.DataFrame = pd.read_csv(
         path,
         dtype=str,
+        low_memory=False,  # else pandas asks a damaged stream for more without end
         keep_default_na=False,
         na_values=["", "nan", "NaN", "<NA>"],
         **{**options, "usecols": lambda name: name in wanted},

@@ -85,7 +85,9 @@ def _parsed(file: Path) -> pd.DataFrame:
     with file.open(encoding="utf-8-sig", errors="replace") as lines:
         head = lines.readline()
     separator = max(",;\t", key=head.count)
-    text = pd.read_csv(file, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    options: Any = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
+    # With low_memory pandas asks a stream that is damaged for more without end.
+    text = pd.read_csv(file, sep=separator, low_memory=False, **options)
     return restored(text)
 
 

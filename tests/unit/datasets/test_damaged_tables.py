@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import bz2
 import gzip
 import io
@@ -102,3 +103,20 @@ def test_odd_json(tmp_path, tree):
     path.write_text(json.dumps([{"path": "\ud800", "Mass": 1}]))
     with pytest.raises(EvaluationError, match="cannot be read as a table"):
         read_table(path)
+
+
+# The pandas parser asked this stream for more without end where it reads in pieces.
+ENDLESS = (
+    "QlpoOTFBWSZTWY+zbgMAAHdfgAASAAV/4CICQAAj4d+AIACVQ0TTQQyBoAGgkSQBPUMEaGCNC/U0JAAAAADHDGNv"
+    "wL0CiQ5C26lOmc5mbVVeufWrBz4ZZ00jHEEGCiMCAEYIGCBhEMQNjY2NGoKgS14N5P7vmCyOvfNoLm3bv24AT2uh"
+    "WsjEYu/F3JFOFCQj7NuAwA=="
+)
+
+
+@pytest.mark.timeout(60)
+def test_damaged_stream_that_pandas_reads_for_ever(tmp_path):
+    path = tmp_path / "t.csv.bz2"
+    path.write_bytes(base64.b64decode(ENDLESS))
+    for read in (xd.CSV_Dataset, read_table):
+        with pytest.raises(XRVError):
+            read(path)
