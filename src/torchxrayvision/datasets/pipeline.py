@@ -367,7 +367,8 @@ def _of_method(signature: inspect.Signature) -> inspect.Signature:
 def _signature(spec: DatasetSpec) -> inspect.Signature:
     """The signature of a constructor, out of the spec."""
     packaged = {table.argument: USE_INCLUDED_FILE for table in spec.tables if table.packaged}
-    return _ordered(spec.parameters, spec.keyword_only, {**packaged, **spec.defaults})
+    undeclared = {"unique_patients": True} if spec.parameters is USUAL_PARAMETERS else {}
+    return _ordered(spec.parameters, spec.keyword_only, {**packaged, **undeclared, **spec.defaults})
 
 
 def _ordered(

@@ -177,7 +177,7 @@ class DatasetSpec:
     verified: str = ""
     parameters: tuple[str, ...] = USUAL_PARAMETERS
     keyword_only: tuple[str, ...] = ()
-    defaults: Mapping[str, Any] = field(default_factory=lambda: {"unique_patients": True})
+    defaults: Mapping[str, Any] = field(default_factory=dict)
     choices: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
