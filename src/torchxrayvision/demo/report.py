@@ -327,7 +327,7 @@ def _scatter(true: pd.Series, measured: pd.Series) -> Html:
 
 
 def _every_file(demo: Demo) -> Iterable[Html]:
-    names = [name for name in demo.scores.columns if name != "error"]
+    names = list(demo.scores.select_dtypes("number").columns)  # not what `check` and `error` say
     rows = []
     for path in demo.scores.index:
         row = demo.scores.loc[path]
