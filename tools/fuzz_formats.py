@@ -1113,6 +1113,19 @@ def make_journal(files: dict[str, bytes], rng: Rng) -> bytes:
     return json.dumps({name: data.hex() for name, data in files.items()}).encode()
 
 
+def records_of(data: bytes) -> list[bytes]:
+    """The records of a journal whose checksums fit, up to the first that is not whole."""
+    found, place = [], 0
+    while place + 8 <= len(data):
+        length, crc = struct.unpack_from("<II", data, place)
+        record = data[place + 8 : place + 8 + length]
+        if len(record) < length or zlib.crc32(record) != crc:
+            break
+        found.append(record)
+        place += 8 + length
+    return found
+
+
 def read_journal(data: bytes, _folder: Path) -> None:
     """Resume a run whose folder was damaged: the table must be the one of a run in peace."""
     import shutil
@@ -1126,7 +1139,10 @@ def read_journal(data: bytes, _folder: Path) -> None:
     for name, text in json.loads(data).items():
         (part / name).write_bytes(bytes.fromhex(text))
     predict(films, output)
-    if output.read_bytes() != whole:
+    # A record that was edited and given a checksum that fits is no damage.
+    written = {record for files in journal_seeds() for record in records_of(files["rows.bin"])}
+    forged = any(r not in written for r in records_of(bytes.fromhex(json.loads(data)["rows.bin"])))
+    if output.read_bytes() != whole and not forged:
         raise Damage("the table differs from that of a run in peace")
 
 
