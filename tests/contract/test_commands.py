@@ -99,7 +99,7 @@ PRINTING = [
     ("datasets", "describe"), ("datasets", "verify"), ("weights", "list"), ("weights", "show"),
 ]  # fmt: skip
 WRITING = [
-    ("predict",), ("check",), ("evaluate",), ("segment",), ("explain",), ("export",),
+    ("predict",), ("check",), ("evaluate",), ("segment",), ("explain",), ("results",), ("export",),
     ("phantom",), ("datasets", "export"),
 ]  # fmt: skip
 
@@ -149,6 +149,8 @@ REFUSED = [
     ["check"],
     ["segment", "a.png", "--out-dir", "o", "--threshold", "2"],
     ["explain", "a.png", "--out-dir", "o", "--target", "Mass", "--method", "foo"],
+    ["results", "a.dcm", "--out-dir", "o", "--as", "sr,foo"],
+    ["results", "a.dcm", "--out-dir", "o", "--as", "seg"],
     ["export", "demo", "--to", "foo", "--output", "x"],
     ["evaluate", "a.csv", "b.csv", "--output", "x.xlsx"],
     ["datasets", "describe", "nhi"],

@@ -18,6 +18,7 @@ from torchxrayvision.cli import info as _info
 from torchxrayvision.cli import join as _join
 from torchxrayvision.cli import phantom as _phantom
 from torchxrayvision.cli import predict as _predict
+from torchxrayvision.cli import results as _results
 from torchxrayvision.cli import segment as _segment
 from torchxrayvision.cli import train as _train
 from torchxrayvision.cli import weights as _weights
@@ -95,6 +96,7 @@ for _function in (
     _explain.explain,
     _check.check,
     _segment.segment,
+    _results.results,
     _train.train,
     _info.info,
     _phantom.phantom,

@@ -4,6 +4,7 @@ from torchxrayvision.phantom.drawing import draw, draw_record, patient_of
 
 # For the other packages of the project.
 from torchxrayvision.phantom.files import png_bytes as png_bytes
+from torchxrayvision.phantom.files import write_dicom as write_dicom
 from torchxrayvision.phantom.prevalence import Correlations
 from torchxrayvision.phantom.records import (
     FINDINGS,

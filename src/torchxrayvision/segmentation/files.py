@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from torchxrayvision.runs import Batch, Record, Summary
     from torchxrayvision.segmentation.masks import Paths
 
-__all__ = ["SegmentationFiles", "SegmentationWriter", "segment_to_folder"]
+__all__ = ["SegmentationFiles", "SegmentationWriter", "main_structures", "segment_to_folder"]
 
 _TABLE: Final = "measures.csv"
 _LENGTHS: Final = ("heart_width", "thorax_width", "spine_heart_distance")
@@ -111,7 +111,7 @@ class SegmentationFiles:
         self.names = [name for name in names if name in chosen]
         self._index = {name: index for index, name in enumerate(names, start=1)}
         self._palette = palette(len(names))
-        self._shown = self.names if len(self.names) <= _MOST_SHOWN else _main(self.names)
+        self._shown = main_structures(self.names)
         self._nifti = _nibabel() if nifti else None
         self._used: dict[str, int] = {}
         folder.mkdir(parents=True, exist_ok=True)
@@ -401,7 +401,17 @@ def _checked(only: Iterable[str] | None, names: Sequence[str], nifti: bool) -> l
     return wanted
 
 
-def _main(names: Sequence[str]) -> list[str]:
+def main_structures(names: Sequence[str]) -> list[str]:
+    """Choose the structures that can be told apart in one picture.
+
+    Args:
+        names: All structures.
+
+    Returns:
+        All of them, or the main ones of too many.
+    """
+    if len(names) <= _MOST_SHOWN:
+        return list(names)
     found: list[str] = []
     for name in _MAIN:
         try:
