@@ -31,6 +31,8 @@ _WARNING: Final = (255, 220, 0)
 _INK: Final = (235, 235, 235)
 _BOX: Final = (0, 255, 255)
 _SHADOW: Final = (0, 0, 0)
+# Only findings at or above their operating point are listed.
+_MEANING: Final = "Network output, not a probability of disease:"
 _MOST_FINDINGS: Final = 6
 _MOST_LETTERS: Final = 60
 
@@ -159,7 +161,8 @@ def _draw_scale(
     bar = np.broadcast_to(sequential()[steps], (size, len(steps), 3))
     image.paste(Image.fromarray(np.ascontiguousarray(bar)), (x, y))
     text = f" evidence, 0 to {top:.3g}"
-    draw.text((x + long, y), text, fill=_INK, font=font, stroke_width=1, stroke_fill=_SHADOW)
+    halo = max(1, size // 9)
+    draw.text((x + long, y), text, fill=_INK, font=font, stroke_width=halo, stroke_fill=_SHADOW)
 
 
 def _words(reading: ImageReading, first: tuple[str, Any] | None) -> list[str]:
@@ -170,7 +173,7 @@ def _words(reading: ImageReading, first: tuple[str, Any] | None) -> list[str]:
     if reading.classifier is not None:
         found = [f"{f.label} {f.value:.2f}" for f in reading.present[:_MOST_FINDINGS]]
         rest = len(reading.present) - len(found)
-        words += found or ["No finding reaches its operating point"]
+        words += [_MEANING, *found] if found else ["No finding reaches its operating point"]
         words += [f"and {rest} more"] if rest else []
     if reading.cardiothoracic_ratio is not None:
         words.append(f"Cardiothoracic ratio {reading.cardiothoracic_ratio:.2f}")

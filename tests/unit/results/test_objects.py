@@ -256,6 +256,8 @@ def test_the_presentation_state_draws_the_same_outlines(made, case):
         assert (*points.min(0), *points.max(0)) == box
     (text,) = layers["TEXT"].TextObjectSequence
     assert NOT_FOR_DIAGNOSIS.upper() in text.UnformattedTextValue
+    said = "not a probability of disease" in text.UnformattedTextValue
+    assert said == bool(reading.present)
 
 
 @pytest.mark.parametrize("case", ["PA", "german", "rotated"])
