@@ -10,35 +10,17 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib
-import os
 import sys
 import types
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from torchxrayvision.errors import caller_stacklevel
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["caller_stacklevel", "carried_names", "count_replacements", "with_moved_names"]
-
-_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep  # noqa: PTH100, PTH120 - of each frame
-# Through whose frames a call of a user goes on its way into this package.
-_BETWEEN = (f"{os.sep}torch{os.sep}", f"{os.sep}contextlib.py")
-
-
-def caller_stacklevel() -> int:
-    """`stacklevel` for a warning that names the line outside this package that led here.
-
-    Example:
-        >>> warnings.warn("look", UserWarning, stacklevel=caller_stacklevel())  # doctest: +SKIP
-    """
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None:
-        name = frame.f_code.co_filename
-        if not name.startswith(_HERE) and not any(part in name for part in _BETWEEN):
-            break
-        frame, level = frame.f_back, level + 1
-    return level
+__all__ = ["carried_names", "count_replacements", "with_moved_names"]
 
 
 def with_moved_names(

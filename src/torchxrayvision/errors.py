@@ -45,10 +45,11 @@ They derive from the built-in exception of the same meaning, so code that catche
 from __future__ import annotations
 
 import difflib
+import os
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable
 
 __all__ = [
@@ -87,7 +88,28 @@ __all__ = [
     "ViewError",
     "XRVError",
     "XRVWarning",
+    "caller_stacklevel",
 ]
+
+
+_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep  # noqa: PTH100, PTH120 - of each frame
+# Through whose frames a call of a user goes on its way into this package.
+_BETWEEN = (f"{os.sep}torch{os.sep}", f"{os.sep}contextlib.py")
+
+
+def caller_stacklevel() -> int:
+    """`stacklevel` for a warning that names the line outside this package that led here.
+
+    Example:
+        >>> warnings.warn("look", UserWarning, stacklevel=caller_stacklevel())  # doctest: +SKIP
+    """
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None:
+        name = frame.f_code.co_filename
+        if not name.startswith(_HERE) and not any(part in name for part in _BETWEEN):
+            break
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 class XRVError(Exception):

@@ -10,7 +10,7 @@ import torch
 
 from demo_weights.plan import FOLDS, OUTPUTS, SEED, SIX
 from torchxrayvision import __version__, evaluation
-from torchxrayvision.checkpoints.tensors import save_safetensors
+from torchxrayvision.checkpoints.read import save_safetensors
 
 REPLICATES = 2000
 LIMIT = 8_000_000  # bytes of a file

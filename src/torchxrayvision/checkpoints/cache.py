@@ -15,8 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchxrayvision.checkpoints.pickles import DEFAULT, Limits, Unreadable
-from torchxrayvision.checkpoints.read import Checkpoint, read_tensors
-from torchxrayvision.checkpoints.tensors import read_safetensors, save_safetensors
+from torchxrayvision.checkpoints.read import (
+    Checkpoint,
+    read_safetensors,
+    read_tensors,
+    save_safetensors,
+)
 from torchxrayvision.errors import CheckpointError
 from torchxrayvision.files import FileState, write_atomically
 from torchxrayvision.remote import cache_dir, make_folder, sha256_once

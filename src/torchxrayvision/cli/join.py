@@ -21,7 +21,7 @@ def join(
 
     It is byte for byte the one of a run without shards.
     """
-    from torchxrayvision.cli import runs as _run
+    from torchxrayvision.cli.predict import join as join_rows
 
-    if _run.join(output, overwrite=overwrite):
+    if join_rows(output, overwrite=overwrite):
         raise typer.Exit(EXIT_SOME_FAILED)

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from torchxrayvision import __version__
-from torchxrayvision.deprecation import caller_stacklevel
-from torchxrayvision.errors import ResumeError, XRVWarning
+from torchxrayvision.errors import ResumeError, XRVWarning, caller_stacklevel
 from torchxrayvision.inference.engines.base import input_size
 from torchxrayvision.inference.engines.choose import Choice, choose_engine, open_engine
 from torchxrayvision.inference.prediction import (

@@ -1,4 +1,8 @@
 from .archives import Archives as Archives
+from .archives import InputFile as InputFile
+from .archives import Member as Member
+from .archives import has_image_name as has_image_name
+from .archives import printable as printable
 from .expansion import Skipped as Skipped
 from .expansion import expand as expand
 from .expansion import is_archive as is_archive
@@ -14,7 +18,3 @@ from .load import reason_of as reason_of
 from .readers import Read as Read
 from .readers import Readers as Readers
 from .readers import prefetch as prefetch
-from .source import InputFile as InputFile
-from .source import Member as Member
-from .source import has_image_name as has_image_name
-from .source import printable as printable

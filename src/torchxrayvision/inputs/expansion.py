@@ -19,8 +19,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from torchxrayvision.csvtext import from_cell
 from torchxrayvision.images import HEAD
-from torchxrayvision.inputs.archives import ARCHIVE_ERRORS, list_members
-from torchxrayvision.inputs.source import InputFile, has_image_name, looks_like_image, printable
+from torchxrayvision.inputs.archives import (
+    ARCHIVE_ERRORS,
+    InputFile,
+    has_image_name,
+    list_members,
+    looks_like_image,
+    printable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator

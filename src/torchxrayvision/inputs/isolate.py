@@ -21,9 +21,8 @@ import numpy as np
 import torchxrayvision.errors
 from torchxrayvision.errors import ImageReadError
 from torchxrayvision.images import ImageInfo, Limits, Raster
-from torchxrayvision.inputs.archives import Archives
+from torchxrayvision.inputs.archives import Archives, InputFile, Member
 from torchxrayvision.inputs.load import ReadOptions, read_file
-from torchxrayvision.inputs.source import InputFile, Member
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

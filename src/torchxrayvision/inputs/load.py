@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from torchxrayvision.images import Raster
-    from torchxrayvision.inputs.source import InputFile
+    from torchxrayvision.inputs.archives import InputFile
 
 __all__ = [
     "AIR", "ReadOptions", "crop_and_resize", "default_workers", "read_bytes",

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from torchxrayvision.errors import ImageReadError, StalledError
 from torchxrayvision.images import Raster
-from torchxrayvision.inputs.archives import Archives
+from torchxrayvision.inputs.archives import Archives, InputFile
 from torchxrayvision.inputs.isolate import ReaderProcess
 from torchxrayvision.inputs.load import (
     ReadOptions,
@@ -30,7 +30,6 @@ from torchxrayvision.inputs.load import (
     read_or_reason,
     reason_of,
 )
-from torchxrayvision.inputs.source import InputFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -20,12 +20,12 @@ import torch
 import torch.fx
 from torch import Tensor, nn
 
-from torchxrayvision.deprecation import caller_stacklevel
 from torchxrayvision.errors import (
     ImageShapeError,
     StateMismatchError,
     UnknownNameError,
     XRVWarning,
+    caller_stacklevel,
 )
 from torchxrayvision.labels import DEFAULT_PATHOLOGIES
 from torchxrayvision.models.compat import restore

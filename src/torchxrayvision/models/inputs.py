@@ -15,8 +15,12 @@ import torch.fx
 from torch import Tensor
 from torch.nn import functional
 
-from torchxrayvision.deprecation import caller_stacklevel
-from torchxrayvision.errors import ImageRangeError, ImageRangeWarning, ImageShapeError
+from torchxrayvision.errors import (
+    ImageRangeError,
+    ImageRangeWarning,
+    ImageShapeError,
+    caller_stacklevel,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

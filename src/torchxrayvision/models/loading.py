@@ -12,12 +12,12 @@ import torch
 
 from torchxrayvision import __version__
 from torchxrayvision.checkpoints import load_checkpoint, save_safetensors, state_dict_of
-from torchxrayvision.deprecation import caller_stacklevel
 from torchxrayvision.errors import (
     CheckpointError,
     DemonstrationWarning,
     LicenseWarning,
     UnknownNameError,
+    caller_stacklevel,
 )
 from torchxrayvision.models.arguments import check_file_arguments
 from torchxrayvision.models.backbone import BACKBONES, Backbone

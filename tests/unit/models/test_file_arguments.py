@@ -10,7 +10,7 @@ import threading
 import pytest
 import torch
 
-from torchxrayvision.checkpoints.tensors import save_safetensors
+from torchxrayvision.checkpoints.read import save_safetensors
 from torchxrayvision.errors import CheckpointError, RecipeError
 from torchxrayvision.models import Backbone, load_checkpoint, save_checkpoint
 from torchxrayvision.models.arguments import allowed_arguments, loads_weights

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from torchxrayvision.checkpoints import read_tensors
-from torchxrayvision.checkpoints.tensors import save_safetensors
+from torchxrayvision.checkpoints.read import save_safetensors
 from torchxrayvision.errors import CheckpointError, StateMismatchError, UnknownNameError
 from torchxrayvision.models import Backbone, ResNet, get_model, load_checkpoint, save_checkpoint
 from torchxrayvision.models.loading import apply_facts, read_header_facts

@@ -15,9 +15,16 @@ from torchxrayvision.cli import app
 from torchxrayvision.errors import UnknownNameError
 from torchxrayvision.images import read_raster
 from torchxrayvision.phantom import simulate
-from torchxrayvision.screening.frame import measure_frame
-from torchxrayvision.screening.header import Header, contradictions
-from torchxrayvision.screening.pose import SIDE, Pose, PoseModel, features, pose_of, poses
+from torchxrayvision.screening.checks import Header, contradictions
+from torchxrayvision.screening.pose import (
+    SIDE,
+    Pose,
+    PoseModel,
+    features,
+    measure_frame,
+    pose_of,
+    poses,
+)
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +170,7 @@ def test_contradictions(header, pose, said):
 
 def test_a_damaged_header_says_nothing(tmp_path):
     from torchxrayvision.inputs import InputFile
-    from torchxrayvision.screening.header import read_header
+    from torchxrayvision.screening.checks import read_header
 
     (tmp_path / "a.dcm").write_bytes(bytes(128) + b"DICM" + b"\x08\x00\x60\x00CS\xff\xff")
     assert read_header(InputFile(tmp_path / "a.dcm", "a.dcm")) == Header()

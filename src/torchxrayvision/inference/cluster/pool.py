@@ -17,8 +17,7 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any, Final
 
-from torchxrayvision.deprecation import caller_stacklevel
-from torchxrayvision.errors import ClusterError, XRVWarning
+from torchxrayvision.errors import ClusterError, XRVWarning, caller_stacklevel
 from torchxrayvision.inference.cluster.worker import Answer, Part, Worker
 from torchxrayvision.inference.runs import environment_changes
 

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from torchxrayvision.deprecation import caller_stacklevel
-from torchxrayvision.errors import ClusterError, DependencyError
+from torchxrayvision.errors import ClusterError, DependencyError, caller_stacklevel
 from torchxrayvision.inference.cluster.pool import Pool
 from torchxrayvision.inference.cluster.worker import ModelPayload, Part, RunConfig, Worker
 from torchxrayvision.inference.engines.choose import Choice
