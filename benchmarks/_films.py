@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 _SIMULATED = 8  # the others are these, shifted and with other noise
-_NOISE = {1024: 3.0, 2500: 6.0}  # of 2048 grey values; gives the bytes a pixel of published films
+_NOISE = {1024: 3.0, 2500: 6.0}  # of 2048 grey values; gives the bytes per pixel of published films
 
 
 def grey_film(index: int, shape: tuple[int, int], bits: int = 8) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Which maintained decoder is fastest for grey PNG, on one thread and on two?
 
 Simulated films of 1024 x 1024 and 2500 x 2048 in 8 and 16 bits, as PNG that Pillow wrote with its
-usual settings. CPU milliseconds a file, of one thread and of two that decode at the same time:
+usual settings. CPU milliseconds per file, of one thread and of two that decode at the same time:
 where the second is larger, threads disturb each other. "inflate" undoes the compression only; the
 rest of a decoder's time is the row filters. `pip install isal imagecodecs` for all rows.
 
@@ -118,7 +118,7 @@ def files() -> dict[str, bytes]:
 
 
 def cpu(decode: Decode, data: bytes, threads: int) -> float:
-    """CPU milliseconds a file, median."""
+    """CPU milliseconds per file, median."""
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(decode, [data] * threads))
         found = []

@@ -1,7 +1,7 @@
 """Which format is fastest for images that are decoded once and read in random order?
 
 2,000 images of 224 x 224 bytes, in batches of 32 in shuffled order, all of them in the page cache
-and read before. Per format: bytes on disk, seconds to write, CPU milliseconds a batch, whether one
+and read before. Per format: bytes on disk, seconds to write, CPU milliseconds per batch, whether one
 image can be written at a time (so that many processes fill it and a stopped build goes on) and
 whether processes share its memory. `pip install lmdb zarr` for all rows.
 
@@ -121,14 +121,14 @@ FORMATS: dict[str, tuple[Callable[[np.ndarray, Path], Read], str, str]] = {
     "Arrow IPC, memory map": (arrow_file, "no", "yes"),
     "Parquet, zstd": (parquet_file, "no", "no"),
     "LMDB": (lmdb_file, "one at a time", "yes"),
-    "Zarr, one image a chunk": (zarr_store, "yes", "no"),
+    "Zarr, one image per chunk": (zarr_store, "yes", "no"),
 }
 
 
 def measure(
     make: Callable[[np.ndarray, Path], Read], images: np.ndarray
 ) -> tuple[float, float, float]:
-    """Megabytes, seconds to write, and CPU milliseconds a batch."""
+    """Megabytes, seconds to write, and CPU milliseconds per batch."""
     with tempfile.TemporaryDirectory() as name:
         begun = time.process_time()
         read = make(images, Path(name))
@@ -154,7 +154,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
     images = pictures()
-    print("| format | MB | CPU s to write | CPU ms a batch | written in parts | shared memory |")
+    print("| format | MB | CPU s to write | CPU ms per batch | written in parts | shared memory |")
     print("| --- | ---: | ---: | ---: | --- | --- |")
     for name, (make, parts, shared) in FORMATS.items():
         try:

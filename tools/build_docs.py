@@ -338,7 +338,7 @@ def label_changes_page():
         intro,
         "## Usual constructions",
         "*Other labels*: images in both whose labels differ in at least one finding. With one "
-        "image a patient, the labels of 1.5.7 are often those of another image of the patient. "
+        "image per patient, the labels of 1.5.7 are often those of another image of the patient. "
         "*Same order up to row*: the first position whose image is another one, so that saved "
         "positions from there on name other images; `compat` restores them.",
         table(header, rows, right=(2, 3, 4, 5, 6)),

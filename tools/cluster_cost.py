@@ -18,7 +18,7 @@ from dataclasses import dataclass
 class Measured:
     """Figures that docs/cluster.md says the origin of; times in seconds."""
 
-    rate: float = 10.0  # images a second and CPU, reading included
+    rate: float = 10.0  # images per second and CPU, reading included
     image_bytes: float = 0.82e6  # of a file
     start: float = 15.0  # from the command to the first rows: Ray, torch, weights
     part: float = 0.005  # of the calling process, for a part of 512 images

@@ -16,8 +16,6 @@ from torchxrayvision.models import (
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["densenet121_features", "resnet34", "resnet50"]
-
 _DEPTHS = (3, 4, 6, 3)  # of ResNet-34 and ResNet-50
 
 

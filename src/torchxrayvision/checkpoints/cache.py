@@ -28,8 +28,6 @@ from torchxrayvision.remote import cache_dir, make_folder, sha256_once
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["load_checkpoint", "load_tensors"]
-
 logger = logging.getLogger(__name__)
 
 _VERSION = 2  # of what is kept; another version is rebuilt

@@ -19,22 +19,6 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Iterable
 
-__all__ = [
-    "CONSTRUCTORS",
-    "DEFAULT",
-    "ITEM_BYTES",
-    "GlobalRef",
-    "InertObject",
-    "Interpreter",
-    "Limits",
-    "OtherKey",
-    "Storage",
-    "TensorRef",
-    "Unreadable",
-    "Unsupported",
-    "storage_from",
-]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:

@@ -47,22 +47,6 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = [
-    "DEFAULT",
-    "ROOT",
-    "Checkpoint",
-    "Found",
-    "Limits",
-    "pick",
-    "read_safetensors",
-    "read_tensors",
-    "save_safetensors",
-    "state_dict_of",
-    "strip_prefix",
-    "walk",
-]
-
-
 _MAX_HEADER: Final = 16 << 20  # some 100,000 tensors
 
 

@@ -25,17 +25,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.checkpoints.pickles import Storage, TensorRef
 
-__all__ = [
-    "Archive",
-    "Container",
-    "Member",
-    "ZipReader",
-    "build_tensors",
-    "open_archive",
-    "recognise",
-]
-
-
 # Only what torch writes is read: one disk, stored or deflated members, no encryption.
 # Format: APPNOTE.TXT 6.3.10, sections 4.3 to 4.5.
 

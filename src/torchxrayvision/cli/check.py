@@ -40,8 +40,6 @@ from torchxrayvision.csvtext import CsvFile
 if TYPE_CHECKING:
     from torchxrayvision.screening import Check
 
-__all__ = ["check"]
-
 _COLOURS = {"ok": "green", "noted": "yellow", "refused": "red", "error": "red"}
 
 

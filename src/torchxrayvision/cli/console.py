@@ -24,33 +24,6 @@ from rich.text import Text
 
 from torchxrayvision.errors import OutputError
 
-__all__ = [
-    "EXIT_SOME_FAILED",
-    "EXIT_USAGE",
-    "STDOUT",
-    "RunProgress",
-    "add_command",
-    "checked_device",
-    "console",
-    "discard_output",
-    "file_to_write",
-    "folder_to_write",
-    "force_utf8_streams",
-    "harmless",
-    "inform",
-    "named_images",
-    "print_json",
-    "progress_of",
-    "refuse",
-    "refuse_existing",
-    "require_ending",
-    "run_progress",
-    "set_verbosity",
-    "show_error",
-    "show_warnings",
-    "stderr_console",
-]
-
 EXIT_SOME_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 STDOUT: Final = Path("-")

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets import Dataset, SpecDataset
 
-__all__ = ["app"]
-
 app = typer.Typer(
     help="Public datasets: list, describe, verify, export; packaged tables need no images.",
     no_args_is_help=True,

@@ -16,8 +16,6 @@ from torchxrayvision.cli.console import (
     show_warnings,
 )
 
-__all__ = ["demo"]
-
 
 def demo(
     out_dir: Annotated[

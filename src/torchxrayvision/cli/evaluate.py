@@ -28,8 +28,6 @@ from torchxrayvision.csvtext import write_frame
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["evaluate"]
-
 
 def evaluate(
     predictions: Annotated[

@@ -35,8 +35,6 @@ from torchxrayvision.cli.options import (
     Workers,
 )
 
-__all__ = ["explain"]
-
 DEFAULT_AUTOENCODER: Final = "101-elastic"
 SUMMARY: Final = "explanations.json"
 _FILM: Final = "counterfactual"

@@ -22,8 +22,6 @@ from torchxrayvision.errors import UnknownNameError
 if TYPE_CHECKING:
     from torchxrayvision.models import XRayModel
 
-__all__ = ["export"]
-
 
 def export(
     model: Annotated[

@@ -18,8 +18,6 @@ from torchxrayvision.cli.options import (
     AsJson,
 )
 
-__all__ = ["info"]
-
 
 def info(
     files: Annotated[list[Path], typer.Argument(help="PNG, JPEG, TIFF or DICOM files.")],

@@ -10,8 +10,6 @@ import typer
 from torchxrayvision.cli.console import EXIT_SOME_FAILED
 from torchxrayvision.cli.options import Overwrite
 
-__all__ = ["join"]
-
 
 def join(
     output: Annotated[Path, typer.Argument(help="The table that the shards were given.")],

@@ -9,31 +9,6 @@ import typer
 
 from torchxrayvision.cli.console import checked_device, file_to_write, folder_to_write
 
-__all__ = [
-    "DEFAULT_WEIGHTS",
-    "AsJson",
-    "BatchSize",
-    "Checkpoint",
-    "Count",
-    "Device",
-    "Engine",
-    "Frame",
-    "FromFile",
-    "Images",
-    "Isolate",
-    "MaxPixels",
-    "OutDir",
-    "Output",
-    "Overwrite",
-    "Precision",
-    "Seed",
-    "Strict",
-    "TimeLimit",
-    "Views",
-    "Weights",
-    "Workers",
-]
-
 DEFAULT_WEIGHTS: Final = "densenet121-res224-all"
 
 Images = Annotated[

@@ -21,8 +21,6 @@ from torchxrayvision.cli.options import (
     Seed,
 )
 
-__all__ = ["phantom"]
-
 
 def phantom(
     out_dir: OutDir,

@@ -53,15 +53,6 @@ if TYPE_CHECKING:
     from torchxrayvision.inputs import ReadOptions
     from torchxrayvision.models import XRayClassifier
 
-__all__ = [
-    "PredictOptions",
-    "join",
-    "predict",
-    "show",
-    "write",
-]
-
-
 _SIDE_BY_SIDE: Final = 4
 _TOP: Final = 3
 _STDOUT: Final = Path("-")
@@ -184,7 +175,7 @@ def _sink(
 
 
 def _print_side_by_side(results: list[Result], columns: dict[str, int]) -> None:
-    """A few files: one row a finding, one column a file."""
+    """A few files: one row per finding, one column per file."""
     from rich.table import Table
     from rich.text import Text
 

@@ -32,8 +32,6 @@ from torchxrayvision.cli.options import (
 )
 from torchxrayvision.errors import XRVError
 
-__all__ = ["segment"]
-
 
 def segment(
     out_dir: OutDir,

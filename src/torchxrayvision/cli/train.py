@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.training import Result
 
-__all__ = ["train"]
-
 
 def train(
     config: Annotated[Path, typer.Option(help="The recipe: .toml or .json, see docs/training.md.")],

@@ -17,8 +17,6 @@ from torchxrayvision.cli.console import (
 )
 from torchxrayvision.cli.options import AsJson
 
-__all__ = ["app"]
-
 app = typer.Typer(
     help="Published weights: list, show, fetch, verify, path.",
     no_args_is_help=True,

@@ -48,7 +48,7 @@ from torchxrayvision.images import normalize
 from torchxrayvision.labels import DEFAULT_PATHOLOGIES
 from torchxrayvision.transforms import ToPILImage, XRayCenterCrop, XRayResizer, apply_transforms
 
-# One line a module; the contract tests find the classes here.
+# One line per module; the contract tests find the classes here.
 from torchxrayvision.datasets.releases.brax import BRAX_Dataset  # isort: skip
 from torchxrayvision.datasets.releases.candidptx import CANDIDPTX_Dataset  # isort: skip
 from torchxrayvision.datasets.releases.chestxdet import ChestXDet_Dataset  # isort: skip

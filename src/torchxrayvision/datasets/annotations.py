@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from torchxrayvision.datasets.images import ImageSource
     from torchxrayvision.datasets.release import Row, SourceContext
 
-__all__ = ["BoxSource", "BoxTable", "CocoRle", "MaskFiles", "MaskSource", "RleColumn", "Shapes"]
-
 Size = tuple[int, int]
 Frame = int | Size | tuple[str, str] | None
 """Height and width that coordinates refer to: one number for a square, a pair, a pair of csv

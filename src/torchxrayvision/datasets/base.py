@@ -34,17 +34,6 @@ if TYPE_CHECKING:
 else:
     _TorchDataset = object
 
-__all__ = [
-    "ALL_VIEWS",
-    "Dataset",
-    "Sample",
-    "Transform",
-    "named_views",
-    "rows_with_views",
-    "view_list",
-]
-
-
 # ---- The view of an image: which views a caller asks for, and which rows have them.
 
 ALL_VIEWS = "*"
@@ -108,7 +97,7 @@ def rows_with_views(column: pd.Series[str], wanted: list[str], dataset: str) -> 
         dataset: Name for messages.
 
     Returns:
-        Boolean array, one value a row.
+        Boolean array, one value per row.
 
     Raises:
         ViewError: If a name is unknown, or the source has none of the views.
@@ -166,7 +155,7 @@ class Dataset(_TorchDataset):
     Attributes:
         pathologies: Findings, in the order of the columns of `labels`.
         labels: float32 (N, P): 1 present, 0 absent, NaN unknown.
-        csv: One row an image, index 0 to N-1, aligned with `labels`.
+        csv: One row per image, index 0 to N-1, aligned with `labels`.
         views: The views that were asked for, where the source has views.
     """
 
@@ -196,7 +185,7 @@ class Dataset(_TorchDataset):
 
     @property
     def csv(self) -> pd.DataFrame:
-        """One row an image, index 0 to N-1, aligned with `labels`."""
+        """One row per image, index 0 to N-1, aligned with `labels`."""
         with MAKING:
             frame = self._make_csv() if self._csv is None else unpack_frame(self._csv)
             self._csv = frame
@@ -294,7 +283,7 @@ class Dataset(_TorchDataset):
                 are made of the shared columns. None for the whole.
 
         Returns:
-            One row a finding. Without `by`: present, absent, unknown, prevalence (of the known).
+            One row per finding. Without `by`: present, absent, unknown, prevalence (of the known).
             With it: images with the finding in each group.
 
         Raises:

@@ -11,8 +11,6 @@ from torchxrayvision.errors import ImageShapeError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["collate"]
-
 _MASKS = ("pathology_masks", "semantic_masks")
 
 

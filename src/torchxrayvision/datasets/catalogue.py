@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from torchxrayvision.datasets.base import Dataset
     from torchxrayvision.datasets.pipeline import SpecDataset
 
-__all__ = ["Card", "card", "describe", "find_dataset_class", "get_dataset_class", "list_datasets"]
-
-
 # ---- Counts that describe a dataset: findings, views, sex and age.
 
 _DECADE = 10
@@ -120,7 +117,7 @@ class Card:
         semantic_masks: Whether it has masks of anatomy.
         boxes: Whether its samples have ``bbox``.
         official_split: Whether the release has one.
-        unique_patients: Whether one image a patient can be chosen.
+        unique_patients: Whether one image per patient can be chosen.
         scores: Whether labels are scores.
         verified: Which columns were seen in the release.
         signature: Of the constructor.

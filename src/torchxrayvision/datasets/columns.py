@@ -9,8 +9,6 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["days", "extract", "plausible_age"]
-
 
 def days(dates: pd.Series[Any]) -> pd.Series[float]:
     """Days since 1970-01-01 of dates that are written YYYYMMDD.

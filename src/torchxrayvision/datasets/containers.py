@@ -33,19 +33,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = [
-    "Container",
-    "FilterDataset",
-    "Filter_Dataset",
-    "MergeDataset",
-    "Merge_Dataset",
-    "SubsetDataset",
-    "Subset_Dataset",
-    "relabel_dataset",
-    "stacked",
-]
-
-
 # ---- What merge, subset and filter share: `Container`.
 #
 # A container follows the datasets inside it: its ``labels`` and ``csv`` are gathered when first
@@ -165,7 +152,7 @@ class Container(Dataset):
 
     @property
     def csv(self) -> pd.DataFrame:
-        """One row an image, aligned with `labels`; a table that was assigned stays."""
+        """One row per image, aligned with `labels`; a table that was assigned stays."""
         if self._csv is not None:
             self._csv = unpack_frame(self._csv)
             return self._csv

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.base import Dataset
 
-__all__ = ["export_folder", "export_parquet", "label_table"]
-
 _log = logging.getLogger(__name__)
 
 
@@ -35,7 +33,7 @@ def label_table(dataset: Dataset) -> pd.DataFrame:
         dataset: Any dataset or container.
 
     Returns:
-        One row an image: the columns of ``csv``, then one float32 column ``label:<finding>`` each.
+        One row per image: the columns of ``csv``, then one float32 column ``label:<finding>`` each.
     """
     import pandas as pd
 

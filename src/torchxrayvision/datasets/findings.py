@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.release import Rule, SourceContext
 
-__all__ = ["FindingColumns", "FindingRules", "FindingText", "Findings", "numbers", "separated"]
-
 
 @runtime_checkable
 class Findings(Protocol):
@@ -64,7 +62,7 @@ def numbers(frame: pd.DataFrame, columns: Iterable[str]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class FindingColumns:
-    """One column a finding.
+    """One column per finding.
 
     Args:
         columns: Finding to its raw column, in order.

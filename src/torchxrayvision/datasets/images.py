@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from torchxrayvision.images import Raster
     from torchxrayvision.inputs import Member
 
-__all__ = ["Files", "ImageSource", "IndexedFiles", "ZipFiles", "film", "opened"]
-
 T = TypeVar("T")
 
 Template = str | Callable[["Row"], str]

@@ -54,22 +54,6 @@ if TYPE_CHECKING:
     from torchxrayvision.datasets.annotations import MaskSource
     from torchxrayvision.datasets.storage import PackedFrame
 
-__all__ = [
-    "COMPAT",
-    "Compat",
-    "PathLike",
-    "SpecDataset",
-    "TableLike",
-    "Views",
-    "as_place",
-    "is_packaged",
-    "read_as_text",
-    "read_csv",
-    "read_tables",
-    "release_table",
-]
-
-
 # ---- Reading the tables of a release: packaged, from a path, or handed over as a DataFrame.
 
 
@@ -415,7 +399,7 @@ class SpecDataset(Dataset):
         transform: Applied to image and masks, see `torchxrayvision.transforms.apply_transforms`.
         data_aug: Applied after `transform`.
         seed: Of the transforms' random numbers; no global generator is touched.
-        unique_patients: Keep one image a patient: the first in the table, with its own labels.
+        unique_patients: Keep one image per patient: the first in the table, with its own labels.
         pathology_masks: Add ``pathology_masks`` to the samples.
         compat: ``"xrv-1.5"`` for the rows, order and labels of 1.5.7.
 
@@ -856,7 +840,7 @@ SpecDataset.__init__.__signature__ = _of_method(  # type: ignore[attr-defined]
 
 
 def _as_column(raw: Any, frame: pd.DataFrame) -> pd.Series[Any]:
-    """What a rule returned, one value a row, as a column of the frame."""
+    """What a rule returned, one value per row, as a column of the frame."""
     import pandas as pd
 
     if isinstance(raw, pd.Series) and raw.index.is_(frame.index):

@@ -20,16 +20,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.storage import Lines
 
-__all__ = [
-    "SHARED_COLUMNS",
-    "USE_INCLUDED_FILE",
-    "Groups",
-    "Row",
-    "Rule",
-    "SourceContext",
-    "need_columns",
-]
-
 USE_INCLUDED_FILE = "USE_INCLUDED_FILE"
 """Value of a table argument that means the copy inside this package."""
 
@@ -46,7 +36,7 @@ SHARED_COLUMNS: Mapping[str, str] = {
 """
 
 Rule = Callable[["pd.DataFrame", "SourceContext"], Any]
-"""A function of the table and the release that returns one value a row."""
+"""A function of the table and the release that returns one value per row."""
 
 
 def need_columns(
@@ -77,7 +67,7 @@ class Groups:
     """Positions of the rows of a table by key.
 
     Args:
-        keys: One key a row.
+        keys: One key per row.
 
     Example:
         >>> import pandas as pd

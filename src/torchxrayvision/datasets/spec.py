@@ -3,7 +3,7 @@
 A dataset is a `DatasetSpec`: facts and small rules, checked when the class is made. One pipeline,
 `SpecDataset` in ``_base.py``, runs them in this order::
 
-    read tables -> join -> view -> drop rows -> one image a patient -> keep rows -> order
+    read tables -> join -> view -> drop rows -> one image per patient -> keep rows -> order
     -> encode findings -> shared columns -> has_masks
 
 **For authors of dataset modules.** A module holds a spec and a class::
@@ -65,8 +65,6 @@ if TYPE_CHECKING:
     from torchxrayvision.datasets.release import SourceContext
     from torchxrayvision.facts import License, Reference
 
-__all__ = ["DatasetSpec", "Table", "equals", "value"]
-
 USUAL_PARAMETERS = (
     *("imgpath", "csvpath", "views", "transform", "data_aug", "seed"),
     *("unique_patients", "pathology_masks"),
@@ -112,7 +110,7 @@ class DatasetSpec:
         tables: In the order of reading; the first is the table of images unless `join` is given.
         images: Where the pixels of a row are.
         findings: Columns or text to labels; ordered.
-        join: Builds the table of one row an image. Default: a copy of the first table.
+        join: Builds the table of one row per image. Default: a copy of the first table.
         view: Column or rule for the view; None where the source has none.
         default_views: Views when the caller passes None.
         patient: Column that names the patient, used by ``unique_patients``; None where unknown.
@@ -126,7 +124,7 @@ class DatasetSpec:
             own: split together with them, a patient could land on both sides.
         compat_keeps_whole_rows: Whether 1.5.7 keeps whole rows too when there is one image of each.
         drop: Rule: True for rows that are no usable image of the release.
-        keep: Rule: True for rows to keep, after the choice of one image a patient.
+        keep: Rule: True for rows to keep, after the choice of one image per patient.
         sort_by: Column by which the rows stand in the end; None: as in the table or by patient.
         columns: Shared columns: name of a raw column or a rule.
         masks: Source of ``pathology_masks``.

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     Rows = NDArray[np.int64]
     Part = tuple[Any, Rows, Rows]
 
-__all__ = ["official_splits", "patients", "split_by_patient"]
-
 
 def patients(dataset: Any) -> NDArray[Any]:
     """The patient of each row, as codes from 0.

@@ -20,31 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = [
-    "LabelRow",
-    "Later",
-    "Lines",
-    "PackedFrame",
-    "align",
-    "as_text",
-    "decoded",
-    "is_among",
-    "is_coded_text",
-    "is_value",
-    "label_row",
-    "ordinary",
-    "pack_frame",
-    "pack_labels",
-    "plain_text",
-    "release_unused",
-    "row_numbers",
-    "rows_of",
-    "unpack_frame",
-    "unpack_labels",
-    "whole_numbers",
-    "with_columns",
-]
-
 
 def align(labels: NDArray[Any], names: Sequence[str], wanted: Sequence[str]) -> NDArray[Any]:
     """Columns of labels in another order; NaN for findings that are not there.
@@ -238,7 +213,7 @@ class Later:
     positions: range | NDArray[np.int32]
 
     def read(self, columns: Sequence[str]) -> pd.DataFrame:
-        """Some of the columns, one row an image, index 0 to N-1."""
+        """Some of the columns, one row per image, index 0 to N-1."""
         from torchxrayvision import tables
 
         rest = tables.load(self.packaged, columns=columns)

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from torchxrayvision.datasets.pipeline import SpecDataset
     from torchxrayvision.inputs import Read
 
-__all__ = ["Report", "verify"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["BROKEN", "Truth", "make_folder"]
-
 BROKEN: Final = 3
 """Number of the film whose file is cut off."""
 
@@ -27,7 +25,7 @@ class Truth:
 
     Attributes:
         folder: Where `images`, `masks` and `anatomy` lie.
-        facts: One row a file, by its path: ``patientid``, ``age``, ``sex``, ``view``, ``site``,
+        facts: One row per file, by its path: ``patientid``, ``age``, ``sex``, ``view``, ``site``,
             ``cardiothoracic_ratio``.
         labels: Findings of the same files, 0 or 1.
     """

@@ -5,8 +5,6 @@ from __future__ import annotations
 from html import escape
 from typing import Final
 
-__all__ = ["Html", "element", "page", "table"]
-
 _VOID: Final = frozenset({"img", "meta"})
 
 

@@ -13,8 +13,6 @@ from torchxrayvision.pictures import outline
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["data_uri", "fitted", "lined", "outlined", "sheet"]
-
 _QUALITY: Final = 82
 
 

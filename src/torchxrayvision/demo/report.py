@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.demo.results import CloseUp, Demo
 
-__all__ = ["write_report"]
-
 _THUMBNAILS: Final = 24
 _TOP: Final = 3
 _KINDS: Final = {".png": "PNG", ".jpg": "JPEG", ".dcm": "DICOM"}

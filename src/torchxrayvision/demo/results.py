@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     Picture = NDArray[np.uint8]
 
-__all__ = ["CloseUp", "Demo"]
-
 
 @dataclass(frozen=True)
 class CloseUp:
@@ -53,7 +51,7 @@ class Demo:
     Attributes:
         folder: Where everything was written.
         truth: What is known of the films.
-        scores: Predictions by path: ``error`` and one column a finding.
+        scores: Predictions by path: ``error`` and one column per finding.
         measured: By path: ``cardiothoracic_ratio``, and Dice of ``Lungs`` and ``Heart``; NaN for
             lateral films and the broken one.
         thumbnails: Path to a small picture of the film.

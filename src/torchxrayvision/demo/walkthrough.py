@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     Picture = NDArray[np.uint8]
 
-__all__ = ["FILMS", "SEED", "run"]
-
 FILMS: Final = 60
 SEED: Final = 2027
 """Of simulated patients on whom the networks were not trained; each finding is on four or more."""

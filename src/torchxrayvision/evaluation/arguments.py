@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Rows = NDArray[np.int64]
 
-__all__ = ["column", "matrix", "patient_codes", "problem_of", "values", "with_former_names"]
-
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 

@@ -22,14 +22,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.evaluation.arguments import Floats
 
-__all__ = [
-    "CalibrationLine",
-    "brier_score",
-    "calibration_line",
-    "expected_calibration_error",
-    "reliability_curve",
-]
-
 Bins = Literal["width", "quantile"]
 
 _TINY: Final = 1e-7  # keeps the logit of probabilities that were rounded to 0 or 1 finite

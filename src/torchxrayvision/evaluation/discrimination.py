@@ -35,16 +35,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.evaluation.arguments import Floats, Rows
 
-__all__ = [
-    "MEAN",
-    "auroc_interval",
-    "auroc_table",
-    "intervals_of",
-    "mean_auroc",
-    "paired_difference",
-    "table_of",
-]
-
 MEAN: Final = "mean"
 """Name of the row of a table that holds the mean over findings."""
 

@@ -18,18 +18,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.evaluation.arguments import Floats, Rows
 
-__all__ = [
-    "Interval",
-    "checked_level",
-    "mean_interval",
-    "score_ends",
-    "share_interval",
-    "t_of",
-    "too_few",
-    "wilson_interval",
-    "z_of",
-]
-
 # Patients that a share needs. With fewer, 95 % intervals held the truth in 82 to 100 % of simulated
 # studies, depending on the share (docs/intervals.md).
 _LEAST_FOR_SHARE: Final = 5

@@ -15,8 +15,6 @@ from torchxrayvision.labels import LABEL_PREFIX
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["join_labels", "patient_column", "plain_name", "read_table"]
-
 # Names of columns, as `plain_name` gives them, in order of preference.
 _IMAGES: Final = ("path", "file", "filename", "image", "imageindex", "imageid")
 _PATIENTS: Final = ("patientid", "subjectid")

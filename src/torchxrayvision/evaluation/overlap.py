@@ -11,8 +11,6 @@ from torchxrayvision.errors import EvaluationError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["dice", "iou"]
-
 
 def dice(mask_a: ArrayLike, mask_b: ArrayLike) -> float:
     """Dice coefficient: twice the shared area over the sum of both.

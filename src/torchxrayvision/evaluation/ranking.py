@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.evaluation.arguments import Floats, Rows
 
-__all__ = ["Ranking", "auroc", "average_precision", "average_precision_interval", "roc_curve"]
-
 # Patients with the finding that average precision needs: with fewer its value lies up to one
 # standard error above the truth, and intervals around it held the truth in 79 to 93 % of studies.
 _LEAST_FOR_PRECISION: Final = 30

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.evaluation.arguments import Floats, Rows
 
-__all__ = ["Resampler", "bootstrap"]
-
 # Weights held at a time: eight megabytes, so that a pass over them stays near the processor.
 _CELLS: Final = 1_000_000
 # Resampling fewer patients than this shows too little spread, whatever the measure.

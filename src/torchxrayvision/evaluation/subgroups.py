@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.evaluation.arguments import Floats, Rows
 
-__all__ = ["AGE_BANDS", "UNKNOWN", "age_bands", "subgroup_table", "subgroups_by", "subgroups_of"]
-
 # Names of columns of ages in years, without case, spaces and punctuation.
 _AGES: Final = ("age", "ageyears", "patientage")
 

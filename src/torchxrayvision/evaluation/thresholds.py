@@ -26,16 +26,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.evaluation.arguments import Floats, Rows
 
-__all__ = [
-    "OperatingPoint",
-    "operating_point",
-    "operating_table",
-    "predictive_values",
-    "threshold_at_sensitivity",
-    "threshold_at_specificity",
-    "youden_threshold",
-]
-
 
 @dataclass(frozen=True)
 class OperatingPoint:

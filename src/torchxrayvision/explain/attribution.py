@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.explain.model import Target
 
-__all__ = ["METHODS", "attribute"]
-
 _METHODS: Final[dict[str, Callable[..., Tensor]]] = {
     "cam": class_activation_map,
     "gradcam": grad_cam,

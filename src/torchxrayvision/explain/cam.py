@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     _Explain = Callable[[Tensor, CamLayer | None], tuple[Tensor, Positions]]
 
-__all__ = ["class_activation_map", "grad_cam", "grad_cam_plus_plus"]
-
 _FEWEST: Final = 7  # positions a side: what ResNets and DenseNets have of 224 pixels
 _TINY: Final = 1e-20  # a map without evidence stays 0
 

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.explain.model import Target
 
-__all__ = ["Autoencoder", "Counterfactual", "latent_shift"]
-
 _FIRST: Final = 0.01  # share of the length of the code, too short a step to see
 _HALVINGS: Final = 8  # the shift is then known to 0.4 %
 # Decoders overshoot; a little more than the range of radiographs leaves them a gradient there.
@@ -116,7 +114,7 @@ def latent_shift(
         batch_size: Frames that are decoded together.
 
     Returns:
-        One result an image. A side that cannot reach the change ends where it is nearest.
+        One result per image. A side that cannot reach the change ends where it is nearest.
 
     Raises:
         ExplanationError: If the autoencoder gives images on which the logit does not depend.

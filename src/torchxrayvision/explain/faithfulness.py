@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from torchxrayvision.explain.model import Target
     from torchxrayvision.explain.perturb import Baseline
 
-__all__ = ["Curves", "deletion_insertion"]
-
 
 @dataclass(frozen=True)
 class Curves:

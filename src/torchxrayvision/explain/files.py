@@ -50,8 +50,6 @@ if TYPE_CHECKING:
     from torchxrayvision.models import XRayModel
     from torchxrayvision.runs import Batch, Record, Summary
 
-__all__ = ["Explanation", "explain_file", "explain_raster", "explain_to_folder"]
-
 # Evidence that is scattered over single pixels is blurred by this share of the side to be seen.
 _SMOOTH: Final = {"gradients": 0.02, "ig": 0.02, "counterfactual": 0.01}
 _RESOLUTION: Final = 512  # for networks that take any

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.explain.counterfactual import Counterfactual
 
-__all__ = ["save_film"]
-
 _PILLOW: Final = (".gif", ".webp")
 _OPENCV: Final = ".mp4"
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.utils.hooks import RemovableHandle
 
-__all__ = ["CamLayer", "cam_layer", "captured"]
-
 
 @dataclass(frozen=True)
 class CamLayer:

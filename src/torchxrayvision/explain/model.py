@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-__all__ = ["Target", "at_rest", "checked", "probability", "score", "target_index", "value_kind"]
-
 Target = str | int
 
 _BOUNDED: Final = "probability"

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 Baseline = Literal["blur", "mirror"]
 
-__all__ = ["Baseline", "baseline_for", "blurred", "occlusion", "smoothed"]
-
 # Share of the side that hides findings of the size of a lobe and leaves the outline of the body.
 _BLUR: Final = 1 / 8
 _TAIL: Final = 3.0  # standard deviations of a Gaussian that are kept

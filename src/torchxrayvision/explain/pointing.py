@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["PointingGame", "evidence_box", "pointing_game"]
-
 # Boxes are found on a map of at most this side: evidence has no finer edge.
 _COARSE: Final = 128
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["Axis", "Positions", "located"]
-
 _WINDOWED: Final = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
 
 

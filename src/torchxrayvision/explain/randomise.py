@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     Method = str | Callable[[nn.Module, Tensor, Target], Tensor]
 
-__all__ = ["RandomisationReport", "randomisation_check", "randomised"]
-
 _SIDE = 64  # maps are compared at this resolution; ranks of more pixels say no more
 
 

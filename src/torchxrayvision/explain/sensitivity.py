@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from torchxrayvision.explain.model import Target
     from torchxrayvision.explain.perturb import Baseline
 
-__all__ = ["input_gradients", "integrated_gradients"]
-
 
 def input_gradients(model: nn.Module, x: Tensor, target: Target, *, signed: bool = False) -> Tensor:
     """How much the logit changes with each pixel.

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.images.common import ReadOptions
 
-__all__ = ["bitmap_info", "read_bitmap"]
-
 _PHOTOMETRIC: Final = {"P": "PALETTE COLOR", "1": "MONOCHROME2", "L": "MONOCHROME2"}
 
 

@@ -23,19 +23,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = [
-    "DEFAULT_LIMITS",
-    "ImageInfo",
-    "Limits",
-    "Raster",
-    "ReadOptions",
-    "aspect_of",
-    "catch_prints",
-    "linear_scale",
-    "silence_decoders",
-    "third_party_decoder",
-]
-
 # Below this many decoded bytes an extreme compression ratio does no harm: a blank film is small.
 _HARMLESS_BYTES = 64 * 2**20
 

@@ -27,21 +27,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.images.common import Limits, ReadOptions
 
-__all__ = [
-    "FRAMES",
-    "MOST_SCANS",
-    "CodeStream",
-    "Scans",
-    "check_scans",
-    "decode_jpeg",
-    "jpeg_info",
-    "read_codestream",
-    "read_jpeg",
-    "read_scans",
-    "segments",
-    "without_stray_bytes",
-]
-
 # ITU-T T.81 table B.1 and T.87 section C.1.1: frame headers; C4, C8 and CC are not among them.
 FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 # Progressive encoders write about ten; hundreds only serve to keep a decoder busy.

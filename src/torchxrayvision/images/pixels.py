@@ -15,21 +15,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = [
-    "add_channels",
-    "bands_of",
-    "channels_are_equal",
-    "crop_rows",
-    "grey_of",
-    "mean_of_channels",
-    "mean_of_palette",
-    "one_bit",
-    "orientation_of",
-    "pixels_of",
-    "upright",
-]
-
-
 _WHOLE = 8 << 20  # bytes: NumPy takes a larger picture through two more copies of all of it
 _BAND = 1 << 20
 

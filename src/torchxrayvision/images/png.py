@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.images.common import ReadOptions
 
-__all__ = ["png_info", "read_png"]
-
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6
 _CHANNELS = {_GREY: 1, _RGB: 3, _PALETTE: 1, _GREY_ALPHA: 2, _RGB_ALPHA: 4}

@@ -30,19 +30,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.images.common import ImageInfo, Raster
 
-__all__ = [
-    "ImageSource",
-    "load",
-    "load_image",
-    "normalize",
-    "read_image",
-    "read_info",
-    "read_raster",
-    "read_xray_dcm",
-    "sniff",
-]
-
-
 ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
 

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.images.common import Limits, ReadOptions
 
-__all__ = ["Directory", "Tag", "read_directories", "read_tiff", "tiff_info"]
-
 _MOST_ENTRIES = 4096
 _MOST_SEGMENTS = 200_000
 # NumPy's type of each TIFF type; rational numbers are two.

@@ -31,22 +31,6 @@ if TYPE_CHECKING:
 
     Checked = tuple[NDArray[np.float32], str]  # a prepared image and what the screening says
 
-__all__ = [
-    "CsvWriter",
-    "Result",
-    "Writer",
-    "batches",
-    "batches_from",
-    "check_mode",
-    "columns_of",
-    "first_images",
-    "open_readers",
-    "open_writer",
-    "predict",
-    "predictions",
-    "results_of",
-]
-
 _CHECKS: Final = ("note", "refuse", "off")
 _REFUSED: Final = "refused: "
 
@@ -275,7 +259,7 @@ def first_images(
 
 
 def results_of(files: Iterable[InputFile], batch: Batch) -> Iterator[Result]:
-    """A batch as one result an image.
+    """A batch as one result per image.
 
     Args:
         files: The images of the batch, in order.
@@ -313,7 +297,7 @@ def predict(
         model: Name of published weights, or a model, which is afterwards as it was.
         output: `"logit"`, `"probability"` or `"operating-point"`; None for the model's default.
         batch_size: Images that go through the network together.
-        workers: Threads that read images; None for one a processor.
+        workers: Threads that read images; None for one per processor.
         device: Where the network runs meanwhile; None leaves it where it is.
         engine: `"torch"`, `"onnx"`, `"openvino"`, or `"auto"` for the fastest on this machine.
         precision: `"exact"`, or `"fast"` for probabilities within 0.01 of it.

@@ -30,16 +30,16 @@ from torchxrayvision.inputs import ReadOptions
 from torchxrayvision.models import get_model, temporarily_eval
 from torchxrayvision.runs import (
     RunFolder,
-    Shard,
-    Summary,
     carry_out,
     check_format,
     describe_inputs,
     fingerprint,
-    parse_shard,
     read_manifest,
     writing,
 )
+from torchxrayvision.runs import Shard as Shard  # exported by the package
+from torchxrayvision.runs import Summary as Summary
+from torchxrayvision.runs import parse_shard as parse_shard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -48,19 +48,6 @@ if TYPE_CHECKING:
     from torchxrayvision.inputs import InputFile
     from torchxrayvision.models import XRayClassifier
     from torchxrayvision.runs import Batch, Record
-
-__all__ = [
-    "LocalRunner",
-    "Runner",
-    "Shard",
-    "Summary",
-    "environment",
-    "environment_changes",
-    "join_shards",
-    "parse_shard",
-    "plan_environment",
-    "predict_to_file",
-]
 
 
 class Runner(Protocol):

@@ -28,19 +28,6 @@ if TYPE_CHECKING:
     Stream = BinaryIO | gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile
     from pathlib import Path
 
-__all__ = [
-    "ARCHIVE_ERRORS",
-    "Archives",
-    "InputFile",
-    "Member",
-    "has_image_name",
-    "list_members",
-    "looks_like_image",
-    "open_zip",
-    "printable",
-]
-
-
 # These need not be opened to be listed; what they hold is found out when they are read.
 _SUFFIXES: Final = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".bmp", ".webp", ".dcm", ".dicom", ".dic",

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
     Names = Generator[str | None, None, None]
 
-__all__ = ["TABLES", "Skipped", "expand", "in_lines", "is_archive", "is_container"]
-
 _log = logging.getLogger(__name__)
 _Item = TypeVar("_Item")
 

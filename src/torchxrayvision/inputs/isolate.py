@@ -27,8 +27,6 @@ from torchxrayvision.inputs.load import ReadOptions, read_file
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ReaderProcess"]
-
 _ATTEMPTS: Final = 2  # a process may also die of another's fault, such as the memory killer's
 
 

@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from torchxrayvision.images import Raster
     from torchxrayvision.inputs.archives import InputFile
 
-__all__ = [
-    "AIR", "ReadOptions", "crop_and_resize", "default_workers", "read_bytes",
-    "read_file", "read_or_reason", "reason_of"]  # fmt: skip
-
 AIR: Final = -1024.0
 """The value of a place without an image."""
 

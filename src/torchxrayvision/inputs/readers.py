@@ -34,8 +34,6 @@ from torchxrayvision.inputs.load import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["Readers", "prefetch"]
-
 _Item = TypeVar("_Item")
 _Made = TypeVar("_Made")
 Read = Callable[[InputFile], Raster]

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.masks.checks import Mask, Shape
 
-__all__ = ["mask_to_box", "masks_iou", "resize_mask", "union"]
-
 
 def union(masks: Iterable[ArrayLike], shape: Shape | None = None) -> Mask:
     """Unite masks of one shape.

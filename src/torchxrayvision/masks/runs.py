@@ -16,15 +16,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.masks.checks import Mask, Shape
 
-__all__ = [
-    "decode_coco_rle",
-    "decode_gap_rle",
-    "decode_rle",
-    "encode_coco_rle",
-    "encode_gap_rle",
-    "encode_rle",
-]
-
 _COCO_ZERO = 48  # COCO writes six bits as the character 48 + value, "0" to "o"
 _LARGEST = 1 << 53  # float64 holds every whole number up to here
 _COCO_LONGEST = 8  # groups of five bits in one number: 40 bits, more than any image has pixels

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.masks.checks import Mask, Shape
 
-__all__ = ["box_edges", "boxes_to_mask", "ellipse_to_mask", "polygon_to_mask"]
-
 
 def boxes_to_mask(
     boxes: ArrayLike,

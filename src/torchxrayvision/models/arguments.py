@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     Rule = Callable[[Any], bool]
 
-__all__ = ["allowed_arguments", "check_file_arguments", "loads_weights"]
-
 
 def _flag(value: Any) -> bool:
     return type(value) is bool

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.models.inputs import ResizeRoute
 
-__all__ = ["BACKBONES", "Backbone"]
-
 BACKBONES: Final = ("timm:", "torchvision:")
 """What the names of such networks start with."""
 

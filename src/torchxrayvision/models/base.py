@@ -40,22 +40,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = [
-    "OUTPUT_KINDS",
-    "OutputKind",
-    "Prediction",
-    "Segmenter",
-    "XRayClassifier",
-    "XRayModel",
-    "calibrate",
-    "check_output_kind",
-    "default_targets",
-    "draw_convolutions",
-    "load_strictly",
-    "op_norm",
-    "temporarily_eval",
-]
-
 OutputKind = Literal["logit", "probability", "operating-point"]
 OUTPUT_KINDS: Final[tuple[str, ...]] = get_args(OutputKind)
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.models.base import XRayModel
 
-__all__ = ["register_stand_ins", "replaced_method", "restore"]
-
 
 def replaced_method(instance: Any, name: str, own: Callable[..., Any]) -> Callable[..., Any] | None:
     """The method that a subclass or an instance has in place of the package's own, if any.

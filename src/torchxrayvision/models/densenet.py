@@ -31,17 +31,6 @@ if TYPE_CHECKING:
     from torchxrayvision.models.inputs import ResizeRoute
     from torchxrayvision.weights import Weights, WeightsEnum
 
-__all__ = [
-    "Block",
-    "DenseNet",
-    "Layer",
-    "Transition",
-    "dense_features",
-    "get_densenet_params",
-    "initialise",
-    "pooled",
-]
-
 
 class Layer(nn.Sequential):
     """Adds channels to those that it is given (DenseNet-B: a 1 x 1 convolution, then 3 x 3).

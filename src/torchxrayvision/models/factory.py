@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from torchxrayvision.models.base import XRayClassifier
     from torchxrayvision.weights import Weights, WeightsEnum
 
-__all__ = ["get_model", "get_weights", "list_models", "load_checkpoint"]
-
 _CLASSIFIERS: Final = (
     "densenet121",
     "densenet161",

@@ -27,22 +27,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.models.base import XRayModel
 
-__all__ = [
-    "ResizeRoute",
-    "at_resolution",
-    "check_range",
-    "check_shape",
-    "checked",
-    "fix_resolution",
-    "imagenet_scale",
-    "imagenet_standardize",
-    "prepared",
-    "resize",
-    "scale_is_known",
-    "standardize",
-    "warn_normalization",
-]
-
 ResizeRoute = Literal["antialias", "bilinear"]
 
 # A radiograph in [-1024, 1024] never spans so little; one scaled to [0, 1] or standardised does.

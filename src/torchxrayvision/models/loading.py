@@ -33,24 +33,6 @@ if TYPE_CHECKING:
     from torchxrayvision.checkpoints import Checkpoint
     from torchxrayvision.models.base import XRayClassifier, XRayModel
 
-__all__ = [
-    "COMPAT",
-    "apply_facts",
-    "apply_metadata",
-    "architecture_of",
-    "backbone_of",
-    "header_of",
-    "load_weights",
-    "network_device",
-    "normalise_names",
-    "operating_points",
-    "read_header_facts",
-    "resolve_weights_argument",
-    "save_checkpoint",
-    "split_width",
-    "warn_of_terms",
-]
-
 
 def resolve_weights_argument(
     weights: bool | str | Weights | WeightsEnum | None, *, default: str = "", family: str = ""

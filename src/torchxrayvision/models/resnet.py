@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 
 torch.fx.wrap("standardize")  # one step of a traced graph
 
-__all__ = ["BasicBlock", "Bottleneck", "ResNet", "ResidualNetwork"]
-
-
 _STAGES = ("layer1", "layer2", "layer3", "layer4")
 
 

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from torchxrayvision.models.inputs import ResizeRoute
     from torchxrayvision.weights import Weights, WeightsEnum
 
-__all__ = ["UNet"]
-
 _WIDTH: Final = 16
 _GROWTH: Final = (1, 2, 4, 8, 8)  # channels of the levels, in widths
 _STRIDE: Final = 2 ** len(_GROWTH)  # from a pixel of the input to one of the deepest level

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     Float32 = NDArray[np.float32]
     Float64 = NDArray[np.float64]
 
-__all__ = []
-
 _STEPS = 4096  # entries of a table for each unit of attenuation
 _DEEPEST = 14
 _BAND = 32768  # pixels

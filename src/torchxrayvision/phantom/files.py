@@ -16,16 +16,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.phantom import Simulation
 
-__all__ = [
-    "grey_levels",
-    "png_bytes",
-    "uid",
-    "write_dicom",
-    "write_jpeg",
-    "write_mask",
-    "write_png",
-]
-
 JPEG_QUALITY = 95
 BITS_STORED = 12
 _SOP_CLASSES = {

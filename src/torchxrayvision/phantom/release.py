@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.phantom.records import Simulation
 
-__all__ = ["LAYOUTS", "Layout", "release_layouts", "write_release"]
-
 FRAME = 1024
 """Side in pixels of the films of NIH, RSNA and SIIM; their tables count in these pixels."""
 
@@ -215,7 +213,7 @@ def write_rsna(folder: Path, simulations: Films, seed: int) -> Arguments:
 
 
 def write_siim(folder: Path, simulations: Films, seed: int) -> Arguments:
-    """SIIM-ACR: <study>/<series>/<image>.dcm, and runs down the columns, one row an image."""
+    """SIIM-ACR: <study>/<series>/<image>.dcm, and runs down the columns, one row per image."""
     rows: list[Sequence[object]] = []
     for number, made in enumerate(simulations):
         study, series, image = (uid(kind, seed, number) for kind in ("study", "series", "instance"))

@@ -37,7 +37,7 @@ def contact_sheet(
     index: int = 0,
     outlines: bool = True,
 ) -> Picture:
-    """Show findings, views and sites side by side, one finding a film.
+    """Show findings, views and sites side by side, one finding per film.
 
     The sheet runs along rows through findings, then views, then sites; each finding has a patient
     of its own, who is the same in every view and site.

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     Float64 = NDArray[np.float64]
     Mask = NDArray[np.bool_]
 
-__all__ = ["expose"]
-
 
 def expose(
     attenuation: Float32,
@@ -153,7 +151,7 @@ def choose(site: str, view: str, rng: np.random.Generator) -> SiteAppearance:
     )
 
 
-_GLYPHS = {  # five columns by seven rows, one number a row
+_GLYPHS = {  # five columns by seven rows, one number per row
     "L": (16, 16, 16, 16, 16, 16, 31),
     "R": (30, 17, 17, 30, 20, 18, 17),
     "A": (14, 17, 17, 31, 17, 17, 17),

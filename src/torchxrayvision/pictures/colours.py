@@ -15,8 +15,6 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["diverging", "sequential"]
-
 _COUNT: Final = 256
 _TO_CONES: Final = np.array(
     [

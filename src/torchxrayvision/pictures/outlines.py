@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     Box = tuple[float, float, float, float]
 
-__all__ = ["draw_outlines", "outline", "palette"]
-
 _GOLDEN: Final = 0.618034  # of the circle of hues: neighbours in a list are told apart
 _THICKNESS: Final = 500  # an outline is this part of the shorter side
 _LETTERS: Final = 45

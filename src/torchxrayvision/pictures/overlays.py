@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
     from PIL import Image
 
-__all__ = ["annotate", "grey", "overlay"]
-
 # One pixel of a gradient may be ten times the next; the scale ends where 0.1 % lies beyond.
 _QUANTILE: Final = 0.999
 _BOX_COLOUR: Final = (0, 255, 255)

@@ -23,25 +23,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.facts import PackagedFile, RemoteFile
 
-__all__ = [
-    "Pin",
-    "Pins",
-    "Verification",
-    "cache_dir",
-    "default_cache_dir",
-    "examine",
-    "folder_of",
-    "forget",
-    "is_offline",
-    "locate",
-    "make_folder",
-    "open_regular",
-    "open_to_write",
-    "read_pin",
-    "sha256_once",
-    "verify",
-]
-
 _log = logging.getLogger(__name__)
 
 Status = Literal[

@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     from torchxrayvision.facts import RemoteFile
     from torchxrayvision.remote.cache import Verification
 
-__all__ = ["Fetch", "Mirror", "Partial", "Settings", "fetch", "mirrors"]
-
 _log = logging.getLogger(__name__)
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 

@@ -27,15 +27,6 @@ if TYPE_CHECKING:
     from torchxrayvision.facts import RemoteFile
     from torchxrayvision.remote.fetching import Partial, Resume, Settings
 
-__all__ = [
-    "HttpTransfer",
-    "SourceFailure",
-    "failure_of_error",
-    "failure_of_status",
-    "next_address",
-    "progress_bar",
-]
-
 _log = logging.getLogger(__name__)
 _CHUNK = 2**20
 # Numbers beyond these digits are no lengths; int would refuse them or take seconds.
@@ -306,7 +297,7 @@ class _Pace:
         if elapsed < self.settings.window:
             return
         if self.count < self.settings.slowest * elapsed:
-            msg = f"the server sends only {self.count / elapsed:.0f} bytes a second"
+            msg = f"the server sends only {self.count / elapsed:.0f} bytes per second"
             raise SourceFailure(msg, retry=True)
         self._begin(now)
 

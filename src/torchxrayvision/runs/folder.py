@@ -33,24 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 
 
-__all__ = [
-    "Manifest",
-    "Record",
-    "RunFolder",
-    "Shard",
-    "Summary",
-    "carry_out",
-    "describe_inputs",
-    "fingerprint",
-    "in_batches",
-    "parse_shard",
-    "read_lines",
-    "read_manifest",
-    "run_to_table",
-    "unpack",
-    "write_manifest",
-]
-
 _Item = TypeVar("_Item")
 _FORMAT: Final = 2
 _SAY_EVERY: Final = 1000

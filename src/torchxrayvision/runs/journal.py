@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Batch", "Journal", "replay", "write_or_reason", "writing"]
-
 _Made = TypeVar("_Made")
 _FRAME: Final = struct.Struct("<II")
 _LARGEST: Final = 1 << 30  # no batch is as large; a damaged length must not fill the memory

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-__all__ = ["CsvTable", "Table", "check_format", "open_table"]
-
 _VECTOR: Final = "vector"
 # Kinds of columns, as Parquet calls what they hold.
 _ARROW: Final = {"text": "string", "integer": "int64", "number": "double", "flag": "bool"}

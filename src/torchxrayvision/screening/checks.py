@@ -51,21 +51,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.screening.pose import Pose
 
-__all__ = [
-    "NOTED",
-    "REFUSED",
-    "Check",
-    "Finding",
-    "Header",
-    "check",
-    "check_to_file",
-    "contradictions",
-    "iter_checks",
-    "quick_check",
-    "read_header",
-]
-
-
 _KEYWORDS: Final = ("Modality", "BodyPartExamined", "ViewPosition", "PhotometricInterpretation")
 # Projection radiography, film that was scanned, and what secondary captures are stored as.
 _MODALITIES: Final = frozenset({"", "CR", "DX", "RG", "RF", "XA", "OT", "SC", "PX"})
@@ -247,7 +232,7 @@ class Check:
         return "noted" if self.remarks else "ok"
 
     def to_row(self) -> dict[str, Any]:
-        """The result as plain values, one a column of a table."""
+        """The result as plain values, one per column of a table."""
         pose, plate = self.pose, self.plate
         known = pose is not None and not {"blank", "not-chest", "lateral"} & set(self.codes)
         return {
@@ -397,7 +382,7 @@ def check(paths: Paths, *, allow: Iterable[str] = (), workers: int = 1) -> pd.Da
         workers: Threads.
 
     Returns:
-        One row a file: `path`, `error`, `verdict` (ok, noted, refused, error), `codes`,
+        One row per file: `path`, `error`, `verdict` (ok, noted, refused, error), `codes`,
         `turned_clockwise` (degrees), `inverted`, `chest_score` (above 0 is a frontal chest
         radiograph), `bars` (share of the picture), `letters`, `contrast` (share of the declared
         range), `remarks`.

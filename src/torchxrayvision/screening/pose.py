@@ -30,21 +30,6 @@ if TYPE_CHECKING:
     Float32 = NDArray[np.float32]
     from torchxrayvision.images import Raster
 
-__all__ = [
-    "SIDE",
-    "FrameMeasures",
-    "Pose",
-    "PoseModel",
-    "features",
-    "inside_bars",
-    "is_surely_upright",
-    "levels_of",
-    "measure_frame",
-    "pose_of",
-    "poses",
-]
-
-
 _LONGEST: Final = 1024  # pixels of the longer side that are looked at
 _PLAIN: Final = 0.02  # of the grey range: a bar may vary so much, from lossy compression
 _STRAY: Final = 0.02  # of the pixels of a line: letters may lie on a bar

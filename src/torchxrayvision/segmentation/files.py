@@ -46,8 +46,6 @@ if TYPE_CHECKING:
     from torchxrayvision.runs import Batch, Record, Summary
     from torchxrayvision.segmentation.masks import Paths
 
-__all__ = ["SegmentationFiles", "SegmentationWriter", "main_structures", "segment_to_folder"]
-
 _TABLE: Final = "measures.csv"
 _LENGTHS: Final = ("heart_width", "thorax_width", "spine_heart_distance")
 _FACTS: Final = (
@@ -230,7 +228,7 @@ class SegmentationFiles:
     def _labels(
         self, shown: Mapping[str, NDArray[np.bool_]], shape: tuple[int, ...]
     ) -> NDArray[np.uint8]:
-        """One number a pixel; the smaller structure where several are."""
+        """One number per pixel; the smaller structure where several are."""
         labels = np.zeros(shape, np.uint8)
         for name in sorted(shown, key=lambda name: -int(shown[name].sum())):
             labels[shown[name]] = self._index[name]

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     Network = Callable[[torch.Tensor], Any]  # to logits (B, P, R, R)
     Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
-__all__ = ["MEASURES", "Masks", "Segmentation", "Segmenting", "check_spacing", "segment"]
-
 MEASURES: Final = (
     "cardiothoracic_ratio",
     "heart_width",
@@ -71,7 +69,7 @@ class Masks(Mapping[str, "NDArray[np.bool_]"]):
         placement: Placement,
         threshold: float = 0.5,
     ) -> None:
-        # Two bytes a pixel; float16 would be 30 times coarser near 1.
+        # Two bytes per pixel; float16 would be 30 times coarser near 1.
         self._maps = {name: _steps(plane) for name, plane in zip(names, maps, strict=True)}
         self.placement = placement
         self.threshold = threshold

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from torchxrayvision.models import Segmenter
     from torchxrayvision.weights import Weights
 
-__all__ = ["get_segmenter", "list_segmenters"]
-
 # Architecture of the weights to the class that they are for.
 _CLASSES: Final = {
     "pspnet": ("chestx_det", "PSPNet"),

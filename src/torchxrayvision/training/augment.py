@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.training.recipe import Augmentation
 
-__all__ = ["augment", "draw", "mix"]
-
 _WIDTH: Final = 16  # numbers a sample draws, whatever is switched on, so that switches are apart
 _AIR: Final = -1024.0
 _ERASED: Final = (0.1, 0.3)  # share of the side that an erased rectangle takes

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from lightning.pytorch import LightningModule, Trainer
 
-__all__ = ["EpochFigures", "KeepWeights", "ResumePoints", "StopEarly", "write_json"]
-
 
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file that is whole or as it was.

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from torchxrayvision.training.images.prepared import PreparedImages
     from torchxrayvision.training.recipe import Recipe, Source
 
-__all__ = ["prepare", "prepare_parts"]
-
 
 def prepare(
     recipe: Recipe,

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from torchxrayvision.training.images.prepared import PreparedImages
     from torchxrayvision.training.recipe import Recipe
 
-__all__ = ["Result", "fit", "state_to_resume"]
-
 _STATE: Final = "resume.safetensors"
 # What may differ when a run goes on, because it does not change what the run ends with.
 _FREE: Final = ("loggers", "accelerator", "checkpoint_steps", "datasets", "split")

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["masked_bce", "positive_weights", "task_weights"]
-
 
 def masked_bce(
     logits: Tensor,

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from torchxrayvision.training.images.prepared import PreparedImages
     from torchxrayvision.training.recipe import Recipe
 
-__all__ = ["Training", "auroc_of", "seeded"]
-
 
 @contextmanager
 def seeded(*numbers: int, device: torch.device | None = None) -> Iterator[None]:

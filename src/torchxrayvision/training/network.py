@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from torchxrayvision.models import XRayClassifier
     from torchxrayvision.training.recipe import Recipe
 
-__all__ = ["network_of"]
-
 
 def network_of(
     recipe: Recipe, findings: Sequence[str], given: XRayClassifier | None = None

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.training.images.prepared import PreparedImages
 
-__all__ = ["BatchDataset", "BatchIndices", "Batches"]
-
 
 class BatchIndices(NamedTuple):
     """One batch as it is asked for."""

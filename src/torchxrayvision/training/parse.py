@@ -18,8 +18,6 @@ from torchxrayvision.training.recipe import PUBLISHED, STRONG, Augmentation, Rec
 if TYPE_CHECKING:
     import os
 
-__all__ = ["load_recipe", "recipe_from_dict", "recipe_to_dict"]
-
 _PRESETS: Final = {"none": Augmentation(), "published": PUBLISHED, "strong": STRONG}
 _NAMED: Final = {float: "a number", int: "a whole number", str: "text", bool: "true or false"}
 _Made = TypeVar("_Made")

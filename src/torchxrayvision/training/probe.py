@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from torchxrayvision.models import XRayClassifier
     from torchxrayvision.training.images.prepared import PreparedImages
 
-__all__ = ["Probe", "embed", "few_shot", "linear_probe"]
-
 STRENGTHS: Final = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Values of C, the inverse of the regularisation, that a probe chooses from."""
 
@@ -237,7 +235,7 @@ def few_shot(
         seed: Of the draws.
 
     Returns:
-        One row a finding and k: `finding`, `k`, `auroc` (mean over the draws), `low`, `high`. It
+        One row per finding and k: `finding`, `k`, `auroc` (mean over the draws), `low`, `high`. It
         is the spread over draws of training cases, not over test patients. Findings with fewer
         than k cases of a kind are left out.
 

@@ -9,18 +9,6 @@ from typing import Any, Final
 
 from torchxrayvision.errors import RecipeError
 
-__all__ = [
-    "PUBLISHED",
-    "STRONG",
-    "Augmentation",
-    "Loss",
-    "Optimiser",
-    "Recipe",
-    "Schedule",
-    "Source",
-    "Split",
-]
-
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
@@ -210,7 +198,7 @@ class Recipe:
         optimiser: How weights move.
         schedule: How the learning rate moves.
         epochs: Passes over the training images.
-        batch_size: Images a step, over all processes together.
+        batch_size: Images per step, over all processes together.
         precision: `"32"`, `"bf16-mixed"` or `"16-mixed"`.
         channels_last: Keep activations in the order that convolutions prefer.
         ema: Decay of the average of the weights that is validated and kept; 0 for none.

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from torchxrayvision.models import XRayClassifier
     from torchxrayvision.training.images.prepared import PreparedImages
 
-__all__ = ["CHOSE_THE_EPOCH", "write_reports"]
-
 logger = logging.getLogger(__name__)
 
 CHOSE_THE_EPOCH = "these images chose the epoch, so the figures are too high for other patients"

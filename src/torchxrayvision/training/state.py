@@ -21,8 +21,6 @@ from torchxrayvision.errors import CheckpointError
 if TYPE_CHECKING:
     import os
 
-__all__ = ["TensorsAndJson", "pack", "read_state", "unpack", "write_state"]
-
 _KEY: Final = "torchxrayvision.training"
 _KIND: Final = "!"  # marks what JSON has no word for
 

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     Sample = MutableMapping[str, Any]
 
-__all__ = ["SeedSource", "apply_transforms", "prepared_size", "square_pixels"]
-
 MASK_FIELDS = ("pathology_masks", "semantic_masks")
 
 # Held while the global generators are borrowed, so that two threads that load samples cannot

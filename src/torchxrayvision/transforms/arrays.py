@@ -21,16 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-__all__ = [
-    "Engine",
-    "ToPILImage",
-    "XRayCenterCrop",
-    "XRayResizer",
-    "crop_box",
-    "prepare",
-    "square_region",
-]
-
 Engine = Literal["skimage", "cv2", "torch"]
 
 # Pixel types that OpenCV resizes as they are, rounding integers, so that a mask stays a mask.

@@ -22,8 +22,6 @@ from torchxrayvision.errors import ImageShapeError
 from torchxrayvision.transforms.arrays import crop_box
 from torchxrayvision.transforms.resampling import nearest, resize
 
-__all__ = ["AIR", "CenterCropSquare", "RandomAffineXRay", "ResizeSquare"]
-
 AIR = -1024.0  # what lies outside an image; torchvision's 0 would be mid-grey
 
 

@@ -13,8 +13,6 @@ from torchxrayvision.transforms.arrays import square_region
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Placement", "resample", "square_image"]
-
 
 def resample(plane: ArrayLike, height: int, width: int) -> NDArray[Any]:
     """Resample a map that has no detail to lose: bilinear between centres of pixels.

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
     Float32 = NDArray[np.float32]
 
-__all__ = ["nearest", "resize"]
-
 # Rows of a block. Few rows keep a dense block close to its band, many rows save calls: where an
 # image is cut to a quarter or less its first axis, which does most of the work, takes the fewest.
 # Where an axis grows a block touches few pixels whatever its rows.

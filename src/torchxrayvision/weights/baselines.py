@@ -11,8 +11,6 @@ from torchxrayvision.facts import License, Reference, RemoteFile
 from torchxrayvision.weights.core import _DATA_TERMS, _RELEASE
 from torchxrayvision.weights.registry import Container, Output, Weights, WeightsEnum, register
 
-__all__ = ["Baseline_Weights"]
-
 _CHEXPERT = _DATA_TERMS["chex"]
 _VIEWS = "a collection of frontal and lateral radiographs that its authors do not name"
 

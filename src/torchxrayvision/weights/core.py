@@ -16,8 +16,6 @@ from torchxrayvision.facts import LIBRARY, License, Reference, RemoteFile
 from torchxrayvision.labels import DEFAULT_PATHOLOGIES
 from torchxrayvision.weights.registry import Weights, WeightsEnum, _by_name, register
 
-__all__ = ["DenseNet121_Weights", "ResNet50_Weights", "model_urls_view"]
-
 
 class _ModelUrls(Mapping[str, dict[str, Any]]):
     """The core weights in the shape of 1.5.7's `model_urls`; each look-up gives a new dictionary.

@@ -12,8 +12,6 @@ from typing import Final
 from torchxrayvision.facts import LIBRARY, License, PackagedFile, Reference
 from torchxrayvision.weights.registry import Weights, WeightsEnum, read_card, register
 
-__all__ = ["Demo_Weights"]
-
 _FOLDER: Final = "weights/data"
 
 _OWN = License(

@@ -10,8 +10,6 @@ from __future__ import annotations
 from torchxrayvision.facts import License, Reference, RemoteFile
 from torchxrayvision.weights.registry import Weights, WeightsEnum, register
 
-__all__ = ["PSPNet_Weights", "ResNetAE_Weights", "UNetResNet50_Weights", "VQGAN_Weights"]
-
 _RELEASE = "https://github.com/mlmed/torchxrayvision/releases/download/v1/"
 _REPOSITORY_LICENSE = "https://github.com/mlmed/torchxrayvision/blob/main/LICENSE"
 _UNSETTLED = (

@@ -21,23 +21,6 @@ if TYPE_CHECKING:
     from torchxrayvision.facts import License, Reference, RemoteFile
     from torchxrayvision.remote import Verification
 
-__all__ = [
-    "Container",
-    "Metrics",
-    "Output",
-    "Weights",
-    "WeightsEnum",
-    "card_of",
-    "fetch_weights",
-    "get_weights_entry",
-    "list_weights",
-    "locate_weights",
-    "read_card",
-    "register",
-    "verify_weights",
-]
-
-
 Container = Literal[
     "pickled_module", "state_dict", "lightning", "torchscript", "safetensors", "zip"
 ]

@@ -11,8 +11,6 @@ from torch.nn import functional
 
 from torchxrayvision.baseline_models.backbones import resnet50
 
-__all__ = ["Backbone", "Head"]
-
 
 class Backbone(nn.Module):
     """ResNet-50 that gives the maps of its five stages."""

@@ -11,8 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["PyramidNet"]
-
 _BINS: Final = (6, 3, 2, 1)
 
 

@@ -24,8 +24,6 @@ from torchxrayvision.models import load_strictly
 if TYPE_CHECKING:
     from torchxrayvision.checkpoints import Checkpoint
 
-__all__ = ["MODELS", "Archive", "member_names"]
-
 MODELS: Final = 30
 """Members of each group."""
 _MEMBER_BYTES: Final = 1 << 30

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["GROUPS", "TARGETS", "TASKS", "Group", "Member"]
-
 TARGETS: Final = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Effusion")
 TASKS: Final = (
     "No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Lesion", "Lung Opacity",

@@ -17,8 +17,6 @@ from torchxrayvision.errors import CheckpointError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Config", "Net"]
-
 _GROUPS: Final = 32
 
 

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-__all__ = ["head_for", "own_names"]
-
 _COUNTER: Final = "num_batches_tracked"
 # fastai's head counts its pooling and flattening, which hold no tensors, as layers 0 and 1.
 _FASTAI_HEAD: Final = 2

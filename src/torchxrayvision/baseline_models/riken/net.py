@@ -17,8 +17,6 @@ from torch.nn import functional
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["LAYERS", "Network", "concat_head", "plain_head"]
-
 LAYERS: Final = (3, 8, 36, 3)
 """Blocks of the four stages."""
 FEATURES: Final = 2048

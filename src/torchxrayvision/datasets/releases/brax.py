@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.release import Row, SourceContext
 
-__all__ = ["BRAX_Dataset"]
-
 
 def _checked(context: SourceContext) -> pd.DataFrame:
     frame = context.tables["csvpath"]

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.release import Rule, SourceContext
 
-__all__ = ["CANDIDPTX_Dataset"]
-
 _SIDE = 1024
 _TABLES = {
     "Pneumothorax": "csvpath",

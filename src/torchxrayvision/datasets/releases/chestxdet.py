@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.release import SourceContext
 
-__all__ = ["ChestXDet_Dataset"]
-
 _RENAME = {"Pleural Thickening": "Pleural_Thickening"}
 _FINDINGS = (
     *("Atelectasis", "Calcification", "Cardiomegaly", "Consolidation", "Diffuse Nodule"),

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.release import Row, SourceContext
 
-__all__ = ["CheXlocalize_Dataset"]
-
 logger = logging.getLogger(__name__)
 
 TASK_RENAME = {"Airspace Opacity": "Lung Opacity", "Pleural Effusion": "Effusion"}

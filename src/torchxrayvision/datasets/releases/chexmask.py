@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     Size = tuple[int, int]
 
-__all__ = ["CheXmask", "with_chexmask"]
-
 logger = logging.getLogger(__name__)
 
 STRUCTURES = ("Left Lung", "Right Lung", "Heart")

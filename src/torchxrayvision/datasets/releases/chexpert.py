@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.release import Row, SourceContext
 
-__all__ = ["CHEXPERT_FINDINGS", "CheX_Dataset", "chexpert_view"]
-
 CHEXPERT_FINDINGS = FindingColumns(
     {name: CHEXPERT_RENAME.get(name, name) for name in CHEXPERT13},
     normal_column="No Finding",
@@ -63,8 +61,8 @@ class CheX_Dataset(SpecDataset):
     Devices*. (An older rule cleared that one too, which is where the older totals 21,757 absent
     and 99,747 present of 191,010 images come from.)
 
-    20,543 images with the default arguments (PA, one a patient). With ``compat="xrv-1.5"`` and
-    one a patient, 3,197 of them carry labels of another image of the patient.
+    20,543 images with the default arguments (PA, one per patient). With ``compat="xrv-1.5"`` and
+    one per patient, 3,197 of them carry labels of another image of the patient.
 
     Args:
         imgpath: Folder that holds ``train`` and ``valid``.

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.release import Row, SourceContext
 
-__all__ = ["CheXpertPlus_Dataset"]
-
 _NEEDED = ("path_to_image", "frontal_lateral", "ap_pa", "deid_patient_id", "age", "sex")
 _RAW_LABELS = (*CHEXPERT_FINDINGS.columns.values(), "No Finding")
 _REPORT = re.compile(r"report$|section_")
@@ -38,7 +36,7 @@ def _read_metadata(path: Path) -> pd.DataFrame:
 
 
 def _read_labels(path: Path) -> pd.DataFrame:
-    """A csv, or the release's files of one JSON object a line."""
+    """A csv, or the release's files of one JSON object per line."""
     import pandas as pd
 
     if path.suffix not in (".json", ".jsonl"):

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.release import SourceContext
 
-__all__ = ["COVID19_Dataset"]
-
 NOT_LABELLED = ("todo", "Unknown")
 CT_VIEWS = ("Axial", "Coronal")
 

@@ -49,8 +49,6 @@ if TYPE_CHECKING:
     from torchxrayvision.datasets.release import Row, Rule, SourceContext
     from torchxrayvision.inputs import Member
 
-__all__ = ["CSV_Dataset", "Folder_Dataset"]
-
 logger = logging.getLogger(__name__)
 
 _MEMBERS: Final = "members"
@@ -75,7 +73,7 @@ def _checked_rows(context: SourceContext) -> pd.DataFrame:
 
 
 class CSV_Dataset(SpecDataset):
-    """Your own images, listed in a table: one row an image, a column with its path, labels.
+    """Your own images, listed in a table: one row per image, a column with its path, labels.
 
     PNG, JPEG, TIFF and DICOM of any depth, told apart by their content. Which column is which
     is found by its name or its values, and every guess can be replaced by an argument; guesses
@@ -141,7 +139,7 @@ class CSV_Dataset(SpecDataset):
         reference=LIBRARY,
         license=_YOURS,
         homepage=LIBRARY.url,
-        tables=(Table("csvpath", description="your table, one row an image"),),
+        tables=(Table("csvpath", description="your table, one row per image"),),
         join=_checked_rows,
         images=Files(
             PathColumn("path"),

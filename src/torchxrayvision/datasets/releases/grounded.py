@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-__all__ = ["GroundedDataset", "read_records"]
-
 
 class GroundedDataset(SpecDataset):
     """A dataset that can show the annotations behind its masks and boxes."""

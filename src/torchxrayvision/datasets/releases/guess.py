@@ -22,19 +22,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.release import Row, SourceContext
 
-__all__ = [
-    "AUTO",
-    "AgeColumn",
-    "LabelColumns",
-    "PathColumn",
-    "SexColumn",
-    "TermColumn",
-    "ViewColumn",
-    "find_column",
-    "find_labels",
-    "find_path",
-]
-
 logger = logging.getLogger(__name__)
 
 AUTO = "auto"

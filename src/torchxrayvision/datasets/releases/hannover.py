@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.release import SourceContext
 
-__all__ = ["HannoverCOVID_Dataset"]
-
 
 def _checked(context: SourceContext) -> pd.DataFrame:
     frame = context.tables["csvpath"]

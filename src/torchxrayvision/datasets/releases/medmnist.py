@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.release import Row, SourceContext
 
-__all__ = ["ChestMNIST_Dataset", "PneumoniaMNIST_Dataset"]
-
 # What reading a member of a damaged or encrypted archive raises; some are RuntimeErrors.
 _DAMAGED = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.release import Row, SourceContext
 
-__all__ = ["MIMIC_Dataset"]
-
 Labeler = Literal["chexpert", "negbio"]
 Part = Literal["train", "validate", "test"]
 

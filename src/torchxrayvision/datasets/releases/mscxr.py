@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.release import Row, Rule, SourceContext
 
-__all__ = ["MSCXR_Dataset"]
-
 _CATEGORIES = {
     "Atelectasis": "Atelectasis",
     "Cardiomegaly": "Cardiomegaly",

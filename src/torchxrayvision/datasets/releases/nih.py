@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.release import SourceContext
 
-__all__ = ["NIH_Dataset", "NIH_Google_Dataset"]
-
 _IMAGES = Files(
     "{Image Index}",
     layout="the PNG files of images_001.tar.gz to images_012.tar.gz, in one folder or several",
@@ -54,7 +52,7 @@ class NIH_Dataset(SpecDataset):
     above 90 %, and later readers found it lower for several findings. 880 images have boxes,
     drawn by a radiologist, for eight findings; boxes are in pixels of the 1024 by 1024 files.
 
-    28,868 images with the default arguments (PA, one a patient).
+    28,868 images with the default arguments (PA, one per patient).
 
     Args:
         imgpath: Folder of the PNG files, flat or with the subfolders of the archives.
@@ -133,7 +131,7 @@ class NIH_Dataset(SpecDataset):
 
     @property
     def pathology_maskscsv(self) -> pd.DataFrame:
-        """The boxes, one a row: ``Image Index``, ``Finding Label``, ``x``, ``y``, ``w``, ``h``."""
+        """The boxes, one per row: ``Image Index``, ``Finding Label``, ``x``, ``y``, ``w``, ``h``."""
         boxes = release_table(self, "bbox_list_path").rename(columns={_BOX[0]: "x", _BOX[3]: "h"})
         boxes["Finding Label"] = boxes["Finding Label"].replace(dict(NIH_RENAME))
         return boxes[["Image Index", "Finding Label", "x", "y", "w", "h"]]

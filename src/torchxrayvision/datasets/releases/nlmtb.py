@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.release import SourceContext
 
-__all__ = ["NLMTB_Dataset"]
-
 LAYOUT = "the folders CXR_png and ClinicalReadings of MontgomerySet or ChinaSet_AllFiles"
 
 _NAME = re.compile(r"(?P<stem>(?P<patient>.+)_(?P<label>[01]))\.png", re.IGNORECASE)
@@ -72,7 +70,7 @@ def read_sex(text: str) -> str:
 
 
 def _list_images(context: SourceContext) -> pd.DataFrame:
-    """One row a file of CXR_png, in the order of names, with what its reading says."""
+    """One row per file of CXR_png, in the order of names, with what its reading says."""
     import pandas as pd
 
     root = context.roots["imgpath"]

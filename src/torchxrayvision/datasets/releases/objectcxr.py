@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.release import SourceContext
 
-__all__ = ["ObjectCXR_Dataset"]
-
 RECTANGLE, ELLIPSE, POLYGON = "0", "1", "2"
 
 

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.release import SourceContext
 
-__all__ = ["Openi_Dataset", "read_openi_reports"]
-
 # Two images have other names in the table of headers.
 _RENAMED = {
     "CXR1_IM-0001-3001": "CXR1_1_IM-0001-3001",
@@ -56,7 +54,7 @@ def read_openi_reports(path: Path) -> pd.DataFrame:
         path: NLMCXR_reports.tgz, the folder that it unpacks to, or a table made of them.
 
     Returns:
-        One row an image: ``uid`` of its report, ``imageid``, and the terms that people
+        One row per image: ``uid`` of its report, ``imageid``, and the terms that people
         (``labels_major``) and a program (``labels_automatic``) gave the report, in lower case.
     """
     from xml.etree import ElementTree

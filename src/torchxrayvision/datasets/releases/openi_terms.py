@@ -10,8 +10,6 @@ from torchxrayvision.labels import OPENI18
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["OPENI_SUBSTRINGS", "OPENI_TERMS", "openi_terms"]
-
 _NODULE = ("nodule", "multiple pulmonary nodules", "solitary pulmonary nodule")
 _MASS = ("mass", "mass lesion")
 

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.release import Row, SourceContext
 
-__all__ = ["PADCHEST_SUBSTRINGS", "PADCHEST_TERMS", "PC_Dataset"]
-
 PADCHEST_TERMS: Mapping[str, tuple[str, ...]] = {
     "Air Trapping": ("air trapping",),
     "Aortic Atheromatosis": ("aortic atheromatosis",),

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.release import SourceContext
 
-__all__ = ["PadChestGR_Dataset"]
-
 _BOX = ("x_min", "y_min", "x_max", "y_max")
 
 

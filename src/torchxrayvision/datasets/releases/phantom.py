@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from torchxrayvision.datasets.release import Row, SourceContext
     from torchxrayvision.phantom import Simulation
 
-__all__ = ["Phantom_Dataset"]
-
 
 @lru_cache(maxsize=2)
 def _film(index: int, seed: int, size: int, site: str) -> Simulation:

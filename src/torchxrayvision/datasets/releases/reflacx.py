@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.release import Row, SourceContext
 
-__all__ = ["REFLACX_Dataset"]
-
 _FINDINGS = {
     "Abnormal mediastinal contour": "Abnormal mediastinal contour",
     "Acute fracture": "Acute fracture",
@@ -135,7 +133,7 @@ def _one_row_an_image(context: SourceContext) -> pd.DataFrame:
 
 
 def _averaged(readings: pd.DataFrame, certainties: pd.DataFrame) -> pd.DataFrame:
-    """One row an image, with the mean certainty of its readers for each finding."""
+    """One row per image, with the mean certainty of its readers for each finding."""
     kept = ["dicom_id", "path", "subject_id", "image_size_x", "image_size_y", "split"]
     by_image = readings["dicom_id"]
     frame = readings[[name for name in kept if name in readings]].drop_duplicates("dicom_id")
@@ -211,7 +209,7 @@ class REFLACX_Dataset(GroundedDataset):
     phases 1 and 2, one each image of phase 3. A reader gave each finding a certainty: 0 absent, 1
     unlikely, 2 less likely, 3 possible, 4 suspicious for or probable, 5 consistent with.
 
-    One row an image. A label is 1 where the mean certainty of its readers is `threshold` or more
+    One row per image. A label is 1 where the mean certainty of its readers is `threshold` or more
     and 0 below; it is NaN where the phase does not have the finding: phase 1 has other names than
     phases 2 and 3. The mean certainties are in ``csv`` under the names of the release, with the
     number of ``readers``. Masks are the ellipses with a certainty of `threshold` or more, united;

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.release import SourceContext
 
-__all__ = ["RSNA_Pneumonia_Dataset"]
-
 
 def _one_row_an_image(context: SourceContext) -> pd.DataFrame:
     """The first box of each image beside the fields of its DICOM header, sorted by patient."""
@@ -99,7 +97,7 @@ class RSNA_Pneumonia_Dataset(SpecDataset):
     Args:
         imgpath: Folder of the images.
         csvpath: stage_2_train_labels.csv.
-        dicomcsvpath: Fields of the DICOM headers, one row an image.
+        dicomcsvpath: Fields of the DICOM headers, one row per image.
         views: "PA", "AP", both, or "*".
         transform: See `SpecDataset`.
         data_aug: See `SpecDataset`.

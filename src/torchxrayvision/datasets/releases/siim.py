@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.release import Row, SourceContext
 
-__all__ = ["SIIM_Pneumothorax_Dataset"]
-
 _RUNS = " EncodedPixels"  # the header of the release has a space there
 
 

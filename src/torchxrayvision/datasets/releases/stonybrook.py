@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.release import SourceContext
 
-__all__ = ["StonyBrookCOVID_Dataset"]
-
 _SCORES = {"Geographic Extent": "Total GEOGRAPHIC", "Lung Opacity": "Total OPACITY"}
 
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.release import SourceContext
 
-__all__ = ["TBX11K_Dataset"]
-
 Part = Literal["train", "val", "trainval"]
 
 PARTS = ("train", "val", "trainval")

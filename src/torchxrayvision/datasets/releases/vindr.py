@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.release import Row, SourceContext
 
-__all__ = ["Consensus", "VinBrain_Dataset", "VinDr_Dataset"]
-
 Consensus = Literal["any", "majority", "all"]
 _CONSENSUS = ("any", "majority", "all")
 _NONE = "No finding"
@@ -321,7 +319,7 @@ class VinDr_Dataset(SpecDataset):
         """What each reader of each image found.
 
         Returns:
-            One row an image and reader: ``image_id``, ``rad_id`` and a column for each finding of
+            One row per image and reader: ``image_id``, ``rad_id`` and a column for each finding of
             the release, int64 0 or 1; sorted by both.
 
         Example:

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.release import SourceContext
 
-__all__ = ["VinDrPCXR_Dataset"]
-
 _DIAGNOSES: Mapping[str, str] = {
     "Bronchiolitis": "Bronchiolitis",
     "Bronchitis": "Bronchitis",

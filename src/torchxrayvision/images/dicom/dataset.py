@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.images.common import Limits
 
-__all__ = ["Header", "Tags", "check_grey", "open_dataset", "pixel_element", "read_header"]
-
-
 _MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = (
     "PALETTE COLOR", "RGB", "HSV", "ARGB", "CMYK", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_422",

@@ -39,17 +39,6 @@ if TYPE_CHECKING:
     from torchxrayvision.images.common import Limits
     from torchxrayvision.images.dicom.dataset import Header, Tags
 
-__all__ = [
-    "JpegStructureError",
-    "check_cell",
-    "check_markers",
-    "decode_twelve_bits",
-    "stored_for_gdcm",
-    "stored_values",
-    "syntax_of_pixels",
-]
-
-
 # GDCM ends the whole process on a header that contradicts itself. So the structure that ITU-T T.81
 # annex B prescribes for one grey frame in one scan is verified first; what is left to go wrong is
 # entropy-coded data, on which GDCM stays calm.

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.runs import Batch
 
-__all__ = ["Pool"]
-
 _log = logging.getLogger(__name__)
 
 _POLL_SECONDS: Final = 1.0  # seconds between looks at the clock while waiting

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from torchxrayvision.models import XRayClassifier
     from torchxrayvision.runs import Batch, Record
 
-__all__ = ["RayCluster"]
-
 # So many parts for each actor, so that the last ones end at about the same time; and no larger ones
 # than these, so that little is lost with a node.
 _PARTS_EACH: Final = 8

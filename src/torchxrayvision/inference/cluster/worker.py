@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from torchxrayvision.models import OutputKind, XRayClassifier
     from torchxrayvision.runs import Batch
 
-__all__ = ["Answer", "ModelPayload", "Part", "RunConfig", "Worker"]
-
 _SAMPLE: Final = 4  # times the batch size: sources that engines are tried on, as some are damaged
 
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     Answers = torch.Tensor | dict[str, torch.Tensor]
 
-__all__ = ["Accelerated", "accelerate"]
-
 
 class Accelerated:
     """A network on an engine; made by `accelerate`.

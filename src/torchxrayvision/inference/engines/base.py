@@ -27,23 +27,6 @@ if TYPE_CHECKING:
     from torchxrayvision.models import XRayModel
 
 
-__all__ = [
-    "INPUT",
-    "OUTPUTS",
-    "ClassifierEngine",
-    "Engine",
-    "TorchEngine",
-    "describe",
-    "example",
-    "graph_module",
-    "has_compiler",
-    "input_size",
-    "output_names",
-    "reference",
-    "to_onnx",
-    "trace",
-]
-
 INPUT: Final = "image"
 # Names of the outputs of a classifier of findings; other networks name theirs.
 OUTPUTS: Final = ("outputs", "logits", "features")
@@ -302,7 +285,7 @@ class ClassifierEngine:
     Attributes:
         engine: As given.
         input: Where the images go, see `Engine`.
-        outputs: Number of values an image, P.
+        outputs: Number of values per image, P.
         width: Number of features an image, D.
     """
 

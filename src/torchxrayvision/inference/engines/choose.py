@@ -42,18 +42,6 @@ if TYPE_CHECKING:
 
     Sample = Callable[[], NDArray[np.float32]]
 
-__all__ = [
-    "ENGINES",
-    "PRECISIONS",
-    "Agreement",
-    "Choice",
-    "agreement",
-    "choose_engine",
-    "open_engine",
-    "open_network",
-]
-
-
 # Most that a probability may differ from PyTorch's in float32.
 _PROBABILITY: Final = {"exact": 1e-4, "fast": 1e-2}
 _DICE: Final = 0.995  # of the masks of each structure
@@ -376,7 +364,7 @@ class _Trial:
                 rounds[choice].append(time.perf_counter() - begun)
         medians = {choice: statistics.median(times) for choice, times in rounds.items()}
         self.seconds = {str(choice): seconds for choice, seconds in medians.items()}
-        _log.info("seconds a batch of %d: %s", self._batch_size, self.seconds)
+        _log.info("seconds per batch of %d: %s", self._batch_size, self.seconds)
         return min(medians, key=lambda choice: medians[choice])
 
     def _agreeing(self, choice: Choice, precision: str) -> Engine | None:

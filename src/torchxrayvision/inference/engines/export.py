@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
     Runner = Callable[[torch.Tensor], list[torch.Tensor]]
 
-__all__ = ["FORMATS", "Exported", "export"]
-
 METADATA: Final = "torchxrayvision"
 # Of the largest value that an output has: float32 sums in another order stay well below.
 TOLERANCE: Final = 1e-4

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.models import XRayModel
 
-__all__ = ["OnnxEngine", "OpenVinoEngine", "import_openvino", "onnx_file"]
-
 _FOLDER: Final = "engines"
 
 

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-__all__ = ["has_wide_convolutions", "minimal_filtering"]
-
 # With fewer channels in or out the sums cost more than the products save (docs/speed.md).
 LEAST_CHANNELS: Final = 128
 _RESULTS: Final = 4  # side of a tile of results

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["ImageCache"]
-
 logger = logging.getLogger(__name__)
 
 _SMALL: Final = 64  # images for which starting processes costs more than it saves
@@ -90,7 +88,7 @@ class ImageCache(PreparedImages):
             size: Side of the prepared images in pixels.
             folder: Where arrays are kept; None for the package's cache folder.
             dtype: `"uint8"`, or `"uint16"` for twice the bytes and 256 times the grey levels.
-            workers: Processes that decode; None for one a processor, 0 for none beside this.
+            workers: Processes that decode; None for one per processor, 0 for none beside this.
             skip_unreadable: Leave out images that cannot be read, and say so in `unreadable`.
             verify: Rely on nothing: read every file, whatever its size and times say, and compare
                 every image with its checksum. What differs is prepared again.

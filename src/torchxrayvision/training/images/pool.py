@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["PREPARATION", "Pool", "checksum", "content_key"]
-
 logger = logging.getLogger(__name__)
 
 # Changes whenever what lies in the array would be another for the same files.

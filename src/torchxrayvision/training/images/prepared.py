@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["PreparedImages", "checked_labels", "from_stored", "to_stored"]
-
 _LEVELS: Final = {"uint8": 255, "uint16": 65535}
 
 

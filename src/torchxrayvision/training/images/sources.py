@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["DIGEST", "FileLedger", "Reading", "Sources"]
-
 logger = logging.getLogger(__name__)
 
 DIGEST: Final = "S32"
