@@ -1,8 +1,8 @@
 """Which format is fastest for images that are decoded once and read in random order?
 
 2,000 images of 224 x 224 bytes, in batches of 32 in shuffled order, all of them in the page cache
-and read before. Per format: bytes on disk, seconds to write, CPU milliseconds per batch, whether one
-image can be written at a time (so that many processes fill it and a stopped build goes on) and
+and read before. Per format: bytes on disk, seconds to write, CPU milliseconds per batch, whether
+one image can be written at a time (so that many processes fill it and a stopped build goes on) and
 whether processes share its memory. `pip install lmdb zarr` for all rows.
 
     python benchmarks/stores.py

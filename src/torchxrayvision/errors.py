@@ -100,6 +100,9 @@ _BETWEEN = (f"{os.sep}torch{os.sep}", f"{os.sep}contextlib.py")
 def caller_stacklevel() -> int:
     """`stacklevel` for a warning that names the line outside this package that led here.
 
+    Returns:
+        Frames from the caller of this function up to that line, 1 or more.
+
     Example:
         >>> warnings.warn("look", UserWarning, stacklevel=caller_stacklevel())  # doctest: +SKIP
     """

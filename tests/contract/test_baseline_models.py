@@ -280,7 +280,7 @@ def test_inference_takes_it_as_it_takes_the_core_models(trained, engine, tmp_pat
         Image.fromarray(grey.numpy()).save(tmp_path / f"{index}.png")
         x[index] = grey / 255 * 2048 - 1024
     table = predict(sorted(tmp_path.glob("*.png")), trained, engine=engine)
-    assert list(table.columns) == ["path", "error", *trained.targets]
+    assert list(table.columns) == ["path", "error", *trained.targets, "check"]
     with torch.no_grad():
         expected = torch.stack(list(trained.predict(x).values.values()), 1)
     found = torch.tensor(table[trained.targets].to_numpy())

@@ -281,7 +281,7 @@ def test_progress_is_said_in_lines_where_there_is_no_terminal(tmp_path, monkeypa
     monkeypatch.setattr("torchxrayvision.cli.console._LOG_EVERY", 0.0)
     folder = long_run.write_films(tmp_path / "films", 30)
     result = xrv("predict", folder, "--output", tmp_path / "t.csv")
-    assert re.search(r"24 of 30 images, [\d.]+ a second, 0:00:\d\d left", result.output)
+    assert re.search(r"24 of 30 images, [\d.]+ (a|per) second, 0:00:\d\d left", result.output)
 
 
 @pytest.mark.usefixtures("planted")

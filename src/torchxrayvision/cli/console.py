@@ -323,7 +323,7 @@ class RunProgress:
     def _line(self, done: int, total: int) -> str:
         rate = (done - (self._from or 0)) / max(1e-9, time.monotonic() - self._began)
         left = f", {_clock((total - done) / rate)} left" if rate > 0 else ""
-        return f"{done:,} of {total:,} images, {rate:.1f} a second{left}"
+        return f"{done:,} of {total:,} images, {rate:.1f} per second{left}"
 
     def _due(self) -> bool:
         now = time.monotonic()

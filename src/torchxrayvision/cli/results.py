@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from torchxrayvision.inputs import InputFile
     from torchxrayvision.results import Reader
 
-__all__ = ["results"]
-
 _TABLE = "results.csv"
 
 

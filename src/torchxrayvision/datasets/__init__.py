@@ -22,6 +22,7 @@ from torchxrayvision.datasets.catalogue import (
     find_dataset_class,
     get_dataset_class,
     list_datasets,
+    publish,
 )
 from torchxrayvision.datasets.containers import (
     Filter_Dataset,
@@ -153,3 +154,5 @@ __all__ = [
 
 __getattr__ = carried_names(__name__, "np os pd random sys torch warnings")
 count_replacements(__name__)
+
+publish(vars())

@@ -12,6 +12,8 @@ import numpy as np
 from torchxrayvision.errors import UnknownNameError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torchxrayvision.datasets.base import Dataset
     from torchxrayvision.datasets.pipeline import SpecDataset
 
@@ -147,16 +149,27 @@ class Card:
         return asdict(self)
 
 
-def _public() -> dict[str, type[SpecDataset]]:
-    """Every name of a dataset, aliases too."""
-    from torchxrayvision import datasets
+_CLASSES: dict[str, type[SpecDataset]] = {}  # by every public name, aliases too
+
+
+def publish(names: Mapping[str, Any]) -> None:
+    """Let the catalogue find the datasets among the names of the package.
+
+    Args:
+        names: What the package defines.
+    """
     from torchxrayvision.datasets.pipeline import SpecDataset
 
-    return {
-        name: member
-        for name, member in vars(datasets).items()
-        if inspect.isclass(member) and issubclass(member, SpecDataset) and "spec" in vars(member)
-    }
+    _CLASSES.update(
+        (name, member)
+        for name, member in names.items()
+        if inspect.isclass(member) and issubclass(member, SpecDataset) and member != SpecDataset
+    )
+
+
+def _public() -> dict[str, type[SpecDataset]]:
+    """Every name of a dataset with a release of its own, aliases too."""
+    return {name: member for name, member in _CLASSES.items() if "spec" in vars(member)}
 
 
 def list_datasets() -> list[str]:
@@ -185,13 +198,9 @@ def get_dataset_class(name: str) -> type[SpecDataset]:
     Raises:
         UnknownNameError: If there is none.
     """
-    from torchxrayvision import datasets
-    from torchxrayvision.datasets.pipeline import SpecDataset
-
-    member = vars(datasets).get(name)
-    if not (inspect.isclass(member) and issubclass(member, SpecDataset) and member != SpecDataset):
+    if name not in _CLASSES:
         raise _unknown(name)
-    return member
+    return _CLASSES[name]
 
 
 def find_dataset_class(name: str) -> type[SpecDataset]:

@@ -19,8 +19,6 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["FINDING_CODES", "SCHEME", "Concept", "finding_code", "own_code", "structure_code"]
-
 SCHEME: Final = "99XRV"
 """Designator of the codes of this package; PS3.16 section 8.2 leaves those in 99 to anyone."""
 

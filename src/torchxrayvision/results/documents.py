@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.results.readings import Algorithm, FindingValue, ImageReading
 
-__all__ = ["key_objects", "structured_report"]
-
 _CALIBRATED: Final = frozenset[str]()  # kinds of a calibrated head; no network has one yet
 # What a number is, so that nobody takes it for the probability of a disease.
 _OUTPUTS: Final = {

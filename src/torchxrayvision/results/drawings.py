@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.results.readings import ImageReading
 
-__all__ = ["presentation_state", "secondary_capture"]
-
 _LETTERS: Final = 50  # lines of text that a picture has room for
 _WARNING: Final = (255, 220, 0)
 _INK: Final = (235, 235, 235)

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.models import Segmenter, XRayClassifier
 
-__all__ = ["Reader", "dicom_results", "make_objects", "save_objects"]
-
 _OP: Final = "operating-point"
 
 

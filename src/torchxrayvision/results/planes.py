@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.results.readings import Algorithm, ImageReading
 
-__all__ = ["parametric_map", "segmentation"]
-
 _KINDS: Final = ("BINARY", "LABELMAP")
 # CID 7180: what a map is of.
 _METHODS: Final = {

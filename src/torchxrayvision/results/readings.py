@@ -32,12 +32,6 @@ if TYPE_CHECKING:
 
     Box = tuple[float, float, float, float]
 
-__all__ = [
-    "KINDS", "NOT_FOR_DIAGNOSIS", "Algorithm", "FindingValue", "ImageReading", "add_side",
-    "add_study", "check_kinds", "code_of", "highdicom", "making", "placing", "read_source",
-    "stable_uid",
-]  # fmt: skip
-
 NOT_FOR_DIAGNOSIS: Final = "Research use only, not for diagnosis"
 MANUFACTURER: Final = "TorchXRayVision"
 _MODALITIES: Final = ("CR", "DX", "RG")

@@ -13,8 +13,6 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["outlines"]
-
 _MOST: Final = 8000  # points of one polygon: FL values of one element fill at most 65,532 bytes
 _STEPS: Final = ((1, 0), (0, 1), (-1, 0), (0, -1))  # east, south, west, north
 

@@ -240,7 +240,7 @@ def test_client_error_is_not_tried_again(server, cache, status):
 def test_slow_drip_is_broken_off(server, cache):
     server.script(Step(cut=100, drip=1))
     start = time.monotonic()
-    with pytest.raises(DownloadError, match="bytes a second"):
+    with pytest.raises(DownloadError, match="bytes per second"):
         fetch(cache, window=0.15, slowest=5000.0, attempts=2)
     assert time.monotonic() - start < 5
     server.script(Step())
@@ -279,7 +279,7 @@ ENDLESS = {
 def test_answer_that_never_ends_is_broken_off(raw_server, cache, start, more):
     raw_server(start, more)
     begun = time.monotonic()
-    with pytest.raises(DownloadError, match=r"did not end within|next to nothing|bytes a second"):
+    with pytest.raises(DownloadError, match=r"did not end within|next to nothing|bytes per second"):
         fetch(cache, read=2.0, answer=0.4, window=0.3, attempts=1)
     assert time.monotonic() - begun < 10
     wait_until(lambda: not any(isinstance(t, threading.Timer) for t in threading.enumerate()))

@@ -131,7 +131,7 @@ class NIH_Dataset(SpecDataset):
 
     @property
     def pathology_maskscsv(self) -> pd.DataFrame:
-        """The boxes, one per row: ``Image Index``, ``Finding Label``, ``x``, ``y``, ``w``, ``h``."""
+        """One box per row: ``Image Index``, ``Finding Label``, ``x``, ``y``, ``w``, ``h``."""
         boxes = release_table(self, "bbox_list_path").rename(columns={_BOX[0]: "x", _BOX[3]: "h"})
         boxes["Finding Label"] = boxes["Finding Label"].replace(dict(NIH_RENAME))
         return boxes[["Image Index", "Finding Label", "x", "y", "w", "h"]]
