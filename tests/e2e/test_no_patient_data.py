@@ -51,6 +51,14 @@ TEXTS = {
     "OperatorsName": MARKER,
     "ImageComments": f"{MARKER} image",
 }
+# What makes it a radiograph of a study.
+OBJECT = {
+    "Modality": "DX",
+    "SOPClassUID": "1.2.840.10008.5.1.4.1.1.1.1",
+    "SOPInstanceUID": "1.2.3.4",
+    "StudyInstanceUID": "1.2.3.1",
+    "SeriesInstanceUID": "1.2.3.2",
+}
 # Elements that readers look at, each of which some file fills with the marker or with escapes.
 LOOKED_AT = (
     "SOPClassUID", "SOPInstanceUID", "Modality", "PhotometricInterpretation", "BodyPartExamined",
@@ -64,7 +72,7 @@ LOOKED_AT = (
 
 def film():
     pixels = np.random.default_rng(0).integers(0, 4096, (48, 40)).astype(np.uint16)
-    return dataset(pixels, stored=12, **TEXTS)
+    return dataset(pixels, stored=12, **TEXTS, **OBJECT)
 
 
 def swallow(data, stop):
@@ -172,6 +180,16 @@ def commands(films):
     yield ["check", films, "--json"]
     some = [films / name for name in ("whole.dcm", "a.png", "cut0.dcm")]
     yield ["explain", *some, "--weights", "demo", "--target", "Mass", "--out-dir", "maps"]
+    yield [
+        "results",
+        films,
+        "--weights",
+        "demo",
+        "--as",
+        "sr,sc,gsps,pm,ko",
+        "--out-dir",
+        "objects",
+    ]
     yield ["info", *names]
     yield ["info", "--json", *names]
     yield ["datasets", "verify", "csv", "--imgpath", films, "--with", "csvpath=labels.csv"]
@@ -232,8 +250,13 @@ def test_no_marker_and_no_escape_leaves_the_films(films, tmp_path, caplog):
         wrong += findings(f"output of {words[:2]}", said.encode("utf-8", "surrogateescape"))
     stop_a_run(films)
     made = [path for path in tmp_path.rglob("*") if path.is_file() and films not in path.parents]
+    objects = [path for path in made if path.suffix == ".dcm"]  # of the patient, and named by a UID
+    assert objects
+    assert all(path.parent.name == "objects" for path in objects)
     for path in made:
-        wrong += findings(path.relative_to(tmp_path), path.read_bytes())
+        wrong += findings("a name", path.name.encode("utf-8", "surrogateescape"))
+        if path not in objects:
+            wrong += findings(path.relative_to(tmp_path), path.read_bytes())
         if path.suffix in (".png", ".gif", ".jpg"):
             wrong += findings(path, json.dumps(Image.open(path).info, default=repr).encode())
     suffixes = {path.suffix for path in made}
