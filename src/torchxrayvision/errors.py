@@ -22,7 +22,7 @@
     │   └── ViewError                      an unknown view, or one that the source lacks
     ├── ExportError (RuntimeError)         an exported file gives other numbers than its model
     ├── OutputError (OSError)              results cannot be written
-    ├── ResumeError (ValueError)           an unfinished run that this one cannot go on with
+    ├── ResumeError (ValueError)           an unfinished run that this one cannot resume
     ├── ClusterError (RuntimeError)        the nodes of a cluster cannot do a run
     ├── StalledError (TimeoutError)        so many files hang that their storage must be the cause
     ├── ExplanationError (ValueError)      a network does not allow the explanation asked for
@@ -303,7 +303,7 @@ class OutputError(XRVError, OSError):
 
 
 class ResumeError(XRVError, ValueError):
-    """An unfinished run lies where this one would write, and this one cannot go on with it."""
+    """An unfinished run lies where this one would write, and this one cannot resume it."""
 
 
 class ClusterError(XRVError, RuntimeError):
@@ -326,7 +326,7 @@ class StalledError(XRVError, TimeoutError):
     def __str__(self) -> str:
         return (
             f"reading {self.files} files took longer than {self.limit:g} s each and never ended; "
-            "see whether their disk or server answers, then run the same command again to go on"
+            "see whether their disk or server answers, then run the same command again to resume"
         )
 
 

@@ -144,7 +144,7 @@ def storage(folder: Path) -> Iterator[None]:
         if error.errno in _NO_SPACE:
             msg = (
                 f"no space left in {folder} ({reason}); free some and call again, the transfer "
-                "goes on where it stopped, or set XRV_CACHE_DIR to another folder"
+                "resumes where it stopped, or set XRV_CACHE_DIR to another folder"
             )
         else:
             msg = (
@@ -156,7 +156,7 @@ def storage(folder: Path) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """How to go on with a partial file.
+    """How to resume a partial file.
 
     Args:
         offset: Bytes that are there.
@@ -197,7 +197,7 @@ class Partial:
             return 0
 
     def resume(self) -> Resume | None:
-        """How to go on, or None where the transfer must start from zero."""
+        """How to resume, or None where the transfer must start from zero."""
         try:
             with open_regular(self.record, links=False) as handle:
                 record = json.loads(handle.read(1 << 16))
@@ -489,7 +489,7 @@ class Fetch:
         return kind(
             f"{file.filename} is not in {self.folder} and could not be fetched. "
             + "; ".join(tried)
-            + f". To go on without this network, download {file.url}{facts} elsewhere and place "
+            + f". To continue without this network, download {file.url}{facts} elsewhere and place "
             f"it at {self.target}, or set XRV_MIRROR to a folder or URL that holds it"
         )
 

@@ -201,7 +201,7 @@ class HttpTransfer:
             return resume.length
         if status == 416 and resume:
             self.partial.discard()
-            msg = "the server refuses to go on where the transfer stopped"
+            msg = "the server refuses to resume where the transfer stopped"
             raise SourceFailure(msg, retry=True)
         if status != 200:
             raise failure_of_status(status, response.headers)
@@ -291,7 +291,7 @@ class _Pace:
         self.count += count
         now = time.monotonic()
         if now > self.deadline:
-            msg = "the transfer took too long; the next call goes on where it stopped"
+            msg = "the transfer took too long; the next call resumes where it stopped"
             raise SourceFailure(msg)
         elapsed = now - self.since
         if elapsed < self.settings.window:

@@ -470,7 +470,7 @@ def _of_pose(pose: Pose, lateral: bool, header: Header) -> Iterator[Finding]:
         yield Finding("not-chest", "does not look like a chest radiograph")
         return
     if pose.turns:
-        yield Finding("rotated", f"lies turned by {90 * pose.turns} degrees clockwise")
+        yield Finding("rotated", f"is rotated by {90 * pose.turns} degrees clockwise")
     if pose.inverted:
         yield Finding("inverted", "its grey is inverted, air is bright")
     if pose.mirrored > 0:

@@ -1,4 +1,4 @@
-"""What happens beside the steps: weights are kept, states to go on from, an early end."""
+"""What happens beside the steps: weights are kept, states to resume from, an early end."""
 
 from __future__ import annotations
 

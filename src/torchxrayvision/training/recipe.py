@@ -203,7 +203,7 @@ class Recipe:
         channels_last: Keep activations in the order that convolutions prefer.
         ema: Decay of the average of the weights that is validated and kept; 0 for none.
         patience: Epochs without a better mean AUROC before the run ends; 0 for never.
-        checkpoint_steps: Steps between two states to go on from; 0 for epoch ends only.
+        checkpoint_steps: Steps between two states to resume from; 0 for epoch ends only.
         loggers: Of `"csv"` and `"tensorboard"`.
         accelerator: `"auto"`, `"cpu"`, `"gpu"`, `"mps"`.
         seed: Of weights, order, augmentation and dropout.

@@ -154,6 +154,17 @@ class XRayCenterCrop:
     def __repr__(self) -> str:
         return "XRayCenterCrop()"
 
+    def crop_center(self, image: Any) -> Any:
+        """The same as calling it, under the name of 1.5.7.
+
+        Args:
+            image: Array or tensor of shape (C, H, W), any type and range.
+
+        Returns:
+            Shape (C, side, side) with ``side = min(H, W)``, of the type of the input; a view.
+        """
+        return self(image)
+
 
 class XRayResizer:
     """Resize an image to a square.

@@ -200,7 +200,7 @@ def test_waiting_for_room_is_said_and_has_an_end(monkeypatch):
     monkeypatch.setattr(_cluster_pool, "_PATIENCE", 0.05)
     with (
         pytest.warns(XRVWarning, match="no actor has started"),
-        pytest.raises(ClusterError, match="same command goes on"),
+        pytest.raises(ClusterError, match="same command resumes"),
     ):
         run(lambda *_, **__: LATER)
 

@@ -23,7 +23,7 @@ EXPECTED = {
     "inverted.png": "refused: its grey is inverted, air is bright",
     "stripes.png": "refused: does not look like a chest radiograph",
     "torn.png": "",
-    "turned.png": "refused: lies turned by 90 degrees clockwise",
+    "turned.png": "refused: is rotated by 90 degrees clockwise",
 }
 
 

@@ -163,7 +163,7 @@ FAILURE = {
     "declared_too_long": (
         [Step(declare=len(CONTENT) + 9)],
         DownloadError,
-        "closed after|refuses to go on",
+        "closed after|refuses to resume",
         UNKNOWN,
     ),
     "endless": ([Step(body=CONTENT * 3, framed="chunked")], DownloadError, "more than", {}),

@@ -65,6 +65,9 @@ class _FindingPaths:
         return names, labels[codes]
 
 
+_URL = "https://github.com/ieee8023/covid-chestxray-dataset"
+
+
 class COVID19_Dataset(SpecDataset):
     """COVID-19 image data collection: radiographs of pneumonia out of publications and the web.
 
@@ -97,6 +100,8 @@ class COVID19_Dataset(SpecDataset):
         Cohen et al., 2020, https://arxiv.org/abs/2006.11988.
     """
 
+    dataset_url = _URL  # a name of 1.5.7
+
     spec = DatasetSpec(
         title="COVID-19 image data collection",
         reference=Reference(
@@ -112,7 +117,7 @@ class COVID19_Dataset(SpecDataset):
             note="Each image has its own terms, in the column license of the table; blank where "
             "nobody knows them.",
         ),
-        homepage="https://github.com/ieee8023/covid-chestxray-dataset",
+        homepage=_URL,
         tables=(
             Table("csvpath", description="metadata.csv of the covid-chestxray-dataset repository"),
             Table(

@@ -165,7 +165,7 @@ class Pool:
         elif now - self._seen > _PATIENCE:
             msg = (
                 f"no actor has started for {_PATIENCE:.0f} s; what is finished is kept, "
-                "and the same command goes on, with or without the cluster"
+                "and the same command resumes the run, with or without the cluster"
             )
             raise ClusterError(msg)
         elif now - self._seen > _SAY_AFTER:
