@@ -47,6 +47,7 @@ def test_it_ends_with_the_place_of_a_report(done):
     home, result = done
     assert result.returncode == 0, result.stderr
     assert f"{FILMS - 1} of {FILMS} simulated radiographs read, mean AUROC" in result.stdout
+    assert "nan" not in result.stdout
     assert result.stdout.splitlines()[-1] == f"report: {home / 'xrv-demo' / 'report.html'}"
     assert (home / "xrv-demo" / "report.html").stat().st_size > 100_000
     assert not (home / "cache").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from pathlib import Path
 from typing import Annotated
@@ -49,9 +50,11 @@ def demo(
     announce("done")
     mean = result.auroc.iloc[-1]
     read = int((result.scores["error"] == "").sum())
+    known = math.isfinite(mean["low"])  # no interval where a finding has too few patients
+    interval = f" [{mean['low']:.2f}, {mean['high']:.2f}]" if known else ""
     console().print(
         f"{read} of {len(result.scores)} simulated radiographs read, mean AUROC "
-        f"{mean['auroc']:.2f} [{mean['low']:.2f}, {mean['high']:.2f}] with demonstration weights",
+        f"{mean['auroc']:.2f}{interval} with demonstration weights",
         markup=False,
     )
     console().print(f"report: {result.report.resolve()}", markup=False, soft_wrap=True)
