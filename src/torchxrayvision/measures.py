@@ -27,7 +27,7 @@ import numpy as np
 from torchxrayvision.errors import ImageShapeError, UnknownNameError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -39,6 +39,7 @@ __all__ = [
     "area",
     "cardiothoracic",
     "cardiothoracic_ratio",
+    "chosen_parts",
     "connected_boxes",
     "doubts",
     "lung_area_ratio",
@@ -78,6 +79,27 @@ def parts_of(name: str, names: Iterable[str]) -> tuple[str, ...]:
     if any(side in wanted for side in _SIDES) or None in sides:
         raise UnknownNameError("structure", name, known.values())
     return tuple(side for side in sides if side is not None)
+
+
+def chosen_parts(wanted: Iterable[str], names: Sequence[str]) -> list[str]:
+    """The masks that make up several structures, in the order in which they are.
+
+    Args:
+        wanted: Structures, each as `parts_of` takes it.
+        names: The masks that there are.
+
+    Returns:
+        Some of `names`.
+
+    Raises:
+        UnknownNameError: If there is none of that name.
+
+    Example:
+        >>> chosen_parts(["Lungs"], ["Left Lung", "Heart", "Right Lung"])
+        ['Left Lung', 'Right Lung']
+    """
+    chosen = {part for name in wanted for part in parts_of(name, names)}
+    return [name for name in names if name in chosen]
 
 
 def _words(name: str) -> frozenset[str]:

@@ -82,7 +82,7 @@ def test_a_row_has_either_numbers_or_a_reason(archive, model):
 
 
 def test_a_folder_of_damaged_files_only_is_still_a_table(archive, model, tmp_path, monkeypatch):
-    monkeypatch.setattr("torchxrayvision.cli.predict._load", lambda *_: model)
+    monkeypatch.setattr("torchxrayvision.cli.predict.load_classifier", lambda *_: model)
     monkeypatch.setattr("torchxrayvision.cli.predict._require_weights", lambda _: None)
     bad = [str(path) for path in sorted(archive[0].glob("*b-cut*"))]
     target = tmp_path / "table.csv"

@@ -196,7 +196,9 @@ def test_model_that_answers_nonsense_is_not_hidden(films):
 @pytest.fixture
 def planted(monkeypatch):
     """A small network in the place of the published one."""
-    monkeypatch.setattr("torchxrayvision.cli.predict._load", lambda *_: long_run.network())
+    monkeypatch.setattr(
+        "torchxrayvision.cli.predict.load_classifier", lambda *_: long_run.network()
+    )
     monkeypatch.setattr("torchxrayvision.cli.predict._require_weights", lambda _: None)
 
 

@@ -15,18 +15,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import typer
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
 from rich.segment import Segment
 from rich.text import Text
 
+if TYPE_CHECKING:
+    from torchxrayvision.models import XRayClassifier
+
 from torchxrayvision.errors import OutputError
 
 EXIT_SOME_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 STDOUT: Final = Path("-")
+DEFAULT_WEIGHTS: Final = "densenet121-res224-all"
 _PIPE_WIDTH: Final = 160
 _DEVICE: Final = re.compile(r"(cpu|cuda|mps|xpu|hpu|mtia)(:\d+)?")
 
@@ -226,21 +230,42 @@ def require_ending(path: Path | None, *endings: str) -> None:
         refuse(f"--output ends in {' or '.join(endings)}, not {path.name}")
 
 
-def refuse_existing(path: Path | None, overwrite: bool, *, resume: str = "") -> None:
+def refuse_existing(path: Path | None, overwrite: bool, *, unfinished: Path | None = None) -> None:
     """Refuse to write over a result that exists; every command follows this one rule.
 
     Args:
         path: File or folder of the results; a folder counts as a result if anything is in it.
         overwrite: Whether `--overwrite` was given.
-        resume: How the command continues an unfinished run, where it can.
+        unfinished: The table of a run that the command resumes where its rows lie beside it.
     """
     if path is None or path == STDOUT or overwrite or not path.exists():
+        return
+    if unfinished is not None and unfinished.with_name(f"{unfinished.name}.part").is_dir():
         return
     if path.is_dir() and not any(path.iterdir()):
         return
     held = "is not empty" if path.is_dir() else "exists"
-    other = f", {resume}" if resume else ""
-    refuse(f"{path} {held}: name another one{other} or replace it with --overwrite")
+    refuse(f"{path} {held}: name another one or replace it with --overwrite")
+
+
+def load_classifier(
+    weights: str | None, checkpoint: Path | None, compat: str | None = None
+) -> XRayClassifier:
+    """The classifier that `--weights` and `--checkpoint` name.
+
+    Args:
+        weights: Published weights; None for the default ones.
+        checkpoint: A file of the user's own.
+        compat: Whose operating points.
+
+    Returns:
+        It, in evaluation mode.
+    """
+    from torchxrayvision.models import get_model, load_checkpoint
+
+    if checkpoint is not None:
+        return load_checkpoint(checkpoint, weights=weights, compat=compat)
+    return get_model(weights or DEFAULT_WEIGHTS, compat=compat)
 
 
 def folder_to_write(path: Path | None) -> Path | None:

@@ -11,6 +11,7 @@ import typer
 from torchxrayvision.cli.console import (
     EXIT_SOME_FAILED,
     inform,
+    load_classifier,
     named_images,
     refuse,
     refuse_existing,
@@ -19,7 +20,6 @@ from torchxrayvision.cli.console import (
     show_warnings,
 )
 from torchxrayvision.cli.options import (
-    DEFAULT_WEIGHTS,
     Checkpoint,
     Device,
     Frame,
@@ -87,8 +87,7 @@ def explain(
     """
     names = named_images(paths, from_file)
     table = out_dir / SUMMARY
-    if not table.with_name(f"{SUMMARY}.part").is_dir():  # of a run to resume
-        refuse_existing(out_dir, overwrite)
+    refuse_existing(out_dir, overwrite, unfinished=table)
     from torchxrayvision.explain import explain_to_folder
     from torchxrayvision.inputs import ReadOptions
 
@@ -120,12 +119,7 @@ def _networks(
     weights: str | None, checkpoint: Path | None, device: str, method: str, autoencoder: str
 ) -> tuple[Any, Any]:
     """The network to explain, and the autoencoder of a counterfactual."""
-    from torchxrayvision.models import get_model, load_checkpoint
-
-    if checkpoint is None:
-        model: Any = get_model(weights or DEFAULT_WEIGHTS)
-    else:
-        model = load_checkpoint(checkpoint, weights=weights)
+    model = load_classifier(weights, checkpoint)
     if method != _FILM:
         return model.to(device), None
     from torchxrayvision.autoencoders import ResNetAE

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from torchxrayvision.cli.console import checked_device, file_to_write, folder_to_write
-
-DEFAULT_WEIGHTS: Final = "densenet121-res224-all"
+from torchxrayvision.cli.console import (
+    DEFAULT_WEIGHTS,
+    checked_device,
+    file_to_write,
+    folder_to_write,
+)
 
 Images = Annotated[
     list[str] | None,
@@ -90,6 +93,16 @@ Frame = Annotated[
 MaxPixels = Annotated[
     int | None,
     typer.Option("--max-pixels", min=1, help="Most pixels of an image; larger ones are refused."),
+]
+Structures = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--structure",
+        help='Only this one, such as "Lungs"; may be given several times.',
+    ),
+]
+Upright = Annotated[
+    bool, typer.Option("--upright", help="Turn rotated radiographs upright for the network.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the random numbers.")]

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import typer
 
 from torchxrayvision.cli.console import (
+    DEFAULT_WEIGHTS,
     EXIT_SOME_FAILED,
     STDOUT,
     checked_device,
     console,
     inform,
+    load_classifier,
     named_images,
     refuse,
     run_progress,
@@ -25,7 +27,6 @@ from torchxrayvision.cli.console import (
     stderr_console,
 )
 from torchxrayvision.cli.options import (
-    DEFAULT_WEIGHTS,
     AsJson,
     BatchSize,
     Checkpoint,
@@ -55,7 +56,6 @@ if TYPE_CHECKING:
 
 _SIDE_BY_SIDE: Final = 4
 _TOP: Final = 3
-_STDOUT: Final = Path("-")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,7 +129,7 @@ def show(net: XRayClassifier, names: list[str], how: PredictOptions, *, form: st
     sources = list(expand(names, strict=how.reading.strict, skipped=skipped))
     count = len(sources)
     if not sources:
-        return Summary(0, 0, 0, 0, _STDOUT, str(skipped))
+        return Summary(0, 0, 0, 0, STDOUT, str(skipped))
     results = predictions(
         net, sources, kind=how.kind, batch_size=how.batch_size, engine=how.engine,
         precision=how.precision, reading=how.reading, check=how.check,
@@ -144,7 +144,7 @@ def show(net: XRayClassifier, names: list[str], how: PredictOptions, *, form: st
         for result in itertools.chain([first], results):
             put(result)
             failed += bool(result.error)
-    return Summary(count, failed, 0, count, _STDOUT, str(skipped))
+    return Summary(count, failed, 0, count, STDOUT, str(skipped))
 
 
 def _followed(results: Iterator[Result], total: int) -> Iterator[Result]:
@@ -284,7 +284,7 @@ def predict(
         from torchxrayvision.inference import RayCluster
         from torchxrayvision.inputs import ReadOptions
 
-        net = _load(weights, checkpoint, compat)
+        net = load_classifier(weights, checkpoint, compat)
         if cluster is None:
             device = device or _best_device()
         reading = ReadOptions.of(
@@ -342,14 +342,6 @@ def _require_weights(name: str | None) -> None:
             raise
         advice = "--weights demo takes small demonstration weights that need no download"
         raise type(error)(f"{error}; {advice}") from error
-
-
-def _load(weights: str | None, checkpoint: Path | None, compat: str | None) -> XRayClassifier:
-    from torchxrayvision.models import get_model, load_checkpoint
-
-    if checkpoint is None:
-        return get_model(weights or DEFAULT_WEIGHTS, compat=compat)
-    return load_checkpoint(checkpoint, weights=weights, compat=compat)
 
 
 def _best_device() -> str:

@@ -9,6 +9,7 @@ import typer
 from torchxrayvision.cli.console import (
     EXIT_SOME_FAILED,
     inform,
+    load_classifier,
     named_images,
     progress_of,
     refuse,
@@ -16,13 +17,14 @@ from torchxrayvision.cli.console import (
     show_warnings,
 )
 from torchxrayvision.cli.options import (
-    DEFAULT_WEIGHTS,
     Checkpoint,
     Device,
     FromFile,
     Images,
     OutDir,
     Overwrite,
+    Structures,
+    Upright,
     Weights,
 )
 
@@ -53,13 +55,8 @@ def results(
         str | None,
         typer.Option(help="Segmentation network, such as chestx_det; no masks if not given."),
     ] = None,
-    structure: Annotated[
-        list[str] | None,
-        typer.Option(help='Only this one, such as "Lungs"; may be given several times.'),
-    ] = None,
-    upright: Annotated[
-        bool, typer.Option("--upright", help="Turn rotated radiographs upright for the network.")
-    ] = False,
+    structure: Structures = None,
+    upright: Upright = False,
     target: Annotated[
         list[str] | None,
         typer.Option(
@@ -132,15 +129,10 @@ def _reader(
     device: str | None,
     kinds: tuple[str, ...],
 ) -> Reader:
-    from torchxrayvision.models import get_model, load_checkpoint
     from torchxrayvision.results import Reader
     from torchxrayvision.segmentation import get_segmenter
 
-    model = (
-        get_model(weights or DEFAULT_WEIGHTS)
-        if checkpoint is None
-        else load_checkpoint(checkpoint, weights=weights)
-    )
+    model = load_classifier(weights, checkpoint)
     net = None if segmenter is None else get_segmenter(segmenter)
     if device is not None:
         model = model.to(device)

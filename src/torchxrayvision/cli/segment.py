@@ -27,7 +27,9 @@ from torchxrayvision.cli.options import (
     OutDir,
     Overwrite,
     Strict,
+    Structures,
     TimeLimit,
+    Upright,
     Workers,
 )
 from torchxrayvision.errors import XRVError
@@ -40,10 +42,7 @@ def segment(
     weights: Annotated[
         str, typer.Option("--weights", "-w", help="Segmentation network, such as chestx_det.")
     ] = "chestx_det",
-    structure: Annotated[
-        list[str] | None,
-        typer.Option(help='Only this one, such as "Lungs"; may be given several times.'),
-    ] = None,
+    structure: Structures = None,
     threshold: Annotated[
         float, typer.Option(min=0, max=1, help="Least probability inside a mask.")
     ] = 0.5,
@@ -51,9 +50,7 @@ def segment(
         float | None,
         typer.Option(help="Millimetres per pixel, for files that do not say it themselves."),
     ] = None,
-    upright: Annotated[
-        bool, typer.Option("--upright", help="Turn rotated radiographs upright for the network.")
-    ] = False,
+    upright: Upright = False,
     nifti: Annotated[bool, typer.Option("--nifti", help="Write label maps as NIfTI too.")] = False,
     batch_size: BatchSize = 1,
     engine: Engine = "torch",
@@ -78,8 +75,7 @@ def segment(
     """
     names = named_images(paths, from_file)
     table = out_dir / "measures.csv"
-    if not table.with_name("measures.csv.part").is_dir():  # of a run to resume
-        refuse_existing(out_dir, overwrite)
+    refuse_existing(out_dir, overwrite, unfinished=table)
     from torchxrayvision.inputs import ReadOptions
     from torchxrayvision.segmentation import segment_to_folder
 

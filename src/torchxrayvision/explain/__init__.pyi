@@ -9,6 +9,7 @@ from .faithfulness import Curves as Curves
 from .faithfulness import deletion_insertion as deletion_insertion
 from .files import Explanation as Explanation
 from .files import explain_file as explain_file
+from .files import explain_raster as explain_raster
 from .files import explain_to_folder as explain_to_folder
 from .film import check_film as check_film
 from .film import save_film as save_film

@@ -205,6 +205,13 @@ def explain_raster(
         autoencoder: See `explain_file`.
         smooth: See `explain_file`.
         **options: See `explain_file`.
+
+    Returns:
+        The explanation, in the geometry of the image.
+
+    Raises:
+        UnknownNameError: If there is no such method or target.
+        TypeError: If a counterfactual is asked for without an autoencoder.
     """
     index = target_index(model, target)
     size = getattr(model, "input_resolution", None) or _RESOLUTION

@@ -14,10 +14,11 @@ Example:
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from typing import Final
+
+from torchxrayvision.files import sha256_of
 
 SCHEME: Final = "99XRV"
 """Designator of the codes of this package; PS3.16 section 8.2 leaves those in 99 to anyone."""
@@ -194,7 +195,7 @@ def finding_code(label: str) -> Concept:
 
 
 def _of_label(label: str) -> Concept:
-    digest = hashlib.sha256(label.encode("utf-8")).hexdigest()[:12].upper()
+    digest = sha256_of(label.encode("utf-8"))[:12].upper()
     plain = label.encode("ascii", "replace").decode()[:64]
     return own_code(f"L-{digest}", plain, "label of the user's network")
 

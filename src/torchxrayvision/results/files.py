@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from torchxrayvision.errors import ImageReadError, UnknownNameError
-from torchxrayvision.explain import explain_file
+from torchxrayvision.explain import explain_raster
 from torchxrayvision.files import FileState, sha256_of, write_atomically
 from torchxrayvision.inference import predictions
 from torchxrayvision.inputs import InputFile, ReadOptions
-from torchxrayvision.measures import parts_of
+from torchxrayvision.measures import chosen_parts
 from torchxrayvision.pictures import grey
 from torchxrayvision.results.documents import key_objects, structured_report
 from torchxrayvision.results.drawings import presentation_state, secondary_capture
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from pydicom.dataset import Dataset
 
+    from torchxrayvision.images import Raster
     from torchxrayvision.models import Segmenter, XRayClassifier
 
 _OP: Final = "operating-point"
@@ -79,10 +80,7 @@ class Reader:
 
     def _chosen(self) -> list[str]:
         names = [] if self.segmenter is None else list(self.segmenter.targets)
-        if self.structures is None:
-            return names
-        kept = {part for name in self.structures for part in parts_of(name, names)}
-        return [name for name in names if name in kept]
+        return names if self.structures is None else chosen_parts(self.structures, names)
 
     def read(self, path: str | os.PathLike[str]) -> ImageReading:
         """What the networks say of one DICOM radiograph.
@@ -104,7 +102,7 @@ class Reader:
         findings, check, classifier = self._findings(file)
         found = self._segmentation(file)
         masks = {} if found.masks is None else {n: found.masks[n] for n in self._chosen()}
-        heats, boxes = self._evidence(file, findings)
+        heats, boxes = self._evidence(str(file), raster, findings)
         if _state(file) != before:
             raise ImageReadError(path, "the file changed while it was read")
         ratio = found.cardiothoracic()
@@ -165,7 +163,7 @@ class Reader:
         return found
 
     def _evidence(
-        self, file: Path, findings: Sequence[FindingValue]
+        self, path: str, raster: Raster, findings: Sequence[FindingValue]
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         if self.classifier is None:
             return {}, {}
@@ -175,14 +173,14 @@ class Reader:
             targets = [f.label for f in present[: self.most]]
         heats, boxes = {}, {}
         for target in targets:
-            found = explain_file(file, self.classifier, target, self.method)
+            found = explain_raster(path, raster, self.classifier, target, self.method)
             heats[target] = found.heat
             if found.box is not None:
                 boxes[target] = tuple(float(edge) for edge in found.box)
         return heats, boxes
 
 
-def _raster(data: bytes, path: str) -> Any:
+def _raster(data: bytes, path: str) -> Raster:
     from torchxrayvision.images import read_raster
 
     try:

@@ -14,7 +14,7 @@ import numpy as np
 from torchxrayvision.csvtext import CsvFile
 from torchxrayvision.errors import DependencyError, UnknownNameError
 from torchxrayvision.inputs import ReadOptions
-from torchxrayvision.measures import area, parts_of
+from torchxrayvision.measures import area, chosen_parts, parts_of
 from torchxrayvision.models import temporarily_eval
 from torchxrayvision.pictures import annotate, draw_outlines, palette
 from torchxrayvision.runs import (
@@ -105,8 +105,7 @@ class SegmentationFiles:
         nifti: bool = False,
     ) -> None:
         self.folder = folder
-        chosen = {part for name in only for part in parts_of(name, names)} if only else set(names)
-        self.names = [name for name in names if name in chosen]
+        self.names = chosen_parts(only, names) if only else list(names)
         self._index = {name: index for index, name in enumerate(names, start=1)}
         self._palette = palette(len(names))
         self._shown = main_structures(self.names)

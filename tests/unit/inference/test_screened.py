@@ -97,7 +97,7 @@ def test_runs_shards_and_isolated_readers_say_the_same(films, network, tmp_path,
 
 
 def test_the_command_takes_the_option(films, network, tmp_path, monkeypatch):
-    monkeypatch.setattr("torchxrayvision.cli.predict._load", lambda *_: network)
+    monkeypatch.setattr("torchxrayvision.cli.predict.load_classifier", lambda *_: network)
     monkeypatch.setattr("torchxrayvision.cli.predict._require_weights", lambda _: None)
     command = ["predict", str(films / "stripes.png"), str(films / "film.png")]
     kept = CliRunner().invoke(app, command)

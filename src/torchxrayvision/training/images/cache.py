@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -15,6 +14,7 @@ import torch
 
 from torchxrayvision.datasets import MergeDataset, patients
 from torchxrayvision.errors import DatasetError, ImageReadError
+from torchxrayvision.files import sha256_of
 from torchxrayvision.training.images.pool import Pool, content_key
 from torchxrayvision.training.images.prepared import PreparedImages, to_stored
 from torchxrayvision.training.images.sources import DIGEST, STAMP, FileLedger, Sources
@@ -243,7 +243,7 @@ class _Work:
         self.unreadable: dict[int, str] = {}
         self._ledger, self._verify = FileLedger(root / "files.sqlite"), verify
         self._names, self._states = sources.states()
-        self.key = hashlib.sha256(json.dumps(self._names).encode()).hexdigest()[:40]
+        self.key = sha256_of(json.dumps(self._names).encode())[:40]
         self.look()
 
     def look(self) -> None:
