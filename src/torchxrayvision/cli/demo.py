@@ -43,9 +43,9 @@ def demo(
 
     with show_warnings():
         announce("start")
-        from torchxrayvision.demo import FILMS, SEED, run
+        from torchxrayvision.demo import IMAGES, SEED, run
 
-        n, chosen = FILMS if number is None else number, SEED if seed is None else seed
+        n, chosen = IMAGES if number is None else number, SEED if seed is None else seed
         result = run(folder, n=n, seed=chosen, progress=announce)
     announce("done")
     mean = result.auroc.iloc[-1]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BROKEN: Final = 3
-"""Number of the film whose file is cut off."""
+"""Number of the image whose file is cut off."""
 
 _KEPT: Final = 0.4  # of its bytes
 _FACTS: Final = ("path", "patientid", "age", "sex", "view", "site")
@@ -35,16 +35,16 @@ class Truth:
     labels: pd.DataFrame
 
     def fact(self, path: str, name: str) -> Any:
-        """One of the facts of a film."""
+        """One of the facts of an image."""
         return self.facts.loc[path, name]
 
     def present(self, path: str) -> list[str]:
-        """Findings of a film."""
+        """Findings of an image."""
         row = self.labels.loc[path]
         return [str(name) for name in self.labels.columns if row[name] == 1]
 
     def mask(self, path: str, finding: str) -> NDArray[np.bool_] | None:
-        """Where a finding is, bool (H, W); None if the film does not show it."""
+        """Where a finding is, bool (H, W); None if the image does not show it."""
         return _mask(self.folder / "masks" / Path(path).stem, finding)
 
     def structure(self, path: str, name: str) -> NDArray[np.bool_] | None:
@@ -53,13 +53,13 @@ class Truth:
 
 
 def make_folder(folder: Path, n: int, seed: int, size: int) -> Truth:
-    """Write a folder of simulated films in mixed formats, one of them cut off.
+    """Write a folder of simulated images in mixed formats, one of them cut off.
 
     Args:
         folder: New or empty.
-        n: Films, more than `BROKEN`.
+        n: Images, more than `BROKEN`.
         seed: Of the simulation.
-        size: Side of the films in pixels.
+        size: Side of the images in pixels.
 
     Returns:
         What is known of them.

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CloseUp:
-    """One film with what the networks say of it.
+    """One image with what the networks say of it.
 
     Attributes:
         path: The file.
         finding: Whose evidence is shown.
         score: Of that finding.
-        present: Whether the film shows it.
-        film: Picture, uint8 (H, W).
+        present: Whether the image shows it.
+        image: Picture, uint8 (H, W).
         outlines: With the structures and the cardiothoracic ratio, uint8 (H, W, 3).
         heat: With the evidence in colour and the true extent as an outline, uint8 (H, W, 3).
         ratio: Cardiothoracic ratio as measured; NaN where it cannot be.
@@ -38,7 +38,7 @@ class CloseUp:
     finding: str
     score: float
     present: bool
-    film: Picture
+    image: Picture
     outlines: Picture
     heat: Picture
     ratio: float
@@ -50,14 +50,14 @@ class Demo:
 
     Attributes:
         folder: Where everything was written.
-        truth: What is known of the films.
+        truth: What is known of the images.
         scores: Predictions by path: ``error`` and one column per finding.
         measured: By path: ``cardiothoracic_ratio``, and Dice of ``Lungs`` and ``Heart``; NaN for
-            lateral films and the broken one.
-        thumbnails: Path to a small picture of the film.
-        close_ups: Films looked at closely.
-        mistake: The film for which a finding that is absent has the highest score.
-        auroc: Table of `torchxrayvision.evaluation.auroc_table`, of frontal films.
+            lateral images and the broken one.
+        thumbnails: Path to a small picture of the image.
+        close_ups: Images looked at closely.
+        mistake: The image for which a finding that is absent has the highest score.
+        auroc: Table of `torchxrayvision.evaluation.auroc_table`, of frontal images.
         ratio_error: Mean distance of measured from true cardiothoracic ratio.
         dice: Structure to its mean Dice.
         classifier: Network that predicted.

@@ -1,4 +1,4 @@
-"""The demonstration from start to end: films, predictions, masks, heatmaps, figures, report."""
+"""The demonstration from start to end: images, predictions, masks, heatmaps, figures, report."""
 
 from __future__ import annotations
 
@@ -11,29 +11,27 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from torchxrayvision.demo.folder import Truth, make_folder
-from torchxrayvision.demo.pictures import fitted, lined, outlined, sheet
 from torchxrayvision.demo.results import CloseUp, Demo
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     import pandas as pd
     from numpy.typing import NDArray
 
     from torchxrayvision.evaluation import Interval
-    from torchxrayvision.measures import Cardiothoracic
     from torchxrayvision.models import Segmenter, XRayClassifier
     from torchxrayvision.segmentation import Segmentation
 
     Picture = NDArray[np.uint8]
 
-FILMS: Final = 60
+IMAGES: Final = 60
 SEED: Final = 2027
 """Of simulated patients on whom the networks were not trained; each finding is on four or more."""
 
 SIZE: Final = 512
-"""Side of the films in pixels."""
+"""Side of the images in pixels."""
 
 THUMBNAIL: Final = 176
 CLOSE_UP: Final = 420
@@ -42,13 +40,16 @@ _CLOSE_UPS: Final = 3
 _FRONTAL: Final = ("PA", "AP")
 _STRUCTURES: Final = ("Lungs", "Heart")
 _TRUTH_COLOUR: Final = (80, 220, 255)
-_COLOURS: Final = {"Lung": (95, 175, 255), "Heart": (255, 95, 95)}
+_COLOURS: Final = {
+    **dict.fromkeys(("Left Lung", "Right Lung"), (95, 175, 255)),
+    "Heart": (255, 95, 95),
+}
 
 
 def run(
     folder: str | os.PathLike[str],
     *,
-    n: int = FILMS,
+    n: int = IMAGES,
     seed: int = SEED,
     size: int = SIZE,
     classifier: str | XRayClassifier = "demo",
@@ -58,13 +59,13 @@ def run(
     """Simulate radiographs, predict, segment, explain, evaluate, and write a report of it.
 
     Nothing is downloaded. In the folder: ``report.html``, ``predictions.csv``, ``measures.csv``,
-    ``auroc.csv``, ``contact-sheet.png`` and the films with their truth in ``films``.
+    ``auroc.csv``, ``contact-sheet.png`` and the images with their truth in ``films``.
 
     Args:
         folder: New or empty.
-        n: Films, at least 12.
+        n: Images, at least 12.
         seed: Of the simulation; not one that the demonstration weights were trained on.
-        size: Side of the films in pixels.
+        size: Side of the images in pixels.
         classifier: Weights, or a network.
         segmenter: Weights, or a network.
         progress: Called with the name of each step as it begins.
@@ -81,7 +82,7 @@ def run(
     from torchxrayvision.segmentation import get_segmenter
 
     if n < 12:
-        msg = f"a demonstration needs 12 films or more, got n={n}"
+        msg = f"a demonstration needs 12 images or more, got n={n}"
         raise DatasetError(msg)
     home = Path(folder).expanduser()
     clock = _Clock(progress)
@@ -133,7 +134,7 @@ def _predict(truth: Truth, net: XRayClassifier) -> pd.DataFrame:
 
 
 def _segment(truth: Truth, net: Segmenter) -> tuple[pd.DataFrame, dict[str, Picture]]:
-    """Measures of each frontal film, and a thumbnail of every film that can be read."""
+    """Measures of each frontal image, and a thumbnail of every image that can be read."""
     import pandas as pd
 
     from torchxrayvision.segmentation import segment
@@ -143,7 +144,7 @@ def _segment(truth: Truth, net: Segmenter) -> tuple[pd.DataFrame, dict[str, Pict
     for path, result in zip(truth.facts.index, segment(files, net, batch_size=4), strict=True):
         row = dict.fromkeys(("cardiothoracic_ratio", *_STRUCTURES), math.nan)
         if result.picture is not None:
-            thumbnails[path] = fitted(result.picture, THUMBNAIL)
+            thumbnails[path] = _fitted(result.picture, THUMBNAIL)
             if truth.fact(path, "view") in _FRONTAL:
                 row = _measured(truth, path, result)
         rows.append(row)
@@ -166,7 +167,7 @@ def _measured(truth: Truth, path: str, result: Segmentation) -> dict[str, float]
 def _close_ups(
     truth: Truth, scores: pd.DataFrame, net: XRayClassifier, cutter: Segmenter
 ) -> tuple[list[CloseUp], CloseUp | None]:
-    """The clearest film of some findings, and the worst false alarm."""
+    """The clearest image of some findings, and the worst false alarm."""
     frontal = truth.facts["view"].isin(_FRONTAL) & (scores["error"] == "")
     chosen: list[tuple[str, str]] = []
     for finding in (name for name in _SHOWN if name in scores and name in truth.labels):
@@ -194,7 +195,7 @@ def _close_up(
 ) -> CloseUp:
     from torchxrayvision.errors import ExplanationError, ImageReadError
     from torchxrayvision.explain import explain_file
-    from torchxrayvision.pictures import overlay
+    from torchxrayvision.pictures import draw_outlines, outline, overlay
     from torchxrayvision.segmentation import segment
 
     file = truth.folder / path
@@ -202,7 +203,9 @@ def _close_up(
     if result.masks is None or result.picture is None:  # it was read before
         raise ImageReadError(file, result.error)
     widths = result.cardiothoracic()
-    outlines = _outlines(result.picture, result.masks, widths)
+    masks = {name: mask for name, mask in result.masks.items() if name in _COLOURS}
+    colours = [_COLOURS[name] for name in masks]
+    outlines = draw_outlines(result.picture, masks, colours, widths, thickness=2)
     try:
         evidence = explain_file(file, net, finding, "cam")
     except ExplanationError:  # the head is not linear in the mean of a map
@@ -210,38 +213,26 @@ def _close_up(
     heat = overlay(result.picture, np.maximum(evidence.heat, 0))
     mask = truth.mask(path, finding)
     if mask is not None:
-        heat = outlined(heat, mask, _TRUTH_COLOUR)
+        heat[outline(mask, 2)] = _TRUTH_COLOUR
     return CloseUp(
         path,
         finding,
         float(np.asarray(scores.loc[path, finding])),
         mask is not None or finding in truth.present(path),
-        fitted(result.picture, CLOSE_UP),
-        fitted(outlines, CLOSE_UP),
-        fitted(heat, CLOSE_UP),
+        _fitted(result.picture, CLOSE_UP),
+        _fitted(outlines, CLOSE_UP),
+        _fitted(heat, CLOSE_UP),
         math.nan if widths is None else widths.ratio,
     )
 
 
-def _outlines(
-    picture: Picture, masks: Mapping[str, NDArray[np.bool_]], widths: Cardiothoracic | None
-) -> Picture:
-    """The film with lungs and heart, and the lines behind the cardiothoracic ratio."""
-    drawn = np.repeat(picture[..., None], 3, axis=2)
-    for word, colour in _COLOURS.items():
-        for name in (name for name in masks if word in name):
-            drawn = outlined(drawn, masks[name], colour)
-    if widths is None:
-        return drawn
-    middle = widths.midline
-    return lined(
-        drawn,
-        [
-            (widths.thorax_right, widths.thorax_left),
-            (widths.heart_right, (middle, widths.heart_right[1])),
-            ((middle, widths.heart_left[1]), widths.heart_left),
-        ],
-    )
+def _fitted(picture: Picture, side: int) -> Picture:
+    """A picture whose longer side is at most so many pixels."""
+    from PIL import Image
+
+    image = Image.fromarray(picture)
+    image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=None)
+    return np.asarray(image)
 
 
 def _evaluate(
@@ -249,7 +240,7 @@ def _evaluate(
 ) -> tuple[pd.DataFrame, Interval, dict[str, Interval]]:
     from torchxrayvision.evaluation import auroc_table, mean_interval
 
-    # The demonstration weights have seen frontal films only.
+    # The demonstration weights have seen frontal images only.
     read = ((scores["error"] == "") & truth.facts["view"].isin(_FRONTAL)).to_numpy()
     names = [name for name in scores.columns if name in truth.labels]
     patients = truth.facts["patientid"].astype(str).to_numpy()
@@ -267,10 +258,13 @@ def _evaluate(
 def _write_tables(demo: Demo) -> None:
     from PIL import Image
 
+    from torchxrayvision.pictures import contact_sheet
+
     demo.scores.to_csv(demo.folder / "predictions.csv")
     demo.measured.to_csv(demo.folder / "measures.csv")
     demo.auroc.to_csv(demo.folder / "auroc.csv", index=False)
     names = list(demo.thumbnails)
     titles = [", ".join(demo.truth.present(name)) or "no finding" for name in names]
-    picture = sheet([demo.thumbnails[name] for name in names], titles, columns=10)
+    thumbnails = [demo.thumbnails[name] for name in names]
+    picture = contact_sheet(thumbnails, titles, columns=10, titles_below=True)
     Image.fromarray(picture).save(demo.folder / "contact-sheet.png")

@@ -1,4 +1,4 @@
-"""Contact sheets: many simulated films in one picture."""
+"""Contact sheets: many simulated images in one picture."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ import numpy as np
 from torchxrayvision.errors import DatasetError
 from torchxrayvision.phantom.records import FINDINGS, SITES, VIEWS
 from torchxrayvision.phantom.render import simulate
+from torchxrayvision.pictures import contact_sheet as sheet_of
 from torchxrayvision.pictures import grey, outline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
-
-    from torchxrayvision.phantom.records import Simulation
 
     Picture = NDArray[np.uint8]
 
@@ -37,20 +36,20 @@ def contact_sheet(
     index: int = 0,
     outlines: bool = True,
 ) -> Picture:
-    """Show findings, views and sites side by side, one finding per film.
+    """Show findings, views and sites side by side, one finding per image.
 
     The sheet runs along rows through findings, then views, then sites; each finding has a patient
     of its own, who is the same in every view and site.
 
     Args:
-        findings: Findings to show; None is a film without any.
+        findings: Findings to show; None is an image without any.
         views: Views of each.
         sites: Sites of each.
-        columns: Films in a row; None for all views and sites of a finding.
-        size: Rows and columns of each film, pixels.
+        columns: Images per row; None for all views and sites of a finding.
+        size: Rows and columns of each image, pixels.
         severity: Of each finding, above 0 to 1.
         seed: Seed of the collection.
-        index: Number of the first film.
+        index: Number of the first image.
         outlines: Whether to draw the outlines of masks.
 
     Returns:
@@ -73,26 +72,15 @@ def contact_sheet(
     if not cells or width < 1:
         msg = "a contact sheet needs at least one finding, view, site and column"
         raise DatasetError(msg)
-    tiles = []
-    for title, finding, view, site, film in cells:
+    pictures = []
+    for _, finding, view, site, number in cells:
         forced = {} if finding is None else {finding: severity}
         shown = simulate(
-            film, seed=seed, size=size, site=site, views=[view], findings=forced, others=False
+            number, seed=seed, size=size, site=site, views=[view], findings=forced, others=False
         )
-        marked = finding if outlines and finding not in _WHOLE else None
-        tiles.append(_tile(shown, marked, title))
-    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % width)
-    rows = [np.concatenate(tiles[k : k + width], axis=1) for k in range(0, len(tiles), width)]
-    return np.concatenate(rows)
-
-
-def _tile(shown: Simulation, finding: str | None, title: str) -> Picture:
-    from PIL import Image, ImageDraw
-
-    picture = np.repeat(grey(shown.image)[..., None], 3, axis=2)
-    if finding is not None and finding in shown.masks:
-        picture[outline(shown.masks[finding])] = _OUTLINE
-    canvas = Image.fromarray(picture)
-    pen = ImageDraw.Draw(canvas)
-    pen.text((4, 2), title, fill=(255, 255, 160), stroke_width=1, stroke_fill=(0, 0, 0))
-    return np.asarray(canvas)
+        picture = np.repeat(grey(shown.image)[..., None], 3, axis=2)
+        mask = shown.masks.get(finding or "")
+        if outlines and mask is not None and finding not in _WHOLE:
+            picture[outline(mask)] = _OUTLINE
+        pictures.append(picture)
+    return sheet_of(pictures, [title for title, *_ in cells], width)

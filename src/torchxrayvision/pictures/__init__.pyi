@@ -7,3 +7,4 @@ from .overlays import annotate as annotate
 from .overlays import grey as grey
 from .overlays import overlay as overlay
 from .overlays import scale_of as scale_of
+from .sheets import contact_sheet as contact_sheet

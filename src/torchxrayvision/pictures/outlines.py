@@ -46,6 +46,7 @@ def draw_outlines(
     masks: Mapping[str, NDArray[np.bool_]],
     palette: Sequence[Sequence[int]],
     measured: Cardiothoracic | None = None,
+    thickness: int | None = None,
 ) -> NDArray[np.uint8]:
     """Draw the outline and name of each structure, and the widths of heart and thorax.
 
@@ -54,6 +55,7 @@ def draw_outlines(
         masks: Name to mask of shape (H, W), in the order of the palette; empty ones are left out.
         palette: A colour for each.
         measured: Draws the midline and the distances behind the cardiothoracic ratio.
+        thickness: Of the lines, pixels; None: a five-hundredth of the shorter side.
 
     Returns:
         uint8, shape (H, W, 3).
@@ -62,7 +64,7 @@ def draw_outlines(
 
     canvas = np.repeat(picture[..., None], 3, axis=2)
     short = min(picture.shape)
-    thickness = max(1, round(short / _THICKNESS))
+    thickness = thickness or max(1, round(short / _THICKNESS))
     places: dict[str, tuple[float, float]] = {}
     for (name, mask), colour in zip(masks.items(), palette, strict=True):
         box = _box(mask, thickness, picture.shape)

@@ -1,6 +1,7 @@
 import re
 import shlex
 import socket
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,7 +19,7 @@ from torchxrayvision.cli import app
 from torchxrayvision.cli.demo import _free
 from torchxrayvision.datasets import Phantom_Dataset
 from torchxrayvision.demo.folder import BROKEN
-from torchxrayvision.demo.page import Html, element, table
+from torchxrayvision.demo.report import write_report
 from torchxrayvision.errors import DatasetError
 from torchxrayvision.weights import get
 
@@ -144,7 +145,7 @@ def test_commands_that_the_page_names_exist_with_their_options(text):
 
 def test_every_finding_of_the_demonstration_is_on_some_films():
     """So that a first look has no empty rows; chosen by what films show, not by any result."""
-    films = Phantom_Dataset(n=demo.FILMS, seed=demo.SEED, views="*")
+    films = Phantom_Dataset(n=demo.IMAGES, seed=demo.SEED, views="*")
     frontal = (films.csv["view"] != "L").to_numpy(copy=True)
     frontal[BROKEN] = False
     shown = dict(zip(films.pathologies, films.labels[frontal].sum(axis=0), strict=True))
@@ -209,7 +210,7 @@ def test_close_ups_show_what_they_say(shown):
     assert shown.close_ups
     for film in shown.close_ups:
         assert film.finding in shown.truth.present(film.path)
-        assert film.heat.shape == film.outlines.shape == (*film.film.shape, 3)
+        assert film.heat.shape == film.outlines.shape == (*film.image.shape, 3)
         of_finding = shown.scores.loc[shown.truth.labels[film.finding] == 1, film.finding]
         assert film.score <= of_finding.max()
     alarm = shown.mistake
@@ -229,7 +230,7 @@ def test_what_is_there_is_kept(tmp_path, monkeypatch):
     (tmp_path / "films" / "mine.txt").write_text("keep")
     with pytest.raises(DatasetError, match="is not empty; name a new folder"):
         demo.run(tmp_path, n=12, classifier="none", segmenter="none")
-    with pytest.raises(DatasetError, match="needs 12 films or more, got n=3"):
+    with pytest.raises(DatasetError, match="needs 12 images or more, got n=3"):
         demo.run(tmp_path / "new", n=3)
     monkeypatch.chdir(tmp_path)
     assert _free() == Path("xrv-demo")
@@ -238,10 +239,41 @@ def test_what_is_there_is_kept(tmp_path, monkeypatch):
     assert _free() == Path("xrv-demo-3")
 
 
-def test_text_cannot_become_markup():
-    assert element("p", "<b>&", title='"') == '<p title="&quot;">&lt;b&gt;&amp;</p>'
-    assert element("p", Html("<b></b>")) == "<p><b></b></p>"
-    assert "<script>" not in table(["<script>"], [["<script>", "<script>"]], "<script>")
-    assert (
-        element("p", aria_label="a", class_="b", style=None) == '<p aria-label="a" class="b"></p>'
-    )
+def test_text_cannot_become_markup(shown, tmp_path):
+    """Findings, file names and reasons come from files that somebody else may have written."""
+    scores = shown.scores.copy()
+    scores.loc[scores["error"] != "", "error"] = 'x.png: <script>alert("1")</script>'
+    close_up = replace(shown.close_ups[0], finding='<b title="x">Mass</b>')
+    write_report(replace(shown, folder=tmp_path, scores=scores, close_ups=[close_up]))
+    text = (tmp_path / "report.html").read_text("utf-8")
+    page = Page(text)
+    assert not page.every("script")
+    assert not any(page.every("b"))
+    assert '<script>alert("1")</script>' in "".join(page.words)
+    assert any('<b title="x">Mass</b>' in image["alt"] for image in page.every("img"))
+
+
+def test_an_interval_is_a_bar_between_its_ends(shown, tmp_path):
+    auroc = shown.auroc.assign(reason="", auroc=0.75, low=0.5, high=0.875)
+    write_report(replace(shown, folder=tmp_path, auroc=auroc))
+    page = Page((tmp_path / "report.html").read_text("utf-8"))
+    bars = [span["style"] for span in page.every("span") if span.get("class") == "range"]
+    assert bars == ["--low:50.0;--high:87.5;--value:75.0"] * len(auroc)
+    assert "".join(page.words).count("0.75 [0.50, 0.88]") >= len(auroc)
+
+
+def test_a_figure_that_cannot_be_given_is_said_to_be_missing(shown, tmp_path):
+    blank = replace(shown.ratio_error, value=np.nan, low=np.nan, high=np.nan)
+    close_up = replace(shown.close_ups[0], ratio=np.nan)
+    none = replace(shown, folder=tmp_path, ratio_error=blank, close_ups=[close_up], mistake=None)
+    write_report(none)
+    words = " ".join(Page((tmp_path / "report.html").read_text("utf-8")).words)
+    assert "not measured" in words
+    assert "no interval on average" in words
+    assert "cardiothoracic ratio not measurable" in words.lower()
+    assert "worst false alarm" not in words
+
+
+def test_the_old_name_of_the_number_of_images_is_found():
+    with pytest.warns(DeprecationWarning, match="is now torchxrayvision.demo.IMAGES"):
+        assert demo.FILMS == demo.IMAGES == 60
