@@ -126,7 +126,7 @@ def main():
         print(f"{finding}: film {film.original_value:.2f}; frames {values}; {film.reached}")
         strips.append(strip(film, x[0, 0]))
         if index == 0:
-            explain.save_film(film, arguments.out / "counterfactual.gif", title=finding)
+            explain.save_animation(film, arguments.out / "counterfactual.gif", title=finding)
     Image.fromarray(np.concatenate(strips)).save(arguments.out / "counterfactual.jpg", quality=88)
 
 

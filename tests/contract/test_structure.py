@@ -164,9 +164,6 @@ LEFT = {
     ("cli/explain.py", "film"),
     ("datasets/images.py", "film"),
     ("datasets/release.py", "Groups"),
-    ("explain/film.py", "check_film"),
-    ("explain/film.py", "ending"),
-    ("explain/film.py", "save_film"),
     ("training/images/prepared.py", "groups"),
     ("training/probe.py", "groups"),
 }

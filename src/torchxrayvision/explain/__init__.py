@@ -1,9 +1,9 @@
-"""Why a network said what it said: heatmaps, counterfactual films, and whether to believe them.
+"""Why a network said what it said: heatmaps, counterfactuals, and whether to believe them.
 
 - Maps of shape (B, H, W) at the resolution of the input: `class_activation_map`, `grad_cam`,
   `grad_cam_plus_plus`, `input_gradients`, `integrated_gradients`, `occlusion`; `attribute` takes
   the method by name, and `explain_file` goes from a file to a map in the geometry of that file.
-- Counterfactuals: `latent_shift` with an autoencoder, `save_film` for the film.
+- Counterfactuals: `latent_shift` with an autoencoder, `save_animation` for the animation.
 - Pictures: `overlay` and `annotate`.
 - Whether a map is true to the network: `deletion_insertion`, `pointing_game`,
   `randomisation_check`.
@@ -31,6 +31,8 @@ from torchxrayvision.deprecation import with_moved_names
 _find, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 _MOVED: Final = {
+    "check_film": "torchxrayvision.explain.check_animation",
+    "save_film": "torchxrayvision.explain.save_animation",
     "annotate": "torchxrayvision.pictures.annotate",
     "diverging": "torchxrayvision.pictures.diverging",
     "overlay": "torchxrayvision.pictures.overlay",

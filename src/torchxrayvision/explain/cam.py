@@ -10,9 +10,14 @@ import torch
 from torch import nn
 
 from torchxrayvision.errors import ExplanationError
-from torchxrayvision.explain.layers import CamLayer, cam_layer, captured
+from torchxrayvision.explain.layers import (
+    CamLayer,
+    Positions,
+    cam_layer,
+    captured,
+    located,
+)
 from torchxrayvision.explain.model import at_rest, checked, score, target_index
-from torchxrayvision.explain.positions import Positions, located
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -137,12 +142,7 @@ def grad_cam(
         localization. IEEE Transactions on Image Processing 2021, which takes the maximum.
         https://doi.org/10.1109/TIP.2021.3089943
     """
-
-    def explain(images: Tensor, one: CamLayer | None) -> tuple[Tensor, Positions]:
-        maps, gradients, positions = _maps_and_gradients(model, images, target, one)
-        return _weighed(maps, gradients.mean((2, 3))), positions
-
-    return _over_layers(explain, x, layer, shifts)
+    return _weighed(model, x, target, layer, shifts, lambda _, gradients: gradients.mean((2, 3)))
 
 
 def grad_cam_plus_plus(
@@ -162,12 +162,8 @@ def grad_cam_plus_plus(
         model: The network.
         x: Images, shape (B, 1, S, S) in [-1024, 1024].
         target: Name or place of the output.
-        layer: The layer; None for the one declared for networks of this package. Of several, each
-            map is divided by its maximum, and the mean is taken: an early layer says exactly
-            where, a late one what.
-        shifts: How many shifts of the image, within one position of the map, are averaged in each
-            direction. Networks for small images have maps of few positions, between which a small
-            finding falls; 4 shows it in a quarter of a position, for 16 times the work.
+        layer: See `grad_cam`.
+        shifts: See `grad_cam`.
 
     Returns:
         float32, shape (B, S, S), at least 0.
@@ -181,14 +177,13 @@ def grad_cam_plus_plus(
         networks. WACV 2018, equations 10 and 19. https://arxiv.org/abs/1710.11063
     """
 
-    def explain(images: Tensor, one: CamLayer | None) -> tuple[Tensor, Positions]:
-        maps, gradients, positions = _maps_and_gradients(model, images, target, one)
+    def weigh(maps: Tensor, gradients: Tensor) -> Tensor:
         # Equation 19 is g^2 / (2 g^2 + S g^3), S the sum of a channel; of 10 positive g count.
         g = gradients.relu()
         below = 2 + maps.sum((2, 3), keepdim=True) * g
-        return _weighed(maps, (g / below).sum((2, 3))), positions
+        return (g / below).sum((2, 3))
 
-    return _over_layers(explain, x, layer, shifts)
+    return _weighed(model, x, target, layer, shifts, weigh)
 
 
 def _maps_and_gradients(
@@ -222,17 +217,23 @@ def _located(model: nn.Module, layer: CamLayer) -> AbstractContextManager[Positi
     return nullcontext(Positions()) if layer.cells else located(model)
 
 
-def _weighed(maps: Tensor, weights: Tensor) -> Tensor:
-    return torch.einsum("bk,bkhw->bhw", weights, maps).relu()
-
-
-def _over_layers(
-    explain: _Explain,
+def _weighed(
+    model: nn.Module,
     x: Tensor,
+    target: Target,
     layers: CamLayer | Sequence[CamLayer] | None,
     shifts: int,
+    weigh: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:
-    """The map of one layer, or the mean of those of several, each up to 1."""
+    """The weighed map of one layer, or the mean of those of several, each up to 1.
+
+    `weigh` gives the weights (B, K) of maps and their gradients, both (B, K, H, W).
+    """
+
+    def explain(images: Tensor, layer: CamLayer | None) -> tuple[Tensor, Positions]:
+        maps, gradients, positions = _maps_and_gradients(model, images, target, layer)
+        return torch.einsum("bk,bkhw->bhw", weigh(maps, gradients), maps).relu(), positions
+
     if layers is None or isinstance(layers, CamLayer):
         return _over_shifts(explain, x, layers, shifts)
     if not layers:

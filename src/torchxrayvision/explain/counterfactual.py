@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from torchxrayvision.errors import ExplanationError
+from torchxrayvision.errors import DependencyError, ExplanationError, UnknownNameError
 from torchxrayvision.explain.model import (
     at_rest,
     checked,
@@ -20,10 +23,13 @@ from torchxrayvision.explain.model import (
     value_kind,
 )
 from torchxrayvision.models import resize
+from torchxrayvision.pictures import annotate, grey
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from torchxrayvision.explain.model import Target
@@ -109,7 +115,7 @@ def latent_shift(
         x: Images, shape (B, 1, S, S) in [-1024, 1024].
         target: Name or place of the output.
         change: Change of the probability (or of the years) to reach on each side.
-        frames: Images of a film.
+        frames: Frames of the animation.
         limit: Longest shift, in lengths of the code.
         batch_size: Frames that are decoded together.
 
@@ -179,7 +185,7 @@ class _Search:
 
     @torch.no_grad()
     def run(self, change: float, frames: int, limit: float) -> Counterfactual:
-        """Find both ends, and make the film between them."""
+        """Find both ends, and decode the frames between them."""
         kind = value_kind(self.model)
         down, reached_down = self._end(-1, self._aim(-change, kind), limit)
         up, reached_up = self._end(1, self._aim(change, kind), limit)
@@ -233,3 +239,105 @@ class _Search:
             else:
                 before = middle
         return shift
+
+
+_PILLOW: Final = (".gif", ".webp")
+_OPENCV: Final = ".mp4"
+
+
+def check_animation(extension: str) -> None:
+    """Refuse what `save_animation` cannot write, before frames are computed.
+
+    Args:
+        extension: Of the file, with its dot.
+
+    Raises:
+        UnknownNameError: If nothing writes such files.
+        DependencyError: If what writes them is not installed.
+    """
+    if extension not in (*_PILLOW, _OPENCV):
+        raise UnknownNameError("extension of an animation", extension, (*_PILLOW, _OPENCV))
+    if extension == _OPENCV and importlib.util.find_spec("cv2") is None:
+        raise DependencyError("opencv-python-headless", "an MP4 animation", "cv2")
+
+
+def save_animation(
+    counterfactual: Counterfactual,
+    path: str | os.PathLike[str],
+    *,
+    title: str = "",
+    size: int | None = None,
+    fps: float = 12.0,
+) -> Path:
+    """Write a counterfactual as an animation that runs to both ends and back, for ever.
+
+    Args:
+        counterfactual: What `latent_shift` gave.
+        path: `.gif` or `.webp`, or `.mp4` with the extra `cv2`. (The packages
+            that bring an encoder for H.264 are under the GPL; OpenCV's MPEG-4 is not.)
+        title: Put under each frame, before its value.
+        size: Rows and columns of the image; None leaves those of the autoencoder.
+        fps: Frames per second.
+
+    Returns:
+        The path.
+
+    Raises:
+        UnknownNameError: If the extension is another.
+        DependencyError: If `.mp4` is asked for without OpenCV.
+        ExplanationError: If OpenCV cannot write it.
+    """
+    path = Path(path)
+    extension = path.suffix.lower()
+    check_animation(extension)
+    pictures = _pictures(counterfactual, title, size)
+    order = [*range(len(pictures)), *range(len(pictures) - 2, 0, -1)]
+    looped = [pictures[i] for i in order]
+    if extension == _OPENCV:
+        _save_mp4(looped, path, fps)
+    else:
+        _save_with_pillow(looped, path, fps)
+    return path
+
+
+def _pictures(
+    counterfactual: Counterfactual, title: str, size: int | None
+) -> list[NDArray[np.uint8]]:
+    from PIL import Image
+
+    pictures = []
+    for frame, value in zip(counterfactual.frames, counterfactual.values.tolist(), strict=True):
+        plane = grey(frame.numpy())
+        if size is not None:
+            resized = Image.fromarray(plane).resize((size, size), Image.Resampling.BICUBIC)
+            plane = np.asarray(resized)
+        # In small type a space alone is two pixels wide.
+        label = f"{title}: {value:.2f}" if title else f"{value:.2f}"
+        pictures.append(annotate(np.repeat(plane[..., None], 3, axis=2), label))
+    return pictures
+
+
+def _save_with_pillow(pictures: list[NDArray[np.uint8]], path: Path, fps: float) -> None:
+    from PIL import Image
+
+    # All is grey: one channel is a palette of 256 greys in a GIF, so no colour is approximated.
+    first, *others = [Image.fromarray(picture[..., 0]) for picture in pictures]
+    first.save(path, save_all=True, append_images=others, duration=round(1000 / fps), loop=0)
+
+
+def _save_mp4(pictures: list[NDArray[np.uint8]], path: Path, fps: float) -> None:
+    import cv2
+
+    # MPEG-4 halves the resolution of colour, so that sides must be even.
+    height, width = (n + n % 2 for n in pictures[0].shape[:2])
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, (width, height))
+    if not writer.isOpened():
+        msg = f"{path}: this build of OpenCV cannot write MP4 there; write a .gif or .webp"
+        raise ExplanationError(msg)
+    try:
+        for picture in pictures:
+            even = np.zeros((height, width, 3), np.uint8)
+            even[: picture.shape[0], : picture.shape[1]] = picture
+            writer.write(even)
+    finally:
+        writer.release()

@@ -15,11 +15,13 @@ import numpy as np
 import torch
 
 from torchxrayvision.errors import UnknownNameError
-from torchxrayvision.explain.attribution import METHODS, attribute
-from torchxrayvision.explain.counterfactual import latent_shift
-from torchxrayvision.explain.film import check_film, save_film
+from torchxrayvision.explain.attribution import METHODS, attribute, smoothed
+from torchxrayvision.explain.counterfactual import (
+    check_animation,
+    latent_shift,
+    save_animation,
+)
 from torchxrayvision.explain.model import at_rest, probability, target_index, value_kind
-from torchxrayvision.explain.perturb import smoothed
 from torchxrayvision.explain.pointing import evidence_box
 from torchxrayvision.files import put_in_place
 from torchxrayvision.images import read_raster
@@ -75,7 +77,7 @@ class Explanation:
         image: The radiograph, float32 (H, W) in [-1024, 1024], upright.
         heat: Evidence, float32 (H, W); NaN outside the square that the network saw.
         placement: Where that square lies.
-        counterfactual: The film, if that was the method.
+        counterfactual: The frames, if that was the method.
         scale: Evidence that gets the strongest colour; None for the strongest of this map.
         operating_point: Value from which on the network says yes, if there is one.
     """
@@ -222,14 +224,14 @@ def explain_raster(
     with at_rest(model), torch.no_grad(), scale_is_known():
         value = probability(model, x, index).item()
     blur = _SMOOTH.get(method, 0.0) if smooth is None else smooth
-    film = None
+    shifted = None
     if method == "counterfactual":
         if autoencoder is None:
             msg = "method='counterfactual' needs autoencoder=, such as autoencoders.ResNetAE(...)"
             raise TypeError(msg)
         with scale_is_known():
-            (film,) = latent_shift(model, autoencoder, x, target, **options)
-        heat = smoothed(film.heat(size)[None], blur)
+            (shifted,) = latent_shift(model, autoencoder, x, target, **options)
+        heat = smoothed(shifted.heat(size)[None], blur)
     else:
         with scale_is_known():
             heat = attribute(model, x, target, method, smooth=blur, **options)
@@ -244,7 +246,7 @@ def explain_raster(
         image=raster.to_array()[0],
         heat=placement.to_picture(heat[0].cpu().numpy(), outside=float("nan")),
         placement=placement,
-        counterfactual=film,
+        counterfactual=shifted,
         operating_point=_operating_point(model, index),
     )
 
@@ -300,7 +302,7 @@ def explain_to_folder(
     """
     if method not in (*METHODS, _COUNTERFACTUAL):
         raise UnknownNameError("method", method, (*METHODS, _COUNTERFACTUAL))
-    check_film(f".{animation}")
+    check_animation(f".{animation}")
     known = [n for n, good in zip(model.targets, model.trained, strict=True) if good]
     for name in targets:
         if name not in known:  # an untrained output explains nothing
@@ -412,7 +414,7 @@ class _Explaining:
         Image.fromarray(result.picture(boxes=self._options["boxes"])).save(self._folder / picture)
         if result.counterfactual is not None:
             place = self._folder / f"{stem}.film.{self._options['animation']}"
-            film = save_film(result.counterfactual, place, title=result.target).name
+            film = save_animation(result.counterfactual, place, title=result.target).name
         return {
             "kind": result.kind, "value": result.value, "peak": result.peak, "box": result.box,
             "picture": picture, "film": film, "note": result.note,

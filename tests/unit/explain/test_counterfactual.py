@@ -150,7 +150,7 @@ def test_autoencoder_of_the_package():
 
 @pytest.mark.parametrize("ending", ["gif", "webp"])
 def test_film_runs_to_both_ends_and_back(shifted, tmp_path, ending):
-    path = explain.save_film(shifted[0], tmp_path / f"a.{ending}", title="dark", fps=10)
+    path = explain.save_animation(shifted[0], tmp_path / f"a.{ending}", title="dark", fps=10)
     with Image.open(path) as film:
         assert film.n_frames == 16
         assert film.width == SIDE
@@ -176,20 +176,20 @@ def test_frames_say_the_title_and_their_value_apart(shifted, tmp_path, monkeypat
         drawn.append(label)
         return picture
 
-    monkeypatch.setattr("torchxrayvision.explain.film.annotate", annotate)
-    explain.save_film(shifted[0], tmp_path / "a.gif", title=title)
+    monkeypatch.setattr("torchxrayvision.explain.counterfactual.annotate", annotate)
+    explain.save_animation(shifted[0], tmp_path / "a.gif", title=title)
     assert drawn == [f"{start}{value:.2f}" for value in shifted[0].values.tolist()]
 
 
 def test_film_of_another_size(shifted, tmp_path):
-    path = explain.save_film(shifted[0], tmp_path / "a.gif", size=150)
+    path = explain.save_animation(shifted[0], tmp_path / "a.gif", size=150)
     with Image.open(path) as film:
         assert film.width == 150
 
 
 def test_film_as_mp4(shifted, tmp_path):
     cv2 = pytest.importorskip("cv2")
-    path = explain.save_film(shifted[0], tmp_path / "a.mp4", size=151)
+    path = explain.save_animation(shifted[0], tmp_path / "a.mp4", size=151)
     reader = cv2.VideoCapture(str(path))
     frames = []
     while (read := reader.read())[0]:
@@ -202,10 +202,10 @@ def test_film_as_mp4(shifted, tmp_path):
 
 def test_film_that_cannot_be_written_says_why(shifted, tmp_path, monkeypatch):
     with pytest.raises(UnknownNameError, match="avi"):
-        explain.save_film(shifted[0], tmp_path / "a.avi")
+        explain.save_animation(shifted[0], tmp_path / "a.avi")
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(DependencyError, match=r"torchxrayvision\[cv2\]"):
-        explain.save_film(shifted[0], tmp_path / "a.mp4")
+        explain.save_animation(shifted[0], tmp_path / "a.mp4")
 
 
 def test_a_network_that_is_no_module_of_ours_is_asked_for_a_probability():

@@ -17,7 +17,7 @@ from torchxrayvision.errors import (
     ImageShapeError,
     UnknownNameError,
 )
-from torchxrayvision.explain.positions import located
+from torchxrayvision.explain.layers import located
 from torchxrayvision.models import DenseNet, ResNet
 
 METHODS = explain.METHODS

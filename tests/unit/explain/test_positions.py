@@ -9,9 +9,8 @@ import torch
 from torch import nn
 
 from torchxrayvision import explain
-from torchxrayvision.explain.layers import captured
+from torchxrayvision.explain.layers import Axis, captured, located
 from torchxrayvision.explain.model import score
-from torchxrayvision.explain.positions import Axis, located
 from torchxrayvision.models import DenseNet, ResNet, get_model
 
 SIDE = 224
