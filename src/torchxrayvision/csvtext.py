@@ -16,10 +16,14 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, TextIO
 
+from torchxrayvision.files import write_atomically
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import pandas as pd
+
+    from torchxrayvision.files import Provenance
 
 __all__ = ["CsvFile", "from_cell", "restored", "to_cell", "write_frame"]
 
@@ -99,16 +103,22 @@ class _Ends:
         return self._file.write(row[:-2] + "\n")
 
 
-def write_frame(table: pd.DataFrame, target: Path | TextIO) -> None:
+def write_frame(
+    table: pd.DataFrame, target: Path | TextIO, provenance: Provenance | None = None
+) -> None:
     """Write a table of pandas; missing values are empty cells.
 
     Args:
         table: Any table; its index is left out.
-        target: The file, or one that is open for text.
+        target: The file, which is whole or absent, or one that is open for text.
+        provenance: What made the table, for a file beside it.
     """
     if isinstance(target, Path):
-        with target.open("w", newline="", encoding="utf-8") as file:
-            write_frame(table, file)
+        with write_atomically(target) as part:
+            with part.open("w", newline="", encoding="utf-8") as file:
+                write_frame(table, file)
+            if provenance is not None:
+                provenance.write_beside(part, target)
         return
     rows = CsvFile(target)
     rows.write(map(str, table.columns))

@@ -1,18 +1,91 @@
-"""Files that are whole or absent, whether one has changed, and the hash of what it holds."""
+"""Files that are whole or absent, what made them, whether one has changed, and their hash."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import uuid
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
+
+from torchxrayvision import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-__all__ = ["FileState", "put_in_place", "sha256_of", "sync_folder", "write_atomically"]
+__all__ = [
+    "PROVENANCE_KEY",
+    "PROVENANCE_SUFFIX",
+    "FileState",
+    "Provenance",
+    "put_in_place",
+    "sha256_of",
+    "sync_folder",
+    "write_atomically",
+]
+
+PROVENANCE_KEY: Final = "torchxrayvision"
+"""Under which Parquet and PNG files, and HTML pages, hold their provenance."""
+PROVENANCE_SUFFIX: Final = ".provenance.json"
+"""What the name of a table is followed by in the name of the file that says what made it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Provenance:
+    """What made a file. No time and no user: the same call writes the same bytes.
+
+    Args:
+        command: What wrote it, such as ``"xrv predict"``.
+        weights: Name of the weights; None where no network took part.
+        weights_sha256: Of the tensors, targets and operating points, see `runs.fingerprint`.
+        output: What the numbers are: ``"logit"``, ``"probability"``, ``"operating-point"``.
+        calibration: The calibration that was applied, if one was, with its hash.
+        preprocessing: What happens to an image before the network sees it.
+        options: Other options of the command that decide what the file holds.
+        inputs: What was read: how many images, and the SHA-256 of their names or of a table.
+        package: Name and version of what wrote it.
+
+    Example:
+        >>> Provenance(command="xrv predict", weights="demo", output="logit").to_dict()["weights"]
+        'demo'
+    """
+
+    command: str
+    weights: str | None = None
+    weights_sha256: str | None = None
+    output: str | None = None
+    calibration: Mapping[str, Any] | None = None
+    preprocessing: Mapping[str, Any] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    package: str = f"torchxrayvision {__version__}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """What is known, for JSON."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {name: value for name, value in values.items() if value not in (None, {})}
+
+    def to_json(self) -> str:
+        """One line of ASCII, the same for the same provenance."""
+        return json.dumps(self.to_dict(), sort_keys=True)
+
+    def write_beside(self, content: Path, target: Path) -> None:
+        """Write ``<name>.provenance.json`` beside a table that has no place for it inside.
+
+        It holds the SHA-256 of the table, so that it is not taken for that of another one, whatever
+        happens between the two and whoever edits the table.
+
+        Args:
+            content: Where the finished table is now.
+            target: What it will be called; may be the same.
+        """
+        record = {**self.to_dict(), "file_sha256": sha256_of(content)}
+        beside = target.with_name(target.name + PROVENANCE_SUFFIX)
+        with write_atomically(beside) as part:
+            part.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", "utf-8")
 
 
 class FileState(NamedTuple):

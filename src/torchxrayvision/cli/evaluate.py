@@ -24,9 +24,12 @@ from torchxrayvision.cli.console import (
 )
 from torchxrayvision.cli.options import AsJson, Output, Overwrite
 from torchxrayvision.csvtext import write_frame
+from torchxrayvision.files import sha256_of
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from torchxrayvision.provenance import Provenance
 
 
 def evaluate(
@@ -113,8 +116,19 @@ def evaluate(
     elif output is None:
         _print(table)
     else:
-        write_frame(table, sys.stdout if output == STDOUT else output)
+        target = sys.stdout if output == STDOUT else output
+        write_frame(table, target, _provenance(predictions, labels))
         inform(f"{len(table)} rows in {output}" if output != STDOUT else "")
+
+
+def _provenance(predictions: Path, labels: Path) -> Provenance:
+    from torchxrayvision.provenance import Provenance, read
+
+    inputs = {"predictions_sha256": sha256_of(predictions), "labels_sha256": sha256_of(labels)}
+    made = read(predictions) or {}
+    facts = ("weights", "weights_sha256", "output", "calibration", "preprocessing")
+    known = {name: made[name] for name in facts if name in made}
+    return Provenance(command="xrv evaluate", inputs=inputs, **known)
 
 
 def _good(rows: pd.DataFrame, scored: pd.DataFrame, known: pd.DataFrame) -> pd.Series[bool]:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torchxrayvision.inputs import InputFile
+    from torchxrayvision.provenance import Provenance
     from torchxrayvision.results import Reader
 
 _TABLE = "results.csv"
@@ -111,7 +112,7 @@ def results(
         if not files:
             refuse(f"no image in {', '.join(names)}")
         options = {"segmentation_type": segmentation_type, "key_threshold": key_threshold}
-        failed = _write(files, reader, chosen, out_dir, options)
+        failed = _write(files, reader, chosen, out_dir, options, _provenance(reader, options))
     inform(f"{len(files)} rows in {out_dir / _TABLE}")
     if failed:
         inform(f"{failed} of {len(files)} files have no results")
@@ -150,12 +151,26 @@ def _reader(
     )
 
 
+def _provenance(reader: Reader, options: dict[str, Any]) -> Provenance:
+    from torchxrayvision.provenance import Provenance
+    from torchxrayvision.runs import fingerprint
+
+    model = reader.classifier
+    return Provenance(
+        command="xrv results",
+        weights=None if model is None else model.weights,
+        weights_sha256=None if model is None else fingerprint(model),
+        options=options,
+    )
+
+
 def _write(
     files: list[InputFile],
     reader: Reader,
     kinds: tuple[str, ...],
     out_dir: Path,
     options: dict[str, Any],
+    provenance: Provenance,
 ) -> int:
     """Write the objects and rows of all files; returns how many files have none."""
     from torchxrayvision.runs import open_table
@@ -163,7 +178,11 @@ def _write(
     out_dir.mkdir(parents=True, exist_ok=True)
     columns = dict.fromkeys(["path", "error", "check", *kinds], "text")
     failed = 0
-    with open_table(out_dir / _TABLE, columns) as table, progress_of(len(files)) as advance:
+    place = out_dir / _TABLE
+    with (
+        open_table(place, columns, provenance=provenance) as table,
+        progress_of(len(files)) as advance,
+    ):
         for done, file in enumerate(files, start=1):
             row = _row(file, reader, kinds, out_dir, options)
             failed += bool(row["error"])

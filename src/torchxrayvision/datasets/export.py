@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torchxrayvision.errors import DatasetError
-from torchxrayvision.files import write_atomically
+from torchxrayvision.files import PROVENANCE_KEY, Provenance, write_atomically
 from torchxrayvision.inputs import ReadOptions, prefetch
 from torchxrayvision.labels import LABEL_PREFIX
 
@@ -60,9 +60,22 @@ def export_parquet(dataset: Dataset, path: str | Path) -> Path:
     table.columns = [str(name) for name in table.columns]
     for name in [n for n, kind in table.dtypes.items() if kind == np.dtype(object)]:
         table[name] = table[name].map(_plain)  # lists and mixed types have no column type
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    packed = pa.Table.from_pandas(table)
+    held = {**(packed.schema.metadata or {}), PROVENANCE_KEY: _provenance(dataset).to_json()}
     with write_atomically(target) as part:
-        table.to_parquet(part, compression="zstd")
+        pq.write_table(packed.replace_schema_metadata(held), part, compression="zstd")
     return target
+
+
+def _provenance(dataset: Dataset) -> Provenance:
+    return Provenance(
+        command="xrv datasets export",
+        output="labels",
+        inputs={"dataset": type(dataset).__name__, "images": len(dataset)},
+    )
 
 
 def _plain(value: Any) -> str | None:

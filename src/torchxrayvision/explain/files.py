@@ -28,6 +28,7 @@ from torchxrayvision.images import read_raster
 from torchxrayvision.inputs import Readers, ReadOptions, read_or_reason
 from torchxrayvision.models import scale_is_known
 from torchxrayvision.pictures import annotate, overlay, scale_of
+from torchxrayvision.provenance import Provenance, png_text
 from torchxrayvision.runs import (
     RunFolder,
     describe_inputs,
@@ -309,17 +310,23 @@ def explain_to_folder(
             raise UnknownNameError("target", name, known)
     place, how = Path(folder), reading or ReadOptions()
     listed = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    options = {
+    options: dict[str, Any] = {
         "inputs": describe_inputs(listed, how), "model": fingerprint(model),
         "targets": list(dict.fromkeys(targets)), "method": method, "animation": animation,
         "autoencoder": None if autoencoder is None else fingerprint(autoencoder), "boxes": boxes,
         "batch_size": 1,
     }  # fmt: skip
-    run = _Explaining(model, options, place, how, autoencoder)
+    provenance = Provenance(
+        command="xrv explain", weights=model.weights, weights_sha256=options["model"],
+        output="heat map", preprocessing={"crop": "centre square"},
+        options={name: options[name] for name in ("method", "targets", "autoencoder")},
+    )  # fmt: skip
+    run = _Explaining(model, options, place, how, autoencoder, provenance)
 
     def write(part: Path, rows: Iterator[list[dict[str, Any]]]) -> None:
         text = json.dumps([row for each in rows for row in each], indent=1, ensure_ascii=False)
         part.write_text(text + "\n", "utf-8")
+        provenance.write_beside(part, place / _LIST)
         put_in_place(part, place / _LIST)
 
     run_folder = RunFolder(place / _LIST)
@@ -343,7 +350,9 @@ class _Explaining:
         folder: Path,
         reading: ReadOptions,
         autoencoder: Any,
+        provenance: Provenance,
     ) -> None:
+        self._provenance = provenance
         self._model, self._options, self._folder = model, options, folder
         self._reading, self._autoencoder = reading, autoencoder
         self._taken: set[str] = set()
@@ -411,7 +420,8 @@ class _Explaining:
         name = re.split(r"[\\/]", result.path)[-1]
         stem = self._free(f"{Path(name).stem[:_LONGEST_NAME]}.{result.target}.{result.method}")
         picture, film = f"{stem}.png", ""
-        Image.fromarray(result.picture(boxes=self._options["boxes"])).save(self._folder / picture)
+        drawn = Image.fromarray(result.picture(boxes=self._options["boxes"]))
+        drawn.save(self._folder / picture, pnginfo=png_text(self._provenance))
         if result.counterfactual is not None:
             place = self._folder / f"{stem}.film.{self._options['animation']}"
             film = save_animation(result.counterfactual, place, title=result.target).name

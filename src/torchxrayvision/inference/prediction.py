@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from torchxrayvision.files import Provenance
     from torchxrayvision.inference.engines.base import ClassifierEngine
     from torchxrayvision.inputs import InputFile, Read
     from torchxrayvision.models import XRayClassifier
@@ -78,6 +79,7 @@ class Writer:
         part: Where rows go until then, on the same file system; None for `<name>.part`.
         checked: Whether there is a column `check`.
         file: An open text file that gets CSV or JSON instead, such as standard output.
+        provenance: What makes the table.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Writer:
         file: IO[str] | None = None,
         *,
         checked: bool = False,
+        provenance: Provenance | None = None,
     ) -> None:
         self.findings = findings
         columns = {"path": "text", "error": "text", **dict.fromkeys(findings, "float32")}
@@ -96,7 +99,7 @@ class Writer:
             columns["check"] = "text"
         if embeddings:
             columns["embedding"] = "vector"
-        self._table = open_table(path, columns, part, file)
+        self._table = open_table(path, columns, part, file, provenance=provenance)
 
     def write(self, result: Result) -> None:
         """Add one row."""

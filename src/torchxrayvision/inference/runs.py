@@ -28,6 +28,7 @@ from torchxrayvision.inference.prediction import (
 )
 from torchxrayvision.inputs import ReadOptions
 from torchxrayvision.models import get_model, temporarily_eval
+from torchxrayvision.provenance import Provenance
 from torchxrayvision.runs import (
     RunFolder,
     carry_out,
@@ -249,6 +250,8 @@ def predict_to_file(
     options = {
         "inputs": describe_inputs(listed, reading or ReadOptions()),
         "model": fingerprint(net),
+        "weights": net.weights,
+        "resize_route": net.resize_route,
         "resolution": input_size(net),
         "columns": columns_of(net.targets, net.trained),
         "output": wanted,
@@ -306,11 +309,24 @@ def _write_table(folders: Sequence[RunFolder], records: Sequence[Record], target
     """Turn the finished batches of all folders, in order, into the table."""
     record = records[0]
     options, place = record.options, folders[0]
+    provenance = Provenance(
+        command="xrv predict", weights=options["weights"], weights_sha256=options["model"],
+        output=options["output"], calibration=options.get("calibration"),
+        preprocessing={
+            "crop": "centre square", "resolution": options["resolution"],
+            "resize_route": options["resize_route"],
+        },
+        options={
+            **{name: options[name] for name in ("batch_size", "precision", "check")},
+            "engine": record.machine["engine"]["engine"], "torch": record.machine["torch"],
+        },
+        inputs={"images": record.manifest.count, "names_sha256": record.manifest.digest},
+    )  # fmt: skip
     with (
         writing(target),
         open_writer(
             target, options["columns"], options["embeddings"], place.table,
-            checked=options["check"] != "off",
+            checked=options["check"] != "off", provenance=provenance,
         ) as writer,
     ):  # fmt: skip
         sources = read_manifest(place.sources)

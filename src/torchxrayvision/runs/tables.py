@@ -5,18 +5,20 @@ from __future__ import annotations
 import abc
 import contextlib
 import json
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 
 from torchxrayvision.csvtext import CsvFile
 from torchxrayvision.errors import UnknownNameError
-from torchxrayvision.files import put_in_place
+from torchxrayvision.files import PROVENANCE_KEY, put_in_place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
     from types import TracebackType
+
+    from torchxrayvision.files import Provenance
 
 _VECTOR: Final = "vector"
 # Kinds of columns, as Parquet calls what they hold.
@@ -34,10 +36,20 @@ class Table(abc.ABC):
         columns: Name to kind: `"text"`, `"float32"`, `"number"`, `"integer"`, `"flag"`, or
             `"vector"` for arrays of float32, of which there is at most one, the last.
         part: The other file, on the same file system; None for `<name>.part`.
+        provenance: What makes the table: inside of Parquet, for others in a file beside it.
     """
 
-    def __init__(self, path: Path, columns: Mapping[str, str], part: Path | None = None) -> None:
-        self.path = path
+    holds_provenance: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        path: Path,
+        columns: Mapping[str, str],
+        part: Path | None = None,
+        *,
+        provenance: Provenance | None = None,
+    ) -> None:
+        self.path, self.provenance = path, provenance
         self.part = path.with_name(path.name + ".part") if part is None else part
         self.columns = dict(columns)
 
@@ -68,6 +80,8 @@ class Table(abc.ABC):
                 self.close()
             return
         self.close()
+        if self.provenance is not None and not self.holds_provenance:
+            self.provenance.write_beside(self.part, self.path)
         put_in_place(self.part, self.path)
 
 
@@ -79,6 +93,7 @@ class CsvTable(Table):
         columns: See `Table`.
         part: See `Table`.
         file: An open text file to write to instead, such as standard output.
+        provenance: See `Table`.
     """
 
     def __init__(
@@ -87,8 +102,10 @@ class CsvTable(Table):
         columns: Mapping[str, str],
         part: Path | None = None,
         file: IO[str] | None = None,
+        *,
+        provenance: Provenance | None = None,
     ) -> None:
-        super().__init__(path, columns, part)
+        super().__init__(path, columns, part, provenance=provenance)
         self._own = file is None
         self._file: Any = file or self.part.open("w", newline="", encoding="utf-8")
         self._csv = CsvFile(self._file)
@@ -141,6 +158,7 @@ class JsonTable(Table):
         columns: See `Table`.
         part: See `Table`.
         file: See `CsvTable`.
+        provenance: See `Table`.
     """
 
     def __init__(
@@ -149,8 +167,10 @@ class JsonTable(Table):
         columns: Mapping[str, str],
         part: Path | None = None,
         file: IO[str] | None = None,
+        *,
+        provenance: Provenance | None = None,
     ) -> None:
-        super().__init__(path, columns, part)
+        super().__init__(path, columns, part, provenance=provenance)
         self._own = file is None
         self._file: Any = file or self.part.open("w", encoding="utf-8")
         self._separator = "[\n"
@@ -180,15 +200,25 @@ class ParquetTable(Table):
     """Columns of their kinds, zstd; vectors as one column of lists."""
 
     ROWS: Final = 1024
+    holds_provenance = True
 
-    def __init__(self, path: Path, columns: Mapping[str, str], part: Path | None = None) -> None:
-        super().__init__(path, columns, part)
+    def __init__(
+        self,
+        path: Path,
+        columns: Mapping[str, str],
+        part: Path | None = None,
+        *,
+        provenance: Provenance | None = None,
+    ) -> None:
+        super().__init__(path, columns, part, provenance=provenance)
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         kinds = {name: pa.type_for_alias(alias) for name, alias in _ARROW.items()}
         kinds |= {"float32": pa.float32(), _VECTOR: pa.list_(pa.float32())}
-        self._schema = pa.schema([(name, kinds[kind]) for name, kind in self.columns.items()])
+        held = None if provenance is None else {PROVENANCE_KEY: provenance.to_json()}
+        fields = [(name, kinds[kind]) for name, kind in self.columns.items()]
+        self._schema = pa.schema(fields, metadata=held)
         self._table = pa.Table
         self._writer = pq.ParquetWriter(self.part, self._schema, compression="zstd")
         self._rows: list[dict[str, Any]] = []
@@ -234,6 +264,8 @@ def open_table(
     columns: Mapping[str, str],
     part: Path | None = None,
     file: IO[str] | None = None,
+    *,
+    provenance: Provenance | None = None,
 ) -> Table:
     """A table in the format that the name ends with.
 
@@ -242,6 +274,7 @@ def open_table(
         columns: See `Table`.
         part: Where rows go until the table is complete; None for `<name>.part`.
         file: An open text file that gets CSV or JSON instead, such as standard output.
+        provenance: What makes the table, see `Table`.
 
     Raises:
         UnknownNameError: For any other ending.
@@ -251,4 +284,4 @@ def open_table(
     kind = _TABLES[path.suffix.lower()]
     if file is not None and issubclass(kind, CsvTable | JsonTable):
         return kind(path, columns, part, file)
-    return kind(path, columns, part)
+    return kind(path, columns, part, provenance=provenance)

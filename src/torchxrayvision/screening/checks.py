@@ -15,6 +15,7 @@ import numpy as np
 from torchxrayvision.errors import UnknownNameError
 from torchxrayvision.images import silence_decoders
 from torchxrayvision.inputs import Readers, ReadOptions, crop_and_resize, expand, read_bytes
+from torchxrayvision.provenance import Provenance
 from torchxrayvision.runs import (
     RunFolder,
     check_format,
@@ -341,7 +342,7 @@ def check_to_file(
     listed = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     how = reading or ReadOptions()
     look = view_model or _cached_view_model()
-    options = {
+    options: dict[str, Any] = {
         "inputs": describe_inputs(listed, how),
         "check": sorted(allowed),
         "view_model": None if look is None else fingerprint(look),
@@ -359,7 +360,11 @@ def check_to_file(
             )
 
     def write(part: Path, rows: Iterator[dict[str, Any]]) -> None:
-        with open_table(target, _COLUMNS, part) as table:
+        provenance = Provenance(
+            command="xrv check", weights_sha256=options["view_model"],
+            options={"allow": options["check"]},
+        )  # fmt: skip
+        with open_table(target, _COLUMNS, part, provenance=provenance) as table:
             for row in rows:
                 verdicts[row["verdict"]] += 1
                 table.write(row)

@@ -17,6 +17,7 @@ from torchxrayvision.inputs import ReadOptions
 from torchxrayvision.measures import area, chosen_parts, parts_of
 from torchxrayvision.models import temporarily_eval
 from torchxrayvision.pictures import annotate, draw_outlines, palette
+from torchxrayvision.provenance import Provenance, jpeg_comment, png_text
 from torchxrayvision.runs import (
     CsvTable,
     RunFolder,
@@ -89,6 +90,7 @@ class SegmentationFiles:
         names: Structures of the network.
         only: Structures to write, as a person would name them; None for all.
         nifti: Whether to write `labels.nii.gz` as well.
+        provenance: What makes the masks and pictures, which they are to say.
 
     Raises:
         UnknownNameError: If `only` names none of the structures.
@@ -103,8 +105,9 @@ class SegmentationFiles:
         *,
         only: Iterable[str] | None = None,
         nifti: bool = False,
+        provenance: Provenance | None = None,
     ) -> None:
-        self.folder = folder
+        self.folder, self._provenance = folder, provenance
         self.names = chosen_parts(only, names) if only else list(names)
         self._index = {name: index for index, name in enumerate(names, start=1)}
         self._palette = palette(len(names))
@@ -199,6 +202,8 @@ class SegmentationFiles:
         """Write everything but the row; returns the areas."""
         from PIL import Image
 
+        told = self._provenance
+        text = {} if told is None else {"pnginfo": png_text(told)}
         row: dict[str, Any] = {}
         shown: dict[str, NDArray[np.bool_]] = {}
         for name in self.names:
@@ -206,18 +211,19 @@ class SegmentationFiles:
             row[f"{name} px"] = round(area(mask))
             if result.pixel_spacing is not None:
                 row[f"{name} mm2"] = round(area(mask, result.pixel_spacing), 1)
-            Image.fromarray(mask).save(folder / "masks" / f"{_plain(name)}.png")
+            Image.fromarray(mask).save(folder / "masks" / f"{_plain(name)}.png", **text)
             if name in self._shown:
                 shown[name] = mask
         labels = self._labels(shown, picture.shape)
-        self._indexed(labels).save(folder / "labels.png")
+        self._indexed(labels).save(folder / "labels.png", **text)
         palette = [self._colour(name) for name in shown]
         upright = {name: result.upright(mask) for name, mask in shown.items()}
         measured = result.cardiothoracic()
         overlay = draw_outlines(result.upright(picture), upright, palette, measured)
         if doubts := result.doubts():
             overlay = annotate(overlay, "In doubt: " + "; ".join(doubts))
-        Image.fromarray(overlay).save(folder / "overlay.jpg", quality=92, subsampling=0)
+        options: dict[str, Any] = {} if told is None else {"comment": jpeg_comment(told)}
+        Image.fromarray(overlay).save(folder / "overlay.jpg", quality=92, subsampling=0, **options)
         if self._nifti is not None:
             affine = _affine(result.pixel_spacing or (1.0, 1.0), masks.placement.turns)
             volume = self._nifti.Nifti1Image(labels.T[..., None], affine)
@@ -253,6 +259,7 @@ class SegmentationWriter(SegmentationFiles):
         names: See `SegmentationFiles`.
         only: See `SegmentationFiles`.
         nifti: See `SegmentationFiles`.
+        provenance: See `SegmentationFiles`.
     """
 
     def __init__(
@@ -262,9 +269,10 @@ class SegmentationWriter(SegmentationFiles):
         *,
         only: Iterable[str] | None = None,
         nifti: bool = False,
+        provenance: Provenance | None = None,
     ) -> None:
-        super().__init__(folder, names, only=only, nifti=nifti)
-        self._table = CsvTable(folder / _TABLE, self.columns)
+        super().__init__(folder, names, only=only, nifti=nifti, provenance=provenance)
+        self._table = CsvTable(folder / _TABLE, self.columns, provenance=provenance)
 
     def write(self, result: Segmentation) -> None:
         """Write the files and the row of one result.
@@ -342,12 +350,20 @@ def segment_to_folder(
     place = Path(folder)
     listed = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     how = reading or ReadOptions()
-    options = {
+    options: dict[str, Any] = {
         "inputs": describe_inputs(listed, how), "model": fingerprint(net), "only": wanted,
         "nifti": nifti, "threshold": threshold, "pixel_spacing": pixel_spacing,
         "upright": upright, "batch_size": batch_size, "engine": engine, "precision": precision,
     }  # fmt: skip
     turned = 0
+    provenance = Provenance(
+        command="xrv segment", weights=net.weights, weights_sha256=options["model"],
+        output="mask", preprocessing={"crop": "centre square", "upright": upright},
+        options={
+            "threshold": threshold, "pixel_spacing": pixel_spacing, "precision": precision,
+            "structures": wanted,
+        },
+    )  # fmt: skip
 
     def machine(images: int) -> dict[str, Any]:
         with temporarily_eval(net, device):
@@ -356,7 +372,9 @@ def segment_to_folder(
     def compute(
         run: RunFolder, record: Record, start: int, stop: int
     ) -> Generator[Batch, None, None]:
-        files = SegmentationFiles(place, net.targets, only=wanted, nifti=nifti)
+        files = SegmentationFiles(
+            place, net.targets, only=wanted, nifti=nifti, provenance=provenance
+        )
         for batch in run.batches(record):
             for row in batch.details:
                 files.remember(row)
@@ -376,7 +394,7 @@ def segment_to_folder(
     def write(part: Path, rows: Iterator[dict[str, Any]]) -> None:
         nonlocal turned
         columns = SegmentationFiles(place, net.targets, only=wanted).columns
-        with CsvTable(place / _TABLE, columns, part) as table:
+        with CsvTable(place / _TABLE, columns, part, provenance=provenance) as table:
             for row in rows:
                 turned += bool(row.get("turned_clockwise"))
                 table.write(row)
