@@ -155,5 +155,5 @@ def test_maps_and_masks_say_what_made_them(folder):
         assert provenance.read(file)["command"] == "xrv segment", file
     assert provenance.read(folder / "masks" / "measures.csv")["output"] == "mask"
     facts = json.loads(run("info", masks / "labels.png", "--json").output)
-    assert facts[0]["made_by"]["weights"] == "demo-anatomy"
+    assert facts[0]["made_by"]["weights"] == "unet-res160-demo-anatomy"
     assert facts[0]["height"] == 64

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from torchxrayvision.pages import environment
+from torchxrayvision.provenance import Provenance
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -34,16 +37,9 @@ def write_report(demo: Demo) -> None:
     Args:
         demo: What was found.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     from torchxrayvision import __version__
 
-    templates = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        undefined=StrictUndefined,
-    )
+    templates = environment(Path(__file__).parent)
     templates.filters |= {
         "data_uri": _data_uri,
         "ends": _ends,
@@ -55,6 +51,7 @@ def write_report(demo: Demo) -> None:
     files = [_file(demo, path) for path in demo.scores.index]
     formats = [_FORMATS.get(Path(path).suffix, "other") for path in demo.scores.index]
     page = templates.get_template("report.html").render(
+        provenance=Provenance(command="xrv demo"),
         demo=demo,
         truth=demo.truth,
         views=_VIEWS,
