@@ -83,6 +83,9 @@ def html_meta(provenance: Provenance) -> str:
     Args:
         provenance: What makes the page.
 
+    Returns:
+        The element.
+
     Example:
         >>> html_meta(Provenance(command="xrv audit"))[:45]
         '<meta name="torchxrayvision" content="{&quot;'
