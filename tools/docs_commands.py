@@ -6,6 +6,7 @@ import inspect
 import re
 import typing
 
+import typer
 from typer.models import ArgumentInfo
 
 from docs_markdown import MADE, page, table, wrapped
@@ -27,6 +28,8 @@ def commands_page():
 
 
 def sections(group, name):
+    if group.info.invoke_without_command is True:  # a command that has commands
+        yield section(name, group.registered_callback.callback)
     for command in group.registered_commands:
         function = command.callback
         yield section(f"{name} {command.name or function.__name__}", function)
@@ -58,6 +61,8 @@ def parameters(function):
     """Name, type, what typer is told of it, and default, of each parameter."""
     hints = typing.get_type_hints(function, include_extras=True)
     for name, parameter in inspect.signature(function).parameters.items():
+        if hints[name] is typer.Context:
+            continue
         kind, info = typing.get_args(hints[name])[:2]
         yield name, kind, info, parameter.default
 

@@ -25,6 +25,10 @@
     ├── ResumeError (ValueError)           an unfinished run that this one cannot resume
     ├── ClusterError (RuntimeError)        the nodes of a cluster cannot do a run
     ├── StalledError (TimeoutError)        so many files hang that their storage must be the cause
+    ├── ConfigError (ValueError)           a setting of the service that cannot be used
+    ├── ServiceError (RuntimeError)        the service cannot start or go on
+    ├── OverloadError (OSError)            the service takes nothing more for now
+    ├── DeliveryError (OSError)            an archive did not take or does not have a result
     ├── ExplanationError (ValueError)      a network does not allow the explanation asked for
     ├── EvaluationError (ValueError)       labels and scores that give no such measure
     ├── RecipeError (ValueError)           a training run that cannot be carried out as described
@@ -57,9 +61,11 @@ __all__ = [
     "ChecksumError",
     "ChecksumWarning",
     "ClusterError",
+    "ConfigError",
     "DataWarning",
     "DatasetError",
     "DatasetNotFoundError",
+    "DeliveryError",
     "DemonstrationWarning",
     "DependencyError",
     "DownloadError",
@@ -76,10 +82,12 @@ __all__ = [
     "LicenseWarning",
     "OfflineError",
     "OutputError",
+    "OverloadError",
     "PrecisionWarning",
     "RecipeError",
     "RemoteError",
     "ResumeError",
+    "ServiceError",
     "StalledError",
     "StateMismatchError",
     "UnknownNameError",
@@ -328,6 +336,52 @@ class StalledError(XRVError, TimeoutError):
             f"reading {self.files} files took longer than {self.limit:g} s each and never ended; "
             "see whether their disk or server answers, then run the same command again to resume"
         )
+
+
+class ConfigError(XRVError, ValueError):
+    """A setting of the service that cannot be used.
+
+    Args:
+        key: The setting, with its sections, such as ``"receive.port"``.
+        reason: What was given and what was expected, one clause without a full stop.
+
+    Example:
+        >>> print(ConfigError("receive.port", "is 'dicom', expected a whole number"))
+        receive.port: is 'dicom', expected a whole number
+    """
+
+    def __init__(self, key: str, reason: str) -> None:
+        self.key = key
+        self.reason = reason
+        super().__init__(key, reason)
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.reason}"
+
+
+class ServiceError(XRVError, RuntimeError):
+    """The service cannot start or go on."""
+
+
+class OverloadError(XRVError, OSError):
+    """The service takes nothing more for now; what it accepted before is kept."""
+
+
+class DeliveryError(XRVError, OSError):
+    """An archive did not take a result, or does not have it afterwards.
+
+    Args:
+        reason: What it answered, one clause without a full stop.
+        permanent: Whether the same object would be refused again.
+    """
+
+    def __init__(self, reason: str, permanent: bool = False) -> None:
+        self.reason = reason
+        self.permanent = permanent
+        super().__init__(reason, permanent)
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 class ExplanationError(XRVError, ValueError):

@@ -35,6 +35,7 @@ def options(command):
 DIFFERENT = {
     "all_images": "describe and verify look at every image, export writes what the class keeps",
     "batch_size": "the default: segmentation networks take one image at a time",
+    "config": "a recipe of training, and the settings of the service",
     "device": "the default: explanations are computed where their tests hold them exact",
     "engine": "the default: a conversion pays for long runs only",
     "number": "the demonstration needs some of every finding",

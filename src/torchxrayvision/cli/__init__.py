@@ -20,6 +20,7 @@ from torchxrayvision.cli import phantom as _phantom
 from torchxrayvision.cli import predict as _predict
 from torchxrayvision.cli import results as _results
 from torchxrayvision.cli import segment as _segment
+from torchxrayvision.cli import serve as _serve
 from torchxrayvision.cli import train as _train
 from torchxrayvision.cli import weights as _weights
 from torchxrayvision.cli.console import (
@@ -102,7 +103,11 @@ for _function in (
     _phantom.phantom,
 ):
     add_command(app, _function)
-for _group, _name in ((_datasets.app, "datasets"), (_weights.app, "weights")):
+for _group, _name in (
+    (_serve.app, "serve"),
+    (_datasets.app, "datasets"),
+    (_weights.app, "weights"),
+):
     app.add_typer(_group, name=_name, short_help=_group.info.help)
 
 

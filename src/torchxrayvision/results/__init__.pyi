@@ -18,4 +18,5 @@ from .readings import FindingValue as FindingValue
 from .readings import ImageReading as ImageReading
 from .readings import check_kinds as check_kinds
 from .readings import read_source as read_source
+from .readings import stable_uid as stable_uid
 from .shapes import outlines as outlines

@@ -41,16 +41,18 @@ _OUTPUTS: Final = {
 _PRESENCE: Final = own_code("PRESENCE-OP", "Network output against its operating point")
 _USE: Final = own_code("INTENDED-USE", "Intended use")
 _RESEARCH: Final = own_code("RESEARCH-ONLY", NOT_FOR_DIAGNOSIS)
+_NOT_READ: Final = own_code("NOT-READ", "Not read by the networks")
 _RATIO: Final = own_code("CTR", "Cardiothoracic ratio")
 _EVIDENCE: Final = own_code("EVIDENCE-BOX", "Region of the strongest evidence of the network")
 _AT_DETECTOR: Final = own_code("AT-DETECTOR", "In the plane of the pixel spacing, not corrected")
 
 
-def structured_report(reading: ImageReading) -> Dataset:
+def structured_report(reading: ImageReading, *, not_read: str = "") -> Dataset:
     """What was said of an image, as Comprehensive 3D SR by template TID 1500.
 
     Args:
         reading: The image with at least one finding, mask or measure.
+        not_read: Why the networks were not asked; the report says so instead. Nothing of a patient.
 
     Returns:
         The object: one group (TID 1501) per finding with the number, what the number is and
@@ -69,7 +71,9 @@ def structured_report(reading: ImageReading) -> Dataset:
         if reading.cardiothoracic_ratio is not None:
             groups.append(_ratio(reading, reading.cardiothoracic_ratio))
         groups += _boxes(reading) + _structures(reading)
-        place = placing(reading, "sr", *_content(reading))
+        if not_read:
+            groups.append(_not_read(reading, not_read))
+        place = placing(reading, "sr", *_content(reading), not_read)
         content = hd.sr.MeasurementReport(
             observation_context=hd.sr.ObservationContext(observer_device_context=_observer()),
             procedure_reported=hd.sr.CodedConcept("363679005", "SCT", "Imaging procedure"),
@@ -150,6 +154,11 @@ def _said(name: Any, value: Any) -> Any:
 def _about(reading: ImageReading) -> Any:
     evaluation = _said(code_of(_USE), code_of(_RESEARCH))
     return _group(reading, "About this report", qualitative_evaluations=[evaluation])
+
+
+def _not_read(reading: ImageReading, reason: str) -> Any:
+    evaluation = _said(code_of(_USE), code_of(_NOT_READ))
+    return _group(reading, f"Not read: {reason}", qualitative_evaluations=[evaluation])
 
 
 def _number(value: float) -> float:

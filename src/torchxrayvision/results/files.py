@@ -78,6 +78,10 @@ class Reader:
         classes = _sha256(self.classifier, self.checkpoint)
         object.__setattr__(self, "_hashes", (classes, _sha256(self.segmenter, None)))
 
+    def algorithms(self) -> tuple[Algorithm | None, Algorithm | None]:
+        """Which networks answer: the classifier and the segmenter."""
+        return self._classifier(), self._segmenter()
+
     def _chosen(self) -> list[str]:
         names = [] if self.segmenter is None else list(self.segmenter.targets)
         return names if self.structures is None else chosen_parts(self.structures, names)
@@ -143,8 +147,13 @@ class Reader:
             point = None if points is None else float(points[index])
             point = None if point is None or np.isnan(point) else point
             findings.append(FindingValue(label, value, kind, point, _present(value, kind, point)))
-        algorithm = Algorithm(str(model.weights), self._hashes[0], (f"output={kind}",))  # type: ignore[attr-defined]
-        return tuple(findings), result.check, algorithm
+        return tuple(findings), result.check, self._classifier()
+
+    def _classifier(self) -> Algorithm | None:
+        if self.classifier is None:
+            return None
+        settings = (f"output={self.classifier.check_kind(None)}",)
+        return Algorithm(str(self.classifier.weights), self._hashes[0], settings)  # type: ignore[attr-defined]
 
     def _segmenter(self) -> Algorithm | None:
         if self.segmenter is None:

@@ -261,6 +261,9 @@ def stable_uid(*parts: object) -> str:
     Args:
         *parts: Texts, numbers, or arrays, which count with every value.
 
+    Returns:
+        A UID under 2.25.
+
     Example:
         >>> stable_uid("sr", 1) == stable_uid("sr", 1) != stable_uid("sc", 1)
         True

@@ -1,0 +1,275 @@
+"""How archives are spoken to: DICOMweb (STOW-RS, QIDO-RS) and DICOM (C-STORE, C-FIND)."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any, Final
+
+import requests
+from dicomweb_client.api import DICOMwebClient
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pynetdicom import AE
+
+from torchxrayvision.errors import DeliveryError
+from torchxrayvision.service.credentials import secret_of, tls_context
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torchxrayvision.service.config import Target
+    from torchxrayvision.service.deliver import ResultFile
+
+# PS3.4 annex B.5 and C.6.2: what `torchxrayvision.results` makes, and Study Root FIND.
+RESULT_CLASSES: Final = {
+    "1.2.840.10008.5.1.4.1.1.88.34": "Comprehensive 3D SR Storage",
+    "1.2.840.10008.5.1.4.1.1.7": "Secondary Capture Image Storage",
+    "1.2.840.10008.5.1.4.1.1.66.4": "Segmentation Storage",
+    "1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation Storage",
+    "1.2.840.10008.5.1.4.1.1.11.1": "Grayscale Softcopy Presentation State Storage",
+    "1.2.840.10008.5.1.4.1.1.30": "Parametric Map Storage",
+    "1.2.840.10008.5.1.4.1.1.88.59": "Key Object Selection Document Storage",
+}
+_FIND: Final = "1.2.840.10008.5.1.4.1.2.2.1"
+_SYNTAXES: Final = ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"]
+_PENDING: Final = (0xFF00, 0xFF01)
+_PERMANENT: Final = (0xA900, 0xC000)  # first status of "does not match" and "cannot understand"
+_OK, _ACCEPTED, _CONFLICT = 200, 202, 409
+_LATER: Final = (401, 403, 404, 407, 408, 409, 425, 429)  # settings or load, not the object
+_JSON: Final = "application/dicom+json"
+
+
+class DicomwebArchive:
+    """An archive that speaks DICOMweb.
+
+    Args:
+        target: Of the settings.
+        seconds: For one request.
+
+    Raises:
+        ConfigError: If certificates or secrets cannot be used.
+    """
+
+    def __init__(self, target: Target, seconds: float) -> None:
+        key = f"targets.{target.name}"
+        self._url = target.url.rstrip("/")
+        self._seconds = seconds
+        self._session = session = requests.Session()
+        session.trust_env = False  # no proxy, and no credentials of .netrc, that nobody set here
+        session.verify = True if target.tls.ca is None else str(target.tls.ca)
+        if target.tls.certificate is not None:
+            session.cert = (str(target.tls.certificate), str(target.tls.key))
+        if target.token_file is not None:
+            token = secret_of(target.token_file, f"{key}.token_file")
+            session.headers["Authorization"] = f"Bearer {token}"
+        if target.password_file is not None:
+            session.auth = (target.user, secret_of(target.password_file, f"{key}.password_file"))
+        self._client = DICOMwebClient(self._url, session=session, timeout=seconds)
+        self._client.set_http_retry_params(retry=False)  # the queue does it, and survives a stop
+
+    def send(self, files: Sequence[ResultFile]) -> None:
+        """Hand over objects by STOW-RS.
+
+        Args:
+            files: The objects.
+
+        Raises:
+            DeliveryError: Unless it says that it took all of them.
+        """
+        boundary = uuid.uuid4().hex
+        body = b"".join(_multipart(files, boundary))
+        kind = f'multipart/related; type="application/dicom"; boundary={boundary}'
+        try:
+            answer = self._session.post(
+                f"{self._url}/studies",
+                data=body,
+                headers={"Content-Type": kind, "Accept": _JSON},
+                timeout=self._seconds,
+                allow_redirects=False,  # the token is for this host
+            )
+        except requests.RequestException as error:
+            raise DeliveryError(f"STOW-RS: {type(error).__name__}") from None
+        status = answer.status_code
+        if status in (_OK, _ACCEPTED):
+            _check_stored(answer, len(files))
+            return
+        permanent = 400 <= status < 500 and status not in _LATER
+        raise DeliveryError(f"STOW-RS answers {status}", permanent or status == _CONFLICT)
+
+    def holds(self, files: Sequence[ResultFile]) -> bool:
+        """Ask by QIDO-RS whether it has all of them.
+
+        Args:
+            files: The objects.
+
+        Raises:
+            DeliveryError: If it does not answer.
+        """
+        for file in files:
+            study, series = _places(file)
+            try:
+                found = self._client.search_for_instances(
+                    study, series, search_filters={"SOPInstanceUID": file.uid}
+                )
+            except requests.HTTPError as error:
+                if error.response is not None and error.response.status_code == 404:
+                    return False
+                raise DeliveryError(f"QIDO-RS answers {_status(error)}") from None
+            except (requests.RequestException, ValueError, KeyError) as error:
+                raise DeliveryError(f"QIDO-RS: {type(error).__name__}") from None
+            if not any(file.uid in _values(one, "00080018") for one in found):
+                return False
+        return True
+
+    def close(self) -> None:
+        """Keep the connections; they are idle."""
+
+
+def _multipart(files: Sequence[ResultFile], boundary: str) -> Iterator[bytes]:
+    for file in files:
+        yield f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+        yield file.path.read_bytes()
+        yield b"\r\n"
+    yield f"--{boundary}--\r\n".encode()
+
+
+def _check_stored(answer: requests.Response, count: int) -> None:
+    """Objects that a successful answer names as failed, PS3.18 section 10.5.3."""
+    try:
+        said = answer.json()
+    except ValueError:  # XML, or nothing: the archive is asked afterwards
+        return
+    said = said[0] if isinstance(said, list) and said else said
+    failed = said.get("00081198", {}).get("Value", []) if isinstance(said, dict) else []
+    if failed:
+        codes = [code for one in failed for code in _values(one, "00081197")]
+        shown = ", ".join(f"{code:04X}" for code in codes if isinstance(code, int)) or "no reason"
+        raise DeliveryError(f"STOW-RS: {len(failed)} of {count} objects failed ({shown})", True)
+
+
+def _values(item: Any, tag: str) -> list[Any]:
+    element = item.get(tag) if isinstance(item, dict) else None
+    values = element.get("Value") if isinstance(element, dict) else None
+    return values if isinstance(values, list) else []
+
+
+def _status(error: requests.HTTPError) -> str:
+    return "nothing" if error.response is None else str(error.response.status_code)
+
+
+def _places(file: ResultFile) -> tuple[str, str]:
+    """Study and series of an object."""
+    tags: list[Any] = ["StudyInstanceUID", "SeriesInstanceUID"]
+    header = dcmread(file.path, specific_tags=tags, stop_before_pixels=True)
+    return str(header.StudyInstanceUID), str(header.SeriesInstanceUID)
+
+
+class DicomArchive:
+    """An archive that speaks DICOM.
+
+    Args:
+        target: Of the settings.
+        seconds: For one message.
+
+    Raises:
+        ConfigError: If certificates cannot be used.
+    """
+
+    def __init__(self, target: Target, seconds: float) -> None:
+        self._target = target
+        self._ae = AE(ae_title=target.calling_aet)
+        self._ae.acse_timeout = self._ae.dimse_timeout = self._ae.network_timeout = seconds
+        self._ae.connection_timeout = min(10.0, seconds)
+        tls = target.tls
+        wanted = tls.certificate is not None or tls.ca is not None
+        self._tls = tls_context(tls, server=False) if wanted else None
+        self._open: dict[str, Any] = {}
+
+    def _association(self, aet: str, classes: Sequence[str]) -> Any:
+        key = f"{aet}/{classes[0]}"
+        found = self._open.get(key)
+        if found is not None and found.is_established:
+            return found
+        target = self._target
+        contexts = [_context(sop_class) for sop_class in classes]
+        tls = None if self._tls is None else (self._tls, target.host)
+        found = self._ae.associate(
+            target.host, target.port, contexts=contexts, ae_title=aet, tls_args=tls
+        )
+        if not found.is_established:
+            how = "rejects" if found.is_rejected else "does not answer"
+            raise DeliveryError(f"{how} the association")
+        self._open[key] = found
+        return found
+
+    def send(self, files: Sequence[ResultFile]) -> None:
+        """Hand over objects by C-STORE.
+
+        Args:
+            files: The objects.
+
+        Raises:
+            DeliveryError: Unless it says that it took all of them.
+        """
+        association = self._association(self._target.aet, list(RESULT_CLASSES))
+        for file in files:
+            try:
+                status = association.send_c_store(str(file.path)).get("Status")
+            except ValueError:
+                raise DeliveryError("takes no such SOP class", True) from None
+            except RuntimeError:
+                raise DeliveryError("C-STORE: the association ended") from None
+            if status is None:
+                association.abort()
+                raise DeliveryError("C-STORE: no answer")
+            if status and status & 0xF000 != 0xB000:
+                permanent = status & 0xFF00 == _PERMANENT[0] or status & 0xF000 == _PERMANENT[1]
+                raise DeliveryError(f"C-STORE answers {status:04X}", permanent)
+
+    def holds(self, files: Sequence[ResultFile]) -> bool:
+        """Ask by C-FIND whether it has all of them.
+
+        Args:
+            files: The objects.
+
+        Raises:
+            DeliveryError: If it does not answer.
+        """
+        target = self._target
+        association = self._association(target.verify_aet or target.aet, [_FIND])
+        return all(self._found(association, file) for file in files)
+
+    def _found(self, association: Any, file: ResultFile) -> bool:
+        query = Dataset()
+        query.QueryRetrieveLevel = "IMAGE"
+        query.StudyInstanceUID, query.SeriesInstanceUID = _places(file)
+        query.SOPInstanceUID = file.uid
+        found = False
+        try:
+            for status, answer in association.send_c_find(query, _FIND):
+                code = status.get("Status")
+                if code is None:
+                    association.abort()
+                    raise DeliveryError("C-FIND: no answer")
+                if code in _PENDING:
+                    found = found or (
+                        answer is not None and answer.get("SOPInstanceUID") == file.uid
+                    )
+                elif code:
+                    raise DeliveryError(f"C-FIND answers {code:04X}")
+        except (RuntimeError, ValueError):
+            raise DeliveryError("C-FIND: the association ended") from None
+        return found
+
+    def close(self) -> None:
+        """Release the associations."""
+        open_, self._open = self._open, {}
+        for association in open_.values():
+            if association.is_established:
+                association.release()
+
+
+def _context(sop_class: str) -> Any:
+    from pynetdicom import build_context
+
+    return build_context(sop_class, _SYNTAXES)

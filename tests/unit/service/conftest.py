@@ -1,0 +1,61 @@
+import json
+
+import pytest
+
+from support.service_runs import Archive, FakeWorker
+from torchxrayvision.service import Service, config_of, work
+
+
+@pytest.fixture
+def fake_worker(monkeypatch):
+    FakeWorker.read.clear()
+    monkeypatch.setattr(work, "Worker", FakeWorker)
+    return FakeWorker
+
+
+@pytest.fixture
+def settings(tmp_path):
+    """Settings as TOML gives them, to change; ports are free ones."""
+    return {
+        "folder": str(tmp_path / "state"),
+        "model": {"weights": "demo"},
+        "receive": {"port": 0, "any_peer": True},
+        "deliver": {"first_wait": 0.05, "longest_wait": 0.2},
+        "limits": {"free_bytes": 0},
+    }
+
+
+@pytest.fixture
+def running(fake_worker, settings):
+    """Starts services of settings; all are stopped at the end."""
+    started = []
+
+    def start(**sections):
+        service = Service(config_of(settings | sections))
+        service.start()
+        started.append(service)
+        return service
+
+    yield start
+    for service in started:
+        if not service.stopping.is_set():
+            service.stop()
+
+
+@pytest.fixture
+def events(caplog):
+    """What was logged, as dictionaries."""
+    caplog.set_level("INFO", "torchxrayvision.service")
+
+    def found(event=None):
+        lines = [json.loads(r.message) for r in caplog.records if r.name.endswith(".service")]
+        return [line for line in lines if event is None or line["event"] == event]
+
+    return found
+
+
+@pytest.fixture
+def archive():
+    found = Archive()
+    yield found
+    found.server.shutdown()
