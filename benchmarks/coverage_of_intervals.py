@@ -205,17 +205,21 @@ def simulated(some, studies: int, seed: int = 0, spread: float = 1.0) -> pd.Data
     return pd.DataFrame(rows)
 
 
-def page(table: pd.DataFrame) -> str:
+def page(table: pd.DataFrame, areas=AREAS) -> str:
     """The tables of docs/intervals.md: one per measure, a row per kind of study."""
     parts = []
     for measure, part in table.groupby("measure", sort=False):
         head = "| images | with the finding | likeness | " + " | ".join(
-            f"AUROC {area:g}" for area in AREAS
+            f"AUROC {area:g}" for area in areas
         )
-        lines = [f"### {measure[0].upper()}{measure[1:]}\n", head + " |", "| --- " * 7 + "|"]
+        lines = [
+            f"### {measure[0].upper()}{measure[1:]}\n",
+            head + " |",
+            "| --- " * (3 + len(areas)) + "|",
+        ]
         for (n, share, alike), row in part.groupby(["n", "prevalence", "likeness"]):
             by_area = row.set_index("area")
-            shown = [_shown(by_area.loc[area]) for area in AREAS]
+            shown = [_shown(by_area.loc[area]) for area in areas]
             lines.append(f"| {n:,} | {share:.0%} | {alike:g} | {' | '.join(shown)} |")
         parts.append("\n".join(lines))
     return "\n\n".join(parts)

@@ -42,9 +42,19 @@ from torchxrayvision.evaluation.discrimination import (
     mean_auroc,
     paired_difference,
 )
+from torchxrayvision.evaluation.estimates import DECISIONS, MEASURES, PROBABILITIES, RANKING
 from torchxrayvision.evaluation.intervals import Interval, mean_interval, wilson_interval
 from torchxrayvision.evaluation.joining import join_labels, patient_column, read_table
 from torchxrayvision.evaluation.overlap import dice, iou
+from torchxrayvision.evaluation.performance import (
+    difference_table,
+    gap_table,
+    holm,
+    performance_by,
+    performance_table,
+    probabilities_of,
+    with_intersections,
+)
 from torchxrayvision.evaluation.ranking import (
     auroc,
     average_precision,
@@ -71,7 +81,11 @@ from torchxrayvision.evaluation.thresholds import (
 
 __all__ = [
     "AGE_BANDS",
+    "DECISIONS",
     "MEAN",
+    "MEASURES",
+    "PROBABILITIES",
+    "RANKING",
     "CalibrationLine",
     "Interval",
     "OperatingPoint",
@@ -85,7 +99,10 @@ __all__ = [
     "brier_score",
     "calibration_line",
     "dice",
+    "difference_table",
     "expected_calibration_error",
+    "gap_table",
+    "holm",
     "iou",
     "join_labels",
     "mean_auroc",
@@ -94,7 +111,10 @@ __all__ = [
     "operating_table",
     "paired_difference",
     "patient_column",
+    "performance_by",
+    "performance_table",
     "predictive_values",
+    "probabilities_of",
     "read_table",
     "reliability_curve",
     "roc_curve",
@@ -104,6 +124,7 @@ __all__ = [
     "threshold_at_sensitivity",
     "threshold_at_specificity",
     "wilson_interval",
+    "with_intersections",
     "youden_threshold",
 ]
 

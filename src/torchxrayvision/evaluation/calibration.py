@@ -111,7 +111,7 @@ def reliability_curve(
     labelled = ~np.isnan(matrix(labels, probabilities)[0][:, 0])
     codes = patient_codes(patient_ids, len(labelled))[labelled]
     rows = []
-    for members in _binned(known, bins, by):
+    for members in binned(known, bins, by):
         everyone = np.ones(len(members), bool)
         share = share_interval(present[members], everyone, codes[members], level)
         rows.append((share.n, float(known[members].mean()), share.value, share.low, share.high))
@@ -175,20 +175,27 @@ def calibration_line(labels: ArrayLike, probabilities: ArrayLike) -> Calibration
         2019, https://doi.org/10.1186/s12916-019-1466-7.
     """
     present, known = _probabilities(labels, probabilities)
-    clipped = np.clip(known, _TINY, 1 - _TINY)
-    logits = np.log(clipped / (1 - clipped))
+    logits = logits_of(known)
     ours, theirs = logits[present], logits[~present]
     apart = ours.min() >= theirs.max() or ours.max() <= theirs.min()
     if apart or np.ptp(logits) == 0:
         msg = "no calibration line fits: the probabilities separate the classes or are all the same"
         raise EvaluationError(msg)
     ones = np.ones_like(logits)
-    intercept, slope = _fit(np.stack([ones, logits], axis=1), present, np.zeros_like(logits))
-    (shift,) = _fit(ones[:, None], present, logits)
+    intercept, slope = fit_logistic(
+        np.stack([ones, logits], axis=1), present, np.zeros_like(logits)
+    )
+    (shift,) = fit_logistic(ones[:, None], present, logits)
     return CalibrationLine(float(slope), float(intercept), float(shift))
 
 
-def _fit(design: Floats, present: NDArray[np.bool_], offset: Floats) -> Floats:
+def logits_of(probabilities: Floats) -> Floats:
+    """Logarithms of the odds; 0 and 1 count as 1e-7 from there."""
+    clipped = np.clip(probabilities, _TINY, 1 - _TINY)
+    return np.asarray(np.log(clipped / (1 - clipped)), np.float64)
+
+
+def fit_logistic(design: Floats, present: NDArray[np.bool_], offset: Floats) -> Floats:
     """Maximum likelihood of a logistic regression by Newton's method, steps halved as needed."""
     weights = np.zeros(design.shape[1])
     loss = _loss(design @ weights + offset, present)
@@ -217,7 +224,7 @@ def _probabilities(labels: ArrayLike, given: ArrayLike) -> tuple[NDArray[np.bool
     return present, known
 
 
-def _binned(known: Floats, bins: int, by: Bins) -> list[NDArray[Any]]:
+def binned(known: Floats, bins: int, by: Bins) -> list[NDArray[Any]]:
     """Rows of each bin that holds any."""
     if bins < 1 or by not in ("width", "quantile"):
         msg = f"bins is 1 or more and by is 'width' or 'quantile', got {bins} and {by!r}"

@@ -401,7 +401,7 @@ def paired_difference(
     low, high = _ends_of_differences(ours, theirs, level)
     moved = np.stack([a.influence - b.influence for a, b in zip(ours, theirs, strict=True)])
     few = [a.lacks(_LEAST_FOR_DIFFERENCE) for a in ours]
-    return _combined(known, differences, low, high, moved, few, -1.0, level)
+    return combined(known, differences, low, high, moved, few, -1.0, level)
 
 
 def _ends_of_differences(
@@ -484,7 +484,19 @@ def intervals_of(
         counts = _counts(known[:, [j]])
         result[j] = Interval(float(values[place]), *ends, *counts, level, few[place])
     moved = np.stack([area.influence for area in areas])
-    return result, _combined(known[:, good], values, low, high, moved, few, 0.0, level)
+    return result, combined(known[:, good], values, low, high, moved, few, 0.0, level)
+
+
+def area_with_influence(
+    labels: Floats, scores: Floats, codes: Rows, everyone: int, level: float
+) -> tuple[Interval, tuple[float, float], Floats]:
+    """AUROC of one finding, its ends though patients be few, and what each patient adds, (K,)."""
+    area = _Area.of(labels, scores, codes, everyone)
+    low, high = _score_ends(np.array([area.value]), np.array([area.scale]), level)
+    few = area.lacks(_LEAST)
+    ends = float(low[0]), float(high[0])
+    shown = (math.nan, math.nan) if few else ends
+    return Interval(area.value, *shown, *_counts(labels[:, None]), level, few), ends, area.influence
 
 
 def _measured(known: Floats, scores: Floats, codes: Rows) -> list[_Area]:
@@ -492,7 +504,7 @@ def _measured(known: Floats, scores: Floats, codes: Rows) -> list[_Area]:
     return [_Area.of(known[:, j], scores[:, j], codes, everyone) for j in range(known.shape[1])]
 
 
-def _combined(
+def combined(
     known: Floats,
     values: Floats,
     low: Floats,
@@ -501,6 +513,7 @@ def _combined(
     few: list[str],
     least: float,
     level: float,
+    most: float = 1.0,
 ) -> Interval:
     """The mean over findings: their intervals by Donner and Zou's formula.
 
@@ -511,8 +524,9 @@ def _combined(
         high: Upper ends.
         moved: Influence of each patient on each value, (P, K).
         few: Why a finding has too few patients; empty where it has enough.
-        least: The lowest possible value; the highest is 1.
+        least: The lowest possible value.
         level: Confidence.
+        most: The highest.
 
     Returns:
         The mean.
@@ -531,7 +545,7 @@ def _combined(
         math.sqrt(max(0.0, float(reach @ together @ reach))) / len(values)
         for reach in (below, above)
     ]
-    limits = max(least, value - ends[0]), min(1.0, value + ends[1])
+    limits = max(least, value - ends[0]), min(most, value + ends[1])
     return Interval(value, *limits, *_counts(known), level)
 
 

@@ -177,21 +177,31 @@ def average_precision_interval(
     checked_level(level)
     rows = ~np.isnan(matrix(labels, scores)[0][:, 0])
     codes = patient_codes(patient_ids, len(rows))[rows]
+    return precision_with_influence(present, known, codes, level)[0]
+
+
+def precision_with_influence(
+    present: NDArray[np.bool_], known: Floats, codes: Rows, level: float
+) -> tuple[Interval, tuple[float, float], Floats]:
+    """Average precision, its ends though patients be few, and what each row adds to it, (N,)."""
     value = average_precision(present, known)
-    patients = len(np.unique(codes[present]))
-    count = int(present.sum())
-    if patients < _LEAST_FOR_PRECISION:
-        reason = too_few(f"{patients} with the finding", _LEAST_FOR_PRECISION)
-        return Interval(value, math.nan, math.nan, len(known), count, level, reason)
+    influence = _influence(present, known)
+    patients, count = len(np.unique(codes[present])), int(present.sum())
     size = float(patients)
     if value < 1:
-        summed = np.bincount(codes, weights=_influence(present, known))
+        summed = np.bincount(codes, weights=influence)
         everyone = len(np.unique(codes))
-        seen = everyone / (everyone - 1) * float(summed @ summed)
+        seen = everyone / max(everyone - 1, 1) * float(summed @ summed)
         usual = value * (1 - value) / patients
         size = value * (1 - value) * (patients + _PRIOR) / (patients * seen + _PRIOR * usual)
-    ends = score_ends(value, size, t_of(level, patients - 1))
-    return Interval(value, *ends, len(known), count, level)
+    few = (
+        too_few(f"{patients} with the finding", _LEAST_FOR_PRECISION)
+        if patients < _LEAST_FOR_PRECISION
+        else ""
+    )
+    ends = score_ends(value, size, t_of(level, max(patients - 1, 1)))
+    shown = (math.nan, math.nan) if few else ends
+    return Interval(value, *shown, len(known), count, level, few), ends, influence
 
 
 def _influence(present: NDArray[np.bool_], scores: Floats) -> Floats:

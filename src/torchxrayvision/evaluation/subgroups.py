@@ -81,7 +81,7 @@ def subgroups_of(csv: pd.DataFrame) -> dict[str, NDArray[np.object_]]:
         found["sex"] = np.where(male, "male", np.where(female, "female", UNKNOWN)).astype(object)
     if "age_years" in csv:
         found["age"] = age_bands(_years(csv["age_years"]))
-    found |= {name: _named(csv[name]) for name in ("view", "site") if name in csv}
+    found |= {name: named(csv[name]) for name in ("view", "site") if name in csv}
     return found
 
 
@@ -110,7 +110,7 @@ def subgroups_by(csv: pd.DataFrame, names: Sequence[str]) -> dict[str, NDArray[n
     for name in names:
         if name in csv:
             years = plain_name(name) in _AGES
-            found[name] = age_bands(_years(csv[name])) if years else _named(csv[name])
+            found[name] = age_bands(_years(csv[name])) if years else named(csv[name])
         elif name in derived:
             found[name] = derived[name]
         else:
@@ -165,7 +165,7 @@ def subgroup_table(
     patients = patient_codes(patient_ids, len(known))
     parts = []
     for attribute, given_values in subgroups.items():
-        members = _named(pd.Series(np.asarray(given_values).reshape(-1)))
+        members = named(pd.Series(np.asarray(given_values).reshape(-1)))
         if len(members) != len(known):
             msg = f"subgroups[{attribute!r}] has {len(members)} values for {len(known)} rows"
             raise EvaluationError(msg)
@@ -211,7 +211,7 @@ def _mean(
     return Interval(math.nan, math.nan, math.nan, mean.n, mean.positives, level, reason)
 
 
-def _named(column: pd.Series) -> NDArray[np.object_]:
+def named(column: pd.Series) -> NDArray[np.object_]:
     """Values as text, missing ones as unknown."""
     text = column.astype(str).to_numpy(dtype=object)
     known = column.notna().to_numpy() & (text != "")

@@ -1,0 +1,409 @@
+"""Every measure of one finding with its interval and with what each patient adds to it.
+
+What each patient adds, the influence, is what the rest needs: the mean over findings, differences
+of two models on the same patients, and gaps between subgroups that may share patients. All are
+combined by one rule, MOVER: the intervals of the parts, with the correlation that patients show.
+`docs/intervals.md` shows how often the results hold the truth.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from torchxrayvision.evaluation.arguments import problem_of
+from torchxrayvision.evaluation.calibration import binned, fit_logistic, logits_of
+from torchxrayvision.evaluation.discrimination import area_with_influence
+from torchxrayvision.evaluation.intervals import (
+    Interval,
+    share_interval,
+    t_of,
+    too_few,
+    wilson_interval,
+    z_of,
+)
+from torchxrayvision.evaluation.ranking import precision_with_influence
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from torchxrayvision.evaluation.arguments import Floats, Rows
+
+RANKING: Final = ("auroc", "average_precision")
+"""Measures that need scores alone."""
+
+DECISIONS: Final = ("sensitivity", "specificity", "ppv", "npv", "f1")
+"""Measures at a threshold."""
+
+PROBABILITIES: Final = ("brier", "calibration_slope", "calibration_intercept", "ece")
+"""Measures of probabilities; the intercept is that with the slope held at 1."""
+
+MEASURES: Final = (*RANKING, *DECISIONS, *PROBABILITIES)
+
+# Chosen by simulation, benchmarks/coverage_of_measures.py: patients of the rarer class.
+_LEAST_FOR_BRIER: Final = 10
+_LEAST_FOR_LINE: Final = 10
+_LEAST_FOR_ECE: Final = 30
+_BINS: Final = 10
+# How many standard errors above what chance alone brings about an ECE must lie for an interval.
+_ECE_ABOVE_CHANCE: Final = 3.0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A measure with its interval, and what each patient adds to it.
+
+    Attributes:
+        interval: Value, ends, counts, and why there is none.
+        ends: Those that a mean over findings uses, also where patients are too few to show them.
+        influence: To first order, (K,) over all patients; empty where there is no value.
+    """
+
+    interval: Interval
+    ends: tuple[float, float]
+    influence: Floats
+
+    @property
+    def value(self) -> float:
+        """The measure."""
+        return self.interval.value
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One finding: the rows whose label is known.
+
+    Attributes:
+        present: Whether the finding is there, bool (M,).
+        scores: (M,).
+        chances: Probabilities, (M,); the scores where there are none.
+        codes: Patient of each row, (M,).
+        everyone: How many patients the whole table has, K.
+        level: Confidence.
+        reason: Why nothing can be measured; empty if something can.
+    """
+
+    present: NDArray[np.bool_]
+    scores: Floats
+    chances: Floats
+    codes: Rows
+    everyone: int
+    level: float
+    reason: str
+
+    @classmethod
+    def of(
+        cls,
+        labels: Floats,
+        scores: Floats,
+        chances: Floats,
+        codes: Rows,
+        everyone: int,
+        level: float,
+    ) -> Sample:
+        """Keep what is labelled; (N,) each."""
+        known = ~np.isnan(labels)
+        reason = problem_of(labels, scores)
+        kept = (labels[known] == 1, scores[known], chances[known], codes[known])
+        return cls(*kept, everyone, level, reason)
+
+    @property
+    def n(self) -> int:
+        """Rows."""
+        return len(self.present)
+
+    @property
+    def positives(self) -> int:
+        """Rows with the finding."""
+        return int(self.present.sum())
+
+    @property
+    def patients(self) -> int:
+        """Patients of all rows."""
+        return len(np.unique(self.codes))
+
+    def rarer(self) -> tuple[int, str]:
+        """Patients of the class that has fewer, and which it is."""
+        counts = {
+            "with the finding": len(np.unique(self.codes[self.present])),
+            "without the finding": len(np.unique(self.codes[~self.present])),
+        }
+        which = min(counts, key=lambda name: counts[name])
+        return counts[which], which
+
+    def undefined(self, reason: str) -> Estimate:
+        """No value, and why."""
+        nan = math.nan
+        interval = Interval(nan, nan, nan, self.n, self.positives, self.level, reason)
+        return Estimate(interval, (nan, nan), np.empty(0))
+
+    def by_patient(self, rows: Floats) -> Floats:
+        """Sums of rows over patients, (K,)."""
+        summed = np.bincount(self.codes, weights=rows, minlength=self.everyone)
+        return np.asarray(summed, np.float64)
+
+    def estimate(
+        self, value: float, ends: tuple[float, float], moved: Floats, reason: str = ""
+    ) -> Estimate:
+        """A value with ends, which are not shown where there is a reason against them."""
+        shown = (math.nan, math.nan) if reason else ends
+        interval = Interval(value, *shown, self.n, self.positives, self.level, reason)
+        return Estimate(interval, ends, moved)
+
+
+def estimates_of(
+    sample: Sample, measures: Sequence[str], threshold: float, why_no_probability: str = ""
+) -> dict[str, Estimate]:
+    """All measures of one finding.
+
+    Args:
+        sample: Labels and scores.
+        measures: Names, out of `MEASURES`.
+        threshold: Rows at or above it are called positive; NaN if there is none.
+        why_no_probability: Why the scores are no probabilities; empty if they are.
+
+    Returns:
+        Name to estimate.
+    """
+    found = {}
+    for name in measures:
+        reason = sample.reason
+        if name in DECISIONS and math.isnan(threshold):
+            reason = reason or "no threshold is given for this finding"
+        if name in PROBABILITIES:
+            reason = reason or why_no_probability
+        if reason:
+            found[name] = sample.undefined(reason)
+        elif name in DECISIONS:
+            found[name] = _DECISIONS[name](sample, sample.scores >= threshold)
+        else:
+            found[name] = _OTHERS[name](sample)
+    return found
+
+
+def _auroc(sample: Sample) -> Estimate:
+    labels = sample.present.astype(np.float64)
+    return Estimate(
+        *area_with_influence(labels, sample.scores, sample.codes, sample.everyone, sample.level)
+    )
+
+
+def _average_precision(sample: Sample) -> Estimate:
+    interval, ends, rows = precision_with_influence(
+        sample.present, sample.scores, sample.codes, sample.level
+    )
+    return Estimate(interval, ends, sample.by_patient(rows))
+
+
+def _share(
+    sample: Sample,
+    hits: NDArray[np.bool_],
+    members: NDArray[np.bool_],
+    needs: tuple[int, str] | None,
+) -> Estimate:
+    """A share of rows, with the counts of the finding."""
+    share = share_interval(hits, members, sample.codes, sample.level, needs)
+    if not share.n:
+        return sample.undefined(share.reason)
+    moved = sample.by_patient(np.where(members, hits - share.value, 0.0) / share.n)
+    ends = (share.low, share.high)
+    if share.reason:
+        patients = len(np.unique(sample.codes[members]))
+        ends = wilson_interval(share.value * patients, patients, sample.level)
+    return sample.estimate(share.value, ends, moved, share.reason)
+
+
+def _rate(sample: Sample, hits: NDArray[np.bool_], members: NDArray[np.bool_]) -> Estimate:
+    """Sensitivity and specificity need no patients of the other class."""
+    return _share(sample, hits, members, None)
+
+
+def _predictive(sample: Sample, hits: NDArray[np.bool_], members: NDArray[np.bool_]) -> Estimate:
+    return _share(sample, hits, members, sample.rarer() if sample.patients < sample.n else None)
+
+
+def _f1(sample: Sample, called: NDArray[np.bool_]) -> Estimate:
+    """F1 is 2J / (1 + J) of the share J of rows called or present that are both."""
+    share = _share(sample, called & sample.present, called | sample.present, sample.rarer())
+
+    def of(value: float) -> float:
+        return 2 * value / (1 + value)
+
+    ends = (of(share.ends[0]), of(share.ends[1]))
+    moved = share.influence * 2 / (1 + share.value) ** 2
+    return sample.estimate(of(share.value), ends, moved, share.interval.reason)
+
+
+_DECISIONS: Final[dict[str, Callable[[Sample, NDArray[np.bool_]], Estimate]]] = {
+    "sensitivity": lambda s, called: _rate(s, called, s.present),
+    "specificity": lambda s, called: _rate(s, ~called, ~s.present),
+    "ppv": lambda s, called: _predictive(s, s.present, called),
+    "npv": lambda s, called: _predictive(s, ~s.present, ~called),
+    "f1": _f1,
+}
+
+
+def _with_reach(
+    sample: Sample, value: float, rows: Floats, least: int, bounds: tuple[float, float]
+) -> Estimate:
+    """Student's interval with the variance of the patients' influence."""
+    moved = sample.by_patient(rows)
+    few, which = sample.rarer()
+    reason = too_few(f"{few} {which}", least) if few < least else ""
+    patients = sample.patients
+    error = math.sqrt(patients / max(patients - 1, 1) * float(moved @ moved))
+    # The rarer class decides, so its patients are the degrees of freedom.
+    reach = t_of(sample.level, max(few - 1, 1)) * error
+    ends = (max(bounds[0], value - reach), min(bounds[1], value + reach))
+    return sample.estimate(value, ends, moved, reason)
+
+
+def _brier(sample: Sample) -> Estimate:
+    away = (sample.chances - sample.present) ** 2
+    value = float(away.mean())
+    return _with_reach(sample, value, (away - value) / sample.n, _LEAST_FOR_BRIER, (0.0, 1.0))
+
+
+def _line(sample: Sample, column: int) -> Estimate:
+    """Slope (column 1 of two) or the intercept with the slope held at 1 (column 0 of one)."""
+    logits = logits_of(sample.chances)
+    ours, theirs = logits[sample.present], logits[~sample.present]
+    apart = ours.min() >= theirs.max() or ours.max() <= theirs.min()
+    if column and (apart or np.ptp(logits) == 0):
+        return sample.undefined("the probabilities separate the classes or are all the same")
+    ones = np.ones((sample.n, 1))
+    design = np.column_stack([ones, logits]) if column else ones
+    offset = np.zeros_like(logits) if column else logits
+    weights = fit_logistic(design, sample.present, offset)
+    chance = 1 / (1 + np.exp(-(design @ weights + offset)))
+    bread = np.linalg.pinv((design * (chance * (1 - chance))[:, None]).T @ design)
+    rows = ((sample.present - chance)[:, None] * design) @ bread[:, column]
+    bounds = (-math.inf, math.inf)
+    return _with_reach(sample, float(weights[column]), rows, _LEAST_FOR_LINE, bounds)
+
+
+def _ece(sample: Sample) -> Estimate:
+    """Given the side on which each bin errs, the error is a mean over rows.
+
+    Bins that err little may err on the other side in truth, which lifts the value: the interval is
+    moved by as much as normal errors of the bins would. Near what chance alone brings about there
+    is none, and where there is one it allows for that choice.
+    """
+    signs, by_chance, lift = np.zeros(sample.n), 0.0, 0.0
+    for members in binned(sample.chances, _BINS, "width"):
+        away = sample.chances[members] - sample.present[members]
+        signs[members] = 1.0 if away.sum() >= 0 else -1.0
+        summed = np.bincount(sample.codes[members], weights=away - away.mean())
+        noise = math.sqrt(float(summed @ summed)) / sample.n
+        by_chance += noise * math.sqrt(2 / math.pi)
+        lift += _lift(abs(float(away.sum())) / sample.n, noise)
+    rows = signs * (sample.chances - sample.present)
+    value = float(rows.mean())
+    found = _with_reach(sample, value, (rows - value) / sample.n, _LEAST_FOR_ECE, (-1.0, 1.0))
+    error = math.sqrt(float(found.influence @ found.influence))
+    reason, least = found.interval.reason, by_chance + _ECE_ABOVE_CHANCE * error
+    if not reason and value < least:
+        reason = (
+            f"chance alone brings about {by_chance:.3f} with so many rows, and the value is too "
+            "near to it for an interval"
+        )
+    scale = (found.ends[1] - value) / z_of(sample.level)  # Student's, as a normal one
+    if not reason and scale > 0:
+        ends = _beyond(value - lift, least - lift, scale, sample.level)
+        return sample.estimate(value, ends, found.influence)
+    return sample.estimate(value, found.ends, found.influence, reason)
+
+
+def _beyond(value: float, least: float, error: float, level: float) -> tuple[float, float]:
+    """Ends for a normal number that is reported because it is above a limit.
+
+    Such numbers are too high on average, so each end is refuted only by what is above the limit.
+    """
+
+    def share_above(truth: float) -> float:
+        whole = math.erfc((least - truth) / error / math.sqrt(2))
+        return math.erfc((value - truth) / error / math.sqrt(2)) / whole if whole > 0 else 0.0
+
+    ends = []
+    for share in ((1 - level) / 2, (1 + level) / 2):
+        low, high = 0.0, min(1.0, value + 10 * error)
+        for _ in range(50):
+            middle = (low + high) / 2
+            low, high = (middle, high) if share_above(middle) < share else (low, middle)
+        ends.append(high)
+    return ends[0], ends[1]
+
+
+def _lift(size: float, noise: float) -> float:
+    """How far the mean size of a normal number lies above the size of its mean."""
+    if noise == 0:
+        return 0.0
+    z = size / noise
+    density = math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+    return noise * (2 * density - z * math.erfc(z / math.sqrt(2)))
+
+
+_OTHERS: Final[dict[str, Callable[[Sample], Estimate]]] = {
+    "auroc": _auroc,
+    "average_precision": _average_precision,
+    "brier": _brier,
+    "calibration_slope": lambda s: _line(s, 1),
+    "calibration_intercept": lambda s: _line(s, 0),
+    "ece": _ece,
+}
+
+
+def correlation(x: Floats, y: Floats) -> float:
+    """Of two influences, (K,) each; 0 where one has no spread."""
+    length = math.sqrt(float(x @ x) * float(y @ y))
+    return min(max(float(x @ y) / length, -1.0), 1.0) if length > 0 else 0.0
+
+
+def difference(first: Estimate, second: Estimate, bound: float = 1.0) -> Interval:
+    """First minus second by MOVER: the two intervals and their correlation over patients.
+
+    Args:
+        first: Over the same patients as `second`, in the order of their codes.
+        second: The other.
+        bound: Largest difference there can be.
+
+    Returns:
+        The difference; `reason` says whose interval is missing.
+
+    Source:
+        Zou. Toward using confidence intervals to compare correlations. Psychological Methods 12,
+        2007.
+    """
+    a, b = first.interval, second.interval
+    value = a.value - b.value
+    reason = a.reason or b.reason
+    nan = math.nan
+    if reason or math.isnan(value):
+        return Interval(value, nan, nan, a.n, a.positives, a.level, reason)
+    together = correlation(first.influence, second.influence)
+    down = _reach(a.value - a.low, b.high - b.value, together)
+    up = _reach(a.high - a.value, b.value - b.low, together)
+    ends = (max(-bound, value - down), min(bound, value + up))
+    return Interval(value, *ends, a.n, a.positives, a.level)
+
+
+def _reach(a: float, b: float, together: float) -> float:
+    return math.sqrt(max(0.0, a * a + b * b - 2 * together * a * b))
+
+
+def p_value(interval: Interval) -> float:
+    """Chance of a difference as far from 0, with the standard error on the side of 0.
+
+    It is below 1 - level where the interval leaves out 0, and only there; NaN without an interval.
+    """
+    if math.isnan(interval.low):
+        return math.nan
+    reach = interval.value - interval.low if interval.value > 0 else interval.high - interval.value
+    if reach <= 0:
+        return 1.0 if interval.value == 0 else 0.0
+    return math.erfc(z_of(interval.level) * abs(interval.value) / reach / math.sqrt(2))
