@@ -121,6 +121,11 @@ def read_matches(path: Path) -> pd.DataFrame:
     )
 
 
+def read_patients(path: Path) -> pd.DataFrame:
+    """A list of patients, one number per line, as one column."""
+    return pd.DataFrame({"Patient ID": sorted(int(line) for line in path.open())})
+
+
 def _reports(path: Path) -> Iterator[dict[str, Any]]:
     with tarfile.open(path) as archive:
         for member in archive:
@@ -209,6 +214,16 @@ SOURCES = (
         read=read_csv,
         leave_out=dict.fromkeys(["Unnamed: 6", "Unnamed: 7", "Unnamed: 8"], EMPTY),
         **NIH,
+    ),
+    Source(
+        name="nih_test",
+        file="nih-official-test-patients.txt",
+        title="One row a patient of NIH's official test list, test_list.txt",
+        read=read_patients,
+        note="The 2,797 patients of the 25,596 images that test_list.txt names; all images of a "
+        "patient are on one side. SHA-256 of the eight-digit numbers, sorted and joined by line "
+        "feeds: c8785378860368fe9cfe9d0f35d0b40f6cf438c0ffe5c74bd392a882e09b6d38.",
+        **{**NIH, "taken": "2026-11-29"},
     ),
     Source(
         name="nih_google",

@@ -97,11 +97,12 @@ def test_lists_of_commands_are_not_cut(group):
 # What prints a table, and so prints JSON too.
 PRINTING = [
     ("predict",), ("check",), ("evaluate",), ("info",), ("datasets", "list"),
-    ("datasets", "describe"), ("datasets", "verify"), ("weights", "list"), ("weights", "show"),
+    ("datasets", "describe"), ("datasets", "verify"), ("datasets", "split"),
+    ("weights", "list"), ("weights", "show"),
 ]  # fmt: skip
 WRITING = [
     ("predict",), ("check",), ("evaluate",), ("segment",), ("explain",), ("results",), ("export",),
-    ("phantom",), ("datasets", "export"),
+    ("phantom",), ("datasets", "export"), ("datasets", "split"),
 ]  # fmt: skip
 
 

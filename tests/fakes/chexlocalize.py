@@ -111,6 +111,7 @@ def build(folder: Path) -> Fake:
         patients={row[0]: row[0][13:18] for row in ROWS},
         ages={row[0]: float(row[2]) for row in ROWS},
         sexes={row[0]: row[1][0] for row in ROWS},
+        splits={"valid": [row[0] for row in ROWS]},
         masks={
             path: {names.get(task, task): mask for task, mask in found.items()}
             for path, found in masks().items()

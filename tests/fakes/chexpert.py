@@ -68,6 +68,7 @@ def build(folder: Path) -> Fake:
         patients={row[0]: row[0][13:18] for row in ROWS},
         ages={row[0]: float(row[2]) or NAN for row in ROWS},
         sexes={row[0]: {"Male": "M", "Female": "F"}.get(row[1], "") for row in ROWS},
+        splits={"train": [row[0] for row in ROWS]},
     )
 
 

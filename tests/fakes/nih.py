@@ -51,6 +51,8 @@ def build(folder: Path) -> Fake:
         patients={row[0]: str(row[2]) for row in ROWS},
         ages={row[0]: float(row[3]) for row in ROWS},
         sexes={row[0]: row[4] for row in ROWS},
+        # Patient 3 is in the official test list.
+        splits={"train_val": [*names[:3], *names[4:]], "test": [names[3]]},
         masks={
             names[3]: {"Infiltration": area(SHAPE, (100, 200, 400, 600), (300, 500, 600, 700))},
             names[4]: {

@@ -74,6 +74,7 @@ def build(folder: Path) -> Fake:
             for _, name, found in TRAIN
         },
         default=[f"imgs/{name}" for _, name, _ in TRAIN],
+        splits={"train": [f"imgs/{name}" for _, name, _ in TRAIN]},
         masks={f"imgs/{name}": masks_of(found) for _, name, found in TRAIN if found},
         boxes={f"imgs/{name}": [box for _, box in found] for _, name, found in TRAIN},
     )

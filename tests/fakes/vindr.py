@@ -69,6 +69,7 @@ def build(folder: Path) -> Fake:
         labels={files[name]: labels[name] for name in order},
         views=dict.fromkeys(files.values(), "PA"),
         default=list(files.values()),
+        splits={"train": list(files.values())},
         masks={files[name]: found for name, found in masks.items()},
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,6 +11,7 @@ import typer
 
 from torchxrayvision.cli.console import (
     EXIT_SOME_FAILED,
+    STDOUT,
     add_command,
     console,
     file_to_write,
@@ -17,6 +19,7 @@ from torchxrayvision.cli.console import (
     inform,
     print_json,
     progress_of,
+    refuse,
     refuse_existing,
     require_ending,
     show_error,
@@ -25,7 +28,9 @@ from torchxrayvision.cli.console import (
 from torchxrayvision.cli.options import (
     AsJson,
     Isolate,
+    Output,
     Overwrite,
+    Seed,
     TimeLimit,
     Views,
     Workers,
@@ -297,6 +302,96 @@ def export(
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
+def split(
+    name: Name,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(help="Official part to count and hash; all of them, or --fractions."),
+    ] = None,
+    fractions: Annotated[
+        str | None,
+        typer.Option(help="Draw parts by patient instead: shares of the patients, as 0.7,0.1,0.2."),
+    ] = None,
+    seed: Seed = 0,
+    output: Output = None,
+    imgpath: ImgPath = None,
+    arguments: Arguments = None,
+    views: Views = None,
+    all_images: AllImages = True,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print the official parts of a dataset, or parts drawn by patient, with their hashes.
+
+    The hash names a split in a paper: whoever has the same images in a part gets the same one.
+    --output writes one row per image with its patient and part. The exit code is 1 where an
+    official part is known and these images are not it.
+    """
+    require_ending(output, ".csv")
+    refuse_existing(output, overwrite)
+    from torchxrayvision.datasets import describe_split, find_dataset_class, find_official_split
+
+    cls = find_dataset_class(name)
+    dataset = _build(cls, imgpath, arguments, _every_view(cls, views), all_images)
+    parts = _parts(dataset, part, fractions, seed)
+    rows: list[dict[str, Any]] = []
+    for title, images in parts.items():
+        found = describe_split(images)
+        known = None if fractions else find_official_split(cls.__name__, title)
+        problems = [] if known is None else known.problems(found)
+        row = {"part": title, **dataclasses.asdict(found), "problems": problems}
+        rows.append(row)
+    if output is not None:
+        _write_parts(parts, output, fractions, seed)
+    if as_json:
+        print_json(rows)
+    elif output != STDOUT:
+        for row in rows:
+            people = "" if row["patients"] is None else f" of {row['patients']:,} patients"
+            line = f"{row['part']}: {row['images']:,} images{people}\n"
+            console().print(f"{line}  sha256 of the images {row['images_sha256']}")
+    for row in rows:
+        for problem in row["problems"]:
+            show_error(ValueError(f"{row['part']} is not the official part: {problem}"))
+    if any(row["problems"] for row in rows):
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _parts(
+    dataset: Any, names: list[str] | None, fractions: str | None, seed: int
+) -> dict[str, Any]:
+    from torchxrayvision.datasets import official_splits, split_by_patient
+
+    if fractions is None:
+        if names:
+            return {name: dataset.official_split(name) for name in names}
+        return dict(official_splits(dataset))
+    try:
+        shares = [float(share) for share in fractions.split(",")]
+    except ValueError:
+        refuse(f"--fractions takes numbers with commas, such as 0.7,0.1,0.2, not {fractions!r}")
+    titles = ["train", "validation", "test"] if len(shares) == 3 else None
+    drawn = split_by_patient(dataset, shares, seed)
+    return dict(zip(titles or [f"part {i + 1}" for i in range(len(drawn))], drawn, strict=True))
+
+
+def _write_parts(parts: Mapping[str, Any], output: Path, fractions: str | None, seed: int) -> None:
+    import pandas as pd
+
+    from torchxrayvision.csvtext import write_frame
+    from torchxrayvision.provenance import Provenance
+
+    frames = []
+    for title, subset in parts.items():
+        people = subset.csv.get("patientid", pd.Series([""] * len(subset)))
+        names = [subset.dataset.image_path(int(i)) for i in subset.idxs]
+        frames.append(pd.DataFrame({"path": names, "patientid": people, "split": title}))
+    options = {"fractions": fractions, "seed": seed} if fractions else {}
+    made = Provenance(command="xrv datasets split", output="labels", options=options)
+    table = pd.concat(frames, ignore_index=True)
+    write_frame(table, sys.stdout if output == STDOUT else output, made)
+
+
 add_command(app, list_, "list")
-for _function in (describe, verify, export):
+for _function in (describe, verify, split, export):
     add_command(app, _function)

@@ -41,7 +41,17 @@ from torchxrayvision.datasets.images import IndexedFiles as IndexedFiles
 from torchxrayvision.datasets.pipeline import COMPAT, SpecDataset
 from torchxrayvision.datasets.release import USE_INCLUDED_FILE
 from torchxrayvision.datasets.spec import DatasetSpec, Table
-from torchxrayvision.datasets.split import official_splits, split_by_patient
+from torchxrayvision.datasets.split import (
+    OFFICIAL_SPLITS,
+    OfficialSplit,
+    Split,
+    describe_split,
+    find_official_split,
+    in_official_test,
+    official_split,
+    official_splits,
+    split_by_patient,
+)
 from torchxrayvision.datasets.split import patients as patients
 from torchxrayvision.datasets.verification import Report, verify
 from torchxrayvision.deprecation import carried_names, count_replacements
@@ -84,6 +94,7 @@ default_pathologies: list[str] = list(DEFAULT_PATHOLOGIES)
 
 __all__ = [
     "COMPAT",
+    "OFFICIAL_SPLITS",
     "USE_INCLUDED_FILE",
     "BRAX_Dataset",
     "CANDIDPTX_Dataset",
@@ -111,6 +122,7 @@ __all__ = [
     "NIH_Google_Dataset",
     "NLMTB_Dataset",
     "ObjectCXR_Dataset",
+    "OfficialSplit",
     "Openi_Dataset",
     "PC_Dataset",
     "PadChestGR_Dataset",
@@ -122,6 +134,7 @@ __all__ = [
     "SIIM_Pneumothorax_Dataset",
     "Sample",
     "SpecDataset",
+    "Split",
     "StonyBrookCOVID_Dataset",
     "SubsetDataset",
     "Subset_Dataset",
@@ -138,13 +151,17 @@ __all__ = [
     "collate",
     "default_pathologies",
     "describe",
+    "describe_split",
     "export_folder",
     "export_parquet",
     "find_dataset_class",
+    "find_official_split",
     "get_dataset_class",
+    "in_official_test",
     "label_table",
     "list_datasets",
     "normalize",
+    "official_split",
     "official_splits",
     "relabel_dataset",
     "split_by_patient",

@@ -31,6 +31,7 @@ from torchxrayvision.datasets.release import (
     need_columns,
 )
 from torchxrayvision.datasets.spec import USUAL_PARAMETERS, DatasetSpec, Table
+from torchxrayvision.datasets.split import official_split
 from torchxrayvision.datasets.storage import (
     Later,
     Lines,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from torchxrayvision.datasets.annotations import MaskSource
+    from torchxrayvision.datasets.containers import SubsetDataset
     from torchxrayvision.datasets.storage import PackedFrame
 
 # ---- Reading the tables of a release: packaged, from a path, or handed over as a DataFrame.
@@ -795,6 +797,20 @@ class SpecDataset(Dataset):
             Relative path.
         """
         return self.spec.images.name(self._row(self._position(idx)))
+
+    def official_split(self, part: str) -> SubsetDataset:
+        """One part that the release itself defines.
+
+        Args:
+            part: Its name, such as ``"test"``; `official_splits` has all.
+
+        Returns:
+            Its rows. With ``views="*"`` and ``unique_patients=False`` it is the whole part.
+
+        Raises:
+            DatasetError: If the release has no split, or none of these rows is in that part.
+        """
+        return official_split(self, part)
 
     def only_available(self) -> Self:
         """Keep only the rows whose image is on disk, in place.

@@ -130,7 +130,8 @@ class DatasetSpec:
         masks: Source of ``pathology_masks``.
         semantic: Source of ``semantic_masks``.
         boxes: Source of the sample's ``bbox``.
-        split: Column of the official split, or None.
+        split: Column of the official split, or a rule that names the part of each row (None for
+            rows of no part); None where the release has no split.
         expected_sizes: Rule: pairs (height, width) that the files must have, for `verify`.
         scores: Whether labels are scores instead of 0, 1, NaN.
         score_range: Lowest and highest score.
@@ -168,7 +169,7 @@ class DatasetSpec:
     masks: MaskSource | None = None
     semantic: MaskSource | None = None
     boxes: BoxSource | None = None
-    split: str | None = None
+    split: str | Rule | None = None
     expected_sizes: Rule | None = None
     scores: bool = False
     score_range: tuple[float, float] = (0.0, 1.0)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from torchxrayvision import tables
 from torchxrayvision.datasets.containers import MergeDataset, SubsetDataset
 from torchxrayvision.errors import DatasetError
+from torchxrayvision.files import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -184,15 +187,271 @@ def official_splits(dataset: Any) -> dict[str, SubsetDataset]:
         Name of the part, such as "train", to its rows.
 
     Raises:
-        DatasetError: If the release has none.
+        DatasetError: If the release has none, or the tables at hand do not say.
+
+    Example:
+        >>> from torchxrayvision.datasets import NIH_Dataset
+        >>> parts = official_splits(NIH_Dataset(views="*", unique_patients=False))
+        >>> {name: len(part) for name, part in parts.items()}
+        {'train_val': 86524, 'test': 25596}
     """
+    import pandas as pd
+
     spec = getattr(dataset, "spec", None)
-    column = None if spec is None else spec.split
-    if column is None or column not in dataset.csv.columns:
+    rule = None if spec is None else spec.split
+    if rule is None or (isinstance(rule, str) and rule not in dataset.csv.columns):
         msg = f"{type(dataset).__name__} has no official split; see split_by_patient"
         raise DatasetError(msg)
-    values = dataset.csv[column]
+    if isinstance(rule, str):
+        values: pd.Series[Any] = dataset.csv[rule]
+    else:
+        values = pd.Series(rule(dataset.csv, dataset._context), dtype=object)
     return {
         str(name): SubsetDataset(dataset, np.flatnonzero(values == name))
         for name in values.dropna().unique()
     }
+
+
+def official_split(dataset: Any, part: str) -> SubsetDataset:
+    """One part that a release itself defines; `SpecDataset.official_split` is the same.
+
+    Args:
+        dataset: A dataset whose release has a split.
+        part: Its name, such as ``"test"``.
+
+    Returns:
+        Its rows.
+
+    Raises:
+        DatasetError: If the release has no split, or none of these rows is in that part.
+    """
+    parts = official_splits(dataset)
+    if part not in parts:
+        has = ", ".join(map(repr, parts)) or "no part that its tables tell"
+        msg = f"{type(dataset).__name__} has no part {part!r} here; these rows are in {has}"
+        raise DatasetError(msg)
+    return parts[part]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """A part of a dataset by hash, so that a paper can name it and a reader can check it.
+
+    Args:
+        images: How many.
+        patients: How many; None where the release does not say.
+        images_sha256: Of the names of the images, sorted and joined by line feeds.
+        patients_sha256: Of the patients as the release numbers them, likewise.
+    """
+
+    images: int
+    patients: int | None
+    images_sha256: str
+    patients_sha256: str | None
+
+    def __str__(self) -> str:
+        people = "" if self.patients is None else f" of {self.patients:,} patients"
+        return f"{self.images:,} images{people}, sha256 {self.images_sha256}"
+
+
+def describe_split(dataset: Any) -> Split:
+    """Count and hash the images and patients of a dataset or a part of one.
+
+    The order of rows does not matter, and neither does where files are: a name is the path below
+    the folder of the release. NIH's patients are hashed with eight digits, as in names of files.
+
+    Args:
+        dataset: A dataset with a spec, or a container of such.
+
+    Returns:
+        Its counts and hashes.
+
+    Raises:
+        DatasetError: If a dataset inside has no names of images.
+
+    Example:
+        >>> from torchxrayvision.datasets import SIIM_Pneumothorax_Dataset
+        >>> describe_split(SIIM_Pneumothorax_Dataset()).images
+        12047
+    """
+    rows = np.arange(len(dataset))
+    leaves = list(_leaves(dataset, rows, rows))
+    names: list[str] = []
+    people: list[str] | None = []
+    for leaf, chosen, _ in leaves:
+        if not hasattr(leaf, "image_path"):
+            msg = f"{type(leaf).__name__} does not name its images, so its rows have no hash"
+            raise DatasetError(msg)
+        prefix = f"{type(leaf).__name__}/" if len(leaves) > 1 else ""
+        names += [prefix + leaf.image_path(int(i)) for i in chosen]
+        if people is not None and "patientid" in leaf.csv.columns:
+            ids = leaf.csv["patientid"].iloc[chosen].dropna().astype(str).unique()
+            width = 8 if type(leaf).__name__ in ("NIH_Dataset", "NIH_Google_Dataset") else 0
+            people += [prefix + name.zfill(width) for name in ids]
+        else:
+            people = None
+    hashed = None if people is None else sha256_of("\n".join(sorted(people)).encode())
+    count = None if people is None else len(people)
+    return Split(
+        images=len(names),
+        patients=count,
+        images_sha256=sha256_of("\n".join(sorted(names)).encode()),
+        patients_sha256=hashed,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfficialSplit:
+    """A part of a release as it is known, to compare what is on a disk with.
+
+    Args:
+        dataset: Class of `torchxrayvision.datasets`.
+        part: Name for `official_split`.
+        images: With every view and all images of each patient.
+        patients: How many; None where nobody says.
+        images_sha256: See `Split`; empty where the release may not be looked at without an account
+            and nobody has published one.
+        patients_sha256: Likewise.
+        source: Where the counts are from.
+    """
+
+    dataset: str
+    part: str
+    images: int
+    patients: int | None
+    images_sha256: str = ""
+    patients_sha256: str = ""
+    source: str
+
+    def problems(self, found: Split) -> list[str]:
+        """How a part on a disk differs from this one, one phrase each.
+
+        Args:
+            found: What `describe_split` says of it.
+
+        Returns:
+            Nothing where it is the same, as far as is known.
+        """
+        pairs = [
+            ("images", found.images, self.images),
+            ("patients", found.patients, self.patients),
+            ("sha256 of the images", found.images_sha256, self.images_sha256),
+            ("sha256 of the patients", found.patients_sha256, self.patients_sha256),
+        ]
+        return [f"{what} {a}, not {b}" for what, a, b in pairs if b and a is not None and a != b]
+
+
+_PACKAGED: Final = "computed from the packaged table"
+OFFICIAL_SPLITS: Final = (
+    OfficialSplit(
+        dataset="NIH_Dataset", part="test", images=25_596, patients=2_797,
+        images_sha256="38ca5ef7f756092946f57c1a59faca882ed589a1ab1f72590b45dc06c6d5e1cc",
+        patients_sha256="c8785378860368fe9cfe9d0f35d0b40f6cf438c0ffe5c74bd392a882e09b6d38",
+        source="test_list.txt of the release",
+    ),
+    OfficialSplit(
+        dataset="NIH_Dataset", part="train_val", images=86_524, patients=28_008,
+        images_sha256="61fbe896321c1c1c8b75f3e4f3a08e4fef6486d95ef8a667c31d4d60dca6cb81",
+        patients_sha256="7a4c7bbf37a849ef7246d26e1e1fd1418def7aff6c59748611d98b7b965d47fe",
+        source="all images that test_list.txt does not name",
+    ),
+    OfficialSplit(
+        dataset="NIH_Google_Dataset", part="val", images=2_414, patients=835,
+        images_sha256="5c65a18539fb690b1caf547470042f34d89793907510922aa371c41a7a3e3db4",
+        patients_sha256="5a3794c3186d8dc93602752f748942f24af1476b680d91d040d36e2520c2f0a7",
+        source=_PACKAGED,
+    ),
+    OfficialSplit(
+        dataset="NIH_Google_Dataset", part="test", images=1_962, patients=860,
+        images_sha256="57ca800831f84c724f7e1fc0d5d181173f06cdce6cabf61ba2294a36b88cf0b4",
+        patients_sha256="a9080dc32cd4d578a4eb68da25c7ff259dfe15338104241af03bce41af60034d",
+        source=_PACKAGED,
+    ),
+    OfficialSplit(
+        dataset="CheX_Dataset", part="train", images=223_414, patients=64_540,
+        images_sha256="3d676e50d2f36abf485b85d7c9f6f98c2824b8e5d73d58ea99002b06eb8e77f8",
+        patients_sha256="017393d825437336c8ac4515f1e3b7d9148c7476a812824efc6adc3a65171cac",
+        source=_PACKAGED,
+    ),
+    OfficialSplit(
+        dataset="CheX_Dataset", part="valid", images=234, patients=200,
+        source="Irvin et al., AAAI 2019, https://arxiv.org/abs/1901.07031",
+    ),
+    OfficialSplit(
+        dataset="CheX_Dataset", part="test", images=668, patients=500,
+        source="Saporta et al., 2022, https://doi.org/10.1038/s42256-022-00536-x",
+    ),
+    OfficialSplit(
+        dataset="CheXlocalize_Dataset", part="valid", images=234, patients=200,
+        source="Saporta et al., 2022, https://doi.org/10.1038/s42256-022-00536-x",
+    ),
+    OfficialSplit(
+        dataset="CheXlocalize_Dataset", part="test", images=668, patients=500,
+        source="Saporta et al., 2022, https://doi.org/10.1038/s42256-022-00536-x",
+    ),
+    OfficialSplit(
+        dataset="VinDr_Dataset", part="train", images=15_000, patients=None,
+        images_sha256="6f309ecb96e90eb22b38b5acebee449df7c7e27a686e110d5ddb56b32b7628fa",
+        source=_PACKAGED,
+    ),
+    OfficialSplit(
+        dataset="VinDr_Dataset", part="test", images=3_000, patients=None,
+        source="Nguyen et al., 2022, https://doi.org/10.1038/s41597-022-01498-w",
+    ),
+    OfficialSplit(
+        dataset="TBX11K_Dataset", part="train", images=6_600, patients=None,
+        source="Liu et al., CVPR 2020, https://doi.org/10.1109/CVPR42600.2020.00272",
+    ),
+    OfficialSplit(
+        dataset="TBX11K_Dataset", part="val", images=1_800, patients=None,
+        source="Liu et al., CVPR 2020, https://doi.org/10.1109/CVPR42600.2020.00272",
+    ),
+    OfficialSplit(
+        dataset="MIMIC_Dataset", part="test", images=5_159, patients=None,
+        source="mimic-cxr-2.0.0-split.csv, https://doi.org/10.13026/8360-t248",
+    ),
+)  # fmt: skip
+"""Parts of releases whose counts are known. BRAX, RSNA's and SIIM's challenges publish no split."""
+
+
+def find_official_split(dataset: str, part: str) -> OfficialSplit | None:
+    """What is known of a part of a release.
+
+    Args:
+        dataset: Name of the class.
+        part: Name of the part.
+
+    Returns:
+        Its counts and hashes, or None.
+    """
+    found = (s for s in OFFICIAL_SPLITS if (s.dataset, s.part) == (dataset, part))
+    return next(found, None)
+
+
+def in_official_test(dataset: Any) -> NDArray[np.bool_]:
+    """Rows whose patient is in NIH's official test list, in whatever release they are.
+
+    RSNA's challenge and Google's labels are made of NIH's images, so a model that trains on them
+    has seen patients that NIH tests on, unless these rows are left out.
+
+    Args:
+        dataset: A dataset or container; images of other cohorts are in no list.
+
+    Returns:
+        Boolean (N,).
+
+    Raises:
+        DatasetError: If images are NIH's and their patients are not known (SIIM, ChestX-Det).
+
+    Example:
+        >>> from torchxrayvision.datasets import RSNA_Pneumonia_Dataset
+        >>> int(in_official_test(RSNA_Pneumonia_Dataset(views="*")).sum())
+        7170
+    """
+    tested = set(tables.load("nih_test")["Patient ID"].astype(str))
+    rows = np.arange(len(dataset))
+    inside = np.zeros(len(dataset), dtype=bool)
+    for leaf, chosen, places in _leaves(dataset, rows, rows):
+        if getattr(leaf, "_cohort", None) == "NIH ChestX-ray14":
+            inside[places] = _numbers(leaf).iloc[chosen].astype(str).isin(tested).to_numpy()
+    return inside

@@ -11,7 +11,11 @@ from torchxrayvision.datasets.columns import extract
 from torchxrayvision.datasets.images import Files
 from torchxrayvision.datasets.pipeline import SpecDataset
 from torchxrayvision.datasets.release import need_columns
-from torchxrayvision.datasets.releases.chexpert import CHEXPERT_FINDINGS, chexpert_view
+from torchxrayvision.datasets.releases.chexpert import (
+    CHEXPERT_FINDINGS,
+    chexpert_view,
+    official_part,
+)
 from torchxrayvision.datasets.spec import DatasetSpec, Table, equals
 from torchxrayvision.facts import License, Reference
 
@@ -177,6 +181,7 @@ class CheXlocalize_Dataset(SpecDataset):
         masks=CocoRle(
             table="segmentation_jsonpath", image="cxr_id", finding="task", rename=TASK_RENAME
         ),
+        split=official_part,
         verified="all columns of the validation set and the form of the segmentations; that the "
         "test set lacks age, sex and view is from 1.5.7's documentation",
         parameters=(

@@ -53,6 +53,12 @@ def _below_release(row: Row) -> str:
     return rest if first.startswith("CheXpert-v1.0") else path
 
 
+def official_part(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001 - a rule
+    """The folder of the release that an image is in: "train", "valid" or "test"."""
+    part = frame["Path"].astype("str").str.extract(r"(?:^|/)(train|valid|val|test)/", expand=False)
+    return part.replace("val", "valid").astype(object).to_numpy()
+
+
 class CheX_Dataset(SpecDataset):
     """CheXpert: 223,414 training images of 64,540 patients, labelled by a program.
 
@@ -118,6 +124,7 @@ class CheX_Dataset(SpecDataset):
             "sex_male": equals("Sex", "Male"),
             "sex_female": equals("Sex", "Female"),
         },
+        split=official_part,
         verified="all columns",
         parameters=(
             *("imgpath", "csvpath", "views", "transform", "data_aug", "flat_dir"),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from torchxrayvision import tables
 from torchxrayvision.datasets.annotations import BoxTable
 from torchxrayvision.datasets.findings import FindingColumns, FindingText, separated
 from torchxrayvision.datasets.images import Files
@@ -45,6 +46,12 @@ def _sides_of_1024(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa:
     return np.full((len(frame), 2), 1024)  # every file of the release is 1024 by 1024
 
 
+def _official_part(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001 - a rule
+    """The part "test" for the patients of NIH's test_list.txt, "train_val" for all others."""
+    tested = tables.load("nih_test")["Patient ID"].astype(str)
+    return np.where(frame["patientid"].astype(str).isin(tested), "test", "train_val")
+
+
 class NIH_Dataset(SpecDataset):
     """NIH ChestX-ray14: 112,120 frontal images of 30,805 patients.
 
@@ -53,6 +60,8 @@ class NIH_Dataset(SpecDataset):
     drawn by a radiologist, for eight findings; boxes are in pixels of the 1024 by 1024 files.
 
     28,868 images with the default arguments (PA, one per patient).
+    ``official_split("test")`` gives NIH's test list, 25,596 images of 2,797 patients with all views
+    and images, and ``"train_val"`` the other 86,524.
 
     Args:
         imgpath: Folder of the PNG files, flat or with the subfolders of the archives.
@@ -120,6 +129,7 @@ class NIH_Dataset(SpecDataset):
             frame=1024,
             rename=NIH_RENAME,
         ),
+        split=_official_part,
         expected_sizes=_sides_of_1024,
         verified="all columns",
         parameters=(

@@ -62,6 +62,12 @@ def _size(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001 -
     return frame[["height", "width"]].to_numpy()
 
 
+def _official_part(frame: pd.DataFrame, context: SourceContext) -> Any:
+    """The part whose annotations were read; "trainval" does not say which image is in which."""
+    part = context.arguments["split"]
+    return np.full(len(frame), None if part == "trainval" else part, dtype=object)
+
+
 class TBX11K_Dataset(SpecDataset):
     """TBX11K: 11,200 images, of which those with tuberculosis have boxes around its signs.
 
@@ -132,6 +138,7 @@ class TBX11K_Dataset(SpecDataset):
         ),
         cohort="NLM tuberculosis sets, Montgomery County and Shenzhen",
         expected_sizes=_size,
+        split=_official_part,
         verified="all fields of the annotations",
         choices={"split": PARTS},
         parameters=("imgpath", "split", "transform", "data_aug", "seed"),

@@ -222,6 +222,12 @@ class _AgreedBoxes(BoxTable):
         return classes
 
 
+def _official_part(frame: pd.DataFrame, context: SourceContext) -> Any:
+    """The part "test" where the table has the common result of five readers."""
+    table = context.tables.get("labels_path", context.tables["csvpath"])
+    return np.full(len(frame), "train" if "rad_id" in table.columns else "test", dtype=object)
+
+
 class VinDr_Dataset(SpecDataset):
     """VinDr-CXR: 15,000 PA images of two hospitals in Hanoi, each read by three radiologists.
 
@@ -296,6 +302,7 @@ class VinDr_Dataset(SpecDataset):
             form="xyxy",
             rename=_TO_FINDING,
         ),
+        split=_official_part,
         verified="all columns of Kaggle's table; those of PhysioNet as published, tolerant of both "
         "spellings of 'Other disease'",
         choices={"consensus": _CONSENSUS},
