@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,31 +11,33 @@ from torchxrayvision.cli.console import (
     inform,
     load_classifier,
     named_images,
-    progress_of,
     refuse,
     refuse_existing,
+    run_progress,
     show_warnings,
 )
 from torchxrayvision.cli.options import (
+    BatchSize,
     Checkpoint,
     Device,
     FromFile,
     Images,
+    Isolate,
+    MaxPixels,
     OutDir,
     Overwrite,
+    Strict,
     Structures,
+    TimeLimit,
     Upright,
     Weights,
+    Workers,
 )
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torchxrayvision.inputs import InputFile
-    from torchxrayvision.provenance import Provenance
     from torchxrayvision.results import Reader
-
-_TABLE = "results.csv"
 
 
 def results(
@@ -79,22 +81,30 @@ def results(
             "--key-threshold", help="Least number of a finding for which ko selects an image."
         ),
     ] = 0.5,
+    batch_size: BatchSize = 1,
     device: Device = None,
+    workers: Workers = None,
+    time_limit: TimeLimit = None,
+    isolate: Isolate = False,
+    strict: Strict = False,
+    max_pixels: MaxPixels = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write DICOM objects with findings, masks and evidence for each radiograph.
 
     The objects belong to the study of their image, in series of their own, and are for research
     only. OUT_DIR/results.csv has one row per file with the names of its objects. A file that is no
-    DICOM radiograph becomes a row with an error, and the exit code is 1.
+    DICOM radiograph becomes a row with an error, and the exit code is 1. The same command resumes
+    a run that was interrupted.
     """
     from torchxrayvision.errors import UnknownNameError
 
     wanted = [word.strip() for word in kinds.split(",") if word.strip()]
     names = named_images(paths, from_file)
-    refuse_existing(out_dir, overwrite)
-    from torchxrayvision.inputs import expand
-    from torchxrayvision.results import KINDS, check_kinds
+    table = out_dir / "results.csv"
+    refuse_existing(out_dir, overwrite, unfinished=table)
+    from torchxrayvision.inputs import ReadOptions
+    from torchxrayvision.results import KINDS, check_kinds, results_to_folder
 
     if not wanted:
         refuse(f"--as takes {', '.join(KINDS)}, with commas")
@@ -104,18 +114,27 @@ def results(
         refuse(str(error))
     if "seg" in chosen and segmenter is None:
         refuse("seg holds masks: name a network with --segmenter, such as chestx_det")
-    with show_warnings():
+    reading = ReadOptions.of(
+        workers=workers, time_limit=time_limit, isolate=isolate, strict=strict,
+        max_pixels=max_pixels,
+    )  # fmt: skip
+    with show_warnings(), run_progress() as progress:
         reader = _reader(
-            weights, checkpoint, segmenter, structure, upright, target, method, device, chosen
-        )
-        files = list(expand(names))
-        if not files:
-            refuse(f"no image in {', '.join(names)}")
-        options = {"segmentation_type": segmentation_type, "key_threshold": key_threshold}
-        failed = _write(files, reader, chosen, out_dir, options, _provenance(reader, options))
-    inform(f"{len(files)} rows in {out_dir / _TABLE}")
-    if failed:
-        inform(f"{failed} of {len(files)} files have no results")
+            weights, checkpoint, segmenter, structure, upright, target, method, device, chosen,
+            batch_size,
+        )  # fmt: skip
+        done = results_to_folder(
+            names, reader, out_dir, chosen, segmentation_type=segmentation_type,
+            key_threshold=key_threshold, reading=reading, overwrite=overwrite,
+            on_found=progress.found, on_progress=progress.move,
+        )  # fmt: skip
+    if not done.images:
+        refuse(f"no image in {', '.join(names)}")
+    inform(f"{done.resumed} rows were there already" if done.resumed else "")
+    inform(f"{done.total} rows in {table}")
+    inform(done.skipped)
+    if done.failed:
+        inform(f"{done.failed} of {done.total} files have no results")
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
@@ -129,6 +148,7 @@ def _reader(
     method: str,
     device: str | None,
     kinds: tuple[str, ...],
+    batch_size: int,
 ) -> Reader:
     from torchxrayvision.results import Reader
     from torchxrayvision.segmentation import get_segmenter
@@ -148,69 +168,5 @@ def _reader(
         targets=target or None,
         most=1 if drawn else 0,
         method=method,
+        batch_size=batch_size,
     )
-
-
-def _provenance(reader: Reader, options: dict[str, Any]) -> Provenance:
-    from torchxrayvision.provenance import Provenance
-    from torchxrayvision.runs import fingerprint
-
-    model = reader.classifier
-    return Provenance(
-        command="xrv results",
-        weights=None if model is None else model.weights,
-        weights_sha256=None if model is None else fingerprint(model),
-        options=options,
-    )
-
-
-def _write(
-    files: list[InputFile],
-    reader: Reader,
-    kinds: tuple[str, ...],
-    out_dir: Path,
-    options: dict[str, Any],
-    provenance: Provenance,
-) -> int:
-    """Write the objects and rows of all files; returns how many files have none."""
-    from torchxrayvision.runs import open_table
-
-    out_dir.mkdir(parents=True, exist_ok=True)
-    columns = dict.fromkeys(["path", "error", "check", *kinds], "text")
-    failed = 0
-    place = out_dir / _TABLE
-    with (
-        open_table(place, columns, provenance=provenance) as table,
-        progress_of(len(files)) as advance,
-    ):
-        for done, file in enumerate(files, start=1):
-            row = _row(file, reader, kinds, out_dir, options)
-            failed += bool(row["error"])
-            table.write(row)
-            advance(done, len(files))
-    return failed
-
-
-def _row(
-    file: InputFile,
-    reader: Reader,
-    kinds: tuple[str, ...],
-    out_dir: Path,
-    options: dict[str, Any],
-) -> dict[str, str]:
-    from torchxrayvision.errors import ImageReadError
-    from torchxrayvision.inputs import reason_of
-    from torchxrayvision.results import make_objects, save_objects
-
-    row = {"path": file.given, "error": file.problem, "check": ""}
-    if row["error"]:
-        return row
-    if file.member is not None:
-        return row | {"error": "is in an archive; results takes files, unpack it first"}
-    try:
-        reading = reader.read(file.path)
-        objects = make_objects(reading, kinds, **options)
-    except ImageReadError as error:
-        return row | {"error": reason_of(error)}
-    names = save_objects(objects, out_dir)
-    return row | {"check": reading.check} | {kind: " ".join(n) for kind, n in names.items()}

@@ -292,7 +292,10 @@ def linear_scale(low: float, high: float, *, white_is_low: bool = False) -> tupl
     return scale, -1024.0 - low * scale
 
 
-_NOISY = r"(PIL|pydicom|openjpeg|pylibjpeg|jpeg_ls|gdcm|torchxrayvision\.images)(\.|$)"
+_NOISY = (
+    r"(PIL|pydicom|highdicom|openjpeg|pylibjpeg|jpeg_ls|gdcm|"
+    r"torchxrayvision\.(images|results))(\.|$)"
+)
 _lock = threading.Lock()
 _depth = 0
 _saved: warnings.catch_warnings[None] | None = None

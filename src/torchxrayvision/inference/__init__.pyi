@@ -1,7 +1,10 @@
 from .cluster.ray import RayCluster as RayCluster
 from .engines.accelerate import Accelerated as Accelerated
 from .engines.accelerate import accelerate as accelerate
+from .engines.base import ClassifierEngine as ClassifierEngine
+from .engines.base import input_size as input_size
 from .engines.choose import Choice as Choice
+from .engines.choose import open_engine as open_engine
 from .engines.export import Exported as Exported
 from .engines.export import export as export
 from .prediction import CsvWriter as CsvWriter

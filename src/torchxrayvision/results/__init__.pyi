@@ -6,12 +6,13 @@ from .documents import key_objects as key_objects
 from .documents import structured_report as structured_report
 from .drawings import presentation_state as presentation_state
 from .drawings import secondary_capture as secondary_capture
-from .files import Reader as Reader
 from .files import dicom_results as dicom_results
 from .files import make_objects as make_objects
+from .files import results_to_folder as results_to_folder
 from .files import save_objects as save_objects
 from .planes import parametric_map as parametric_map
 from .planes import segmentation as segmentation
+from .reader import Reader as Reader
 from .readings import KINDS as KINDS
 from .readings import Algorithm as Algorithm
 from .readings import FindingValue as FindingValue

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from torchxrayvision import __version__
 from torchxrayvision.measures import area
-from torchxrayvision.results.codes import finding_code, own_code, structure_code
+from torchxrayvision.results.codes import Concept, finding_code, own_code, structure_code
+from torchxrayvision.results.groups import (
+    Group,
+    GroupPlan,
+    Quantity,
+    content_element,
+    elements_of,
+    encoded_groups,
+    item_of,
+)
 from torchxrayvision.results.readings import (
     MANUFACTURER,
     NOT_FOR_DIAGNOSIS,
     add_study,
-    code_of,
     highdicom,
     making,
     placing,
@@ -27,7 +36,7 @@ if TYPE_CHECKING:
 
     from pydicom.dataset import Dataset
 
-    from torchxrayvision.results.readings import Algorithm, FindingValue, ImageReading
+    from torchxrayvision.results.readings import FindingValue, ImageReading
 
 _CALIBRATED: Final = frozenset[str]()  # kinds of a calibrated head; no network has one yet
 # What a number is, so that nobody takes it for the probability of a disease.
@@ -41,10 +50,18 @@ _OUTPUTS: Final = {
 _PRESENCE: Final = own_code("PRESENCE-OP", "Network output against its operating point")
 _USE: Final = own_code("INTENDED-USE", "Intended use")
 _RESEARCH: Final = own_code("RESEARCH-ONLY", NOT_FOR_DIAGNOSIS)
+_OUTPUT: Final = own_code("OUTPUT", "Network output")
+_CERTAINTY: Final = Concept("111012", "DCM", "Certainty of Finding")
+_PRESENT: Final = Concept("52101004", "SCT", "Present")
+_ABSENT: Final = Concept("272519000", "SCT", "Absent")
 _NOT_READ: Final = own_code("NOT-READ", "Not read by the networks")
 _RATIO: Final = own_code("CTR", "Cardiothoracic ratio")
 _EVIDENCE: Final = own_code("EVIDENCE-BOX", "Region of the strongest evidence of the network")
 _AT_DETECTOR: Final = own_code("AT-DETECTOR", "In the plane of the pixel spacing, not corrected")
+_AREA: Final = Quantity(
+    Concept("42798000", "SCT", "Area"), ("mm2", "square millimeter"), _AT_DETECTOR
+)
+_MEASUREMENTS: Final = "126010"  # DCM, the container of the groups
 
 
 def structured_report(reading: ImageReading, *, not_read: str = "") -> Dataset:
@@ -58,7 +75,8 @@ def structured_report(reading: ImageReading, *, not_read: str = "") -> Dataset:
         The object: one group (TID 1501) per finding with the number, what the number is and
         whether it reaches the operating point; cardiothoracic ratio; one region (TID 1410) per
         outline of a structure, with its area where the spacing is known, and per box. Nobody has
-        verified it.
+        verified it. `highdicom.sr.Comprehensive3DSR.from_dataset` gives it the methods of
+        highdicom.
 
     Raises:
         DependencyError: If highdicom is missing.
@@ -66,30 +84,70 @@ def structured_report(reading: ImageReading, *, not_read: str = "") -> Dataset:
     """
     hd = highdicom()
     with making(reading.path, "structured report"):
-        groups = [_about(reading)]
-        groups += [_finding(reading, finding) for finding in reading.findings]
-        if reading.cardiothoracic_ratio is not None:
-            groups.append(_ratio(reading, reading.cardiothoracic_ratio))
-        groups += _boxes(reading) + _structures(reading)
-        if not_read:
-            groups.append(_not_read(reading, not_read))
-        place = placing(reading, "sr", *_content(reading), not_read)
-        content = hd.sr.MeasurementReport(
-            observation_context=hd.sr.ObservationContext(observer_device_context=_observer()),
-            procedure_reported=hd.sr.CodedConcept("363679005", "SCT", "Imaging procedure"),
-            imaging_measurements=groups,
-            referenced_images=[reading.source] if _has_library(reading) else None,
-        )
-        report: Dataset = hd.sr.Comprehensive3DSR(
+        report = hd.sr.Comprehensive3DSR(
             evidence=[reading.source],
-            content=content[0],
+            content=_frame(reading)[0],
             is_complete=True,
             is_final=False,
             is_verified=False,
-            **place,
+            **placing(reading, "sr", *_content(reading), not_read),
         )
         add_study(report, reading)
-    return report
+        groups = _groups(reading)
+        if not_read:
+            groups.append(_not_read(reading, not_read))
+        return _filled(report, encoded_groups(reading, groups))
+
+
+def _groups(reading: ImageReading) -> list[Group]:
+    groups = [_about(reading)]
+    groups += [_finding(reading, finding) for finding in reading.findings]
+    if reading.cardiothoracic_ratio is not None:
+        groups.append(_ratio(reading, reading.cardiothoracic_ratio))
+    return groups + _boxes(reading) + _structures(reading)
+
+
+def _frame(reading: ImageReading) -> Any:
+    """The report around its measurement groups, with one group that stands for all of them."""
+    hd = highdicom()
+    image = hd.sr.SourceImageForMeasurementGroup.from_source_image(reading.source)
+    stand_in = hd.sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=hd.sr.TrackingIdentifier(uid="2.25.1", identifier="none"),
+        source_images=[image],
+    )
+    return hd.sr.MeasurementReport(
+        observation_context=hd.sr.ObservationContext(observer_device_context=_observer()),
+        procedure_reported=hd.sr.CodedConcept("363679005", "SCT", "Imaging procedure"),
+        imaging_measurements=[stand_in],
+        referenced_images=[reading.source] if _has_library(reading) else None,
+    )
+
+
+def _filled(report: Any, groups: bytes) -> Dataset:
+    """A report with the groups in place of what stood for them."""
+    from pydicom import dcmread
+
+    character_set = _character_set(report)
+    items = []
+    for item in report.ContentSequence:
+        if item.name.value == _MEASUREMENTS:
+            del item.ContentSequence
+            items.append(
+                item_of(elements_of(item, character_set) + content_element(groups))
+            )  # fmt: skip
+        else:
+            items.append(item_of(elements_of(item, character_set)))
+    del report.ContentSequence  # the last element: its tag is the highest
+    buffer = io.BytesIO()
+    report.save_as(buffer, enforce_file_format=True)
+    buffer.write(content_element(b"".join(items)))
+    buffer.seek(0)
+    return dcmread(buffer)
+
+
+def _character_set(source: Dataset) -> tuple[str, ...]:
+    given = source.get("SpecificCharacterSet") or ()
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def _has_library(reading: ImageReading) -> bool:
@@ -119,46 +177,12 @@ def _observer() -> Any:
     )
 
 
-def _algorithm(algorithm: Algorithm | None, *more: str) -> Any:
-    if algorithm is None:
-        return None
-    return highdicom().sr.AlgorithmIdentification(
-        name=algorithm.name,
-        version=__version__,
-        parameters=[*algorithm.parameters, *more],
-        family=highdicom().sr.CodedConcept("123110", "DCM", "Artificial Intelligence"),
-    )
+def _plan(reading: ImageReading, name: str, **what: Any) -> GroupPlan:
+    return GroupPlan(name, character_set=_character_set(reading.source), **what)
 
 
-def _tracking(reading: ImageReading, name: str) -> Any:
-    uid = stable_uid("tracking", reading.source.SOPInstanceUID, name)
-    return highdicom().sr.TrackingIdentifier(uid=uid, identifier=name)
-
-
-def _images(reading: ImageReading) -> list[Any]:
-    """The image as the source of a group."""
-    kind = highdicom().sr.SourceImageForMeasurementGroup
-    return [kind.from_source_image(reading.source)]
-
-
-def _group(reading: ImageReading, name: str, **what: Any) -> Any:
-    return highdicom().sr.MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=_tracking(reading, name), source_images=_images(reading), **what
-    )
-
-
-def _said(name: Any, value: Any) -> Any:
-    return highdicom().sr.QualitativeEvaluation(name=name, value=value)
-
-
-def _about(reading: ImageReading) -> Any:
-    evaluation = _said(code_of(_USE), code_of(_RESEARCH))
-    return _group(reading, "About this report", qualitative_evaluations=[evaluation])
-
-
-def _not_read(reading: ImageReading, reason: str) -> Any:
-    evaluation = _said(code_of(_USE), code_of(_NOT_READ))
-    return _group(reading, f"Not read: {reason}", qualitative_evaluations=[evaluation])
+def _about(reading: ImageReading) -> Group:
+    return Group(_plan(reading, "About this report", evaluations=((_USE, _RESEARCH),)))
 
 
 def _number(value: float) -> float:
@@ -166,102 +190,79 @@ def _number(value: float) -> float:
     return float(str(np.float32(value)))
 
 
-def _measured(name: Any, value: float, unit: tuple[str, str], method: Any = None) -> Any:
-    hd = highdicom()
-    code = hd.sr.CodedConcept(unit[0], "UCUM", unit[1])
-    return hd.sr.Measurement(name=name, value=value, unit=code, method=method)
+def _not_read(reading: ImageReading, reason: str) -> Group:
+    return Group(_plan(reading, f"Not read: {reason}", evaluations=((_USE, _NOT_READ),)))
 
 
-def _finding(reading: ImageReading, finding: FindingValue) -> Any:
+def _finding(reading: ImageReading, finding: FindingValue) -> Group:
     """One group: presence, number, who."""
-    hd = highdicom()
-    name = code_of(_OUTPUTS.get(finding.kind, own_code("OUTPUT", "Network output")))
+    name = _OUTPUTS.get(finding.kind, _OUTPUT)
     if finding.kind in _CALIBRATED:
-        name = hd.sr.CodedConcept("111012", "DCM", "Certainty of Finding")
+        name = _CERTAINTY
     unit = ("a", "year") if finding.kind == "years" else ("1", "no units")
-    what: dict[str, Any] = {"measurements": [_measured(name, _number(finding.value), unit)]}
-    if finding.present is not None:
-        value = ("52101004", "Present") if finding.present else ("272519000", "Absent")
-        code = hd.sr.CodedConcept(value[0], "SCT", value[1])
-        what["qualitative_evaluations"] = [_said(code_of(_PRESENCE), code)]
     point = "none" if finding.point is None else f"{finding.point:.9g}"
-    return _group(
+    presence = _PRESENT if finding.present else _ABSENT
+    plan = _plan(
         reading,
-        f"{finding.label}",
-        finding_type=code_of(finding_code(finding.label)),
-        algorithm_id=_algorithm(reading.classifier, f"operating point={point}"),
-        **what,
+        finding.label,
+        finding=finding_code(finding.label),
+        algorithm=reading.classifier,
+        settings=(f"operating point={point}",),
+        quantities=(Quantity(name, unit),),
+        evaluations=() if finding.present is None else ((_PRESENCE, presence),),
     )
+    return Group(plan, (_number(finding.value),))
 
 
-def _ratio(reading: ImageReading, ratio: float) -> Any:
-    heart = highdicom().sr.FindingSite(code_of(structure_code("Heart")))
-    measured = _measured(code_of(_RATIO), round(ratio, 6), ("{ratio}", "ratio"))
-    return _group(
+def _ratio(reading: ImageReading, ratio: float) -> Group:
+    plan = _plan(
         reading,
         "Cardiothoracic ratio",
-        algorithm_id=_algorithm(reading.segmenter),
-        finding_sites=[heart],
-        measurements=[measured],
+        algorithm=reading.segmenter,
+        sites=(structure_code("Heart"),),
+        quantities=(Quantity(_RATIO, ("{ratio}", "ratio")),),
     )
+    return Group(plan, (round(ratio, 6),))
 
 
-def _region(reading: ImageReading, name: str, points: Any, **what: Any) -> Any:
-    hd = highdicom()
-    region = hd.sr.ImageRegion(
-        graphic_type=hd.sr.GraphicTypeValues.POLYLINE,
-        graphic_data=np.asarray(points, np.float64),
-        source_image=hd.sr.SourceImageForRegion.from_source_image(reading.source),
-    )
-    return hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations(
-        tracking_identifier=_tracking(reading, name), referenced_region=region, **what
-    )
-
-
-def _boxes(reading: ImageReading) -> list[Any]:
+def _boxes(reading: ImageReading) -> list[Group]:
     groups = []
     for label, (left, top, right, bottom) in reading.boxes.items():
         corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
-        groups.append(
-            _region(
-                reading,
-                f"{label}: evidence",
-                corners,
-                finding_type=code_of(finding_code(label)),
-                algorithm_id=_algorithm(reading.classifier, f"method={reading.method}"),
-                qualitative_evaluations=[_said(code_of(_USE), code_of(_EVIDENCE))],
-            )
+        plan = _plan(
+            reading,
+            f"{label}: evidence",
+            finding=finding_code(label),
+            algorithm=reading.classifier,
+            settings=(f"method={reading.method}",),
+            evaluations=((_USE, _EVIDENCE),),
+            region=True,
         )
+        groups.append(Group(plan, points=np.array(corners, np.float64)))
     return groups
 
 
-def _structures(reading: ImageReading) -> list[Any]:
+def _structures(reading: ImageReading) -> list[Group]:
     """A region per structure that can be told apart: its longest outline, and the whole area."""
-    hd = highdicom()
     groups = []
     for name in main_structures(list(reading.masks)):
         mask = reading.masks[name]
-        if not mask.any():
+        rings = outlines(mask)
+        if not rings:
             continue
         concept = structure_code(name)
-        side = None if concept.laterality is None else code_of(concept.laterality)
-        measured = []
-        if reading.pixel_spacing is not None:
-            value = round(area(mask, reading.pixel_spacing), 3)
-            code = hd.sr.CodedConcept("42798000", "SCT", "Area")
-            unit = ("mm2", "square millimeter")
-            measured = [_measured(code, value, unit, code_of(_AT_DETECTOR))]
-        groups.append(
-            _region(
-                reading,
-                name,
-                outlines(mask)[0],
-                finding_type=code_of(concept),
-                algorithm_id=_algorithm(reading.segmenter),
-                finding_sites=[hd.sr.FindingSite(code_of(concept), laterality=side)],
-                measurements=measured or None,
-            )
+        spacing = reading.pixel_spacing
+        plan = _plan(
+            reading,
+            name,
+            finding=concept,
+            algorithm=reading.segmenter,
+            sites=(concept,),
+            quantities=() if spacing is None else (_AREA,),
+            region=True,
         )
+        values = () if spacing is None else (round(area(mask, spacing), 3),)
+        groups.append(Group(plan, values, rings[0]))
     return groups
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from torchxrayvision import __version__
-from torchxrayvision.errors import UnknownNameError, UnsupportedImageError
+from torchxrayvision.errors import UnknownNameError
 from torchxrayvision.pictures import palette
 from torchxrayvision.results.codes import structure_code
 from torchxrayvision.results.readings import (
@@ -128,12 +128,13 @@ def _algorithm(algorithm: Algorithm | None) -> Any:
     )
 
 
-def _in_a_plane(reading: ImageReading, spacing: tuple[float, float]) -> Dataset:
+def _in_a_plane(reading: ImageReading) -> Dataset:
     """The header of the image in a frame of reference of its own.
 
     A Parametric Map must lie in one, and a radiograph does not: the plane says how large pixels
-    are at the detector, and nothing of where the patient was.
+    are at the detector, where that is known, and nothing of where the patient was.
     """
+    spacing = reading.pixel_spacing or (reading.aspect, 1.0)  # of which nothing stays, if not known
     source = copy.copy(reading.source)
     if "FrameOfReferenceUID" not in source or "ImagePositionPatient" not in source:
         source.FrameOfReferenceUID = stable_uid("plane", source.SOPInstanceUID)
@@ -143,6 +144,14 @@ def _in_a_plane(reading: ImageReading, spacing: tuple[float, float]) -> Dataset:
         source.PixelSpacing = [f"{value:.10g}"[:16] for value in spacing]
         source.SliceThickness = 1
     return source
+
+
+def _forget_spacing(made: Dataset) -> None:
+    """Remove the size of pixels, which the constructor wants and the image does not say."""
+    (measures,) = made.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+    for name in ("PixelSpacing", "SliceThickness", "SpacingBetweenSlices"):
+        if name in measures:
+            delattr(measures, name)
 
 
 def _orient(made: Dataset, reading: ImageReading) -> None:
@@ -165,7 +174,6 @@ def parametric_map(reading: ImageReading, label: str | None = None) -> Dataset:
     Raises:
         UnknownNameError: If there is no heat map of that finding, or DICOM has no code for the
             method.
-        UnsupportedImageError: If the spacing of the pixels is not known.
         DependencyError: If highdicom is missing.
         ImageReadError: If the header of the image does not allow it.
     """
@@ -174,9 +182,6 @@ def parametric_map(reading: ImageReading, label: str | None = None) -> Dataset:
     name = next(iter(reading.heats), "") if label is None else label
     if name not in reading.heats:
         raise UnknownNameError("heat map", name, reading.heats)
-    if reading.pixel_spacing is None:
-        reason = "does not say how large its pixels are, which a parametric map must"
-        raise UnsupportedImageError(reading.path, reason)
     hd = highdicom()
     heat = reading.heats[name].astype(np.float32)
     low, high = float(np.nanmin(heat)), float(np.nanmax(heat))
@@ -199,7 +204,7 @@ def parametric_map(reading: ImageReading, label: str | None = None) -> Dataset:
             voi_lut_function="LINEAR_EXACT",  # the only one for a width below 1
         )
         made: Dataset = hd.pm.ParametricMap(
-            source_images=[_in_a_plane(reading, reading.pixel_spacing)],
+            source_images=[_in_a_plane(reading)],
             pixel_array=known[None],
             contains_recognizable_visual_features=False,
             real_world_value_mappings=[mapping],
@@ -208,6 +213,8 @@ def parametric_map(reading: ImageReading, label: str | None = None) -> Dataset:
             content_description=NOT_FOR_DIAGNOSIS,
             **placing(reading, "pm", reading.method, name, known),
         )
+        if reading.pixel_spacing is None:
+            _forget_spacing(made)
         made.FloatPixelPaddingValue = made.FloatPixelPaddingRangeLimit = padding
         _orient(made, reading)
         add_side(made, reading)

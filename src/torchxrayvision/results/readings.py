@@ -6,7 +6,6 @@ import io
 import logging
 import threading
 import uuid
-import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -232,8 +231,7 @@ def making(path: str, what: str) -> Iterator[None]:
     logger, mute = logging.getLogger("pydicom"), _Mute()
     logger.addFilter(mute)
     try:
-        with silence_decoders(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # warnings and logs quote values
+        with silence_decoders():  # warnings and logs quote values
             yield
     except (XRVError, ImportError):
         raise

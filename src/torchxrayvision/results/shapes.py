@@ -31,7 +31,13 @@ def outlines(mask: NDArray[np.bool_], tolerance: float = 0.5) -> list[NDArray[np
         >>> outlines(np.ones((2, 3), bool))[0].tolist()
         [[0.0, 0.0], [3.0, 0.0], [3.0, 2.0], [0.0, 2.0], [0.0, 0.0]]
     """
-    rings = [_simplified(ring, tolerance) for ring in _rings(np.asarray(mask, bool))]
+    inside = np.asarray(mask, bool)
+    rows, columns = np.nonzero(inside.any(axis=1))[0], np.nonzero(inside.any(axis=0))[0]
+    if not rows.size:
+        return []
+    top, left = int(rows[0]), int(columns[0])
+    close = inside[top : rows[-1] + 1, left : columns[-1] + 1]
+    rings = [np.add(_simplified(ring, tolerance), (left, top)) for ring in _rings(close)]
     return sorted(rings, key=lambda ring: -_length(ring))
 
 

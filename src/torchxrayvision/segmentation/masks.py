@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import math
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -209,8 +209,8 @@ class Segmentation:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Film:
-    """One file, ready for the network."""
+class Prepared:
+    """One image, ready for the network: what `Segmenting.prepare` gives."""
 
     square: NDArray[np.float32]
     placement: Placement
@@ -351,17 +351,37 @@ class Segmenting:
         self, files: Iterable[InputFile], reading: ReadOptions
     ) -> Generator[Segmentation, None, None]:
         """One result per file, in order; whole batches of files are computed together."""
-        size = getattr(self._net, "input_resolution", None) or _RESOLUTION
 
-        def make(file: InputFile, read: Read) -> _Film:
-            return _film(file, read(file), size, self._upright)
+        def make(file: InputFile, read: Read) -> Prepared:
+            return self.prepare(file, read(file))
 
         with Readers(make, reading) as readers:
             done = readers.map(files, ahead=self._batch_size + readers.workers)
             while chunk := list(itertools.islice(done, self._batch_size)):
-                yield from self._batch(chunk)
+                yield from self.batch(chunk)
 
-    def _batch(self, chunk: list[tuple[InputFile, _Film | str]]) -> Iterator[Segmentation]:
+    def prepare(self, file: InputFile, raster: Raster) -> Prepared:
+        """What the network needs of an image that is read; any thread may call this.
+
+        Args:
+            file: Where it is from, for errors.
+            raster: As read.
+
+        Raises:
+            ImageReadError: If a value is NaN or infinite.
+        """
+        size = getattr(self._net, "input_resolution", None) or _RESOLUTION
+        return _prepared(file, raster, size, self._upright)
+
+    def batch(self, chunk: Sequence[tuple[InputFile, Prepared | str]]) -> Iterator[Segmentation]:
+        """One result for each of some images that go through the network together.
+
+        Args:
+            chunk: Images, or the reasons why they cannot be read.
+
+        Yields:
+            The results, in order.
+        """
         squares = [film.square for _, film in chunk if not isinstance(film, str)]
         maps = iter(_maps(self._net, self._run, squares) if squares else ())
         for file, film in chunk:
@@ -373,7 +393,7 @@ class Segmenting:
             yield Segmentation(file.given, "", masks, film.picture, near, film.turned)
 
 
-def _film(file: InputFile, raster: Raster, size: int, upright: bool) -> _Film:
+def _prepared(file: InputFile, raster: Raster, size: int, upright: bool) -> Prepared:
     square = crop_and_resize(file, raster, size)
     pose = pose_of(crop_and_resize(file, raster, SIDE)[0])
     turned = pose.turns if pose.chest > 0 else 0
@@ -381,7 +401,7 @@ def _film(file: InputFile, raster: Raster, size: int, upright: bool) -> _Film:
     placement = Placement.in_middle(*raster.shape, aspect=raster.info.aspect, turns=turns)
     picture, spacing = _on_screen(raster), raster.info.pixel_spacing
     seen = np.ascontiguousarray(np.rot90(square, turns, axes=(1, 2)))
-    return _Film(seen, placement, picture, spacing, turned)
+    return Prepared(seen, placement, picture, spacing, turned)
 
 
 def _on_screen(raster: Raster) -> NDArray[np.uint8]:

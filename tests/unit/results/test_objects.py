@@ -57,8 +57,7 @@ def groups(path):
 @pytest.mark.parametrize("case", CASES)
 def test_every_kind_is_made_where_it_can_be(made, case):
     _, reading, files = made[case]
-    unknown = {"pm"} if reading.pixel_spacing is None or not reading.heats else set()
-    assert set(files) == set(KINDS) - unknown
+    assert set(files) == set(KINDS) - ({"pm"} if not reading.heats else set())
     assert (reading.pixel_spacing is None) == (case in ("square", "wide"))
 
 
@@ -279,9 +278,16 @@ def test_heat_maps_and_boxes_are_those_of_explain(made, reader, case):
     assert (*region.value.min(0), *region.value.max(0)) == truth.box
 
 
-def test_a_map_needs_the_size_of_pixels(made):
-    with pytest.raises(UnsupportedImageError, match="how large its pixels are"):
-        results.parametric_map(made["square"][1])
+@pytest.mark.parametrize("case", ["PA", "square", "wide"])
+def test_a_map_says_how_large_pixels_are_only_where_that_is_known(made, case):
+    _, reading, files = made[case]
+    found = pydicom.dcmread(files["pm"][0])
+    (measures,) = found.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+    assert (found.Rows, found.Columns) == reading.picture.shape
+    if reading.pixel_spacing is None:
+        assert len(measures) == 0
+    else:
+        assert [float(v) for v in measures.PixelSpacing] == pytest.approx(reading.pixel_spacing)
 
 
 def test_key_objects_select_what_reaches_the_threshold(made, reader):
