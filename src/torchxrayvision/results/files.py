@@ -176,7 +176,7 @@ def results_to_folder(
     place = Path(folder)
     listed = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     how = reading or ReadOptions()
-    asked = {"segmentation_type": segmentation_type, "key_threshold": key_threshold}
+    asked: dict[str, Any] = {"segmentation_type": segmentation_type, "key_threshold": key_threshold}
     networks = [reader.classifier, reader.segmenter]
     prints = [None if net is None else fingerprint(net) for net in networks]
     options = {
