@@ -367,6 +367,23 @@ class OverloadError(XRVError, OSError):
     """The service takes nothing more for now; what it accepted before is kept."""
 
 
+class RequestError(XRVError, ValueError):
+    """A request over HTTP that cannot be taken.
+
+    Args:
+        status: Of the answer, such as 400 or 413.
+        reason: One clause without a full stop, which quotes nothing of the request.
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        self.status = status
+        self.reason = reason
+        super().__init__(status, reason)
+
+    def __str__(self) -> str:
+        return self.reason
+
+
 class DeliveryError(XRVError, OSError):
     """An archive did not take a result, or does not have it afterwards.
 

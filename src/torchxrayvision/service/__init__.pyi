@@ -2,6 +2,7 @@ from .config import Answers as Answers
 from .config import Config as Config
 from .config import Deliver as Deliver
 from .config import GateRules as GateRules
+from .config import Http as Http
 from .config import Limits as Limits
 from .config import Model as Model
 from .config import Peer as Peer

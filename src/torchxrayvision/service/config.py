@@ -171,6 +171,41 @@ class Receive:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Http:
+    """The listener for STOW-RS, health and metrics; without a token or `tls.ca` only for health.
+
+    Args:
+        host: Address to listen on; beyond loopback only with a token or `tls.ca`.
+        port: TCP port; 0 for a free one.
+        token_file: File with the token that clients send as `Authorization: Bearer ...`.
+        tls: Certificates; with `ca` clients must show one of these.
+        hosts: Names under which clients call it, besides those of loopback.
+        request_bytes: Of one request.
+        memory_bytes: That all requests together hold at a time.
+        objects: In one request.
+        connections: At the same time.
+        peer_connections: Of one address at the same time.
+        head_seconds: In which the head of a request must be complete.
+        idle_seconds: Without a byte of the body after which a request ends.
+        request_seconds: For a whole request.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = _number(8480, 0, 65_535)
+    token_file: Path | None = None
+    tls: Tls = Tls()
+    hosts: tuple[str, ...] = ()
+    request_bytes: int = _number(2 * _GIB, 1024)
+    memory_bytes: int = _number(_GIB // 2, 1024)
+    objects: int = _number(1000, 1)
+    connections: int = _number(256, 1, 10_000)
+    peer_connections: int = _number(64, 1, 10_000)
+    head_seconds: float = _number(10.0, 0.1, 3600)
+    idle_seconds: float = _number(30.0, 0.1, 3600)
+    request_seconds: float = _number(600.0, 0.1, 86_400)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Watch:
     """A folder whose files are read; they are copied, and stay where they are.
 
@@ -287,6 +322,7 @@ class Config:
         gate: What is read.
         work: How it is read.
         receive: The DICOM listener, or None.
+        http: The HTTP listener, or None.
         watch: Folders that are watched.
         targets: Archives that get results.
         deliver: How.
@@ -300,6 +336,7 @@ class Config:
     gate: GateRules = GateRules()
     work: Work = Work()
     receive: Receive | None = None
+    http: Http | None = None
     watch: tuple[Watch, ...] = ()
     targets: tuple[Target, ...] = ()
     deliver: Deliver = Deliver()
@@ -431,6 +468,8 @@ def _check_together(config: Config) -> None:
         raise ConfigError("model", "names no network: set weights, checkpoint or segmenter")
     if config.receive is not None:
         _check_receive(config.receive)
+    if config.http is not None:
+        _check_http(config.http)
     names = [target.name for target in config.targets]
     for at, target in enumerate(config.targets):
         if names.index(target.name) != at:
@@ -448,6 +487,29 @@ def _check_receive(receive: Receive) -> None:
         if peer.host:
             network_of(peer.host, f"receive.peers[{at}].host")
     _check_tls(receive.tls, "receive.tls", server=True)
+
+
+def _check_http(http: Http) -> None:
+    _check_tls(http.tls, "http.tls", server=True)
+    if not (is_loopback(http.host) or http.token_file or http.tls.ca):
+        reason = f"is {_shown(http.host)}: beyond loopback set http.token_file or http.tls.ca"
+        raise ConfigError("http.host", reason)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is reached from this machine only.
+
+    Args:
+        host: An address or a name.
+
+    Example:
+        >>> is_loopback("127.0.0.1"), is_loopback("0.0.0.0")
+        (True, False)
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _check_target(target: Target, key: str) -> None:

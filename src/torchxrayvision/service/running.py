@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torchxrayvision.service.config import Config
+    from torchxrayvision.service.http import HttpServer
     from torchxrayvision.service.receive import Listener
 
 _HOUSEKEEPING_SECONDS: Final = 2.0
@@ -97,6 +98,7 @@ class Service:
         dropped = self.queue.drop_targets([target.name for target in config.targets])
         swept = self.spool.sweep(self.queue.files())
         self._listener = self._listen()
+        self._http = self._listen_http()
         log_event("opened", model=self.model, resumed=left, swept=swept, dropped=dropped)
 
     def _listen(self) -> Listener | None:
@@ -112,6 +114,17 @@ class Service:
         )
         self._closers.append(listener.close)
         return listener
+
+    def _listen_http(self) -> HttpServer | None:
+        if self.config.http is None:
+            return None
+        try:
+            from torchxrayvision.service.http import HttpServer
+        except ImportError as error:
+            raise DependencyError(error.name or "uvicorn", "the service", "serve") from None
+        server = HttpServer(self.config.http, self.config.limits, self)
+        self._closers.append(server.close)
+        return server
 
     # ---- in -------------------------------------------------------------------------------------
 
@@ -170,6 +183,11 @@ class Service:
         """Of the DICOM listener, or None."""
         return None if self._listener is None else self._listener.port
 
+    @property
+    def http_port(self) -> int | None:
+        """Of the HTTP listener, or None."""
+        return None if self._http is None else self._http.port
+
     def not_ready(self) -> str:
         """Why no image is taken for now; empty if they are."""
         if not self._started:
@@ -205,11 +223,13 @@ class Service:
         self._closers += [lambda p=p: p.stop(_STOP_SECONDS) for p in self._watches]  # type: ignore[misc]
         if self._listener is not None:
             self._listener.start()
+        if self._http is not None:
+            self._http.start()
         keeper = threading.Thread(target=self._keep_house, name="xrv-housekeeping", daemon=True)
         keeper.start()
         self._closers.append(keeper.join)
         self._started = True
-        log_event("started", port=self.port)
+        log_event("started", port=self.port, http_port=self.http_port)
 
     def stop(self) -> None:
         """Take nothing more, finish what is at hand, and end; nothing that was accepted is lost."""
