@@ -210,7 +210,15 @@ class Segmentation:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """One image, ready for the network: what `Segmenting.prepare` gives."""
+    """One image, ready for the network: what `Segmenting.prepare` gives.
+
+    Args:
+        square: What the network sees, float32 (1, R, R) in [-1024, 1024].
+        placement: Where the square lies in the picture.
+        picture: The image as a screen shows it, uint8 (H, W).
+        pixel_spacing: Millimetres between rows and between columns, where known.
+        turned: See `Segmentation`.
+    """
 
     square: NDArray[np.float32]
     placement: Placement

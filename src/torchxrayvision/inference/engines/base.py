@@ -197,6 +197,12 @@ _log = logging.getLogger(__name__)
 def input_size(model: XRayModel) -> int:
     """Side in pixels that a model takes.
 
+    Args:
+        model: Any network of this package.
+
+    Returns:
+        Its input resolution.
+
     Raises:
         ValueError: If it names none.
     """

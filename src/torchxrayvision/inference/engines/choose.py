@@ -170,6 +170,9 @@ def open_engine(
         batch_size: Images of a batch.
         choice: What runs it.
 
+    Returns:
+        It, with a buffer for images.
+
     Raises:
         DependencyError: If the package of the engine is missing.
     """
