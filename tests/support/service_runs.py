@@ -10,6 +10,7 @@ import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from torchxrayvision.errors import ImageReadError
 from torchxrayvision.service import work
 from torchxrayvision.service.gate import read_gate_header
 from torchxrayvision.service.worker import result_uid
@@ -58,7 +59,10 @@ class FakeWorker:
 
     def answer(self, seconds):
         asked = self.images.pop(0)
-        header = read_gate_header(Path(asked["file"]).read_bytes(), 1 << 20)
+        try:
+            header = read_gate_header(Path(asked["file"]).read_bytes(), 1 << 20)
+        except ImageReadError as error:
+            return {"outcome": "failed", "reason": error.reason, "objects": [], "instance": ""}
         type(self).read.append(header.instance)
         word = header.body_part
         if word == "CRASH":
@@ -68,21 +72,29 @@ class FakeWorker:
         if word in ("REFUSED", "FAILED"):
             said = {"outcome": word.lower(), "reason": "as planted", "objects": []}
             return said | {"instance": header.instance}
+        try:
+            objects = self._objects(asked, header.instance)
+        except Exception as error:  # noqa: BLE001 - as a worker does
+            said = {"outcome": "failed", "reason": type(error).__name__, "objects": []}
+            return said | {"instance": header.instance}
+        return {"outcome": "read", "instance": header.instance, "reason": "", "objects": objects}
+
+    def _objects(self, asked, instance):
+        source = pydicom.dcmread(asked["file"])
         folder = Path(asked["folder"])
         folder.mkdir(parents=True)
-        source = pydicom.dcmread(asked["file"])
         objects = []
         for kind in self.config.results.kinds:
             made = Dataset()
             made.SOPClassUID = SC
-            made.SOPInstanceUID = result_uid(header.instance, MODEL, kind, 0)
+            made.SOPInstanceUID = result_uid(instance, MODEL, kind, 0)
             made.StudyInstanceUID = source.StudyInstanceUID
             made.SeriesInstanceUID = f"{source.StudyInstanceUID}.9"
             made.PatientName = source.PatientName
             (folder / f"{kind}0.dcm").write_bytes(file_of(made))
             facts = {"kind": kind, "file": f"{kind}0.dcm", "sop_class": SC}
             objects.append(facts | {"uid": str(made.SOPInstanceUID)})
-        return {"outcome": "read", "instance": header.instance, "reason": "", "objects": objects}
+        return objects
 
     def close(self):
         pass
@@ -162,3 +174,34 @@ class Archive:
     def target(self, **more):
         place = {"host": "127.0.0.1", "port": self.port, "aet": "ARCHIVE"}
         return {"name": "archive", "kind": "dicom", "verify_after": 0.0} | place | more
+
+
+def send_raw(port, *messages, aet="XRV", calling="SENDER"):
+    """Statuses of C-STORE requests whose (UID, dataset) are any bytes; None where none came."""
+    from pynetdicom import AE
+    from pynetdicom.dimse_primitives import C_STORE
+
+    ae = AE(ae_title=calling)
+    ae.dimse_timeout = ae.network_timeout = 10
+    ae.add_requested_context(CR, ExplicitVRLittleEndian)
+    association = ae.associate("127.0.0.1", port, ae_title=aet)
+    statuses = []
+    for number, (uid, data) in enumerate(messages, start=1):
+        if not association.is_established:
+            statuses.append(None)
+            continue
+        request = C_STORE()
+        request.MessageID, request.Priority = number % 60_000 + 1, 2
+        request.AffectedSOPClassUID = CR
+        request.AffectedSOPInstanceUID = uid
+        request.DataSet = BytesIO(data)
+        association._reactor_checkpoint.clear()
+        while not association._is_paused:
+            time.sleep(0.001)
+        association.dimse.send_msg(request, 1)
+        _, answer = association.dimse.get_msg(block=True)
+        association._reactor_checkpoint.set()
+        statuses.append(None if answer is None else answer.Status)
+    if association.is_established:
+        association.release()
+    return statuses

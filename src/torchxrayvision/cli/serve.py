@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -55,6 +56,7 @@ def serve(
         refuse("name the settings with --config, or a command: status, retry, drain")
     settings = _settings(config)
     os.umask(0o077)  # this process is the service: whatever it writes is for its user only
+    warnings.simplefilter("ignore")  # those of pydicom quote values of headers
     logger = logging.getLogger("torchxrayvision.service")
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))

@@ -197,6 +197,7 @@ class DicomArchive:
             target.host, target.port, contexts=contexts, ae_title=aet, tls_args=tls
         )
         if not found.is_established:
+            _close_socket(found)
             how = "rejects" if found.is_rejected else "does not answer"
             raise DeliveryError(f"{how} the association")
         self._open[key] = found
@@ -267,6 +268,13 @@ class DicomArchive:
         for association in open_.values():
             if association.is_established:
                 association.release()
+
+
+def _close_socket(association: Any) -> None:
+    """Close what pynetdicom leaves open where a connection failed."""
+    held = association.dul.socket
+    if held is not None and held.socket is not None:
+        held.socket.close()
 
 
 def _context(sop_class: str) -> Any:

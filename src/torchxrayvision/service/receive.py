@@ -7,8 +7,10 @@ classes here bound all of that.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import ipaddress
+import socket
 import ssl
 import threading
 import time
@@ -24,7 +26,6 @@ from torchxrayvision.service.credentials import tls_context
 from torchxrayvision.service.gate import is_uid
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
     from torchxrayvision.service.config import Limits, Receive
@@ -108,6 +109,18 @@ class _Bounds:
             self._connection.settimeout(self._pdu_seconds)
         return found
 
+    @property
+    def busy(self) -> bool:
+        """Whether a message is under way or being handled."""
+        return bool(self._message or self._pending)
+
+    def end(self) -> None:
+        """Close the connection, also where its peer is gone, which pynetdicom leaves open."""
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            self._connection.close()
+
     def _expect(self, size: int) -> None:
         with self._lock:
             if size == _HEADER and not self._message:
@@ -148,6 +161,7 @@ class _Handler(RequestHandler):
         association: Any = super()._create_association()
         bounds = self.server.new_bounds(self.request)
         association.dul.socket.recv = bounds.read
+        association.dul.socket._shutdown_socket = bounds.end
         self.server.bounds[association] = bounds
         return association
 
@@ -272,10 +286,15 @@ class Listener:
         else:
             server.server_close()
         until = time.monotonic() + patience
-        while (left := server.active_associations) and time.monotonic() < until:
+        while self._busy() and time.monotonic() < until:
             time.sleep(0.02)
-        for association in left:
-            association.abort()
+        for association in server.active_associations:
+            server.bounds[association].end()
+
+    def _busy(self) -> bool:
+        """Whether an association is amid a message."""
+        bounds = self._server.bounds
+        return any(a.is_established and bounds[a].busy for a in self._server.active_associations)
 
     def _requested(self, event: Any) -> None:
         self._metrics.count("associations", state="requested")

@@ -124,7 +124,11 @@ class Worker:
             raise WorkerDiedError(f"took longer than {seconds:g} s") from None
         if not line.endswith(b"\n"):
             raise WorkerDiedError(self._reap())
-        answer: dict[str, Any] = json.loads(line)
+        try:
+            answer: dict[str, Any] = json.loads(line)
+        except ValueError:
+            self._reap()
+            raise WorkerDiedError("gave no valid answer") from None
         return answer
 
     def _reap(self) -> str:

@@ -1,9 +1,25 @@
+import contextlib
 import json
+import socket
 
 import pytest
+from pynetdicom.transport import AssociationSocket
 
 from support.service_runs import Archive, FakeWorker
 from torchxrayvision.service import Service, config_of, work
+
+
+@pytest.fixture(autouse=True)
+def _close_sockets(monkeypatch):
+    """pynetdicom leaves sockets whose peer is gone to the garbage collector."""
+
+    def close(self):
+        if self.socket is not None:
+            with contextlib.suppress(OSError):
+                self.socket.shutdown(socket.SHUT_RDWR)
+            self.socket.close()
+
+    monkeypatch.setattr(AssociationSocket, "_shutdown_socket", close)
 
 
 @pytest.fixture

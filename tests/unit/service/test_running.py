@@ -6,9 +6,6 @@ from support.service_runs import file_of, image, send, settled, until
 from torchxrayvision.errors import ImageReadError, OverloadError, ServiceError
 from torchxrayvision.service import Service, config_of, drain, retry, status
 
-# pynetdicom leaves sockets whose peer is gone to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 
 def test_an_image_comes_in_and_results_arrive_and_are_asked_for(running, archive):
     service = running(results={"kinds": ["sr", "sc"]}, targets=[archive.target()])
