@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
 import numpy as np
 
@@ -21,7 +19,20 @@ from torchxrayvision.datasets.base import (
     rows_with_views,
     view_list,
 )
+from torchxrayvision.datasets.constructors import (
+    Arguments,
+    Compat,
+    PathLike,
+    SharedArguments,
+    Views,
+    complete_docstring,
+    described_arguments,
+    of_method,
+    ordered,
+    signature_of,
+)
 from torchxrayvision.datasets.images import film
+from torchxrayvision.datasets.reading import is_packaged, read_tables
 from torchxrayvision.datasets.release import (
     SHARED_COLUMNS,
     USE_INCLUDED_FILE,
@@ -30,7 +41,7 @@ from torchxrayvision.datasets.release import (
     SourceContext,
     need_columns,
 )
-from torchxrayvision.datasets.spec import USUAL_PARAMETERS, DatasetSpec, Table
+from torchxrayvision.datasets.spec import USUAL_PARAMETERS, DatasetSpec
 from torchxrayvision.datasets.split import official_split
 from torchxrayvision.datasets.storage import (
     Later,
@@ -45,10 +56,12 @@ from torchxrayvision.datasets.storage import (
     whole_numbers,
     with_columns,
 )
-from torchxrayvision.errors import DatasetError, DatasetNotFoundError, EmptyDatasetError, XRVError
+from torchxrayvision.errors import DatasetError, EmptyDatasetError, XRVError
 from torchxrayvision.transforms import SeedSource, apply_transforms, square_pixels
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
     import pandas as pd
     from numpy.typing import NDArray
 
@@ -56,160 +69,10 @@ if TYPE_CHECKING:
     from torchxrayvision.datasets.containers import SubsetDataset
     from torchxrayvision.datasets.storage import PackedFrame
 
-# ---- Reading the tables of a release: packaged, from a path, or handed over as a DataFrame.
-
 
 def as_place(path: str | os.PathLike[str] | None) -> Path | None:
     """A folder or archive argument as a path; nothing is checked before an image is read."""
     return None if path is None else Path(path).expanduser()
-
-
-def read_csv(path: Path, **options: Any) -> pd.DataFrame:
-    """A csv (plain, gzip, zip, bz2, xz) or parquet table.
-
-    Args:
-        path: Existing file.
-        **options: Further arguments of `pandas.read_csv`.
-
-    Returns:
-        The table; numbers are numbers, anything else text. A column in which a number would lose
-        something, such as the zeros of 007 or the last of twenty digits, is text.
-    """
-    import pandas as pd
-
-    if path.suffix == ".parquet":
-        return pd.read_parquet(path, page_checksum_verification=True)
-    frame: pd.DataFrame = pd.read_csv(path, low_memory=False, **options)
-    numeric = [str(name) for name in frame.columns if frame[name].dtype.kind in "iufb"]
-    if numeric and isinstance(frame.index, pd.RangeIndex):
-        written = read_as_text(path, numeric, **options)
-        lossy = {name: written[name] for name in numeric if _loses_as_number(written[name])}
-        return with_columns(frame, lossy) if lossy else frame
-    return frame
-
-
-def read_as_text(path: Path, columns: Iterable[str], **options: Any) -> pd.DataFrame:
-    """Columns of a csv file as they are written there, stripped of space; blanks missing.
-
-    Args:
-        path: The csv file.
-        columns: Which of its columns.
-        **options: Further arguments of `pandas.read_csv`.
-    """
-    import pandas as pd
-
-    wanted = frozenset(columns)
-    frame: pd.DataFrame = pd.read_csv(
-        path,
-        dtype=str,
-        low_memory=False,  # else pandas asks a damaged stream for more without end
-        keep_default_na=False,
-        na_values=["", "nan", "NaN", "<NA>"],
-        **{**options, "usecols": lambda name: name in wanted},
-    )
-    return with_columns(frame, {str(name): frame[name].str.strip() for name in frame.columns})
-
-
-def _loses_as_number(text: pd.Series[Any]) -> bool:
-    """Whether some value is an identifier that a number cannot hold: 007, 12e4, 20 digits."""
-    written = text.dropna().drop_duplicates()
-    return bool(written.str.fullmatch(r"[+-]?0\d+|\d{17,}|\d+[eE]\d+").any())
-
-
-def read_tables(
-    spec: DatasetSpec,
-    given: Mapping[str, Any],
-    imgpath: Path | None,
-    dataset: str,
-    *,
-    whole: bool = True,
-) -> dict[str, pd.DataFrame]:
-    """Every table of a spec by its argument.
-
-    Args:
-        spec: Declares the tables.
-        given: Argument to what the caller passed: a path, a DataFrame, USE_INCLUDED_FILE or None.
-        imgpath: Folder of the images, for tables that lie inside it.
-        dataset: Name for messages.
-        whole: Read the columns, too, that a table names as `later`.
-
-    Returns:
-        Argument to table; optional tables that were not given are left out.
-
-    Raises:
-        DatasetNotFoundError: If a file is missing.
-        DatasetError: If a table was not given, or cannot be read.
-    """
-    tables = {}
-    for table in spec.tables:
-        argument = given.get(table.argument)
-        if is_packaged(table, argument):
-            frame: pd.DataFrame | None = _packaged(
-                table, getattr(spec.findings, "reads", ()), whole
-            )
-        else:
-            frame = _read_table(table, argument, imgpath, dataset)
-        if frame is not None:
-            tables[table.argument] = frame
-    return tables
-
-
-def is_packaged(table: Table, given: Any) -> bool:
-    """Whether the copy in this package is what a caller means by an argument."""
-    unsaid = given is None or (isinstance(given, str) and given == USE_INCLUDED_FILE)
-    return unsaid and table.packaged is not None
-
-
-def _packaged(table: Table, needed: Sequence[str], whole: bool) -> pd.DataFrame:
-    from torchxrayvision import tables
-
-    name = str(table.packaged)
-    columns = table.columns
-    if table.deferred_columns and not whole:
-        later = set(table.deferred_columns) - set(needed)
-        known = columns or tables.info(name).columns
-        columns = tuple(column for column in known if column not in later)
-    return tables.load(name, columns=columns)
-
-
-def _read_table(
-    table: Table, given: Any, imgpath: Path | None, dataset: str
-) -> pd.DataFrame | None:
-    import pandas as pd
-
-    if isinstance(given, pd.DataFrame):
-        return given
-    if given is None or (isinstance(given, str) and given == USE_INCLUDED_FILE):
-        given = _inside(table, imgpath)
-    if given is None and table.optional:
-        return None
-    if given is None:
-        raise _not_given(table, dataset)
-    return _from_path(table, Path(given).expanduser(), dataset)
-
-
-def _inside(table: Table, imgpath: Path | None) -> Path | None:
-    """Where a table lies below the folder of images, if it may lie there."""
-    if table.path_below_imgpath is None or imgpath is None:
-        return None
-    path = imgpath / table.path_below_imgpath
-    return None if table.optional and not path.exists() else path
-
-
-def _from_path(table: Table, path: Path, dataset: str) -> pd.DataFrame:
-    if not path.exists():
-        raise DatasetNotFoundError(dataset, table.argument, path, table.description)
-    if not (path.is_file() or path.is_dir()):  # reading a pipe may wait for ever
-        msg = f"{dataset}: {table.argument}={str(path)!r} is not a regular file"
-        raise DatasetError(msg)
-    try:
-        return (table.read or read_csv)(path)
-    except DatasetError:
-        raise
-    except Exception as error:  # parsers of tables and of their packing raise what they like
-        what = table.description or "a table"
-        msg = f"{dataset}: {table.argument}={str(path)!r} cannot be read as {what}"
-        raise DatasetError(f"{msg}: {error}") from error
 
 
 @contextlib.contextmanager
@@ -225,158 +88,9 @@ def _typed(dataset: str) -> Iterator[None]:
         raise DatasetError(msg) from error
 
 
-def _not_given(table: Table, dataset: str) -> DatasetError:
-    what = f", {table.description}" if table.description else ""
-    return DatasetError(
-        f"{dataset} needs {table.argument}{what}; it is not packaged, so pass the path of your copy"
-    )
-
-
-# ---- Tables of a release as they were read, for the attributes of 1.5.7 that hold them.
-
-
-def release_table(dataset: SpecDataset, argument: str) -> pd.DataFrame:
-    """A table of a release, with all its columns.
-
-    1.5.7 keeps these tables in memory. Here only those that masks need are kept; the others are
-    read again when somebody looks.
-
-    Args:
-        dataset: The dataset.
-        argument: Constructor argument that names the table.
-
-    Returns:
-        New table with the types that pandas gives a csv file.
-
-    Raises:
-        AttributeError: If the caller passed a DataFrame, which the caller still has.
-    """
-    context, name = dataset._context, type(dataset).__name__
-    packaged = argument in context.packaged
-    (table,) = (table for table in dataset.spec.tables if table.argument == argument)
-    kept = context.tables.get(argument)
-    if kept is None or (packaged and table.columns is not None):
-        given: Any = dataset.__dict__.get(argument)
-        if given is None and not packaged:
-            msg = f"{name}: the DataFrame given as {argument} is not kept; use your own"
-            raise AttributeError(msg)
-        spec = replace(dataset.spec, tables=(replace(table, columns=None),))
-        place = context.roots.get("imgpath")
-        kept = read_tables(spec, {argument: given}, place, name)[argument]
-    return ordinary(kept, frozenset(), packaged)
-
-
 _OWN = apply_transforms
 COMPAT = "xrv-1.5"
 """Value of ``compat`` that asks for the rows, order and labels of torchxrayvision 1.5.7."""
-
-Compat = Literal["xrv-1.5"] | None
-PathLike = str | os.PathLike[str] | None
-TableLike: TypeAlias = "str | os.PathLike[str] | pd.DataFrame | None"
-Views = str | Iterable[str] | None
-
-
-class SharedArguments(TypedDict, total=False):
-    """Arguments that all constructors share, where their sources have what they choose."""
-
-    imgpath: PathLike
-    views: Views
-    transform: Transform | None
-    data_aug: Transform | None
-    seed: int
-    unique_patients: bool
-    pathology_masks: bool
-    semantic_masks: bool
-    nrows: int | None
-    compat: Compat
-
-
-class Arguments(SharedArguments, total=False):
-    """All arguments of constructors; `DatasetSpec.parameters` says which, and in what order."""
-
-    csvpath: TableLike
-    bbox_list_path: TableLike
-    chest_tube_csvpath: TableLike
-    dicomcsv_path: TableLike
-    dicomcsvpath: TableLike
-    jsonpath: TableLike
-    labelpath: TableLike
-    labels_path: TableLike
-    lungmaskpath: TableLike
-    metacsvpath: TableLike
-    reflacxpath: TableLike
-    rib_fracture_csvpath: TableLike
-    segmentation_jsonpath: TableLike
-    splitcsvpath: TableLike
-    test_bbox_csvpath: TableLike
-    test_csvpath: TableLike
-    test_json: TableLike
-    train_bbox_csvpath: TableLike
-    train_csvpath: TableLike
-    train_json: TableLike
-    tsnepacsv_path: TableLike
-    xmlpath: TableLike
-    imgzippath: PathLike
-    maskpath: PathLike
-    npzpath: PathLike
-    anatomy_masks: bool
-    consensus: Literal["any", "majority", "all"]
-    extension: str
-    extra_boxes: bool
-    findings: Literal["padchest", "raw"]
-    flat_dir: bool
-    image_format: Literal["png", "dicom", "jpg"]
-    labeler: Literal["chexpert", "negbio"] | None
-    max_aspect_ratio: float | None
-    n: int
-    phases: int | Iterable[int]
-    site: str
-    size: int
-    split: str | None
-    threshold: float
-    use_tsne_derived_view: bool
-    version: Literal["ChestX-Det", "ChestX-Det10"]
-
-
-_USUAL: Mapping[str, Any] = {
-    "seed": 0,
-    **dict.fromkeys(("unique_patients", "pathology_masks", "semantic_masks"), False),
-}
-
-
-def _of_method(signature: inspect.Signature) -> inspect.Signature:
-    """The same with `self` before it."""
-    of_class = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return inspect.Signature([of_class, *signature.parameters.values()])
-
-
-def _signature(spec: DatasetSpec) -> inspect.Signature:
-    """The signature of a constructor, out of the spec."""
-    packaged = {table.argument: USE_INCLUDED_FILE for table in spec.tables if table.packaged}
-    undeclared = {"unique_patients": True} if spec.parameters is USUAL_PARAMETERS else {}
-    return _ordered(spec.parameters, spec.keyword_only, {**packaged, **undeclared, **spec.defaults})
-
-
-def _ordered(
-    parameters: Sequence[str], keyword_only: Sequence[str], defaults: Mapping[str, Any]
-) -> inspect.Signature:
-    """A signature with the usual defaults but for those given."""
-    kinds: dict[str, Any] = dict.fromkeys(parameters, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    kinds |= dict.fromkeys([*keyword_only, "compat"], inspect.Parameter.KEYWORD_ONLY)
-    defaults, types = {**_USUAL, **defaults}, Arguments.__annotations__
-    return inspect.Signature(
-        [
-            inspect.Parameter(
-                name,
-                kind,
-                default=defaults.get(name),
-                annotation=getattr(types[name], "__forward_arg__", types[name])
-                if name in types
-                else inspect.Parameter.empty,
-            )
-            for name, kind in kinds.items()
-        ]
-    )
 
 
 class Masks(dict[Any, Any]):
@@ -403,7 +117,7 @@ class SpecDataset(Dataset):
         seed: Of the transforms' random numbers; no global generator is touched.
         unique_patients: Keep one image per patient: the first in the table, with its own labels.
         pathology_masks: Add ``pathology_masks`` to the samples.
-        compat: ``"xrv-1.5"`` for the rows, order and labels of 1.5.7.
+        compat: ``"xrv-1.5"`` for the rows, order and labels of 1.5.7, where it has the dataset.
 
     Raises:
         DatasetError: If a table does not fit.
@@ -432,10 +146,12 @@ class SpecDataset(Dataset):
             msg = f"{cls.__name__} must not define {sorted(forbidden)}; the pipeline does"
             raise TypeError(msg)
         if spec is not None:
-            cls._signature = _signature(spec)
+            cls._signature = signature_of(spec)
             if hasattr(vars(cls).get("__init__", cls.__init__), "__signature__"):
                 # Nobody wrote a constructor for this class or one that it inherits from.
                 cls._show_signature()
+            names, shared = inspect.signature(cls).parameters, SpecDataset.__doc__
+            cls.__doc__ = complete_docstring(cls.__doc__, names, described_arguments(shared), spec)
 
     @classmethod
     def _show_signature(cls) -> None:
@@ -446,7 +162,7 @@ class SpecDataset(Dataset):
 
         constructor.__name__ = "__init__"
         constructor.__qualname__ = f"{cls.__qualname__}.__init__"
-        constructor.__signature__ = _of_method(cls._signature)  # type: ignore[attr-defined]
+        constructor.__signature__ = of_method(cls._signature)  # type: ignore[attr-defined]
         cls.__init__ = constructor  # type: ignore[method-assign]
 
     def __init__(self, *args: Any, **kwargs: Unpack[Arguments]) -> None:
@@ -850,8 +566,8 @@ class SpecDataset(Dataset):
         return state
 
 
-SpecDataset.__init__.__signature__ = _of_method(  # type: ignore[attr-defined]
-    _ordered(USUAL_PARAMETERS, (), {"csvpath": USE_INCLUDED_FILE, "unique_patients": True})
+SpecDataset.__init__.__signature__ = of_method(  # type: ignore[attr-defined]
+    ordered(USUAL_PARAMETERS, (), {"csvpath": USE_INCLUDED_FILE, "unique_patients": True})
 )
 
 

@@ -1,45 +1,13 @@
-"""How a dataset is declared.
+"""How a dataset is declared: a `DatasetSpec`, facts and small rules, checked when it is made.
 
-A dataset is a `DatasetSpec`: facts and small rules, checked when the class is made. One pipeline,
-`SpecDataset` in ``_base.py``, runs them in this order::
+`SpecDataset` runs them in this order::
 
     read tables -> join -> view -> drop rows -> one image per patient -> keep rows -> order
     -> encode findings -> shared columns -> has_masks
 
-**For authors of dataset modules.** A module holds a spec and a class::
-
-    class Tiny_Dataset(SpecDataset):
-        \"\"\"Tiny: 10 images.  (prose, counts with their origin, caveats, licence)\"\"\"
-
-        spec = DatasetSpec(
-            title="Tiny",
-            reference=Reference(...), license=License(...), homepage="https://...",
-            tables=(Table("csvpath", packaged="tiny"),),
-            images=Files("{name}.png", layout="one flat folder of PNG files"),
-            findings=FindingText("labels", {"Mass": ("mass",), "Nodule": ("nodule",)}),
-            view="position",
-            patient="subject",
-            columns={"patientid": "subject", "age_years": "age",
-                     "sex_male": equals("sex", "M"), "sex_female": equals("sex", "F")},
-        )
-
-That class already takes ``imgpath, csvpath, views, transform, data_aug, seed, unique_patients,
-pathology_masks`` and the keyword ``compat``. Another parameter or another order (1.5.7's order is
-kept) is declared: ``parameters``, ``keyword_only``, ``defaults`` and ``choices``. Arguments that
-need work are changed in ``_prepare(arguments)``. Never write ``__getitem__``, ``__len__`` or
-``string``.
-
-- Every rule is a function of ``(frame, context)``; `join` of ``(context)``. `SourceContext` has
-  ``tables`` by argument name, the other ``arguments``, the ``roots`` (folders) and ``compat``.
-  A rule that differs from 1.5.7 branches on ``context.compat``; most never look at it.
-- Findings: `FindingColumns`, `FindingText`, `FindingRules` (``_findings.py``). Their order is
-  ``dataset.pathologies`` and mask keys depend on it, so it is 1.5.7's.
-- Images: `Files`, `IndexedFiles`, `ZipFiles` (``_images.py``).
-- Masks and boxes: `BoxTable`, `RleColumn`, `CocoRle`, `Shapes`, `MaskFiles` (``_annotations.py``).
-- A source whose table needs work gets a named function in its module, given to
-  ``Table(read=...)`` or ``join=``. Nothing is read at import.
-- Then: one line in ``datasets/__init__.py``, and a fake release in ``tests/fakes/<module>.py``.
-  ``docs/adding-a-dataset.md`` has the steps.
+Every rule is a function of ``(frame, context)``; `join` of ``(context)``. A rule that differs from
+1.5.7 branches on ``context.compat``. Nothing is read at import. ``docs/adding-a-dataset.md`` says
+how to write a module with a spec.
 """
 
 from __future__ import annotations

@@ -61,16 +61,9 @@ class BRAX_Dataset(SpecDataset):
         imgpath: Folder ``images`` of the release.
         csvpath: master_spreadsheet_update.csv.
         views: "PA", "AP", "L", "RL", "UNKNOWN", several, or "*".
-        transform: See `SpecDataset`.
-        data_aug: See `SpecDataset`.
-        seed: See `SpecDataset`.
         unique_patients: Keep the first image of each patient, in the order of the table.
         max_aspect_ratio: Leave out images whose longer side, as Rows and Columns have it, is
             more than this many times the shorter one; None keeps all.
-        compat: See `SpecDataset`.
-
-    Source:
-        Reis et al., Scientific Data 2022, https://doi.org/10.1038/s41597-022-01608-8.
     """
 
     spec = DatasetSpec(

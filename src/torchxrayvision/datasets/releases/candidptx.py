@@ -98,27 +98,16 @@ class CANDIDPTX_Dataset(GroundedDataset):
     DICOM files of 8 bits. Outlines of a finding in one image are united. A label is 1 where a
     table has the image with an outline (or, for the two smaller tables, lists it at all), 0
     elsewhere, and NaN throughout for a table that was not given. *Rib fracture* is acute rib
-    fractures alone. The texts of the reports are not kept.
+    fractures alone. The texts of the reports are not kept; views, ages and sexes are in the DICOM
+    headers.
 
     Args:
         imgpath: Folder ``dataset`` of the DICOM files, which are named by their UID.
         csvpath: Pneumothorax_reports.csv.
         chest_tube_csvpath: chest_tube.csv.
         rib_fracture_csvpath: acute_rib_fracture.csv (Rib_fracture_mask_rle.csv in another copy).
-        transform: See `SpecDataset`.
-        data_aug: See `SpecDataset`.
-        seed: See `SpecDataset`.
         unique_patients: Keep the first image of each patient, who is named in ``filename``.
         pathology_masks: Add the outlines as masks.
-        compat: Accepted like everywhere; 1.5.7 had no such dataset, so it changes nothing.
-
-    Verified, in code that reads the release: ``SOPInstanceUID``, ``EncodedPixels`` (-1, blank or
-    SIIM's gaps and runs) and ``filename`` of the reports; ``anon_SOPUID`` of the other two. Their
-    ``mask_rle`` is taken to be in the same form. Views, ages and sexes are in the DICOM headers.
-
-    Source:
-        Feng et al., Radiology: Artificial Intelligence 2021,
-        https://doi.org/10.1148/ryai.2021210136.
     """
 
     spec = DatasetSpec(
@@ -160,7 +149,9 @@ class CANDIDPTX_Dataset(GroundedDataset):
             size=(_SIDE, _SIDE),
             decode=masks.decode_gap_rle,
         ),
-        verified="SOPInstanceUID, EncodedPixels, filename, anon_SOPUID; mask_rle by its name",
+        verified="SOPInstanceUID, EncodedPixels (-1, blank or SIIM's gaps and runs) and filename "
+        "of the reports; anon_SOPUID of the other two. Their mask_rle is taken to be in "
+        "the same form",
         parameters=(
             *("imgpath", "csvpath", "chest_tube_csvpath", "rib_fracture_csvpath", "transform"),
             *("data_aug", "seed", "unique_patients", "pathology_masks"),

@@ -152,15 +152,7 @@ class ChestXDet_Dataset(GroundedDataset):
         train_json: ChestX_Det_train.json (ChestX-Det10: train.json).
         test_json: ChestX_Det_test.json (ChestX-Det10: test.json). One of the two is enough.
         version: "ChestX-Det" or "ChestX-Det10": which findings there are.
-        transform: See `SpecDataset`.
-        data_aug: See `SpecDataset`.
-        seed: See `SpecDataset`.
         pathology_masks: Add the outlines as masks.
-        compat: Accepted like everywhere; 1.5.7 had no such dataset, so it changes nothing.
-
-    Verified: keys, names of the findings and form of the coordinates, against the release's
-    README and code that reads it. An entry may lack ``polygons``, or hold fewer boxes or
-    polygons than findings.
 
     Source:
         Lian et al., IEEE TMI 2021, https://doi.org/10.1109/TMI.2021.3070847; Liu et al., 2020,
@@ -214,7 +206,9 @@ class ChestXDet_Dataset(GroundedDataset):
         ),
         split="split",
         expected_sizes=_sides,
-        verified="all keys; missing polygons are tolerated",
+        verified="keys, names of the findings and form of the coordinates, against the release's "
+        "README and code that reads it. An entry may lack polygons, or hold fewer boxes "
+        "or polygons than findings",
         choices={"version": ("ChestX-Det", "ChestX-Det10")},
         parameters=(
             *("imgpath", "train_json", "test_json", "version", "transform", "data_aug"),

@@ -120,18 +120,9 @@ class CheXlocalize_Dataset(SpecDataset):
             one of these folders.
         csvpath: valid.csv, val_labels.csv or test_labels.csv.
         views: "PA", "AP", "L", "Unknown", several, or "*"; None: all frontal ones.
-        transform: See `SpecDataset`.
-        data_aug: See `SpecDataset`.
-        seed: See `SpecDataset`.
-        unique_patients: Keep the first image of each patient.
         pathology_masks: Add the masks, at the size of the image. Without `segmentation_jsonpath`
             there are none to add.
         segmentation_jsonpath: gt_segmentations_val.json or gt_segmentations_test.json.
-        compat: See `SpecDataset`.
-
-    Source:
-        Saporta et al., Nature Machine Intelligence 2022,
-        https://doi.org/10.1038/s42256-022-00536-x.
     """
 
     spec = DatasetSpec(

@@ -74,15 +74,7 @@ class CheX_Dataset(SpecDataset):
         imgpath: Folder that holds ``train`` and ``valid``.
         csvpath: train.csv or valid.csv of the release.
         views: "PA", "AP", "L", "LL", "RL", several, or "*".
-        transform: See `SpecDataset`.
-        data_aug: See `SpecDataset`.
         flat_dir: Accepted as in 1.5.7; paths come from the table.
-        seed: See `SpecDataset`.
-        unique_patients: Keep the first image of each patient.
-        compat: See `SpecDataset`.
-
-    Source:
-        Irvin et al., AAAI 2019, https://arxiv.org/abs/1901.07031.
     """
 
     spec = DatasetSpec(

@@ -11,7 +11,8 @@ import numpy as np
 
 from torchxrayvision.datasets.columns import plausible_age
 from torchxrayvision.datasets.images import Files
-from torchxrayvision.datasets.pipeline import SpecDataset, read_csv
+from torchxrayvision.datasets.pipeline import SpecDataset
+from torchxrayvision.datasets.reading import read_csv
 from torchxrayvision.datasets.release import need_columns
 from torchxrayvision.datasets.releases.chexpert import CHEXPERT_FINDINGS
 from torchxrayvision.datasets.spec import DatasetSpec, Table, equals
@@ -97,17 +98,6 @@ class CheXpertPlus_Dataset(SpecDataset):
             with the same columns.
         image_format: "png" or "dicom", the files of this release; "jpg", those of CheXpert.
         views: "PA", "AP", "L", "LL", "RL", several, or "*".
-        transform: See `SpecDataset`.
-        data_aug: See `SpecDataset`.
-        seed: See `SpecDataset`.
-        unique_patients: Keep the first image of each patient.
-        compat: Accepted like everywhere; 1.5.7 had no such dataset, so it changes nothing.
-
-    Verified: the header of the table and the form of the label files, in the release's readme
-    and code that reads them. Columns after ``sex`` may be missing, as may ``path_to_dcm``.
-
-    Source:
-        Chambon et al., 2024, https://arxiv.org/abs/2405.19538.
     """
 
     spec = DatasetSpec(
@@ -150,7 +140,9 @@ class CheXpertPlus_Dataset(SpecDataset):
             "sex_female": equals("sex", "Female"),
         },
         split="split",
-        verified="all columns; those after sex, and path_to_dcm, may be missing",
+        verified="the header of the table and the form of the label files, in the release's "
+        "readme and code that reads them. Columns after sex may be missing, as may "
+        "path_to_dcm",
         choices={"image_format": ("png", "dicom", "jpg")},
         parameters=(
             *("imgpath", "csvpath", "labelpath", "image_format", "views", "transform"),

@@ -88,16 +88,9 @@ class COVID19_Dataset(SpecDataset):
         imgpath: Folder ``images`` of the repository, or the repository.
         csvpath: metadata.csv of the repository.
         views: "PA", "AP", "AP Supine", "AP Erect", "L", several, or "*"; None: "PA" and "AP".
-        transform: See `SpecDataset`.
-        data_aug: See `SpecDataset`.
-        seed: See `SpecDataset`.
         semantic_masks: Add ``semantic_masks`` with the mask "Lungs", where there is one.
         lungmaskpath: Table of lung masks: ``filename, height, width, counts`` (COCO's compressed
             run lengths).
-        compat: See `SpecDataset`.
-
-    Source:
-        Cohen et al., 2020, https://arxiv.org/abs/2006.11988.
     """
 
     dataset_url = _URL  # a name of 1.5.7

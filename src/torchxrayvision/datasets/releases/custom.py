@@ -10,15 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Literal
 
 from torchxrayvision.datasets.images import Files, opened
-from torchxrayvision.datasets.pipeline import (
-    Compat,
-    PathLike,
-    SpecDataset,
-    TableLike,
-    Views,
-    read_as_text,
-    read_tables,
-)
+from torchxrayvision.datasets.pipeline import SpecDataset
+from torchxrayvision.datasets.reading import read_as_text, read_tables
 from torchxrayvision.datasets.releases.guess import (
     AUTO,
     AgeColumn,
@@ -45,6 +38,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from torchxrayvision.datasets.base import Transform
+    from torchxrayvision.datasets.constructors import Compat, PathLike, TableLike, Views
     from torchxrayvision.datasets.findings import Findings
     from torchxrayvision.datasets.release import Row, Rule, SourceContext
     from torchxrayvision.inputs import Member
@@ -101,11 +95,6 @@ class CSV_Dataset(SpecDataset):
         split: Column of your own split, for `official_splits`.
         extension: Added to each path, such as ".png", where the column holds bare names.
         views: Views to keep; None: all.
-        transform: See `SpecDataset`.
-        data_aug: See `SpecDataset`.
-        seed: See `SpecDataset`.
-        unique_patients: Keep the first image of each patient.
-        compat: Accepted like everywhere; 1.5.7 had no such dataset, so it changes nothing.
 
     Raises:
         DatasetError: If a column is missing, no column names images, a label is something else
@@ -129,9 +118,6 @@ class CSV_Dataset(SpecDataset):
         (1, 64, 48)
         >>> int(dataset.csv["sex_female"].sum())
         1
-
-    Source:
-        Cohen et al., MIDL 2022, https://arxiv.org/abs/2111.00595, describes the library.
     """
 
     spec = DatasetSpec(
@@ -386,10 +372,6 @@ class Folder_Dataset(SpecDataset):
         labels: "folders": each subfolder of `folder` names the one finding of the images in it
             (``pneumonia/a.png``); the other findings are absent there. None: no findings.
         healthy: Names of subfolders, in any case, whose images have none of the findings.
-        transform: See `SpecDataset`.
-        data_aug: See `SpecDataset`.
-        seed: See `SpecDataset`.
-        compat: Accepted like everywhere; 1.5.7 had no such dataset, so it changes nothing.
 
     Raises:
         DatasetNotFoundError: If `folder` does not exist.
@@ -413,9 +395,6 @@ class Folder_Dataset(SpecDataset):
         ['Normal/a.png', 'Pneumonia/b.png', 'Pneumonia/c.png']
         >>> Folder_Dataset(folder).pathologies
         []
-
-    Source:
-        Cohen et al., MIDL 2022, https://arxiv.org/abs/2111.00595, describes the library.
     """
 
     spec = DatasetSpec(

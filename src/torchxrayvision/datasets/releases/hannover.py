@@ -67,17 +67,6 @@ class HannoverCOVID_Dataset(SpecDataset):
         imgpath: The repository, with its folder ``png``. The NIfTI files are not read.
         csvpath: data.csv; looked for in `imgpath` too.
         views: "AP", "PA", both, or "*"; the default is both, for two in three are AP.
-        transform: See `SpecDataset`.
-        data_aug: See `SpecDataset`.
-        seed: See `SpecDataset`.
-        unique_patients: Keep the first image of each patient.
-        compat: Accepted like everywhere; 1.5.7 had no such dataset, so it changes nothing.
-
-    Verified: header and values, in data.csv of the repository. ``admission_offset``, ``age`` and
-    ``sex`` may be missing; the readme writes *w* for the *f* of the table, and both are read.
-
-    Source:
-        Winther et al., figshare 2020, https://doi.org/10.6084/m9.figshare.12275009.
     """
 
     spec = DatasetSpec(
@@ -114,7 +103,9 @@ class HannoverCOVID_Dataset(SpecDataset):
             "sex_male": equals("sex", "m"),
             "sex_female": equals("sex", "f", "w"),
         },
-        verified="all columns; age, sex and admission_offset may be missing",
+        verified="header and values, in data.csv of the repository. admission_offset, age and "
+        "sex may be missing; the readme writes *w* for the *f* of the table, and both "
+        "are read",
         parameters=(
             *("imgpath", "csvpath", "views", "transform", "data_aug", "seed"),
             "unique_patients",

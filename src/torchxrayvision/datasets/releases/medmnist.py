@@ -215,16 +215,9 @@ class ChestMNIST_Dataset(SpecDataset):
 
     Args:
         npzpath: chestmnist.npz, chestmnist_64.npz, chestmnist_128.npz or chestmnist_224.npz.
-        transform: See `SpecDataset`.
-        data_aug: See `SpecDataset`.
-        seed: See `SpecDataset`.
-        compat: Accepted like everywhere; 1.5.7 had no such dataset, so it changes nothing.
 
     Verified: names, types and shapes of the arrays and the order of the findings, in MedMNIST's
     own description.
-
-    Source:
-        Yang et al., Scientific Data 2023, https://doi.org/10.1038/s41597-022-01721-8.
     """
 
     spec = _spec("ChestMNIST", _CHEST, cohort="NIH ChestX-ray14")
@@ -242,15 +235,8 @@ class PneumoniaMNIST_Dataset(SpecDataset):
 
     Args:
         npzpath: pneumoniamnist.npz, pneumoniamnist_64.npz, and so on.
-        transform: See `SpecDataset`.
-        data_aug: See `SpecDataset`.
-        seed: See `SpecDataset`.
-        compat: Accepted like everywhere; 1.5.7 had no such dataset, so it changes nothing.
 
     Verified: names, types and shapes of the arrays, in MedMNIST's own description.
-
-    Source:
-        Yang et al., Scientific Data 2023, https://doi.org/10.1038/s41597-022-01721-8.
     """
 
     spec = _spec("PneumoniaMNIST", ("Pneumonia",))

@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from torchxrayvision.datasets.columns import days
 from torchxrayvision.datasets.findings import FindingColumns
 from torchxrayvision.datasets.images import Files
-from torchxrayvision.datasets.pipeline import (
-    SpecDataset,
-    release_table,
-)
+from torchxrayvision.datasets.pipeline import SpecDataset
+from torchxrayvision.datasets.reading import release_table
 from torchxrayvision.datasets.release import need_columns
 from torchxrayvision.datasets.releases.chexpert import CHEXPERT_FINDINGS
 from torchxrayvision.datasets.spec import DatasetSpec, Table
@@ -110,19 +108,11 @@ class MIMIC_Dataset(SpecDataset):
             folder that holds the tables of the release.
         metacsvpath: mimic-cxr-2.0.0-metadata.csv. May be left out if `csvpath` is the folder.
         views: "PA", "AP", "L", "LL", "UNKNOWN", several, or "*".
-        transform: See `SpecDataset`.
-        data_aug: See `SpecDataset`.
-        seed: See `SpecDataset`.
-        unique_patients: Keep the first image of each patient.
         splitcsvpath: mimic-cxr-2.0.0-split.csv, the official split; gives the column ``split``
             and `official_splits`.
         split: Keep one official part: "train", "validate" or "test".
         labeler: Which program's labels to take where `csvpath` is the folder: "chexpert" (the
             default) or "negbio".
-        compat: See `SpecDataset`.
-
-    Source:
-        Johnson et al., 2019, https://arxiv.org/abs/1901.07042.
     """
 
     spec = DatasetSpec(

@@ -76,18 +76,7 @@ class MSCXR_Dataset(GroundedDataset):
     Args:
         imgpath: Root of MIMIC-CXR-JPG, the folder that holds ``files``.
         csvpath: MS_CXR_Local_Alignment_v1.1.0.csv (or v1.0.0, which has no split).
-        transform: See `SpecDataset`.
-        data_aug: See `SpecDataset`.
-        seed: See `SpecDataset`.
-        unique_patients: Keep the first image of each patient.
         pathology_masks: Add the boxes as masks.
-        compat: Accepted like everywhere; 1.5.7 had no such dataset, so it changes nothing.
-
-    Verified: the header of both versions, in code that reads them. The column ``split`` may be
-    missing; further columns stay in ``annotations``.
-
-    Source:
-        Boecking et al., ECCV 2022, https://doi.org/10.1007/978-3-031-20059-5_1.
     """
 
     spec = DatasetSpec(
@@ -129,7 +118,8 @@ class MSCXR_Dataset(GroundedDataset):
             frame=("image_height", "image_width"),
         ),
         split="split",
-        verified="all columns; split may be missing",
+        verified="the header of both versions, in code that reads them. The column split may be "
+        "missing; further columns stay in annotations",
         parameters=(
             *("imgpath", "csvpath", "transform", "data_aug", "seed"),
             *("unique_patients", "pathology_masks"),

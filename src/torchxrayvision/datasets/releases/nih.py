@@ -10,10 +10,8 @@ from torchxrayvision import tables
 from torchxrayvision.datasets.annotations import BoxTable
 from torchxrayvision.datasets.findings import FindingColumns, FindingText, separated
 from torchxrayvision.datasets.images import Files
-from torchxrayvision.datasets.pipeline import (
-    SpecDataset,
-    release_table,
-)
+from torchxrayvision.datasets.pipeline import SpecDataset
+from torchxrayvision.datasets.reading import release_table
 from torchxrayvision.datasets.spec import DatasetSpec, Table, equals
 from torchxrayvision.facts import License, Reference
 from torchxrayvision.labels import NIH14, NIH_RENAME
@@ -68,21 +66,13 @@ class NIH_Dataset(SpecDataset):
         csvpath: Data_Entry_2017_v2020.csv.
         bbox_list_path: BBox_List_2017.csv.
         views: "PA", "AP", both, or "*".
-        transform: See `SpecDataset`.
-        data_aug: See `SpecDataset`.
-        seed: See `SpecDataset`.
-        unique_patients: Keep the first image of each patient.
         pathology_masks: Add the boxes as masks.
-        compat: See `SpecDataset`.
 
     Example:
         >>> from torchxrayvision.datasets import NIH_Dataset
         >>> dataset = NIH_Dataset()
         >>> len(dataset), dataset.totals()["Hernia"][1.0]
         (28868, 81)
-
-    Source:
-        Wang et al., CVPR 2017, https://arxiv.org/abs/1705.02315.
     """
 
     spec = DatasetSpec(
@@ -157,15 +147,7 @@ class NIH_Google_Dataset(SpecDataset):
         imgpath: Folder of the NIH PNG files.
         csvpath: The table of labels.
         views: "PA", "AP", both, or "*".
-        transform: See `SpecDataset`.
-        data_aug: See `SpecDataset`.
         nrows: Read only the first rows of the table.
-        seed: See `SpecDataset`.
-        unique_patients: Keep the first image of each patient.
-        compat: See `SpecDataset`.
-
-    Source:
-        Majkowska et al., Radiology 2020, https://doi.org/10.1148/radiol.2019191293.
     """
 
     spec = DatasetSpec(

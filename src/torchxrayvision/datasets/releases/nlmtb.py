@@ -120,19 +120,10 @@ class NLMTB_Dataset(SpecDataset):
 
     Args:
         imgpath: Folder of one set, with ``CXR_png`` in it.
-        transform: See `SpecDataset`.
-        data_aug: See `SpecDataset`.
-        seed: See `SpecDataset`.
         views: "PA" or "*"; there is no other.
-        unique_patients: Keep the first image of each patient.
         semantic_masks: Add ``semantic_masks`` with the mask "Lungs", where there is one.
         maskpath: Folder of the masks ``<name>_mask.png``; None: they are looked for below
             `imgpath`.
-        compat: See `SpecDataset`.
-
-    Source:
-        Jaeger et al., Quantitative Imaging in Medicine and Surgery 2014,
-        https://doi.org/10.3978/j.issn.2223-4292.2014.11.20.
     """
 
     spec = DatasetSpec(

@@ -122,14 +122,7 @@ class ObjectCXR_Dataset(SpecDataset):
     Args:
         imgzippath: train.zip or dev.zip. It is opened anew in each process.
         csvpath: train.csv or dev.csv.
-        transform: See `SpecDataset`.
-        data_aug: See `SpecDataset`.
-        seed: See `SpecDataset`.
         pathology_masks: Add the objects as a mask.
-        compat: See `SpecDataset`.
-
-    Source:
-        JF Healthcare, MIDL 2020, https://jfhealthcare.github.io/object-CXR/.
     """
 
     spec = DatasetSpec(

@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any
 from torchxrayvision.datasets.columns import days
 from torchxrayvision.datasets.findings import FindingText
 from torchxrayvision.datasets.images import Files
-from torchxrayvision.datasets.pipeline import (
-    SpecDataset,
-    release_table,
-)
+from torchxrayvision.datasets.pipeline import SpecDataset
+from torchxrayvision.datasets.reading import release_table
 from torchxrayvision.datasets.release import need_columns
 from torchxrayvision.datasets.releases.openi_terms import OPENI_SUBSTRINGS, OPENI_TERMS, openi_terms
 from torchxrayvision.datasets.spec import DatasetSpec, Table
@@ -61,7 +59,7 @@ def read_openi_reports(path: Path) -> pd.DataFrame:
 
     import pandas as pd
 
-    from torchxrayvision.datasets.pipeline import read_csv
+    from torchxrayvision.datasets.reading import read_csv
 
     if path.name.endswith((".csv", ".csv.gz", ".parquet")):
         return read_csv(path)
@@ -149,15 +147,7 @@ class Openi_Dataset(SpecDataset):
         tsnepacsv_path: Table of the views by t-SNE.
         use_tsne_derived_view: Take views from there.
         views: "PA", "AP", "L", "LL", "RL", "UNKNOWN", several, or "*".
-        transform: See `SpecDataset`.
-        data_aug: See `SpecDataset`.
         nrows: Read only the first rows of the reports.
-        seed: See `SpecDataset`.
-        unique_patients: Keep the first image of each patient.
-        compat: See `SpecDataset`.
-
-    Source:
-        Demner-Fushman et al., JAMIA 2016, https://doi.org/10.1093/jamia/ocv080.
     """
 
     spec = DatasetSpec(

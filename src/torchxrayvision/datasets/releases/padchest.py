@@ -306,16 +306,8 @@ class PC_Dataset(SpecDataset):
         imgpath: Folder of the 16-bit PNG files.
         csvpath: PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv.
         views: "PA", "L", "AP", "AP Supine", "COSTAL", "UNK", "EXCLUDE", several, or "*".
-        transform: See `SpecDataset`.
-        data_aug: See `SpecDataset`.
         flat_dir: All files are in `imgpath`; False: in the folders 0 to 54 of the release. Files
             that are not there are looked for in all folders.
-        seed: See `SpecDataset`.
-        unique_patients: Keep the first image of each patient.
-        compat: See `SpecDataset`.
-
-    Source:
-        Bustos et al., Medical Image Analysis 2020, https://arxiv.org/abs/1901.07441.
     """
 
     spec = DatasetSpec(

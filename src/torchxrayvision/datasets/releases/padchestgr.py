@@ -158,19 +158,7 @@ class PadChestGR_Dataset(GroundedDataset):
         csvpath: master_table.csv (may be zipped).
         findings: "padchest" or "raw".
         extra_boxes: Add the boxes of the key ``extra_boxes``.
-        transform: See `SpecDataset`.
-        data_aug: See `SpecDataset`.
-        seed: See `SpecDataset`.
-        unique_patients: Keep the first image of each patient.
         pathology_masks: Add the boxes as masks.
-        compat: Accepted like everywhere; 1.5.7 had no such dataset, so it changes nothing.
-
-    Verified, in code that reads the release: all keys of the reports, which sentences without a
-    finding may lack; ``StudyID``, ``PatientID``, ``split`` and ``label_group`` of the table, the
-    last of which may be missing. What ``extra_boxes`` adds is not documented.
-
-    Source:
-        de Castro et al., 2024, https://arxiv.org/abs/2411.05085.
     """
 
     spec = DatasetSpec(
@@ -225,7 +213,9 @@ class PadChestGR_Dataset(GroundedDataset):
         ),
         boxes=BoxTable(table="boxes", image="ImageID", box=_BOX, form="xyxy", frame=1),
         split="split",
-        verified="all columns; label_group may be missing",
+        verified="all keys of the reports, which sentences without a finding may lack; StudyID, "
+        "PatientID, split and label_group of the table, the last of which may be "
+        "missing. What extra_boxes adds is not documented",
         choices={"findings": ("padchest", "raw")},
         parameters=(
             *("imgpath", "jsonpath", "csvpath", "findings", "extra_boxes", "transform"),

@@ -143,12 +143,8 @@ class Phantom_Dataset(SpecDataset):
         site: Look of the films (exposure, processing, markers, borders); what they show is the
             same at every site.
         views: "PA", "AP", "L", several, or "*" for all, which is the default.
-        transform: See `SpecDataset`.
-        data_aug: See `SpecDataset`.
         pathology_masks: Add the masks of the findings.
         anatomy_masks: Add the masks of lungs, heart and bones as ``semantic_masks``.
-        unique_patients: Keep the first film of each patient.
-        compat: Accepted like everywhere; 1.5.7 had no such dataset, so it changes nothing.
 
     Raises:
         DatasetError: If `n` or `size` is not positive, or `seed` is negative.

@@ -11,7 +11,7 @@ import numpy as np
 from torchxrayvision.datasets.annotations import Shapes
 from torchxrayvision.datasets.columns import extract
 from torchxrayvision.datasets.images import Files
-from torchxrayvision.datasets.pipeline import read_csv
+from torchxrayvision.datasets.reading import read_csv
 from torchxrayvision.datasets.release import need_columns
 from torchxrayvision.datasets.releases.grounded import GroundedDataset
 from torchxrayvision.datasets.spec import DatasetSpec, Table
@@ -223,18 +223,7 @@ class REFLACX_Dataset(GroundedDataset):
         phases: Which of 1, 2 and 3.
         threshold: Least certainty of a present finding, above 0 and at most 5.
         image_format: "jpg" or "dicom".
-        transform: See `SpecDataset`.
-        data_aug: See `SpecDataset`.
-        seed: See `SpecDataset`.
-        unique_patients: Keep the first image of each patient.
         pathology_masks: Add the ellipses as masks.
-        compat: Accepted like everywhere; 1.5.7 had no such dataset, so it changes nothing.
-
-    Verified: columns, names of the findings and form of the ellipses, in the authors' code that
-    writes them. Findings, ``split``, and folders of readings may be missing.
-
-    Source:
-        Bigolin Lanfredi et al., Scientific Data 2022, https://doi.org/10.1038/s41597-022-01441-z.
     """
 
     spec = DatasetSpec(
@@ -276,7 +265,8 @@ class REFLACX_Dataset(GroundedDataset):
             frame=("image_size_y", "image_size_x"),
         ),
         split="split",
-        verified="all columns; findings, split and folders of readings may be missing",
+        verified="columns, names of the findings and form of the ellipses, in the authors' code "
+        "that writes them. Findings, split, and folders of readings may be missing",
         choices={"image_format": ("jpg", "dicom")},
         parameters=(
             *("imgpath", "reflacxpath", "phases", "threshold", "image_format", "transform"),

@@ -10,10 +10,8 @@ from torchxrayvision.datasets.annotations import BoxTable
 from torchxrayvision.datasets.columns import plausible_age
 from torchxrayvision.datasets.findings import FindingColumns
 from torchxrayvision.datasets.images import Files
-from torchxrayvision.datasets.pipeline import (
-    SpecDataset,
-    release_table,
-)
+from torchxrayvision.datasets.pipeline import SpecDataset
+from torchxrayvision.datasets.reading import release_table
 from torchxrayvision.datasets.release import need_columns
 from torchxrayvision.datasets.spec import DatasetSpec, Table, equals
 from torchxrayvision.datasets.storage import rows_of
@@ -88,30 +86,23 @@ class RSNA_Pneumonia_Dataset(SpecDataset):
 
     The release's ``patientId`` names an image. 26,586 images were matched to the NIH image that
     they were made of, in column ``nih_image``; ``patientid`` is the patient of that image, as NIH
-    numbers it, or the ``patientId`` where there is no match (98 images, each taken as a patient).
-    7,170 images are of patients in NIH's official test list, in column ``nih_test``: leave them out
-    of training if a model is to be tested there. With ``compat="xrv-1.5"`` ``patientid`` is the
-    ``patientId``, as in 1.5.7; `split_by_patient` keeps the patients of NIH apart in both modes.
-    ``unique_patients`` is accepted and changes nothing.
+    numbers it, or the ``patientId`` where there is no match (98 images, each taken as a patient);
+    the matches are those of TorchXRayVision's authors
+    (``torchxrayvision.tables.info("rsna_nih")``). 7,170 images are of patients in NIH's official
+    test list, in column ``nih_test``: leave them out of training if a model is to be tested there.
+    With ``compat="xrv-1.5"`` ``patientid`` is the ``patientId``, as in 1.5.7; `split_by_patient`
+    keeps the patients of NIH apart in both modes. ``unique_patients`` is accepted and changes
+    nothing.
 
     Args:
         imgpath: Folder of the images.
         csvpath: stage_2_train_labels.csv.
         dicomcsvpath: Fields of the DICOM headers, one row per image.
         views: "PA", "AP", both, or "*".
-        transform: See `SpecDataset`.
-        data_aug: See `SpecDataset`.
         nrows: Read only the first rows of `csvpath`.
-        seed: See `SpecDataset`.
         pathology_masks: Add the boxes as masks, under both findings.
         extension: ".jpg", or ".dcm" for the files of the challenge.
         unique_patients: Changes nothing.
-        compat: See `SpecDataset`.
-
-    Source:
-        Shih et al., Radiology: Artificial Intelligence 2019,
-        https://doi.org/10.1148/ryai.2019180041. The matches are those of TorchXRayVision's authors
-        (``torchxrayvision.tables.info("rsna_nih")``).
     """
 
     spec = DatasetSpec(

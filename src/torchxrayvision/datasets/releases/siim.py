@@ -75,21 +75,14 @@ class SIIM_Pneumothorax_Dataset(SpecDataset):
     Args:
         imgpath: Folder of the DICOM files, at any depth.
         csvpath: train-rle.csv of stage 1 or stage_2_train.csv.
-        transform: See `SpecDataset`.
-        data_aug: See `SpecDataset`.
-        seed: See `SpecDataset`.
         unique_patients: Accepted as in 1.5.7; it changes nothing.
         pathology_masks: Add the outlines as masks.
-        compat: See `SpecDataset`.
 
     Example:
         >>> from torchxrayvision.datasets import SIIM_Pneumothorax_Dataset
         >>> dataset = SIIM_Pneumothorax_Dataset()
         >>> dataset.totals()
         {'Pneumothorax': {0.0: 9378, 1.0: 2669}}
-
-    Source:
-        https://www.kaggle.com/c/siim-acr-pneumothorax-segmentation.
     """
 
     spec = DatasetSpec(

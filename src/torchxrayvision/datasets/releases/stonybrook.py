@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Any
 from torchxrayvision.datasets.columns import days
 from torchxrayvision.datasets.findings import FindingColumns
 from torchxrayvision.datasets.images import Files
-from torchxrayvision.datasets.pipeline import (
-    SpecDataset,
-    read_csv,
-)
+from torchxrayvision.datasets.pipeline import SpecDataset
+from torchxrayvision.datasets.reading import read_csv
 from torchxrayvision.datasets.release import need_columns
 from torchxrayvision.datasets.spec import DatasetSpec, Table, value
 from torchxrayvision.errors import DatasetError
@@ -82,15 +80,7 @@ class StonyBrookCOVID_Dataset(SpecDataset):
         imgpath: Folder CXR_images_scored.
         csvpath: ralo-dataset-metadata.csv, with the banner above its header or without; or a
             DataFrame of some of its rows, whose index still counts those of the release from 0.
-        transform: See `SpecDataset`.
-        data_aug: See `SpecDataset`.
         views: "AP" or "*"; there is no other.
-        seed: See `SpecDataset`.
-        unique_patients: Keep the first image of each patient.
-        compat: See `SpecDataset`.
-
-    Source:
-        Stony Brook Medicine, Zenodo 2021, https://doi.org/10.5281/zenodo.4633999.
     """
 
     spec = DatasetSpec(

@@ -85,15 +85,8 @@ class TBX11K_Dataset(SpecDataset):
     Args:
         imgpath: Folder of the release, with ``imgs`` and ``annotations``.
         split: Which annotations to read: "train", "val" or "trainval". The test set is blinded.
-        transform: See `SpecDataset`.
-        data_aug: See `SpecDataset`.
-        seed: See `SpecDataset`.
         pathology_masks: Add the boxes as masks, each under its finding and Tuberculosis.
         jsonpath: Annotations to read in place of those of `split`.
-        compat: See `SpecDataset`.
-
-    Source:
-        Liu et al., CVPR 2020, https://doi.org/10.1109/CVPR42600.2020.00272.
     """
 
     spec = DatasetSpec(

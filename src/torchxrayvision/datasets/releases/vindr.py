@@ -9,10 +9,8 @@ import numpy as np
 
 from torchxrayvision.datasets.annotations import BoxTable
 from torchxrayvision.datasets.images import Files
-from torchxrayvision.datasets.pipeline import (
-    SpecDataset,
-    release_table,
-)
+from torchxrayvision.datasets.pipeline import SpecDataset
+from torchxrayvision.datasets.reading import release_table
 from torchxrayvision.datasets.release import need_columns
 from torchxrayvision.datasets.spec import DatasetSpec, Table, value
 from torchxrayvision.facts import License, Reference
@@ -244,15 +242,11 @@ class VinDr_Dataset(SpecDataset):
         imgpath: Folder of the files <image_id>.dicom, or one above it.
         csvpath: train.csv of Kaggle; annotations_train.csv or annotations_test.csv of PhysioNet.
         views: Every image is "PA"; "*" is the same.
-        transform: See `SpecDataset`.
-        data_aug: See `SpecDataset`.
-        seed: See `SpecDataset`.
         pathology_masks: Add the boxes as masks.
         labels_path: image_labels_train.csv or image_labels_test.csv of PhysioNet, for all 27
             findings; it then decides the labels, and `csvpath` the masks.
         consensus: How many readers of an image must have seen a finding: "any", "majority" or
             "all". The common result of a test part counts as one reader.
-        compat: See `SpecDataset`.
 
     Example:
         >>> from torchxrayvision.datasets import VinDr_Dataset
@@ -261,9 +255,6 @@ class VinDr_Dataset(SpecDataset):
         2300
         1817
         1297
-
-    Source:
-        Nguyen et al., Scientific Data 2022, https://doi.org/10.1038/s41597-022-01498-w.
     """
 
     spec = DatasetSpec(

@@ -169,17 +169,7 @@ class VinDrPCXR_Dataset(GroundedDataset):
         train_bbox_csvpath: annotations_train.csv.
         test_bbox_csvpath: annotations_test.csv.
         views: "PA" or "*".
-        transform: See `SpecDataset`.
-        data_aug: See `SpecDataset`.
-        seed: See `SpecDataset`.
         pathology_masks: Add the boxes as masks.
-        compat: Accepted like everywhere; 1.5.7 had no such dataset, so it changes nothing.
-
-    Verified, in code that reads the release: all columns of labels, the class names, and
-    ``image_id``, ``class_name`` and the corners of the boxes. Other columns may be missing.
-
-    Source:
-        Pham et al., Scientific Data 2023, https://doi.org/10.1038/s41597-023-02102-5.
     """
 
     spec = DatasetSpec(
@@ -215,7 +205,9 @@ class VinDrPCXR_Dataset(GroundedDataset):
         masks=_BOXES,
         boxes=_BOXES,
         split="split",
-        verified="labels, class names, image_id and corners; other columns may be missing",
+        verified="all columns of labels, the class names, and image_id, class_name and the "
+        "corners of the boxes, in code that reads the release. Other columns may be "
+        "missing",
         parameters=(
             *("imgpath", "train_csvpath", "test_csvpath", "train_bbox_csvpath"),
             *("test_bbox_csvpath", "views", "transform", "data_aug", "seed", "pathology_masks"),
