@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NotRequired, Required, TypedDict
 import numpy as np
 
 from torchxrayvision.datasets.storage import (
-    PackedFrame,
     align,
     is_coded_text,
     is_value,
@@ -164,7 +163,7 @@ class Dataset(_TorchDataset):
 
     # Both are unpacked when somebody looks at them; items and totals need neither.
     _labels: NDArray[Any]
-    _csv: pd.DataFrame | PackedFrame | None = None
+    _csv: pd.DataFrame | None = None
     # Another object whenever the labels are replaced, which containers must notice.
     _labels_version: object = None
 
@@ -187,9 +186,9 @@ class Dataset(_TorchDataset):
     def csv(self) -> pd.DataFrame:
         """One row per image, index 0 to N-1, aligned with `labels`."""
         with MAKING:
-            frame = self._make_csv() if self._csv is None else unpack_frame(self._csv)
-            self._csv = frame
-            return frame
+            if self._csv is None:
+                self._csv = self._make_csv()
+            return self._csv
 
     @csv.setter
     def csv(self, frame: pd.DataFrame) -> None:
@@ -395,6 +394,8 @@ class Dataset(_TorchDataset):
             )
             raise DatasetError(msg)
         self.__dict__.update(state)
+        if self._csv is not None:
+            self._csv = unpack_frame(self._csv)
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)

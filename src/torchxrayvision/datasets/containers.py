@@ -16,7 +16,6 @@ from torchxrayvision.datasets.storage import (
     align,
     label_row,
     pack_labels,
-    unpack_frame,
     unpack_labels,
 )
 from torchxrayvision.errors import (
@@ -154,7 +153,6 @@ class Container(Dataset):
     def csv(self) -> pd.DataFrame:
         """One row per image, aligned with `labels`; a table that was assigned stays."""
         if self._csv is not None:
-            self._csv = unpack_frame(self._csv)
             return self._csv
         sources = tuple(inner.csv for inner in self._inner())
         frame: pd.DataFrame = self._cached("csv", sources, self._inner_csv)

@@ -44,15 +44,12 @@ from torchxrayvision.datasets.release import (
 from torchxrayvision.datasets.spec import USUAL_PARAMETERS, DatasetSpec
 from torchxrayvision.datasets.split import official_split
 from torchxrayvision.datasets.storage import (
-    Later,
-    Lines,
+    LazyTable,
     as_text,
     ordinary,
-    pack_frame,
     pack_labels,
     release_unused,
     row_numbers,
-    unpack_frame,
     whole_numbers,
     with_columns,
 )
@@ -67,7 +64,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.annotations import MaskSource
     from torchxrayvision.datasets.containers import SubsetDataset
-    from torchxrayvision.datasets.storage import PackedFrame
 
 
 def as_place(path: str | os.PathLike[str] | None) -> Path | None:
@@ -130,9 +126,7 @@ class SpecDataset(Dataset):
     _signature: ClassVar[inspect.Signature]
     anatomy: MaskSource | None = None
     """Masks of anatomy out of another release, such as CheXmask; None where there are none."""
-    _compact: pd.DataFrame | PackedFrame
-    _later: Later | None
-    _lines: Lines | None = None
+    _table: LazyTable
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -306,7 +300,7 @@ class SpecDataset(Dataset):
             raise EmptyDatasetError(msg)
         if spec.sort_by is not None:
             frame = frame.sort_values(spec.sort_by, kind="stable")
-        self._later = self._left_for_later(frame)
+        rows, deferred = row_numbers(frame.index), self._deferred
         frame = frame.reset_index(drop=True)
         encode = getattr(spec.findings, "packed", spec.findings.encode)
         names, labels = encode(frame, context)
@@ -317,9 +311,9 @@ class SpecDataset(Dataset):
         made = {}
         if spec.masks is not None:  # masks may look at the shared columns
             made["has_masks"] = spec.masks.present(frame, context)
-        self._compact = with_columns(
-            frame, made, without=self._later.columns if self._later else ()
-        )
+        frame = with_columns(frame, made, without=deferred)
+        packaged = str(spec.tables[0].packaged) if deferred else ""
+        self._table = LazyTable(frame, packaged, deferred, rows)
 
     @property
     def _shares_later(self) -> bool:
@@ -331,41 +325,32 @@ class SpecDataset(Dataset):
         packaged = self._context.packaged
         return self.spec.masks is None and 0 < len(packaged) == len(self.spec.tables)
 
-    def _left_for_later(self, frame: pd.DataFrame) -> Later | None:
+    @property
+    def _deferred(self) -> Sequence[str]:
+        """Columns of the first table that are read again when asked for.
+
+        None in compat mode, where 1.5.7 mixes values of all columns, see `_one_a_patient`.
+        """
         table = next(iter(self.spec.tables), None)
-        if (
-            table is None
-            or not table.deferred_columns
-            or table.argument not in self._context.packaged
-        ):
-            return None
-        if self.compat is not None:
-            return None  # 1.5.7 mixes values of all columns, see _one_a_patient
+        if table is None or not table.deferred_columns or self.compat is not None:
+            return ()
+        if table.argument not in self._context.packaged:
+            return ()
         from torchxrayvision import tables
 
-        known = table.columns or tables.info(str(table.packaged)).columns
-        return Later(str(table.packaged), known, row_numbers(frame.index))
+        return table.columns or tables.info(str(table.packaged)).columns
 
     def _make_csv(self) -> pd.DataFrame:
-        frame = unpack_frame(self.__dict__.pop("_compact"))
-        self._lines = None
-        if self._later is not None:
-            frame = self._later.added(frame)
+        frame = self.__dict__.pop("_table").whole()
         if self._shares_later:
             frame = with_columns(frame, self._shared_columns(frame))
         made = frozenset({"view", *self.spec.columns})
         return ordinary(frame, made, bool(self._context.packaged))
 
     @property
-    def _frame(self) -> pd.DataFrame | PackedFrame | Lines:
+    def _frame(self) -> pd.DataFrame | LazyTable:
         """The table that items are read from: the caller's, once somebody looked at it."""
-        if self._csv is not None:
-            return self._csv
-        if self._later is None:
-            return self._compact
-        if self._lines is None:
-            self._lines = Lines(self._compact, self._later)
-        return self._lines
+        return self._table if self._csv is None else self._csv
 
     def _with_views(self, frame: pd.DataFrame, views: Views) -> pd.DataFrame:
         rule = self.spec.view
@@ -555,15 +540,6 @@ class SpecDataset(Dataset):
             row = self._row(position)
             if not images.exists(row, self._context):
                 raise images.missing(row, self._context)
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        state.pop("_lines", None)
-        if state.get("_csv") is None:
-            state["_compact"] = pack_frame(self._compact)
-        else:
-            state.pop("_compact", None)
-        return state
 
 
 SpecDataset.__init__.__signature__ = of_method(  # type: ignore[attr-defined]

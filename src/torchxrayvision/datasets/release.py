@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from torchxrayvision.datasets.storage import PackedFrame, pack_frame, unpack_frame
+from torchxrayvision.datasets.storage import LazyTable, pack_frame, unpack_frame
 from torchxrayvision.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from torchxrayvision.datasets.storage import Lines
 
 USE_INCLUDED_FILE = "USE_INCLUDED_FILE"
 """Value of a table argument that means the copy inside this package."""
@@ -113,9 +112,7 @@ class SourceContext:
     packaged: frozenset[str] = frozenset()
     cache: dict[str, Any] = field(default_factory=dict)
 
-    def position(
-        self, frame: pd.DataFrame | PackedFrame | Lines, column: str, name: str
-    ) -> int | None:
+    def position(self, frame: pd.DataFrame | LazyTable, column: str, name: str) -> int | None:
         """The first row of a csv that has a name in a column.
 
         Comparing every string takes as long as painting a mask, so positions are kept. The csv
@@ -170,7 +167,7 @@ class Row(Mapping[str, Any]):
 
     def __init__(
         self,
-        frame: pd.DataFrame | PackedFrame | Lines,
+        frame: pd.DataFrame | LazyTable,
         position: int,
         arguments: Mapping[str, Any] | None = None,
     ) -> None:

@@ -1,15 +1,13 @@
 """Small datasets: labels in one byte each, tables as compressed Arrow files.
 
 A DataLoader that spawns its workers pickles the dataset for each of them. 1.5.7 sent 753 MB a
-worker for NIH, CheXpert and PadChest merged. A worker needs a few columns of the table (those that
-name files and masks), so the table stays packed there and gives out single columns.
+worker for NIH, CheXpert and PadChest merged.
 """
 
 from __future__ import annotations
 
 import io
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,55 +45,6 @@ UNKNOWN = np.int8(-1)
 """Stands for NaN where labels are int8."""
 
 
-class PackedFrame:
-    """A table as a compressed Arrow file in memory, read column by column when asked.
-
-    Args:
-        data: The file.
-    """
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._columns: dict[str, pd.Series[Any]] = {}
-        self._names: list[str] | None = None
-
-    @property
-    def columns(self) -> list[str]:
-        """Names of the columns."""
-        if self._names is None:
-            import pyarrow as pa
-
-            with pa.ipc.open_file(self._data) as file:
-                self._names = list(file.schema.names)
-        return self._names
-
-    def __getitem__(self, name: str) -> pd.Series[Any]:
-        if name not in self._columns:
-            self._columns[name] = self._read([self.columns.index(name)])[name]
-            release_unused()
-        return self._columns[name]
-
-    def frame(self) -> pd.DataFrame:
-        """The whole table, with its dtypes."""
-        frame = self._read(None)
-        release_unused()
-        return frame
-
-    def _read(self, fields: list[int] | None) -> pd.DataFrame:
-        import pyarrow as pa
-
-        options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
-        with pa.ipc.open_file(self._data, options=options) as file:
-            frame: pd.DataFrame = file.read_pandas()
-        return frame
-
-    def __getstate__(self) -> bytes:
-        return self._data
-
-    def __setstate__(self, data: bytes) -> None:
-        self.__init__(data)  # type: ignore[misc]
-
-
 def release_unused() -> None:
     """Give back what decoding and joining needed, once nobody holds it: processes stay small."""
     import pyarrow as pa
@@ -103,16 +52,17 @@ def release_unused() -> None:
     pa.default_memory_pool().release_unused()
 
 
-def pack_frame(frame: pd.DataFrame | PackedFrame) -> PackedFrame | pd.DataFrame:
-    """A table packed, or the table itself where Arrow cannot hold it.
+def pack_frame(frame: bytes | pd.DataFrame) -> bytes | pd.DataFrame:
+    """A table as a compressed Arrow file, or the table itself where Arrow cannot hold it.
 
     Args:
-        frame: Any table. Columns of mixed Python objects are what Arrow may refuse.
+        frame: Any table, or one that is packed already. Columns of mixed Python objects are what
+            Arrow may refuse.
 
     Returns:
         Something for `unpack_frame`.
     """
-    if isinstance(frame, PackedFrame):
+    if isinstance(frame, bytes):
         return frame
     import pyarrow as pa
 
@@ -132,12 +82,19 @@ def pack_frame(frame: pd.DataFrame | PackedFrame) -> PackedFrame | pd.DataFrame:
     options = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
     with pa.ipc.new_file(sink, table.schema, options=options) as writer:
         writer.write_table(table)
-    return PackedFrame(sink.getvalue())
+    return sink.getvalue()
 
 
-def unpack_frame(packed: PackedFrame | pd.DataFrame) -> pd.DataFrame:
+def unpack_frame(packed: bytes | pd.DataFrame) -> pd.DataFrame:
     """The table that `pack_frame` packed, with its dtypes."""
-    return packed.frame() if isinstance(packed, PackedFrame) else packed
+    if not isinstance(packed, bytes):
+        return packed
+    import pyarrow as pa
+
+    with pa.ipc.open_file(packed, options=pa.ipc.IpcReadOptions(use_threads=False)) as file:
+        frame: pd.DataFrame = file.read_pandas()
+    release_unused()
+    return frame
 
 
 def pack_labels(labels: NDArray[Any]) -> NDArray[Any]:
@@ -190,70 +147,66 @@ def label_row(labels: NDArray[Any], position: int) -> NDArray[np.float32]:
     return (unpack_labels(row) if packed else row.copy()).view(LabelRow)
 
 
-# ---- The compact table of a dataset, and the ordinary one that ``.csv`` gives.
-#
-# Packaged tables come with categorical text and narrow numbers. Their columns are on the disk of
-# everybody who has the package, so a dataset keeps only what it made of them and the numbers of its
-# rows. Most programs never look at ``.csv``: it is made when first asked for, whole and with the
-# types that pandas gives a csv file, so that a caller can add, compare and join columns.
+class LazyTable:
+    """The table of a dataset, compact: columns of a packaged table are read again when asked for.
 
-
-@dataclass(frozen=True)
-class Later:
-    """Columns of a packaged table that are read when somebody looks at them.
+    They are on the disk of everybody who has the package, so a dataset keeps only what it made of
+    them and the numbers of its rows. Text is categorical and numbers are narrow here; ``.csv``
+    gives the whole table, with the types that pandas gives a csv file, when first looked at.
 
     Args:
-        packaged: Name of the table.
-        columns: Which of its columns are missing in the compact table.
-        positions: From `row_numbers`: row of the packaged table for each row of the dataset.
+        frame: What is kept, index 0 to N-1.
+        packaged: Name of the packaged table.
+        deferred: Which of its columns are read again.
+        rows: From `row_numbers`: the row of the packaged table for each row.
     """
 
-    packaged: str
-    columns: tuple[str, ...]
-    positions: range | NDArray[np.int32]
-
-    def read(self, columns: Sequence[str]) -> pd.DataFrame:
-        """Some of the columns, one row per image, index 0 to N-1."""
-        from torchxrayvision import tables
-
-        rest = tables.load(self.packaged, columns=columns)
-        if isinstance(self.positions, range):
-            rest = rest.iloc[self.positions.start : self.positions.stop]
-        else:
-            rest = rest.take(self.positions)
-        return rest.reset_index(drop=True)
-
-    def added(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """A compact table with the missing columns, in the order of the packaged table."""
-        import pandas as pd
-
-        from torchxrayvision import tables
-
-        whole = pd.concat([frame, self.read(self.columns)], axis=1)
-        order = [name for name in tables.info(self.packaged).columns if name in whole.columns]
-        return whole[[*order, *(name for name in frame.columns if name not in order)]]
-
-
-class Lines:
-    """A compact table and the columns that are read later, one by one, as items ask for them.
-
-    Args:
-        frame: The compact table.
-        later: The other columns.
-    """
-
-    def __init__(self, frame: pd.DataFrame | PackedFrame, later: Later) -> None:
-        self._frame, self._later = frame, later
-        self.columns = [*frame.columns, *later.columns]
-        self._read: dict[str, pd.Series[Any]] = {}
+    def __init__(
+        self,
+        frame: pd.DataFrame,
+        packaged: str = "",
+        deferred: Sequence[str] = (),
+        rows: range | NDArray[np.int32] = range(0),
+    ) -> None:
+        self._frame: bytes | pd.DataFrame = frame
+        self.deferred = tuple(deferred)
+        self._packaged, self._rows = packaged, rows
+        self.columns = [*frame.columns, *self.deferred]
+        self.read: dict[str, pd.Series[Any]] = {}
 
     def __getitem__(self, name: str) -> pd.Series[Any]:
-        if name not in self._later.columns:
-            return self._frame[name]
-        if name not in self._read:
-            self._read[name] = self._later.read([name])[name]
+        if name not in self.deferred:
+            return self.frame[name]
+        if name not in self.read:
+            self.read[name] = self._read_again([name])[name]
             release_unused()
-        return self._read[name]
+        return self.read[name]
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """What is kept; in another process it is unpacked when first needed."""
+        self._frame = unpack_frame(self._frame)
+        return self._frame
+
+    def _read_again(self, columns: Sequence[str]) -> pd.DataFrame:
+        from torchxrayvision import tables
+
+        frame = tables.load(self._packaged, columns=columns)
+        if isinstance(self._rows, range):
+            frame = frame.iloc[self._rows.start : self._rows.stop]
+        else:
+            frame = frame.take(self._rows)
+        return frame.reset_index(drop=True)
+
+    def whole(self) -> pd.DataFrame:
+        """The table with all columns, those of the packaged table first, in its order."""
+        if not self.deferred:
+            return self.frame
+        again = self._read_again(self.deferred)
+        return with_columns(again, {str(name): column for name, column in self.frame.items()})
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_frame": pack_frame(self._frame), "read": {}}
 
 
 def row_numbers(index: pd.Index[Any]) -> range | NDArray[np.int32]:

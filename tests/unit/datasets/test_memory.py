@@ -14,13 +14,14 @@ from support.tiny import Tiny, rows, write_pictures
 from support.worker_memory import built, grown, resident
 from torchxrayvision import tables
 from torchxrayvision.datasets.storage import (
-    PackedFrame,
+    LazyTable,
     is_among,
     is_value,
     pack_frame,
     pack_labels,
     row_numbers,
     rows_of,
+    unpack_frame,
     unpack_labels,
 )
 from torchxrayvision.errors import DatasetError
@@ -108,7 +109,7 @@ def test_lab_is_the_row_of_labels_and_a_copy(tmp_path):
 
 def test_the_csv_has_every_column_of_the_packaged_table_in_its_order(nih):
     columns = list(tables.info("nih").columns)
-    assert set(nih._compact.columns) < {*columns, "view", *nih.spec.columns, "has_masks"}
+    assert set(nih._table.frame.columns) < {*columns, "view", *nih.spec.columns, "has_masks"}
     assert list(nih.csv)[: len(columns)] == columns
 
 
@@ -125,7 +126,7 @@ def test_columns_read_later_belong_to_their_rows(name, table, key, views, unique
     dataset = getattr(xd, name)(views=views, unique_patients=unique)
     later = getattr(xd, name).spec.tables[0].deferred_columns
     assert later
-    assert not set(later) & set(dataset._compact.columns)
+    assert not set(later) & set(dataset._table.frame.columns)
     source = tables.load(table, columns=[key, *later]).set_index(key)
     found = dataset.csv.set_index(key)
     wanted = source.loc[found.index]
@@ -139,7 +140,7 @@ def test_columns_read_later_belong_to_their_rows(name, table, key, views, unique
 def test_shared_columns_of_packaged_tables_are_made_with_the_csv(name):
     dataset = getattr(xd, name)()
     shared = set(dataset.spec.columns)
-    assert not shared & set(dataset._compact.columns)
+    assert not shared & set(dataset._table.frame.columns)
     assert shared <= set(pickle.loads(pickle.dumps(dataset)).csv)
     assert shared <= set(dataset.csv)
 
@@ -223,14 +224,21 @@ FRAME = pd.DataFrame(
 )
 
 
-def test_a_packed_table_comes_back_whole_and_column_by_column():
-    packed = pickle.loads(pickle.dumps(pack_frame(FRAME)))
-    assert isinstance(packed, PackedFrame)
-    assert list(packed.columns) == list(FRAME)
-    for name in FRAME:
-        pd.testing.assert_series_equal(packed[name], FRAME[name])
-    pd.testing.assert_frame_equal(packed.frame(), FRAME)
+def test_a_packed_table_comes_back_whole():
+    packed = pack_frame(FRAME)
+    assert isinstance(packed, bytes)
+    pd.testing.assert_frame_equal(unpack_frame(packed), FRAME)
     assert pack_frame(packed) is packed
+    assert unpack_frame(FRAME) is FRAME
+
+
+def test_a_table_is_unpacked_when_one_of_its_columns_is_needed():
+    again = pickle.loads(pickle.dumps(LazyTable(FRAME)))
+    assert list(again.columns) == list(FRAME)
+    assert isinstance(again._frame, bytes)
+    for name in FRAME:
+        pd.testing.assert_series_equal(again[name], FRAME[name])
+    pd.testing.assert_frame_equal(pickle.loads(pickle.dumps(again)).whole(), FRAME)
 
 
 @pytest.mark.parametrize("odd", [[1, "a", None], [[1], [2], []], [{"a": 1}, None, {}], [2**80] * 3])
@@ -242,7 +250,7 @@ def test_a_table_of_mixed_objects_goes_as_it_is(odd):
 
 def test_an_index_of_the_callers_survives():
     frame = FRAME.set_index("whole")
-    pd.testing.assert_frame_equal(pack_frame(frame).frame(), frame)
+    pd.testing.assert_frame_equal(unpack_frame(pack_frame(frame)), frame)
 
 
 @pytest.mark.parametrize("looked", [False, True])
@@ -251,10 +259,9 @@ def test_an_unpickled_dataset_reads_items_before_its_table(tmp_path, looked):
     if looked:
         assert len(dataset.csv) == 4
     again = pickle.loads(pickle.dumps(dataset))
-    assert isinstance(again._frame, PackedFrame)
+    assert ("_table" in again.__dict__) != looked  # the table of the caller is the only one then
     for i in range(4):
         np.testing.assert_array_equal(again[i]["img"], dataset[i]["img"])
-    assert set(again._frame._columns) == {"name"}  # nothing else was unpacked
     twice = pickle.loads(pickle.dumps(again))
     pd.testing.assert_frame_equal(twice.csv, dataset.csv)
     pd.testing.assert_frame_equal(again.csv, dataset.csv)
@@ -303,17 +310,17 @@ def test_the_eight_datasets_with_packaged_tables_take_little_memory():
 def test_columns_of_a_packaged_table_are_not_kept_but_read_for_items(name):
     dataset = getattr(xd, name)()
     packaged = tables.info(dataset.spec.tables[0].packaged).columns
-    assert not set(dataset._compact.columns) & set(packaged)
+    assert not set(dataset._table.frame.columns) & set(packaged)
     path = dataset.image_path(3)
-    assert len(dataset._frame._read) <= 2  # those that name the file
+    assert 0 < len(dataset._table.read) <= 2  # those that name the file
     again = pickle.loads(pickle.dumps(dataset))
-    assert again._lines is None
+    assert not again._table.read
     assert again.image_path(3) == path
     expected = dataset.csv
     assert dataset._frame is expected
     assert dataset.image_path(3) == path
+    assert isinstance(again._table._frame, bytes)  # no item needed what the dataset made itself
     pd.testing.assert_frame_equal(again.csv, expected)
-    assert again._lines is None
 
 
 @pytest.mark.parametrize("kind", ["str", "object", "category", "string"])
