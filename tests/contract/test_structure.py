@@ -165,7 +165,6 @@ WORDS = {
 LEFT = {
     ("cli/console.py", "require_ending"),
     ("cli/explain.py", "film"),
-    ("datasets/images.py", "film"),
     ("datasets/release.py", "Groups"),
     ("training/images/prepared.py", "groups"),
     ("training/probe.py", "groups"),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from torchxrayvision.errors import DatasetError, DatasetNotFoundError, ImageReadError
 from torchxrayvision.inputs import Archives, InputFile
-from torchxrayvision.transforms import prepare, prepared_size, square_image
+from torchxrayvision.transforms import from_raster, square_image
 
 if TYPE_CHECKING:
     import numpy as np
@@ -154,13 +154,10 @@ class ImageSource:
             raise type(error)(f"{place}/{self.name(row)}", error.reason, error.advice) from error
 
 
-def film(
+def transformed_image(
     images: ImageSource, row: Row, context: SourceContext, transform: object
 ) -> tuple[NDArray[np.float32], tuple[int, int], bool, float]:
-    """The image of a row, prepared where the usual preparation is all that is asked.
-
-    It goes straight from stored pixels to the small image then: a float32 copy of a whole film
-    costs as much as resizing it.
+    """The image of a row, made of stored pixels in one step where the transform offers that.
 
     Args:
         images: Where the pixels are.
@@ -169,19 +166,17 @@ def film(
         transform: What is to be applied to the image, or None.
 
     Returns:
-        float32 (1, H, W) in [-1024, 1024]; height and width of the film; whether the transform was
-        applied; height of a pixel over its width where it was not.
+        float32 (1, H, W) in [-1024, 1024]; height and width of the stored image; whether the
+        transform was applied; height of a pixel over its width where it was not.
     """
-    size = prepared_size(transform)
     raster = images.raster(row, context)
     if raster is None:
         image = images.read(row, context)
         return image, (int(image.shape[-2]), int(image.shape[-1])), False, 1.0
-    aspect = raster.info.aspect
-    if size is None:
-        return raster.to_array(), raster.shape, False, aspect
-    image = prepare(raster.pixels, raster.scale, raster.offset, size, aspect)
-    return image, raster.shape, True, 1.0
+    prepare = from_raster(transform)
+    if prepare is None:
+        return raster.to_array(), raster.shape, False, raster.info.aspect
+    return prepare(raster), raster.shape, True, 1.0
 
 
 def _the_one(found: Collection[str], name: str, context: SourceContext) -> str | None:

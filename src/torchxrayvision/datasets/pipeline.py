@@ -31,7 +31,7 @@ from torchxrayvision.datasets.constructors import (
     ordered,
     signature_of,
 )
-from torchxrayvision.datasets.images import film
+from torchxrayvision.datasets.images import transformed_image
 from torchxrayvision.datasets.reading import is_packaged, read_tables
 from torchxrayvision.datasets.release import (
     SHARED_COLUMNS,
@@ -418,7 +418,7 @@ class SpecDataset(Dataset):
         row = self._row(position)
         # Masks, and what a client put in the place of apply_transforms, need the whole image.
         whole = self.pathology_masks or self.semantic_masks or apply_transforms is not _OWN
-        image, shape, prepared, aspect = film(
+        image, shape, prepared, aspect = transformed_image(
             self.spec.images, row, self._context, None if whole else self.transform
         )
         sample: Sample = {"idx": position, "lab": self._lab(position), "img": image}

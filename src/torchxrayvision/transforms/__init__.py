@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from torchxrayvision.transforms.joint import CenterCropSquare, RandomAffineXRay, ResizeSquare
 
 # For the other packages of the project.
-from torchxrayvision.transforms.apply import prepared_size as prepared_size
+from torchxrayvision.transforms.apply import from_raster as from_raster
 from torchxrayvision.transforms.apply import square_pixels as square_pixels
 from torchxrayvision.transforms.placement import Placement as Placement
 from torchxrayvision.transforms.placement import resample as resample

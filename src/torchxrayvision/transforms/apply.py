@@ -19,13 +19,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torchxrayvision.errors import ImageShapeError
-from torchxrayvision.transforms.arrays import ToPILImage, XRayCenterCrop, XRayResizer
+from torchxrayvision.transforms.arrays import ToPILImage, XRayCenterCrop, XRayResizer, prepare
 from torchxrayvision.transforms.placement import square_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, MutableMapping
 
     from numpy.typing import NDArray
+
+    from torchxrayvision.images import Raster
 
     Sample = MutableMapping[str, Any]
 
@@ -214,24 +216,34 @@ def _draws_nothing(transform: object) -> bool:
     return all(type(step) in kinds for step in _steps(transform))
 
 
-def prepared_size(transform: object) -> int | None:
-    """Tell whether a transform is what `prepare` does to stored pixels in one step.
+def from_raster(transform: object) -> Callable[[Raster], NDArray[np.float32]] | None:
+    """How a transform makes its image of stored pixels in one step, if it offers to.
+
+    A float32 copy of a whole radiograph costs as much as resizing it. A transform offers to do
+    without by a method ``from_raster(raster)``, which returns the same float32 (1, H, W) as the
+    transform of the whole image; `XRayCenterCrop` and then `XRayResizer` offer it together.
 
     Args:
         transform: What a dataset applies, or None.
 
     Returns:
-        The size to prepare for where it is `XRayCenterCrop` and then `XRayResizer`; otherwise None.
+        The function of a `torchxrayvision.images.Raster`, or None.
 
     Example:
-        >>> prepared_size(XRayResizer(224)) is None
+        >>> from_raster(XRayResizer(224)) is None
         True
     """
+    offered: Callable[[Raster], NDArray[np.float32]] | None
+    offered = getattr(transform, "from_raster", None)
     steps = _steps(transform)
-    if [type(step) for step in steps] != [XRayCenterCrop, XRayResizer]:
-        return None
+    if offered or [type(step) for step in steps] != [XRayCenterCrop, XRayResizer]:
+        return offered
     resizer: XRayResizer = steps[1]
-    return resizer.size if resizer.engine == "skimage" else None
+    if resizer.engine != "skimage":
+        return None
+    return lambda raster: prepare(
+        raster.pixels, raster.scale, raster.offset, resizer.size, raster.info.aspect
+    )
 
 
 def _apply_each(

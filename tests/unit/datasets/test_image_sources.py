@@ -237,3 +237,18 @@ def test_augmentation_draws_the_same_whether_prepared_in_one_step(folder):
         for t in (usual(), slow)
     ]
     assert drawn[0] == drawn[1]
+
+
+def test_a_transform_that_offers_to_take_stored_pixels_is_asked(tmp_path):
+    class Corner:
+        def __call__(self, image):
+            return image[:, :2, :2]
+
+        def from_raster(self, raster):
+            self.seen = raster.pixels.dtype
+            return raster.to_array()[:, :2, :2]
+
+    folder, transform = write_pictures(tmp_path), Corner()
+    sample = Tiny(folder, transform=transform)[0]
+    assert transform.seen.kind == "u"
+    np.testing.assert_array_equal(sample["img"], Tiny(folder)[0]["img"][:, :2, :2])
