@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 
 from torchxrayvision.datasets.release import need_columns
-from torchxrayvision.datasets.storage import pack_labels, unpack_labels
+from torchxrayvision.datasets.storage import pack_labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -23,22 +23,23 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.release import Rule, SourceContext
 
+    Labels = tuple[tuple[str, ...], NDArray[Any]]
+    """Names of the findings and their labels (N, P): float32, or int8 as `pack_labels` makes them,
+    with -1 for NaN."""
+
 
 @runtime_checkable
 class Findings(Protocol):
     """Anything that turns a table into labels.
 
-    One that also has ``packed``, the same with int8 labels and -1 for NaN, is asked for those;
-    one that has ``reads``, the columns it needs, lets the table drop them afterwards.
+    One that has ``reads``, the columns it needs, lets the table drop them afterwards.
     """
 
     @property
     def names(self) -> tuple[str, ...] | None:
         """The findings in order; None where the table itself decides."""
 
-    def encode(
-        self, frame: pd.DataFrame, context: SourceContext
-    ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+    def encode(self, frame: pd.DataFrame, context: SourceContext) -> Labels:
         """Names and labels of shape (N, P)."""
 
 
@@ -79,7 +80,7 @@ class FindingColumns:
         >>> frame = pd.DataFrame(columns)
         >>> rule = FindingColumns({"Edema": "Edema", "Mass": "Mass"}, normal_column="No Finding")
         >>> rule.encode(frame, SourceContext("Tiny", {}, {}))[1].tolist()
-        [[0.0, 0.0], [1.0, nan]]
+        [[0, 0], [1, -1]]
     """
 
     columns: Mapping[str, str]
@@ -98,16 +99,7 @@ class FindingColumns:
         """Raw columns."""
         return (*self.columns.values(), *filter(None, [self.normal_column]))
 
-    def encode(
-        self, frame: pd.DataFrame, context: SourceContext
-    ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
-        """Names and labels of shape (N, P)."""
-        names, labels = self.packed(frame, context)
-        return names, unpack_labels(labels)
-
-    def packed(
-        self, frame: pd.DataFrame, context: SourceContext
-    ) -> tuple[tuple[str, ...], NDArray[Any]]:
+    def encode(self, frame: pd.DataFrame, context: SourceContext) -> Labels:
         """Names and labels of shape (N, P), int8 unless they are scores."""
         need_columns(frame, self.reads, context)
         if self.scores:
@@ -181,9 +173,9 @@ class FindingText:
         >>> frame = pd.DataFrame({"text": ["pseudonodule|mass", "nodule", None]})
         >>> rule = FindingText("text", {"Nodule": ("nodule",)}, separated("|"))
         >>> rule.encode(frame, SourceContext("Tiny", {}, {}))[1].ravel().tolist()
-        [0.0, 1.0, nan]
+        [0, 1, -1]
         >>> rule.encode(frame, SourceContext("Tiny", {}, {}, compat=True))[1].ravel().tolist()
-        [1.0, 1.0, 0.0]
+        [1, 1, 0]
     """
 
     column: str
@@ -203,16 +195,7 @@ class FindingText:
         """Raw columns."""
         return (self.column,)
 
-    def encode(
-        self, frame: pd.DataFrame, context: SourceContext
-    ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
-        """Names and labels of shape (N, P)."""
-        names, labels = self.packed(frame, context)
-        return names, unpack_labels(labels)
-
-    def packed(
-        self, frame: pd.DataFrame, context: SourceContext
-    ) -> tuple[tuple[str, ...], NDArray[Any]]:
+    def encode(self, frame: pd.DataFrame, context: SourceContext) -> Labels:
         """Names and labels of shape (N, P), int8."""
         need_columns(frame, [self.column], context)
         # Releases repeat their texts: 112,120 NIH rows have 836 texts. Each is read once.
@@ -271,11 +254,22 @@ class FindingRules:
         """The findings in order."""
         return tuple(self.rules)
 
-    def encode(
-        self, frame: pd.DataFrame, context: SourceContext
-    ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+    def encode(self, frame: pd.DataFrame, context: SourceContext) -> Labels:
         """Names and labels of shape (N, P)."""
         labels = np.empty((len(frame), len(self.rules)), dtype=np.float32)
         for j, rule in enumerate(self.rules.values()):
             labels[:, j] = np.asarray(rule(frame, context), dtype=np.float32)
         return self.names, labels
+
+
+@dataclass(frozen=True)
+class FindingFunction:
+    """Findings by one function, for what columns, text and rules cannot say.
+
+    Args:
+        encode: Table and release to the names of the findings and their labels (N, P).
+        names: The findings in order; None where the tables decide.
+    """
+
+    encode: Callable[[pd.DataFrame, SourceContext], Labels]
+    names: tuple[str, ...] | None = None

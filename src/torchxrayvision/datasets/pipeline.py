@@ -302,8 +302,7 @@ class SpecDataset(Dataset):
             frame = frame.sort_values(spec.sort_by, kind="stable")
         rows, deferred = row_numbers(frame.index), self._deferred
         frame = frame.reset_index(drop=True)
-        encode = getattr(spec.findings, "packed", spec.findings.encode)
-        names, labels = encode(frame, context)
+        names, labels = spec.findings.encode(frame, context)
         self.pathologies = [str(finding) for finding in names]
         self._labels = pack_labels(labels)
         if not self._shares_later:

@@ -100,7 +100,8 @@ class DatasetSpec:
         boxes: Source of the sample's ``bbox``.
         split: Column of the official split, or a rule that names the part of each row (None for
             rows of no part); None where the release has no split.
-        expected_sizes: Rule: pairs (height, width) that the files must have, for `verify`.
+        expected_sizes: Height and width that the files must have, for `verify`: a pair, or a rule
+            that gives one per row.
         scores: Whether labels are scores instead of 0, 1, NaN.
         score_range: Lowest and highest score.
         verified: Which columns were seen in the release itself, and which are tolerant.
@@ -138,7 +139,7 @@ class DatasetSpec:
     semantic: MaskSource | None = None
     boxes: BoxSource | None = None
     split: str | Rule | None = None
-    expected_sizes: Rule | None = None
+    expected_sizes: tuple[int, int] | Rule | None = None
     scores: bool = False
     score_range: tuple[float, float] = (0.0, 1.0)
     verified: str = ""
@@ -203,6 +204,17 @@ def equals(column: str | tuple[str, ...], *values: object) -> Rule:
         return raw.isin(values).to_numpy(dtype=bool)
 
     return rule
+
+
+def sexes(column: str | tuple[str, ...], male: str, *female: str) -> dict[str, Rule]:
+    """The shared columns ``sex_male`` and ``sex_female`` of a raw column.
+
+    Args:
+        column: See `equals`.
+        male: Its value for men.
+        female: Its values for women.
+    """
+    return {"sex_male": equals(column, male), "sex_female": equals(column, *female)}
 
 
 def value(constant: object) -> Rule:

@@ -123,6 +123,8 @@ def _expected(dataset: SpecDataset) -> list[tuple[int, int]] | None:
     rule = dataset.spec.expected_sizes
     if rule is None:
         return None
+    if isinstance(rule, tuple):
+        return [rule] * len(dataset)
     return [(int(h), int(w)) for h, w in np.asarray(rule(dataset.csv, dataset._context))]
 
 

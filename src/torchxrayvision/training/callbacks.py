@@ -51,12 +51,7 @@ class KeepWeights(Callback):
         self._best = -math.inf
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the weights if they are the best so far.
-
-        Args:
-            trainer: Lightning's.
-            pl_module: A `Training`.
-        """
+        """Keep the weights if they are the best so far."""
         history: Any = pl_module.history
         score = history[-1]["val_auroc"]
         # Without any AUROC (no positive case) the first weights stand until one is known.
@@ -65,12 +60,7 @@ class KeepWeights(Callback):
             self._keep(trainer, pl_module, "best")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the weights as the latest.
-
-        Args:
-            trainer: Lightning's.
-            pl_module: A `Training`.
-        """
+        """Keep the weights as the latest."""
         self._keep(trainer, pl_module, "last")
 
     def _keep(self, trainer: Trainer, pl_module: LightningModule, name: str) -> None:
@@ -88,11 +78,7 @@ class KeepWeights(Callback):
         return {"best": self._best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take it back.
-
-        Args:
-            state_dict: Of an earlier process.
-        """
+        """Take it back."""
         self._best = state_dict["best"]
 
 
@@ -115,26 +101,13 @@ class ResumePoints(Checkpoint):
         batch: Any,  # noqa: ARG002
         batch_idx: int,
     ) -> None:
-        """Write one if it is time; the end of an epoch has its own.
-
-        Args:
-            trainer: Lightning's.
-            pl_module: A `Training`.
-            outputs: Not used.
-            batch: Not used.
-            batch_idx: Place of the batch in the epoch.
-        """
+        """Write one if it is time; the end of an epoch has its own."""
         due = self._every and trainer.global_step % self._every == 0
         if due and batch_idx + 1 < trainer.num_training_batches:
             self._write(trainer, pl_module, trainer.current_epoch, batch_idx + 1)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write one after validation.
-
-        Args:
-            trainer: Lightning's.
-            pl_module: A `Training`.
-        """
+        """Write one after validation."""
         self._write(trainer, pl_module, trainer.current_epoch + 1, 0)
 
     def _write(self, trainer: Trainer, pl_module: LightningModule, epoch: int, batch: int) -> None:
@@ -154,12 +127,7 @@ class EpochFigures(Callback):
         self._function = function
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Hand them on, after validation.
-
-        Args:
-            trainer: Lightning's.
-            pl_module: A `Training`.
-        """
+        """Hand them on, after validation."""
         if trainer.is_global_zero:
             history: Any = pl_module.history
             loss = float(trainer.callback_metrics["train_loss"])
@@ -171,11 +139,6 @@ class StopEarly(EarlyStopping):
     """Lightning's, which forgets across a resume that it had already said stop."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Say it again.
-
-        Args:
-            trainer: Lightning's.
-            pl_module: A `Training`.
-        """
+        """Say it again."""
         if self.wait_count >= self.patience:
             trainer.should_stop = True

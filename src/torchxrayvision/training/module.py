@@ -155,15 +155,7 @@ class Training(LightningModule):
     # Steps
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:  # noqa: ARG002
-        """The loss of one batch.
-
-        Args:
-            batch: What `BatchDataset` gives.
-            batch_idx: Its place in the epoch.
-
-        Returns:
-            A scalar.
-        """
+        """The loss of one batch."""
         images, labels = self._augmented(batch)
         smoothing = self.recipe.loss.smoothing
         labels = labels * (1 - smoothing) + smoothing / 2
@@ -226,12 +218,7 @@ class Training(LightningModule):
         )
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:  # noqa: ARG002
-        """Score one batch.
-
-        Args:
-            batch: What `BatchDataset` gives.
-            batch_idx: Its place.
-        """
+        """Score one batch."""
         images = self._ordered(from_stored(batch["pixels"]))
         scores, seen = self._scores
         scores[batch["indices"]] = self.eval_network(images, output="logit").float()
@@ -303,21 +290,13 @@ class Training(LightningModule):
         self._position = (epoch, batch)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what Lightning does not know.
-
-        Args:
-            checkpoint: What it collected.
-        """
+        """Add what Lightning does not know."""
         checkpoint["position"] = self._position
         checkpoint["history"] = self.history
         checkpoint["facts"] = self._facts
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take it back.
-
-        Args:
-            checkpoint: As it was saved.
-        """
+        """Take it back."""
         self._position = checkpoint["position"]
         self.history = checkpoint["history"]
 

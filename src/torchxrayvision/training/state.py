@@ -154,13 +154,7 @@ class TensorsAndJson(CheckpointIO):
         path: str | os.PathLike[str],
         storage_options: Any | None = None,  # noqa: ARG002 - of Lightning
     ) -> None:
-        """Write one.
-
-        Args:
-            checkpoint: What Lightning collected.
-            path: The file.
-            storage_options: Not used.
-        """
+        """Write one."""
         write_state(checkpoint, Path(path))
 
     def load_checkpoint(
@@ -169,22 +163,9 @@ class TensorsAndJson(CheckpointIO):
         map_location: Any | None = None,  # noqa: ARG002 - states are moved where they are loaded
         weights_only: bool | None = None,  # noqa: ARG002 - nothing is ever executed
     ) -> dict[str, Any]:
-        """Read one.
-
-        Args:
-            path: The file.
-            map_location: Not used; tensors are on the CPU.
-            weights_only: Not used.
-
-        Returns:
-            What Lightning collected.
-        """
+        """Read one."""
         return read_state(Path(path))
 
     def remove_checkpoint(self, path: str | os.PathLike[str]) -> None:
-        """Remove one.
-
-        Args:
-            path: The file.
-        """
+        """Remove one."""
         Path(path).unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from torchxrayvision.datasets.images import Files
 from torchxrayvision.datasets.pipeline import SpecDataset
 from torchxrayvision.datasets.release import need_columns
 from torchxrayvision.datasets.releases.chexpert import CHEXPERT_FINDINGS
-from torchxrayvision.datasets.spec import DatasetSpec, Table, equals
+from torchxrayvision.datasets.spec import DatasetSpec, Table, sexes
 from torchxrayvision.facts import License, Reference
 
 if TYPE_CHECKING:
@@ -93,8 +93,7 @@ class BRAX_Dataset(SpecDataset):
         columns={
             "patientid": "PatientID",
             "age_years": _age,
-            "sex_male": equals("PatientSex", "M"),
-            "sex_female": equals("PatientSex", "F"),
+            **sexes("PatientSex", "M", "F"),
         },
         verified="names of the columns, pieced together from public code that reads them; their "
         "order and the form of the dates are from memory, so columns are found by name and dates "

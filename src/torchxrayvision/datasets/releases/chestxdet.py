@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torchxrayvision.datasets.annotations import BoxTable, Shapes
+from torchxrayvision.datasets.findings import FindingFunction
 from torchxrayvision.datasets.images import Files
 from torchxrayvision.datasets.release import need_columns
 from torchxrayvision.datasets.releases.grounded import GroundedDataset, read_records
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from torchxrayvision.datasets.findings import Labels
     from torchxrayvision.datasets.release import SourceContext
 
 _RENAME = {"Pleural Thickening": "Pleural_Thickening"}
@@ -96,33 +98,18 @@ class _Outlines(Shapes):
         return boxed | (table["polygon"] != "").to_numpy(dtype=bool)
 
 
-@dataclass(frozen=True)
-class _Listed:
+def _list(frame: pd.DataFrame, context: SourceContext) -> Labels:
     """1 where the finding is listed for an image, else 0."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The thirteen of ChestX-Det."""
-        return _FINDINGS
-
-    def encode(
-        self, frame: pd.DataFrame, context: SourceContext
-    ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
-        """Names and labels of shape (N, P)."""
-        skip = _NOT_IN_DET10 if context.arguments["version"] == "ChestX-Det10" else ()
-        names = tuple(name for name in _FINDINGS if name not in skip)
-        index = {name: j for j, name in enumerate(names)}
-        labels = np.zeros((len(frame), len(names)), dtype=np.float32)
-        for i, text in enumerate(frame["syms"]):
-            for sym in text.split("|"):
-                j = index.get(_RENAME.get(sym, sym))
-                if j is not None:
-                    labels[i, j] = 1
-        return names, labels
-
-
-def _sides(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001 - a rule
-    return np.full((len(frame), 2), _SIDE)
+    skip = _NOT_IN_DET10 if context.arguments["version"] == "ChestX-Det10" else ()
+    names = tuple(name for name in _FINDINGS if name not in skip)
+    index = {name: j for j, name in enumerate(names)}
+    labels = np.zeros((len(frame), len(names)), dtype=np.float32)
+    for i, text in enumerate(frame["syms"]):
+        for sym in text.split("|"):
+            j = index.get(_RENAME.get(sym, sym))
+            if j is not None:
+                labels[i, j] = 1
+    return names, labels
 
 
 _ANNOTATION = {
@@ -196,7 +183,7 @@ class ChestXDet_Dataset(GroundedDataset):
             layout="the PNG files of train_data.zip and test_data.zip, in one folder or several",
             folders=("train_data", "test_data", "train_data/train*", "test_data/test*"),
         ),
-        findings=_Listed(),
+        findings=FindingFunction(_list, _FINDINGS),
         cohort="NIH ChestX-ray14",
         masks=_Outlines(draw=_draw, **_ANNOTATION),  # type: ignore[arg-type]
         boxes=BoxTable(
@@ -205,7 +192,7 @@ class ChestXDet_Dataset(GroundedDataset):
             **_ANNOTATION,  # type: ignore[arg-type]
         ),
         split="split",
-        expected_sizes=_sides,
+        expected_sizes=(1024, 1024),
         verified="keys, names of the findings and form of the coordinates, against the release's "
         "README and code that reads it. An entry may lack polygons, or hold fewer boxes "
         "or polygons than findings",

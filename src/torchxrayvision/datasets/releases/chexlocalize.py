@@ -13,10 +13,11 @@ from torchxrayvision.datasets.pipeline import SpecDataset
 from torchxrayvision.datasets.release import need_columns
 from torchxrayvision.datasets.releases.chexpert import (
     CHEXPERT_FINDINGS,
+    chexpert_age,
     chexpert_view,
     official_part,
 )
-from torchxrayvision.datasets.spec import DatasetSpec, Table, equals
+from torchxrayvision.datasets.spec import DatasetSpec, Table, sexes
 from torchxrayvision.facts import License, Reference
 
 if TYPE_CHECKING:
@@ -79,10 +80,6 @@ def _with_missing_columns(context: SourceContext) -> pd.DataFrame:
         "AP/PA": "Unknown",
     }
     return frame.assign(**{name: v for name, v in absent.items() if name not in frame.columns})
-
-
-def _age(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001 - a rule
-    return frame["Age"].where(frame["Age"] > 0)  # 0 stands for unknown
 
 
 def _below_release(row: Row) -> str:
@@ -165,9 +162,8 @@ class CheXlocalize_Dataset(SpecDataset):
         cohort="CheXpert",
         columns={
             "patientid": "PatientID",
-            "age_years": _age,
-            "sex_male": equals("Sex", "Male"),
-            "sex_female": equals("Sex", "Female"),
+            "age_years": chexpert_age,
+            **sexes("Sex", "Male", "Female"),
         },
         masks=CocoRle(
             table="segmentation_jsonpath", image="cxr_id", finding="task", rename=TASK_RENAME

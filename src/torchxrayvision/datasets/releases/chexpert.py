@@ -9,7 +9,7 @@ from torchxrayvision.datasets.findings import FindingColumns
 from torchxrayvision.datasets.images import Files
 from torchxrayvision.datasets.pipeline import SpecDataset
 from torchxrayvision.datasets.release import need_columns
-from torchxrayvision.datasets.spec import DatasetSpec, Table, equals
+from torchxrayvision.datasets.spec import DatasetSpec, Table, sexes
 from torchxrayvision.datasets.storage import is_coded_text
 from torchxrayvision.facts import License, Reference
 from torchxrayvision.labels import CHEXPERT13, CHEXPERT_RENAME
@@ -42,8 +42,9 @@ def chexpert_view(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: 
     return view.mask(frame["Frontal/Lateral"] == "Lateral", "L")
 
 
-def _age(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001 - a rule
-    return frame["Age"].where(frame["Age"] > 0)  # 0 stands for unknown
+def chexpert_age(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001 - a rule
+    """The age; 0 stands for unknown."""
+    return frame["Age"].where(frame["Age"] > 0)
 
 
 def _below_release(row: Row) -> str:
@@ -112,9 +113,8 @@ class CheX_Dataset(SpecDataset):
         cohort="CheXpert",
         columns={
             "patientid": "PatientID",
-            "age_years": _age,
-            "sex_male": equals("Sex", "Male"),
-            "sex_female": equals("Sex", "Female"),
+            "age_years": chexpert_age,
+            **sexes("Sex", "Male", "Female"),
         },
         split=official_part,
         verified="all columns",

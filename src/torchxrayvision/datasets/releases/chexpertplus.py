@@ -15,7 +15,7 @@ from torchxrayvision.datasets.pipeline import SpecDataset
 from torchxrayvision.datasets.reading import read_csv
 from torchxrayvision.datasets.release import need_columns
 from torchxrayvision.datasets.releases.chexpert import CHEXPERT_FINDINGS
-from torchxrayvision.datasets.spec import DatasetSpec, Table, equals
+from torchxrayvision.datasets.spec import DatasetSpec, Table, sexes
 from torchxrayvision.datasets.storage import plain_text
 from torchxrayvision.facts import License, Reference
 
@@ -136,8 +136,7 @@ class CheXpertPlus_Dataset(SpecDataset):
         columns={
             "patientid": "deid_patient_id",
             "age_years": _age,
-            "sex_male": equals("sex", "Male"),
-            "sex_female": equals("sex", "Female"),
+            **sexes("sex", "Male", "Female"),
         },
         split="split",
         verified="the header of the table and the form of the label files, in the release's "

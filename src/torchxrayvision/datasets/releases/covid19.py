@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from torchxrayvision.datasets.annotations import CocoRle
+from torchxrayvision.datasets.findings import FindingFunction
 from torchxrayvision.datasets.images import Files
 from torchxrayvision.datasets.pipeline import SpecDataset
 from torchxrayvision.datasets.release import Row, need_columns
-from torchxrayvision.datasets.spec import DatasetSpec, Table, equals
+from torchxrayvision.datasets.spec import DatasetSpec, Table, sexes
 from torchxrayvision.facts import License, Reference
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from torchxrayvision.datasets.findings import Labels
     from torchxrayvision.datasets.release import SourceContext
 
 NOT_LABELLED = ("todo", "Unknown")
@@ -40,29 +42,22 @@ def _labelled_films(context: SourceContext) -> pd.DataFrame:
     return frame[keep]
 
 
-class _FindingPaths:
+def _labels(frame: pd.DataFrame, context: SourceContext) -> Labels:
     """Findings such as "Pneumonia/Viral/COVID-19": each step is one.
 
     The early tables have flat lists, "COVID-19, ARDS". 1.5.7 splits at "/" only and then looks
     for each term as part of the text.
     """
-
-    names: tuple[str, ...] | None = None
-
-    def encode(
-        self, frame: pd.DataFrame, context: SourceContext
-    ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
-        """Names, sorted, and labels of shape (N, P)."""
-        codes, texts = frame["finding"].factorize()
-        if context.compat:
-            steps = [text.split("/") for text in texts]
-        else:
-            steps = [[step.strip() for step in re.split("[/,]", text)] for text in texts]
-        names = tuple(sorted({step for found in steps for step in found if step}))
-        wanted = texts if context.compat else steps
-        table = [[name in found for name in names] for found in wanted]
-        labels = np.array(table, dtype=np.float32).reshape(len(texts), len(names))
-        return names, labels[codes]
+    codes, texts = frame["finding"].factorize()
+    if context.compat:
+        steps = [text.split("/") for text in texts]
+    else:
+        steps = [[step.strip() for step in re.split("[/,]", text)] for text in texts]
+    names = tuple(sorted({step for found in steps for step in found if step}))
+    wanted = texts if context.compat else steps
+    table = [[name in found for name in names] for found in wanted]
+    labels = np.array(table, dtype=np.float32).reshape(len(texts), len(names))
+    return names, labels[codes]
 
 
 _URL = "https://github.com/ieee8023/covid-chestxray-dataset"
@@ -124,7 +119,7 @@ class COVID19_Dataset(SpecDataset):
         images=Files(
             "{filename}", layout="the folder images of the repository", folders=("images",)
         ),
-        findings=_FindingPaths(),
+        findings=FindingFunction(_labels),
         view="view",
         default_views=("PA", "AP"),
         # A script of its authors copied them in and numbered their patients anew.
@@ -133,8 +128,7 @@ class COVID19_Dataset(SpecDataset):
             "patientid": "patientid",
             "offset_day_int": "offset",
             "age_years": "age",
-            "sex_male": equals("sex", "M"),
-            "sex_female": equals("sex", "F"),
+            **sexes("sex", "M", "F"),
         },
         semantic=CocoRle(table="lungmaskpath", image="filename", finding=("Lungs",)),
         verified="headers of all four forms; that the last one has findings with '/' is from "

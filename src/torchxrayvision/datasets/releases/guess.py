@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from torchxrayvision.datasets.findings import Labels
     from torchxrayvision.datasets.release import Row, SourceContext
 
 logger = logging.getLogger(__name__)
@@ -302,9 +303,7 @@ class LabelColumns:
         """The findings in order."""
         return tuple(self.columns)
 
-    def encode(
-        self, frame: pd.DataFrame, context: SourceContext
-    ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+    def encode(self, frame: pd.DataFrame, context: SourceContext) -> Labels:
         """Names and labels of shape (N, P)."""
         labels = np.empty((len(frame), len(self.columns)), dtype=np.float32)
         for j, column in enumerate(self.columns.values()):
@@ -348,11 +347,7 @@ class TermColumn:
         """None: the table itself decides."""
         return
 
-    def encode(
-        self,
-        frame: pd.DataFrame,
-        context: SourceContext,  # noqa: ARG002
-    ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+    def encode(self, frame: pd.DataFrame, context: SourceContext) -> Labels:  # noqa: ARG002
         """Names and labels of shape (N, P); a blank text is unknown."""
         codes, texts = frame[self.column].factorize()
         listed = [[term.strip() for term in str(text).split(self.separator)] for text in texts]

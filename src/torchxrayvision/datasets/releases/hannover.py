@@ -11,7 +11,7 @@ from torchxrayvision.datasets.findings import FindingRules
 from torchxrayvision.datasets.images import Files
 from torchxrayvision.datasets.pipeline import SpecDataset
 from torchxrayvision.datasets.release import need_columns
-from torchxrayvision.datasets.spec import DatasetSpec, Table, equals
+from torchxrayvision.datasets.spec import DatasetSpec, Table, sexes
 from torchxrayvision.datasets.storage import plain_text
 from torchxrayvision.facts import License, Reference
 
@@ -100,8 +100,7 @@ class HannoverCOVID_Dataset(SpecDataset):
             "patientid": "patient_id",
             "offset_day_int": _days_since_admission,
             "age_years": _age,
-            "sex_male": equals("sex", "m"),
-            "sex_female": equals("sex", "f", "w"),
+            **sexes("sex", "m", "f", "w"),
         },
         verified="header and values, in data.csv of the repository. admission_offset, age and "
         "sex may be missing; the readme writes *w* for the *f* of the table, and both "

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from torchxrayvision.datasets.columns import days
-from torchxrayvision.datasets.findings import FindingColumns
+from torchxrayvision.datasets.findings import FindingColumns, FindingFunction
 from torchxrayvision.datasets.images import Files
 from torchxrayvision.datasets.pipeline import SpecDataset
 from torchxrayvision.datasets.reading import release_table
@@ -17,10 +17,9 @@ from torchxrayvision.errors import DatasetError
 from torchxrayvision.facts import License, Reference
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
-    from numpy.typing import NDArray
 
+    from torchxrayvision.datasets.findings import Labels
     from torchxrayvision.datasets.release import Row, SourceContext
 
 Labeler = Literal["chexpert", "negbio"]
@@ -31,18 +30,12 @@ LABELERS = ("chexpert", "negbio")
 VIEW_RENAME = {"LATERAL": "L"}
 
 
-class _Findings:
+_CLEARED = FindingColumns(CHEXPERT_FINDINGS.columns, normal_column="No Finding")
+
+
+def _labels(frame: pd.DataFrame, context: SourceContext) -> Labels:
     """The rule of CheXpert; that of 1.5.7 clears Support Devices too, for this dataset alone."""
-
-    names = CHEXPERT_FINDINGS.names
-    _cleared = FindingColumns(CHEXPERT_FINDINGS.columns, normal_column="No Finding")
-
-    def encode(
-        self, frame: pd.DataFrame, context: SourceContext
-    ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
-        """Names and labels of shape (N, P)."""
-        rule = self._cleared if context.compat else CHEXPERT_FINDINGS
-        return rule.encode(frame, context)
+    return (_CLEARED if context.compat else CHEXPERT_FINDINGS).encode(frame, context)
 
 
 def _one_row_an_image(context: SourceContext) -> pd.DataFrame:
@@ -143,7 +136,7 @@ class MIMIC_Dataset(SpecDataset):
         ),
         join=_one_row_an_image,
         images=Files(_path, layout="the folder files of the release, with p10 to p19 in it"),
-        findings=_Findings(),
+        findings=FindingFunction(_labels, CHEXPERT_FINDINGS.names),
         view=_view,
         patient="subject_id",
         cohort="MIMIC-CXR",

@@ -12,7 +12,7 @@ from torchxrayvision.datasets.findings import FindingColumns, FindingText, separ
 from torchxrayvision.datasets.images import Files
 from torchxrayvision.datasets.pipeline import SpecDataset
 from torchxrayvision.datasets.reading import release_table
-from torchxrayvision.datasets.spec import DatasetSpec, Table, equals
+from torchxrayvision.datasets.spec import DatasetSpec, Table, sexes
 from torchxrayvision.facts import License, Reference
 from torchxrayvision.labels import NIH14, NIH_RENAME
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from torchxrayvision.datasets.release import SourceContext
+
 
 _IMAGES = Files(
     "{Image Index}",
@@ -38,10 +39,6 @@ _TERMS = License(
     url="https://nihcc.app.box.com/v/ChestXray-NIHCC",
     note="Cite the paper, link to the NIH Clinical Center site and acknowledge it as the provider.",
 )
-
-
-def _sides_of_1024(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001 - a rule
-    return np.full((len(frame), 2), 1024)  # every file of the release is 1024 by 1024
 
 
 def _official_part(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001 - a rule
@@ -108,8 +105,7 @@ class NIH_Dataset(SpecDataset):
         columns={
             "patientid": "Patient ID",
             "age_years": "Patient Age",
-            "sex_male": equals(_SEX, "M"),
-            "sex_female": equals(_SEX, "F"),
+            **sexes(_SEX, "M", "F"),
         },
         masks=BoxTable(
             table="bbox_list_path",
@@ -120,7 +116,7 @@ class NIH_Dataset(SpecDataset):
             rename=NIH_RENAME,
         ),
         split=_official_part,
-        expected_sizes=_sides_of_1024,
+        expected_sizes=(1024, 1024),
         verified="all columns",
         parameters=(
             *("imgpath", "csvpath", "bbox_list_path", "views", "transform", "data_aug", "seed"),
@@ -186,11 +182,10 @@ class NIH_Google_Dataset(SpecDataset):
         columns={
             "patientid": "Patient ID",
             "age_years": "Patient Age",
-            "sex_male": equals(_SEX, "M"),
-            "sex_female": equals(_SEX, "F"),
+            **sexes(_SEX, "M", "F"),
         },
         split="Set Id",
-        expected_sizes=_sides_of_1024,
+        expected_sizes=(1024, 1024),
         verified="all columns",
         parameters=(
             *("imgpath", "csvpath", "views", "transform", "data_aug", "nrows"),

@@ -11,7 +11,7 @@ from torchxrayvision.datasets.annotations import MaskFiles
 from torchxrayvision.datasets.findings import FindingRules
 from torchxrayvision.datasets.images import Files
 from torchxrayvision.datasets.pipeline import SpecDataset
-from torchxrayvision.datasets.spec import DatasetSpec, equals, value
+from torchxrayvision.datasets.spec import DatasetSpec, sexes, value
 from torchxrayvision.errors import DatasetNotFoundError
 from torchxrayvision.facts import License, Reference
 
@@ -150,8 +150,7 @@ class NLMTB_Dataset(SpecDataset):
         columns={
             "patientid": "patient",
             "age_years": "age",
-            "sex_male": equals("sex", "M"),
-            "sex_female": equals("sex", "F"),
+            **sexes("sex", "M", "F"),
         },
         semantic=MaskFiles(
             files={

@@ -11,7 +11,7 @@ from torchxrayvision.datasets.findings import FindingText
 from torchxrayvision.datasets.images import Files
 from torchxrayvision.datasets.pipeline import SpecDataset
 from torchxrayvision.datasets.release import need_columns
-from torchxrayvision.datasets.spec import DatasetSpec, Table, equals
+from torchxrayvision.datasets.spec import DatasetSpec, Table, sexes
 from torchxrayvision.datasets.storage import is_coded_text
 from torchxrayvision.facts import License, Reference
 
@@ -353,8 +353,7 @@ class PC_Dataset(SpecDataset):
             "patientid": "PatientID",
             "offset_day_int": _days,
             "age_years": _study_age,
-            "sex_male": equals("PatientSex_DICOM", "M"),
-            "sex_female": equals("PatientSex_DICOM", "F"),
+            **sexes("PatientSex_DICOM", "M", "F"),
         },
         verified="all columns",
         parameters=(

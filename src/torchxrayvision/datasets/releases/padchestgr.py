@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from torchxrayvision.datasets.annotations import BoxTable
-from torchxrayvision.datasets.findings import FindingText, separated
+from torchxrayvision.datasets.findings import FindingFunction, FindingText, separated
 from torchxrayvision.datasets.images import Files
 from torchxrayvision.datasets.release import need_columns
 from torchxrayvision.datasets.releases.grounded import GroundedDataset, read_records
@@ -19,10 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    import numpy as np
     import pandas as pd
-    from numpy.typing import NDArray
 
+    from torchxrayvision.datasets.findings import Labels
     from torchxrayvision.datasets.release import SourceContext
 
 _BOX = ("x_min", "y_min", "x_max", "y_max")
@@ -120,22 +119,11 @@ def _of_master(master: pd.DataFrame) -> pd.DataFrame:
     return first.assign(label_groups=first["StudyID"].map(groups).fillna(""))
 
 
-@dataclass(frozen=True)
-class _Reported:
+def _reported(frame: pd.DataFrame, context: SourceContext) -> Labels:
     """1 where the report says so, 0 elsewhere."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Those of PadChest."""
-        return tuple(PADCHEST_TERMS)
-
-    def encode(
-        self, frame: pd.DataFrame, context: SourceContext
-    ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
-        """Names and labels of shape (N, P)."""
-        terms = _terms(context, frame["labels"])
-        rule = FindingText("labels", terms, separated("|"), blank=0.0)
-        return rule.encode(frame, replace(context, compat=False))
+    terms = _terms(context, frame["labels"])
+    rule = FindingText("labels", terms, separated("|"), blank=0.0)
+    return rule.encode(frame, replace(context, compat=False))
 
 
 class PadChestGR_Dataset(GroundedDataset):
@@ -197,7 +185,7 @@ class PadChestGR_Dataset(GroundedDataset):
             layout="the PNG files, in one folder, in PadChest_GR or in PadChest's 0 to 54",
             folders=("PadChest_GR", "*/PadChest_GR", "[0-9]", "[0-9][0-9]"),
         ),
-        findings=_Reported(),
+        findings=FindingFunction(_reported, tuple(PADCHEST_TERMS)),
         patient="PatientID",
         # Numbers of 36 to 39 digits: none of these would agree by chance.
         cohort="PadChest",

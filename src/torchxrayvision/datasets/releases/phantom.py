@@ -13,7 +13,7 @@ import numpy as np
 from torchxrayvision.datasets.findings import FindingColumns
 from torchxrayvision.datasets.images import ImageSource
 from torchxrayvision.datasets.pipeline import SpecDataset
-from torchxrayvision.datasets.spec import DatasetSpec, equals
+from torchxrayvision.datasets.spec import DatasetSpec, sexes
 from torchxrayvision.errors import DatasetError, UnknownNameError
 from torchxrayvision.facts import LIBRARY, License
 from torchxrayvision.phantom import FINDINGS, SITES
@@ -177,8 +177,7 @@ class Phantom_Dataset(SpecDataset):
         columns={
             "patientid": "patientid",
             "age_years": "age_years",
-            "sex_male": equals("sex", "M"),
-            "sex_female": equals("sex", "F"),
+            **sexes("sex", "M", "F"),
         },
         masks=_FindingMasks(),
         semantic=_AnatomyMasks(),

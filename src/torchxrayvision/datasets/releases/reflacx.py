@@ -10,6 +10,7 @@ import numpy as np
 
 from torchxrayvision.datasets.annotations import Shapes
 from torchxrayvision.datasets.columns import extract
+from torchxrayvision.datasets.findings import FindingFunction
 from torchxrayvision.datasets.images import Files
 from torchxrayvision.datasets.reading import read_csv
 from torchxrayvision.datasets.release import need_columns
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from torchxrayvision.datasets.findings import Labels
     from torchxrayvision.datasets.release import Row, SourceContext
 
 _FINDINGS = {
@@ -161,23 +163,12 @@ def _certainties(readings: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns).reset_index(drop=True)
 
 
-@dataclass(frozen=True)
-class _Thresholded:
+def _thresholded(frame: pd.DataFrame, context: SourceContext) -> Labels:
     """1 where the mean certainty reaches the threshold, 0 below, NaN where nobody was asked."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The findings of all phases."""
-        return tuple(_FINDINGS)
-
-    def encode(
-        self, frame: pd.DataFrame, context: SourceContext
-    ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
-        """Names and labels of shape (N, P)."""
-        certainty = frame[list(_FINDINGS.values())].to_numpy(dtype=np.float32)
-        labels = (certainty >= context.arguments["threshold"]).astype(np.float32)
-        labels[np.isnan(certainty)] = np.nan
-        return self.names, labels
+    certainty = frame[list(_FINDINGS.values())].to_numpy(dtype=np.float32)
+    labels = (certainty >= context.arguments["threshold"]).astype(np.float32)
+    labels[np.isnan(certainty)] = np.nan
+    return tuple(_FINDINGS), labels
 
 
 def _draw(annotation: Mapping[str, Any], frame: tuple[int, int], shape: tuple[int, int]) -> Any:
@@ -251,7 +242,7 @@ class REFLACX_Dataset(GroundedDataset):
         ),
         join=_one_row_an_image,
         images=Files(_path, layout="files/p10/p10000032/s50414267/<dicom_id>.jpg"),
-        findings=_Thresholded(),
+        findings=FindingFunction(_thresholded, tuple(_FINDINGS)),
         patient="subject_id",
         cohort="MIMIC-CXR",
         compat_keeps_whole_rows=True,

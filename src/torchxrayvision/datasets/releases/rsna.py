@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from torchxrayvision.datasets.annotations import BoxTable
 from torchxrayvision.datasets.columns import plausible_age
 from torchxrayvision.datasets.findings import FindingColumns
@@ -13,7 +11,7 @@ from torchxrayvision.datasets.images import Files
 from torchxrayvision.datasets.pipeline import SpecDataset
 from torchxrayvision.datasets.reading import release_table
 from torchxrayvision.datasets.release import need_columns
-from torchxrayvision.datasets.spec import DatasetSpec, Table, equals
+from torchxrayvision.datasets.spec import DatasetSpec, Table, sexes
 from torchxrayvision.datasets.storage import rows_of
 from torchxrayvision.facts import License, Reference
 
@@ -71,10 +69,6 @@ def _patientid(frame: pd.DataFrame, context: SourceContext) -> Any:
 
 def _age(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001 - a rule
     return plausible_age(frame["PatientAge"])  # the headers go up to 155
-
-
-def _sides_of_1024(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001 - a rule
-    return np.full((len(frame), 2), 1024)
 
 
 class RSNA_Pneumonia_Dataset(SpecDataset):
@@ -143,8 +137,7 @@ class RSNA_Pneumonia_Dataset(SpecDataset):
         columns={
             "patientid": _patientid,
             "age_years": _age,
-            "sex_male": equals("PatientSex", "M"),
-            "sex_female": equals("PatientSex", "F"),
+            **sexes("PatientSex", "M", "F"),
         },
         masks=BoxTable(
             table="csvpath",
@@ -153,7 +146,7 @@ class RSNA_Pneumonia_Dataset(SpecDataset):
             box=("x", "y", "width", "height"),
             frame=1024,
         ),
-        expected_sizes=_sides_of_1024,
+        expected_sizes=(1024, 1024),
         verified="all columns",
         parameters=(
             *("imgpath", "csvpath", "dicomcsvpath", "views", "transform", "data_aug", "nrows"),

@@ -60,10 +60,6 @@ def _pneumothorax(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: 
     return frame["outlines"] > 0
 
 
-def _sides_of_1024(frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG001 - a rule
-    return np.full((len(frame), 2), 1024)
-
-
 class SIIM_Pneumothorax_Dataset(SpecDataset):
     """SIIM-ACR Pneumothorax Segmentation: 12,047 images out of NIH ChestX-ray14.
 
@@ -112,7 +108,7 @@ class SIIM_Pneumothorax_Dataset(SpecDataset):
         findings=FindingRules({"Pneumothorax": _pneumothorax}),
         cohort="NIH ChestX-ray14",
         masks=_MASKS,
-        expected_sizes=_sides_of_1024,
+        expected_sizes=(1024, 1024),
         verified="all columns",
         parameters=(
             *("imgpath", "csvpath", "transform", "data_aug", "seed"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from torchxrayvision.datasets.annotations import BoxTable
+from torchxrayvision.datasets.findings import FindingFunction
 from torchxrayvision.datasets.images import Files
 from torchxrayvision.datasets.pipeline import SpecDataset
 from torchxrayvision.datasets.reading import release_table
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from torchxrayvision.datasets.findings import Labels
     from torchxrayvision.datasets.release import Row, SourceContext
 
 Consensus = Literal["any", "majority", "all"]
@@ -152,23 +154,12 @@ def _agreed(votes: Any, readers: Any, context: SourceContext) -> Any:
     return votes == readers if consensus == "all" else votes > 0
 
 
-@dataclass(frozen=True)
-class VinDrFindings:
+def _labels(frame: pd.DataFrame, context: SourceContext) -> Labels:
     """Findings by the agreement of the readers; which ones there are depends on the tables."""
-
-    @property
-    def names(self) -> None:
-        """The tables decide, see `vindr_findings`."""
-        return
-
-    def encode(
-        self, frame: pd.DataFrame, context: SourceContext
-    ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
-        """Names and labels of shape (N, P)."""
-        findings = vindr_findings(context)
-        votes = frame[[_raw(finding) for finding in findings]].to_numpy()
-        readers = frame["readers"].to_numpy()
-        return findings, _agreed(votes, readers[:, None], context).astype(np.float32)
+    findings = vindr_findings(context)
+    votes = frame[[_raw(finding) for finding in findings]].to_numpy()
+    readers = frame["readers"].to_numpy()
+    return findings, _agreed(votes, readers[:, None], context).astype(np.float32)
 
 
 class _AgreedBoxes(BoxTable):
@@ -183,7 +174,7 @@ class _AgreedBoxes(BoxTable):
         """Which rows have a box of a finding that the readers agree on."""
         import pandas as pd
 
-        findings, labels = VinDrFindings().encode(frame, context)
+        findings, labels = _labels(frame, context)
         table = context.tables[self.table]
         rows = pd.Index(frame["image_id"]).get_indexer(table["image_id"])
         columns = _columns(table, findings)
@@ -283,7 +274,7 @@ class VinDr_Dataset(SpecDataset):
             layout="the files <image_id>.dicom of train or test",
             folders=("train", "test"),
         ),
-        findings=VinDrFindings(),
+        findings=FindingFunction(_labels),
         view=value("PA"),
         masks=_AgreedBoxes(
             table="csvpath",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from torchxrayvision.datasets.annotations import BoxTable
-from torchxrayvision.datasets.findings import numbers
+from torchxrayvision.datasets.findings import FindingFunction, numbers
 from torchxrayvision.datasets.images import Files
 from torchxrayvision.datasets.release import need_columns
 from torchxrayvision.datasets.releases.grounded import GroundedDataset
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pandas as pd
-    from numpy.typing import NDArray
 
+    from torchxrayvision.datasets.findings import Labels
     from torchxrayvision.datasets.release import SourceContext
 
 _DIAGNOSES: Mapping[str, str] = {
@@ -114,28 +113,17 @@ def _one_row_an_image(context: SourceContext) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True).drop_duplicates("image_id")
 
 
-@dataclass(frozen=True)
-class _Diagnosed:
+def _diagnosed(frame: pd.DataFrame, context: SourceContext) -> Labels:
     """Diagnoses as their columns say; findings 1 with a box and 0 without."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Diagnoses, then findings with boxes."""
-        return (*_DIAGNOSES, *_DRAWN)
-
-    def encode(
-        self, frame: pd.DataFrame, context: SourceContext
-    ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
-        """Names and labels of shape (N, P)."""
-        need_columns(frame, _DIAGNOSES.values(), context)
-        diagnosed = numbers(frame, _DIAGNOSES.values())
-        diagnosed[(diagnosed != 0) & (diagnosed != 1)] = np.nan
-        boxes = context.tables["boxes"]
-        found = np.zeros((len(frame), len(_DRAWN)), dtype=np.float32)
-        for j, raw in enumerate(_DRAWN.values()):
-            found[:, j] = frame["image_id"].isin(boxes.loc[boxes["class_name"] == raw, "image_id"])
-        found[~frame["drawn"].to_numpy(dtype=bool)] = np.nan
-        return self.names, np.concatenate([diagnosed, found], axis=1)
+    need_columns(frame, _DIAGNOSES.values(), context)
+    diagnosed = numbers(frame, _DIAGNOSES.values())
+    diagnosed[(diagnosed != 0) & (diagnosed != 1)] = np.nan
+    boxes = context.tables["boxes"]
+    found = np.zeros((len(frame), len(_DRAWN)), dtype=np.float32)
+    for j, raw in enumerate(_DRAWN.values()):
+        found[:, j] = frame["image_id"].isin(boxes.loc[boxes["class_name"] == raw, "image_id"])
+    found[~frame["drawn"].to_numpy(dtype=bool)] = np.nan
+    return (*_DIAGNOSES, *_DRAWN), np.concatenate([diagnosed, found], axis=1)
 
 
 _BOXES = BoxTable(
@@ -200,7 +188,7 @@ class VinDrPCXR_Dataset(GroundedDataset):
         ),
         join=_one_row_an_image,
         images=Files("{split}/{image_id}.dicom", layout="train/<image_id>.dicom", folders=(".",)),
-        findings=_Diagnosed(),
+        findings=FindingFunction(_diagnosed, (*_DIAGNOSES, *_DRAWN)),
         view=value("PA"),
         masks=_BOXES,
         boxes=_BOXES,

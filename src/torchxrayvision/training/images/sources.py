@@ -103,11 +103,6 @@ class Sources:
                     digests[row] = _digest(common, images.name(line).encode())
         return digests
 
-    def content(self, row: int) -> tuple[bytes, tuple[int, ...]]:
-        """Digest of what a row would be decoded from now, and the state of its file."""
-        digest, stamp, _ = self.read(row)
-        return digest, stamp
-
     def read(self, row: int) -> Reading:
         """The bytes of one image, not decoded yet.
 
