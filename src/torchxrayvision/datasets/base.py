@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NotRequired, Required, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, Required, SupportsIndex, TypedDict, overload
 
 import numpy as np
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     # What a DataLoader takes, for type checkers alone: labels and images are made without torch.
     _TorchDataset = TorchDataset[Any]
+    Positions = slice | Sequence[int] | NDArray[Any]
 else:
     _TorchDataset = object
 
@@ -164,8 +165,7 @@ class Dataset(_TorchDataset):
     # Both are unpacked when somebody looks at them; items and totals need neither.
     _labels: NDArray[Any]
     _csv: pd.DataFrame | None = None
-    # Another object whenever the labels are replaced, which containers must notice.
-    _labels_version: object = None
+    _labels_version = 0  # counts replaced labels, which containers must notice
 
     @property
     def labels(self) -> NDArray[np.float32]:
@@ -176,7 +176,7 @@ class Dataset(_TorchDataset):
 
     @labels.setter
     def labels(self, labels: NDArray[np.float32]) -> None:
-        self._labels_version = object()
+        self._labels_version += 1
         # int8 is how labels are packed here; those of a caller are plain numbers, in an array or
         # in whatever a class of his own works with.
         packed = getattr(labels, "dtype", None) == np.int8
@@ -211,8 +211,38 @@ class Dataset(_TorchDataset):
     def __len__(self) -> int:
         return len(self._stored())
 
-    def __getitem__(self, idx: int) -> Sample:
+    @overload
+    def __getitem__(self, idx: int | np.integer[Any]) -> Sample: ...
+    @overload
+    def __getitem__(self, idx: Positions) -> Dataset: ...
+    def __getitem__(self, idx: int | np.integer[Any] | Positions) -> Sample | Dataset:
+        """One sample, or a part of the dataset.
+
+        Args:
+            idx: Position, negative ones count from the end. A slice, or a list, array or mask of
+                positions, gives a `SubsetDataset`; nothing is read then.
+
+        Returns:
+            Dict with ``idx``, ``lab``, ``img`` and, where asked for and offered,
+            ``pathology_masks``, ``semantic_masks``, ``bbox``; or the part.
+
+        Raises:
+            IndexError: If a position is outside.
+            DatasetNotFoundError: If the image is missing.
+            ImageReadError: If it cannot be decoded.
+        """
+        if isinstance(idx, slice | list | tuple | range) or getattr(idx, "ndim", 0) == 1:
+            return self._subset(idx)
+        return self._sample(self._position(idx))  # type: ignore[arg-type]
+
+    def _sample(self, position: int) -> Sample:
+        """The sample at a position from 0."""
         raise NotImplementedError
+
+    def _subset(self, idx: Any) -> Dataset:
+        """The samples at several positions."""
+        msg = f"{type(self).__name__} takes one position, got {type(idx).__name__}"
+        raise TypeError(msg)
 
     def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
         """Several samples, as a DataLoader asks for them."""
@@ -227,7 +257,7 @@ class Dataset(_TorchDataset):
     def __repr__(self) -> str:
         return self.string()
 
-    def _position(self, idx: int) -> int:
+    def _position(self, idx: SupportsIndex) -> int:
         """An index as a position from 0, negative ones counted from the end.
 
         Raises:
@@ -377,13 +407,13 @@ class Dataset(_TorchDataset):
         self.csv = self.csv.iloc[rows].reset_index(drop=True)
         if "_labels" in self.__dict__:  # a class of a caller's own may choose views first
             self._labels = np.asarray(self._labels)[rows]
-        self._labels_version = object()
+        self._labels_version += 1
 
     def _relabel(self, pathologies: list[str]) -> None:
         """Take on other findings, in place; see `relabel_dataset`."""
         self._labels = align(np.asarray(self._stored()), self.pathologies, pathologies)
         self.pathologies = list(pathologies)
-        self._labels_version = object()
+        self._labels_version += 1
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "labels" in state and type(self).__module__.startswith("torchxrayvision."):

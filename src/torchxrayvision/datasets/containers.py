@@ -63,25 +63,41 @@ def stacked(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
     return frame
 
 
-def _editions(dataset: Any) -> tuple[Any, ...]:
-    """Objects of which one is another once labels inside were replaced or relabelled.
+def _state(dataset: Any) -> tuple[Any, ...]:
+    """What differs once labels inside were replaced or relabelled.
 
-    A pickle of the container keeps what is the same object the same.
+    A class of a caller's own counts no versions; its arrays and lists are compared as objects.
     """
     if isinstance(dataset, Container):
-        inside = (edition for inner in dataset._inner() for edition in _editions(inner))
-        return (dataset._wanted, getattr(dataset, "idxs", None), *inside)
+        inside = (part for inner in dataset._inner() for part in _state(inner))
+        return (dataset._labels_version, *inside)
     if isinstance(dataset, Dataset):
         return (dataset, dataset._labels_version)
     own = getattr(dataset, "__dict__", {})
     return (dataset, own.get("labels"), own.get("pathologies"))
 
 
-class Container(Dataset):
+def _same(first: Sequence[Any], second: Sequence[Any]) -> bool:
+    """Whether two states, or lists of tables, are of the same objects and versions."""
+    pairs = zip(first, second, strict=False)
+    return len(first) == len(second) and all(
+        a == b if isinstance(a, int) and isinstance(b, int) else a is b for a, b in pairs
+    )
+
+
+class Sliceable(Dataset):
+    """A dataset of which a slice, a list of positions or a mask is a `SubsetDataset`."""
+
+    def _subset(self, idx: Any) -> Dataset:
+        return SubsetDataset(self, range(len(self))[idx] if isinstance(idx, slice) else idx)
+
+
+class Container(Sliceable):
     """What all containers share; use `MergeDataset`, `SubsetDataset` or `FilterDataset`."""
 
     _wanted: list[str] | None = None
     _gathered: tuple[tuple[Any, ...], NDArray[Any]] | None = None
+    _gathered_csv: tuple[tuple[pd.DataFrame, ...], pd.DataFrame] | None = None
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _GUARDED:
@@ -108,15 +124,6 @@ class Container(Dataset):
         """The rows of the datasets inside, index 0 to N-1."""
         raise NotImplementedError
 
-    def _cached(self, slot: str, sources: tuple[Any, ...], make: Any) -> Any:
-        """What `make` gives, made again when one of the sources was replaced by another object."""
-        cache = self.__dict__.setdefault("_cache", {})
-        kept, result = cache.get(slot, ((), None))
-        if len(kept) != len(sources) or any(a is not b for a, b in zip(kept, sources, strict=True)):
-            result = make()
-            cache[slot] = (sources, result)
-        return result
-
     @property
     def pathologies(self) -> list[str]:  # type: ignore[override]
         """Findings, in the order of the columns of `labels`."""
@@ -138,16 +145,13 @@ class Container(Dataset):
         return align(labels, self._inner_names(), self._wanted)
 
     def _keep(self, labels: NDArray[Any]) -> None:
-        self._gathered = (_editions(self), labels)
+        self._gathered = (_state(self), labels)
 
     def _kept(self) -> NDArray[Any] | None:
         """Labels that were gathered, as `pack_labels` packs them or float; None: none that hold."""
-        if self._gathered is None:
+        if self._gathered is None or not _same(self._gathered[0], _state(self)):
             return None
-        sources, labels = self._gathered
-        now = _editions(self)
-        same = len(now) == len(sources) and all(a is b for a, b in zip(now, sources, strict=True))
-        return labels if same else None
+        return self._gathered[1]
 
     @property
     def csv(self) -> pd.DataFrame:
@@ -155,8 +159,9 @@ class Container(Dataset):
         if self._csv is not None:
             return self._csv
         sources = tuple(inner.csv for inner in self._inner())
-        frame: pd.DataFrame = self._cached("csv", sources, self._inner_csv)
-        return frame
+        if self._gathered_csv is None or not _same(self._gathered_csv[0], sources):
+            self._gathered_csv = (sources, self._inner_csv())
+        return self._gathered_csv[1]
 
     @csv.setter
     def csv(self, frame: pd.DataFrame) -> None:
@@ -176,6 +181,7 @@ class Container(Dataset):
     def _relabel(self, pathologies: list[str]) -> None:
         had, kept = self.pathologies, self._kept()
         self._wanted = list(pathologies)
+        self._labels_version += 1
         if kept is None:
             return
         labels = self.labels
@@ -227,10 +233,10 @@ class Container(Dataset):
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
         kept = self._kept()
-        for key in ("_cache", "_gathered"):
+        for key in ("_gathered_csv", "_gathered"):
             state.pop(key, None)
         if kept is not None:
-            state["_gathered"] = (_editions(self), pack_labels(kept))
+            state["_gathered"] = (_state(self), pack_labels(kept))
         return state
 
 
@@ -395,9 +401,8 @@ class MergeDataset(Container):
         )
         raise DatasetError(msg)
 
-    def __getitem__(self, idx: int) -> Sample:
-        """One sample, with ``source``: which dataset it comes from."""
-        position = self._position(idx)
+    def _sample(self, position: int) -> Sample:
+        """With ``source``: which dataset it comes from."""
         source = int(np.searchsorted(self._starts, position, side="right")) - 1
         sample: Sample = self.datasets[source][position - int(self._starts[source])]
         sample["source"] = source
@@ -462,15 +467,15 @@ class SubsetDataset(Container):
             raise EmptyDatasetError(f"{type(self).__name__}: no row is left")
         labels, assigned = self._kept(), self.csv if self._csv is not None else None
         self.idxs = self.idxs[rows]
-        self.__dict__.pop("_cache", None)
+        self._labels_version += 1
+        self._gathered_csv = None
         if labels is not None:
             self._keep(labels[rows])
         if assigned is not None:
             self.csv = assigned.iloc[rows].reset_index(drop=True)
 
-    def __getitem__(self, idx: int) -> Sample:
-        """One sample; its ``idx`` is the position in the innermost dataset."""
-        position = self._position(idx)
+    def _sample(self, position: int) -> Sample:
+        """Its ``idx`` is the position in the innermost dataset."""
         sample: Sample = self.dataset[int(self.idxs[position])]
         names = [str(name) for name in self.dataset.pathologies]
         return self._finish(sample, names, position)

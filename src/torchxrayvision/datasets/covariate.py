@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from torchxrayvision.datasets.base import Dataset, Sample
-from torchxrayvision.datasets.containers import MergeDataset, stacked
+from torchxrayvision.datasets.containers import MergeDataset, Sliceable, stacked
 from torchxrayvision.datasets.split import patients
 from torchxrayvision.errors import DatasetError
 
@@ -17,10 +16,12 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import ArrayLike, NDArray
 
+    from torchxrayvision.datasets.base import Sample
+
 _MODES = ("train", "valid", "test")
 
 
-class CovariateDataset(Dataset):
+class CovariateDataset(Sliceable):
     """Two sources whose mixture depends on the label, so that the source predicts the label.
 
     Half of the samples are positive. Of the positives the share `ratio` comes from `d2` and the
@@ -167,9 +168,8 @@ class CovariateDataset(Dataset):
         super()._take(rows)
         self.site, self.imageids = self.site[rows], self.imageids[rows]
 
-    def __getitem__(self, idx: int) -> Sample:
-        """One sample, with ``site`` and, as ``lab-old``, the labels in its own dataset."""
-        position = self._position(idx)
+    def _sample(self, position: int) -> Sample:
+        """With ``site`` and, as ``lab-old``, the labels in its own dataset."""
         dataset = (self.d1, self.d2)[self.site[position]]
         sample: Sample = dataset[int(self.imageids[position])]
         sample["lab-old"] = sample["lab"]

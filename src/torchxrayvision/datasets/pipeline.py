@@ -12,7 +12,6 @@ import numpy as np
 
 from torchxrayvision.datasets.base import (
     ALL_VIEWS,
-    Dataset,
     Sample,
     Transform,
     named_views,
@@ -31,6 +30,7 @@ from torchxrayvision.datasets.constructors import (
     ordered,
     signature_of,
 )
+from torchxrayvision.datasets.containers import Sliceable
 from torchxrayvision.datasets.images import transformed_image
 from torchxrayvision.datasets.reading import is_packaged, read_tables
 from torchxrayvision.datasets.release import (
@@ -100,7 +100,7 @@ class Masks(dict[Any, Any]):
         raise KeyError(msg)
 
 
-class SpecDataset(Dataset):
+class SpecDataset(Sliceable):
     """A dataset that its class attribute `spec` describes.
 
     Args:
@@ -398,22 +398,7 @@ class SpecDataset(Dataset):
         whole = kind == "number" and not numeric.isna().any()
         return numeric.astype(np.int64 if whole else np.float64)
 
-    def __getitem__(self, idx: int) -> Sample:
-        """One sample.
-
-        Args:
-            idx: Position, negative ones count from the end.
-
-        Returns:
-            Dict with ``idx``, ``lab``, ``img`` and, where asked for and offered,
-            ``pathology_masks``, ``semantic_masks``, ``bbox``.
-
-        Raises:
-            IndexError: If `idx` is outside.
-            DatasetNotFoundError: If the image is missing.
-            ImageReadError: If it cannot be decoded.
-        """
-        position = self._position(idx)
+    def _sample(self, position: int) -> Sample:
         row = self._row(position)
         # Masks, and what a client put in the place of apply_transforms, need the whole image.
         whole = self.pathology_masks or self.semantic_masks or apply_transforms is not _OWN

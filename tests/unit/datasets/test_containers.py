@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import torchxrayvision.datasets as xd
 from support.tiny import Tiny, rows, write_pictures
@@ -270,3 +271,45 @@ def test_the_packages_own_datasets_may_not():
     own = {"__module__": "torchxrayvision.datasets.mine", "__getitem__": None}
     with pytest.raises(TypeError, match="the pipeline does"):
         type("Mine", (Tiny,), own)
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        (slice(1, 3), [1, 2]),
+        (slice(None, None, -2), [3, 1]),
+        ([3, 0, -1], [3, 0, 3]),
+        ((2,), [2]),
+        (range(2), [0, 1]),
+        (np.array([False, True, False, True]), [1, 3]),
+        (np.array([2, 2]), [2, 2]),
+        ([], []),
+    ],
+)
+def test_a_slice_or_a_list_is_a_part_that_reads_nothing(given, wanted):
+    whole = Tiny()  # there is no folder of images
+    for dataset in (whole, xd.MergeDataset([whole]), xd.SubsetDataset(whole)):
+        part = dataset[given]
+        assert type(part) is xd.SubsetDataset
+        assert part.idxs.tolist() == wanted
+        np.testing.assert_array_equal(part.labels, whole.labels[wanted])
+        assert len(part[0:1]) == min(len(wanted), 1)
+    for outside in ([4], [-5], np.array([True])):
+        with pytest.raises(IndexError):
+            whole[outside]
+
+
+def test_a_class_of_a_callers_own_says_that_it_takes_one_position():
+    class Own(xd.Dataset):
+        labels = np.zeros((2, 1), np.float32)
+
+    with pytest.raises(TypeError, match="Own takes one position, got slice"):
+        Own()[0:1]
+
+
+def test_parts_concatenate_as_those_of_torch():
+    dataset = Tiny()
+    both = dataset[:1] + dataset[2:]
+    assert isinstance(both, torch.utils.data.ConcatDataset)
+    assert len(both) == 3
+    assert len(torch.utils.data.ConcatDataset([dataset, dataset[1:]])) == 7
