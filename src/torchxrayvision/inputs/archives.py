@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import itertools
 import lzma
 import os
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     Listed = Generator[tuple[str, "Member | str | None"], None, None]
     Stream = BinaryIO | gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile
-    from pathlib import Path
 
 # These need not be opened to be listed; what they hold is found out when they are read.
 _SUFFIXES: Final = frozenset(
@@ -313,6 +313,58 @@ def _list_zip(path: Path) -> Listed:
                     head = member.read(HEAD)
             place = Member("zip", info.header_offset, info.file_size, stamp)
             yield info.filename, place if looks_like_image(info.filename, head) else None
+
+
+def unpack_zip(data: bytes, given: str, limits: Limits = DEFAULT_LIMITS) -> Iterator[InputFile]:
+    """The images of a zip that is in memory, each with its bytes; nothing is written.
+
+    Args:
+        data: The zip.
+        given: How results name it.
+        limits: How many bytes one image may have.
+
+    Yields:
+        In alphabetical order; hidden files, and files that are no images, are left out. What
+        cannot be read gives an `InputFile` with a `problem`, be it the whole zip.
+
+    Example:
+        >>> [file.problem for file in unpack_zip(b"PK", "a.zip")]
+        ['the archive cannot be listed (File is not a zip file)']
+    """
+    path = Path(given)
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(data))
+        listed = sorted(archive.infolist(), key=lambda info: info.filename)
+    except ARCHIVE_ERRORS as error:
+        problem = f"the archive cannot be listed ({_words(error)})"
+        yield InputFile(path, printable(given), problem=problem)
+        return
+    with archive:
+        for info in listed:
+            if info.filename.endswith("/") or _hidden(info.filename):
+                continue
+            named = printable(f"{given}/{info.filename}")
+            try:
+                content = _content(archive, info, path, limits)
+            except ImageReadError as error:
+                yield InputFile(path, named, problem=error.reason)
+                continue
+            if looks_like_image(info.filename, content[:HEAD]):
+                yield InputFile(path, named, data=content)
+
+
+def _content(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, limits: Limits) -> bytes:
+    """The bytes of one entry; never more than the limit is unpacked, whatever the entry claims."""
+    if not _readable(info):
+        raise ImageReadError(path, "encrypted, or packed in another way than deflate", _UNPACK)
+    limits.check_bytes(str(path), info.file_size)
+    try:
+        with archive.open(info) as stream:
+            return _whole(path, stream.read(info.file_size + 1), info.file_size)
+    except ImageReadError:
+        raise
+    except ARCHIVE_ERRORS as error:
+        raise ImageReadError(path, f"damaged zip entry ({_words(error)})") from error
 
 
 def _readable(info: zipfile.ZipInfo) -> bool:

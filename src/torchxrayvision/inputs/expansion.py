@@ -418,7 +418,7 @@ def _is_there(folder: str, name: str, failed: list[OSError]) -> bool:
 
 
 def expand(
-    paths: Iterable[str | os.PathLike[str]],
+    paths: Iterable[str | os.PathLike[str] | InputFile],
     *,
     strict: bool = False,
     skipped: Skipped | None = None,
@@ -439,6 +439,9 @@ def expand(
     What cannot be listed, such as a folder without permission or the rest of a damaged archive,
     gives one file with a `problem`; so does a link inside an archive that cannot be followed.
 
+    An `InputFile` is given as it is, so that an image whose bytes are in memory already goes the
+    way of all others.
+
     Args:
         paths: Names of any of these kinds.
         strict: Whether a file of a folder or an archive that is no image gives one with a
@@ -450,4 +453,7 @@ def expand(
     """
     expansion = _Expansion(Skipped() if skipped is None else skipped, strict)
     for given in paths:
-        yield from expansion.one(os.fspath(given))
+        if isinstance(given, InputFile):
+            yield given
+        else:
+            yield from expansion.one(os.fspath(given))

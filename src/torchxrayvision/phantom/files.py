@@ -93,7 +93,7 @@ def uid(*parts: object) -> str:
 
 
 def write_dicom(
-    path: Path,
+    path: Path | None,
     made: Simulation,
     *,
     seed: int,
@@ -105,7 +105,7 @@ def write_dicom(
     """Write a film as DICOM: 12 bits stored, uncompressed, with the tags of a chest radiograph.
 
     Args:
-        path: File to write.
+        path: File to write; None writes none.
         made: What `simulate` gave.
         seed: Seed of the simulation, for the identifiers.
         number: Number of the film in its release, for the identifiers.
@@ -114,7 +114,7 @@ def write_dicom(
         modality: "DX", or "CR" as in older collections.
 
     Returns:
-        The header and pixels as written.
+        The header and pixels, as written or to be written.
 
     Source:
         DICOM PS3.3 A.2 (CR) and A.26 (DX); PS3.3 C.11.2.1.2 for the window, which spans the depth.
@@ -127,12 +127,13 @@ def write_dicom(
     meta.MediaStorageSOPClassUID = UID(_SOP_CLASSES[modality])
     meta.MediaStorageSOPInstanceUID = UID(uid("instance", seed, number))
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset = FileDataset(str(path), Dataset(), file_meta=meta, preamble=b"\0" * 128)
+    dataset = FileDataset(str(path or ""), Dataset(), file_meta=meta, preamble=b"\0" * 128)
     _identify(dataset, made, patient or str(made.patient.id), seed, number)
     _acquisition(dataset, made, modality, inverted)
     _pixels(dataset, grey_levels(made.image, BITS_STORED), inverted)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pydicom.dcmwrite(path, dataset, enforce_file_format=True)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pydicom.dcmwrite(path, dataset, enforce_file_format=True)
     return dataset
 
 

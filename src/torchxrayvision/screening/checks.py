@@ -252,7 +252,7 @@ class Check:
 
 
 def iter_checks(
-    paths: Paths,
+    paths: Paths | Iterable[InputFile],
     *,
     allow: Iterable[str] = (),
     workers: int = 1,

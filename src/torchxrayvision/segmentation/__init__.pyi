@@ -1,6 +1,7 @@
 from .files import SegmentationWriter as SegmentationWriter
 from .files import main_structures as main_structures
 from .files import segment_to_folder as segment_to_folder
+from .masks import MEASURES as MEASURES
 from .masks import Masks as Masks
 from .masks import Prepared as Prepared
 from .masks import Segmentation as Segmentation

@@ -228,7 +228,7 @@ class Prepared:
 
 
 def segment(
-    paths: Paths,
+    paths: Paths | Iterable[InputFile],
     model: str | Segmenter,
     *,
     threshold: float = 0.5,
@@ -244,7 +244,7 @@ def segment(
     """Segment radiographs, one after the other; nothing piles up however many there are.
 
     Args:
-        paths: A file or folder, or several; see `expand`.
+        paths: A file or folder, or several; see `expand`, which takes an `InputFile` too.
         model: Name of a network, see `get_segmenter`, or a network with weights, which is in
             evaluation mode from the first result to the last and then as it was.
         threshold: Least probability inside a mask.
