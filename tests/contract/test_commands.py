@@ -41,6 +41,7 @@ DIFFERENT = {
     "number": "the demonstration needs some of every finding",
     "output": "export writes one file in the format that --to names, or a folder",
     "precision": "masks and probabilities differ in what fast promises",
+    "segmenter": "the page has one of its own accord, results only if asked",
     "seed": "the demonstration's own default is a seed whose films show everything",
     "weights": "segmentation and classification have networks of their own",
     "workers": "training counts processes and takes 0 for none",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from torchxrayvision import __version__
+from torchxrayvision.cli import app as _app
 from torchxrayvision.cli import check as _check
 from torchxrayvision.cli import datasets as _datasets
 from torchxrayvision.cli import demo as _demo
@@ -90,6 +91,7 @@ def _root(
 
 for _function in (
     _demo.demo,
+    _app.app,
     _predict.predict,
     _join.join,
     _export.export,

@@ -1,0 +1,297 @@
+"""What the networks say of an image of the page: findings, evidence, structures."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from torchxrayvision.errors import UnknownNameError
+from torchxrayvision.explain import explain_raster
+from torchxrayvision.files import sha256_of
+from torchxrayvision.inference import predictions
+from torchxrayvision.measures import area
+from torchxrayvision.pictures import palette, scale_of
+from torchxrayvision.results import outlines
+from torchxrayvision.segmentation import MEASURES, get_segmenter, main_structures, segment
+from torchxrayvision.transforms import resample
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from torchxrayvision.explain import Explanation
+    from torchxrayvision.images import Raster
+    from torchxrayvision.inputs import InputFile, ReadOptions
+    from torchxrayvision.models import Segmenter, XRayClassifier
+    from torchxrayvision.segmentation import Segmentation
+
+_OP: Final = "operating-point"
+_REFUSED: Final = "refused: "
+_COARSE: Final = 512  # rows and columns of a map that is sent: networks see no more
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reading:
+    """What one classifier says of one image.
+
+    Args:
+        error: Why it says nothing, or an empty string.
+        check: What the screening says: `ok`, or `refused: ` or `noted: ` and the reason.
+        values: Of the kind that `xrv predict` gives, float32, shape (P,); None after an error.
+        probabilities: Of the same outputs, float32, shape (P,), or None where there are none.
+        embedding: Features of unit length, float32, shape (D,), or None after an error.
+    """
+
+    error: str
+    check: str = ""
+    values: NDArray[np.float32] | None = None
+    probabilities: NDArray[np.float32] | None = None
+    embedding: NDArray[np.float32] | None = None
+
+    @property
+    def refused(self) -> str:
+        """Why the screening refuses the image; empty where it does not."""
+        return self.check.removeprefix(_REFUSED) if self.check.startswith(_REFUSED) else ""
+
+
+@dataclass(eq=False)
+class Classifier:
+    """A network for findings and what is known of it.
+
+    Args:
+        model: In evaluation mode.
+        checkpoint: Its file, where that is the user's own.
+    """
+
+    model: XRayClassifier
+    checkpoint: Path | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    scales: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.kind = self.model.check_kind(None)
+        pairs = zip(self.model.targets, self.model.trained, strict=True)
+        self.columns = {name: i for i, (name, good) in enumerate(pairs) if good}
+        file = self.checkpoint or self.model.weights_filename_local
+        self.sha256 = sha256_of(file) if file is not None and Path(file).is_file() else ""
+
+    @property
+    def name(self) -> str:
+        """Of its weights."""
+        return str(self.model.weights or (self.checkpoint and self.checkpoint.name) or "")
+
+    def point(self, index: int) -> float | None:
+        """Operating point of an output as a probability, or None."""
+        points = self.model.op_threshs
+        value = float("nan") if points is None else float(points[index])
+        return None if value != value else value
+
+    def is_above(self, index: int, value: float) -> bool | None:
+        """Whether an output reaches its operating point; None where there is none."""
+        point = self.point(index)
+        if point is None or self.kind not in (_OP, "probability"):
+            return None
+        return value >= (0.5 if self.kind == _OP else point)
+
+    def read(self, files: Sequence[InputFile], reading: ReadOptions) -> list[Reading]:
+        """What it says of some images; numbers are those of `xrv predict`, to the last bit.
+
+        Args:
+            files: Run as one batch.
+            reading: How they are read.
+        """
+        import torch
+
+        model, raw_kind = self.model, self.model.raw_kind
+        with self.lock:
+            results = list(
+                predictions(
+                    model, list(files), kind=raw_kind, batch_size=len(files), engine="torch",
+                    reading=reading, embeddings=True,
+                )
+            )  # fmt: skip
+        readings = []
+        for result in results:
+            if result.error or result.outputs is None or result.embedding is None:
+                readings.append(Reading(result.error, result.check))
+                continue
+            raw = torch.from_numpy(result.outputs)[None]
+
+            def of(kind: str, raw: Any = raw) -> NDArray[np.float32]:
+                found: NDArray[np.float32] = model.named_values(model.convert(raw, kind), kind)[
+                    0
+                ].numpy()
+                return found
+
+            with torch.inference_mode():
+                values = of(self.kind)
+                probabilities = of("probability") if "probability" in model.kinds else None
+            length = float(np.linalg.norm(result.embedding)) or 1.0
+            readings.append(
+                Reading("", result.check, values, probabilities, result.embedding / length)
+            )
+        return readings
+
+    def evidence(self, raster: Raster, finding: str, method: str) -> Evidence:
+        """Where the evidence for a finding lies.
+
+        Args:
+            raster: The image.
+            finding: One of `columns`.
+            method: Of `explain_raster`.
+
+        Raises:
+            UnknownNameError: If there is no such finding or method.
+        """
+        if finding not in self.columns:
+            raise UnknownNameError("target", finding, list(self.columns))
+        with self.lock:
+            found = explain_raster("", raster, self.model, finding, method)
+            key = f"{method}/{finding}"
+            # One scale per finding: as strong a colour for as strong evidence in every image.
+            scale = self.scales[key] = max(self.scales.get(key, 0.0), scale_of(found.heat))
+        return Evidence.of(found, scale)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """A heat map as a viewer takes it.
+
+    Args:
+        facts: What is said of it, for JSON.
+        heat: float32, shape (R, R): the square that the network saw, at most 512 pixels a side.
+    """
+
+    facts: dict[str, Any]
+    heat: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, found: Explanation, scale: float) -> Evidence:
+        """The map of an explanation, with the scale of its finding."""
+        from dataclasses import replace
+
+        scaled = replace(found, scale=scale or None)
+        place = found.placement
+        square = place.cut(found.heat)
+        coarse = resample(square, *(min(side, _COARSE) for side in square.shape))
+        row, column = found.peak
+        facts = {
+            "finding": found.target, "method": found.method, "value": found.value,
+            "kind": found.kind, "operatingPoint": found.operating_point, "limit": scaled.limit,
+            "scale": scale, "note": scaled.note, "box": scaled.box, "peak": [column, row],
+            "square": [place.left, place.top, square.shape[1], square.shape[0]],
+            "rows": coarse.shape[0], "columns": coarse.shape[1],
+        }  # fmt: skip
+        return cls(facts, np.ascontiguousarray(coarse, np.float32))
+
+
+class Networks:
+    """The networks of a page.
+
+    Args:
+        classifiers: One or more; the first is shown first.
+        segmenter: Name of a network for structures, loaded when it is first asked for; None for
+            none.
+    """
+
+    def __init__(self, classifiers: Sequence[Classifier], segmenter: str | None = None) -> None:
+        self.classifiers = list(classifiers)
+        self.segmenter_name = segmenter
+        self._segmenter: Segmenter | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def segmenter(self) -> Segmenter:
+        """The network for structures.
+
+        Raises:
+            RemoteError: If its weights cannot be fetched.
+            UnknownNameError: If the page has none.
+        """
+        with self._lock:
+            if self._segmenter is None:
+                if self.segmenter_name is None:
+                    raise UnknownNameError("segmentation network", "none", ())
+                self._segmenter = get_segmenter(self.segmenter_name)
+            return self._segmenter
+
+    @property
+    def segmenter_sha256(self) -> str:
+        """Of the file of its weights; empty before it is loaded."""
+        file = self._segmenter and self._segmenter.weights_filename_local
+        return sha256_of(file) if file else ""
+
+    def structures(
+        self, file: InputFile, reading: ReadOptions, *, upright: bool = False
+    ) -> dict[str, Any]:
+        """Outlines and measures of an image, for JSON; numbers are those of `xrv segment`.
+
+        Args:
+            file: The image.
+            reading: How it is read.
+            upright: See `segment`.
+        """
+        net = self.segmenter
+        with self._lock:
+            (found,) = segment([file], net, upright=upright, reading=reading)
+        if found.error or found.masks is None:
+            return {"error": found.error}
+        shown = main_structures(list(found.masks))
+        colours = dict(zip(found.masks, palette(len(found.masks)).tolist(), strict=True))
+        parts = []
+        for name in shown:
+            mask = found.masks[name]
+            rings = [np.round(ring, 2).ravel().tolist() for ring in outlines(mask)]
+            facts = {"name": name, "colour": colours[name], "rings": rings, "pixels": area(mask)}
+            if found.pixel_spacing is not None:
+                facts["mm2"] = area(mask, found.pixel_spacing)
+            parts.append(facts)
+        values = found.measures()
+        return {
+            "error": "", "network": self.segmenter_name, "structures": parts,
+            "measures": {name: _number(values[name]) for name in MEASURES},
+            "across": _across(found), "doubts": found.doubts(), "turned": 90 * found.turned,
+            "upright": upright, "lines": _lines(found),
+        }  # fmt: skip
+
+
+def _number(value: float) -> float | None:
+    return None if value != value else value
+
+
+def _across(found: Segmentation) -> float | None:
+    """Millimetres between columns of the upright image, or None."""
+    if found.pixel_spacing is None or found.masks is None:
+        return None
+    return found.pixel_spacing[1 - found.masks.placement.turns % 2]
+
+
+def _lines(found: Segmentation) -> dict[str, Any] | None:
+    """The distances behind the cardiothoracic ratio, each as two points of the picture."""
+    measured, masks = found.cardiothoracic(), found.masks
+    if measured is None or masks is None:
+        return None
+    place = masks.placement
+
+    def back(point: tuple[float, float]) -> tuple[float, float]:
+        """From the upright image to that of the file."""
+        x, y = point
+        turned = ((x, y), (place.width - y, x), (place.width - x, place.height - y),
+                  (y, place.height - x))  # fmt: skip
+        return turned[place.turns % 4]
+
+    middle = measured.midline
+    heart = [measured.heart_right, measured.heart_left]
+    heights = [y for _, y in (*heart, measured.thorax_right)]
+    reach = 0.12 * measured.thorax_width
+    return {
+        "thorax": [back(measured.thorax_right), back(measured.thorax_left)],
+        "heartRight": [back(heart[0]), back((middle, heart[0][1]))],
+        "heartLeft": [back((middle, heart[1][1])), back(heart[1])],
+        "midline": [back((middle, min(heights) - reach)), back((middle, max(heights) + reach))],
+    }
