@@ -115,11 +115,11 @@ def objects_of(
         finding: Whose evidence is drawn; None for the strongest that is present.
 
     Raises:
-        UnsupportedImageError: If it is no DICOM radiograph.
         DependencyError: If highdicom is missing.
-        ImageReadError: If its header does not allow an object, or there are no masks for one.
+        ImageReadError: If it is no DICOM radiograph, if its header does not allow an object, or
+            if there are no masks for one.
     """
-    from torchxrayvision.inputs import InputFile
+    from torchxrayvision.inputs import InputFile, ReadOptions
     from torchxrayvision.results import Reader, make_objects
 
     classifier = networks.classifiers[number]
@@ -130,14 +130,17 @@ def objects_of(
         checkpoint=classifier.checkpoint,
         targets=None if finding is None else [finding],
     )
+    file = InputFile(Path("image.dcm"), "the image", data=data)
     with classifier.lock:
-        reading = reader.read(InputFile(Path("image.dcm"), "the image", data=data))
+        ((_, reading),) = reader.read_all([file], ReadOptions(workers=1))
+    if isinstance(reading, str):
+        raise ImageReadError(entry.name, reading)
     files: list[tuple[str, bytes]] = []
     for kind, several in make_objects(reading, kinds).items():
         for made in several:
-            file = io.BytesIO()
-            made.save_as(file, enforce_file_format=True)
-            files.append((f"{kind}-{made.SOPInstanceUID}.dcm", file.getvalue()))
+            written = io.BytesIO()
+            made.save_as(written, enforce_file_format=True)
+            files.append((f"{kind}-{made.SOPInstanceUID}.dcm", written.getvalue()))
     if not files:
         raise ImageReadError(entry.name, "there is nothing to make these objects of")
     return files
