@@ -16,6 +16,7 @@ import pydicom
 import pytest
 
 from support.orthanc import FaultyProxy, Orthanc, findscu, free_ports, needs_orthanc, storescu
+from support.service_runs import send_raw
 from torchxrayvision.phantom import simulate, write_dicom
 from torchxrayvision.service import config_of, status
 
@@ -237,3 +238,59 @@ def test_c_store_to_an_archive_that_is_asked_by_c_find(tmp_path, orthanc):
     for uid, instances in orthanc.studies().items():
         assert [modality for modality, _ in instances] == ["DX", "OT", "SEG", "SR"], uid
         assert findscu(orthanc.dicom_port, uid) == 5
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.filterwarnings("ignore")  # of pydicom, on the side that sends
+def test_a_thousand_malformed_datasets_leave_the_service_up_and_are_all_recorded(tmp_path):
+    """Cut, flipped and overwritten datasets, declared lengths that lie, then a good film."""
+    rng = random.Random(5)
+    (path,) = films(tmp_path / "films", 1, first=900)
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    stream = io.BytesIO()
+    dataset.preamble = None
+    del dataset.file_meta
+    dataset.save_as(stream, implicit_vr=False, little_endian=True)
+    good = stream.getvalue()
+    header = good.index(b"\xe0\x7f\x10\x00")
+    service = ServiceProcess(
+        tmp_path / "service", results={"kinds": ["sr"]}, model={"weights": "demo"}
+    )
+    service.start()
+    assert service.ready()
+    process = service.process.pid
+    taken = 0
+    for first in range(0, 1000, 100):
+        batch = [
+            (f"1.2.826.0.1.3680043.10.997.{number}", malformed(good, header, rng))
+            for number in range(first, first + 100)
+        ]
+        taken += send_raw(service.port, *batch, calling="MODALITY").count(0)
+    storescu(service.port, path)
+    jobs = settle(service, 600)
+    assert service.process.poll() is None
+    assert service.process.pid == process
+    assert taken > 900
+    assert sum(jobs.values()) == taken + 1
+    assert jobs["delivered"] >= 1
+    assert jobs["failed"] > 500
+    service.stop()
+    check_silence(service)
+
+
+def malformed(good, header, rng):
+    data = bytearray(good)
+    way = rng.randrange(4)
+    if way == 0:
+        del data[rng.randrange(2, header + 2000) :]
+    elif way == 1:
+        for _ in range(rng.randrange(1, 30)):
+            data[rng.randrange(header)] = rng.randrange(256)
+    elif way == 2:
+        at = rng.randrange(header)
+        data[at : at + 8] = rng.randbytes(8)
+    else:
+        at = rng.randrange(header)
+        data[at:at] = rng.randbytes(rng.randrange(1, 200))
+    return bytes(data) + b"\0" * (len(data) % 2)

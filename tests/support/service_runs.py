@@ -176,14 +176,14 @@ class Archive:
         return {"name": "archive", "kind": "dicom", "verify_after": 0.0} | place | more
 
 
-def send_raw(port, *messages, aet="XRV", calling="SENDER"):
+def send_raw(port, *messages, aet="XRV", calling="SENDER", sop_class=CR):
     """Statuses of C-STORE requests whose (UID, dataset) are any bytes; None where none came."""
     from pynetdicom import AE
     from pynetdicom.dimse_primitives import C_STORE
 
     ae = AE(ae_title=calling)
     ae.dimse_timeout = ae.network_timeout = 10
-    ae.add_requested_context(CR, ExplicitVRLittleEndian)
+    ae.add_requested_context(sop_class, ExplicitVRLittleEndian)
     association = ae.associate("127.0.0.1", port, ae_title=aet)
     statuses = []
     for number, (uid, data) in enumerate(messages, start=1):
@@ -192,7 +192,7 @@ def send_raw(port, *messages, aet="XRV", calling="SENDER"):
             continue
         request = C_STORE()
         request.MessageID, request.Priority = number % 60_000 + 1, 2
-        request.AffectedSOPClassUID = CR
+        request.AffectedSOPClassUID = sop_class
         request.AffectedSOPInstanceUID = uid
         request.DataSet = BytesIO(data)
         association._reactor_checkpoint.clear()
