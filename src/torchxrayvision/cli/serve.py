@@ -44,6 +44,22 @@ def serve(
             "--config", help="Settings of the service, a TOML file; see docs/hospital.md."
         ),
     ] = None,
+    mercure: Annotated[
+        bool,
+        typer.Option(
+            "--mercure",
+            help="Read one folder into another as a module of mercure, and end; settings are those "
+            "of task.json.",
+        ),
+    ] = False,
+    in_dir: Annotated[
+        Path | None,
+        typer.Option("--in-dir", help="With --mercure: the images [MERCURE_IN_DIR]."),
+    ] = None,
+    out_dir: Annotated[
+        Path | None,
+        typer.Option("--out-dir", help="With --mercure: for the results [MERCURE_OUT_DIR]."),
+    ] = None,
 ) -> None:
     """Receive radiographs, read them, deliver DICOM results to archives.
 
@@ -52,20 +68,51 @@ def serve(
     """
     if context.invoked_subcommand is not None:
         return
+    if mercure:
+        _mercure(config, in_dir, out_dir)
+        return
+    if in_dir is not None or out_dir is not None:
+        refuse("--in-dir and --out-dir go together with --mercure")
     if config is None:
         refuse("name the settings with --config, or a command: status, retry, drain")
     settings = _settings(config)
     os.umask(0o077)  # this process is the service: whatever it writes is for its user only
-    warnings.simplefilter("ignore")  # those of pydicom quote values of headers
+    _log_to_stderr()
+    from torchxrayvision.service import Service
+
+    Service(settings).run()
+
+
+def _log_to_stderr() -> None:
+    """Log as JSON lines and nothing else: warnings of pydicom quote values of headers."""
+    warnings.simplefilter("ignore")
     logger = logging.getLogger("torchxrayvision.service")
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    from torchxrayvision.service import Service
 
-    Service(settings).run()
+
+def _mercure(config: Path | None, in_dir: Path | None, out_dir: Path | None) -> None:
+    """Read one folder into another; the exit code is 1 if an image could not be read."""
+    from torchxrayvision.service import IN_DIR, OUT_DIR, run_mercure
+
+    if config is not None:
+        refuse("--config goes without --mercure, whose settings are those of task.json")
+    folders = []
+    for given, name in ((in_dir, IN_DIR), (out_dir, OUT_DIR)):
+        if given is None and not os.environ.get(name):
+            refuse(
+                f"name the folder with {'--in-dir' if name == IN_DIR else '--out-dir'} or {name}"
+            )
+        folders.append(given or Path(os.environ[name]))
+    _log_to_stderr()
+    done = run_mercure(*folders)
+    inform(f"{done.read} images read, {done.objects} objects in {folders[1]}")
+    if done.failed:
+        inform(f"{sum(done.failed.values())} images could not be read; see result.json")
+        raise typer.Exit(EXIT_SOME_FAILED)
 
 
 def _settings(file: Path) -> Config:

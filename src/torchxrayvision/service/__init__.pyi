@@ -6,6 +6,7 @@ from .config import Http as Http
 from .config import Limits as Limits
 from .config import Model as Model
 from .config import Peer as Peer
+from .config import Pull as Pull
 from .config import Receive as Receive
 from .config import Retention as Retention
 from .config import Target as Target
@@ -14,6 +15,10 @@ from .config import Watch as Watch
 from .config import Work as Work
 from .config import config_of as config_of
 from .config import read_config as read_config
+from .mercure import IN_DIR as IN_DIR
+from .mercure import OUT_DIR as OUT_DIR
+from .mercure import MercureTask as MercureTask
+from .mercure import run_mercure as run_mercure
 from .operate import drain as drain
 from .operate import log_event as log_event
 from .operate import retry as retry

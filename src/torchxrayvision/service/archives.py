@@ -17,7 +17,7 @@ from torchxrayvision.service.credentials import secret_of, tls_context
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from torchxrayvision.service.config import Target
+    from torchxrayvision.service.config import Pull, Target
     from torchxrayvision.service.deliver import ResultFile
 
 # PS3.4 annex B.5 and C.6.2: what `torchxrayvision.results` makes, and Study Root FIND.
@@ -39,6 +39,32 @@ _LATER: Final = (401, 403, 404, 407, 408, 409, 425, 429)  # settings or load, no
 _JSON: Final = "application/dicom+json"
 
 
+def open_session(entry: Target | Pull, key: str) -> requests.Session:
+    """A session with the certificates and secrets of an archive.
+
+    Args:
+        entry: Settings of the archive.
+        key: Where they are, for errors.
+
+    Returns:
+        The session.
+
+    Raises:
+        ConfigError: If a secret cannot be used.
+    """
+    session = requests.Session()
+    session.trust_env = False  # no proxy, and no credentials of .netrc, that nobody set here
+    session.verify = True if entry.tls.ca is None else str(entry.tls.ca)
+    if entry.tls.certificate is not None:
+        session.cert = (str(entry.tls.certificate), str(entry.tls.key))
+    if entry.token_file is not None:
+        token = secret_of(entry.token_file, f"{key}.token_file")
+        session.headers["Authorization"] = f"Bearer {token}"
+    if entry.password_file is not None:
+        session.auth = (entry.user, secret_of(entry.password_file, f"{key}.password_file"))
+    return session
+
+
 class DicomwebArchive:
     """An archive that speaks DICOMweb.
 
@@ -51,19 +77,9 @@ class DicomwebArchive:
     """
 
     def __init__(self, target: Target, seconds: float) -> None:
-        key = f"targets.{target.name}"
         self._url = target.url.rstrip("/")
         self._seconds = seconds
-        self._session = session = requests.Session()
-        session.trust_env = False  # no proxy, and no credentials of .netrc, that nobody set here
-        session.verify = True if target.tls.ca is None else str(target.tls.ca)
-        if target.tls.certificate is not None:
-            session.cert = (str(target.tls.certificate), str(target.tls.key))
-        if target.token_file is not None:
-            token = secret_of(target.token_file, f"{key}.token_file")
-            session.headers["Authorization"] = f"Bearer {token}"
-        if target.password_file is not None:
-            session.auth = (target.user, secret_of(target.password_file, f"{key}.password_file"))
+        self._session = session = open_session(target, f"targets.{target.name}")
         self._client = DICOMwebClient(self._url, session=session, timeout=seconds)
         self._client.set_http_retry_params(retry=False)  # the queue does it, and survives a stop
 

@@ -223,6 +223,42 @@ class Watch:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Pull:
+    """An archive that is asked for images by DICOMweb.
+
+    Args:
+        name: For logs, and for the day that was reached.
+        url: Of the DICOMweb service, without `/studies`.
+        token_file: File with a bearer token for it.
+        user: Name for basic authentication, with `password_file`.
+        password_file: See `user`.
+        tls: Certificates.
+        modalities: Modality of the series, each asked for by itself; empty for any.
+        body_parts: Body Part Examined of the series, each asked for by itself; empty for any.
+        accessions: Accession numbers that are asked for, of any day.
+        days: Days up to today that the first look covers, by the date of the study; 0 for
+            accession numbers only.
+        late_days: Days after which nothing more is expected of a day.
+        every: Seconds between looks.
+        time_limit: Seconds for one request.
+    """
+
+    name: str
+    url: str
+    token_file: Path | None = None
+    user: str = ""
+    password_file: Path | None = None
+    tls: Tls = Tls()
+    modalities: tuple[str, ...] = ("CR", "DX")
+    body_parts: tuple[str, ...] = ()
+    accessions: tuple[str, ...] = ()
+    days: int = _number(1, 0, 100_000)
+    late_days: int = _number(2, 0, 3650)
+    every: float = _number(60.0, 0.05, 86_400)
+    time_limit: float = _number(60.0, 0.1, 3600)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
     """An archive that gets results.
 
@@ -324,6 +360,7 @@ class Config:
         receive: The DICOM listener, or None.
         http: The HTTP listener, or None.
         watch: Folders that are watched.
+        pull: Archives that are asked for images.
         targets: Archives that get results.
         deliver: How.
         limits: When nothing more is taken.
@@ -338,6 +375,7 @@ class Config:
     receive: Receive | None = None
     http: Http | None = None
     watch: tuple[Watch, ...] = ()
+    pull: tuple[Pull, ...] = ()
     targets: tuple[Target, ...] = ()
     deliver: Deliver = Deliver()
     limits: Limits = Limits()
@@ -470,6 +508,13 @@ def _check_together(config: Config) -> None:
         _check_receive(config.receive)
     if config.http is not None:
         _check_http(config.http)
+    pulled = [pull.name for pull in config.pull]
+    for at, pull in enumerate(config.pull):
+        if pulled.index(pull.name) != at:
+            raise ConfigError(f"pull[{at}].name", f"is {pull.name!r} a second time")
+        _check_named(pull, f"pull[{at}]")
+        _check_web(pull, f"pull[{at}]")
+        _check_tls(pull.tls, f"pull[{at}].tls", server=False)
     names = [target.name for target in config.targets]
     for at, target in enumerate(config.targets):
         if names.index(target.name) != at:
@@ -512,15 +557,23 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _check_target(target: Target, key: str) -> None:
-    if not _NAME.fullmatch(target.name):
-        reason = f"is {_shown(target.name)}, expected 1 to 40 letters, digits, _ . or -"
+def _check_named(entry: Target | Pull, key: str) -> None:
+    if not _NAME.fullmatch(entry.name):
+        reason = f"is {_shown(entry.name)}, expected 1 to 40 letters, digits, _ . or -"
         raise ConfigError(f"{key}.name", reason)
+
+
+def _check_web(entry: Target | Pull, key: str) -> None:
+    if not entry.url.startswith(("http://", "https://")):
+        raise ConfigError(f"{key}.url", f"is {_shown(entry.url)}, expected http(s)://...")
+    if bool(entry.user) != (entry.password_file is not None):
+        raise ConfigError(f"{key}.user", "goes together with password_file")
+
+
+def _check_target(target: Target, key: str) -> None:
+    _check_named(target, key)
     if target.kind == "dicomweb":
-        if not target.url.startswith(("http://", "https://")):
-            raise ConfigError(f"{key}.url", f"is {_shown(target.url)}, expected http(s)://...")
-        if bool(target.user) != (target.password_file is not None):
-            raise ConfigError(f"{key}.user", "goes together with password_file")
+        _check_web(target, key)
     else:
         check_aet(target.aet, f"{key}.aet")
         check_aet(target.calling_aet, f"{key}.calling_aet")

@@ -266,6 +266,16 @@ class Queue:
         )  # fmt: skip
         return int(rows[0][0]) if rows else None
 
+    def has(self, instance: bytes, model: str) -> bool:
+        """Whether there is a record of an instance, whatever came of it.
+
+        Args:
+            instance: Keyed hash of its UID.
+            model: Networks and version.
+        """
+        query = "SELECT 1 FROM jobs WHERE instance = ? AND model = ?"
+        return bool(self._rows(query, instance, model))
+
     def add(self, instance: bytes, model: str, origin: str, file: str, sha256: bytes) -> Added:
         """Take a received image; on return it is durable.
 

@@ -23,8 +23,9 @@ from torchxrayvision.service.work import WorkerPool
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torchxrayvision.service.config import Config
+    from torchxrayvision.service.config import Config, Pull
     from torchxrayvision.service.http import HttpServer
+    from torchxrayvision.service.pull import ArchivePull
     from torchxrayvision.service.receive import Listener
 
 _HOUSEKEEPING_SECONDS: Final = 2.0
@@ -90,6 +91,7 @@ class Service:
                         config.limits.object_bytes)
             for w in config.watch
         ]  # fmt: skip
+        self._pulls = [self._pull(pull) for pull in config.pull]
         self._pool = WorkerPool(config, *shared)
         self._closers.append(lambda: self._pool.stop(_STOP_SECONDS))
         self.model = self._pool.model
@@ -114,6 +116,19 @@ class Service:
         )
         self._closers.append(listener.close)
         return listener
+
+    def _pull(self, settings: Pull) -> ArchivePull:
+        try:
+            from torchxrayvision.service.pull import ArchivePull
+        except ImportError as error:
+            raise DependencyError(error.name or "dicomweb-client", "the service", "serve") from None
+        return ArchivePull(
+            settings, self.queue, lambda data: self.accept(data, "pull"), self._knows, log_event,
+            self.config.limits.object_bytes,
+        )  # fmt: skip
+
+    def _knows(self, instance_uid: str) -> bool:
+        return self.queue.has(self.spool.key_of(instance_uid), self.model)
 
     def _listen_http(self) -> HttpServer | None:
         if self.config.http is None:
@@ -217,10 +232,11 @@ class Service:
         self._pool.start()
         for deliverer in self._deliverers:
             deliverer.start()
-        for watch in self._watches:
-            watch.start()
+        sources: list[FolderWatch | ArchivePull] = [*self._watches, *self._pulls]
+        for source in sources:
+            source.start()
         self._closers += [lambda p=p: p.stop(_STOP_SECONDS) for p in self._deliverers]  # type: ignore[misc]
-        self._closers += [lambda p=p: p.stop(_STOP_SECONDS) for p in self._watches]  # type: ignore[misc]
+        self._closers += [lambda p=p: p.stop(_STOP_SECONDS) for p in sources]  # type: ignore[misc]
         if self._listener is not None:
             self._listener.start()
         if self._http is not None:
