@@ -21,8 +21,6 @@ from support.service_runs import image, settled, until
 from torchxrayvision.errors import ConfigError, ServiceError
 from torchxrayvision.service import Service, config_of
 
-# pynetdicom leaves sockets whose peer is gone to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 TOKEN = "a-long-secret-of-this-test"
 PLENTY = {"idle_seconds": 20, "request_seconds": 60}
 

@@ -14,7 +14,6 @@ from torchxrayvision.service import config_of, log_event
 from torchxrayvision.service.pull import ArchivePull
 
 TODAY = datetime.date(2026, 11, 29)
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 class Web:
@@ -102,6 +101,7 @@ def web():
     found = Web()
     yield found
     found.server.shutdown()
+    found.server.server_close()
 
 
 @pytest.fixture
