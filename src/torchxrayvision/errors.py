@@ -31,6 +31,7 @@
     ├── DeliveryError (OSError)            an archive did not take or does not have a result
     ├── ExplanationError (ValueError)      a network does not allow the explanation asked for
     ├── EvaluationError (ValueError)       labels and scores that give no such measure
+    ├── CalibrationError (ValueError)      a calibration that fails, or is for other outputs
     ├── RecipeError (ValueError)           a training run that cannot be carried out as described
     └── DependencyError (ImportError)      an optional package is missing
 
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
+    "CalibrationError",
     "CheckpointError",
     "ChecksumError",
     "ChecksumWarning",
@@ -411,6 +413,10 @@ class RecipeError(XRVError, ValueError):
 
 class EvaluationError(XRVError, ValueError):
     """Labels and scores that do not fit each other, or that leave a measure undefined."""
+
+
+class CalibrationError(XRVError, ValueError):
+    """A calibration that cannot be made, or that is for other weights, images or outputs."""
 
 
 class DependencyError(XRVError, ImportError):

@@ -9,6 +9,7 @@ import typer
 
 from torchxrayvision import __version__
 from torchxrayvision.cli import app as _app
+from torchxrayvision.cli import calibrate as _calibrate
 from torchxrayvision.cli import check as _check
 from torchxrayvision.cli import datasets as _datasets
 from torchxrayvision.cli import demo as _demo
@@ -96,6 +97,7 @@ for _function in (
     _join.join,
     _export.export,
     _evaluate.evaluate,
+    _calibrate.calibrate,
     _explain.explain,
     _check.check,
     _segment.segment,

@@ -1,11 +1,12 @@
-"""`xrv evaluate`: predictions against labels, with intervals."""
+"""`xrv evaluate`: predictions against labels, every measure with its interval."""
 
 from __future__ import annotations
 
 import math
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -22,14 +23,51 @@ from torchxrayvision.cli.console import (
     show_warnings,
     stderr_console,
 )
-from torchxrayvision.cli.options import AsJson, Output, Overwrite
+from torchxrayvision.cli.options import AsJson, CalibrationFile, Kind, Output, Overwrite, Patient
 from torchxrayvision.csvtext import write_frame
-from torchxrayvision.files import sha256_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
 
-    from torchxrayvision.provenance import Provenance
+    from torchxrayvision.calibration import Calibration
+    from torchxrayvision.evaluation import Study
+    from torchxrayvision.files import Provenance
+
+_DECISIONS: Final = ("sensitivity", "specificity", "ppv", "npv", "f1")
+_OTHERS: Final = (
+    "average_precision",
+    "brier",
+    "calibration_slope",
+    "calibration_intercept",
+    "ece",
+)
+_AT_PREVALENCE: Final = ("ppv_at_prevalence", "npv_at_prevalence")
+_HEADS: Final = {
+    "average_precision": "average precision",
+    "calibration_slope": "slope",
+    "calibration_intercept": "intercept",
+    "brier": "Brier",
+    "ece": "ECE",
+    "ppv": "PPV",
+    "npv": "NPV",
+    "f1": "F1",
+    "auroc": "AUROC",
+    "ppv_at_prevalence": "PPV at",
+    "npv_at_prevalence": "NPV at",
+}
+
+
+@dataclass(frozen=True)
+class _Options:
+    """What the study is judged by."""
+
+    by: list[str]
+    intersections: bool
+    least: int
+    thresholds: dict[str, float]
+    prevalence: dict[str, float]
 
 
 def evaluate(
@@ -48,17 +86,59 @@ def evaluate(
         ),
     ],
     output: Output = None,
+    compare: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Predictions of another model for the same images, whose measures are compared "
+            "with those of the first; may be repeated."
+        ),
+    ] = None,
     by: Annotated[
         list[str] | None,
         typer.Option(
             help="Column of the labels to split by, such as sex or age (in bands); may be repeated."
         ),
     ] = None,
-    patient: Annotated[
+    intersections: Annotated[
+        bool, typer.Option("--intersections", help="Split by every two of the --by columns too.")
+    ] = False,
+    least: Annotated[
+        int, typer.Option(min=1, help="Patients that a subgroup and the rest need for a gap.")
+    ] = 20,
+    patient: Patient = None,
+    kind: Kind = None,
+    operating_point: Annotated[
         str | None,
         typer.Option(
-            help="Column of the labels that names the patient "
-            "[patientid, Patient ID, PatientID or subject_id if there is one]."
+            help="A number for all findings, or published for the operating points of the weights "
+            "[published, or those of --calibration]."
+        ),
+    ] = None,
+    threshold_from: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            help="Predictions and labels of other patients to choose thresholds on.",
+            metavar="PREDICTIONS LABELS",
+        ),
+    ] = None,
+    threshold_at: Annotated[
+        str,
+        typer.Option(
+            help="How --threshold-from chooses: youden, sensitivity=0.9 or specificity=0.9."
+        ),
+    ] = "youden",
+    calibration: CalibrationFile = None,
+    held_out: Annotated[
+        bool,
+        typer.Option(
+            "--held-out", help="Judge only the patients that `xrv calibrate --hold-out` left out."
+        ),
+    ] = False,
+    prevalence: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Share of another population that has the findings, such as 0.02, or of one "
+            "finding, such as Mass=0.01: adds predictive values there; may be repeated."
         ),
     ] = None,
     replicates: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,
@@ -66,105 +146,328 @@ def evaluate(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print the AUROC of every finding with 95 % intervals that take patients into account."""
-    from torchxrayvision.evaluation import (
-        auroc_table,
-        join_labels,
-        patient_column,
-        read_table,
-        subgroup_table,
-        subgroups_by,
-    )
+    """Print what predictions are worth: every measure, with 95 % intervals that count patients.
+
+    With --output, the table of measures is written, and beside it tables whose names end in
+    -differences.csv (of --compare) and -gaps.csv (of --by).
+    """
+    import pandas as pd
+
+    from torchxrayvision.evaluation import subgroups_by
 
     require_ending(output, ".csv")
     refuse_existing(output, overwrite)
     if replicates is not None or seed is not None:
         inform("--replicates and --seed change nothing: the intervals have formulas")
+    study, *others = studies_of([predictions, *(compare or ())], labels, patient, kind)
+    if held_out:
+        study, *others = [_held_out(each, calibration) for each in (study, *others)]
+    if by:
+        try:
+            subgroups_by(pd.DataFrame(columns=pd.Index(study.columns)), by)
+        except ValueError as error:
+            refuse(str(error).replace("the table", str(labels), 1))
+    options = _Options(
+        by=by or [],
+        intersections=intersections,
+        least=least,
+        thresholds=_thresholds(study, operating_point, threshold_from, threshold_at, calibration),
+        prevalence=_prevalence(prevalence or [], study.findings),
+    )
+    table = _performance(study, options)
+    differences = _differences(study, others, options)
+    gaps = _gaps(study, options)
+    stderr_console().print(study.summary(), markup=False, soft_wrap=True)
+    if as_json:
+        print_json(_as_json(table, differences, gaps))
+    elif output is None:
+        _print(table, study)
+        _print_differences(differences)
+        _print_gaps(gaps)
+    else:
+        _write(output, study, table, differences, gaps)
+
+
+def studies_of(
+    predictions: list[Path], labels: Path, patient: str | None, kind: str | None
+) -> list[Study]:
+    """Predictions of one or several models beside the same labels; what is no table is refused.
+
+    Args:
+        predictions: Tables.
+        labels: Table.
+        patient: Column of the labels.
+        kind: What the numbers are.
+
+    Returns:
+        One study per table of predictions.
+    """
+    from torchxrayvision.evaluation import Study, read_table
+
     try:
-        scored, known = read_table(predictions), read_table(labels)
+        tables = [read_table(path) for path in predictions]
+        known = read_table(labels)
     except (OSError, ValueError) as error:
         show_error(error)
         raise typer.Exit(EXIT_USAGE) from None
-    column = patient or patient_column(known)
-    if column is not None and column not in known:
-        has = ", ".join(map(str, known))
-        refuse(f"{labels} has no column {column!r}; it has {has}")
-    if by:
-        try:
-            subgroups_by(known.head(0), by)
-        except ValueError as error:
-            refuse(str(error).replace("the table", str(labels), 1))
+    if patient is not None and patient not in known:
+        refuse(f"{labels} has no column {patient!r}; it has {', '.join(map(str, known))}")
     with show_warnings():
-        rows, findings = join_labels(scored, known)
-    read = rows[_good(rows, scored, known)]
-    truth = read[findings].to_numpy(dtype=float)
-    scores = read[[f"predicted {name}" for name in findings]].to_numpy(dtype=float)
-    patients = _patients(read[column]) if column else None
-    table = auroc_table(truth, scores, findings, patients)
-    if by:
-        parts = subgroup_table(truth, scores, findings, subgroups_by(read, by), patients)
-        table = _stacked(table, parts)
-    stderr_console().print(
-        f"{len(read)} images; left out: {len(rows) - len(read)} that could not be read, "
-        f"{len(scored) - len(rows)} without labels, {len(known) - len(rows)} without predictions; "
-        + (f"patients are those of {column}" if column else "each image counts as a patient"),
-        markup=False,
-        soft_wrap=True,
-    )
-    if as_json:
-        print_json(table.to_dict("records"))
-    elif output is None:
-        _print(table)
-    else:
-        target = sys.stdout if output == STDOUT else output
-        write_frame(table, target, _provenance(predictions, labels))
-        inform(f"{len(table)} rows in {output}" if output != STDOUT else "")
+        return [
+            Study.of((table, known), (path, labels), patient=patient, kind=kind)
+            for table, path in zip(tables, predictions, strict=True)
+        ]
 
 
-def _provenance(predictions: Path, labels: Path) -> Provenance:
-    from torchxrayvision.provenance import Provenance, read
+def _thresholds(
+    study: Study,
+    given: str | None,
+    table: tuple[Path, Path] | None,
+    choice: str,
+    calibration: Path | None,
+) -> dict[str, float]:
+    """Finding to threshold, on the scale of the scores."""
+    from torchxrayvision.evaluation import published_thresholds
 
-    inputs = {"predictions_sha256": sha256_of(predictions), "labels_sha256": sha256_of(labels)}
-    made = read(predictions) or {}
-    facts = ("weights", "weights_sha256", "output", "calibration", "preprocessing")
-    known = {name: made[name] for name in facts if name in made}
-    return Provenance(command="xrv evaluate", inputs=inputs, **known)
+    if sum(source is not None for source in (given, table, calibration)) > 1:
+        refuse("--operating-point, --threshold-from and --calibration exclude each other; give one")
+    if calibration is not None:
+        return _of_calibration(study, calibration)
+    if table is not None:
+        name, _, share = choice.partition("=")
+        (other,) = studies_of([table[0]], table[1], None, study.kind)
+        _note_shared_patients(study, other)
+        try:
+            return other.thresholds(name, float(share or 0))
+        except ValueError as error:
+            refuse(f"--threshold-at {choice}: {error}")
+    if given not in (None, "published"):
+        try:
+            return dict.fromkeys(study.findings, float(str(given)))
+        except ValueError:
+            refuse(f"--operating-point is a number or published, got {given!r}")
+    return published_thresholds(study)
 
 
-def _good(rows: pd.DataFrame, scored: pd.DataFrame, known: pd.DataFrame) -> pd.Series[bool]:
-    """Images that could be read, as the predictions say; labels may have a column of that name."""
+def _held_out(study: Study, path: Path | None) -> Study:
+    if path is None:
+        refuse("--held-out needs --calibration FILE, which says who was held out")
+    data = _calibration(path).data
+    if "hold_out" not in data:
+        refuse(f"{path} was made without --hold-out, so no patient was left out")
+    return study.part(study.held_out(float(data["hold_out"]), int(data["hold_out_seed"])))
+
+
+def _calibration(path: Path) -> Calibration:
+    from torchxrayvision.calibration import Calibration
+
+    try:
+        return Calibration.load(path)
+    except (OSError, ValueError) as error:
+        show_error(error)
+        raise typer.Exit(EXIT_USAGE) from None
+
+
+def _note_shared_patients(study: Study, other: Study) -> None:
+    if study.patients is None or other.patients is None:
+        return
+    both = set(study.patients.dropna()) & set(other.patients.dropna())
+    if both:
+        inform(
+            f"warning: {len(both)} patients are in the table that thresholds are chosen on and in "
+            "the one that is judged; what thresholds achieve looks too good"
+        )
+
+
+def _of_calibration(study: Study, path: Path) -> dict[str, float]:
+    made = _calibration(path)
+    calibrated = study.made.get("calibration")
+    if isinstance(calibrated, dict) and calibrated.get("sha256") != made.sha256:
+        refuse(f"{study.name} was calibrated by another file than {path}")
+    if (
+        made.data.get("predictions_sha256") == study.hashes["predictions_sha256"]
+        and "hold_out" not in made.data
+    ):
+        inform("warning: the calibration was made on these very predictions; it looks too good")
+    try:
+        return made.thresholds(calibrated=isinstance(calibrated, dict), kind=study.kind)
+    except ValueError as error:
+        inform(str(error))
+        return {}
+
+
+def _prevalence(given: list[str], findings: list[str]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for text in given:
+        name, sign, number = text.rpartition("=")
+        try:
+            share = float(number)
+        except ValueError:
+            share = math.nan
+        if not 0 < share < 1 or (sign and name not in findings):
+            refuse(
+                f"--prevalence is a share such as 0.02, or one of a finding that both tables have "
+                f"such as {findings[0]}=0.01; got {text!r}"
+            )
+        found |= {name: share} if sign else dict.fromkeys(findings, share)
+    return found
+
+
+def _arguments(study: Study, options: _Options) -> dict[str, Any]:
+    limits = [options.thresholds.get(name, math.nan) for name in study.findings]
+    return {"thresholds": limits, "patient_ids": study.patients, "kind": study.kind}
+
+
+def _performance(study: Study, options: _Options) -> pd.DataFrame:
+    """Every measure in rows of their own, of all images and of subgroups."""
     import pandas as pd
 
-    if "error" not in scored:
-        return pd.Series(True, index=rows.index)
-    error = rows["error of the predictions" if "error" in known else "error"]
-    return error.isna() | (error == "").fillna(False).astype(bool)
+    from torchxrayvision.evaluation import performance_by, performance_table
 
-
-def _patients(column: pd.Series) -> pd.Series[str]:
-    """Identifiers as text; a row without one is a patient of its own."""
-    text = column.astype(str).astype(object)
-    return text.where(column.notna() & (text != ""), None)
-
-
-def _stacked(whole: pd.DataFrame, parts: pd.DataFrame) -> pd.DataFrame:
-    import pandas as pd
-
-    whole = whole.assign(attribute="all", subgroup="all")
+    given = (study.labels, study.scores, study.findings)
+    more = {**_arguments(study, options), "prevalence": options.prevalence or None}
+    table = performance_table(*given, **more)
+    if not options.by:
+        return table
+    parts = performance_by(*given, _subgroups(study, options), **more)
+    whole = table.assign(attribute="all", subgroup="all")
     return pd.concat([whole[parts.columns], parts], ignore_index=True)
 
 
-def _print(table: pd.DataFrame) -> None:
+def _subgroups(study: Study, options: _Options) -> Mapping[str, Any]:
+    from torchxrayvision.evaluation import subgroups_by, with_intersections
+
+    found = subgroups_by(study.rows, options.by)
+    return with_intersections(found) if options.intersections else found
+
+
+def _differences(study: Study, others: list[Study], options: _Options) -> pd.DataFrame | None:
+    import pandas as pd
+
+    from torchxrayvision.evaluation import difference_table, holm
+
+    parts = []
+    for other in others:
+        try:
+            ours, theirs = study.aligned(other)
+        except ValueError as error:
+            refuse(str(error))
+        inform(f"{study.name} minus {other.name}: {len(ours.labels)} images that both have")
+        arguments = _arguments(ours, options)
+        given = (ours.labels, ours.scores, theirs.scores, ours.findings)
+        part = difference_table(*given, **arguments)
+        part.insert(0, "models", f"{study.name} - {other.name}")
+        parts.append(part)
+    if not parts:
+        return None
+    table = pd.concat(parts, ignore_index=True)
+    for measure in table["measure"].unique():  # over every comparison of the measure
+        rows = (table["measure"] == measure) & (table["finding"] != "mean")
+        table.loc[rows, "p_holm"] = holm(table.loc[rows, "p"])
+    return table
+
+
+def _gaps(study: Study, options: _Options) -> pd.DataFrame | None:
+    from torchxrayvision.evaluation import gap_table
+
+    if not options.by:
+        return None
+    groups = _subgroups(study, options)
+    given = (study.labels, study.scores, study.findings, groups)
+    return gap_table(*given, least=options.least, **_arguments(study, options))
+
+
+def wide(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per finding: AUROC first, every other measure with its ends and reason.
+
+    Args:
+        table: From `performance_table` or `performance_by`.
+
+    Returns:
+        The same numbers.
+    """
+    keys = [name for name in ("attribute", "subgroup") if name in table] + ["finding"]
+    area = table[table["measure"] == "auroc"].drop(columns=["measure", "threshold", "prevalence"])
+    made = area.rename(columns={"value": "auroc"})
+    first = [*keys, "n", "positives", "auroc", "low", "high", "findings", "reason", "patients"]
+    made = made[first].reset_index(drop=True)
+    limits = table[table["measure"] == "sensitivity"].set_index(keys)["threshold"]
+    made["threshold"] = limits.reindex(_index(made, keys)).to_numpy()
+    for measure in table["measure"].unique():
+        if measure == "auroc":
+            continue
+        part = table[table["measure"] == measure].set_index(keys).reindex(_index(made, keys))
+        made[measure] = part["value"].to_numpy()
+        made[f"{measure}_low"], made[f"{measure}_high"] = (
+            part[end].to_numpy() for end in ("low", "high")
+        )
+        made[f"{measure}_reason"] = part["reason"].fillna("").to_numpy()
+    return made
+
+
+def _index(table: pd.DataFrame, keys: list[str]) -> Any:
+    import pandas as pd
+
+    return pd.MultiIndex.from_frame(table[keys]) if len(keys) > 1 else pd.Index(table[keys[0]])
+
+
+def _as_json(
+    table: pd.DataFrame, differences: pd.DataFrame | None, gaps: pd.DataFrame | None
+) -> object:
+    """A list of findings; with comparisons an object that holds it and them."""
+    rows = wide(table).to_dict("records")
+    more = {"differences": differences, "gaps": gaps}
+    given = {name: part.to_dict("records") for name, part in more.items() if part is not None}
+    return {"performance": rows, **given} if given else rows
+
+
+def _write(
+    output: Path,
+    study: Study,
+    table: pd.DataFrame,
+    differences: pd.DataFrame | None,
+    gaps: pd.DataFrame | None,
+) -> None:
+    made = wide(table)
+    made_by = _provenance(study)
+    if output == STDOUT:
+        write_frame(made, sys.stdout)
+        return
+    write_frame(made, output, made_by)
+    inform(f"{len(made)} rows in {output}")
+    for name, part in (("differences", differences), ("gaps", gaps)):
+        if part is not None:
+            beside = output.with_name(f"{output.stem}-{name}.csv")
+            write_frame(part, beside, made_by)
+            inform(f"{len(part)} rows in {beside}")
+
+
+def _provenance(study: Study) -> Provenance:
+    from torchxrayvision.provenance import Provenance
+
+    facts = ("weights", "weights_sha256", "output", "calibration", "preprocessing")
+    known = {name: study.made[name] for name in facts if name in study.made}
+    return Provenance(command="xrv evaluate", inputs=dict(study.hashes), **known)
+
+
+def _cell(value: float, low: float, high: float) -> str:
+    if math.isnan(value):
+        return ""
+    return f"{value:.3f}" if math.isnan(low) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _print(table: pd.DataFrame, study: Study) -> None:
     from rich.table import Table
 
+    rows = wide(table)
     shown = Table(box=None, pad_edge=False)
-    split = [name for name in ("attribute", "subgroup") if name in table]
+    split = [name for name in ("attribute", "subgroup") if name in rows]
     for name in (*split, "finding"):
         shown.add_column(name, no_wrap=True)
     for name in ("n", "positives", "AUROC"):
         shown.add_column(name, justify="right", no_wrap=True)
     shown.add_column("95 % interval")
-    for row in table.to_dict("records"):
+    for row in rows.to_dict("records"):
         area = "" if math.isnan(row["auroc"]) else f"{row['auroc']:.3f}"
         ends = str(row["reason"]) or f"{row['low']:.3f} to {row['high']:.3f}"
         if row["finding"] == "mean" and area:
@@ -172,3 +475,88 @@ def _print(table: pd.DataFrame) -> None:
         facts = [str(row[name]) for name in (*split, "finding", "n", "positives")]
         shown.add_row(*facts, area, ends)
     console().print(shown)
+    whole = rows if not split else rows[rows["attribute"] == "all"]
+    for title, measures in (
+        ("at the threshold", [*_DECISIONS, *(m for m in _AT_PREVALENCE if m in rows)]),
+        ("ranking and probabilities", _OTHERS),
+    ):
+        _print_measures(whole, title, [m for m in measures if whole[m].notna().any()])
+    missing = [m for m in _OTHERS if not whole[m].notna().any()]
+    if missing and study.kind is None:
+        inform(
+            "Brier score, slope, intercept and ECE need probabilities: say --kind probability or "
+            "logit if that is what the numbers are"
+        )
+
+
+def _print_measures(rows: pd.DataFrame, title: str, measures: list[str]) -> None:
+    """Measures in columns; indented, for the first table is the main one."""
+    from rich.table import Table
+
+    if not measures:
+        return
+    shown = Table(box=None, title=title, title_justify="left", title_style="bold")
+    shown.add_column("finding", no_wrap=True)
+    limits = measures[0] == "sensitivity"
+    if limits:
+        shown.add_column("threshold", justify="right", no_wrap=True)
+    for measure in measures:
+        shown.add_column(_HEADS.get(measure, measure), justify="right")
+    for row in rows.to_dict("records"):
+        cells = [
+            _cell(row[m], row[f"{m}_low"], row[f"{m}_high"]) if row[m] is not None else ""
+            for m in measures
+        ]
+        limit = "" if math.isnan(row["threshold"]) else f"{row['threshold']:.4g}"
+        shown.add_row(str(row["finding"]), *([limit] if limits else []), *cells)
+    console().print(shown)
+
+
+def _print_differences(table: pd.DataFrame | None) -> None:
+    from rich.table import Table
+
+    if table is None:
+        return
+    shown = Table(box=None, title="differences", title_justify="left", title_style="bold")
+    for name in ("models", "finding", "measure"):
+        shown.add_column(name, no_wrap=True)
+    for name in ("first", "second", "difference", "p", "p (Holm)"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    for row in table[table["measure"].isin(["auroc", *_DECISIONS[:2], "brier"])].to_dict("records"):
+        if math.isnan(row["difference"]):
+            continue
+        shown.add_row(
+            row["models"], row["finding"], _HEADS.get(row["measure"], row["measure"]),
+            f"{row['first']:.3f}", f"{row['second']:.3f}",
+            _signed(row["difference"], row["low"], row["high"]), _p(row["p"]), _p(row["p_holm"]),
+        )  # fmt: skip
+    console().print(shown)
+
+
+def _print_gaps(table: pd.DataFrame | None) -> None:
+    from rich.table import Table
+
+    if table is None or table.empty:
+        return
+    shown = Table(box=None, title="gaps to the rest", title_justify="left", title_style="bold")
+    for name in ("attribute", "subgroup", "rest", "finding", "measure"):
+        shown.add_column(name, no_wrap=True)
+    for name in ("gap", "p", "p (Holm)"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    for row in table[table["gap"].notna()].to_dict("records"):
+        shown.add_row(
+            row["attribute"], row["subgroup"], row["rest"], row["finding"],
+            _HEADS.get(row["measure"], row["measure"]),
+            _signed(row["gap"], row["low"], row["high"]), _p(row["p"]), _p(row["p_holm"]),
+        )  # fmt: skip
+    console().print(shown)
+
+
+def _signed(value: float, low: float, high: float) -> str:
+    if math.isnan(low):
+        return f"{value:+.3f}"
+    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def _p(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.3f}" if value >= 0.001 else "<0.001"

@@ -113,3 +113,19 @@ Views = Annotated[
     list[str] | None,
     typer.Option("--view", help="View to keep, * for all; may be given several times."),
 ]
+Patient = Annotated[
+    str | None,
+    typer.Option(
+        "--patient",
+        help="Column of the labels that names the patient "
+        "[patientid, Patient ID, PatientID or subject_id if there is one].",
+    ),
+]
+Kind = Annotated[
+    Literal["probability", "operating-point", "logit"] | None,
+    typer.Option("--kind", help="What the numbers are, where the predictions do not say."),
+]
+CalibrationFile = Annotated[
+    Path | None,
+    typer.Option("--calibration", help="What `xrv calibrate` wrote for these weights."),
+]

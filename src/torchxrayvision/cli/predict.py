@@ -6,6 +6,7 @@ import itertools
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
@@ -29,6 +30,7 @@ from torchxrayvision.cli.console import (
 from torchxrayvision.cli.options import (
     AsJson,
     BatchSize,
+    CalibrationFile,
     Checkpoint,
     Device,
     Engine,
@@ -50,6 +52,7 @@ from torchxrayvision.errors import RemoteError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from torchxrayvision.calibration import Calibration
     from torchxrayvision.inference import RayCluster, Result, Shard, Summary
     from torchxrayvision.inputs import ReadOptions
     from torchxrayvision.models import XRayClassifier
@@ -70,6 +73,7 @@ class PredictOptions:
     device: str | None
     check: str
     cluster: RayCluster | None
+    calibration: Calibration | None = None
 
 
 def write(
@@ -91,7 +95,7 @@ def write(
             names, net, output, kind=how.kind, embeddings=embeddings,
             batch_size=how.batch_size, engine=how.engine, precision=how.precision,
             shard=part, overwrite=overwrite, reading=how.reading, device=how.device,
-            cluster=how.cluster, check=how.check,
+            cluster=how.cluster, check=how.check, calibration=how.calibration,
             on_found=progress.found, on_progress=progress.move,
         )  # fmt: skip
     if done.images:
@@ -133,6 +137,7 @@ def show(net: XRayClassifier, names: list[str], how: PredictOptions, *, form: st
     results = predictions(
         net, sources, kind=how.kind, batch_size=how.batch_size, engine=how.engine,
         precision=how.precision, reading=how.reading, check=how.check,
+        calibration=how.calibration,
     )  # fmt: skip
     # Lines that run over a terminal are their own progress.
     if stderr_console().is_terminal and not printed.is_terminal:
@@ -140,7 +145,7 @@ def show(net: XRayClassifier, names: list[str], how: PredictOptions, *, form: st
     first = next(results)  # an engine or a kind that is not there is said before any header
     failed = 0
     with ExitStack() as stack:
-        put = _sink(net, count, stack, form, how.check != "off")
+        put = _sink(net, count, stack, form, how)
         for result in itertools.chain([first], results):
             put(result)
             failed += bool(result.error)
@@ -156,7 +161,7 @@ def _followed(results: Iterator[Result], total: int) -> Iterator[Result]:
 
 
 def _sink(
-    net: XRayClassifier, count: int, stack: ExitStack, form: str, checked: bool
+    net: XRayClassifier, count: int, stack: ExitStack, form: str, how: PredictOptions
 ) -> Callable[[Result], object]:
     """Where results go: a table or lines on a terminal, CSV elsewhere."""
     from torchxrayvision.inference import columns_of, open_writer
@@ -164,17 +169,40 @@ def _sink(
     columns = columns_of(net.targets, net.trained)
     if form or not console().is_terminal:
         place = Path(f"results.{form or 'csv'}")
-        writer = open_writer(place, columns, False, file=sys.stdout, checked=checked)
+        writer = open_writer(
+            place, columns, False, file=sys.stdout, checked=how.check != "off",
+            calibration=how.calibration,
+        )  # fmt: skip
         stack.callback(writer.close)
         return writer.write
     if count <= _SIDE_BY_SIDE:
         shown: list[Result] = []
-        stack.callback(lambda: _print_side_by_side(shown, columns))
+        stack.callback(lambda: _print_side_by_side(shown, _values(how.calibration, columns)))
         return shown.append
-    return lambda result: _print_line(result, columns)
+    names = _values(how.calibration, columns)
+    return lambda result: _print_line(result, names)
 
 
-def _print_side_by_side(results: list[Result], columns: dict[str, int]) -> None:
+Values = dict[str, "Callable[[Result], float]"]
+
+
+def _values(calibration: Calibration | None, columns: dict[str, int]) -> Values:
+    """How to get each finding's number out of a result: its output, or its probability."""
+    if calibration is None:
+        return {n: partial(_output, index) for n, index in columns.items()}
+    made = calibration.columns(list(columns))
+    return {name: partial(_calibrated, name) for name, kind in made.items() if kind != "text"}
+
+
+def _output(index: int, result: Result) -> float:
+    return float("nan") if result.outputs is None else float(result.outputs[index])
+
+
+def _calibrated(name: str, result: Result) -> float:
+    return float(result.cells.get(name, float("nan")))
+
+
+def _print_side_by_side(results: list[Result], columns: Values) -> None:
     """A few files: one row per finding, one column per file."""
     from rich.table import Table
     from rich.text import Text
@@ -184,8 +212,8 @@ def _print_side_by_side(results: list[Result], columns: dict[str, int]) -> None:
     table.add_column("finding")
     for result in good:
         table.add_column(Text(Path(result.path).name), justify="right")
-    for name, index in columns.items():
-        table.add_row(name, *(f"{r.outputs[index]:.5f}" for r in good if r.outputs is not None))
+    for name, value in columns.items():
+        table.add_row(name, *(f"{value(result):.5f}" for result in good))
     if good:
         console().print(table)
     for result in results:
@@ -195,16 +223,16 @@ def _print_side_by_side(results: list[Result], columns: dict[str, int]) -> None:
             inform(f"{result.path}: {result.check}")
 
 
-def _print_line(result: Result, columns: dict[str, int]) -> None:
+def _print_line(result: Result, columns: Values) -> None:
     """Many files: one line each with the highest findings."""
     from rich.text import Text
 
-    values = result.outputs
-    if values is None:
+    if result.outputs is None:
         line = Text.assemble(result.path, "  ", (result.error, "red"))
     else:
-        top = sorted(columns, key=lambda name: -values[columns[name]])[:_TOP]
-        line = Text(f"{result.path}  " + ", ".join(f"{n} {values[columns[n]]:.2f}" for n in top))
+        values = {name: value(result) for name, value in columns.items()}
+        top = sorted(values, key=lambda name: -values[name])[:_TOP]
+        line = Text(f"{result.path}  " + ", ".join(f"{n} {values[n]:.2f}" for n in top))
         if result.check not in ("", "ok"):
             line.append(f"  {result.check}", "yellow")
     console().print(line, soft_wrap=True)
@@ -220,6 +248,7 @@ def predict(
         Literal["logit", "probability", "operating-point"] | None,
         typer.Option(help="What the numbers are; operating-point unless the weights say else."),
     ] = None,
+    calibration: CalibrationFile = None,
     embeddings: Annotated[
         bool, typer.Option("--embeddings", help="Write the features of the images too.")
     ] = False,
@@ -281,7 +310,7 @@ def predict(
     if checkpoint is None:
         _require_weights(weights)  # before the seconds that torch takes to load
     with show_warnings():
-        from torchxrayvision.inference import RayCluster
+        from torchxrayvision.inference import RayCluster, calibrated
         from torchxrayvision.inputs import ReadOptions
 
         net = load_classifier(weights, checkpoint, compat)
@@ -291,10 +320,12 @@ def predict(
             workers=workers, time_limit=time_limit, isolate=isolate, strict=strict, frame=frame,
             max_pixels=max_pixels,
         )  # fmt: skip
+        made, wanted = calibrated(calibration, net, output_kind)
         how = PredictOptions(
-            kind=output_kind, batch_size=batch_size, engine=engine, precision=precision,
+            kind=wanted, batch_size=batch_size, engine=engine, precision=precision,
             reading=reading, device=device, check=check,
             cluster=RayCluster(address=address, cpus=cpus, actors=actors) if cluster else None,
+            calibration=made,
         )  # fmt: skip
         if output is None:
             done = show(net.to(how.device), names, how, form=form)

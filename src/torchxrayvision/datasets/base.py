@@ -257,6 +257,25 @@ class Dataset(_TorchDataset):
     def __repr__(self) -> str:
         return self.string()
 
+    def plot(self, idx: int, ax: Any = None, size: int = 512) -> Any:
+        """Draw one sample with the outlines of its masks and with its boxes.
+
+        Args:
+            idx: Index of the sample.
+            ax: Axes of matplotlib to draw on; None for a figure of its own.
+            size: Longer side of the picture, pixels.
+
+        Returns:
+            The axes; ``.figure`` is the figure.
+
+        Raises:
+            DependencyError: If matplotlib is missing.
+        """
+        from torchxrayvision.pictures import draw_sample, picture_axes
+
+        picture, title = draw_sample(self[idx], self.pathologies, size)
+        return picture_axes(picture, f"{idx}: {title}", ax)
+
     def _position(self, idx: SupportsIndex) -> int:
         """An index as a position from 0, negative ones counted from the end.
 

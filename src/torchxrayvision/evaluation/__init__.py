@@ -28,6 +28,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+from torchxrayvision.evaluation.arguments import patient_codes as patient_numbers
 from torchxrayvision.evaluation.calibration import (
     CalibrationLine,
     brier_score,
@@ -43,7 +44,12 @@ from torchxrayvision.evaluation.discrimination import (
     paired_difference,
 )
 from torchxrayvision.evaluation.estimates import DECISIONS, MEASURES, PROBABILITIES, RANKING
-from torchxrayvision.evaluation.intervals import Interval, mean_interval, wilson_interval
+from torchxrayvision.evaluation.intervals import (
+    Interval,
+    effective_rows,
+    mean_interval,
+    wilson_interval,
+)
 from torchxrayvision.evaluation.joining import join_labels, patient_column, read_table
 from torchxrayvision.evaluation.overlap import dice, iou
 from torchxrayvision.evaluation.performance import (
@@ -59,9 +65,11 @@ from torchxrayvision.evaluation.ranking import (
     auroc,
     average_precision,
     average_precision_interval,
+    precision_recall_curve,
     roc_curve,
 )
 from torchxrayvision.evaluation.resampling import bootstrap
+from torchxrayvision.evaluation.studies import Study, identifiers, published_thresholds
 from torchxrayvision.evaluation.subgroups import (
     AGE_BANDS,
     age_bands,
@@ -71,6 +79,8 @@ from torchxrayvision.evaluation.subgroups import (
 )
 from torchxrayvision.evaluation.thresholds import (
     OperatingPoint,
+    achieved_interval,
+    net_benefit_curve,
     operating_point,
     operating_table,
     predictive_values,
@@ -89,6 +99,8 @@ __all__ = [
     "CalibrationLine",
     "Interval",
     "OperatingPoint",
+    "Study",
+    "achieved_interval",
     "age_bands",
     "auroc",
     "auroc_interval",
@@ -100,21 +112,27 @@ __all__ = [
     "calibration_line",
     "dice",
     "difference_table",
+    "effective_rows",
     "expected_calibration_error",
     "gap_table",
     "holm",
+    "identifiers",
     "iou",
     "join_labels",
     "mean_auroc",
     "mean_interval",
+    "net_benefit_curve",
     "operating_point",
     "operating_table",
     "paired_difference",
     "patient_column",
+    "patient_numbers",
     "performance_by",
     "performance_table",
+    "precision_recall_curve",
     "predictive_values",
     "probabilities_of",
+    "published_thresholds",
     "read_table",
     "reliability_curve",
     "roc_curve",

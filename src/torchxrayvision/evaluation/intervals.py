@@ -200,6 +200,19 @@ def share_interval(
     return Interval(count / n, *wilson_interval(count / n * size, size, level), n, count, level)
 
 
+def effective_rows(hits: NDArray[np.bool_], members: NDArray[np.bool_], codes: Rows) -> float:
+    """Independent rows that would show a share as closely as these do.
+
+    Args:
+        hits: Rows that count, bool (N,).
+        members: Rows that could, bool (N,); at least one.
+        codes: Patient of each row, int64 (N,), from 0.
+    """
+    per_patient = np.bincount(codes[members])
+    found = np.bincount(codes[members & hits], minlength=len(per_patient))
+    return _effective_number(found, per_patient, int((per_patient > 0).sum()))
+
+
 def _effective_number(found: Rows, per_patient: Rows, patients: int) -> float:
     """Independent rows that would show a share as closely as these do."""
     n, count = int(per_patient.sum()), int(found.sum())

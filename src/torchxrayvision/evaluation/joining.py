@@ -16,9 +16,20 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # Names of columns, as `plain_name` gives them, in order of preference.
-_IMAGES: Final = ("path", "file", "filename", "image", "imageindex", "imageid")
-_PATIENTS: Final = ("patientid", "subjectid")
+# NIH has Image Index, CheXpert Path, PadChest ImageID, VinDr image_id, MIMIC dicom_id, BRAX
+# PngPath, TBX11K fname, Object-CXR image_name, CANDID-PTX SOPInstanceUID.
+_IMAGES: Final = (
+    "path", "file", "filename", "image", "imageindex", "imageid", "imagename", "imagepath",
+    "filepath", "dicomid", "pngpath", "dicompath", "fname", "img", "sopinstanceuid",
+)  # fmt: skip
+_PATIENTS: Final = ("patientid", "subjectid", "patient", "subject", "pid", "ptid")
 _SHOWN: Final = "path, Path, file, filename, image, Image Index or imageid"
+# Releases whose paths name the patient where their tables do not.
+_IN_PATHS: Final = (
+    ("CheXpert", re.compile(r"(?:^|/)(patient\d{5})(?:/|$)")),
+    ("MIMIC-CXR", re.compile(r"(?:^|/)(p\d{8})(?:/|$)")),
+    ("NIH ChestX-ray14", re.compile(r"(?:^|/)(\d{8})_\d{3}(?:\.\w+)?$")),
+)
 _NOT_FINDINGS: Final = (*_IMAGES, *_PATIENTS, "error")
 
 # Texts that stand for a missing number.
@@ -105,6 +116,28 @@ def patient_column(labels: pd.DataFrame) -> str | None:
         'Patient ID'
     """
     return _named(labels, _PATIENTS)
+
+
+def patients_in_paths(images: pd.Series) -> tuple[str, pd.Series[str]] | None:
+    """The patient of each image, where every path is one of a release that names it there.
+
+    Args:
+        images: Paths as a table of labels gives them.
+
+    Returns:
+        The release and the patients; None if the paths are of none.
+    """
+    text = images.astype(str).str.replace("\\", "/", regex=False)
+    for release, pattern in _IN_PATHS:
+        found = text.str.extract(pattern, expand=False)
+        if len(found) and found.notna().all():
+            return release, found
+    return None
+
+
+def image_column(table: pd.DataFrame) -> str | None:
+    """The column that names the image, as `join_labels` takes it."""
+    return _named(table, _IMAGES)
 
 
 def _named(table: pd.DataFrame, names: tuple[str, ...]) -> str | None:

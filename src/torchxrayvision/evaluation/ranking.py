@@ -255,6 +255,37 @@ def roc_curve(labels: ArrayLike, scores: ArrayLike) -> pd.DataFrame:
     )
 
 
+def precision_recall_curve(labels: ArrayLike, scores: ArrayLike) -> pd.DataFrame:
+    """Precision and recall at every threshold that changes them.
+
+    Args:
+        labels: 1 present, 0 absent, NaN unknown (left out), shape (N,).
+        scores: Any scale that rises with the finding, shape (N,).
+
+    Returns:
+        Columns ``threshold`` (a row is called positive at or above it; falling, from infinity),
+        ``precision`` (1 where no row is called positive) and ``recall``.
+
+    Raises:
+        EvaluationError: If a class has no row, a score is missing, or shapes differ.
+
+    Example:
+        >>> precision_recall_curve([0, 1, 0], [0.2, 0.7, 0.1])["precision"].round(2).tolist()
+        [1.0, 1.0, 0.5, 0.33]
+    """
+    import pandas as pd
+
+    present, known = column(labels, scores)
+    hits, alarms, thresholds = _steps(present, known)
+    return pd.DataFrame(
+        {
+            "threshold": np.concatenate([[np.inf], thresholds]),
+            "precision": np.concatenate([[1.0], hits / (hits + alarms)]),
+            "recall": np.concatenate([[0.0], hits / hits[-1]]),
+        }
+    )
+
+
 def _steps(present: NDArray[np.bool_], scores: Floats) -> tuple[Floats, Floats, Floats]:
     """True and false positives at each distinct score, from the highest, and the scores."""
     order = np.argsort(-scores, kind="stable")

@@ -15,7 +15,14 @@ from torchxrayvision.evaluation.arguments import (
     problem_of,
     with_former_names,
 )
-from torchxrayvision.evaluation.intervals import Interval, checked_level, share_interval
+from torchxrayvision.evaluation.intervals import (
+    Interval,
+    checked_level,
+    effective_rows,
+    mean_interval,
+    share_interval,
+    wilson_interval,
+)
 from torchxrayvision.evaluation.ranking import roc_curve
 
 if TYPE_CHECKING:
@@ -207,6 +214,58 @@ def _first_reason(point: OperatingPoint) -> str:
     return ""
 
 
+def achieved_interval(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    threshold: float,
+    rate: str,
+    chosen_on: float,
+    patient_ids: ArrayLike | None = None,
+    level: float = 0.95,
+) -> Interval:
+    """A rate at a threshold that was chosen to reach a target on other patients.
+
+    The interval of `operating_point` is for this very threshold. A threshold that was chosen on few
+    patients misses its target by chance as well; this interval allows for both, so it holds the
+    target in 95 % of studies unless the patients here are other ones than those of the choice.
+
+    Args:
+        labels: 1 present, 0 absent, NaN unknown (left out), shape (N,).
+        scores: Any scale that rises with the finding, shape (N,).
+        threshold: Rows at or above it are called positive.
+        rate: ``"sensitivity"`` or ``"specificity"``.
+        chosen_on: Effective number of rows of that class that the threshold was chosen on, as a
+            calibration holds it.
+        patient_ids: Patient of each row, shape (N,); None if each row is a patient of its own.
+        level: Confidence.
+
+    Returns:
+        The rate; no interval where `operating_point` has none.
+
+    Raises:
+        EvaluationError: If the rate is unknown, a class has no row, or shapes differ.
+
+    Example:
+        >>> labels, scores = [0, 1] * 50, [0.1, 0.9] * 45 + [0.9, 0.1] * 5
+        >>> print(achieved_interval(labels, scores, 0.5, "sensitivity", chosen_on=50))
+        0.900 [0.748, 0.965]
+    """
+    if rate not in ("sensitivity", "specificity") or chosen_on <= 0:
+        msg = f"rate is sensitivity or specificity, chosen_on above 0; got {rate!r}, {chosen_on}"
+        raise EvaluationError(msg)
+    point = operating_point(labels, scores, threshold, patient_ids, level)
+    found: Interval = getattr(point, rate)
+    if found.reason:
+        return found
+    known, given = (array[:, 0] for array in matrix(labels, scores))
+    codes = patient_codes(patient_ids, len(known))
+    right = (given >= threshold) == (rate == "sensitivity")
+    here = effective_rows(right, known == (rate == "sensitivity"), codes)
+    size = 1 / (1 / here + 1 / chosen_on)
+    ends = wilson_interval(found.value * size, size, level)
+    return Interval(found.value, *ends, found.n, found.positives, level)
+
+
 def predictive_values(
     sensitivity: float, specificity: float, prevalence: float
 ) -> tuple[float, float]:
@@ -240,6 +299,64 @@ def predictive_values(
     positive = hits / (hits + alarms) if hits + alarms else nan
     negative = passes / (passes + misses) if passes + misses else nan
     return positive, negative
+
+
+def net_benefit_curve(
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    thresholds: ArrayLike | None = None,
+    patient_ids: ArrayLike | None = None,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """Net benefit of acting where the probability reaches a threshold, for several of them.
+
+    It is the share of rows that are rightly called positive less the share wrongly called, at the
+    odds of the threshold: whoever acts from 10 % on takes nine false alarms for one hit.
+
+    Args:
+        labels: 1 present, 0 absent, NaN unknown (left out), shape (N,).
+        probabilities: In [0, 1], shape (N,).
+        thresholds: In (0, 1); None for fifty up to five times the share with the finding.
+        patient_ids: Patient of each row, shape (N,); None if each row is a patient of its own.
+        level: Confidence.
+
+    Returns:
+        ``threshold``, ``net_benefit``, ``low``, ``high``, and ``all``, that of acting always;
+        that of never acting is 0.
+
+    Raises:
+        EvaluationError: If a threshold or a probability is out of range, or labels do not do.
+
+    Example:
+        >>> curve = net_benefit_curve([0, 1] * 20, [0.1, 0.9] * 20, [0.5])
+        >>> curve[["net_benefit", "all"]].to_numpy().tolist()
+        [[0.5, 0.0]]
+
+    Source:
+        Vickers and Elkin. Decision curve analysis. Medical Decision Making 26, 2006.
+    """
+    import pandas as pd
+
+    present, given = column(labels, probabilities)
+    if given.min() < 0 or given.max() > 1:
+        msg = f"probabilities lie in [0, 1], got {given.min():g} to {given.max():g}"
+        raise EvaluationError(msg)
+    rows = ~np.isnan(matrix(labels, probabilities)[0][:, 0])
+    codes = patient_codes(patient_ids, len(rows))[rows]
+    share = float(present.mean())
+    top = min(0.95, max(5 * share, 0.2))
+    limits = np.linspace(top / 50, top, 50) if thresholds is None else np.asarray(thresholds)
+    if limits.ndim != 1 or not ((limits > 0) & (limits < 1)).all():
+        msg = f"thresholds are shares between 0 and 1, got {limits.tolist()}"
+        raise EvaluationError(msg)
+    made = []
+    for limit in limits:
+        odds = limit / (1 - limit)
+        gains = np.where(given >= limit, np.where(present, 1.0, -odds), 0.0)
+        interval = mean_interval(gains, codes, level)
+        everyone = share - (1 - share) * odds
+        made.append((limit, interval.value, interval.low, interval.high, everyone))
+    return pd.DataFrame(made, columns=["threshold", "net_benefit", "low", "high", "all"])
 
 
 def youden_threshold(labels: ArrayLike, scores: ArrayLike) -> float:

@@ -10,10 +10,12 @@ from .engines.export import export as export
 from .prediction import CsvWriter as CsvWriter
 from .prediction import Result as Result
 from .prediction import Writer as Writer
+from .prediction import calibrated as calibrated
 from .prediction import columns_of as columns_of
 from .prediction import open_writer as open_writer
 from .prediction import predict as predict
 from .prediction import predictions as predictions
+from .prediction import preprocessing_of as preprocessing_of
 from .runs import Shard as Shard
 from .runs import Summary as Summary
 from .runs import join_shards as join_shards

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import IO, TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -18,13 +18,14 @@ from torchxrayvision.runs import Batch, open_table
 from torchxrayvision.screening import quick_check
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
     import torch
     from numpy.typing import NDArray
 
+    from torchxrayvision.calibration import Calibration
     from torchxrayvision.files import Provenance
     from torchxrayvision.inference.engines.base import ClassifierEngine
     from torchxrayvision.inputs import InputFile, Read
@@ -47,6 +48,7 @@ class Result:
         embedding: Features, shape (D,) float32, if they were asked for.
         check: What the screening says: `ok`, or `refused: ` or `noted: ` and the reason; empty
             after an error and where it was not asked.
+        cells: With a calibration, its columns instead of those of `outputs`.
     """
 
     path: str
@@ -54,6 +56,7 @@ class Result:
     outputs: NDArray[np.float32] | None = None
     embedding: NDArray[np.float32] | None = None
     check: str = ""
+    cells: Mapping[str, Any] = field(default_factory=dict)
 
 
 def columns_of(findings: Sequence[str], kept: Sequence[bool]) -> dict[str, int]:
@@ -80,6 +83,7 @@ class Writer:
         checked: Whether there is a column `check`.
         file: An open text file that gets CSV or JSON instead, such as standard output.
         provenance: What makes the table.
+        calibration: Gives the value columns in place of the outputs.
     """
 
     def __init__(
@@ -92,9 +96,13 @@ class Writer:
         *,
         checked: bool = False,
         provenance: Provenance | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         self.findings = findings
-        columns = {"path": "text", "error": "text", **dict.fromkeys(findings, "float32")}
+        values = dict.fromkeys(findings, "float32")
+        if calibration is not None:
+            values = calibration.columns(list(findings))
+        columns = {"path": "text", "error": "text", **values}
         if checked:
             columns["check"] = "text"
         if embeddings:
@@ -104,7 +112,9 @@ class Writer:
     def write(self, result: Result) -> None:
         """Add one row."""
         row: dict[str, Any] = {"path": result.path, "error": result.error, "check": result.check}
-        if result.outputs is not None:
+        if result.cells:
+            row |= result.cells
+        elif result.outputs is not None:
             row |= {name: result.outputs[index] for name, index in self.findings.items()}
         self._table.write(row | {"embedding": result.embedding})
 
@@ -261,12 +271,19 @@ def first_images(
     return np.stack(images)
 
 
-def results_of(files: Iterable[InputFile], batch: Batch) -> Iterator[Result]:
+def results_of(
+    files: Iterable[InputFile],
+    batch: Batch,
+    calibration: Calibration | None = None,
+    findings: Mapping[str, int] | None = None,
+) -> Iterator[Result]:
     """A batch as one result per image.
 
     Args:
         files: The images of the batch, in order.
         batch: What came of them.
+        calibration: Applied to the outputs, if any.
+        findings: With a calibration: name to position of the outputs that have columns.
     """
     for i, (file, error) in enumerate(zip(files, batch.errors, strict=True)):
         check = batch.details[i]
@@ -275,7 +292,59 @@ def results_of(files: Iterable[InputFile], batch: Batch) -> Iterator[Result]:
         else:
             vector = None if batch.features is None else batch.features[i]
             values = None if batch.outputs is None else batch.outputs[i]
-            yield Result(file.given, "", values, vector, check)
+            cells: Mapping[str, Any] = {}
+            if calibration is not None and values is not None:
+                cells = calibration.row({n: values[j] for n, j in (findings or {}).items()})
+            yield Result(file.given, "", values, vector, check, cells)
+
+
+def preprocessing_of(model: XRayClassifier) -> dict[str, Any]:
+    """What is done to images before the network, as tables and calibrations say it.
+
+    Args:
+        model: A classifier with an input resolution.
+    """
+    return {
+        "crop": "centre square",
+        "resolution": input_size(model),
+        "resize_route": model.resize_route,
+    }
+
+
+def calibrated(
+    calibration: Calibration | str | os.PathLike[str] | None,
+    model: XRayClassifier,
+    kind: str | None,
+) -> tuple[Calibration | None, str | None]:
+    """The calibration for these weights, and the kind of output that it takes.
+
+    Args:
+        calibration: It, its file, or None.
+        model: Whose outputs it is for.
+        kind: What the user asked for.
+
+    Returns:
+        The calibration and the kind.
+
+    Raises:
+        CalibrationError: If it is for other weights, other images or another kind of output.
+    """
+    if calibration is None:
+        return None, kind
+    from torchxrayvision.calibration import Calibration as Record
+    from torchxrayvision.errors import CalibrationError
+    from torchxrayvision.runs import fingerprint
+
+    made = calibration if isinstance(calibration, Record) else Record.load(calibration)
+    made.check(fingerprint(model), preprocessing_of(model))
+    if kind is not None and kind != made.output:
+        msg = (
+            f"the calibration takes outputs of kind {made.output} and gives probabilities; "
+            f"{kind} cannot be asked for with it"
+        )
+        raise CalibrationError(msg)
+    made.columns(list(columns_of(model.targets, model.trained)))
+    return made, made.output
 
 
 def predict(
@@ -289,6 +358,7 @@ def predict(
     engine: str = "auto",
     precision: str = "exact",
     check: str = "note",
+    calibration: Calibration | str | os.PathLike[str] | None = None,
 ) -> pd.DataFrame:
     """Predict the findings of radiographs.
 
@@ -307,6 +377,9 @@ def predict(
         check: `"note"` fills a column `check` by the cheap part of the screening: `ok`, or
             `refused: ` or `noted: ` and the reason, where refused is what `xrv check` would
             refuse. `"refuse"` gives what is refused no numbers. `"off"` does neither.
+        calibration: What `xrv calibrate` wrote for these weights, or its record: columns
+            `calibrated <finding>` take the place of the outputs, with `call <finding>` and
+            `set <finding>` where it holds thresholds and sets.
 
     Returns:
         One row per file: `path`, `error` (empty if all went well), one float32 column per trained
@@ -314,6 +387,7 @@ def predict(
 
     Raises:
         UnknownNameError: If no such weights, output kind, engine or precision exist.
+        CalibrationError: If the calibration is for other weights or other images.
         DependencyError: If the package of the engine is missing.
         RemoteError: If the weights cannot be fetched.
     """
@@ -321,18 +395,26 @@ def predict(
 
     net = get_model(model) if isinstance(model, str) else model
     listed = [paths] if isinstance(paths, str | os.PathLike) else paths
+    made, output = calibrated(calibration, net, output)
     with temporarily_eval(net, device):
         results = list(
             predictions(
                 net, list(expand(listed)), kind=output, batch_size=batch_size, engine=engine,
                 precision=precision, reading=ReadOptions(workers=workers), check=check,
+                calibration=made,
             )
         )  # fmt: skip
     table: dict[str, object] = {
         "path": [r.path for r in results],
         "error": [r.error for r in results],
     }
-    for name, index in columns_of(net.targets, net.trained).items():
+    findings = columns_of(net.targets, net.trained)
+    if made is not None:
+        for name, form in made.columns(list(findings)).items():
+            cells = [r.cells.get(name) for r in results]
+            table[name] = pd.Series(cells, dtype="float32" if form == "float32" else "object")
+        findings = {}
+    for name, index in findings.items():
         values = [float("nan") if r.outputs is None else r.outputs[index] for r in results]
         table[name] = pd.Series(values, dtype="float32")
     if check != "off":
@@ -351,6 +433,7 @@ def predictions(
     reading: ReadOptions | None = None,
     embeddings: bool = False,
     check: str = "note",
+    calibration: Calibration | None = None,
 ) -> Iterator[Result]:
     """Predict every file, one result each, in order, as they are done.
 
@@ -364,6 +447,7 @@ def predictions(
         reading: How files are read.
         embeddings: Whether results carry the features.
         check: See `predict`.
+        calibration: For these weights; results carry its `cells`.
 
     Yields:
         One result per file. A file that cannot be read gives a result with an error.
@@ -377,4 +461,5 @@ def predictions(
     )  # fmt: skip
     runner = open_engine(model, wanted, size, choice)
     for chunk, batch in batches(runner, files, reading=reading, features=embeddings, check=check):
-        yield from results_of(chunk, batch)
+        findings = columns_of(model.targets, model.trained)
+        yield from results_of(chunk, batch, calibration, findings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import platform
 import re
@@ -20,6 +21,7 @@ from torchxrayvision.inference.engines.base import input_size
 from torchxrayvision.inference.engines.choose import Choice, choose_engine, open_engine
 from torchxrayvision.inference.prediction import (
     batches,
+    calibrated,
     check_mode,
     columns_of,
     first_images,
@@ -45,6 +47,7 @@ from torchxrayvision.runs import parse_shard as parse_shard
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
+    from torchxrayvision.calibration import Calibration
     from torchxrayvision.inference.cluster.ray import RayCluster
     from torchxrayvision.inputs import InputFile
     from torchxrayvision.models import XRayClassifier
@@ -201,6 +204,7 @@ def predict_to_file(
     overwrite: bool = False,
     reading: ReadOptions | None = None,
     cluster: RayCluster | None = None,
+    calibration: Calibration | str | os.PathLike[str] | None = None,
     on_found: Callable[[int], None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Summary:
@@ -229,6 +233,7 @@ def predict_to_file(
             options; one with the same options resumes.
         reading: How files are read.
         cluster: Compute on the nodes of a Ray cluster, see `RayCluster`; None for this process.
+        calibration: See `predict`.
         on_found: Called now and then with the number of images listed so far.
         on_progress: Called after each batch with the images done and to do.
 
@@ -241,10 +246,12 @@ def predict_to_file(
         StalledError: If so many files hang that the storage must be the cause; rows are kept.
         ClusterError: If the nodes of the cluster cannot do it; rows are kept.
         UnknownNameError: If weights, kind, engine or the ending are unknown.
+        CalibrationError: If the calibration is for other weights or other images.
     """
     target = Path(output)
     check_format(target)
     net = get_model(model) if isinstance(model, str) else model
+    made, kind = calibrated(calibration, net, kind)
     wanted = net.check_kind(kind)
     listed = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     options = {
@@ -262,6 +269,8 @@ def predict_to_file(
         "check": check_mode(check),
         "shard": None if shard is None else [shard.index, shard.count],
     }
+    if made is not None:  # as JSON gives it back, for a run that resumes compares it
+        options["calibration"] = json.loads(json.dumps(made.to_dict()))
 
     folder = RunFolder(target, shard)
 
@@ -309,9 +318,11 @@ def _write_table(folders: Sequence[RunFolder], records: Sequence[Record], target
     """Turn the finished batches of all folders, in order, into the table."""
     record = records[0]
     options, place = record.options, folders[0]
+    made = _calibration_of(options)
     provenance = Provenance(
         command="xrv predict", weights=options["weights"], weights_sha256=options["model"],
-        output=options["output"], calibration=options.get("calibration"),
+        output=options["output"] if made is None else "probability",
+        calibration=None if made is None else made.summary(),
         preprocessing={
             "crop": "centre square", "resolution": options["resolution"],
             "resize_route": options["resize_route"],
@@ -326,7 +337,7 @@ def _write_table(folders: Sequence[RunFolder], records: Sequence[Record], target
         writing(target),
         open_writer(
             target, options["columns"], options["embeddings"], place.table,
-            checked=options["check"] != "off", provenance=provenance,
+            checked=options["check"] != "off", provenance=provenance, calibration=made,
         ) as writer,
     ):  # fmt: skip
         sources = read_manifest(place.sources)
@@ -334,11 +345,20 @@ def _write_table(folders: Sequence[RunFolder], records: Sequence[Record], target
             for batch in folder.batches(each):
                 chunk = itertools.islice(sources, len(batch.errors))
                 try:
-                    for result in results_of(chunk, batch):
+                    for result in results_of(chunk, batch, made, options["columns"]):
                         writer.write(result)
                 except IndexError:  # its checksum is right, and it was not written by this package
                     msg = f"{folder.path} holds rows of another network; give --overwrite"
                     raise ResumeError(msg) from None
+
+
+def _calibration_of(options: dict[str, Any]) -> Calibration | None:
+    """The calibration of a run, which its record holds whole: its file may have changed since."""
+    if "calibration" not in options:
+        return None
+    from torchxrayvision.calibration import Calibration as Record
+
+    return Record.from_dict(options["calibration"])
 
 
 def join_shards(output: str | os.PathLike[str], *, overwrite: bool = False) -> Summary:

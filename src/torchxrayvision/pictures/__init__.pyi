@@ -7,4 +7,6 @@ from .overlays import annotate as annotate
 from .overlays import grey as grey
 from .overlays import overlay as overlay
 from .overlays import scale_of as scale_of
+from .samples import draw_sample as draw_sample
+from .samples import picture_axes as picture_axes
 from .sheets import contact_sheet as contact_sheet

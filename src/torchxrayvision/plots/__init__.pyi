@@ -1,0 +1,15 @@
+from .curves import DecisionCurveDisplay as DecisionCurveDisplay
+from .curves import PrecisionRecallDisplay as PrecisionRecallDisplay
+from .curves import ReliabilityDisplay as ReliabilityDisplay
+from .curves import RocDisplay as RocDisplay
+from .curves import ScoreDisplay as ScoreDisplay
+from .curves import decision_curve as decision_curve
+from .curves import precision_recall as precision_recall
+from .curves import reliability as reliability
+from .curves import roc as roc
+from .curves import scores as scores
+from .forests import ForestDisplay as ForestDisplay
+from .forests import forest as forest
+from .radiographs import ContactSheetDisplay as ContactSheetDisplay
+from .radiographs import contact_sheet as contact_sheet
+from .style import Display as Display
