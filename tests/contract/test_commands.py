@@ -49,6 +49,7 @@ DIFFERENT = {
     "overwrite": "predict replaces the rows of an unfinished run as well",
     "restart": "as overwrite",
     "out_dir": "optional where the command has a name for it",
+    "method": "ways to explain, and ways to calibrate",
     "to": "formats of a model and of a dataset, and the file of a calibration",
 }
 
