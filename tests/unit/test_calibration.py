@@ -233,7 +233,7 @@ def run(*arguments, code=0):
 def test_predict_applies_it_and_refuses_what_it_is_not_for(site, tmp_path):
     file = tmp_path / "made.json"
     tables = (site / "predictions.csv", site / "labels.csv")
-    said = run("calibrate", *tables, "--to", file, "--target", "sensitivity=0.8", "--sets", "0.7")
+    said = run("calibrate", *tables, "--to", file, "--reach", "sensitivity=0.8", "--sets", "0.7")
     assert "Edema is not calibrated" in said.stderr
     assert run("calibrate", *tables, "--to", file, code=2)  # exists
     images, out = site / "phantom/images", tmp_path / "out.csv"
@@ -294,7 +294,7 @@ def test_half_of_the_patients_can_be_held_out(tmp_path):
     known.to_csv(tmp_path / "labels.csv", index=False)
     both = (table, tmp_path / "labels.csv")
     file = tmp_path / "made.json"
-    said = run("calibrate", *both, "--to", file, "--hold-out", "0.4", "--target", "specificity=0.9")
+    said = run("calibrate", *both, "--to", file, "--hold-out", "0.4", "--reach", "specificity=0.9")
     assert "0.4 of the patients are held out" in said.stderr
     assert "xrv predict will refuse" in said.stderr
     used = Calibration.load(file).data["images"]

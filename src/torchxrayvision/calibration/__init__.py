@@ -5,6 +5,7 @@ the record of it, as `xrv calibrate` writes it, and applies it to what the same 
 
 Example:
     >>> import numpy as np
+    >>> from torchxrayvision.calibration import fit
     >>> logits = np.random.default_rng(0).normal(size=(400, 1))
     >>> labels = np.random.default_rng(1).random((400, 1)) < 1 / (1 + np.exp(-2 * logits))
     >>> made = fit(labels, logits, ["Mass"], output="logit")

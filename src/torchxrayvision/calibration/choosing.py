@@ -176,7 +176,7 @@ def conformal_limits(
         >>> labels = (outputs > 0.5).astype(float)
         >>> limits = conformal_limits(labels, outputs, np.arange(100), 0.9)
         >>> limits["present_from"], limits["absent_to"]
-        (0.54, 0.46)
+        (0.55, 0.46)
 
     Source:
         Vovk. Conditional validity of inductive conformal predictors. ACML 2012. Lee, Barber and

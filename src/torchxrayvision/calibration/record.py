@@ -291,7 +291,7 @@ class Calibration:
                 below = np.nextafter(at, np.float32(-np.inf))
                 found[name] = float((at.astype(np.float64) + below)[0] / 2)
         if not found:
-            msg = "the calibration holds no threshold for such numbers; give xrv calibrate --target"
+            msg = "the calibration holds no threshold for such numbers; give xrv calibrate --reach"
             raise CalibrationError(msg)
         return found
 

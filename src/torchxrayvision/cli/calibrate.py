@@ -41,7 +41,7 @@ def calibrate(
         Literal["unchanged", "temperature", "platt", "isotonic"] | None,
         typer.Option(help="For all findings; chosen by cross-validation over patients if not."),
     ] = None,
-    target: Annotated[
+    reach: Annotated[
         str | None,
         typer.Option(
             help="Choose thresholds: sensitivity=0.9, specificity=0.9, ppv=0.5, or net-benefit=0.1 "
@@ -89,9 +89,7 @@ def calibrate(
             refuse(f"--hold-out is a share between 0 and 1 such as 0.5, got {hold_out}")
         study = study.part(~study.held_out(hold_out, seed))
     aside = {} if hold_out is None else {"hold_out": hold_out, "hold_out_seed": seed}
-    made = _fitted(
-        study, aside, method=method, target=target, coverage=sets, folds=folds, seed=seed
-    )
+    made = _fitted(study, aside, method=method, target=reach, coverage=sets, folds=folds, seed=seed)
     made.save(to)
     held = f"; {hold_out:g} of the patients are held out" if hold_out else ""
     inform(f"{len(study.labels)} images of {made.data['patients']} patients{held}")

@@ -137,6 +137,10 @@ def patient_codes(patient_ids: ArrayLike | Sequence[object] | None, rows: int) -
 
     Identifiers are compared as they are: the texts "7" and "007" are two patients.
 
+    Args:
+        patient_ids: Anything that names them, (rows,); None if each row is a patient of its own.
+        rows: How many rows there are.
+
     Returns:
         int64 (rows,).
 

@@ -207,6 +207,9 @@ def effective_rows(hits: NDArray[np.bool_], members: NDArray[np.bool_], codes: R
         hits: Rows that count, bool (N,).
         members: Rows that could, bool (N,); at least one.
         codes: Patient of each row, int64 (N,), from 0.
+
+    Returns:
+        Their number.
     """
     per_patient = np.bincount(codes[members])
     found = np.bincount(codes[members & hits], minlength=len(per_patient))

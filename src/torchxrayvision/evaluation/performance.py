@@ -186,8 +186,8 @@ def performance_table(
     Example:
         >>> labels, scores = [[0], [1]] * 20, [[0.2], [0.9]] * 20
         >>> table = performance_table(labels, scores, ["Mass"], thresholds=0.5, kind="probability")
-        >>> table.set_index(["finding", "measure"])["value"].round(3).loc["Mass"]["brier"]
-        0.025
+        >>> table[table["measure"] == "brier"]["value"].round(3).tolist()
+        [0.025, 0.025]
     """
     study = _study(
         labels, scores, names, thresholds=thresholds, patient_ids=patient_ids, kind=kind,

@@ -333,7 +333,14 @@ def _readable(rows: pd.DataFrame, scored: pd.DataFrame, known: pd.DataFrame) -> 
 
 
 def identifiers(column: pd.Series) -> pd.Series[str]:
-    """Identifiers as text; a row without one is a patient of its own."""
+    """Identifiers as text; a row without one is a patient of its own.
+
+    Args:
+        column: Of a table.
+
+    Returns:
+        Text, None where there is none.
+    """
     text = column.astype(str).astype(object)
     return text.where(column.notna() & (text != ""), None)
 

@@ -248,7 +248,7 @@ def achieved_interval(
     Example:
         >>> labels, scores = [0, 1] * 50, [0.1, 0.9] * 45 + [0.9, 0.1] * 5
         >>> print(achieved_interval(labels, scores, 0.5, "sensitivity", chosen_on=50))
-        0.900 [0.748, 0.965]
+        0.900 [0.725, 0.968]
     """
     if rate not in ("sensitivity", "specificity") or chosen_on <= 0:
         msg = f"rate is sensitivity or specificity, chosen_on above 0; got {rate!r}, {chosen_on}"

@@ -303,6 +303,9 @@ def preprocessing_of(model: XRayClassifier) -> dict[str, Any]:
 
     Args:
         model: A classifier with an input resolution.
+
+    Returns:
+        Names and values, as JSON holds them.
     """
     return {
         "crop": "centre square",

@@ -5,6 +5,7 @@ matplotlib's, ``display.save("roc.svg")`` writes it, and the numbers are attribu
 matplotlib (``pip install "torchxrayvision[report]"``); none touches pyplot or global settings.
 
 Example:
+    >>> from torchxrayvision.plots import roc
     >>> display = roc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8], name="Mass")
     >>> display.area.value, display.svg()[:4]
     (0.75, '<svg')
