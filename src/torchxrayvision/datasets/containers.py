@@ -23,6 +23,7 @@ from torchxrayvision.errors import (
     DataWarning,
     EmptyDatasetError,
     UnknownNameError,
+    caller_stacklevel,
 )
 from torchxrayvision.labels import DEFAULT_PATHOLOGIES, is_known
 
@@ -305,7 +306,7 @@ def _warn_of_unknown(wanted: Sequence[str], had: Sequence[str]) -> None:
             close = difflib.get_close_matches(name, [*had, *DEFAULT_PATHOLOGIES], n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             msg = f"{name!r} is a finding of no dataset, so every label of it is NaN{hint}"
-            warnings.warn(msg, DataWarning, stacklevel=3)
+            warnings.warn(msg, DataWarning, stacklevel=caller_stacklevel())
 
 
 class MergeDataset(Container):

@@ -264,32 +264,14 @@ def _torso(body: Physique, cage: Cage) -> Column:
 def outline(
     body: Physique, pose: Pose, change: Change
 ) -> tuple[Cage, dict[int, Paraboloid], dict[str, Ellipsoid]]:
-    """Place only what the cardiothoracic ratio depends on: cage, diaphragm and heart.
-
-    Args:
-        body: The patient.
-        pose: Posture for this film.
-        change: What findings do to shapes.
-
-    Returns:
-        The same cage, domes and heart as `build` places.
-    """
+    """Cage, diaphragm and heart as in `build`: what the cardiothoracic ratio depends on."""
     cage = _cage(body, change)
     domes = _domes(cage, pose, change)
     return cage, domes, _heart(body, domes, change)
 
 
 def build(body: Physique, pose: Pose, change: Change) -> Anatomy:
-    """Place every solid.
-
-    Args:
-        body: The patient.
-        pose: Posture for this film.
-        change: What findings do to shapes.
-
-    Returns:
-        The solids, in the patient's frame.
-    """
+    """Place every solid, in the patient's frame."""
     cage, domes, heart = outline(body, pose, change)
     s = body.stature
     back = -cage.radii[1]

@@ -48,14 +48,7 @@ def transmitted(attenuation: Float32) -> Float32:
 
 
 def negative_log(signal: Float32) -> Float32:
-    """Natural logarithm, negated, from the bits of positive float32 and a short table.
-
-    Args:
-        signal: float32, above 0.
-
-    Returns:
-        float32 of the same shape, to 1e-4.
-    """
+    """Natural logarithm, negated, to 1e-4, from the bits of positive float32 and a short table."""
     bits = np.ascontiguousarray(signal, np.float32).view(np.int32)
     exponent = (bits >> 23) - 127
     mantissa = (bits >> 11) & 0xFFF

@@ -293,12 +293,7 @@ def draw(
     change = heart_scale(body, pose, _change(severity, sides), wanted)
     ratio = math.nan if view == "L" else cardiothoracic_ratio(body, pose, change, view)
     return Case(
-        index=index,
-        seed=seed,
-        patient=record.patient,
-        view=view,
-        labels=record.labels,
-        severity=severity,
+        **vars(record),
         cardiothoracic_ratio=ratio,
         sides=sides,
         physique=body,

@@ -25,17 +25,7 @@ if TYPE_CHECKING:
 
 
 def projection(body: Physique, pose: Pose, view: str, size: int) -> Projection:
-    """Place focal spot and detector for a film.
-
-    Args:
-        body: The patient.
-        pose: Posture.
-        view: "PA", "AP" or "L".
-        size: Rows and columns of the picture.
-
-    Returns:
-        A square detector that the chest fills.
-    """
+    """Place focal spot and a square detector of so many rows, which the chest fills."""
     width = 136.0 * body.girth
     depth = 94.0 * body.barrel + body.fat
     field = 2.0 * max(width + 0.55 * body.fat, 168.0 * body.stature) + (
@@ -57,12 +47,7 @@ def projection(body: Physique, pose: Pose, view: str, size: int) -> Projection:
 def thorax_bounds(
     cage: Cage, domes: Mapping[int, Paraboloid], plan: Projection
 ) -> tuple[float, float]:
-    """Find the outer edges of the lungs at their widest.
-
-    Args:
-        cage: Inner wall of the chest.
-        domes: Both halves of the diaphragm.
-        plan: A frontal projection.
+    """Find the outer edges of the lungs at their widest on a frontal film.
 
     Returns:
         First and last column of the shadow of both pleural cavities above the diaphragm, pixels.
@@ -89,17 +74,7 @@ def heart_bounds(heart: Mapping[str, Ellipsoid], plan: Projection) -> tuple[floa
 
 
 def cardiothoracic_ratio(body: Physique, pose: Pose, change: Change, view: str) -> float:
-    """Divide the width of the heart by that of the thorax, both as projected.
-
-    Args:
-        body: The patient.
-        pose: Posture.
-        change: What the findings do to shapes.
-        view: "PA" or "AP".
-
-    Returns:
-        The ratio.
-    """
+    """Divide the width of the heart by that of the thorax, both as PA or AP projects them."""
     plan = projection(body, pose, view, 512)
     cage, domes, heart = outline(body, pose, change)
     left, right = heart_bounds(heart, plan)

@@ -84,7 +84,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Case:
+class Case(Record):
     """Everything about a film but its pixels: cheap to draw, and all that a table needs.
 
     Args:
@@ -101,12 +101,6 @@ class Case:
         change: What the findings do to shapes.
     """
 
-    index: int
-    seed: int
-    patient: PatientFacts
-    view: str
-    labels: Mapping[str, float]
-    severity: Mapping[str, float]
     cardiothoracic_ratio: float
     sides: Mapping[str, int] = field(repr=False)
     physique: Physique = field(repr=False)

@@ -260,16 +260,7 @@ def simulate(
 
 
 def render(case: Case, *, size: int, site: str) -> Simulation:
-    """Render a case that was drawn.
-
-    Args:
-        case: What `draw` gives.
-        size: Rows and columns.
-        site: One of `SITES`.
-
-    Returns:
-        The film.
-    """
+    """Render a case that `draw` drew, at so many rows and columns."""
     scene = build_scene(case, size)
     pleura(scene)
     for name, add in ADD.items():

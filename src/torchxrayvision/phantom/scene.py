@@ -256,12 +256,7 @@ def collapsed(anatomy: Anatomy, side: int, severity: float) -> Column:
 def build_scene(case: Case, size: int) -> Scene:
     """Place the chest before the detector, healthy but for the shapes that findings change.
 
-    Args:
-        case: The film.
-        size: Rows and columns.
-
-    Returns:
-        The scene, with pleural cavities still full of soft tissue.
+    The pleural cavities are still full of soft tissue.
     """
     anatomy = build(case.physique, case.pose, case.change)
     plan = projection(case.physique, case.pose, case.view, size)

@@ -123,15 +123,9 @@ _BASE = {
 
 
 def choose(site: str, view: str, rng: np.random.Generator) -> SiteAppearance:
-    """Draw the appearance of one film.
+    """Draw the site's appearance of one film.
 
-    Args:
-        site: One of `SITES`.
-        view: AP films are taken with a portable unit: more scatter, less dose.
-        rng: The film's stream of appearance.
-
-    Returns:
-        The site's look, varied from film to film.
+    AP films are taken with a portable unit: more scatter, less dose.
     """
     draws = rng.normal(size=8)
     base = _BASE[site]
@@ -165,15 +159,7 @@ _GLYPHS = {  # five columns by seven rows, one number per row
 
 
 def write(text: str, scale: float) -> Mask:
-    """Set text in a bitmap font.
-
-    Args:
-        text: Letters of the font.
-        scale: Pixels a dot of the font.
-
-    Returns:
-        bool (H, W), True where a letter is.
-    """
+    """Set text in a bitmap font of so many pixels per dot; bool (H, W)."""
     cells = []
     for letter in text:
         bits = [[row >> (4 - k) & 1 for k in range(5)] + [0] for row in _GLYPHS[letter]]
@@ -187,13 +173,7 @@ def write(text: str, scale: float) -> Mask:
 
 
 def place_marker(path: Float32, look: SiteAppearance, rng: np.random.Generator) -> None:
-    """Lay the marker of lead on the detector: R at the patient's right, L at the left.
-
-    Args:
-        path: Attenuation, float32 (H, W), changed in place.
-        look: The site's appearance.
-        rng: The film's stream of appearance.
-    """
+    """Lay the marker of lead on the detector, in place: R at the patient's right, L at the left."""
     size = path.shape[0]
     draws = rng.random(3)
     letter = write(look.letter, size / 512 * (2.6 + 1.6 * draws[0]))
@@ -208,13 +188,7 @@ def place_marker(path: Float32, look: SiteAppearance, rng: np.random.Generator) 
 
 
 def frame(shade: Float32, look: SiteAppearance, view: str) -> None:
-    """Add what lies around the picture: shutters, lines of the grid, text of the machine.
-
-    Args:
-        shade: Grey, float32 (H, W), changed in place.
-        look: The site's appearance.
-        view: "PA", "AP" or "L".
-    """
+    """Add, in place, what lies around the picture: shutters, grid lines, text of the machine."""
     size = shade.shape[0]
     if look.grid_lines > 0:
         wave = np.zeros(size, np.float32)
@@ -243,9 +217,6 @@ def grey(measured: Float32, lung: float, dense: float, look: SiteAppearance) -> 
         lung: Attenuation of the middle of the lungs.
         dense: Attenuation of the dense parts.
         look: The site's appearance.
-
-    Returns:
-        float32 (H, W).
     """
     entries = 8192
     span = 9.0

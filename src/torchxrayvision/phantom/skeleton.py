@@ -69,11 +69,6 @@ class Break:
 def rib_paths(cage: Cage, side: int, points: int = 72) -> Reals:
     """Place the centres of the ribs of one side.
 
-    Args:
-        cage: Inner wall of the chest.
-        side: 1 for the left side, -1 for the right.
-        points: Number of points on each.
-
     Returns:
         float64 (12, points, 3), mm, from the spine to the front end.
     """
@@ -339,12 +334,6 @@ def build_skeleton(
     anatomy: Anatomy, body: Physique, pose: Pose, breaks: tuple[Break, ...] = ()
 ) -> dict[str, list[Tubes]]:
     """Make all bones but the vertebral bodies.
-
-    Args:
-        anatomy: Solids of the chest.
-        body: The patient.
-        pose: Posture.
-        breaks: Broken ribs.
 
     Returns:
         Name to tubes with the excess of bone over soft tissue.

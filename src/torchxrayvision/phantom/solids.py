@@ -120,10 +120,6 @@ class Ellipsoid(Solid):
     def extent(self, projection: Projection) -> tuple[float, float, float, float]:
         """Find the box around the shadow, exactly.
 
-        Returns:
-            Smallest and largest column, smallest and largest row, in pixels from the centre of
-            the first.
-
         Source:
             Hartley and Zisserman, Multiple view geometry, 2nd edition, section 8.3: the outline of
             a quadric is the dual conic ``P Q* P^T``.

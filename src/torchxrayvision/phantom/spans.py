@@ -106,12 +106,7 @@ class Union:
         return np.maximum(stretch, np.float32(0), out=stretch)
 
     def length_within(self, span: Span, window: Window = EVERYWHERE) -> Float32:
-        """Stretch of a span that lies inside any of them, mm of w.
-
-        Args:
-            span: The rays of a window.
-            window: The part of the picture that it covers.
-        """
+        """Stretch of a span, which covers a window, inside any of them, mm of w."""
         inside = (self.hull.part(window) & span).length()
         inside -= np.minimum(self.gap[window], inside)
         return inside

@@ -67,11 +67,7 @@ class Canvas:
         self.total = np.zeros(self.projection.size**2, np.float32)
 
     def add(self, *tubes: Tubes) -> None:
-        """Lay tubes down.
-
-        Args:
-            tubes: What to lay; all at once is faster.
-        """
+        """Lay tubes down; all at once is faster."""
         waiting: list[Samples] = []
         for samples in _samples(_pieces(tubes, self.projection), tubes):
             waiting.append(samples)

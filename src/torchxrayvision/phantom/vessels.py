@@ -159,8 +159,5 @@ def vessel_tubes(branches: Float32, sizes: Float32, excess: Float32) -> Tubes:
         branches: (N, K, 3), mm.
         sizes: Radii (N, K), mm.
         excess: Attenuation of blood over that of its surroundings, (N, K), 1/mm.
-
-    Returns:
-        The tubes.
     """
     return Tubes(branches, np.stack([sizes, sizes], axis=-1), np.pi * sizes**2 * excess)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torchxrayvision.datasets.columns import plausible_age
-from torchxrayvision.errors import DatasetError, DataWarning
+from torchxrayvision.errors import DatasetError, DataWarning, caller_stacklevel
 from torchxrayvision.inputs import has_image_name
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def find_labels(table: pd.DataFrame, others: Sequence[str | None], dataset: str)
             f"table also has {', '.join(map(repr, rest[:20]))}. Pass terms=<a column of text that "
             f"lists findings>, labels=[...], or labels=None"
         )
-        warnings.warn(msg, DataWarning, stacklevel=4)
+        warnings.warn(msg, DataWarning, stacklevel=caller_stacklevel())
     return found
 
 
