@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import os
 import re
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
 from torchxrayvision.datasets.release import USE_INCLUDED_FILE
-from torchxrayvision.datasets.spec import USUAL_PARAMETERS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,30 +101,35 @@ def of_method(signature: inspect.Signature) -> inspect.Signature:
 def signature_of(spec: DatasetSpec) -> inspect.Signature:
     """The signature of a constructor, out of the spec."""
     packaged = {table.argument: USE_INCLUDED_FILE for table in spec.tables if table.packaged}
-    undeclared = {"unique_patients": True} if spec.parameters is USUAL_PARAMETERS else {}
-    return ordered(spec.parameters, spec.keyword_only, {**packaged, **undeclared, **spec.defaults})
+    return signature(spec.parameters, packaged)
 
 
-def ordered(
-    parameters: Sequence[str], keyword_only: Sequence[str], defaults: Mapping[str, Any]
-) -> inspect.Signature:
-    """A signature with the usual defaults but for those given."""
-    kinds: dict[str, Any] = dict.fromkeys(parameters, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    kinds |= dict.fromkeys([*keyword_only, "compat"], inspect.Parameter.KEYWORD_ONLY)
-    defaults, types = {**_USUAL, **defaults}, Arguments.__annotations__
-    return inspect.Signature(
-        [
+def signature(parameters: str, defaults: Mapping[str, Any]) -> inspect.Signature:
+    """A signature with the usual defaults but for those given.
+
+    Args:
+        parameters: See `DatasetSpec`.
+        defaults: Argument to its default, where `parameters` has none.
+    """
+    positional, _, keyword_only = parameters.partition(", *, ")
+    kinds: dict[str, Any]
+    kinds = dict.fromkeys(positional.split(", "), inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    named = [*filter(None, keyword_only.split(", ")), "compat"]
+    kinds |= dict.fromkeys(named, inspect.Parameter.KEYWORD_ONLY)
+    defaults, types, made = {**_USUAL, **defaults}, Arguments.__annotations__, []
+    for entry, kind in kinds.items():
+        name, _, written = entry.partition("=")
+        default = ast.literal_eval(written) if written else defaults.get(name)
+        hint = types.get(name, inspect.Parameter.empty)
+        made.append(
             inspect.Parameter(
                 name,
                 kind,
-                default=defaults.get(name),
-                annotation=getattr(types[name], "__forward_arg__", types[name])
-                if name in types
-                else inspect.Parameter.empty,
+                default=inspect.Parameter.empty if default is ... else default,
+                annotation=getattr(hint, "__forward_arg__", hint),
             )
-            for name, kind in kinds.items()
-        ]
-    )
+        )
+    return inspect.Signature(made)
 
 
 _ENTRY = re.compile(r"^    (\w+): .*(?:\n {5,}.*)*", re.MULTILINE)

@@ -27,7 +27,7 @@ from torchxrayvision.datasets.constructors import (
     complete_docstring,
     described_arguments,
     of_method,
-    ordered,
+    signature,
     signature_of,
 )
 from torchxrayvision.datasets.containers import Sliceable
@@ -527,7 +527,7 @@ class SpecDataset(Sliceable):
 
 
 SpecDataset.__init__.__signature__ = of_method(  # type: ignore[attr-defined]
-    ordered(USUAL_PARAMETERS, (), {"csvpath": USE_INCLUDED_FILE, "unique_patients": True})
+    signature(USUAL_PARAMETERS, {"csvpath": USE_INCLUDED_FILE})
 )
 
 

@@ -34,8 +34,7 @@ if TYPE_CHECKING:
     from torchxrayvision.facts import License, Reference
 
 USUAL_PARAMETERS = (
-    *("imgpath", "csvpath", "views", "transform", "data_aug", "seed"),
-    *("unique_patients", "pathology_masks"),
+    "imgpath, csvpath, views, transform, data_aug, seed, unique_patients=True, pathology_masks"
 )
 """Constructor arguments of a dataset that declares no others, in their order."""
 
@@ -105,9 +104,10 @@ class DatasetSpec:
         scores: Whether labels are scores instead of 0, 1, NaN.
         score_range: Lowest and highest score.
         verified: Which columns were seen in the release itself, and which are tolerant.
-        parameters: Constructor arguments in their positional order, which is 1.5.7's.
-        keyword_only: Constructor arguments that are no positional ones; ``compat`` always is one.
-        defaults: Constructor argument to its default, where that is not the usual one.
+        parameters: Constructor arguments, written like those of a function, in their positional
+            order, which is 1.5.7's; after ``*`` those of keywords alone, of which ``compat`` always
+            is the last. Defaults are literals without spaces: ``size=512``; ``...`` where there is
+            none. Those that all datasets share need not be said.
         choices: Constructor argument to the values that it may have.
 
     Raises:
@@ -143,9 +143,7 @@ class DatasetSpec:
     scores: bool = False
     score_range: tuple[float, float] = (0.0, 1.0)
     verified: str = ""
-    parameters: tuple[str, ...] = USUAL_PARAMETERS
-    keyword_only: tuple[str, ...] = ()
-    defaults: Mapping[str, Any] = field(default_factory=dict)
+    parameters: str = USUAL_PARAMETERS
     choices: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

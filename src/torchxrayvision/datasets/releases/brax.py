@@ -98,9 +98,6 @@ class BRAX_Dataset(SpecDataset):
         verified="names of the columns, pieced together from public code that reads them; their "
         "order and the form of the dates are from memory, so columns are found by name and dates "
         "are not read",
-        parameters=(
-            *("imgpath", "csvpath", "views", "transform", "data_aug", "seed"),
-            *("unique_patients", "max_aspect_ratio"),
-        ),
-        defaults={"unique_patients": True, "max_aspect_ratio": 10},
+        parameters="imgpath, csvpath, views, transform, data_aug, seed, unique_patients=True, "
+        "max_aspect_ratio=10",
     )

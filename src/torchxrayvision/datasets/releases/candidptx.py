@@ -152,8 +152,6 @@ class CANDIDPTX_Dataset(GroundedDataset):
         verified="SOPInstanceUID, EncodedPixels (-1, blank or SIIM's gaps and runs) and filename "
         "of the reports; anon_SOPUID of the other two. Their mask_rle is taken to be in "
         "the same form",
-        parameters=(
-            *("imgpath", "csvpath", "chest_tube_csvpath", "rib_fracture_csvpath", "transform"),
-            *("data_aug", "seed", "unique_patients", "pathology_masks"),
-        ),
+        parameters="imgpath, csvpath, chest_tube_csvpath, rib_fracture_csvpath, transform, "
+        "data_aug, seed, unique_patients, pathology_masks",
     )

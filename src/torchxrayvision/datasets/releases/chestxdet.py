@@ -197,9 +197,6 @@ class ChestXDet_Dataset(GroundedDataset):
         "README and code that reads it. An entry may lack polygons, or hold fewer boxes "
         "or polygons than findings",
         choices={"version": ("ChestX-Det", "ChestX-Det10")},
-        parameters=(
-            *("imgpath", "train_json", "test_json", "version", "transform", "data_aug"),
-            *("seed", "pathology_masks"),
-        ),
-        defaults={"version": "ChestX-Det"},
+        parameters="imgpath, train_json, test_json, version='ChestX-Det', transform, data_aug, "
+        "seed, pathology_masks",
     )

@@ -171,11 +171,8 @@ class CheXlocalize_Dataset(SpecDataset):
         split=official_part,
         verified="all columns of the validation set and the form of the segmentations; that the "
         "test set lacks age, sex and view is from 1.5.7's documentation",
-        parameters=(
-            *("imgpath", "csvpath", "views", "transform", "data_aug", "seed", "unique_patients"),
-            *("pathology_masks", "segmentation_jsonpath"),
-        ),
-        defaults={"unique_patients": True, "pathology_masks": True},
+        parameters="imgpath, csvpath, views, transform, data_aug, seed, unique_patients=True, "
+        "pathology_masks=True, segmentation_jsonpath",
     )
 
     def _prepare(self, given: dict[str, Any]) -> None:

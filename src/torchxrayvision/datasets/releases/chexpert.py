@@ -118,9 +118,6 @@ class CheX_Dataset(SpecDataset):
         },
         split=official_part,
         verified="all columns",
-        parameters=(
-            *("imgpath", "csvpath", "views", "transform", "data_aug", "flat_dir"),
-            *("seed", "unique_patients"),
-        ),
-        defaults={"flat_dir": True, "unique_patients": True},
+        parameters="imgpath, csvpath, views, transform, data_aug, flat_dir=True, seed, "
+        "unique_patients=True",
     )

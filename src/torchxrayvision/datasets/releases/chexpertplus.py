@@ -143,9 +143,6 @@ class CheXpertPlus_Dataset(SpecDataset):
         "readme and code that reads them. Columns after sex may be missing, as may "
         "path_to_dcm",
         choices={"image_format": ("png", "dicom", "jpg")},
-        parameters=(
-            *("imgpath", "csvpath", "labelpath", "image_format", "views", "transform"),
-            *("data_aug", "seed", "unique_patients"),
-        ),
-        defaults={"image_format": "png", "unique_patients": True},
+        parameters="imgpath, csvpath, labelpath, image_format='png', views, transform, data_aug, "
+        "seed, unique_patients=True",
     )

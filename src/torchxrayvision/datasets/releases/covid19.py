@@ -133,11 +133,8 @@ class COVID19_Dataset(SpecDataset):
         semantic=CocoRle(table="lungmaskpath", image="filename", finding=("Lungs",)),
         verified="headers of all four forms; that the last one has findings with '/' is from "
         "public code that reads it",
-        parameters=(
-            *("imgpath", "csvpath", "views", "transform", "data_aug", "seed"),
-            "semantic_masks",
-        ),
-        keyword_only=("lungmaskpath",),
+        parameters="imgpath, csvpath, views, transform, data_aug, seed, semantic_masks, *, "
+        "lungmaskpath",
     )
 
     def get_semantic_mask_dict(

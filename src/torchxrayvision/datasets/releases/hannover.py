@@ -105,8 +105,5 @@ class HannoverCOVID_Dataset(SpecDataset):
         verified="header and values, in data.csv of the repository. admission_offset, age and "
         "sex may be missing; the readme writes *w* for the *f* of the table, and both "
         "are read",
-        parameters=(
-            *("imgpath", "csvpath", "views", "transform", "data_aug", "seed"),
-            "unique_patients",
-        ),
+        parameters="imgpath, csvpath, views, transform, data_aug, seed, unique_patients",
     )

@@ -8,7 +8,6 @@ import shutil
 import zipfile
 import zlib
 from dataclasses import dataclass
-from inspect import Parameter
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -198,8 +197,7 @@ def _spec(title: str, findings: tuple[str, ...], cohort: str = "") -> DatasetSpe
         cohort=cohort,
         split="split",
         verified="all arrays",
-        parameters=("npzpath", "transform", "data_aug", "seed"),
-        defaults={"npzpath": Parameter.empty},
+        parameters="npzpath=..., transform, data_aug, seed",
     )
 
 

@@ -146,16 +146,8 @@ class MIMIC_Dataset(SpecDataset):
         "split, in any order. Values of the metadata are from memory: other views stay as they "
         "are, and a date that is none becomes NaN",
         choices={"split": (*PARTS, None), "labeler": (*LABELERS, None)},
-        parameters=(
-            *("imgpath", "csvpath", "metacsvpath", "views", "transform", "data_aug"),
-            *("seed", "unique_patients"),
-        ),
-        keyword_only=(
-            "splitcsvpath",
-            "split",
-            "labeler",
-        ),
-        defaults={"unique_patients": True},
+        parameters="imgpath, csvpath, metacsvpath, views, transform, data_aug, seed, "
+        "unique_patients=True, *, splitcsvpath, split, labeler",
     )
 
     def _prepare(self, given: dict[str, Any]) -> None:

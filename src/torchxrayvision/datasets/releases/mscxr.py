@@ -120,8 +120,5 @@ class MSCXR_Dataset(GroundedDataset):
         split="split",
         verified="the header of both versions, in code that reads them. The column split may be "
         "missing; further columns stay in annotations",
-        parameters=(
-            *("imgpath", "csvpath", "transform", "data_aug", "seed"),
-            *("unique_patients", "pathology_masks"),
-        ),
+        parameters="imgpath, csvpath, transform, data_aug, seed, unique_patients, pathology_masks",
     )

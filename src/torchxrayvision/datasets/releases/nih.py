@@ -118,11 +118,8 @@ class NIH_Dataset(SpecDataset):
         split=_official_part,
         expected_sizes=(1024, 1024),
         verified="all columns",
-        parameters=(
-            *("imgpath", "csvpath", "bbox_list_path", "views", "transform", "data_aug", "seed"),
-            *("unique_patients", "pathology_masks"),
-        ),
-        defaults={"unique_patients": True},
+        parameters="imgpath, csvpath, bbox_list_path, views, transform, data_aug, seed, "
+        "unique_patients=True, pathology_masks",
     )
 
     @property
@@ -187,9 +184,6 @@ class NIH_Google_Dataset(SpecDataset):
         split="Set Id",
         expected_sizes=(1024, 1024),
         verified="all columns",
-        parameters=(
-            *("imgpath", "csvpath", "views", "transform", "data_aug", "nrows"),
-            *("seed", "unique_patients"),
-        ),
-        defaults={"unique_patients": True},
+        parameters="imgpath, csvpath, views, transform, data_aug, nrows, seed, "
+        "unique_patients=True",
     )

@@ -162,12 +162,8 @@ class NLMTB_Dataset(SpecDataset):
             }
         ),
         verified="names of files and folders, and the spellings of the readings",
-        parameters=("imgpath", "transform", "data_aug", "seed", "views"),
-        keyword_only=(
-            "unique_patients",
-            "semantic_masks",
-            "maskpath",
-        ),
+        parameters="imgpath, transform, data_aug, seed, views, *, unique_patients, "
+        "semantic_masks, maskpath",
     )
 
     def _prepare(self, given: dict[str, Any]) -> None:

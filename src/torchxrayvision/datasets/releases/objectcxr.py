@@ -158,6 +158,5 @@ class ObjectCXR_Dataset(SpecDataset):
             column="annotation",
         ),
         verified="all columns",
-        parameters=("imgzippath", "csvpath", "transform", "data_aug", "seed"),
-        keyword_only=("pathology_masks",),
+        parameters="imgzippath, csvpath, transform, data_aug, seed, *, pathology_masks",
     )

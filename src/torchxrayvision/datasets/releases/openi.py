@@ -211,12 +211,8 @@ class Openi_Dataset(SpecDataset):
         patient="uid",
         columns={"patientid": "uid", "offset_day_int": _days, "age_years": _age},
         verified="all columns",
-        parameters=(
-            *("imgpath", "xmlpath", "dicomcsv_path", "tsnepacsv_path"),
-            *("use_tsne_derived_view", "views", "transform", "data_aug", "nrows"),
-            *("seed", "unique_patients"),
-        ),
-        defaults={"use_tsne_derived_view": False, "unique_patients": True},
+        parameters="imgpath, xmlpath, dicomcsv_path, tsnepacsv_path, use_tsne_derived_view=False, "
+        "views, transform, data_aug, nrows, seed, unique_patients=True",
     )
 
     @property

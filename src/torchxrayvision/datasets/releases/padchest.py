@@ -356,9 +356,6 @@ class PC_Dataset(SpecDataset):
             **sexes("PatientSex_DICOM", "M", "F"),
         },
         verified="all columns",
-        parameters=(
-            *("imgpath", "csvpath", "views", "transform", "data_aug", "flat_dir"),
-            *("seed", "unique_patients"),
-        ),
-        defaults={"flat_dir": True, "unique_patients": True},
+        parameters="imgpath, csvpath, views, transform, data_aug, flat_dir=True, seed, "
+        "unique_patients=True",
     )

@@ -205,9 +205,6 @@ class PadChestGR_Dataset(GroundedDataset):
         "PatientID, split and label_group of the table, the last of which may be "
         "missing. What extra_boxes adds is not documented",
         choices={"findings": ("padchest", "raw")},
-        parameters=(
-            *("imgpath", "jsonpath", "csvpath", "findings", "extra_boxes", "transform"),
-            *("data_aug", "seed", "unique_patients", "pathology_masks"),
-        ),
-        defaults={"findings": "padchest", "extra_boxes": False},
+        parameters="imgpath, jsonpath, csvpath, findings='padchest', extra_boxes=False, "
+        "transform, data_aug, seed, unique_patients, pathology_masks",
     )

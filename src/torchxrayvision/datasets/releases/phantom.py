@@ -182,12 +182,8 @@ class Phantom_Dataset(SpecDataset):
         masks=_FindingMasks(),
         semantic=_AnatomyMasks(),
         verified="there is no release",
-        parameters=(
-            *("n", "seed", "size", "site", "views", "transform", "data_aug"),
-            *("pathology_masks", "anatomy_masks"),
-        ),
-        keyword_only=("unique_patients",),
-        defaults={"n": 1000, "size": 512, "site": "A", "anatomy_masks": False},
+        parameters="n=1000, seed, size=512, site='A', views, transform, data_aug, "
+        "pathology_masks, anatomy_masks=False, *, unique_patients",
     )
 
     def _prepare(self, given: dict[str, Any]) -> None:

@@ -259,11 +259,8 @@ class REFLACX_Dataset(GroundedDataset):
         verified="columns, names of the findings and form of the ellipses, in the authors' code "
         "that writes them. Findings, split, and folders of readings may be missing",
         choices={"image_format": ("jpg", "dicom")},
-        parameters=(
-            *("imgpath", "reflacxpath", "phases", "threshold", "image_format", "transform"),
-            *("data_aug", "seed", "unique_patients", "pathology_masks"),
-        ),
-        defaults={"phases": (1, 2, 3), "threshold": 3, "image_format": "jpg"},
+        parameters="imgpath, reflacxpath, phases=(1,2,3), threshold=3, image_format='jpg', "
+        "transform, data_aug, seed, unique_patients, pathology_masks",
     )
 
     def _prepare(self, given: dict[str, Any]) -> None:

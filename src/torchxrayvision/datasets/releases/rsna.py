@@ -148,12 +148,8 @@ class RSNA_Pneumonia_Dataset(SpecDataset):
         ),
         expected_sizes=(1024, 1024),
         verified="all columns",
-        parameters=(
-            *("imgpath", "csvpath", "dicomcsvpath", "views", "transform", "data_aug", "nrows"),
-            *("seed", "pathology_masks", "extension"),
-        ),
-        keyword_only=("unique_patients",),
-        defaults={"extension": ".jpg"},
+        parameters="imgpath, csvpath, dicomcsvpath, views, transform, data_aug, nrows, seed, "
+        "pathology_masks, extension='.jpg', *, unique_patients",
     )
 
     @property

@@ -110,11 +110,8 @@ class SIIM_Pneumothorax_Dataset(SpecDataset):
         masks=_MASKS,
         expected_sizes=(1024, 1024),
         verified="all columns",
-        parameters=(
-            *("imgpath", "csvpath", "transform", "data_aug", "seed"),
-            *("unique_patients", "pathology_masks"),
-        ),
-        defaults={"unique_patients": True},
+        parameters="imgpath, csvpath, transform, data_aug, seed, unique_patients=True, "
+        "pathology_masks",
     )
 
     def get_pathology_mask_dict(

@@ -116,6 +116,5 @@ class StonyBrookCOVID_Dataset(SpecDataset):
         score_range=(0.0, 8.0),
         verified="the four columns that are read, out of public code that reads them; others and "
         "the order are open, and any number of raters is taken",
-        parameters=("imgpath", "csvpath", "transform", "data_aug", "views", "seed"),
-        keyword_only=("unique_patients",),
+        parameters="imgpath, csvpath, transform, data_aug, views, seed, *, unique_patients",
     )

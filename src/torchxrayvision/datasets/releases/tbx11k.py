@@ -134,12 +134,8 @@ class TBX11K_Dataset(SpecDataset):
         split=_official_part,
         verified="all fields of the annotations",
         choices={"split": PARTS},
-        parameters=("imgpath", "split", "transform", "data_aug", "seed"),
-        keyword_only=(
-            "pathology_masks",
-            "jsonpath",
-        ),
-        defaults={"split": "train"},
+        parameters="imgpath, split='train', transform, data_aug, seed, *, pathology_masks, "
+        "jsonpath",
     )
 
     def _prepare(self, given: dict[str, Any]) -> None:

@@ -288,15 +288,8 @@ class VinDr_Dataset(SpecDataset):
         verified="all columns of Kaggle's table; those of PhysioNet as published, tolerant of both "
         "spellings of 'Other disease'",
         choices={"consensus": _CONSENSUS},
-        parameters=(
-            *("imgpath", "csvpath", "views", "transform", "data_aug", "seed"),
-            "pathology_masks",
-        ),
-        keyword_only=(
-            "labels_path",
-            "consensus",
-        ),
-        defaults={"consensus": "any"},
+        parameters="imgpath, csvpath, views, transform, data_aug, seed, pathology_masks, *, "
+        "labels_path, consensus='any'",
     )
 
     @property

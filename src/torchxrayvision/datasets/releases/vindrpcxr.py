@@ -196,8 +196,6 @@ class VinDrPCXR_Dataset(GroundedDataset):
         verified="all columns of labels, the class names, and image_id, class_name and the "
         "corners of the boxes, in code that reads the release. Other columns may be "
         "missing",
-        parameters=(
-            *("imgpath", "train_csvpath", "test_csvpath", "train_bbox_csvpath"),
-            *("test_bbox_csvpath", "views", "transform", "data_aug", "seed", "pathology_masks"),
-        ),
+        parameters="imgpath, train_csvpath, test_csvpath, train_bbox_csvpath, test_bbox_csvpath, "
+        "views, transform, data_aug, seed, pathology_masks",
     )
