@@ -43,12 +43,10 @@ class Tiny(xd.SpecDataset):
     )
 
     def __init__(self, imgpath=None, csvpath=None, marks=None, places=None, **kwargs):
-        self._setup(
-            imgpath=imgpath,
-            tables={"csvpath": rows() if csvpath is None else csvpath, "marks": marks},
-            roots=places,
-            **{"views": "*", **kwargs},
-        )
+        csvpath = rows() if csvpath is None else csvpath
+        given = {"imgpath": imgpath, "csvpath": csvpath, "marks": marks, "views": "*"}
+        given |= {**(places or {}), **kwargs.pop("arguments", {})}
+        self._setup(given | kwargs)
 
 
 def rows() -> pd.DataFrame:

@@ -86,10 +86,12 @@ class Arguments(SharedArguments, total=False):
     version: Literal["ChestX-Det", "ChestX-Det10"]
 
 
-_USUAL: Mapping[str, Any] = {
-    "seed": 0,
+SHARED_DEFAULTS: Mapping[str, Any] = {
+    **dict.fromkeys(SharedArguments.__annotations__),
     **dict.fromkeys(("unique_patients", "pathology_masks", "semantic_masks"), False),
+    "seed": 0,
 }
+"""Defaults of the arguments that all constructors share."""
 
 
 def of_method(signature: inspect.Signature) -> inspect.Signature:
@@ -116,7 +118,7 @@ def signature(parameters: str, defaults: Mapping[str, Any]) -> inspect.Signature
     kinds = dict.fromkeys(positional.split(", "), inspect.Parameter.POSITIONAL_OR_KEYWORD)
     named = [*filter(None, keyword_only.split(", ")), "compat"]
     kinds |= dict.fromkeys(named, inspect.Parameter.KEYWORD_ONLY)
-    defaults, types, made = {**_USUAL, **defaults}, Arguments.__annotations__, []
+    defaults, types, made = {**SHARED_DEFAULTS, **defaults}, Arguments.__annotations__, []
     for entry, kind in kinds.items():
         name, _, written = entry.partition("=")
         default = ast.literal_eval(written) if written else defaults.get(name)

@@ -19,10 +19,10 @@ from torchxrayvision.datasets.base import (
     view_list,
 )
 from torchxrayvision.datasets.constructors import (
+    SHARED_DEFAULTS,
     Arguments,
     Compat,
     PathLike,
-    SharedArguments,
     Views,
     complete_docstring,
     described_arguments,
@@ -126,6 +126,14 @@ class SpecDataset(Sliceable):
     _signature: ClassVar[inspect.Signature]
     anatomy: MaskSource | None = None
     """Masks of anatomy out of another release, such as CheXmask; None where there are none."""
+    imgpath: PathLike
+    transform: Transform | None
+    data_aug: Transform | None
+    seed: int
+    compat: Compat
+    unique_patients: bool
+    pathology_masks: bool
+    semantic_masks: bool
     _table: LazyTable
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -174,22 +182,13 @@ class SpecDataset(Sliceable):
                 msg = f"{name}: {argument} must be {known}, got {given[argument]!r}"
                 raise DatasetError(msg)
         self._prepare(given)
-        tables, roots = {table.argument for table in spec.tables}, spec.root_arguments
-        shared = SharedArguments.__annotations__
-        options: dict[str, Any] = {key: given.pop(key) for key in shared if key in given}
-        self._setup(
-            tables={key: given.pop(key) for key in list(given) if key in tables},
-            roots={key: given.pop(key) for key in list(given) if key in roots},
-            arguments=given,
-            **options,
-        )
+        self._setup(given)
 
     def _prepare(self, given: dict[str, Any]) -> None:
         """Check or change the arguments of the constructor, in place, before anything is read.
 
         Args:
-            given: Argument to its value, defaults included; what is no argument of `_setup`, no
-                table and no folder goes to the rules and becomes an attribute.
+            given: Argument to its value, defaults included.
         """
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -201,75 +200,46 @@ class SpecDataset(Sliceable):
         elif context is not None and name in context.arguments:
             context.arguments[name] = value
 
-    def _setup(
-        self,
-        *,
-        imgpath: PathLike = None,
-        tables: Mapping[str, Any] | None = None,
-        views: Views = None,
-        transform: Transform | None = None,
-        data_aug: Transform | None = None,
-        seed: int = 0,
-        unique_patients: bool = False,
-        pathology_masks: bool = False,
-        semantic_masks: bool = False,
-        compat: Compat = None,
-        arguments: Mapping[str, Any] | None = None,
-        roots: Mapping[str, PathLike] | None = None,
-        nrows: int | None = None,
-    ) -> None:
+    def _setup(self, given: Mapping[str, Any]) -> None:
         """Build the dataset; every constructor ends here.
 
         Args:
-            imgpath: As in the constructor.
-            tables: Table argument to what the caller passed for it.
-            views: As in the constructor.
-            transform: As in the constructor.
-            data_aug: As in the constructor.
-            seed: As in the constructor.
-            unique_patients: As in the constructor.
-            pathology_masks: As in the constructor.
-            semantic_masks: Add ``semantic_masks`` to the samples.
-            compat: As in the constructor.
-            arguments: Further constructor arguments for rules and path templates; each becomes
-                an attribute, as in 1.5.7.
-            roots: Folders and archives besides `imgpath`, by argument.
-            nrows: Read only the first rows of the first table.
+            given: Argument of the constructor to its value. Each becomes an attribute, as in
+                1.5.7, but for tables that are DataFrames; what is no argument of all datasets, no
+                table and no folder goes to rules and path templates too.
         """
-        name = type(self).__name__
-        if compat not in (None, COMPAT):
-            msg = f"{name}: compat must be None or {COMPAT!r}, got {compat!r}"
+        name, spec = type(self).__name__, self.spec
+        given = {**SHARED_DEFAULTS, **given}
+        if given["compat"] not in (None, COMPAT):
+            msg = f"{name}: compat must be None or {COMPAT!r}, got {given['compat']!r}"
             raise DatasetError(msg)
-        self.imgpath = imgpath
-        self.transform, self.data_aug = transform, data_aug
-        self.seed, self.compat = seed, compat
-        self.unique_patients = unique_patients
-        self.pathology_masks, self.semantic_masks = pathology_masks, semantic_masks
-        paths = {
-            key: given
-            for key, given in (tables or {}).items()
-            if isinstance(given, (str, os.PathLike))  # not a DataFrame, which would stay
+        tables = {t.argument: given[t.argument] for t in spec.tables if t.argument in given}
+        roots = {key: given[key] for key in ("imgpath", *spec.root_arguments) if key in given}
+        arguments = {
+            key: value
+            for key, value in given.items()
+            if key not in tables and key not in roots and key not in SHARED_DEFAULTS
         }
-        self.__dict__.update({**paths, **(arguments or {}), **(roots or {})})
-        self._seeds = SeedSource(seed)
-        places = {"imgpath": as_place(imgpath)}
-        places |= {argument: as_place(path) for argument, path in (roots or {}).items()}
+        paths = {key: path for key, path in tables.items() if isinstance(path, (str, os.PathLike))}
+        views, nrows = given.pop("views"), given.pop("nrows")
+        self.__dict__.update({k: v for k, v in given.items() if k not in tables} | paths)
+        self._seeds = SeedSource(self.seed)
+        places = {argument: as_place(path) for argument, path in roots.items()}
+        compat = self.compat is not None
         self._context = SourceContext(
             dataset=name,
             roots=places,
-            tables=read_tables(
-                self.spec, tables or {}, places["imgpath"], name, whole=compat is not None
-            ),
-            arguments=dict(arguments or {}),
-            compat=compat is not None,
+            tables=read_tables(spec, tables, places["imgpath"], name, whole=compat),
+            arguments=arguments,
+            compat=compat,
             packaged=frozenset(
                 table.argument
-                for table in self.spec.tables
-                if is_packaged(table, (tables or {}).get(table.argument))
+                for table in spec.tables
+                if is_packaged(table, tables.get(table.argument))
             ),
         )
         if nrows is not None:
-            first = self.spec.tables[0].argument
+            first = spec.tables[0].argument
             self._context.tables[first] = self._context.tables[first].head(nrows)
         with _typed(name):
             self._build(views)

@@ -199,15 +199,17 @@ class CSV_Dataset(SpecDataset):
             split=roles["split"],
         )
         self._setup(
-            imgpath=_folder_of(csvpath) if imgpath is None else imgpath,
-            tables={"csvpath": table},
-            views=views,
-            transform=transform,
-            data_aug=data_aug,
-            seed=seed,
-            unique_patients=unique_patients,
-            compat=compat,
-            arguments={"path": files},
+            {
+                "imgpath": _folder_of(csvpath) if imgpath is None else imgpath,
+                "csvpath": table,
+                "path": files,
+                "views": views,
+                "transform": transform,
+                "data_aug": data_aug,
+                "seed": seed,
+                "unique_patients": unique_patients,
+                "compat": compat,
+            }
         )
         # As given; where the paths start from stays what was found out above.
         self.csvpath, self.__dict__["imgpath"] = csvpath, imgpath
@@ -426,10 +428,12 @@ class Folder_Dataset(SpecDataset):
         findings = TermColumn("finding", "/", tuple(healthy)) if labels else LabelColumns({})
         self.__dict__["spec"] = replace(type(self).spec, findings=findings)
         self._setup(
-            transform=transform,
-            data_aug=data_aug,
-            seed=seed,
-            compat=compat,
-            arguments={"labels_from": labels},
-            roots={"folder": folder},
+            {
+                "folder": folder,
+                "labels_from": labels,
+                "transform": transform,
+                "data_aug": data_aug,
+                "seed": seed,
+                "compat": compat,
+            }
         )
