@@ -51,18 +51,14 @@ def describe(dataset: Dataset) -> dict[str, Any]:
 
 
 def _findings(dataset: Dataset) -> dict[str, dict[str, int]]:
-    labels = np.asarray(dataset.labels)
     result = {}
-    for column, name in enumerate(dataset.pathologies):
-        values = labels[:, column]
-        present, absent = int((values == 1).sum()), int((values == 0).sum())
-        unknown = int(np.isnan(values).sum())
-        other = len(values) - present - absent - unknown
-        result[str(name)] = {
+    for name, counts in dataset.totals().items():
+        present, absent, known = counts.get(1.0, 0), counts.get(0.0, 0), sum(counts.values())
+        result[name] = {
             "present": present,
             "absent": absent,
-            "unknown": unknown,
-            "other": other,
+            "unknown": len(dataset) - known,
+            "other": known - present - absent,
         }
     return result
 

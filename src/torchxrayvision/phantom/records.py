@@ -88,12 +88,7 @@ class Case(Record):
     """Everything about a film but its pixels: cheap to draw, and all that a table needs.
 
     Args:
-        index: Number of the film.
-        seed: Seed of the collection.
-        patient: Who was examined.
-        view: "PA", "AP" or "L".
-        labels: Finding to 0 or 1.
-        severity: Finding to 0 where absent, else up to 1.
+        index, seed, patient, view, labels, severity: As in `Record`.
         cardiothoracic_ratio: Of the geometry as this view projects it; NaN for L.
         sides: Finding to the side that it is on: 1 for the left, -1 for the right, 0 for both.
         physique: The patient's build.

@@ -242,14 +242,14 @@ class _Work:
         self.sources, self.pool = sources, Pool(root, size, dtype)
         self.unreadable: dict[int, str] = {}
         self._ledger, self._verify = FileLedger(root / "files.sqlite"), verify
-        self._names, self._states = sources.states()
+        self._names, self._states, self._computed = sources.states()
         self.key = sha256_of(json.dumps(self._names).encode())[:40]
         self.look()
 
     def look(self) -> None:
         """See what is known of the files and what lies in the pool."""
         self.pool.look()
-        self.digests = self.sources.computed()
+        self.digests = self._computed.copy()
         if not self._verify:
             files = self.digests == b""
             known = self._ledger.digests(self._names, self._states)

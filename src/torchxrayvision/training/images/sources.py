@@ -73,35 +73,28 @@ class Sources:
     def __len__(self) -> int:
         return len(self._positions)
 
-    def states(self) -> tuple[list[str], NDArray[np.int64]]:
+    def states(self) -> tuple[list[str], NDArray[np.int64], NDArray[np.bytes_]]:
         """Name and state of what each row is read from; no file is opened.
 
         Returns:
-            Texts that name the files, and int64 (N, 4): zeros where there is no file.
+            Texts that name the files; int64 (N, 4), zeros where there is no file; and the contents
+            of simulated images, which need no reading, (N,), empty for files.
 
         Raises:
             DatasetNotFoundError: If an image is missing.
         """
         names, stamps = [], np.zeros((len(self), STAMP), np.int64)
+        digests = np.zeros(len(self), DIGEST)
         for row in range(len(self)):
             images, line, context, common = self._at(row)
             if common:
                 names.append(f"{common} {images.name(line)}")
+                digests[row] = _digest(common, images.name(line).encode())
                 continue
             path, member = _file(images, line, context)
             names.append(f"{_reader(images)} {path.absolute()} {member}")
             stamps[row] = _stamp(path)
-        return names, stamps
-
-    def computed(self) -> NDArray[np.bytes_]:
-        """Contents of the rows that are simulated, which need no reading; empty for the others."""
-        digests = np.zeros(len(self), DIGEST)
-        if any(self._common):
-            for row in range(len(self)):
-                images, line, _, common = self._at(row)
-                if common:
-                    digests[row] = _digest(common, images.name(line).encode())
-        return digests
+        return names, stamps, digests
 
     def read(self, row: int) -> Reading:
         """The bytes of one image, not decoded yet.
