@@ -207,7 +207,7 @@ class BoxTable(TableMasks):
 
 @dataclass(frozen=True, kw_only=True)
 class RleColumn(TableMasks):
-    """Run lengths as text, one annotation a row.
+    """Run lengths as text, one annotation per row.
 
     Args:
         column: Column with the runs.
@@ -243,34 +243,23 @@ class RleColumn(TableMasks):
         return _at(self.decode(text, (size[0], size[1])), shape)
 
 
+def _from_coco(text: str, size: Size) -> NDArray[np.bool_]:
+    from torchxrayvision import masks
+
+    return masks.decode_coco_rle(text, size)
+
+
 @dataclass(frozen=True, kw_only=True)
-class CocoRle(TableMasks):
-    """COCO's compressed run lengths, one annotation a row.
+class CocoRle(RleColumn):
+    """COCO's compressed run lengths, one annotation per row."""
 
-    Args:
-        counts: Column with the compressed text.
-        size: Columns with height and width of the encoded mask.
-    """
-
-    counts: str = "counts"
-    size: tuple[str, str] = ("height", "width")
-
-    @property
-    def needed(self) -> tuple[str, ...]:
-        """Columns of the annotation table that are read."""
-        return (*super().needed, self.counts, *self.size)
+    column: str = "counts"
+    size: Size | tuple[str, str] = ("height", "width")
+    decode: Callable[[str, Size], Any] = _from_coco
 
     def valid(self, table: pd.DataFrame) -> NDArray[np.bool_]:
         """Which annotations have a pixel, told from the runs without decoding them."""
-        return np.array([_has_ones(counts) for counts in table[self.counts]], dtype=bool)
-
-    def paint(self, prepared: Any, position: int, row: Row, shape: Size) -> Any:  # noqa: ARG002
-        """Mask of one annotation."""
-        from torchxrayvision import masks
-
-        height, width = (int(prepared[side].iloc[position]) for side in self.size)
-        counts = prepared[self.counts].iloc[position]
-        return _at(masks.decode_coco_rle(counts, (height, width)), shape)
+        return np.array([_has_ones(counts) for counts in table[self.column]], dtype=bool)
 
 
 def _at(mask: NDArray[np.bool_], shape: Size) -> NDArray[np.bool_]:

@@ -96,14 +96,6 @@ class ImageSource:
         """Whether the image of a row is there."""
         raise NotImplementedError
 
-    def open(self, row: Row, context: SourceContext) -> Path | BinaryIO:
-        """Path or open file of a row's image.
-
-        Raises:
-            DatasetNotFoundError: If it is missing.
-        """
-        raise NotImplementedError
-
     @property
     def plain(self) -> bool:
         """Whether images are files that `torchxrayvision.images` reads, and nothing else does."""
@@ -115,11 +107,23 @@ class ImageSource:
         Raises:
             DatasetNotFoundError: If it is missing.
         """
-        source = self.open(row, context)
-        if isinstance(source, Path):
-            return InputFile(source, str(source))
-        place = self.place(context)
-        return InputFile(place, f"{place}/{self.name(row)}", data=source.read())
+        raise NotImplementedError
+
+    def open(self, row: Row, context: SourceContext) -> Path | BinaryIO:
+        """Path of a row's image, or the bytes of one that is no file of its own.
+
+        Raises:
+            DatasetNotFoundError: If it is missing.
+            ImageReadError: If its archive cannot be read.
+        """
+        file = self.input_file(row, context)
+        if file.problem:
+            raise ImageReadError(file.given, file.problem)
+        if file.data is not None:
+            return io.BytesIO(file.data)
+        if file.member is None:
+            return file.path
+        return io.BytesIO(archives(context).read(file.path, file.member))
 
     def read(self, row: Row, context: SourceContext) -> NDArray[np.float32]:
         """Pixels of a row's image, float32 (1, H, W) in [-1024, 1024].
@@ -211,12 +215,12 @@ class _FilesBelow(ImageSource):
         """Whether the image of a row is there."""
         return self._find(row, context) is not None
 
-    def open(self, row: Row, context: SourceContext) -> Path | BinaryIO:
-        """Path of a row's image."""
+    def input_file(self, row: Row, context: SourceContext) -> InputFile:
+        """See `ImageSource`."""
         path = self._find(row, context)
         if path is None:
             raise self.missing(row, context)
-        return path
+        return InputFile(path, str(path))
 
 
 @dataclass(frozen=True)
@@ -288,15 +292,6 @@ class IndexedFiles(_FilesBelow):
         return found
 
 
-def opened(file: InputFile, context: SourceContext) -> Path | BinaryIO:
-    """A file of its own, or the bytes of a member of an archive."""
-    if file.problem:
-        raise ImageReadError(file.given, file.problem)
-    if file.member is None:
-        return file.path
-    return io.BytesIO(archives(context).read(file.path, file.member))
-
-
 def archives(context: SourceContext) -> Archives:
     """The open archives of a dataset object."""
     found: Archives = context.cache.setdefault("archives", Archives())
@@ -334,7 +329,3 @@ class ZipFiles(ImageSource):
             raise self.missing(row, context)
         place = self.place(context)
         return InputFile(place, f"{place}/{self.name(row)}", member)
-
-    def open(self, row: Row, context: SourceContext) -> Path | BinaryIO:
-        """Open file of a row's image."""
-        return opened(self.input_file(row, context), context)

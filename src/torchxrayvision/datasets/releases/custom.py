@@ -7,9 +7,9 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
-from torchxrayvision.datasets.images import Files, opened
+from torchxrayvision.datasets.images import Files
 from torchxrayvision.datasets.pipeline import SpecDataset
 from torchxrayvision.datasets.reading import read_as_text, read_tables
 from torchxrayvision.datasets.releases.guess import (
@@ -23,6 +23,7 @@ from torchxrayvision.datasets.releases.guess import (
     find_column,
     find_labels,
     find_path,
+    named_column,
 )
 from torchxrayvision.datasets.spec import DatasetSpec, Table
 from torchxrayvision.datasets.storage import whole_numbers, with_columns
@@ -186,7 +187,7 @@ class CSV_Dataset(SpecDataset):
         findings = (
             _findings(table, labels, taken, uncertain, name)
             if terms is None
-            else _terms(table, terms, separator, name)
+            else TermColumn(named_column(table, "terms", terms, name), separator, _HEALTHY)
         )
         # The spec of this object says which of the table's columns are which.
         self.__dict__["spec"] = replace(
@@ -282,35 +283,26 @@ def _findings(
     return LabelColumns(dict(columns), _UNCERTAIN[uncertain])
 
 
-def _terms(table: pd.DataFrame, terms: str, separator: str, dataset: str) -> Findings:
-    if terms not in table.columns:
-        shown = ", ".join(map(repr, table.columns[:40]))
-        msg = f"{dataset}: terms={terms!r} is no column of the table; it has {shown}"
-        raise DatasetError(msg)
-    return TermColumn(terms, separator, _HEALTHY)
-
-
 @dataclass(frozen=True)
 class FoundFiles(Files):
     """What `expand` found below a folder or in an archive; members of archives too."""
 
-    def exists(self, row: Row, context: SourceContext) -> bool:
-        """Whether the image of a row is there."""
-        file = self.input_file(row, context)
-        return not file.problem and file.path.is_file()
-
-    def input_file(self, row: Row, context: SourceContext) -> InputFile:
-        """See `ImageSource`."""
+    def _listed(self, row: Row, context: SourceContext) -> InputFile:
         name, place = self.name(row), self.place(context)
         archive, member, problem = context.cache[_MEMBERS].get(name, (name, None, ""))
         return InputFile(place / archive, f"{place}/{name}", member, problem)
 
-    def open(self, row: Row, context: SourceContext) -> Path | BinaryIO:
-        """Path or open file of a row's image."""
-        file = self.input_file(row, context)
+    def exists(self, row: Row, context: SourceContext) -> bool:
+        """Whether the image of a row is there."""
+        file = self._listed(row, context)
+        return not file.problem and file.path.is_file()
+
+    def input_file(self, row: Row, context: SourceContext) -> InputFile:
+        """See `ImageSource`."""
+        file = self._listed(row, context)
         if not file.problem and not file.path.is_file():
             raise self.missing(row, context)
-        return opened(file, context)
+        return file
 
 
 def _listing(context: SourceContext) -> pd.DataFrame:

@@ -66,11 +66,13 @@ def _plain(name: object) -> str:
     return re.sub(r"[\s_\-]", "", str(name)).casefold()
 
 
-def _no_column(given: str, argument: str, table: pd.DataFrame, dataset: str) -> DatasetError:
-    shown = ", ".join(map(repr, table.columns[:40]))
-    return DatasetError(
-        f"{dataset}: {argument}={given!r} is no column of the table; it has {shown}"
-    )
+def named_column(table: pd.DataFrame, argument: str, given: str, dataset: str) -> str:
+    """The column that an argument names; a `DatasetError` where there is none of that name."""
+    if given not in table.columns:
+        shown = ", ".join(map(repr, table.columns[:40]))
+        msg = f"{dataset}: {argument}={given!r} is no column of the table; it has {shown}"
+        raise DatasetError(msg)
+    return given
 
 
 def find_column(table: pd.DataFrame, role: str, given: str | None, dataset: str) -> str | None:
@@ -96,9 +98,7 @@ def find_column(table: pd.DataFrame, role: str, given: str | None, dataset: str)
     if given is None:
         return None
     if given != AUTO:
-        if given not in table.columns:
-            raise _no_column(given, role, table, dataset)
-        return given
+        return named_column(table, role, given, dataset)
     plain = {_plain(column): str(column) for column in reversed(table.columns)}
     found = [plain[name] for name in USUAL_NAMES[role] if name in plain]
     if found:
@@ -127,9 +127,7 @@ def find_path(table: pd.DataFrame, given: str, dataset: str) -> str:
         'x'
     """
     if given != AUTO:
-        if given not in table.columns:
-            raise _no_column(given, "path", table, dataset)
-        return given
+        return named_column(table, "path", given, dataset)
     by_name = find_column(table, "path", AUTO, dataset)
     if by_name is not None and (len(table) == 0 or _names_images(table[by_name])):
         return by_name

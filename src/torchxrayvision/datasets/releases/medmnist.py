@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import shutil
 import zipfile
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from torchxrayvision.datasets.spec import DatasetSpec
 from torchxrayvision.errors import DatasetError
 from torchxrayvision.facts import License, Reference
 from torchxrayvision.files import FileState, sha256_of, write_atomically
+from torchxrayvision.inputs import InputFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,9 +79,10 @@ class _ArchiveImages(ImageSource):
         """Whether the archive is there; its arrays were looked at when the dataset was made."""
         return self.place(context).is_file()
 
-    def open(self, row: Row, context: SourceContext) -> Path | BinaryIO:
+    def input_file(self, row: Row, context: SourceContext) -> InputFile:
         """The bytes of an image, for comparison."""
-        return io.BytesIO(self._array(row, context)[row["index"]].tobytes())
+        data, place = self._array(row, context)[row["index"]].tobytes(), self.place(context)
+        return InputFile(place, f"{place}/{self.name(row)}", data=data)
 
     def read(self, row: Row, context: SourceContext) -> NDArray[np.float32]:
         """Pixels of a row's image, float32 (1, H, W) in [-1024, 1024]."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from torchxrayvision.datasets.columns import days
 from torchxrayvision.datasets.findings import FindingColumns, FindingFunction
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.findings import Labels
     from torchxrayvision.datasets.release import Row, SourceContext
-
-Labeler = Literal["chexpert", "negbio"]
-Part = Literal["train", "validate", "test"]
 
 PARTS = ("train", "validate", "test")
 LABELERS = ("chexpert", "negbio")

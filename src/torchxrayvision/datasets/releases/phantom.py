@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from torchxrayvision.datasets.pipeline import SpecDataset
 from torchxrayvision.datasets.spec import DatasetSpec, sexes
 from torchxrayvision.errors import DatasetError, UnknownNameError
 from torchxrayvision.facts import LIBRARY, License
+from torchxrayvision.inputs import InputFile
 from torchxrayvision.phantom import FINDINGS, SITES
 
 if TYPE_CHECKING:
@@ -71,11 +71,12 @@ class _Rendered(ImageSource):
         """Always."""
         return True
 
-    def open(self, row: Row, context: SourceContext) -> Path | BinaryIO:  # noqa: ARG002 - an image source
-        """The film as an open PNG file of 16 bits."""
+    def input_file(self, row: Row, context: SourceContext) -> InputFile:
+        """The image as a PNG file of 16 bits."""
         from torchxrayvision.phantom import png_bytes
 
-        return io.BytesIO(png_bytes(_of_row(row).image, bits=16))
+        data = png_bytes(_of_row(row).image, bits=16)
+        return InputFile(self.place(context), self.name(row), data=data)
 
     def read(self, row: Row, context: SourceContext) -> NDArray[np.float32]:  # noqa: ARG002
         """Pixels of the film, float32 (1, size, size) in [-1024, 1024]."""
@@ -83,44 +84,27 @@ class _Rendered(ImageSource):
 
 
 @dataclass(frozen=True)
-class _FindingMasks:
-    """Where the findings of a film are."""
+class _KnownMasks:
+    """Where the findings of an image are, or its organs."""
 
+    kind: Literal["masks", "anatomy"]
     tables: tuple[str, ...] = ()
 
     def present(self, frame: pd.DataFrame, context: SourceContext) -> NDArray[np.bool_]:  # noqa: ARG002
-        """Which films show a finding."""
+        """Which images show a finding; all of them show organs."""
+        if self.kind == "anatomy":
+            return np.ones(len(frame), dtype=bool)
         present: NDArray[np.bool_] = (frame[list(FINDINGS)].to_numpy() == 1).any(axis=1)
         return present
 
     def masks(
         self,
         row: Row,
-        shape: tuple[int, int],  # noqa: ARG002 - of the film itself
+        shape: tuple[int, int],  # noqa: ARG002 - of the image itself
         context: SourceContext,  # noqa: ARG002
     ) -> dict[str, NDArray[np.bool_]]:
-        """Finding to its mask."""
-        return dict(_of_row(row).masks)
-
-
-@dataclass(frozen=True)
-class _AnatomyMasks:
-    """Where the organs of a film are."""
-
-    tables: tuple[str, ...] = ()
-
-    def present(self, frame: pd.DataFrame, context: SourceContext) -> NDArray[np.bool_]:  # noqa: ARG002
-        """All films show some."""
-        return np.ones(len(frame), dtype=bool)
-
-    def masks(
-        self,
-        row: Row,
-        shape: tuple[int, int],  # noqa: ARG002 - of the film itself
-        context: SourceContext,  # noqa: ARG002
-    ) -> dict[str, NDArray[np.bool_]]:
-        """Structure to its mask."""
-        return dict(_of_row(row).anatomy)
+        """Finding or structure to its mask."""
+        return dict(getattr(_of_row(row), self.kind))
 
 
 class Phantom_Dataset(SpecDataset):
@@ -179,8 +163,8 @@ class Phantom_Dataset(SpecDataset):
             "age_years": "age_years",
             **sexes("sex", "M", "F"),
         },
-        masks=_FindingMasks(),
-        semantic=_AnatomyMasks(),
+        masks=_KnownMasks("masks"),
+        semantic=_KnownMasks("anatomy"),
         verified="there is no release",
         parameters="n=1000, seed, size=512, site='A', views, transform, data_aug, "
         "pathology_masks, anatomy_masks=False, *, unique_patients",

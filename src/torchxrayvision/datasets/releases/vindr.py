@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from torchxrayvision.datasets.findings import Labels
     from torchxrayvision.datasets.release import Row, SourceContext
 
-Consensus = Literal["any", "majority", "all"]
 _CONSENSUS = ("any", "majority", "all")
 _NONE = "No finding"
 _TOGETHER = "consensus"  # stands for the reader where the release gives the common result
