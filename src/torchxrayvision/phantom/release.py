@@ -241,24 +241,9 @@ def write_folder(folder: Path, simulations: Films, seed: int) -> Arguments:
         findings = tuple(made.labels)
         stem, person = f"film{number:06d}", made.patient
         place = f"images/{_write_mixed(folder / 'images', stem, made, seed, number)}"
-        labels.append(
-            [
-                *(
-                    place,
-                    person.id,
-                    int(person.age_years),
-                    person.sex,
-                    made.view,
-                    made.site,
-                ),
-                *(int(value) for value in made.labels.values()),
-            ]
-        )
-        measured = (
-            made.cardiothoracic_ratio,
-            made.pixel_spacing,
-            *made.severity.values(),
-        )
+        facts = (person.id, int(person.age_years), person.sex, made.view, made.site)
+        labels.append([place, *facts, *map(int, made.labels.values())])
+        measured = (made.cardiothoracic_ratio, made.pixel_spacing, *made.severity.values())
         truth.append([place, *(f"{value:.4f}" for value in measured)])
         for kind, masks in (("masks", made.masks), ("anatomy", made.anatomy)):
             for name, mask in masks.items():
