@@ -51,7 +51,6 @@ from torchxrayvision.datasets.storage import (
     release_unused,
     row_numbers,
     whole_numbers,
-    with_columns,
 )
 from torchxrayvision.errors import DatasetError, EmptyDatasetError, XRVError
 from torchxrayvision.transforms import SeedSource, apply_transforms, square_pixels
@@ -276,11 +275,10 @@ class SpecDataset(Sliceable):
         self.pathologies = [str(finding) for finding in names]
         self._labels = pack_labels(labels)
         if not self._shares_later:
-            frame = with_columns(frame, self._shared_columns(frame))
-        made = {}
+            frame = frame.assign(**self._shared_columns(frame))
         if spec.masks is not None:  # masks may look at the shared columns
-            made["has_masks"] = spec.masks.present(frame, context)
-        frame = with_columns(frame, made, without=deferred)
+            frame = frame.assign(has_masks=spec.masks.present(frame, context))
+        frame = frame.drop(columns=[name for name in deferred if name in frame.columns])
         packaged = str(spec.tables[0].packaged) if deferred else ""
         self._table = LazyTable(frame, packaged, deferred, rows)
 
@@ -312,7 +310,7 @@ class SpecDataset(Sliceable):
     def _make_csv(self) -> pd.DataFrame:
         frame = self.__dict__.pop("_table").whole()
         if self._shares_later:
-            frame = with_columns(frame, self._shared_columns(frame))
+            frame = frame.assign(**self._shared_columns(frame))
         made = frozenset({"view", *self.spec.columns})
         return ordinary(frame, made, bool(self._context.packaged))
 

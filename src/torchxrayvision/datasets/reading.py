@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchxrayvision.datasets.release import USE_INCLUDED_FILE
-from torchxrayvision.datasets.storage import ordinary, with_columns
+from torchxrayvision.datasets.storage import ordinary
 from torchxrayvision.errors import DatasetError, DatasetNotFoundError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def read_csv(path: Path, **options: Any) -> pd.DataFrame:
     if numeric and isinstance(frame.index, pd.RangeIndex):
         written = read_as_text(path, numeric, **options)
         lossy = {name: written[name] for name in numeric if _loses_as_number(written[name])}
-        return with_columns(frame, lossy) if lossy else frame
+        return frame.assign(**lossy)
     return frame
 
 
@@ -62,7 +62,7 @@ def read_as_text(path: Path, columns: Iterable[str], **options: Any) -> pd.DataF
         na_values=["", "nan", "NaN", "<NA>"],
         **{**options, "usecols": lambda name: name in wanted},
     )
-    return with_columns(frame, {str(name): frame[name].str.strip() for name in frame.columns})
+    return frame.assign(**{str(name): frame[name].str.strip() for name in frame.columns})
 
 
 def _loses_as_number(text: pd.Series[Any]) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Sequence
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -203,7 +203,7 @@ class LazyTable:
         if not self.deferred:
             return self.frame
         again = self._read_again(self.deferred)
-        return with_columns(again, {str(name): column for name, column in self.frame.items()})
+        return again.assign(**{str(name): column for name, column in self.frame.items()})
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_frame": pack_frame(self._frame), "read": {}}
@@ -271,20 +271,6 @@ def rows_of(column: pd.Series[Any], values: pd.Series[Any]) -> NDArray[np.intp]:
     return np.asarray(found.fill_null(-1)).astype(np.intp)
 
 
-def with_columns(
-    frame: pd.DataFrame, made: Mapping[str, Any], without: Collection[str] = ()
-) -> pd.DataFrame:
-    """A table with columns replaced, added or left out, in one step.
-
-    pandas' assign adds one column after another, and drop makes a table of its own.
-    """
-    import pandas as pd
-
-    whole: dict[Any, Any] = {name: column for name, column in frame.items() if name not in without}
-    whole.update(made)
-    return pd.DataFrame(whole, index=frame.index, copy=False)
-
-
 def as_text(column: pd.Series[Any]) -> pd.Series[Any]:
     """A column as text, or as categorical text where it is that without a blank."""
     if is_coded_text(column) and bool((column.cat.codes >= 0).all()):
@@ -328,4 +314,4 @@ def ordinary(frame: pd.DataFrame, made: frozenset[str], packaged: bool) -> pd.Da
             changed[name] = column.astype(np.int64)
         elif column.dtype == np.float32:
             changed[name] = column.astype(np.float64)
-    return with_columns(frame, changed)
+    return frame.assign(**changed)

@@ -26,7 +26,7 @@ from torchxrayvision.datasets.releases.guess import (
     named_column,
 )
 from torchxrayvision.datasets.spec import DatasetSpec, Table
-from torchxrayvision.datasets.storage import whole_numbers, with_columns
+from torchxrayvision.datasets.storage import whole_numbers
 from torchxrayvision.errors import (
     DatasetError,
     DatasetNotFoundError,
@@ -233,8 +233,8 @@ def _identifiers(
     path = Path(csvpath).expanduser() if isinstance(csvpath, (str, os.PathLike)) else None
     if path is not None and path.suffix != ".parquet" and isinstance(table.index, pd.RangeIndex):
         written = read_as_text(path, named)
-        return with_columns(table, {name: written[name] for name in named})
-    return with_columns(table, {name: whole_numbers(table[name]) for name in named})
+        return table.assign(**{name: written[name] for name in named})
+    return table.assign(**{name: whole_numbers(table[name]) for name in named})
 
 
 def _folder_of(csvpath: TableLike) -> Path:
