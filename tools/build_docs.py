@@ -236,6 +236,7 @@ def weights_section(e):
         ("container", e.container.replace("_", " ")),
         ("licence", licence(e.license)),
         ("reference", cite(e.reference)),
+        ("mean AUROC", means_of(e)),
         ("AUROC from", e.metrics_source),
     ]
     card = weights.card_of(e)
@@ -277,7 +278,7 @@ def targets_table(e):
     blank = (math.nan,) * len(e.targets)
     points, old = e.operating_points or blank, e.compat_operating_points or blank
     ppv80 = e.ppv80 or blank
-    sets = list(e.metrics)
+    sets = [name for name, values in e.metrics.items() if set(values) != {"mean"}]
     columns = [("operating point", points, ".6g")]
     if numbers_differ(points, old):
         columns.append(("1.5.7's", old, ".6g"))
@@ -295,6 +296,12 @@ def targets_table(e):
         rows.append([i, name if trained or not target else f"{name} (untrained)", *shown])
     header = ["#", "output", *(name for name, *_ in columns)]
     return table(header, rows, right=(0, *range(2, len(header))))
+
+
+def means_of(e):
+    """Where only the mean over all findings is published."""
+    means = {name: values["mean"] for name, values in e.metrics.items() if "mean" in values}
+    return "; ".join(f"{value:.3f} on {name}" for name, value in means.items())
 
 
 def numbers_differ(a, b):

@@ -55,6 +55,7 @@ def explain(
             "gradients",
             "ig",
             "occlusion",
+            "rollout",
             "counterfactual",
         ],
         typer.Option(help="How; counterfactual writes an animation."),

@@ -26,3 +26,4 @@ from .layers import cam_layer as cam_layer
 from .pointing import PointingGame as PointingGame
 from .pointing import evidence_box as evidence_box
 from .pointing import pointing_game as pointing_game
+from .rollout import attention_rollout as attention_rollout

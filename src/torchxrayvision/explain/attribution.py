@@ -11,6 +11,7 @@ from torch.nn import functional
 from torchxrayvision.errors import DependencyError, UnknownNameError
 from torchxrayvision.explain.cam import class_activation_map, grad_cam, grad_cam_plus_plus
 from torchxrayvision.explain.model import at_rest, checked, score, target_index
+from torchxrayvision.explain.rollout import attention_rollout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -231,6 +232,7 @@ _METHODS: Final[dict[str, Callable[..., Tensor]]] = {
     "gradients": input_gradients,
     "ig": integrated_gradients,
     "occlusion": occlusion,
+    "rollout": attention_rollout,
 }
 METHODS: Final = tuple(_METHODS)
 """Names of the methods that give a map."""

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from torchxrayvision.errors import ExplanationError, UnknownNameError
+from torchxrayvision.models import Preprocess
 from torchxrayvision.weights import get
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ _DECLARED: Final = {
     "torchxrayvision.models.resnet.ResNet": CamLayer(
         "model.layer4", head="model.fc", finer="model.layer3"
     ),
+    # The mean over patches is normalised before the head.
+    "torchxrayvision.models.evax.EvaX": CamLayer("grid"),
     # The mean of the members' probabilities is no linear function of their maps.
     f"{_BASELINES}.chexpert.DenseNet": CamLayer("members.*.features", rectify=True),
     f"{_BASELINES}.emory_hiti.RaceModel": CamLayer("model.layer4", head="model.fc.0"),
@@ -203,7 +206,7 @@ def captured(model: nn.Module, layer: CamLayer) -> Iterator[_Maps]:
             handle.remove()
 
 
-_WINDOWED: Final = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
+_WINDOWED: Final = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, Preprocess)
 
 
 @dataclass(frozen=True)
@@ -247,10 +250,11 @@ class Positions:
         known = self._axes.get(before)
         if known is None or after in self._axes:
             return
-        windows = zip(
-            *(_pair(module, n) for n in ("kernel_size", "stride", "padding", "dilation")),
-            strict=True,
-        )
+        if isinstance(module, Preprocess):  # keeps the middle: a window of one pixel, cut off
+            windows = [(1, 1, (b - a) // 2, 1) for a, b in zip(before, after, strict=True)]
+        else:
+            names = ("kernel_size", "stride", "padding", "dilation")
+            windows = list(zip(*(_pair(module, n) for n in names), strict=True))
         down, across = (axis.after(*window) for axis, window in zip(known, windows, strict=True))
         self._axes[after] = (down, across)
 

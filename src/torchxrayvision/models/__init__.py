@@ -32,7 +32,9 @@ from torchxrayvision.models.densenet import Transition as Transition
 from torchxrayvision.models.densenet import dense_features as dense_features
 from torchxrayvision.models.densenet import initialise as initialise
 from torchxrayvision.models.densenet import pooled as pooled
+from torchxrayvision.models.evax import EvaX, EvaXDenseNet
 from torchxrayvision.models.factory import get_model, get_weights, list_models, load_checkpoint
+from torchxrayvision.models.inputs import Preprocess as Preprocess
 from torchxrayvision.models.inputs import ResizeRoute as ResizeRoute
 from torchxrayvision.models.inputs import at_resolution as at_resolution
 from torchxrayvision.models.inputs import check_range as check_range
@@ -56,7 +58,13 @@ from torchxrayvision.models.resnet import Bottleneck as Bottleneck
 from torchxrayvision.models.resnet import ResidualNetwork as ResidualNetwork
 from torchxrayvision.models.resnet import ResNet
 from torchxrayvision.models.unet import UNet
-from torchxrayvision.weights import DenseNet121_Weights, ResNet50_Weights, model_urls_view
+from torchxrayvision.weights import (
+    DenseNet121_Weights,
+    EVAX_Weights,
+    EVAXDenseNet_Weights,
+    ResNet50_Weights,
+    model_urls_view,
+)
 
 # Under these names 1.5.7 has them, and pickled whole modules name them.
 _DenseBlock, _DenseLayer, _Transition = Block, Layer, Transition
@@ -69,6 +77,10 @@ __all__ = [
     "Backbone",
     "DenseNet",
     "DenseNet121_Weights",
+    "EVAXDenseNet_Weights",
+    "EVAX_Weights",
+    "EvaX",
+    "EvaXDenseNet",
     "Model",
     "OutputKind",
     "Prediction",

@@ -13,6 +13,7 @@ from torchxrayvision.errors import CheckpointError, UnknownNameError, XRVError
 from torchxrayvision.models.backbone import BACKBONES, Backbone
 from torchxrayvision.models.base import load_strictly
 from torchxrayvision.models.densenet import DenseNet, get_densenet_params
+from torchxrayvision.models.evax import EvaX, EvaXDenseNet
 from torchxrayvision.models.loading import (
     apply_facts,
     apply_metadata,
@@ -21,6 +22,7 @@ from torchxrayvision.models.loading import (
     normalise_names,
     read_header_facts,
     split_width,
+    stated_architecture,
 )
 from torchxrayvision.models.resnet import Bottleneck, ResNet
 from torchxrayvision.models.unet import UNet
@@ -45,7 +47,8 @@ _CLASSIFIERS: Final = (
     "resnet50",
     "resnet101",
 )
-_UNTRAINED: Final = (*_CLASSIFIERS, "unet")
+_EVAX: Final = ("evax-tiny", "evax-small", "evax-base", "evax-densenet121")
+_UNTRAINED: Final = (*_CLASSIFIERS, *_EVAX, "unet")
 
 
 def list_models() -> list[str]:
@@ -63,6 +66,10 @@ def list_models() -> list[str]:
 
 
 def _build(architecture: str, **kwargs: Any) -> XRayClassifier:
+    if architecture == "evax-densenet121":
+        return EvaXDenseNet(**kwargs)
+    if architecture in _EVAX:
+        return EvaX(architecture=architecture, **kwargs)
     if architecture.startswith("resnet"):
         return ResNet(architecture=architecture, **kwargs)
     return DenseNet(**get_densenet_params(architecture), **kwargs)
@@ -83,7 +90,7 @@ def get_model(weights: str | Weights | WeightsEnum, **kwargs: Any) -> XRayClassi
     Args:
         weights: A name of `list_models`, an alias, an enum member, or `"timm:NAME"` or
             `"torchvision:NAME"` for a network of those libraries, see `Backbone`.
-        **kwargs: Passed to `DenseNet`, `ResNet`, `UNet` or `Backbone`.
+        **kwargs: Passed to `DenseNet`, `ResNet`, `EvaX`, `UNet` or `Backbone`.
 
     Returns:
         The model; in evaluation mode if it has weights.
@@ -108,6 +115,8 @@ def get_model(weights: str | Weights | WeightsEnum, **kwargs: Any) -> XRayClassi
         return UNet(weights=entry, **kwargs)
     if name in _CLASSIFIERS:
         return (ResNet if name.startswith("resnet") else DenseNet)(weights=entry, **kwargs)
+    if name in _EVAX:
+        return (EvaXDenseNet if name == "evax-densenet121" else EvaX)(weights=entry, **kwargs)
     advice = f"those are weights of {entry.architecture}, whose class is in baseline_models"
     if entry.architecture.startswith("autoencoder"):
         advice += " or autoencoders"
@@ -135,7 +144,7 @@ def load_checkpoint(
     input_resolution: int | None = None,
     compat: str | None = None,
 ) -> XRayClassifier:
-    """Load a DenseNet or ResNet from a file of your own, without executing anything in it.
+    """Load a DenseNet, ResNet or EVA-X from a file of your own, without executing anything in it.
 
     Reads whole pickled modules, state dictionaries, DataParallel and Lightning checkpoints and
     safetensors; the architecture is recognised by the tensors. A file of `save_checkpoint`, as
@@ -148,8 +157,8 @@ def load_checkpoint(
         targets: Names of the outputs, if `weights` is not given; None takes those in the file,
             else the 18 findings of the core models if there are 18 outputs, else numbered names.
         input_resolution: Side in pixels that the network was trained at, if `weights` is not
-            given; None takes that in the file, else 512 for a ResNet of 50 layers or more, else
-            224.
+            given; None takes that in the file, else 512 for a ResNet of 50 layers or more, 256 for
+            EVA-X, else 224.
         compat: `"xrv-1.5"` for 1.5.7's operating points, with `weights`.
 
     Returns:
@@ -167,7 +176,12 @@ def load_checkpoint(
         model = _meta_backbone(*backbone, tensors, str(path))
     else:
         tensors = normalise_names(state_dict_of(checkpoint))
-        model = _meta_model(tensors, entry, str(path))
+        stated = None if entry else stated_architecture(checkpoint.values, str(path))
+        model = _meta_model(tensors, entry, stated, str(path))
+        if isinstance(model, EvaX):
+            model.fill_constants()
+        if isinstance(model, EvaX | EvaXDenseNet):
+            tensors = model.own_names(tensors, str(path))
     network = model.model if isinstance(model, ResNet) else model
     load_strictly(network, tensors, source=str(path))
     facts = read_header_facts(checkpoint.values, len(model.targets), str(path))
@@ -177,18 +191,23 @@ def load_checkpoint(
         numbered = [t or f"output {i}" for i, t in enumerate(model.targets)]
         model.targets = list(targets or facts.get("targets", numbered))
         deep = isinstance(model, ResNet) and model.model.block is Bottleneck
-        native = 512 if deep else 224
+        evax = isinstance(model, EvaX | EvaXDenseNet)
+        native = 512 if deep else 256 if evax else 224
         model.input_resolution = input_resolution or facts.get("input_resolution", native)
         apply_facts(model, facts)
     model.weights = Path(path).stem
     return model.eval()
 
 
-def _meta_model(tensors: dict[str, Tensor], entry: Weights | None, path: str) -> XRayClassifier:
+def _meta_model(
+    tensors: dict[str, Tensor], entry: Weights | None, stated: str | None, path: str
+) -> XRayClassifier:
     """The network that tensors belong to, without memory: every tensor is about to be replaced."""
     found = architecture_of(tensors, path)
     if entry is not None:
         found = {"architecture": entry.architecture, "num_classes": len(entry.targets)}
+    elif stated in _EVAX:  # by its tensors alone the DenseNet is that of the core models
+        found["architecture"] = stated
     with torch.device("meta"):
         return _build(found["architecture"], num_classes=found["num_classes"], apply_sigmoid=True)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 import numpy as np
 import torch
 import torch.fx
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from torchxrayvision.errors import (
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from torchxrayvision.models.base import XRayModel
 
-ResizeRoute = Literal["antialias", "bilinear"]
+ResizeRoute = Literal["antialias", "bilinear", "bicubic"]
 
 # A radiograph in [-1024, 1024] never spans so little; one scaled to [0, 1] or standardised does.
 _SMALL: Final = 10.0
@@ -279,6 +279,8 @@ def resize(x: Tensor, resolution: int, route: ResizeRoute = "antialias") -> Tens
         resolution: Height and width to give, in pixels.
         route: `"antialias"` filters before sampling. `"bilinear"` samples four neighbours only,
             as 1.5.7's predecessors did before 2025; some published example values come from it.
+            `"bicubic"` filters with the cubic kernel of Pillow and keeps the range, as
+            torchvision's transforms of pictures do.
 
     Returns:
         Shape (B, 1, resolution, resolution), dtype of `x`; `x` itself when nothing is to do.
@@ -292,8 +294,40 @@ def resize(x: Tensor, resolution: int, route: ResizeRoute = "antialias") -> Tens
     # The anti-aliased kernel lacks float16 and bfloat16 on the CPU.
     half = x.dtype in (torch.float16, torch.bfloat16)
     full = x.float() if half else x
-    out = functional.interpolate(full, size=size, mode="bilinear", antialias=True)
+    if route == "bicubic":
+        # The kernel overshoots at edges. Pillow, which has no values outside of the range, cuts
+        # that off after each of its two passes, across and down.
+        out = full
+        for size in ((x.shape[-2], resolution), (resolution, resolution)):
+            out = functional.interpolate(out, size=size, mode="bicubic", antialias=True)
+            out = out.clamp(-1024, 1024)
+    else:
+        out = functional.interpolate(full, size=size, mode="bilinear", antialias=True)
     return out.to(x.dtype) if half else out
+
+
+class Preprocess(nn.Module):
+    """What a release does with its square pictures: keep the middle of them, standardised.
+
+    Args:
+        crop: Most pixels a side that are kept.
+        mean: Of pixels in [0, 1].
+        deviation: Of pixels in [0, 1].
+    """
+
+    def __init__(self, *, crop: int, mean: float, deviation: float) -> None:
+        super().__init__()
+        self.crop, self.mean, self.deviation = crop, mean, deviation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From (B, 1, S, S) in [-1024, 1024] to (B, 1, crop, crop), standardised."""
+        first = (x.shape[-1] - self.crop) // 2
+        middle = x[..., first : first + self.crop, first : first + self.crop]
+        return ((middle + 1024) / 2048 - self.mean) / self.deviation
+
+    def extra_repr(self) -> str:
+        """What `repr` shows of it."""
+        return f"crop={self.crop}, mean={self.mean}, deviation={self.deviation}"
 
 
 def standardize(x: Tensor) -> Tensor:

@@ -383,6 +383,17 @@ def backbone_of(values: Mapping[str, Any], path: str) -> tuple[str, dict[str, An
     return name, arguments
 
 
+def stated_architecture(values: Mapping[str, Any], path: str) -> str | None:
+    """Name of the network that the header of a file says it holds, or None.
+
+    Args:
+        values: The header's words.
+        path: What the error calls the file.
+    """
+    name = _decoded(values, path).get("architecture")
+    return name if isinstance(name, str) else None
+
+
 def _decoded(values: Mapping[str, Any], path: str) -> dict[str, Any]:
     text = values.get(_KEY)
     if not isinstance(text, str):
@@ -443,6 +454,8 @@ def architecture_of(tensors: Mapping[str, Tensor], source: str) -> dict[str, Any
     Raises:
         CheckpointError: If it is none of them.
     """
+    name: str | None = None
+    head: Tensor | None = None
     if "classifier.weight" in tensors and "features.conv0.weight" in tensors:
         layer = re.compile(r"features\.denseblock(\d)\.denselayer(\d+)\.conv1\.weight")
         found = [m.groups() for m in map(layer.fullmatch, tensors) if m]
@@ -452,16 +465,28 @@ def architecture_of(tensors: Mapping[str, Tensor], source: str) -> dict[str, Any
     elif "fc.weight" in tensors and "layer3.0.conv2.weight" in tensors:
         name = _resnet_of(tensors)
         head = tensors["fc.weight"]
-    else:
-        name, head = None, None
+    elif found_evax := _evax_of(tensors):
+        name, head = found_evax
     if name is None or head is None or head.dim() != 2:
         some = ", ".join(list(tensors)[:3]) or "no tensor at all"
         msg = (
-            f"{source}: not a DenseNet (121, 161, 169, 201) or ResNet (18, 34, 50, 101) of this "
-            f"package; it holds {len(tensors)} tensors ({some}, ...)"
+            f"{source}: not a DenseNet (121, 161, 169, 201), ResNet (18, 34, 50, 101) or EVA-X of "
+            f"this package; it holds {len(tensors)} tensors ({some}, ...)"
         )
         raise CheckpointError(msg)
     return {"architecture": name, "num_classes": int(head.shape[0])}
+
+
+_EVAX_WIDTHS: Final = {192: "evax-tiny", 384: "evax-small", 768: "evax-base"}
+
+
+def _evax_of(tensors: Mapping[str, Tensor]) -> tuple[str | None, Tensor | None] | None:
+    """Size and last layer of an EVA-X, under the names of this package or of the release."""
+    for prefix, last in (("body.", "classifier.weight"), ("", "head.weight")):
+        token, bias = tensors.get(f"{prefix}cls_token"), tensors.get(f"{prefix}blocks.0.norm1.bias")
+        if token is not None and bias is not None and "fc_norm.weight" in tensors:
+            return _EVAX_WIDTHS.get(token.shape[-1]), tensors.get(last)
+    return None
 
 
 def _resnet_of(tensors: Mapping[str, Tensor]) -> str | None:

@@ -22,8 +22,10 @@ from torchxrayvision.weights.dense import (
     UNetResNet50_Weights,
     VQGAN_Weights,
 )
+from torchxrayvision.weights.evax import EVAX_Weights, EVAXDenseNet_Weights
 from torchxrayvision.weights.registry import (
     Metrics,
+    Preprocessing,
     Weights,
     WeightsEnum,
     card_of,
@@ -40,8 +42,11 @@ __all__ = [
     "Baseline_Weights",
     "Demo_Weights",
     "DenseNet121_Weights",
+    "EVAXDenseNet_Weights",
+    "EVAX_Weights",
     "Metrics",
     "PSPNet_Weights",
+    "Preprocessing",
     "ResNet50_Weights",
     "ResNetAE_Weights",
     "UNetResNet50_Weights",

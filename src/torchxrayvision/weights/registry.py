@@ -43,6 +43,21 @@ class Metrics(dict[str, Mapping[str, float]]):
         return type(self), (dict(self),)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preprocessing:
+    """How the authors of weights bring a picture from its square to their network.
+
+    Args:
+        crop: Side of the middle that is kept of `input_resolution` pixels a side.
+        mean: Of pixels in [0, 1], subtracted; the same in every channel.
+        deviation: By which the rest is divided.
+    """
+
+    crop: int
+    mean: float
+    deviation: float
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Weights:
     """One published checkpoint and everything that is known about it.
@@ -56,6 +71,7 @@ class Weights:
         targets: Name of each output in order, P of them; ``""`` where the output was not trained.
         input_resolution: Side of the square input in pixels.
         pixel_range: Least and largest pixel value of the input, air first.
+        preprocessing: What becomes of the square input, where it is not only rescaled.
         output: What a raw output is.
         operating_points: For each output the probability that counts as 0.5 after calibration, in
             (0, 1); NaN where there is none. None if the checkpoint has no operating points.
@@ -66,7 +82,8 @@ class Weights:
         trained_on: Codes of the training sets.
         license: Terms of the weights, and the questions of data use that travel with them.
         reference: What to cite.
-        metrics: Area under the ROC curve, by test set and target.
+        metrics: Area under the ROC curve, by test set and target; `"mean"` is that over all
+            targets, where nothing else is published.
         metrics_source: Where those numbers come from.
         description: The sentence that 1.5.7 published with them, or ``""``.
         demonstration: Whether they are there to try the package with; who loads them is warned.
@@ -88,6 +105,7 @@ class Weights:
     reference: Reference
     aliases: tuple[str, ...] = ()
     pixel_range: tuple[float, float] = (-1024.0, 1024.0)
+    preprocessing: Preprocessing | None = None
     output: Output = "logit"
     operating_points: tuple[float, ...] | None = None
     compat_operating_points: tuple[float, ...] | None = None
@@ -173,7 +191,7 @@ def _complaints_about_points(weights: Weights) -> Iterator[str]:
 
 def _complaints_about_metrics(weights: Weights) -> Iterator[str]:
     for dataset, values in weights.metrics.items():
-        unknown = [target for target in values if target not in weights.targets]
+        unknown = [target for target in values if target not in (*weights.targets, "mean")]
         if unknown:
             yield f"metrics on {dataset} name {unknown}, which are not targets"
         if not all(0 <= value <= 1 for value in values.values()):
