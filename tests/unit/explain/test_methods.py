@@ -20,7 +20,7 @@ from torchxrayvision.errors import (
 from torchxrayvision.explain.layers import located
 from torchxrayvision.models import DenseNet, ResNet
 
-# Rollout follows the attention of transformers: see tests/unit/models/test_evax.py.
+# Rollout follows the attention of transformers: see tests/unit/explain/test_transformers.py.
 METHODS = tuple(name for name in explain.METHODS if name != "rollout")
 CAMS = ("cam", "gradcam", "gradcam++")
 
