@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from torchxrayvision.baseline_models.backbones import resnet50
+from torchxrayvision.baseline_models.published import resnet50
 
 
 class Backbone(nn.Module):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torch import nn
 
-from torchxrayvision.baseline_models.backbones import densenet121_features
+from torchxrayvision.baseline_models.published import densenet121_features
 from torchxrayvision.models import pooled
 
 if TYPE_CHECKING:

@@ -13,17 +13,11 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from torchxrayvision.baseline_models.jfhealthcare.net import Network
-from torchxrayvision.checkpoints import state_dict_of
-from torchxrayvision.models import (
-    XRayClassifier,
-    load_weights,
-    network_device,
-    register_stand_ins,
-    resolve_weights_argument,
-)
+from torchxrayvision.baseline_models.published import PublishedClassifier
+from torchxrayvision.models import register_stand_ins
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from torchxrayvision.checkpoints import Checkpoint
     from torchxrayvision.models import ResizeRoute
@@ -31,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DenseNet"]
 
-WEIGHTS = "jfhealthcare-densenet121"
 # Layers of the published file that no output depends on.
 _UNUSED = (
     "backbone.classifier.",
@@ -43,7 +36,7 @@ _UNUSED = (
 register_stand_ins(f"{__name__}.model", f"{__name__}.model.classifier", Classifier=Network)
 
 
-class DenseNet(XRayClassifier):
+class DenseNet(PublishedClassifier):
     """Five findings by a DenseNet-121 with attention, trained on CheXpert, on 512 pixels.
 
     The five heads look at maps that went through the attention one to five times, in the order of
@@ -51,17 +44,10 @@ class DenseNet(XRayClassifier):
 
     Args:
         apply_sigmoid: Whether `forward` gives probabilities by default, or logits.
-        weights: True for the published weights, False or None for an untrained network, or an
-            entry, enum member or name of weights for this network.
-        cache_dir: Folder for downloaded weights; None for the usual one.
-        output: What `forward` gives by default, `"probability"` or `"logit"`; None leaves it to
-            `apply_sigmoid`.
-        resize_route: How inputs are brought to 512 pixels, see `XRayModel`.
-
-    Raises:
-        UnknownNameError: If no such weights or output exist.
-        RemoteError: If the weights cannot be fetched.
-        CheckpointError: If the file holds other tensors.
+        weights: See `PublishedClassifier`; so are the arguments that follow.
+        cache_dir: Folder for downloaded weights.
+        output: What `forward` gives by default; None leaves it to `apply_sigmoid`.
+        resize_route: How inputs are brought to 512 pixels.
 
     Example:
         >>> model = DenseNet(weights=None, apply_sigmoid=False)
@@ -74,9 +60,9 @@ class DenseNet(XRayClassifier):
     """
 
     targets = ["Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Effusion"]  # noqa: RUF012 - a list, as in 1.5.7
+    published: ClassVar = "jfhealthcare-densenet121"
+    side: ClassVar = 512
     kinds: ClassVar = ("probability", "logit")
-    predicted_kind: ClassVar = "probability"
-    takes_planes: ClassVar = True
     label: ClassVar = "jfhealthcare-DenseNet121"
 
     def __init__(
@@ -88,17 +74,15 @@ class DenseNet(XRayClassifier):
         output: str | None = None,
         resize_route: ResizeRoute = "antialias",
     ) -> None:
-        entry = resolve_weights_argument(weights, default=WEIGHTS)
-        super().__init__(
-            targets=type(self).targets,
-            input_resolution=512,
-            output=output,
-            apply_sigmoid=apply_sigmoid,
-            resize_route=resize_route,
-        )
-        with network_device(entry):
-            self.model = Network(len(self.targets))
-        load_weights(self, self.model, entry, cache_dir=cache_dir, names=_names)
+        super().__init__(weights, cache_dir=cache_dir, output=output, resize_route=resize_route)
+        self.apply_sigmoid = apply_sigmoid
+
+    def _network(self) -> nn.Module:
+        return Network(len(self.targets))
+
+    def _names(self, checkpoint: Checkpoint) -> dict[str, Tensor]:
+        tensors = super()._names(checkpoint)
+        return {name: value for name, value in tensors.items() if not name.startswith(_UNUSED)}
 
     def _rescale(self, x: Tensor) -> Tensor:
         return (x / 512).expand(-1, 3, -1, -1)
@@ -120,12 +104,10 @@ class DenseNet(XRayClassifier):
     @property
     def features_width(self) -> int:
         """Number of features that `embed` gives, D."""
-        return self.model.heads * self.model.width
+        width: int = self.model.heads * self.model.width
+        return width
 
     def _last(self, features: Tensor) -> Tensor:
-        return self.model.logits(list(features[..., None, None].chunk(self.model.heads, 1)))
-
-
-def _names(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    tensors = state_dict_of(checkpoint)
-    return {name: value for name, value in tensors.items() if not name.startswith(_UNUSED)}
+        maps = features[..., None, None].chunk(self.model.heads, 1)
+        logits: Tensor = self.model.logits(list(maps))
+        return logits

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from torchxrayvision.baseline_models.backbones import densenet121_features
+from torchxrayvision.baseline_models.published import densenet121_features
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
