@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Annotated, TextIO
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -16,6 +16,7 @@ from torchxrayvision.cli.console import (
     inform,
     named_images,
     print_json,
+    read_options,
     refuse,
     refuse_existing,
     require_ending,
@@ -24,16 +25,11 @@ from torchxrayvision.cli.console import (
 )
 from torchxrayvision.cli.options import (
     AsJson,
-    Frame,
     FromFile,
     Images,
-    Isolate,
-    MaxPixels,
     Output,
     Overwrite,
-    Strict,
-    TimeLimit,
-    Workers,
+    reads_images,
 )
 from torchxrayvision.csvtext import CsvFile
 
@@ -43,6 +39,7 @@ if TYPE_CHECKING:
 _COLOURS = {"ok": "green", "noted": "yellow", "refused": "red", "error": "red"}
 
 
+@reads_images
 def check(
     paths: Images = None,
     from_file: FromFile = None,
@@ -51,12 +48,7 @@ def check(
         list[str] | None,
         typer.Option(help="Do not refuse for this, such as lateral; may be given several times."),
     ] = None,
-    workers: Workers = None,
-    time_limit: TimeLimit = None,
-    isolate: Isolate = False,
-    strict: Strict = False,
-    frame: Frame = None,
-    max_pixels: MaxPixels = None,
+    reading: Callable[..., Any] = read_options,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -69,26 +61,23 @@ def check(
     names = named_images(paths, from_file)
     require_ending(output, ".csv", ".json", ".parquet")
     refuse_existing(output, overwrite)
-    from torchxrayvision.inputs import ReadOptions, Skipped
+    from torchxrayvision.inputs import Skipped
     from torchxrayvision.screening import check_to_file, iter_checks
 
-    reading = ReadOptions.of(
-        workers=workers, time_limit=time_limit, isolate=isolate, strict=strict, frame=frame,
-        max_pixels=max_pixels,
-    )  # fmt: skip
+    how = reading()
     skipped: list[str] = []
     with show_warnings():
         if output is not None and output != STDOUT:
             with run_progress() as progress:
                 verdicts = check_to_file(
-                    names, output, allow=allow or (), reading=reading, overwrite=overwrite,
+                    names, output, allow=allow or (), reading=how, overwrite=overwrite,
                     on_found=progress.found, on_progress=progress.move,
                     on_done=lambda done: skipped.append(done.skipped),
                 )  # fmt: skip
         else:
             verdicts = Counter()
             others = Skipped()
-            found = iter_checks(names, allow=allow or (), reading=reading, skipped=others)
+            found = iter_checks(names, allow=allow or (), reading=how, skipped=others)
             results = _counted(found, verdicts)
             if as_json:
                 print_json([result.to_row() for result in results])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import inspect
 import io
 import json
 import logging
@@ -15,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, get_type_hints
 
 import typer
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
@@ -23,7 +26,9 @@ from rich.segment import Segment
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from torchxrayvision.inputs import ReadOptions
     from torchxrayvision.models import XRayClassifier
+    from torchxrayvision.runs import Summary
 
 from torchxrayvision.errors import OutputError
 
@@ -105,6 +110,47 @@ def add_command(app: typer.Typer, function: Callable[..., None], name: str = "")
     app.command(word, short_help=summary, context_settings=settings)(function)
 
 
+def takes_fields(
+    argument: str, record: type[Any], make: Callable[..., Any]
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A decorator that gives a command the fields of a dataclass as options.
+
+    Args:
+        argument: Of the command: the options take its place, and it gets `make` with their values.
+        record: The dataclass; its annotations are those of options.
+        make: Called by the command when it needs what the options mean.
+    """
+    hints = get_type_hints(record, include_extras=True)
+    options = dataclasses.fields(record)
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command, eval_str=True)
+        parameters: list[inspect.Parameter] = []
+        for parameter in signature.parameters.values():
+            parameters += [
+                parameter.replace(name=o.name, default=o.default, annotation=hints[o.name])
+                for o in (options if parameter.name == argument else ())
+            ] or [parameter]
+
+        @functools.wraps(command)
+        def run(**given: Any) -> None:
+            values = {option.name: given.pop(option.name) for option in options}
+            command(**given, **{argument: functools.partial(make, **values)})
+
+        run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return run
+
+    return decorate
+
+
+def read_options(**given: Any) -> ReadOptions:
+    """How images are read, by the options of a command."""
+    from torchxrayvision.inputs import ReadOptions
+
+    return ReadOptions.of(**given)
+
+
 def set_verbosity(*, quiet: bool, verbose: bool) -> None:
     """Say only results and errors, or log in detail what the package does.
 
@@ -125,6 +171,32 @@ def inform(text: str) -> None:
     """Print one line that is not part of the result on standard error; `--quiet` leaves it out."""
     if text:
         stderr_console().print(text, markup=False, soft_wrap=True)
+
+
+def count(number: int, noun: str) -> str:
+    """A number and what is counted: "1 row", "2 rows"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def end_run(done: Summary, names: Sequence[str], *, rows: int | None = None) -> None:
+    """Say what became of the images of a run, and exit with 1 if some failed.
+
+    Args:
+        done: The run.
+        names: What the command was given.
+        rows: Rows of its table; None for one per image.
+    """
+    if not done.images:
+        refuse(f"no image in {', '.join(names)}")
+    if done.resumed:
+        were = "was" if done.resumed == 1 else "were"
+        inform(f"{count(done.resumed, 'row')} {were} there already")
+    if done.place != STDOUT:
+        inform(f"{count(done.total if rows is None else rows, 'row')} in {done.place}")
+    inform(done.skipped)
+    if done.failed:
+        inform(f"{done.failed:,} of {count(done.total, 'file')} could not be read")
+        raise typer.Exit(EXIT_SOME_FAILED)
 
 
 def print_json(value: object) -> None:
@@ -306,10 +378,7 @@ def show_warnings() -> Iterator[None]:
 @contextmanager
 def progress_of(total: int) -> Iterator[Callable[[int, int], None]]:
     """A bar on a terminal, moved by calling with (done, total); silent elsewhere."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=stderr_console(), transient=True) as bar:
+    with _bar() as bar:
         task = bar.add_task("", total=total)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 

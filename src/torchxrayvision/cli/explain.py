@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import typer
 
 from torchxrayvision.cli.console import (
-    EXIT_SOME_FAILED,
-    inform,
+    end_run,
     load_classifier,
     named_images,
-    refuse,
+    read_options,
     refuse_existing,
     run_progress,
     show_error,
@@ -22,17 +22,12 @@ from torchxrayvision.cli.console import (
 from torchxrayvision.cli.options import (
     Checkpoint,
     Device,
-    Frame,
     FromFile,
     Images,
-    Isolate,
-    MaxPixels,
     OutDir,
     Overwrite,
-    Strict,
-    TimeLimit,
     Weights,
-    Workers,
+    reads_images,
 )
 
 DEFAULT_AUTOENCODER: Final = "101-elastic"
@@ -40,6 +35,7 @@ SUMMARY: Final = "explanations.json"
 _FILM: Final = "counterfactual"
 
 
+@reads_images
 def explain(
     target: Annotated[
         list[str], typer.Option(help="Finding to explain; may be given several times.")
@@ -72,12 +68,7 @@ def explain(
         bool, typer.Option("--boxes", help="Draw a box around the strongest evidence.")
     ] = False,
     device: Device = "cpu",
-    workers: Workers = None,
-    time_limit: TimeLimit = None,
-    isolate: Isolate = False,
-    strict: Strict = False,
-    frame: Frame = None,
-    max_pixels: MaxPixels = None,
+    reading: Callable[..., Any] = read_options,
     overwrite: Overwrite = False,
 ) -> None:
     """Write a heat map over the radiograph for each radiograph and finding.
@@ -90,30 +81,19 @@ def explain(
     table = out_dir / SUMMARY
     refuse_existing(out_dir, overwrite, unfinished=table)
     from torchxrayvision.explain import explain_to_folder
-    from torchxrayvision.inputs import ReadOptions
 
-    reading = ReadOptions.of(
-        workers=workers, time_limit=time_limit, isolate=isolate, strict=strict, frame=frame,
-        max_pixels=max_pixels,
-    )  # fmt: skip
     with show_warnings(), run_progress() as progress:
         model, given = _networks(weights, checkpoint, device or "cpu", method, autoencoder)
         done = explain_to_folder(
             names, model, target, out_dir, method, autoencoder=given, animation=film, boxes=boxes,
-            reading=reading, overwrite=overwrite,
+            reading=reading(), overwrite=overwrite,
             on_found=progress.found, on_progress=progress.move,
         )  # fmt: skip
-    if not done.images:
-        refuse(f"no image in {', '.join(names)}")
-    rows = json.loads(table.read_text("utf-8"))
+    rows = json.loads(table.read_text("utf-8")) if done.images else []
     for row in rows:
         if row["error"]:
             show_error(ValueError(f"{row['path']}: {row['error']}"))
-    inform(f"{done.resumed} images were there already" if done.resumed else "")
-    inform(f"{len(rows)} rows in {table}")
-    inform(done.skipped)
-    if done.failed:
-        raise typer.Exit(EXIT_SOME_FAILED)
+    end_run(done, names, rows=len(rows))
 
 
 def _networks(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from torchxrayvision.cli.console import EXIT_SOME_FAILED
+from torchxrayvision.cli.console import EXIT_SOME_FAILED, count, inform
 from torchxrayvision.cli.options import Overwrite
 
 
@@ -19,7 +19,9 @@ def join(
 
     It is byte for byte the one of a run without shards.
     """
-    from torchxrayvision.cli.predict import join as join_rows
+    from torchxrayvision.inference import join_shards
 
-    if join_rows(output, overwrite=overwrite):
+    done = join_shards(output, overwrite=overwrite)
+    inform(f"{count(done.total, 'row')} in {done.place}")
+    if done.failed:
         raise typer.Exit(EXIT_SOME_FAILED)

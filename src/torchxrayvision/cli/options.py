@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,6 +13,8 @@ from torchxrayvision.cli.console import (
     checked_device,
     file_to_write,
     folder_to_write,
+    read_options,
+    takes_fields,
 )
 
 Images = Annotated[
@@ -129,3 +132,19 @@ CalibrationFile = Annotated[
     Path | None,
     typer.Option("--calibration", help="What `xrv calibrate` wrote for these weights."),
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How a command reads images."""
+
+    workers: Workers = None
+    time_limit: TimeLimit = None
+    isolate: Isolate = False
+    strict: Strict = False
+    frame: Frame = None
+    max_pixels: MaxPixels = None
+
+
+reads_images = takes_fields("reading", Reading, read_options)
+"""Gives a command the options of `Reading`, and as `reading` what makes `ReadOptions` of them."""

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import itertools
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
 from torchxrayvision.cli.console import (
     DEFAULT_WEIGHTS,
-    EXIT_SOME_FAILED,
     STDOUT,
     checked_device,
     console,
+    end_run,
     inform,
     load_classifier,
     named_images,
+    read_options,
     refuse,
     run_progress,
     show_error,
@@ -34,74 +35,47 @@ from torchxrayvision.cli.options import (
     Checkpoint,
     Device,
     Engine,
-    Frame,
     FromFile,
     Images,
-    Isolate,
-    MaxPixels,
     Output,
     Overwrite,
     Precision,
-    Strict,
-    TimeLimit,
     Weights,
-    Workers,
+    reads_images,
 )
 from torchxrayvision.errors import RemoteError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from torchxrayvision.calibration import Calibration
-    from torchxrayvision.inference import RayCluster, Result, Shard, Summary
-    from torchxrayvision.inputs import ReadOptions
+    from torchxrayvision.inference import Result, Shard, Summary
     from torchxrayvision.models import XRayClassifier
 
 _SIDE_BY_SIDE: Final = 4
 _TOP: Final = 3
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PredictOptions:
-    """Options of a run that `predict_to_file` documents."""
-
-    kind: str | None
-    batch_size: int
-    engine: str
-    precision: str
-    reading: ReadOptions
-    device: str | None
-    check: str
-    cluster: RayCluster | None
-    calibration: Calibration | None = None
-
-
 def write(
     net: XRayClassifier,
     names: list[str],
     output: Path,
-    how: PredictOptions,
+    how: dict[str, Any],
     *,
-    embeddings: bool,
     shard: str | None,
-    overwrite: bool,
+    **only_for_files: Any,
 ) -> Summary:
-    """Predict into a file."""
+    """Predict into a file; the other arguments are those of `predict_to_file`."""
     from torchxrayvision.inference import predict_to_file
 
     part = _shard(shard)
     with run_progress() as progress:
         done = predict_to_file(
-            names, net, output, kind=how.kind, embeddings=embeddings,
-            batch_size=how.batch_size, engine=how.engine, precision=how.precision,
-            shard=part, overwrite=overwrite, reading=how.reading, device=how.device,
-            cluster=how.cluster, check=how.check, calibration=how.calibration,
-            on_found=progress.found, on_progress=progress.move,
+            names, net, output, shard=part, on_found=progress.found, on_progress=progress.move,
+            **how, **only_for_files,
         )  # fmt: skip
-    if done.images:
-        inform(f"{done.resumed} rows were there already" if done.resumed else "")
-        inform(f"{done.total} rows in {done.place}")
-        inform(f"when every shard is done: xrv join {output}" if part is not None else "")
+    if done.images and part is not None:
+        inform(f"when every shard is done: xrv join {output}")
     return done
 
 
@@ -114,31 +88,18 @@ def _shard(text: str | None) -> Shard | None:
         refuse(str(error))
 
 
-def join(output: Path, *, overwrite: bool = False) -> int:
-    """Join shards and say what came of it; returns the number of failed images."""
-    from torchxrayvision.inference import join_shards
-
-    done = join_shards(output, overwrite=overwrite)
-    inform(f"{done.total} rows in {done.place}")
-    return done.failed
-
-
-def show(net: XRayClassifier, names: list[str], how: PredictOptions, *, form: str = "") -> Summary:
+def show(net: XRayClassifier, names: list[str], how: dict[str, Any], *, form: str = "") -> Summary:
     """Predict onto standard output, as `"csv"`, `"json"` or, by default, as suits what it is."""
     from torchxrayvision.inference import Summary, predictions
     from torchxrayvision.inputs import Skipped, expand
 
     skipped = Skipped()
     printed = console()  # if standard output is closed, that is said before anything is computed
-    sources = list(expand(names, strict=how.reading.strict, skipped=skipped))
+    sources = list(expand(names, strict=how["reading"].strict, skipped=skipped))
     count = len(sources)
     if not sources:
         return Summary(0, 0, 0, 0, STDOUT, str(skipped))
-    results = predictions(
-        net, sources, kind=how.kind, batch_size=how.batch_size, engine=how.engine,
-        precision=how.precision, reading=how.reading, check=how.check,
-        calibration=how.calibration,
-    )  # fmt: skip
+    results = predictions(net, sources, **how)
     # Lines that run over a terminal are their own progress.
     if stderr_console().is_terminal and not printed.is_terminal:
         results = _followed(results, count)
@@ -161,25 +122,26 @@ def _followed(results: Iterator[Result], total: int) -> Iterator[Result]:
 
 
 def _sink(
-    net: XRayClassifier, count: int, stack: ExitStack, form: str, how: PredictOptions
+    net: XRayClassifier, count: int, stack: ExitStack, form: str, how: dict[str, Any]
 ) -> Callable[[Result], object]:
     """Where results go: a table or lines on a terminal, CSV elsewhere."""
+    calibration = how["calibration"]
     from torchxrayvision.inference import columns_of, open_writer
 
     columns = columns_of(net.targets, net.trained)
     if form or not console().is_terminal:
         place = Path(f"results.{form or 'csv'}")
         writer = open_writer(
-            place, columns, False, file=sys.stdout, checked=how.check != "off",
-            calibration=how.calibration,
+            place, columns, False, file=sys.stdout, checked=how["check"] != "off",
+            calibration=calibration,
         )  # fmt: skip
         stack.callback(writer.close)
         return writer.write
     if count <= _SIDE_BY_SIDE:
         shown: list[Result] = []
-        stack.callback(lambda: _print_side_by_side(shown, _values(how.calibration, columns)))
+        stack.callback(lambda: _print_side_by_side(shown, _values(calibration, columns)))
         return shown.append
-    names = _values(how.calibration, columns)
+    names = _values(calibration, columns)
     return lambda result: _print_line(result, names)
 
 
@@ -238,6 +200,7 @@ def _print_line(result: Result, columns: Values) -> None:
     console().print(line, soft_wrap=True)
 
 
+@reads_images
 def predict(
     paths: Images = None,
     from_file: FromFile = None,
@@ -256,12 +219,7 @@ def predict(
     engine: Engine = "auto",
     precision: Precision = "exact",
     device: Device = None,
-    workers: Workers = None,
-    time_limit: TimeLimit = None,
-    isolate: Isolate = False,
-    strict: Strict = False,
-    frame: Frame = None,
-    max_pixels: MaxPixels = None,
+    reading: Callable[..., Any] = read_options,
     check: Annotated[
         Literal["note", "refuse", "off"],
         typer.Option(
@@ -303,64 +261,40 @@ def predict(
         refuse("--json prints the table; for a file name one that ends in .json with --output")
     form = "json" if as_json else "csv" if output == STDOUT else ""
     output = None if output == STDOUT else output
-    _check_usage(output, embeddings=embeddings, shard=shard, overwrite=overwrite)
+    shared = address is not None or cpus is not None or actors is not None
+    for wrong, reason in (
+        (output is None and embeddings, "--embeddings needs --output FILE"),
+        (output is None and (shard or overwrite), "--shard and --overwrite need --output FILE"),
+        (output is None and cluster, "--cluster needs --output FILE"),
+        (shared and not cluster, "--address, --cpus and --actors need --cluster ray"),
+    ):
+        if wrong:
+            refuse(reason)
     if cluster is None:  # nodes of a cluster have devices of their own
         checked_device(device)
-    _check_cluster(cluster, output, address is not None or cpus is not None or actors is not None)
     if checkpoint is None:
         _require_weights(weights)  # before the seconds that torch takes to load
     with show_warnings():
         from torchxrayvision.inference import RayCluster, calibrated
-        from torchxrayvision.inputs import ReadOptions
 
         net = load_classifier(weights, checkpoint, compat)
         if cluster is None:
             device = device or _best_device()
-        reading = ReadOptions.of(
-            workers=workers, time_limit=time_limit, isolate=isolate, strict=strict, frame=frame,
-            max_pixels=max_pixels,
-        )  # fmt: skip
         made, wanted = calibrated(calibration, net, output_kind)
-        how = PredictOptions(
-            kind=wanted, batch_size=batch_size, engine=engine, precision=precision,
-            reading=reading, device=device, check=check,
-            cluster=RayCluster(address=address, cpus=cpus, actors=actors) if cluster else None,
-            calibration=made,
-        )  # fmt: skip
+        how = {
+            "kind": wanted, "batch_size": batch_size, "engine": engine,
+            "precision": precision, "reading": reading(), "check": check,
+            "calibration": made,
+        }  # fmt: skip
         if output is None:
-            done = show(net.to(how.device), names, how, form=form)
+            done = show(net.to(device), names, how, form=form)
         else:
             done = write(
-                net, names, output, how, embeddings=embeddings, shard=shard, overwrite=overwrite
-            )
-    if done.images == 0:
-        refuse(f"no image in {', '.join(names)}")
-    inform(done.skipped)
-    if done.failed:
-        inform(f"{done.failed} of {done.total} files could not be read")
-        raise typer.Exit(EXIT_SOME_FAILED)
-
-
-def _check_usage(
-    output: Path | None, *, embeddings: bool, shard: str | None, overwrite: bool
-) -> None:
-    wrong = ""
-    if output is None and embeddings:
-        wrong = "--embeddings needs --output FILE, a terminal cannot show them"
-    elif output is None and (shard or overwrite):
-        wrong = "--shard and --overwrite need --output FILE, where the rows are kept"
-    if wrong:
-        refuse(wrong)
-
-
-def _check_cluster(cluster: str | None, output: Path | None, detailed: bool) -> None:
-    wrong = ""
-    if cluster is None and detailed:
-        wrong = "--address, --cpus and --actors need --cluster ray"
-    elif cluster is not None and output is None:
-        wrong = "--cluster needs --output FILE, where the rows are kept"
-    if wrong:
-        refuse(wrong)
+                net, names, output, how, shard=shard, embeddings=embeddings, overwrite=overwrite,
+                device=device,
+                cluster=RayCluster(address=address, cpus=cpus, actors=actors) if cluster else None,
+            )  # fmt: skip
+    end_run(done, names)
 
 
 def _require_weights(name: str | None) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
 import typer
 
 from torchxrayvision.cli.console import (
-    EXIT_SOME_FAILED,
+    end_run,
     inform,
     named_images,
+    read_options,
     refuse,
     refuse_existing,
     run_progress,
@@ -19,22 +21,18 @@ from torchxrayvision.cli.options import (
     BatchSize,
     Device,
     Engine,
-    Frame,
     FromFile,
     Images,
-    Isolate,
-    MaxPixels,
     OutDir,
     Overwrite,
-    Strict,
     Structures,
-    TimeLimit,
     Upright,
-    Workers,
+    reads_images,
 )
 from torchxrayvision.errors import XRVError
 
 
+@reads_images
 def segment(
     out_dir: OutDir,
     paths: Images = None,
@@ -59,12 +57,7 @@ def segment(
         typer.Option(help="fast: masks with a Dice coefficient of 0.995 or more to exact ones."),
     ] = "exact",
     device: Device = None,
-    workers: Workers = None,
-    time_limit: TimeLimit = None,
-    isolate: Isolate = False,
-    strict: Strict = False,
-    frame: Frame = None,
-    max_pixels: MaxPixels = None,
+    reading: Callable[..., Any] = read_options,
     overwrite: Overwrite = False,
 ) -> None:
     """Write masks, an overlay picture, areas and measures for each radiograph.
@@ -76,34 +69,22 @@ def segment(
     names = named_images(paths, from_file)
     table = out_dir / "measures.csv"
     refuse_existing(out_dir, overwrite, unfinished=table)
-    from torchxrayvision.inputs import ReadOptions
     from torchxrayvision.segmentation import segment_to_folder
 
-    reading = ReadOptions.of(
-        workers=workers, time_limit=time_limit, isolate=isolate, strict=strict, frame=frame,
-        max_pixels=max_pixels,
-    )  # fmt: skip
     with show_warnings(), run_progress() as progress:
         try:
             done, turned = segment_to_folder(
                 names, weights, out_dir, only=structure, nifti=nifti, threshold=threshold,
                 pixel_spacing=None if pixel_spacing is None else (pixel_spacing, pixel_spacing),
                 batch_size=batch_size, device=device, engine=engine, precision=precision,
-                upright=upright, reading=reading, overwrite=overwrite,
+                upright=upright, reading=reading(), overwrite=overwrite,
                 on_found=progress.found, on_progress=progress.move,
             )  # fmt: skip
         except XRVError:
             raise
         except ValueError as error:
             refuse(str(error))
-    if not done.images:
-        refuse(f"no image in {', '.join(names)}")
-    inform(f"{done.resumed} rows were there already" if done.resumed else "")
-    inform(f"{done.total} rows in {table}")
-    inform(done.skipped)
     if turned:
         said = "were turned upright" if upright else "seem to be rotated; --upright turns them"
         inform(f"{turned} of {done.total} images {said}; see turned_clockwise")
-    if done.failed:
-        inform(f"{done.failed} of {done.total} files could not be read")
-        raise typer.Exit(EXIT_SOME_FAILED)
+    end_run(done, names)
