@@ -96,11 +96,11 @@ def carried_names(package: str, names: str) -> Callable[[str], Any]:
 _REPLACED: dict[str, dict[str, str]] = {
     "torchxrayvision.utils": {
         "download": "torchxrayvision.weights.registry.download",
-        "fix_resolution": "torchxrayvision.models.inputs.fix_resolution",
+        "fix_resolution": "torchxrayvision.models.scaling.fix_resolution",
         "get_cache_dir": "torchxrayvision.remote.cache.get_cache_dir",
-        "warn_normalization": "torchxrayvision.models.inputs.warn_normalization",
+        "warn_normalization": "torchxrayvision.models.scaling.warn_normalization",
     },
-    "torchxrayvision.models": {"op_norm": "torchxrayvision.models.base.op_norm"},
+    "torchxrayvision.models": {"op_norm": "torchxrayvision.models.scaling.op_norm"},
     "torchxrayvision.datasets": {
         "apply_transforms": "torchxrayvision.datasets.pipeline.apply_transforms",
         "normalize": "",

@@ -7,21 +7,11 @@ Example:
 """
 
 from torchxrayvision.deprecation import carried_names, count_replacements
-from torchxrayvision.models.arguments import check_file_arguments as check_file_arguments
 from torchxrayvision.models.backbone import BACKBONES as BACKBONES
 from torchxrayvision.models.backbone import Backbone
-from torchxrayvision.models.base import (
-    OUTPUT_KINDS,
-    OutputKind,
-    Prediction,
-    Segmenter,
-    XRayClassifier,
-    XRayModel,
-    check_output_kind,
-    op_norm,
-)
+from torchxrayvision.models.backbone import check_file_arguments as check_file_arguments
+from torchxrayvision.models.base import Prediction, XRayClassifier, XRayModel
 from torchxrayvision.models.base import XRayClassifier as Model
-from torchxrayvision.models.base import calibrate as calibrate
 from torchxrayvision.models.base import load_strictly as load_strictly
 from torchxrayvision.models.base import temporarily_eval as temporarily_eval
 from torchxrayvision.models.compat import register_stand_ins as register_stand_ins
@@ -34,16 +24,6 @@ from torchxrayvision.models.densenet import initialise as initialise
 from torchxrayvision.models.densenet import pooled as pooled
 from torchxrayvision.models.evax import EvaX, EvaXDenseNet
 from torchxrayvision.models.factory import get_model, get_weights, list_models, load_checkpoint
-from torchxrayvision.models.inputs import Preprocess as Preprocess
-from torchxrayvision.models.inputs import ResizeRoute as ResizeRoute
-from torchxrayvision.models.inputs import at_resolution as at_resolution
-from torchxrayvision.models.inputs import check_range as check_range
-from torchxrayvision.models.inputs import check_shape as check_shape
-from torchxrayvision.models.inputs import checked as checked
-from torchxrayvision.models.inputs import imagenet_scale as imagenet_scale
-from torchxrayvision.models.inputs import imagenet_standardize as imagenet_standardize
-from torchxrayvision.models.inputs import resize as resize
-from torchxrayvision.models.inputs import scale_is_known as scale_is_known
 from torchxrayvision.models.loading import header_of as header_of
 from torchxrayvision.models.loading import load_weights as load_weights
 from torchxrayvision.models.loading import network_device as network_device
@@ -57,7 +37,19 @@ from torchxrayvision.models.resnet import BasicBlock as BasicBlock
 from torchxrayvision.models.resnet import Bottleneck as Bottleneck
 from torchxrayvision.models.resnet import ResidualNetwork as ResidualNetwork
 from torchxrayvision.models.resnet import ResNet
-from torchxrayvision.models.unet import UNet
+from torchxrayvision.models.scaling import OUTPUT_KINDS, OutputKind, check_output_kind, op_norm
+from torchxrayvision.models.scaling import Preprocess as Preprocess
+from torchxrayvision.models.scaling import ResizeRoute as ResizeRoute
+from torchxrayvision.models.scaling import at_resolution as at_resolution
+from torchxrayvision.models.scaling import calibrate as calibrate
+from torchxrayvision.models.scaling import check_range as check_range
+from torchxrayvision.models.scaling import check_shape as check_shape
+from torchxrayvision.models.scaling import checked as checked
+from torchxrayvision.models.scaling import imagenet_scale as imagenet_scale
+from torchxrayvision.models.scaling import imagenet_standardize as imagenet_standardize
+from torchxrayvision.models.scaling import resize as resize
+from torchxrayvision.models.scaling import scale_is_known as scale_is_known
+from torchxrayvision.models.unet import Segmenter, UNet
 from torchxrayvision.weights import (
     DenseNet121_Weights,
     EVAX_Weights,

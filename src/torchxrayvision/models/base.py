@@ -1,7 +1,7 @@
-"""What every network of the package does with its input, and what it says of its output.
+"""What every network of the package does with its input, and what a classifier says of its output.
 
-`XRayModel` checks and prepares images; `XRayClassifier` (findings, sex, age, view of core, baseline
-and other libraries' networks alike) and `Segmenter` say what their outputs mean.
+`XRayModel` checks and prepares images; `XRayClassifier` is the base of all that give findings, sex,
+age or view: core, baseline and other libraries' networks alike.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import warnings
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import torch
 import torch.fx
@@ -29,8 +29,11 @@ from torchxrayvision.errors import (
 )
 from torchxrayvision.labels import DEFAULT_PATHOLOGIES
 from torchxrayvision.models.compat import restore
-from torchxrayvision.models.inputs import (
+from torchxrayvision.models.scaling import (
+    OUTPUT_KINDS,
+    OutputKind,
     ResizeRoute,
+    calibrate,
     prepared,
 )
 
@@ -39,93 +42,6 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
-
-OutputKind = Literal["logit", "probability", "operating-point"]
-OUTPUT_KINDS: Final[tuple[str, ...]] = get_args(OutputKind)
-
-
-def check_output_kind(kind: str) -> OutputKind:
-    """Return the kind, or say which kinds there are.
-
-    Args:
-        kind: The word as the caller gave it.
-
-    Returns:
-        The word.
-
-    Raises:
-        UnknownNameError: If it is not one of `OUTPUT_KINDS`.
-    """
-    if kind not in OUTPUT_KINDS:
-        raise UnknownNameError("output kind", kind, OUTPUT_KINDS)
-    return cast("OutputKind", kind)
-
-
-def op_norm(outputs: Tensor, op_threshs: Tensor) -> Tensor:
-    """Rescale probabilities so that each finding's operating point lies at 0.5.
-
-    Linear on both sides of the operating point t: p / 2t below it, 1 - (1 - p) / 2(1 - t) above.
-    An untrained output has no operating point (NaN) and gives 0.5.
-
-    Args:
-        outputs: Probabilities in [0, 1], shape (B, P) or (P,).
-        op_threshs: Operating points in (0, 1) or NaN, shape (P,).
-
-    Returns:
-        Values in [0, 1], shape and dtype of `outputs`.
-
-    Raises:
-        ImageShapeError: If the last axes differ.
-
-    Example:
-        >>> op_norm(torch.tensor([0.1, 0.6]), torch.tensor([0.2, float("nan")]))
-        tensor([0.2500, 0.5000])
-
-    Source:
-        Cohen et al. Chester: a web delivered locally computed chest X-ray disease prediction
-        system. 2019. https://arxiv.org/abs/1901.11210
-    """
-    if outputs.shape[-1] != op_threshs.shape[-1]:
-        msg = (
-            f"{outputs.shape[-1]} outputs do not match {op_threshs.shape[-1]} operating points; "
-            "after replacing the classifier set op_threshs = None or use reset_classifier(n)"
-        )
-        raise ImageShapeError(msg)
-    points = op_threshs.to(device=outputs.device, dtype=outputs.dtype)
-    untrained = torch.isnan(points)
-    # NaN in an unused branch of `where` would still poison the gradient, so it is replaced first.
-    points = torch.where(untrained, 0.5, points)
-    below = outputs / (points * 2)
-    above = 1.0 - (1.0 - outputs) / ((1.0 - points) * 2)
-    return torch.where(untrained, 0.5, torch.where(outputs < points, below, above))
-
-
-def calibrate(logits: Tensor, kind: OutputKind, op_threshs: Tensor | None) -> Tensor:
-    """Turn logits into the kind of output that was asked for.
-
-    Args:
-        logits: Shape (B, P).
-        kind: `"logit"`, `"probability"` or `"operating-point"`.
-        op_threshs: Operating points, shape (P,); needed for `"operating-point"` only.
-
-    Returns:
-        Shape and dtype of `logits`.
-
-    Raises:
-        ValueError: If operating points are asked for and there are none.
-    """
-    if kind == "logit":
-        return logits
-    probability = torch.sigmoid(logits)
-    if kind == "probability":
-        return probability
-    if op_threshs is None:
-        msg = (
-            "output='operating-point' needs operating points and this model has none; "
-            "ask for 'probability', or pass op_threshs"
-        )
-        raise ValueError(msg)
-    return op_norm(probability, op_threshs)
 
 
 @dataclass(frozen=True)
@@ -374,14 +290,7 @@ def temporarily_eval(model: nn.Module, device: str | torch.device | None = None)
 
 
 def default_targets(count: int) -> list[str]:
-    """Names for the outputs of a network that nobody has trained.
-
-    Args:
-        count: Number of outputs.
-
-    Returns:
-        The 18 findings of the core models if there are 18 outputs, empty names otherwise.
-    """
+    """Names for untrained outputs: of 18 the findings of the core models, else empty ones."""
     return list(DEFAULT_PATHOLOGIES) if count == len(DEFAULT_PATHOLOGIES) else [""] * count
 
 
@@ -729,50 +638,3 @@ def _converted_later(
     if kind not in kinds:
         raise UnknownNameError("output kind", kind, kinds)
     return calibrate(raw, cast("OutputKind", kind), points)
-
-
-class Segmenter(XRayModel):
-    """Base of the networks with a map of logits for each structure.
-
-    Input is a float tensor (B, 1, S, S) in [-1024, 1024], of any size S. Output is (B, P, R, R),
-    one map for each of the P targets at the resolution R of the network; structures overlap, so
-    each has a probability of its own.
-    """
-
-    @abc.abstractmethod
-    def _maps(self, x: Tensor) -> Tensor:
-        """The last features (B, D, H, W) of a prepared input."""
-
-    @abc.abstractmethod
-    def _logits(self, maps: Tensor, side: int) -> Tensor:
-        """Logits (B, P, side, side) from the last features."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Segment.
-
-        Args:
-            x: Images, shape (B, 1, S, S) in [-1024, 1024].
-
-        Returns:
-            Logits, shape (B, P, R, R): above 0 where a structure is likelier than not.
-        """
-        prepared = self.prepare(x)
-        return self._logits(self._maps(prepared), prepared.shape[-1])
-
-    def _embed(self, x: Tensor) -> Tensor:
-        return self._maps(x).mean((2, 3))
-
-    def predict(self, x: Tensor) -> Prediction:
-        """Probability of each structure in each pixel.
-
-        Args:
-            x: Images, shape (B, 1, S, S) in [-1024, 1024].
-
-        Returns:
-            Structure to its map, shape (B, R, R) at the resolution R of the network, in [0, 1];
-            nothing if the network is untrained.
-        """
-        if self.weights is None:
-            return Prediction("mask")
-        maps = Segmenter.forward(self, x).sigmoid()
-        return Prediction("mask", dict(zip(self.targets, maps.unbind(1), strict=True)))

@@ -28,7 +28,7 @@ from torchxrayvision.models.loading import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torchxrayvision.models.inputs import ResizeRoute
+    from torchxrayvision.models.scaling import ResizeRoute
     from torchxrayvision.weights import Weights, WeightsEnum
 
 
@@ -159,7 +159,7 @@ def pooled(features: nn.Module, x: Tensor) -> Tensor:
     return functional.adaptive_avg_pool2d(torch.relu(features(x)), 1).flatten(1)
 
 
-_PARAMS: Final[dict[str, dict[str, Any]]] = {
+DENSENETS: Final[dict[str, dict[str, Any]]] = {
     "densenet121": {
         "growth_rate": 32,
         "block_config": (6, 12, 24, 16),
@@ -204,9 +204,9 @@ def get_densenet_params(arch: str) -> dict[str, Any]:
         Huang et al. Densely connected convolutional networks. CVPR 2017, table 1.
     """
     name = "densenet121" if arch == "densenet" else arch
-    if name not in _PARAMS:
-        raise UnknownNameError("DenseNet", arch, _PARAMS)
-    return dict(_PARAMS[name])
+    if name not in DENSENETS:
+        raise UnknownNameError("DenseNet", arch, DENSENETS)
+    return dict(DENSENETS[name])
 
 
 class DenseNet(XRayClassifier):

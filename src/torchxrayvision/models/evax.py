@@ -21,26 +21,26 @@ from torchxrayvision.checkpoints import state_dict_of
 from torchxrayvision.errors import DependencyError, StateMismatchError, UnknownNameError
 from torchxrayvision.models.base import XRayClassifier, default_targets
 from torchxrayvision.models.densenet import DenseNet
-from torchxrayvision.models.inputs import Preprocess
 from torchxrayvision.models.loading import (
     apply_metadata,
     load_weights,
     network_device,
     resolve_weights_argument,
 )
+from torchxrayvision.models.scaling import Preprocess
 from torchxrayvision.weights import EVAX_Weights, EVAXDenseNet_Weights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torchxrayvision.checkpoints import Checkpoint
-    from torchxrayvision.models.inputs import ResizeRoute
+    from torchxrayvision.models.scaling import ResizeRoute
     from torchxrayvision.weights import Weights, WeightsEnum
 
 _SIDE, _PATCH, _DEPTH = 224, 16, 12
 # Width; the side in patches that rotary positions count to; whether the parts of a block are kept
 # apart and normalised inside, as in EVA-02's base size. Of the public configuration.
-_SIZES: Final[dict[str, tuple[int, int, bool]]] = {
+EVAX_SIZES: Final[dict[str, tuple[int, int, bool]]] = {
     "evax-tiny": (192, 14, False),
     "evax-small": (384, 14, False),
     "evax-base": (768, 16, True),
@@ -60,13 +60,13 @@ _CLOSE: Final = 1e-3  # tables of cosines in the file against ours; half precisi
 
 
 def _network(architecture: str) -> nn.Module:
-    if architecture not in _SIZES:
-        raise UnknownNameError("EVA-X", architecture, _SIZES)
+    if architecture not in EVAX_SIZES:
+        raise UnknownNameError("EVA-X", architecture, EVAX_SIZES)
     try:
         from timm.models.eva import Eva
     except ImportError:
         raise DependencyError("timm", "EVA-X", "models") from None
-    width, reach, apart = _SIZES[architecture]
+    width, reach, apart = EVAX_SIZES[architecture]
     network: nn.Module = Eva(
         img_size=_SIDE,
         patch_size=_PATCH,
@@ -161,7 +161,7 @@ class EvaX(XRayClassifier):
         self.preprocess = _preprocess(facts)
         with network_device(entry):
             self.body = _network(architecture)
-            width = _SIZES[architecture][0]
+            width = EVAX_SIZES[architecture][0]
             self.grid = _Grid()
             self.fc_norm = nn.LayerNorm(width, eps=1e-6)
             self.classifier = nn.Linear(width, num_classes)
@@ -208,7 +208,7 @@ class EvaX(XRayClassifier):
         """Give what timm computes memory: it is part of no file, and may be built without any."""
         from timm.layers.pos_embed_sincos import RotaryEmbeddingCat
 
-        side, reach = _SIDE // _PATCH, _SIZES[self.architecture][1]
+        side, reach = _SIDE // _PATCH, EVAX_SIZES[self.architecture][1]
         cast("Any", self.body).rope = RotaryEmbeddingCat(
             _HEAD_WIDTH, in_pixels=False, feat_shape=[side, side], ref_feat_shape=[reach, reach]
         )
@@ -230,7 +230,7 @@ class EvaX(XRayClassifier):
         if _FIRST in found:
             return found
         self._check_positions(found, source)
-        renames = (*_RENAMED, *_APART) if _SIZES[self.architecture][2] else _RENAMED
+        renames = (*_RENAMED, *_APART) if EVAX_SIZES[self.architecture][2] else _RENAMED
         named: dict[str, Tensor] = {}
         for name, value in found.items():
             if "rope." in name:

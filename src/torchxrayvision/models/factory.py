@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
@@ -12,19 +14,18 @@ from torchxrayvision.checkpoints import state_dict_of
 from torchxrayvision.errors import CheckpointError, UnknownNameError, XRVError
 from torchxrayvision.models.backbone import BACKBONES, Backbone
 from torchxrayvision.models.base import load_strictly
-from torchxrayvision.models.densenet import DenseNet, get_densenet_params
-from torchxrayvision.models.evax import EvaX, EvaXDenseNet
+from torchxrayvision.models.densenet import DENSENETS, DenseNet, get_densenet_params
+from torchxrayvision.models.evax import EVAX_SIZES, EvaX, EvaXDenseNet
 from torchxrayvision.models.loading import (
     apply_facts,
     apply_metadata,
-    architecture_of,
     backbone_of,
     normalise_names,
     read_header_facts,
     split_width,
     stated_architecture,
 )
-from torchxrayvision.models.resnet import Bottleneck, ResNet
+from torchxrayvision.models.resnet import RESNETS, SMALL, WIDTH, Bottleneck, ResNet
 from torchxrayvision.models.unet import UNet
 from torchxrayvision.weights import fetch_weights, list_weights
 from torchxrayvision.weights import get as get_entry
@@ -37,18 +38,8 @@ if TYPE_CHECKING:
     from torchxrayvision.models.base import XRayClassifier
     from torchxrayvision.weights import Weights, WeightsEnum
 
-_CLASSIFIERS: Final = (
-    "densenet121",
-    "densenet161",
-    "densenet169",
-    "densenet201",
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "resnet101",
-)
-_EVAX: Final = ("evax-tiny", "evax-small", "evax-base", "evax-densenet121")
-_UNTRAINED: Final = (*_CLASSIFIERS, *_EVAX, "unet")
+_EVAX: Final = (*EVAX_SIZES, "evax-densenet121")
+_UNTRAINED: Final = (*DENSENETS, *RESNETS, *_EVAX, "unet")
 
 
 def list_models() -> list[str]:
@@ -113,8 +104,10 @@ def get_model(weights: str | Weights | WeightsEnum, **kwargs: Any) -> XRayClassi
     name = split_width(entry.architecture, 0)[0]
     if name == "unet":
         return UNet(weights=entry, **kwargs)
-    if name in _CLASSIFIERS:
-        return (ResNet if name.startswith("resnet") else DenseNet)(weights=entry, **kwargs)
+    if name in DENSENETS:
+        return DenseNet(weights=entry, **kwargs)
+    if name in RESNETS:
+        return ResNet(weights=entry, **kwargs)
     if name in _EVAX:
         return (EvaXDenseNet if name == "evax-densenet121" else EvaX)(weights=entry, **kwargs)
     advice = f"those are weights of {entry.architecture}, whose class is in baseline_models"
@@ -203,13 +196,56 @@ def _meta_model(
     tensors: dict[str, Tensor], entry: Weights | None, stated: str | None, path: str
 ) -> XRayClassifier:
     """The network that tensors belong to, without memory: every tensor is about to be replaced."""
-    found = architecture_of(tensors, path)
+    name, outputs = _recognised(tensors, path)
     if entry is not None:
-        found = {"architecture": entry.architecture, "num_classes": len(entry.targets)}
+        name, outputs = entry.architecture, len(entry.targets)
     elif stated in _EVAX:  # by its tensors alone the DenseNet is that of the core models
-        found["architecture"] = stated
+        name = stated
     with torch.device("meta"):
-        return _build(found["architecture"], num_classes=found["num_classes"], apply_sigmoid=True)
+        return _build(name, num_classes=outputs, apply_sigmoid=True)
+
+
+def _recognised(tensors: dict[str, Tensor], path: str) -> tuple[str, int]:
+    """Architecture and number of outputs of a network, by the names and shapes of its tensors."""
+    name, head = None, None
+    if "classifier.weight" in tensors and "features.conv0.weight" in tensors:
+        name, head = _densenet_of(tensors), "classifier.weight"
+    elif "fc.weight" in tensors and "layer3.0.conv2.weight" in tensors:
+        name, head = _resnet_of(tensors), "fc.weight"
+    elif "cls_token" in tensors and "fc_norm.weight" in tensors:  # as the release has it
+        name, head = _evax_of(tensors["cls_token"]), "head.weight"
+    elif "body.cls_token" in tensors and "fc_norm.weight" in tensors:
+        name, head = _evax_of(tensors["body.cls_token"]), "classifier.weight"
+    last = None if head is None else tensors.get(head)
+    if name is None or last is None or last.dim() != 2:
+        some = ", ".join(list(tensors)[:3]) or "no tensor at all"
+        msg = (
+            f"{path}: not a DenseNet (121, 161, 169, 201), ResNet (18, 34, 50, 101) or EVA-X of "
+            f"this package; it holds {len(tensors)} tensors ({some}, ...)"
+        )
+        raise CheckpointError(msg)
+    return name, len(last)
+
+
+def _densenet_of(tensors: dict[str, Tensor]) -> str | None:
+    layer = re.compile(r"features\.denseblock(\d)\.denselayer\d+\.conv1\.weight")
+    counts = Counter(m[1] for m in map(layer.fullmatch, tensors) if m)
+    sizes = len(tensors["features.conv0.weight"]), tuple(counts[block] for block in "1234")
+    known = ((p["num_init_features"], p["block_config"]) for p in DENSENETS.values())
+    return dict(zip(known, DENSENETS, strict=True)).get(sizes)
+
+
+def _resnet_of(tensors: dict[str, Tensor]) -> str | None:
+    deep = "layer3.0.conv3.weight" in tensors  # where the blocks are bottlenecks
+    depth = sum(k.startswith("layer3.") and k.endswith(".conv1.weight") for k in tensors)
+    fitting = (n for n in RESNETS if (n not in SMALL) == deep)
+    name = next((n for n in fitting if RESNETS[n][2] == depth), None)
+    width = len(tensors["layer1.0.conv1.weight"])
+    return name if name is None or width == WIDTH else f"{name}-width{width}"
+
+
+def _evax_of(token: Tensor) -> str | None:
+    return next((n for n, (width, _, _) in EVAX_SIZES.items() if width == token.shape[-1]), None)
 
 
 def _meta_backbone(

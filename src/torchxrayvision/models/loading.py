@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -19,9 +18,9 @@ from torchxrayvision.errors import (
     UnknownNameError,
     caller_stacklevel,
 )
-from torchxrayvision.models.arguments import check_file_arguments
-from torchxrayvision.models.backbone import BACKBONES, Backbone
-from torchxrayvision.models.base import OUTPUT_KINDS, load_strictly
+from torchxrayvision.models.backbone import BACKBONES, Backbone, check_file_arguments
+from torchxrayvision.models.base import load_strictly
+from torchxrayvision.models.scaling import OUTPUT_KINDS
 from torchxrayvision.weights import Weights, WeightsEnum, fetch_weights, list_weights
 from torchxrayvision.weights import get as get_entry
 
@@ -407,20 +406,6 @@ def _decoded(values: Mapping[str, Any], path: str) -> dict[str, Any]:
     return facts
 
 
-_DENSENET_BLOCKS: Final = {
-    (64, (6, 12, 24, 16)): "densenet121",
-    (96, (6, 12, 36, 24)): "densenet161",
-    (64, (6, 12, 32, 32)): "densenet169",
-    (64, (6, 12, 48, 32)): "densenet201",
-}
-_RESNET_LAYER3: Final = {
-    "conv2": {2: "resnet18", 6: "resnet34"},
-    "conv3": {6: "resnet50", 23: "resnet101"},
-}
-"""By the last convolution of a block, then by the blocks of the third stage."""
-_RESNET_WIDTH: Final = 64
-
-
 def normalise_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Strip what training wrappers put before every name, and 1.5.7's operating points.
 
@@ -439,59 +424,3 @@ def normalise_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             break
         names = {k.removeprefix(prefix): v for k, v in names.items()}
     return names
-
-
-def architecture_of(tensors: Mapping[str, Tensor], source: str) -> dict[str, Any]:
-    """Recognise a network of this package by the names and shapes of its tensors.
-
-    Args:
-        tensors: Names as `normalise_names` gives them.
-        source: What the error calls the file.
-
-    Returns:
-        `architecture` and `num_classes`.
-
-    Raises:
-        CheckpointError: If it is none of them.
-    """
-    name: str | None = None
-    head: Tensor | None = None
-    if "classifier.weight" in tensors and "features.conv0.weight" in tensors:
-        layer = re.compile(r"features\.denseblock(\d)\.denselayer(\d+)\.conv1\.weight")
-        found = [m.groups() for m in map(layer.fullmatch, tensors) if m]
-        blocks = tuple(sum(b == block for b, _ in found) for block in "1234")
-        name = _DENSENET_BLOCKS.get((tensors["features.conv0.weight"].shape[0], blocks))
-        head = tensors["classifier.weight"]
-    elif "fc.weight" in tensors and "layer3.0.conv2.weight" in tensors:
-        name = _resnet_of(tensors)
-        head = tensors["fc.weight"]
-    elif found_evax := _evax_of(tensors):
-        name, head = found_evax
-    if name is None or head is None or head.dim() != 2:
-        some = ", ".join(list(tensors)[:3]) or "no tensor at all"
-        msg = (
-            f"{source}: not a DenseNet (121, 161, 169, 201), ResNet (18, 34, 50, 101) or EVA-X of "
-            f"this package; it holds {len(tensors)} tensors ({some}, ...)"
-        )
-        raise CheckpointError(msg)
-    return {"architecture": name, "num_classes": int(head.shape[0])}
-
-
-_EVAX_WIDTHS: Final = {192: "evax-tiny", 384: "evax-small", 768: "evax-base"}
-
-
-def _evax_of(tensors: Mapping[str, Tensor]) -> tuple[str | None, Tensor | None] | None:
-    """Size and last layer of an EVA-X, under the names of this package or of the release."""
-    for prefix, last in (("body.", "classifier.weight"), ("", "head.weight")):
-        token, bias = tensors.get(f"{prefix}cls_token"), tensors.get(f"{prefix}blocks.0.norm1.bias")
-        if token is not None and bias is not None and "fc_norm.weight" in tensors:
-            return _EVAX_WIDTHS.get(token.shape[-1]), tensors.get(last)
-    return None
-
-
-def _resnet_of(tensors: Mapping[str, Tensor]) -> str | None:
-    last = "conv3" if "layer3.0.conv3.weight" in tensors else "conv2"
-    depth = sum(k.startswith("layer3.") and k.endswith(".conv1.weight") for k in tensors)
-    name = _RESNET_LAYER3[last].get(depth)
-    width = tensors["layer1.0.conv1.weight"].shape[0]
-    return name if name is None or width == _RESNET_WIDTH else f"{name}-width{width}"

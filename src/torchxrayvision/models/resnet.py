@@ -19,18 +19,18 @@ from torch import Tensor, nn
 from torchxrayvision.errors import UnknownNameError
 from torchxrayvision.labels import DEFAULT_PATHOLOGIES
 from torchxrayvision.models.base import XRayClassifier, default_targets, draw_convolutions
-from torchxrayvision.models.inputs import standardize
 from torchxrayvision.models.loading import (
     load_core_weights,
     network_device,
     resolve_weights_argument,
     split_width,
 )
+from torchxrayvision.models.scaling import standardize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torchxrayvision.models.inputs import ResizeRoute
+    from torchxrayvision.models.scaling import ResizeRoute
     from torchxrayvision.weights import Weights, WeightsEnum
 
 torch.fx.wrap("standardize")  # one step of a traced graph
@@ -177,28 +177,28 @@ class ResidualNetwork(nn.Module):
         return logits
 
 
-_LAYERS: Final[dict[str, list[int]]] = {
+RESNETS: Final[dict[str, list[int]]] = {
     "resnet18": [2, 2, 2, 2],
     "resnet34": [3, 4, 6, 3],
     "resnet50": [3, 4, 6, 3],
     "resnet101": [3, 4, 23, 3],
 }
-_SMALL: Final = ("resnet18", "resnet34")
-_WIDTH: Final = 64  # channels after the first layer, as published
+SMALL: Final = ("resnet18", "resnet34")
+WIDTH: Final = 64  # channels after the first layer, as published
 
 
 def _shape_of(architecture: str) -> tuple[str, int]:
     """Depth and width of a name such as `"resnet18-width32"`."""
-    name, width = split_width(architecture, _WIDTH)
-    if name not in _LAYERS or not width:
-        raise UnknownNameError("ResNet", architecture, _LAYERS)
+    name, width = split_width(architecture, WIDTH)
+    if name not in RESNETS or not width:
+        raise UnknownNameError("ResNet", architecture, RESNETS)
     return name, width
 
 
 def _network(architecture: str, num_classes: int) -> ResidualNetwork:
     name, width = _shape_of(architecture)
-    block = BasicBlock if name in _SMALL else Bottleneck
-    return ResidualNetwork(block, _LAYERS[name], num_classes, in_channels=1, width=width)
+    block = BasicBlock if name in SMALL else Bottleneck
+    return ResidualNetwork(block, RESNETS[name], num_classes, in_channels=1, width=width)
 
 
 class ResNet(XRayClassifier):
@@ -266,7 +266,7 @@ class ResNet(XRayClassifier):
         )
         with network_device(entry, compat):
             self.model = _network(architecture, num_classes)
-        self._standardize = _shape_of(architecture)[0] in _SMALL
+        self._standardize = _shape_of(architecture)[0] in SMALL
         if entry is not None:
             load_core_weights(
                 self, self.model, entry, cache_dir=cache_dir, compat=compat, op_threshs=op_threshs

@@ -1,7 +1,8 @@
-"""A compact U-Net on one grey channel, to outline what lies in a radiograph."""
+"""Networks that outline what lies in a radiograph: the base of all, and a compact U-Net."""
 
 from __future__ import annotations
 
+import abc
 import itertools
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,20 +11,68 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from torchxrayvision.errors import UnknownNameError
-from torchxrayvision.models.base import Segmenter
-from torchxrayvision.models.inputs import standardize
+from torchxrayvision.models.base import Prediction, XRayModel
 from torchxrayvision.models.loading import (
     load_weights,
     network_device,
     resolve_weights_argument,
     split_width,
 )
+from torchxrayvision.models.scaling import standardize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torchxrayvision.models.inputs import ResizeRoute
+    from torchxrayvision.models.scaling import ResizeRoute
     from torchxrayvision.weights import Weights, WeightsEnum
+
+
+class Segmenter(XRayModel):
+    """Base of the networks with a map of logits for each structure.
+
+    Input is a float tensor (B, 1, S, S) in [-1024, 1024], of any size S. Output is (B, P, R, R),
+    one map for each of the P targets at the resolution R of the network; structures overlap, so
+    each has a probability of its own.
+    """
+
+    @abc.abstractmethod
+    def _maps(self, x: Tensor) -> Tensor:
+        """The last features (B, D, H, W) of a prepared input."""
+
+    @abc.abstractmethod
+    def _logits(self, maps: Tensor, side: int) -> Tensor:
+        """Logits (B, P, side, side) from the last features."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Segment.
+
+        Args:
+            x: Images, shape (B, 1, S, S) in [-1024, 1024].
+
+        Returns:
+            Logits, shape (B, P, R, R): above 0 where a structure is likelier than not.
+        """
+        prepared = self.prepare(x)
+        return self._logits(self._maps(prepared), prepared.shape[-1])
+
+    def _embed(self, x: Tensor) -> Tensor:
+        return self._maps(x).mean((2, 3))
+
+    def predict(self, x: Tensor) -> Prediction:
+        """Probability of each structure in each pixel.
+
+        Args:
+            x: Images, shape (B, 1, S, S) in [-1024, 1024].
+
+        Returns:
+            Structure to its map, shape (B, R, R) at the resolution R of the network, in [0, 1];
+            nothing if the network is untrained.
+        """
+        if self.weights is None:
+            return Prediction("mask")
+        maps = Segmenter.forward(self, x).sigmoid()
+        return Prediction("mask", dict(zip(self.targets, maps.unbind(1), strict=True)))
+
 
 _WIDTH: Final = 16
 _GROWTH: Final = (1, 2, 4, 8, 8)  # channels of the levels, in widths

@@ -13,7 +13,7 @@ import torch
 from torchxrayvision.checkpoints.read import save_safetensors
 from torchxrayvision.errors import CheckpointError, RecipeError
 from torchxrayvision.models import Backbone, load_checkpoint, save_checkpoint
-from torchxrayvision.models.arguments import allowed_arguments, loads_weights
+from torchxrayvision.models.backbone import allowed_arguments, loads_weights
 
 pytest.importorskip("lightning", reason="the extra train is not installed")
 from torchxrayvision.training import Recipe

@@ -5,7 +5,7 @@ import torch
 
 from torchxrayvision.errors import ImageRangeError, ImageRangeWarning, ImageShapeError
 from torchxrayvision.models import DenseNet
-from torchxrayvision.models.inputs import check_range, resize, standardize
+from torchxrayvision.models.scaling import check_range, resize, standardize
 
 
 def batch(low, high, size=16):
