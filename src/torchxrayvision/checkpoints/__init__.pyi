@@ -1,10 +1,10 @@
 from .cache import load_checkpoint as load_checkpoint
 from .cache import load_tensors as load_tensors
-from .pickles import DEFAULT as DEFAULT
-from .pickles import Unreadable as Unreadable
 from .read import Checkpoint as Checkpoint
 from .read import read_tensors as read_tensors
 from .read import save_safetensors as save_safetensors
 from .read import state_dict_of as state_dict_of
 from .read import strip_prefix as strip_prefix
 from .torchfile import ZipReader as ZipReader
+from .values import DEFAULT as DEFAULT
+from .values import Unreadable as Unreadable

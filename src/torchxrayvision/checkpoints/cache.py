@@ -7,6 +7,7 @@ not what was sealed is rebuilt. In a folder that others own or may write to, non
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -14,13 +15,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchxrayvision.checkpoints.pickles import DEFAULT, Limits, Unreadable
 from torchxrayvision.checkpoints.read import (
     Checkpoint,
     read_safetensors,
     read_tensors,
     save_safetensors,
 )
+from torchxrayvision.checkpoints.values import DEFAULT, Limits, Unreadable
 from torchxrayvision.errors import CheckpointError
 from torchxrayvision.files import FileState, write_atomically
 from torchxrayvision.remote import cache_dir, make_folder, sha256_once
@@ -91,15 +92,18 @@ def load_checkpoint(
     folder = _folder(cache)
     if folder is None or not _worth_a_copy(path):
         return read_tensors(path, limits=limits)
-    before = _state(path)
-    digest = _hash(path)
+    try:
+        before, digest = FileState.of(path), sha256_once(path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror or error}") from error
     kept = _Copy(folder, digest)
     found = kept.load(path, limits)
     if found is not None:
         return found
     checkpoint = read_tensors(path, limits=limits)
-    if checkpoint.container != "safetensors" and _state(path) == before:
-        kept.save(checkpoint)
+    with contextlib.suppress(OSError):  # a file that is gone meanwhile gets no copy
+        if checkpoint.container != "safetensors" and FileState.of(path) == before:
+            kept.save(checkpoint)
     return checkpoint
 
 
@@ -127,20 +131,6 @@ def _worth_a_copy(path: Path) -> bool:
         return False
 
 
-def _state(path: Path) -> FileState:
-    try:
-        return FileState.of(path)
-    except OSError as error:
-        raise CheckpointError(f"{path}: {error.strerror or error}") from error
-
-
-def _hash(path: Path) -> str:
-    try:
-        return sha256_once(path)
-    except OSError as error:
-        raise CheckpointError(f"{path}: {error.strerror or error}") from error
-
-
 class _Copy:
     """The safetensors copy of one source, and its seal."""
 
@@ -159,14 +149,7 @@ class _Copy:
             return _unpacked(str(source), self._digest, tensors, metadata)
         except FileNotFoundError:
             return None
-        except (
-            Unreadable,
-            OSError,
-            ValueError,
-            LookupError,
-            TypeError,
-            RuntimeError,
-        ) as error:
+        except (Unreadable, OSError, ValueError, LookupError, TypeError, RuntimeError) as error:
             logger.warning("%s is rebuilt: %s", self._file, error)
             return None
 

@@ -26,7 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from torchxrayvision.checkpoints.pickles import (
+from torchxrayvision.checkpoints.torchfile import Container, build_tensors, open_archive, recognise
+from torchxrayvision.checkpoints.values import (
     DEFAULT,
     GlobalRef,
     InertObject,
@@ -37,7 +38,6 @@ from torchxrayvision.checkpoints.pickles import (
     Unreadable,
     Unsupported,
 )
-from torchxrayvision.checkpoints.torchfile import Container, build_tensors, open_archive, recognise
 from torchxrayvision.errors import CheckpointError
 from torchxrayvision.files import write_atomically
 

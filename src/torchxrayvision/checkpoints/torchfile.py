@@ -5,53 +5,48 @@ from __future__ import annotations
 import io
 import struct
 import sys
+import zipfile
 import zlib
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol
 
-from torchxrayvision.checkpoints.pickles import (
-    ITEM_BYTES,
-    UNTYPED,
-    Interpreter,
-    Limits,
-    Unreadable,
-)
+from torchxrayvision.checkpoints.pickles import Interpreter
+from torchxrayvision.checkpoints.values import ITEM_BYTES, UNTYPED, Limits, Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     import torch
 
-    from torchxrayvision.checkpoints.pickles import Storage, TensorRef
+    from torchxrayvision.checkpoints.values import Storage, TensorRef
 
-# Only what torch writes is read: one disk, stored or deflated members, no encryption.
+# Only what torch writes is read: one disk, stored or deflated members, no encryption. `zipfile`
+# parses the directory; it is lenient, so that whatever torch does not write is refused here.
 # Format: APPNOTE.TXT 6.3.10, sections 4.3 to 4.5.
 
 _END = struct.Struct("<4s4H2LH")
-_END64_LOCATOR = struct.Struct("<4sLQL")
-_END64 = struct.Struct("<4sQ2H2L4Q")
-_ENTRY = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
-_MAX_COMMENT = 0xFFFF
 _MAX_NAME = 1024
-_MAX_DIRECTORY = 64 << 20
+_ENTRY_BYTES = 128  # of the directory, for each member that is allowed
 _ENCRYPTED = 0x0001 | 0x0040 | 0x2000
-_STORED, _DEFLATED = 0, 8
 _CHUNK = 1 << 20
+_MALFORMED = (zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError,
+              ValueError, EOFError)  # fmt: skip
 
 
-@dataclass(slots=True)
-class Member:
-    """One member: where its header is, its sizes, and where the next one starts."""
+class _Bounded:
+    """A file that gives no more than so many bytes at once, so that no directory is larger."""
 
-    name: str
-    header: int
-    packed: int
-    size: int
-    method: int
-    crc: int
-    end: int = 0
+    def __init__(self, file: BinaryIO, most: int) -> None:
+        self.seek, self.tell, self.seekable, self._read = (
+            file.seek, file.tell, file.seekable, file.read,
+        )  # fmt: skip
+        self._most = most
+
+    def read(self, count: int = -1) -> bytes:
+        if count > self._most:
+            raise Unreadable(f"a zip archive whose directory is larger than {self._most} bytes")
+        return self._read(count)
 
 
 class ZipReader:
@@ -68,145 +63,81 @@ class ZipReader:
 
     def __init__(self, file: BinaryIO, size: int, limits: Limits) -> None:
         self._file = file
-        self._size = size
         self._inflate = max(limits.copied_bytes, 8 * size)
-        self.members: dict[str, Member] = {}
-        offset, length, count = self._locate_directory()
-        if count > limits.members:
-            raise Unreadable(f"a zip archive of {count} members; the limit is {limits.members}")
-        for member in self._entries(self._at(offset, length), count):
-            if member.name in self.members:
-                raise Unreadable(f"a zip archive with two members {member.name[:80]!r}")
-            self.members[member.name] = member
-        self._bound(offset)
+        most = max(_CHUNK, limits.members * _ENTRY_BYTES)
+        try:
+            self._zip = zipfile.ZipFile(_Bounded(file, most))
+            self._check_end(file, limits)
+        except _MALFORMED as error:
+            raise Unreadable(f"a damaged zip archive ({error})") from None
+        self.members: dict[str, zipfile.ZipInfo] = {}
+        self._ends: dict[str, int] = {}
+        for member in self._zip.infolist():
+            _check_member(member)
+            if self.members.setdefault(member.filename, member) is not member:
+                raise Unreadable(f"a zip archive with two members {member.filename[:80]!r}")
+        following = self._zip.start_dir
+        for member in sorted(self.members.values(), key=lambda m: m.header_offset, reverse=True):
+            self._ends[member.filename] = following
+            if member.header_offset + _LOCAL.size + member.compress_size > following:
+                raise Unreadable(f"zip member {member.filename[:80]!r} overlaps what follows it")
+            following = member.header_offset
+        if following:
+            raise Unreadable("a zip archive behind something else")
 
-    def _at(self, offset: int, count: int) -> bytes:
-        self._file.seek(offset)
-        data = self._file.read(count)
-        if len(data) != count:
-            raise Unreadable("a zip archive that is cut short")
-        return data
-
-    def _locate_directory(self) -> tuple[int, int, int]:
-        """(offset, bytes, entries) of the central directory."""
-        tail_start = max(0, self._size - _END.size - _MAX_COMMENT)
-        tail = self._at(tail_start, self._size - tail_start)
-        position = tail.rfind(b"PK\5\6")
-        if position < 0 or len(tail) - position < _END.size:
-            raise Unreadable("a zip archive without its end: cut short, or something follows it")
-        _, disk, first, here, count, length, offset, comment = _END.unpack_from(tail, position)
-        if position + _END.size + comment != len(tail):
+    def _check_end(self, file: BinaryIO, limits: Limits) -> None:
+        """Refuse an end that is not the end of the file, of one disk and of all members."""
+        file.seek(-_END.size - len(self._zip.comment), io.SEEK_END)
+        magic, disk, first, here, count, _, _, comment = _END.unpack(file.read(_END.size))
+        if magic != b"PK\5\6" or comment != len(self._zip.comment):
             raise Unreadable("a zip archive with something after its end")
-        end = tail_start + position
-        if 0xFFFF in (disk, here, count) or 0xFFFFFFFF in (length, offset):
-            end, disk, first, here, count, length, offset = self._locate64(end)
-        if disk or first or here != count:
+        members = len(self._zip.infolist())
+        if members > limits.members:
+            raise Unreadable(f"a zip archive of {members} members; the limit is {limits.members}")
+        if {disk, first} - {0, 0xFFFF} or here != count or count != min(members, 0xFFFF):
             raise Unreadable("a zip archive in several parts")
-        if length > _MAX_DIRECTORY or offset + length > end or count * _ENTRY.size > length:
-            raise Unreadable("a zip archive whose directory lies outside it")
-        return offset, length, count
 
-    def _locate64(self, end: int) -> tuple[int, int, int, int, int, int, int]:
-        start = end - _END64_LOCATOR.size
-        if start < 0:
-            raise Unreadable("a zip archive with a damaged end")
-        magic, _, position, _ = _END64_LOCATOR.unpack(self._at(start, _END64_LOCATOR.size))
-        if magic != b"PK\6\7" or position > start - _END64.size:
-            raise Unreadable("a zip archive with a damaged end")
-        magic, _, _, _, disk, first, here, count, length, offset = _END64.unpack(
-            self._at(position, _END64.size)
-        )
-        if magic != b"PK\6\6":
-            raise Unreadable("a zip archive with a damaged end")
-        return position, disk, first, here, count, length, offset
-
-    def _entries(self, directory: bytes, count: int) -> Iterator[Member]:
-        position = 0
-        for _ in range(count):
-            if len(directory) - position < _ENTRY.size:
-                raise Unreadable("a zip archive whose directory is cut short")
-            (magic, _, _, flags, method, _, _, crc, packed, size,
-             name_length, extra_length, comment_length, disk, _, _, header,
-            ) = _ENTRY.unpack_from(directory, position)  # fmt: skip
-            start = position + _ENTRY.size
-            position = start + name_length + extra_length + comment_length
-            if magic != b"PK\1\2" or position > len(directory) or disk not in (0, 0xFFFF):
-                raise Unreadable("a zip archive with a damaged directory")
-            name = _member_name(directory[start : start + name_length])
-            if flags & _ENCRYPTED:
-                raise Unreadable("an encrypted zip archive")
-            if method not in (_STORED, _DEFLATED):
-                raise Unreadable(f"a zip member packed by method {method}")
-            extra = directory[start + name_length : start + name_length + extra_length]
-            size, packed, header = _wide(extra, size, packed, header)
-            if method == _STORED and size != packed:
-                raise Unreadable(f"zip member {name[:80]!r} has two sizes")
-            yield Member(name, header, packed, size, method, crc)
-
-    def _bound(self, directory: int) -> None:
-        """Give each member the end of its room, and refuse members that share bytes."""
-        following = directory
-        for member in sorted(self.members.values(), key=lambda m: m.header, reverse=True):
-            if member.header + _LOCAL.size + len(member.name) + member.packed > following:
-                raise Unreadable(f"zip member {member.name[:80]!r} overlaps what follows it")
-            member.end = following
-            following = member.header
-
-    def _seek(self, member: Member) -> None:
-        """Stand before a member's bytes, once its own header agrees with the directory."""
-        header = self._at(member.header, _LOCAL.size)
-        magic, _, flags, method, _, _, _, _, _, name_length, extra_length = _LOCAL.unpack(header)
-        name = self._file.read(name_length)
-        start = member.header + _LOCAL.size + name_length + extra_length
-        agrees = magic == b"PK\3\4" and method == member.method and not flags & _ENCRYPTED
-        if not agrees or name != member.name.encode() or start + member.packed > member.end:
-            raise Unreadable(f"zip member {member.name[:80]!r} disagrees with the directory")
-        self._file.seek(start)
-
-    def read(self, member: Member, limit: int) -> bytearray:
+    def read(self, member: zipfile.ZipInfo, limit: int) -> bytearray:
         """The bytes of a member that may not be larger than ``limit``."""
-        if member.size > limit:
+        size = member.file_size
+        if size > limit:
             raise Unreadable(
-                f"{member.name[:80]!r} declares {member.size} bytes; the limit is {limit}"
+                f"{member.filename[:80]!r} declares {size} bytes; the limit is {limit}"
             )
         buffer = bytearray(self.check_size(member))
         self.read_into(member, memoryview(buffer))
         return buffer
 
-    def check_size(self, member: Member) -> int:
+    def check_size(self, member: zipfile.ZipInfo) -> int:
         """The bytes to make room for: within the file, or within what may be inflated."""
-        if member.method == _DEFLATED:
-            self._inflate -= member.size
-            if self._inflate < 0 or member.size > 1100 * member.packed:  # deflate's best is 1032
-                raise Unreadable(f"zip member {member.name[:80]!r} inflates beyond all measure")
-        return member.size
+        if member.compress_type == zipfile.ZIP_DEFLATED:
+            self._inflate -= member.file_size
+            # The best that deflate can do is 1032.
+            if self._inflate < 0 or member.file_size > 1100 * member.compress_size:
+                raise Unreadable(f"zip member {member.filename[:80]!r} inflates beyond all measure")
+        return member.file_size
 
-    def read_into(self, member: Member, target: memoryview) -> None:
+    def read_into(self, member: zipfile.ZipInfo, target: memoryview) -> None:
         """Fill ``target``, whose length is the member's size, and check the checksum."""
-        self._seek(member)
-        if member.method == _STORED:
-            read_exactly(self._file, target)
-        else:
-            self._inflate_into(member, target)
-        # torch writes zero when it was told to compute no checksum
-        if member.crc and zlib.crc32(target) != member.crc:
-            raise Unreadable(f"zip member {member.name[:80]!r} is damaged: its checksum differs")
-
-    def _inflate_into(self, member: Member, target: memoryview) -> None:
-        inflater, left, filled = zlib.decompressobj(-zlib.MAX_WBITS), member.packed, 0
-        while left and not inflater.eof:
-            chunk = self._file.read(min(_CHUNK, left))
-            left -= len(chunk)
-            if not chunk:
-                break
-            room = len(target) - filled
-            data = inflater.decompress(chunk, room + 1)
-            if len(data) > room:
-                raise Unreadable(f"zip member {member.name[:80]!r} inflates beyond its size")
-            target[filled : filled + len(data)] = data
-            filled += len(data)
-        if filled != len(target) or not inflater.eof:
-            raise Unreadable(f"zip member {member.name[:80]!r} is cut short")
+        self._file.seek(member.header_offset)
+        header = _LOCAL.unpack(self._file.read(_LOCAL.size))
+        start = member.header_offset + _LOCAL.size + header[9] + header[10]
+        agrees = header[3] == member.compress_type and not header[2] & _ENCRYPTED
+        if not agrees or start + member.compress_size > self._ends[member.filename]:
+            raise Unreadable(f"zip member {member.filename[:80]!r} disagrees with the directory")
+        if getattr(member, "CRC", None) == 0:
+            del member.CRC  # torch writes zero when it was told to compute no checksum
+        try:
+            with self._zip.open(member) as stream:
+                filled = 0
+                while filled < len(target) and (chunk := stream.read(_CHUNK)):
+                    target[filled : filled + len(chunk)] = chunk
+                    filled += len(chunk)
+                if filled < len(target) or stream.read(1):
+                    raise Unreadable(f"zip member {member.filename[:80]!r} has another size")
+        except _MALFORMED as error:
+            reason = f"zip member {member.filename[:80]!r} is damaged ({error})"
+            raise Unreadable(reason) from None
 
 
 def read_exactly(file: BinaryIO, target: memoryview) -> None:
@@ -219,38 +150,21 @@ def read_exactly(file: BinaryIO, target: memoryview) -> None:
         filled += count
 
 
-def _member_name(raw: bytes) -> str:
-    if not raw or len(raw) > _MAX_NAME:
+def _check_member(member: zipfile.ZipInfo) -> None:
+    name = member.filename
+    if not 0 < len(name) <= _MAX_NAME:
         raise Unreadable("a zip member without a name, or with an absurdly long one")
-    try:
-        name = raw.decode("utf-8")
-    except UnicodeDecodeError:
-        raise Unreadable("a zip member whose name is not UTF-8") from None
     parts = name.replace("\\", "/").split("/")
     if not name.isprintable() or parts[0] == "" or parts[0].endswith(":") or ".." in parts:
         raise Unreadable(f"a zip member with an unsafe name {name[:80]!a}")
-    return name
-
-
-def _wide(extra: bytes, size: int, packed: int, header: int) -> tuple[int, int, int]:
-    """Replace 32-bit fields that are full by those of the zip64 extra field (APPNOTE 4.5.3)."""
-    values = [size, packed, header]
-    if 0xFFFFFFFF not in values:
-        return size, packed, header
-    position = 0
-    while position + 4 <= len(extra):
-        kind, length = struct.unpack_from("<2H", extra, position)
-        field = extra[position + 4 : position + 4 + length]
-        position += 4 + length
-        if kind != 1:
-            continue
-        full = [i for i, value in enumerate(values) if value == 0xFFFFFFFF]
-        if len(field) < 8 * len(full):
-            break
-        for i, value in zip(full, struct.unpack_from(f"<{len(full)}Q", field), strict=True):
-            values[i] = value
-        return values[0], values[1], values[2]
-    raise Unreadable("a zip member without its zip64 sizes")
+    if member.flag_bits & _ENCRYPTED:
+        raise Unreadable("an encrypted zip archive")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise Unreadable(f"a zip member packed by method {member.compress_type}")
+    if member.compress_type == zipfile.ZIP_STORED and member.file_size != member.compress_size:
+        raise Unreadable(f"zip member {name[:80]!r} has two sizes")
+    if member.volume not in (0, 0xFFFF):
+        raise Unreadable("a zip archive in several parts")
 
 
 Container = Literal["legacy", "zip", "torchscript", "safetensors"]
@@ -426,13 +340,13 @@ class _ZipArchive:
             member = self._zip.members.get(f"{self._root}data/{key}")
             if member is None:
                 raise Unreadable(f"storage {key} is not in the file")
-            if member.size != storage.nbytes:
+            if member.file_size != storage.nbytes:
                 raise Unreadable(
-                    f"storage {key} declares {storage.nbytes} bytes and has {member.size}"
+                    f"storage {key} declares {storage.nbytes} bytes and has {member.file_size}"
                 )
             found.append((member, key))
         raw: dict[str, torch.Tensor] = {}
-        for member, key in sorted(found, key=lambda pair: pair[0].header):
+        for member, key in sorted(found, key=lambda pair: pair[0].header_offset):
             raw[key] = _empty(self._zip.check_size(member))
             self._zip.read_into(member, _bytes_of(raw[key]))
         return raw

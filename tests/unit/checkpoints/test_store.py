@@ -16,8 +16,8 @@ from torch import nn
 
 from torchxrayvision.checkpoints import cache as store
 from torchxrayvision.checkpoints.cache import load_checkpoint, load_tensors
-from torchxrayvision.checkpoints.pickles import Unreadable
 from torchxrayvision.checkpoints.read import read_safetensors, read_tensors, save_safetensors
+from torchxrayvision.checkpoints.values import Unreadable
 from torchxrayvision.errors import CheckpointError
 
 
