@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from dataclasses import dataclass, replace
 from functools import partial
@@ -41,7 +40,8 @@ from torchxrayvision.runs import (
 from torchxrayvision.transforms import Placement, prepare
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    import os
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from numpy.typing import NDArray
     from torch import nn
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from torchxrayvision.explain.counterfactual import Autoencoder, Counterfactual
     from torchxrayvision.explain.model import Target
     from torchxrayvision.images import Raster
-    from torchxrayvision.inputs import InputFile, Read
+    from torchxrayvision.inputs import InputFile, Paths, Read
     from torchxrayvision.models import XRayModel
     from torchxrayvision.runs import Batch, Record, Summary
 
@@ -260,7 +260,7 @@ def _operating_point(model: nn.Module, index: int) -> float | None:
 
 
 def explain_to_folder(
-    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    paths: Paths,
     model: XRayModel,
     targets: Sequence[str],
     folder: str | os.PathLike[str],
@@ -309,9 +309,8 @@ def explain_to_folder(
         if name not in known:  # an untrained output explains nothing
             raise UnknownNameError("target", name, known)
     place, how = Path(folder), reading or ReadOptions()
-    listed = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     options: dict[str, Any] = {
-        "inputs": describe_inputs(listed, how), "model": fingerprint(model),
+        "inputs": describe_inputs(paths, how), "model": fingerprint(model),
         "targets": list(dict.fromkeys(targets)), "method": method, "animation": animation,
         "autoencoder": None if autoencoder is None else fingerprint(autoencoder), "boxes": boxes,
         "batch_size": 1,

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
     from torchxrayvision.images.common import ImageInfo, Raster
 
+    Reader = Callable[[bytes, str, ReadOptions], Raster]
+    Describer = Callable[[bytes, str, ReadOptions], ImageInfo]
+
 ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
 
@@ -392,7 +395,7 @@ def read_raster(
     """
     options = ReadOptions(frame=frame, voi=voi, fix_monochrome=fix_monochrome, limits=limits)
     data, path = load(source, limits)
-    reader = _reader(sniff(data, path))
+    reader, _ = _functions(sniff(data, path))
     with third_party_decoder(path, _UNEXPECTED):
         return reader(data, path, options)
 
@@ -460,7 +463,7 @@ def read_info(
         ('png', 16, 2, 3)
     """
     data, path = load(source, limits)
-    describer = _describer(sniff(data, path))
+    _, describer = _functions(sniff(data, path))
     with third_party_decoder(path, _UNEXPECTED):
         return describer(data, path, ReadOptions(frame=frame, limits=limits))
 
@@ -519,38 +522,33 @@ def read_xray_dcm(
     if kind != "dicom":
         reason = f"a {kind.upper()} picture, not a DICOM file"
         raise ImageReadError(name, reason, "read it with read_image or load_image")
-    reader = _reader(kind)
+    reader, _ = _functions(kind)
     with third_party_decoder(name, _UNEXPECTED):
         raster = reader(data, name, options)
     image: NDArray[np.float32] = raster.to_array()[0]
     return image
 
 
-def _reader(kind: str) -> Callable[[bytes, str, ReadOptions], Raster]:
-    match kind:  # each format is imported when the first file of it is met
-        case "png":
-            from torchxrayvision.images.png import read_png as reader
-        case "jpeg":
-            from torchxrayvision.images.jpeg import read_jpeg as reader
-        case "tiff":
-            from torchxrayvision.images.tiff import read_tiff as reader
-        case "bmp" | "webp":
-            from torchxrayvision.images.bitmap import read_bitmap as reader
-        case _:
-            from torchxrayvision.images.dicom.read import read_dicom as reader
-    return reader
-
-
-def _describer(kind: str) -> Callable[[bytes, str, ReadOptions], ImageInfo]:
+def _functions(kind: str) -> tuple[Reader, Describer]:
+    """What reads and what describes a format, imported when the first file of it is met."""
     match kind:
         case "png":
-            from torchxrayvision.images.png import png_info as describer
+            from torchxrayvision.images.png import png_info, read_png
+
+            return read_png, png_info
         case "jpeg":
-            from torchxrayvision.images.jpeg import jpeg_info as describer
+            from torchxrayvision.images.jpeg import jpeg_info, read_jpeg
+
+            return read_jpeg, jpeg_info
         case "tiff":
-            from torchxrayvision.images.tiff import tiff_info as describer
+            from torchxrayvision.images.tiff import read_tiff, tiff_info
+
+            return read_tiff, tiff_info
         case "bmp" | "webp":
-            from torchxrayvision.images.bitmap import bitmap_info as describer
+            from torchxrayvision.images.bitmap import bitmap_info, read_bitmap
+
+            return read_bitmap, bitmap_info
         case _:
-            from torchxrayvision.images.dicom.read import dicom_info as describer
-    return describer
+            from torchxrayvision.images.dicom.read import dicom_info, read_dicom
+
+            return read_dicom, dicom_info

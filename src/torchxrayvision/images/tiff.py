@@ -11,7 +11,7 @@ import io
 import math
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +27,13 @@ from torchxrayvision.images.common import (
     third_party_decoder,
 )
 from torchxrayvision.images.jpeg import decode_jpeg, read_codestream
-from torchxrayvision.images.pixels import mean_of_channels, mean_of_palette, pixels_of, upright
+from torchxrayvision.images.pixels import (
+    mean_of_channels,
+    mean_of_palette,
+    one_bit,
+    pixels_of,
+    upright,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -338,7 +344,9 @@ def _pixels(
     """Each strip or tile and its samples, shape (rows, columns, samples)."""
     compression = page.first(Tag.COMPRESSION, _NONE)
     if page.first(Tag.FILL_ORDER, 1) == 2 and compression not in (_JPEG, *_TO_PICTURE):
-        segments = [_replaced(segment, segment.data.translate(_REVERSED)) for segment in segments]
+        segments = [
+            replace(segment, data=segment.data.translate(_REVERSED)) for segment in segments
+        ]
     if compression == _JPEG:
         for segment in segments:
             yield segment, _jpeg(page, segment, samples, path)
@@ -361,12 +369,6 @@ def _pixels(
         if page.first(Tag.PREDICTOR, 1) == 2:  # each sample was stored less its left neighbour
             pixels = np.cumsum(pixels, axis=1, dtype=pixels.dtype)
         yield segment, pixels
-
-
-def _replaced(segment: _Segment, data: bytes) -> _Segment:
-    return _Segment(
-        top=segment.top, left=segment.left, rows=segment.rows, columns=segment.columns, data=data
-    )
 
 
 def _inflated(data: bytes, size: int, path: str) -> bytes:
@@ -446,7 +448,7 @@ def _unpacked(page: Directory, segments: list[_Segment], width: int, path: str) 
         for segment in group:
             left = segment.left // segment.columns * width
             body = lines[segment.top - top :][: segment.rows, left : left + width]
-            found.append(_replaced(segment, body.tobytes()))
+            found.append(replace(segment, data=body.tobytes()))
     return found
 
 
@@ -458,7 +460,7 @@ def _by_libtiff(
     tile = segments[0].rows, segments[0].columns
     pixels = _libtiff(page, segments, (height, width), tile, path, bits=bits, samples=samples)
     if pixels.dtype == np.bool_:
-        pixels = np.not_equal(pixels.view(np.uint8), 0).view(np.uint8)
+        pixels = one_bit(pixels)
     whole = _Segment(top=0, left=0, rows=height, columns=width, data=b"")
     return whole, pixels.reshape(height, width, -1)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from dataclasses import dataclass, field, replace
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -18,6 +17,7 @@ from torchxrayvision.runs import Batch, open_table
 from torchxrayvision.screening import quick_check
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torchxrayvision.calibration import Calibration
     from torchxrayvision.files import Provenance
     from torchxrayvision.inference.engines.base import ClassifierEngine
-    from torchxrayvision.inputs import InputFile, Read
+    from torchxrayvision.inputs import InputFile, Paths, Read
     from torchxrayvision.models import XRayClassifier
 
     Checked = tuple[NDArray[np.float32], str]  # a prepared image and what the screening says
@@ -351,7 +351,7 @@ def calibrated(
 
 
 def predict(
-    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    paths: Paths,
     model: str | XRayClassifier,
     *,
     output: str | None = None,
@@ -397,12 +397,11 @@ def predict(
     import pandas as pd
 
     net = get_model(model) if isinstance(model, str) else model
-    listed = [paths] if isinstance(paths, str | os.PathLike) else paths
     made, output = calibrated(calibration, net, output)
     with temporarily_eval(net, device):
         results = list(
             predictions(
-                net, list(expand(listed)), kind=output, batch_size=batch_size, engine=engine,
+                net, list(expand(paths)), kind=output, batch_size=batch_size, engine=engine,
                 precision=precision, reading=ReadOptions(workers=workers), check=check,
                 calibration=made,
             )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import os
 import platform
 import re
 import warnings
@@ -45,11 +44,12 @@ from torchxrayvision.runs import Summary as Summary
 from torchxrayvision.runs import parse_shard as parse_shard
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from torchxrayvision.calibration import Calibration
     from torchxrayvision.inference.cluster.ray import RayCluster
-    from torchxrayvision.inputs import InputFile
+    from torchxrayvision.inputs import InputFile, Paths
     from torchxrayvision.models import XRayClassifier
     from torchxrayvision.runs import Batch, Record
 
@@ -188,7 +188,7 @@ def threads(count: int) -> Iterator[None]:
 
 
 def predict_to_file(
-    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    paths: Paths,
     model: str | XRayClassifier,
     output: str | os.PathLike[str],
     *,
@@ -253,9 +253,8 @@ def predict_to_file(
     net = get_model(model) if isinstance(model, str) else model
     made, kind = calibrated(calibration, net, kind)
     wanted = net.check_kind(kind)
-    listed = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     options = {
-        "inputs": describe_inputs(listed, reading or ReadOptions()),
+        "inputs": describe_inputs(paths, reading or ReadOptions()),
         "model": fingerprint(net),
         "weights": net.weights,
         "resize_route": net.resize_route,

@@ -4,6 +4,7 @@ from .archives import Member as Member
 from .archives import has_image_name as has_image_name
 from .archives import printable as printable
 from .archives import unpack_zip as unpack_zip
+from .expansion import Paths as Paths
 from .expansion import Skipped as Skipped
 from .expansion import expand as expand
 from .expansion import is_archive as is_archive

@@ -12,6 +12,7 @@ import logging
 import os
 import stat
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,9 +30,12 @@ from torchxrayvision.inputs.archives import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Generator, Iterator
 
     Names = Generator[str | None, None, None]
+
+Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+"""What a user names: a file, folder, pattern, list or archive, or several."""
 
 _log = logging.getLogger(__name__)
 _Item = TypeVar("_Item")
@@ -418,7 +422,7 @@ def _is_there(folder: str, name: str, failed: list[OSError]) -> bool:
 
 
 def expand(
-    paths: Iterable[str | os.PathLike[str] | InputFile],
+    paths: Paths | InputFile | Iterable[str | os.PathLike[str] | InputFile],
     *,
     strict: bool = False,
     skipped: Skipped | None = None,
@@ -443,7 +447,7 @@ def expand(
     way of all others.
 
     Args:
-        paths: Names of any of these kinds.
+        paths: One or several names of any of these kinds.
         strict: Whether a file of a folder or an archive that is no image gives one with a
             `problem` too.
         skipped: Counts such files.
@@ -452,7 +456,7 @@ def expand(
         One `InputFile` per image.
     """
     expansion = _Expansion(Skipped() if skipped is None else skipped, strict)
-    for given in paths:
+    for given in [paths] if isinstance(paths, str | os.PathLike | InputFile) else paths:
         if isinstance(given, InputFile):
             yield given
         else:

@@ -30,7 +30,9 @@ from torchxrayvision.inputs import InputFile, Member, ReadOptions, Skipped, expa
 from torchxrayvision.runs.journal import Batch, Journal, replay, writing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+
+    from torchxrayvision.inputs import Paths
 
 
 _Item = TypeVar("_Item")
@@ -207,16 +209,15 @@ def _bytes() -> Any:
     return torch.uint8
 
 
-def describe_inputs(
-    paths: Sequence[str | os.PathLike[str]], options: ReadOptions | None = None
-) -> dict[str, Any]:
+def describe_inputs(paths: Paths, options: ReadOptions | None = None) -> dict[str, Any]:
     """What was named, with the size and time of lists and archives, whose content matters.
 
     Args:
         paths: See `expand`.
         options: How files are read: what of it decides on rows and numbers.
     """
-    names = [os.fspath(path) for path in paths]
+    listed = [paths] if isinstance(paths, str | os.PathLike) else paths
+    names = [os.fspath(path) for path in listed]
     stamps = {}
     for name in names:
         path = Path(name.removeprefix("@"))

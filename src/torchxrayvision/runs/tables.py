@@ -36,6 +36,7 @@ class Table(abc.ABC):
         columns: Name to kind: `"text"`, `"float32"`, `"number"`, `"integer"`, `"flag"`, or
             `"vector"` for arrays of float32, of which there is at most one, the last.
         part: The other file, on the same file system; None for `<name>.part`.
+        file: An open text file to write to instead, such as standard output; not for Parquet.
         provenance: What makes the table: inside of Parquet, for others in a file beside it.
     """
 
@@ -46,12 +47,19 @@ class Table(abc.ABC):
         path: Path,
         columns: Mapping[str, str],
         part: Path | None = None,
+        file: IO[str] | None = None,
         *,
         provenance: Provenance | None = None,
     ) -> None:
         self.path, self.provenance = path, provenance
         self.part = path.with_name(path.name + ".part") if part is None else part
         self.columns = dict(columns)
+        self._given = file
+        self._start()
+
+    @abc.abstractmethod
+    def _start(self) -> None:
+        """Open the file."""
 
     @abc.abstractmethod
     def write(self, row: Mapping[str, Any]) -> None:
@@ -85,29 +93,23 @@ class Table(abc.ABC):
         put_in_place(self.part, self.path)
 
 
-class CsvTable(Table):
-    """Comma-separated, UTF-8, see `csvtext`; vectors as columns `embedding_0000`, ...
+class _TextTable(Table):
+    """A table in an open text file."""
 
-    Args:
-        path: Final name.
-        columns: See `Table`.
-        part: See `Table`.
-        file: An open text file to write to instead, such as standard output.
-        provenance: See `Table`.
-    """
+    def _start(self) -> None:
+        self._file = self._given or self.part.open("w", newline="", encoding="utf-8")
 
-    def __init__(
-        self,
-        path: Path,
-        columns: Mapping[str, str],
-        part: Path | None = None,
-        file: IO[str] | None = None,
-        *,
-        provenance: Provenance | None = None,
-    ) -> None:
-        super().__init__(path, columns, part, provenance=provenance)
-        self._own = file is None
-        self._file: Any = file or self.part.open("w", newline="", encoding="utf-8")
+    def _end(self) -> None:
+        self._file.flush()
+        if self._given is None:
+            self._file.close()
+
+
+class CsvTable(_TextTable):
+    """Comma-separated, UTF-8, see `csvtext`; vectors as columns `embedding_0000`, ..."""
+
+    def _start(self) -> None:
+        super()._start()
         self._csv = CsvFile(self._file)
         self._plain = [name for name, kind in self.columns.items() if kind != _VECTOR]
         self._vector = next((n for n, kind in self.columns.items() if kind == _VECTOR), None)
@@ -145,34 +147,14 @@ class CsvTable(Table):
         """Write what is held back and close the file."""
         if self._width is None:
             self._header(0)
-        self._file.flush()
-        if self._own:
-            self._file.close()
+        self._end()
 
 
-class JsonTable(Table):
-    """An array of objects, one per line; vectors as lists.
+class JsonTable(_TextTable):
+    """An array of objects, one per line; vectors as lists."""
 
-    Args:
-        path: Final name.
-        columns: See `Table`.
-        part: See `Table`.
-        file: See `CsvTable`.
-        provenance: See `Table`.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        columns: Mapping[str, str],
-        part: Path | None = None,
-        file: IO[str] | None = None,
-        *,
-        provenance: Provenance | None = None,
-    ) -> None:
-        super().__init__(path, columns, part, provenance=provenance)
-        self._own = file is None
-        self._file: Any = file or self.part.open("w", encoding="utf-8")
+    def _start(self) -> None:
+        super()._start()
         self._separator = "[\n"
 
     def write(self, row: Mapping[str, Any]) -> None:
@@ -184,9 +166,7 @@ class JsonTable(Table):
     def close(self) -> None:
         """End the array and close the file."""
         self._file.write("\n]\n" if self._separator == ",\n" else "[]\n")
-        self._file.flush()
-        if self._own:
-            self._file.close()
+        self._end()
 
 
 def _plain(value: Any) -> Any:
@@ -202,15 +182,7 @@ class ParquetTable(Table):
     ROWS: Final = 1024
     holds_provenance = True
 
-    def __init__(
-        self,
-        path: Path,
-        columns: Mapping[str, str],
-        part: Path | None = None,
-        *,
-        provenance: Provenance | None = None,
-    ) -> None:
-        super().__init__(path, columns, part, provenance=provenance)
+    def _start(self) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -282,6 +254,4 @@ def open_table(
     """
     check_format(path)
     kind = _TABLES[path.suffix.lower()]
-    if file is not None and issubclass(kind, CsvTable | JsonTable):
-        return kind(path, columns, part, file)
-    return kind(path, columns, part, provenance=provenance)
+    return kind(path, columns, part, file, provenance=None if file else provenance)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,18 +38,15 @@ from torchxrayvision.screening.pose import (
 from torchxrayvision.transforms import prepare
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Generator, Iterable, Iterator
 
     import pandas as pd
     from numpy.typing import NDArray
 
     from torchxrayvision.images import Raster
-    from torchxrayvision.inputs import InputFile, Read, Skipped
+    from torchxrayvision.inputs import InputFile, Paths, Read, Skipped
     from torchxrayvision.runs import Batch, Record, Summary
-
-    Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
-
-    from torchxrayvision.screening.pose import Pose
 
 _KEYWORDS: Final = ("Modality", "BodyPartExamined", "ViewPosition", "PhotometricInterpretation")
 # Projection radiography, film that was scanned, and what secondary captures are stored as.
@@ -277,10 +273,9 @@ def iter_checks(
     Raises:
         UnknownNameError: If there is no such code.
     """
-    listed = [paths] if isinstance(paths, str | os.PathLike) else paths
     allowed = _allowed(allow)
     reading = reading or ReadOptions(workers=workers)
-    files = expand(listed, strict=reading.strict, skipped=skipped)
+    files = expand(paths, strict=reading.strict, skipped=skipped)
     return _checks(files, allowed, view_model, reading)
 
 
@@ -339,11 +334,10 @@ def check_to_file(
     """
     target, allowed = Path(output), _allowed(list(allow))
     check_format(target)
-    listed = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     how = reading or ReadOptions()
     look = view_model or _cached_view_model()
     options: dict[str, Any] = {
-        "inputs": describe_inputs(listed, how),
+        "inputs": describe_inputs(paths, how),
         "check": sorted(allowed),
         "view_model": None if look is None else fingerprint(look),
         "batch_size": _BATCH,

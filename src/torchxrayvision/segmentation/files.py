@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import re
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -38,14 +38,15 @@ from torchxrayvision.segmentation.masks import (
 from torchxrayvision.segmentation.networks import get_segmenter
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
     import torch
     from numpy.typing import NDArray
 
+    from torchxrayvision.inputs import Paths
     from torchxrayvision.models import Segmenter
     from torchxrayvision.runs import Batch, Record, Summary
-    from torchxrayvision.segmentation.masks import Paths
 
 _TABLE: Final = "measures.csv"
 _LENGTHS: Final = ("heart_width", "thorax_width", "spine_heart_distance")
@@ -254,25 +255,12 @@ class SegmentationWriter(SegmentationFiles):
     `measures.csv.part` until all is done. For a run that may be interrupted see
     `segment_to_folder`.
 
-    Args:
-        folder: See `SegmentationFiles`.
-        names: See `SegmentationFiles`.
-        only: See `SegmentationFiles`.
-        nifti: See `SegmentationFiles`.
-        provenance: See `SegmentationFiles`.
+    The arguments are those of `SegmentationFiles`.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        names: Sequence[str],
-        *,
-        only: Iterable[str] | None = None,
-        nifti: bool = False,
-        provenance: Provenance | None = None,
-    ) -> None:
-        super().__init__(folder, names, only=only, nifti=nifti, provenance=provenance)
-        self._table = CsvTable(folder / _TABLE, self.columns, provenance=provenance)
+    @cached_property
+    def _table(self) -> CsvTable:
+        return CsvTable(self.folder / _TABLE, self.columns, provenance=self._provenance)
 
     def write(self, result: Segmentation) -> None:
         """Write the files and the row of one result.
@@ -287,6 +275,7 @@ class SegmentationWriter(SegmentationFiles):
         self._table.close()
 
     def __enter__(self) -> SegmentationWriter:
+        self._table.__enter__()
         return self
 
     def __exit__(self, *ended: Any) -> None:
@@ -348,10 +337,9 @@ def segment_to_folder(
     segmenting = Segmenting(net, threshold, pixel_spacing, upright, batch_size, engine, precision)
     wanted = _checked(only, net.targets, nifti)
     place = Path(folder)
-    listed = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     how = reading or ReadOptions()
     options: dict[str, Any] = {
-        "inputs": describe_inputs(listed, how), "model": fingerprint(net), "only": wanted,
+        "inputs": describe_inputs(paths, how), "model": fingerprint(net), "only": wanted,
         "nifti": nifti, "threshold": threshold, "pixel_spacing": pixel_spacing,
         "upright": upright, "batch_size": batch_size, "engine": engine, "precision": precision,
     }  # fmt: skip

@@ -25,11 +25,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from torchxrayvision.images import Raster
-    from torchxrayvision.inputs import InputFile, Read
+    from torchxrayvision.inputs import InputFile, Paths, Read
     from torchxrayvision.models import Segmenter
 
     Network = Callable[[torch.Tensor], Any]  # to logits (B, P, R, R)
-    Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 MEASURES: Final = (
     "cardiothoracic_ratio",
@@ -228,7 +227,7 @@ class Prepared:
 
 
 def segment(
-    paths: Paths | Iterable[InputFile],
+    paths: Paths | Iterable[str | os.PathLike[str] | InputFile],
     model: str | Segmenter,
     *,
     threshold: float = 0.5,
@@ -274,14 +273,14 @@ def segment(
     check_spacing(pixel_spacing)
     net = get_segmenter(model) if isinstance(model, str) else model
     segmenting = Segmenting(net, threshold, pixel_spacing, upright, batch_size, engine, precision)
-    listed: Any = [paths] if isinstance(paths, str | os.PathLike) else paths
     if segmenting.converts:
-        listed = list(listed)  # they are counted first; more would not change the choice
-        images = sum(1 for _ in itertools.islice(expand(listed), 100_000))
+        if not isinstance(paths, str | os.PathLike):
+            paths = list(paths)  # they are counted first; more would not change the choice
+        images = sum(1 for _ in itertools.islice(expand(paths), 100_000))
         with temporarily_eval(net, device):
             segmenting.start(segmenting.choose(images))
     how = reading or ReadOptions(workers=workers)
-    results = segmenting.results(expand(listed, strict=how.strict), how)
+    results = segmenting.results(expand(paths, strict=how.strict), how)
     return _lending(net, device, results)
 
 
@@ -307,17 +306,7 @@ def _lending(
 
 
 class Segmenting:
-    """A network and how it is used.
-
-    Args:
-        net: In evaluation mode while results are made.
-        threshold: See `segment`.
-        spacing: See `segment`.
-        upright: See `segment`.
-        batch_size: See `segment`.
-        engine: See `segment`.
-        precision: See `segment`.
-    """
+    """A network, in evaluation mode while results are made, and how `segment` uses it."""
 
     def __init__(
         self,
