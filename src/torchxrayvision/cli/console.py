@@ -219,12 +219,7 @@ def _without_nan(value: Any) -> Any:
 
 
 def named_images(paths: Sequence[str] | None, lists: Sequence[Path] | None) -> list[str]:
-    """What a command that reads images was given, `-` replaced by the lines of standard input.
-
-    Args:
-        paths: Its arguments.
-        lists: Values of `--from-file`.
-    """
+    """What a command that reads images was given, `-` replaced by the lines of standard input."""
     names = [*(paths or ()), *("-" if path == STDOUT else f"@{path}" for path in lists or ())]
     if not names:
         refuse("name radiographs, folders or archives, or a list with --from-file")
@@ -287,11 +282,7 @@ def file_to_write(path: Path | None) -> Path | None:
 
 
 def refuse(reason: str) -> NoReturn:
-    """End the command as one that was used in a way that cannot work.
-
-    Args:
-        reason: What was given, what was expected and what to do.
-    """
+    """End the command, and say what was given, what was expected and what to do."""
     show_error(ValueError(reason))
     raise typer.Exit(EXIT_USAGE)
 
@@ -323,16 +314,7 @@ def refuse_existing(path: Path | None, overwrite: bool, *, unfinished: Path | No
 def load_classifier(
     weights: str | None, checkpoint: Path | None, compat: str | None = None
 ) -> XRayClassifier:
-    """The classifier that `--weights` and `--checkpoint` name.
-
-    Args:
-        weights: Published weights; None for the default ones.
-        checkpoint: A file of the user's own.
-        compat: Whose operating points.
-
-    Returns:
-        It, in evaluation mode.
-    """
+    """The classifier, in evaluation mode, that `--weights` and `--checkpoint` name."""
     from torchxrayvision.models import get_model, load_checkpoint
 
     if checkpoint is not None:

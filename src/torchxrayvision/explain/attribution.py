@@ -73,14 +73,7 @@ def smoothed(heat: Tensor, sigma: float) -> Tensor:
 
 
 def baseline_for(x: Tensor, baseline: Tensor | float | Baseline) -> Tensor:
-    """The image without evidence.
-
-    Args:
-        x: Images, shape (B, C, H, W).
-        baseline: `"blur"`, `"mirror"`, a grey value, or images that broadcast to `x`.
-
-    Returns:
-        Shape and dtype of `x`.
+    """The images without evidence: blurred, mirrored, of a grey value, or as given.
 
     Raises:
         UnknownNameError: If it is another word.

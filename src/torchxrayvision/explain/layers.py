@@ -174,14 +174,8 @@ def captured(model: nn.Module, layer: CamLayer) -> Iterator[_Maps]:
     """Keep what a layer gives while the network runs, and cut the graph of gradients there.
 
     A map that the network rectifies is kept as it is after that. A second rectification leaves
-    it as it is, but has no gradient at zero; so zeros become the smallest positive number.
-
-    Args:
-        model: The network; its hooks are as before afterwards.
-        layer: Which layer.
-
-    Yields:
-        What becomes of the maps, to be asked after the run.
+    it as it is, but has no gradient at zero; so zeros become the smallest positive number. What
+    becomes of the maps is to be asked after the run.
     """
     modules = _modules(model, layer.path)
     calls: list[list[Tensor]] = [[] for _ in modules]
@@ -259,14 +253,9 @@ class Positions:
         self._axes[after] = (down, across)
 
     def axes(self, cells: tuple[int, int], size: tuple[int, int]) -> tuple[Axis, Axis]:
-        """Both axes of a map, in pixels of the image.
+        """Both axes, down and across, of a map of so many cells, in pixels of an image of `size`.
 
-        Args:
-            cells: Height and width of the map.
-            size: Those of the image, which the network may have resized.
-
-        Returns:
-            Down, across. Cells of equal size where a layer of another kind came between.
+        Cells are of equal size where a layer of another kind came between.
         """
         seen = self._size or size
         down, across = self._axes.get(cells) or (
@@ -319,14 +308,7 @@ def _pair(module: nn.Module, name: str) -> tuple[int, int]:
 
 @contextmanager
 def located(model: nn.Module) -> Iterator[Positions]:
-    """Learn where the positions of maps lie while the network runs.
-
-    Args:
-        model: The network; its hooks are as before afterwards.
-
-    Yields:
-        To be asked after the run.
-    """
+    """Learn where the positions of maps lie while the network runs; to be asked afterwards."""
     positions = Positions()
     layers = [module for module in model.modules() if isinstance(module, _WINDOWED)]
     handles = [layer.register_forward_hook(positions.watch) for layer in layers]

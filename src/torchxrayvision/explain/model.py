@@ -46,26 +46,16 @@ def target_index(model: nn.Module, target: Target) -> int:
 
 
 def value_kind(model: nn.Module) -> str:
-    """What `probability` gives of this network: `"probability"`, or `"years"` of a network of age.
-
-    Args:
-        model: The network.
-    """
+    """What `probability` gives: `"probability"`, or `"years"` where that is all there is."""
     if isinstance(model, XRayClassifier) and _BOUNDED not in model.kinds:
         return model.kinds[0]
     return _BOUNDED
 
 
 def score(model: nn.Module, x: Tensor, index: int) -> Tensor:
-    """The number that is explained: the logit, before any saturation; years for a network of age.
+    """The number (B,) that is explained: the logit, before any saturation, or years.
 
-    Args:
-        model: The network. One that is not of this package gives logits of shape (B, P).
-        x: Images, shape (B, 1, S, S).
-        index: Place of the target.
-
-    Returns:
-        Shape (B,).
+    A network that is not of this package gives logits of shape (B, P).
     """
     if isinstance(model, XRayClassifier):
         kind = "logit" if "logit" in model.kinds else model.kinds[0]
@@ -74,15 +64,9 @@ def score(model: nn.Module, x: Tensor, index: int) -> Tensor:
 
 
 def probability(model: nn.Module, x: Tensor, index: int) -> Tensor:
-    """The number that a reader is shown, see `value_kind`.
+    """The number (B,) that a reader is shown, see `value_kind`.
 
-    Args:
-        model: The network. The logits of one that is not of this package go through a sigmoid.
-        x: Images, shape (B, 1, S, S).
-        index: Place of the target.
-
-    Returns:
-        Shape (B,).
+    The logits of a network that is not of this package go through a sigmoid.
     """
     if isinstance(model, XRayClassifier):
         return _column(model(x, output=value_kind(model)), index)
@@ -116,10 +100,6 @@ def checked(x: Tensor) -> Tensor:
 
 @contextmanager
 def at_rest(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode with gradients for a while, whatever mode the caller is in.
-
-    Args:
-        model: The network; each of its modules is in its own mode again afterwards.
-    """
+    """Evaluation mode with gradients for a while; afterwards each module is in its own mode."""
     with temporarily_eval(model), torch.inference_mode(mode=False), torch.enable_grad():
         yield

@@ -357,9 +357,6 @@ def catch_prints(path: str) -> Iterator[list[str]]:
 
     Lines of others, who may write meanwhile from other threads, are passed on.
 
-    Args:
-        path: The file.
-
     Yields:
         A list that holds the lines at the end.
     """

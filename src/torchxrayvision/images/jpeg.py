@@ -89,9 +89,8 @@ def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 def without_stray_bytes(data: bytes, *, remarks: bool = True) -> bytes:
     """A JPEG whose header segments follow each other, as not all decoders look for the next.
 
-    Args:
-        data: The code stream; anything but a JPEG is given back as it is.
-        remarks: Whether to keep segments of applications and comments.
+    Anything but a JPEG is given back as it is. Segments of applications and comments, `remarks`,
+    can be left out.
     """
     if not data.startswith(b"\xff\xd8"):
         return data
@@ -105,15 +104,7 @@ def without_stray_bytes(data: bytes, *, remarks: bool = True) -> bytes:
 
 
 def read_scans(data: bytes, position: int, *, frame: int, components: int, restarts: bool) -> Scans:
-    """Walk from the end of the frame header to the end marker.
-
-    Args:
-        data: The code stream.
-        position: End of the frame header.
-        frame: Its marker.
-        components: Components of the frame.
-        restarts: Whether a restart interval was defined before it.
-    """
+    """Walk from the end of a frame header, with this marker, to the end marker."""
     scans = Scans(restarts=restarts)
     try:
         _walk(data, position, frame, scans)

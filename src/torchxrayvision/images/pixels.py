@@ -39,14 +39,7 @@ def bands_of(image: Image.Image) -> Iterator[tuple[int, NDArray[Any]]]:
 
 
 def pixels_of(image: Image.Image) -> NDArray[Any]:
-    """The pixels of a decoded picture, in little more memory than they take.
-
-    Args:
-        image: Decoded, of any mode.
-
-    Returns:
-        Shape (H, W) or (H, W, C), perhaps read-only.
-    """
+    """The pixels (H, W) or (H, W, C) of a decoded image, in little more memory than they take."""
     if image.width * image.height * len(image.getbands()) <= _WHOLE:
         return np.asarray(image)
     found: NDArray[Any] | None = None
@@ -58,16 +51,10 @@ def pixels_of(image: Image.Image) -> NDArray[Any]:
 
 
 def grey_of(image: Image.Image) -> tuple[NDArray[Any], int]:
-    """The pixels of a decoded picture of 8 bits, colour as grey.
+    """Grey (H, W) of a decoded image of 8 bits, with or without alpha, and the value of white.
 
-    Films scanned in colour mostly have three equal channels: one of them is kept. Otherwise the
-    sum of the channels is returned, which is exact in integers; the peak says so.
-
-    Args:
-        image: Decoded: grey, or RGB with or without alpha.
-
-    Returns:
-        Pixels of shape (H, W), and the value of white in them.
+    Images scanned in colour mostly have three equal channels: one of them is kept. Otherwise the
+    sum of the channels is returned, which is exact in integers; the value of white says so.
     """
     if len(image.getbands()) < 3:
         return pixels_of(image), 255
@@ -91,11 +78,7 @@ _ORIENTATION = 274
 
 
 def orientation_of(exif: bytes) -> int:
-    """The orientation, 1 to 8; 1 where it is absent, undefined or damaged.
-
-    Args:
-        exif: The block, with or without ``Exif`` and two null bytes before it.
-    """
+    """The orientation, 1 to 8, in a block of Exif; 1 where it is absent, undefined or damaged."""
     block = Image.Exif()
     try:
         with third_party_decoder("", ""):
@@ -110,11 +93,7 @@ _ROWS = 64
 
 
 def channels_are_equal(image: Image.Image) -> bool:
-    """Whether a decoded RGB picture is grey: every pixel has three equal channels.
-
-    Args:
-        image: Decoded; False for any other mode than RGB and RGBA.
-    """
+    """Whether a decoded image is RGB or RGBA with three equal channels in every pixel."""
     if image.mode not in ("RGB", "RGBA"):
         return False
     return all(
@@ -126,17 +105,9 @@ def channels_are_equal(image: Image.Image) -> bool:
 
 
 def mean_of_channels(pixels: NDArray[Any], peak: int) -> tuple[NDArray[Any], int]:
-    """Grey of a colour picture: the mean of red, green and blue.
+    """Grey (H, W) of pixels (H, W, C), and the value of white; channels past the third are dropped.
 
-    Films scanned in colour mostly have three equal channels: those keep their dtype. Otherwise
-    the sum of the channels is returned, which is exact in integers; the peak says so.
-
-    Args:
-        pixels: Shape (H, W, C); channels past the third (alpha) are dropped.
-        peak: Value of white in one channel.
-
-    Returns:
-        Pixels of shape (H, W), and the value of white in them.
+    As in `grey_of`, `peak` being the value of white in one channel.
     """
     red, green, blue = (pixels[:, :, channel] for channel in range(3))
     for start in range(0, pixels.shape[0], _ROWS):  # true colour shows in the first rows
@@ -150,15 +121,7 @@ def mean_of_channels(pixels: NDArray[Any], peak: int) -> tuple[NDArray[Any], int
 
 
 def mean_of_palette(indices: NDArray[Any], palette: NDArray[Any]) -> tuple[NDArray[Any], int]:
-    """Grey of a picture of palette indices.
-
-    Args:
-        indices: Shape (H, W), uint8.
-        palette: Shape (N, 3), uint8; indices past its end are black.
-
-    Returns:
-        Pixels of shape (H, W), and the value of white in them.
-    """
+    """Grey of palette indices (H, W), and the value of white; past the palette (N, 3) is black."""
     table = np.zeros((256, 3), np.uint8)
     table[: len(palette)] = palette[:256]
     grey, peak = mean_of_channels(table[np.newaxis], 255)

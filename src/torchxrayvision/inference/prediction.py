@@ -164,11 +164,8 @@ def batches(
 def check_mode(name: str) -> str:
     """The name, if it says how the screening is used.
 
-    Args:
-        name: `"note"`, `"refuse"` or `"off"`.
-
     Raises:
-        UnknownNameError: If it is another.
+        UnknownNameError: If it is neither `"note"`, `"refuse"` nor `"off"`.
     """
     if name not in _CHECKS:
         raise UnknownNameError("check", name, _CHECKS)
@@ -178,13 +175,7 @@ def check_mode(name: str) -> str:
 def open_readers(
     size: int, options: ReadOptions | None, check: str = "off"
 ) -> Readers[InputFile, Checked]:
-    """Workers that read for an engine; to be closed.
-
-    Args:
-        size: Side of the images in pixels.
-        options: How files are read.
-        check: See `predict`.
-    """
+    """Workers that read images of one side for an engine; to be closed."""
 
     def make(file: InputFile, read: Read) -> Checked:
         raster = read(file)
@@ -205,18 +196,7 @@ def batches_from(
     first: int = 0,
     features: bool = False,
 ) -> Generator[tuple[list[InputFile], Batch], None, None]:
-    """As `batches`, with workers that stay open.
-
-    Args:
-        readers: From `open_readers`.
-        engine: See `batches`.
-        files: See `batches`.
-        first: See `batches`.
-        features: See `batches`.
-
-    Yields:
-        The files of a batch and what came of them.
-    """
+    """As `batches`, with workers from `open_readers` that stay open."""
     loaded = readers.map(files, ahead=2 * engine.batch_size + readers.workers)
     while chunk := list(itertools.islice(loaded, engine.batch_size)):
         batch = _batch(engine, first, [image for _, image in chunk], features)
@@ -248,16 +228,10 @@ def _batch(
 def first_images(
     files: Iterable[InputFile], size: int, count: int, reading: ReadOptions
 ) -> NDArray[np.float32]:
-    """Images to compare engines on: the first readable ones, or made ones if there are none.
+    """At most `count` images to compare engines on, shape (n, 1, size, size).
 
-    Args:
-        files: The first few are read.
-        size: Side in pixels.
-        count: The most to give.
-        reading: How files are read, but by one worker: a bad one must not end the run here either.
-
-    Returns:
-        Shape (n, 1, size, size), n at least 1 and at most `count`.
+    The first readable ones, or made ones if there are none; read by one worker, as a bad one must
+    not end the run here either.
     """
     tried = (f for f in itertools.islice(files, 4 * count) if f.member is None
              or not f.member.sequential)  # fmt: skip

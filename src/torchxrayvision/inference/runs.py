@@ -134,15 +134,7 @@ def plan_environment(
     sources: Iterable[InputFile],
     reading: ReadOptions,
 ) -> dict[str, Any]:
-    """This machine, its threads and the engine for a run that begins.
-
-    Args:
-        net: In evaluation mode, on its device.
-        options: See `Record`.
-        images: How many there are.
-        sources: The first ones; engines are tried on some of them.
-        reading: How files are read.
-    """
+    """This machine, its threads and the engine for a run that begins, tried on the first images."""
     size = max(1, min(options["batch_size"], images))
     chosen = choose_engine(
         net, size, options["engine"], options["precision"], images=images,
@@ -161,22 +153,13 @@ def environment() -> dict[str, Any]:
 
 
 def environment_changes(machine: dict[str, Any], found: dict[str, Any]) -> list[str]:
-    """How another machine differs, one phrase each.
-
-    Args:
-        machine: What the run began on.
-        found: What `environment` says elsewhere.
-    """
+    """How the machine that a run began on differs from what `environment` found, a phrase each."""
     return [f"{k} {machine.get(k)}, now {v}" for k, v in found.items() if machine.get(k) != v]
 
 
 @contextlib.contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Let torch use so many threads: sums depend on how they are split.
-
-    Args:
-        count: Those that the run began with.
-    """
+    """Let torch use as many threads as the run began with: sums depend on how they are split."""
     before = torch.get_num_threads()
     if count != before:
         torch.set_num_threads(count)

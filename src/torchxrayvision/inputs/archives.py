@@ -64,15 +64,7 @@ def has_image_name(name: str) -> bool:
 
 
 def looks_like_image(name: str, head: bytes) -> bool:
-    """Whether a file counts as an image, by the end of its name or its first bytes.
-
-    Args:
-        name: Its name.
-        head: Its first `torchxrayvision.images.HEAD` bytes; may be empty where the name decides.
-
-    Returns:
-        Whether it is to be read.
-    """
+    """Whether a file counts as an image, by the end of its name or its first `HEAD` bytes."""
     try:
         return has_image_name(name) or bool(head and sniff(head, name))
     except ImageReadError:

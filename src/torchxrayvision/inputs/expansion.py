@@ -52,9 +52,6 @@ _TEXTS: Final = ("string", "large_string", "string_view")
 def in_lines(path: Path) -> Names:
     """The lines of a text file in UTF-8, but for empty ones.
 
-    Args:
-        path: The file.
-
     Raises:
         OSError: If it cannot be read.
         ValueError: If it is UTF-16.

@@ -44,14 +44,7 @@ class ReaderProcess:
         self._lock = threading.Lock()
 
     def read(self, file: InputFile) -> Raster:
-        """As `read_file`.
-
-        Args:
-            file: What to read.
-
-        Raises:
-            ImageReadError: As `read_file`, or if the child dies.
-        """
+        """As `read_file`; an `ImageReadError` too if the child dies."""
         self._killed, self._busy = False, True
         try:
             for _ in range(_ATTEMPTS):

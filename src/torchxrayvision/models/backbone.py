@@ -144,11 +144,7 @@ def loads_weights(argument: str) -> bool:
 
 
 def allowed_arguments(architecture: str) -> Mapping[str, Rule]:
-    """What a file may say for a network: name of the argument to the rule of its value.
-
-    Args:
-        architecture: Such as `"timm:resnet10t"`.
-    """
+    """What a file may say for such a network: name of the argument to the rule of its value."""
     fitting = (rules for pattern, rules in _ALLOWED if fnmatchcase(architecture, pattern))
     return next(fitting, {})
 

@@ -87,13 +87,9 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], source: str)
 
 
 def draw_convolutions(network: nn.Module, *, mode: Literal["fan_in", "fan_out"]) -> None:
-    """Draw the weights of every convolution after He et al. 2015.
+    """Draw the weights of every convolution after He et al. 2015, keeping the variance one way.
 
     On the meta device there is nothing to draw; to ask for it would load torch's compiler.
-
-    Args:
-        network: The network.
-        mode: Whether the variance is kept on the way forward or on the way back.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and not module.weight.is_meta:

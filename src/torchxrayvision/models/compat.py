@@ -19,13 +19,7 @@ if TYPE_CHECKING:
 
 
 def replaced_method(instance: Any, name: str, own: Callable[..., Any]) -> Callable[..., Any] | None:
-    """The method that a subclass or an instance has in place of the package's own, if any.
-
-    Args:
-        instance: The object.
-        name: Of the method.
-        own: The package's own function.
-    """
+    """The method that a subclass or an instance has in place of the package's own, if any."""
     found = getattr(instance, name)
     return None if getattr(found, "__func__", None) is own else found
 

@@ -147,16 +147,7 @@ def load_core_weights(
     compat: str | None,
     op_threshs: Tensor | Sequence[float] | None,
 ) -> None:
-    """As `load_weights`, with the targets, resolution and operating points of the entry.
-
-    Args:
-        model: See `load_weights`.
-        network: See `load_weights`.
-        entry: See `load_weights`.
-        cache_dir: See `load_weights`.
-        compat: See `COMPAT`.
-        op_threshs: Operating points instead of those of the entry.
-    """
+    """As `load_weights`, with the targets, resolution and operating points of the entry."""
     load_weights(
         model, network, entry, cache_dir=cache_dir, names=lambda c: normalise_names(c.tensors)
     )
@@ -169,14 +160,7 @@ def apply_metadata(
     compat: str | None,
     op_threshs: Tensor | Sequence[float] | None = None,
 ) -> None:
-    """Give a model the targets, resolution and operating points of an entry.
-
-    Args:
-        model: The model.
-        entry: The weights.
-        compat: See `COMPAT`.
-        op_threshs: Operating points instead of those of the entry.
-    """
+    """Give a model the targets, resolution and operating points of an entry, or other points."""
     points = entry.compat_operating_points if check_compat(compat) else entry.operating_points
     model.targets = list(entry.targets)
     model.input_resolution = entry.input_resolution
@@ -193,11 +177,8 @@ COMPAT: Final = "xrv-1.5"
 def check_compat(compat: str | None) -> bool:
     """Whether the numbers of 1.5.7 are asked for.
 
-    Args:
-        compat: None or `"xrv-1.5"`.
-
     Raises:
-        UnknownNameError: For any other value.
+        UnknownNameError: If the value is neither None nor `"xrv-1.5"`.
     """
     if compat not in (None, COMPAT):
         raise UnknownNameError("compat", compat, [COMPAT])
@@ -205,15 +186,7 @@ def check_compat(compat: str | None) -> bool:
 
 
 def split_width(architecture: str, usual: int) -> tuple[str, int]:
-    """Name and width of an architecture such as `"resnet18-width32"`.
-
-    Args:
-        architecture: A name, with or without a width.
-        usual: The width where the name has none.
-
-    Returns:
-        The name before the width, and the width, in channels; 0 for one that is no number.
-    """
+    """Name and width of an architecture such as `"resnet18-width32"`; 0 where it is no number."""
     name, _, width = architecture.partition("-width")
     return name, (int(width) if width.isdecimal() else 0) if width else usual
 
@@ -297,12 +270,7 @@ def operating_points(model: XRayClassifier) -> list[float | None] | None:
 
 
 def read_header_facts(values: Mapping[str, Any], outputs: int, path: str) -> dict[str, Any]:
-    """What the header of a file says of the network in it.
-
-    Args:
-        values: The header's words.
-        outputs: Number of outputs that the tensors have.
-        path: What the error calls the file.
+    """What the header of a file says of the network in it, with so many outputs.
 
     Returns:
         Empty for a file that `save_checkpoint` did not write; else its `targets`,
@@ -349,12 +317,7 @@ def _are_points(value: Any, outputs: int) -> bool:
 
 
 def apply_facts(model: XRayClassifier, facts: Mapping[str, Any]) -> None:
-    """Give a model the operating points and the output that its file says.
-
-    Args:
-        model: The model, with its tensors.
-        facts: See `read_header_facts`; nothing changes where they are empty.
-    """
+    """Give a model the operating points and the output of `read_header_facts`, if any."""
     if (points := facts.get("operating_points")) is not None:
         model.set_operating_points([float("nan") if p is None else p for p in points])
     if (output := facts.get("output")) is not None:
@@ -364,10 +327,6 @@ def apply_facts(model: XRayClassifier, facts: Mapping[str, Any]) -> None:
 
 def backbone_of(values: Mapping[str, Any], path: str) -> tuple[str, dict[str, Any]] | None:
     """Name and arguments of the `Backbone` in a file, or None if it holds another network.
-
-    Args:
-        values: The header's words.
-        path: What the error calls the file.
 
     Raises:
         CheckpointError: If the header asks for more than the shape of a network.
@@ -407,14 +366,7 @@ def _decoded(values: Mapping[str, Any], path: str) -> dict[str, Any]:
 
 
 def normalise_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Strip what training wrappers put before every name, and 1.5.7's operating points.
-
-    Args:
-        tensors: As the file names them.
-
-    Returns:
-        Names as the bare network has them.
-    """
+    """Strip what training wrappers put before every name, and 1.5.7's operating points."""
     names = {k: v for k, v in tensors.items() if k.rpartition(".")[2] != "op_threshs"}
     for _ in range(3):  # DataParallel in Lightning in 1.5.7's ResNet: three layers at most
         prefix = next(

@@ -212,12 +212,7 @@ class Partial:
         return Resume(offset, length, validator) if validator and offset and known else None
 
     def restart(self, headers: dict[str, str | None], length: int | None) -> None:
-        """Empty the file and record which object its bytes will belong to.
-
-        Args:
-            headers: What the server said of it: ``etag`` and ``last_modified``.
-            length: Its length in bytes.
-        """
+        """Empty the file and record the etag, date and length of the object that is to come."""
         with storage(self.folder):
             # The record goes first and the bytes last: a crash between leaves a record of an
             # absent file, never bytes under the record of another object.

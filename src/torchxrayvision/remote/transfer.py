@@ -469,15 +469,7 @@ def _await_name(session: requests.Session, url: str, seconds: float) -> None:
 
 
 def failure_of_status(status: int, headers: Mapping[str, str]) -> SourceFailure:
-    """What an answer without the file means.
-
-    Args:
-        status: The HTTP status.
-        headers: The headers of the answer.
-
-    Returns:
-        The failure: final for client errors, to be tried again for server errors.
-    """
+    """What an answer without the file means: final for client errors, else to be tried again."""
     try:
         phrase = HTTPStatus(status).phrase
     except ValueError:
@@ -494,14 +486,10 @@ def _pause(value: str | None) -> float | None:
 
 
 def failure_of_error(error: Exception) -> SourceFailure:
-    """What an exception of the HTTP client means.
+    """What an exception of requests or urllib3 means.
 
-    Args:
-        error: As requests or urllib3 raised it.
-
-    Returns:
-        The failure. A host that does not resolve or refuses the connection is not tried again:
-        a user without network should read so at once.
+    A host that does not resolve or refuses the connection is not tried again: a user without
+    network should read so at once.
     """
     import requests
     from urllib3.exceptions import NewConnectionError
@@ -540,15 +528,7 @@ def short(error: object) -> str:
 
 @contextlib.contextmanager
 def progress_bar(title: str, *, show: bool) -> Iterator[Callable[[int, int | None], None]]:
-    """A function that takes the bytes done and the bytes in all.
-
-    Args:
-        title: What is fetched.
-        show: Whether a bar is wanted; it is drawn only if standard error is a terminal.
-
-    Yields:
-        The function to call as bytes arrive.
-    """
+    """A function that takes the bytes done and the bytes in all, and moves a bar on a terminal."""
     if not show or not sys.stderr.isatty():
         yield lambda _done, _total: None
         return

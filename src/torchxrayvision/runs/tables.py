@@ -188,7 +188,8 @@ class ParquetTable(Table):
 
         kinds = {name: pa.type_for_alias(alias) for name, alias in _ARROW.items()}
         kinds |= {"float32": pa.float32(), _VECTOR: pa.list_(pa.float32())}
-        held = None if provenance is None else {PROVENANCE_KEY: provenance.to_json()}
+        told = self.provenance
+        held = None if told is None else {PROVENANCE_KEY: told.to_json()}
         fields = [(name, kinds[kind]) for name, kind in self.columns.items()]
         self._schema = pa.schema(fields, metadata=held)
         self._table = pa.Table

@@ -99,11 +99,7 @@ class Header:
 
 
 def read_header(file: InputFile) -> Header:
-    """Read the elements; a damaged header gives empty ones.
-
-    Args:
-        file: A DICOM file.
-    """
+    """Read the elements of a DICOM file; a damaged header gives empty ones."""
     from pydicom import dcmread
 
     try:
@@ -117,7 +113,7 @@ def read_header(file: InputFile) -> Header:
             # Values are converted when they are asked for.
             texts = [str(dataset.get(name) or "").strip(" \0").upper() for name in _KEYWORDS]
         return Header(*texts)
-    except Exception:  # noqa: BLE001 - Ray raises just that
+    except Exception:  # noqa: BLE001 - damage may raise anything
         return Header()
 
 

@@ -64,14 +64,7 @@ class FrameMeasures:
 
 
 def measure_frame(raster: Raster) -> FrameMeasures:
-    """Measure one picture.
-
-    Args:
-        raster: As read; every few pixels are looked at.
-
-    Returns:
-        Its measures.
-    """
+    """Measure one image, of which every few pixels are looked at."""
     grey, step = _seen(raster, _LONGEST)
     rows, columns = _without_bars(grey)
     inner = grey[rows, columns]
@@ -90,21 +83,13 @@ def measure_frame(raster: Raster) -> FrameMeasures:
 
 
 def levels_of(raster: Raster) -> int:
-    """Different values among the pixels that are looked at.
-
-    Args:
-        raster: As read.
-    """
+    """Different values among the pixels that are looked at."""
     step = max(1, max(raster.shape) // _LONGEST)
     return int(np.unique(raster.pixels[::step, ::step]).size)
 
 
 def inside_bars(raster: Raster) -> tuple[tuple[int, int, int, int], float]:
-    """`FrameMeasures.inside` and `FrameMeasures.bars` alone, from fewer pixels.
-
-    Args:
-        raster: As read.
-    """
+    """`FrameMeasures.inside` and `FrameMeasures.bars` alone, from fewer pixels."""
     grey, step = _seen(raster, _LONGEST // 4)
     rows, columns = _without_bars(grey)
     inside = (rows.start * step, rows.stop * step, columns.start * step, columns.stop * step)
@@ -302,12 +287,9 @@ def pose_of(thumbnail: Float32, model: PoseModel | None = None) -> Pose:
 
 
 def is_surely_upright(thumbnail: Float32) -> bool:
-    """Whether a picture is an upright frontal chest radiograph beyond doubt.
+    """Whether a thumbnail is an upright frontal chest radiograph beyond doubt.
 
     An eighth of the work of `pose_of`, which is to be asked where the answer is no.
-
-    Args:
-        thumbnail: See `pose_of`.
     """
     model = _model()
     z = model.standardised(features(_ranks(thumbnail)))
@@ -316,10 +298,7 @@ def is_surely_upright(thumbnail: Float32) -> bool:
 
 
 def poses(thumbnail: Float32) -> list[Float32]:
-    """The picture in eight poses, its grey replaced by ranks.
-
-    Args:
-        thumbnail: Shape (S, S).
+    """A thumbnail in eight poses, its grey replaced by ranks.
 
     Returns:
         0 to 3 quarter turns counterclockwise, then the same with inverted grey.
@@ -341,14 +320,7 @@ def _ranks(image: Float32) -> Float32:
 
 
 def features(ranks: Float32) -> Float32:
-    """Directions of edges by cells, and coarse brightness.
-
-    Args:
-        ranks: Shape (SIDE, SIDE), one of `poses`.
-
-    Returns:
-        Shape (F,).
-    """
+    """Directions of edges by cells, and coarse brightness, shape (F,), of one of `poses`."""
     down, right = np.gradient(ranks)
     turn = np.arctan2(down, right) * (_DIRECTIONS / (2 * np.pi)) % _DIRECTIONS
     first = turn.astype(np.intp)

@@ -127,11 +127,7 @@ class SegmentationFiles:
         return {name: "text" if name in _TEXTS else "number" for name in names}
 
     def remember(self, row: Mapping[str, Any]) -> None:
-        """Leave the folder of a film that was written before to it.
-
-        Args:
-            row: What `save` gave.
-        """
+        """Leave its folder to an image that was written before, by what `save` gave."""
         if row.get("folder"):
             self._name(row["path"])
 

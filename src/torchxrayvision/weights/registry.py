@@ -335,15 +335,7 @@ def list_weights() -> list[Weights]:
 
 
 def packaged_path(folder: str, filename: str) -> Path:
-    """Where a file of the package is installed.
-
-    Args:
-        folder: Folder below that of `torchxrayvision`.
-        filename: Name in that folder.
-
-    Returns:
-        Its path, whether or not it is there.
-    """
+    """Where a file in a folder of the package is installed, whether or not it is there."""
     # torch is never run from an archive, so that the package beside it lies in a folder.
     return Path(str(importlib.resources.files("torchxrayvision"))) / folder / filename
 
@@ -460,15 +452,7 @@ def card_of(weights: str | Weights | WeightsEnum) -> dict[str, Any]:
 
 
 def read_card(folder: str, filename: str) -> dict[str, Any]:
-    """The card beside a file of tensors.
-
-    Args:
-        folder: Folder below that of `torchxrayvision`.
-        filename: Name of the tensors' file.
-
-    Returns:
-        Its content.
-    """
+    """The card beside a file of tensors that is installed with the package."""
     path = packaged_path(folder, filename).with_suffix(".json")
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content

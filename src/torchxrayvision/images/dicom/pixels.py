@@ -217,19 +217,10 @@ def stored_for_gdcm(header: Header, precision: int) -> int:
 
 
 def decode_twelve_bits(frame: bytes, stream: CodeStream, header: Header, path: str) -> NDArray[Any]:
-    """Decode one frame of 12-bit JPEG Extended with GDCM.
+    """Decode one frame of 12-bit JPEG Extended with GDCM: shape (rows, columns).
 
     pydicom's own gdcm plugin declines this precision, and GDCM reads from a named file only. So
     the frame goes to a temporary file under tags that have been checked already.
-
-    Args:
-        frame: The code stream.
-        stream: Its header.
-        header: The Image Pixel module.
-        path: For errors.
-
-    Returns:
-        Shape (rows, columns), dtype of Bits Allocated.
     """
     try:
         gdcm = importlib.import_module("gdcm")

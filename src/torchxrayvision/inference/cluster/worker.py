@@ -114,18 +114,7 @@ class Worker:
         lines: Sequence[str],
         reading: ReadOptions,
     ) -> tuple[dict[str, Any], list[tuple[type[Warning], str]]]:
-        """What a run that begins is computed with, measured where it will be computed.
-
-        Args:
-            model: See `ModelPayload`.
-            options: See `Record`.
-            images: How many there are.
-            lines: The first images.
-            reading: How files are read.
-
-        Returns:
-            See `plan_environment`; and warnings, which nobody would see here.
-        """
+        """What a run that begins is computed with, measured here, and warnings about it."""
         net = self._prepare(model)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -165,12 +154,7 @@ class Worker:
         return model.net.to(model.device)
 
     def predict(self, part: Part, *, isolate: bool) -> Answer:
-        """Compute a part.
-
-        Args:
-            part: What to compute.
-            isolate: Read in processes of their own, where the part has already killed some.
-        """
+        """Compute a part; `isolate` reads in processes of their own, where it has killed some."""
         if not isolate:
             return self._answer(part, self._readers)
         careful = replace(self._config.reading, isolate=True)

@@ -71,16 +71,7 @@ def graph_module(model: XRayModel) -> nn.Module:
 
 
 def example(size: int, count: int, seed: int = 0) -> Tensor:
-    """Radiograph-like pictures to trace, compare and time with.
-
-    Args:
-        size: Side in pixels.
-        count: How many.
-        seed: Another one gives others.
-
-    Returns:
-        Shape (count, 1, size, size) in [-1024, 1024], smooth and sharp parts and noise.
-    """
+    """Radiograph-like images (count, 1, size, size) in [-1024, 1024], smooth with noise."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(count, 1, 9, 9, generator=generator)
     smooth = nn.functional.interpolate(coarse, size=(size, size), mode="bicubic")
@@ -89,12 +80,7 @@ def example(size: int, count: int, seed: int = 0) -> Tensor:
 
 
 def trace(model: XRayModel, size: int) -> torch.export.ExportedProgram:
-    """The graph for images of one size and any number of them.
-
-    Args:
-        model: In evaluation mode, on the CPU.
-        size: Side in pixels.
-    """
+    """The graph of a model, in evaluation mode on the CPU, for any number of images of one size."""
     batch = torch.export.Dim("batch", min=1)
     with torch.no_grad():
         return torch.export.export(
@@ -105,11 +91,7 @@ def trace(model: XRayModel, size: int) -> torch.export.ExportedProgram:
 def to_onnx(
     program: torch.export.ExportedProgram, names: tuple[str, ...] = OUTPUTS
 ) -> onnx.ModelProto:
-    """The graph in the format of ONNX.
-
-    Args:
-        program: What `trace` gives.
-        names: What its outputs are called, see `output_names`.
+    """The graph that `trace` gives in the format of ONNX, its outputs named by `output_names`.
 
     Raises:
         DependencyError: If onnx or onnxscript is missing.
@@ -267,12 +249,7 @@ def weight_of(model: XRayModel) -> torch.Tensor:
 def reference(model: XRayModel, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """What engines are compared with: PyTorch as it is, without a copy of the weights.
 
-    Args:
-        model: In evaluation mode, on its device.
-        images: Shape (n, 1, S, S) float32.
-
-    Returns:
-        What `Engine.run` gives, for these images.
+    It takes images (n, 1, S, S) float32 and gives what `Engine.run` gives for them.
     """
     weight = weight_of(model)
     with torch.inference_mode(), scale_is_known():
@@ -372,7 +349,7 @@ class TorchEngine(Engine):
         if self._compiled is not None:
             try:
                 found = self._compiled(images)
-            except Exception as error:  # noqa: BLE001 - 1.5.7 lacks the decoder or the tags
+            except Exception as error:  # noqa: BLE001 - another library may raise anything
                 _log.info("torch.compile: %s; going on without", error)
                 self._compiled = None
             else:

@@ -80,20 +80,11 @@ def agreement(
     found: tuple[torch.Tensor, ...],
     precision: str,
 ) -> Agreement:
-    """Compare what two engines gave for the same images.
+    """Compare what two engines gave for the same images, see `Engine.run`.
 
     `exact` compares numbers. `fast` compares what is made of them: probabilities of findings,
     masks of structures by one minus the Dice coefficient of the worst, images by the root mean
     square of the difference as a part of the range.
-
-    Args:
-        model: The network.
-        expected: What PyTorch in float32 gave, see `Engine.run`.
-        found: What another engine gave.
-        precision: `"exact"` or `"fast"`.
-
-    Returns:
-        The distance, and the limit that the precision sets.
     """
     if isinstance(model, Segmenter) and precision == "fast":
         return Agreement("masks", 1 - _worst_dice(expected[0] > 0, found[0] > 0), 1 - _DICE)
@@ -182,13 +173,7 @@ def open_engine(
 def open_network(
     model: XRayModel, batch_size: int, choice: Choice, *, fresh: bool = False
 ) -> Engine:
-    """Any network, ready to run.
-
-    Args:
-        model: In evaluation mode, on its device.
-        batch_size: Images of a batch.
-        choice: What runs it.
-        fresh: Convert the model even if a converted one is in the cache.
+    """Any network in evaluation mode, ready to run; `fresh` leaves a converted one in the cache.
 
     Raises:
         DependencyError: If the package of the engine is missing.
@@ -379,7 +364,7 @@ class _Trial:
                 values, engine = self._values(choice, fresh=fresh)
             except DependencyError:
                 raise
-            except Exception as error:  # noqa: BLE001 - 1.5.7 lacks the decoder or the tags
+            except Exception as error:  # noqa: BLE001 - another library may raise anything
                 _log.info("%s: %s", choice, error)
                 continue
             compared = agreement(self._model, self._expected, values, precision)

@@ -52,13 +52,7 @@ def import_openvino() -> Any:
 
 
 def onnx_file(model: XRayModel, size: int, *, winograd: bool = False, fresh: bool = False) -> Path:
-    """The graph of a model in the cache folder, converted where it is not there.
-
-    Args:
-        model: In evaluation mode.
-        size: Side in pixels.
-        winograd: With wide 3 x 3 convolutions by Winograd's method, see `minimal_filtering`.
-        fresh: Convert in any case.
+    """The graph of a model in the cache folder, converted where it is not there, or if `fresh`.
 
     Raises:
         DependencyError: If onnx or onnxscript is missing.
