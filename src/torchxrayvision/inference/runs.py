@@ -80,12 +80,7 @@ class Runner(Protocol):
 
 
 class LocalRunner:
-    """This process.
-
-    Args:
-        net: In evaluation mode, on its device.
-        reading: How files are read.
-    """
+    """This process, with a network in evaluation mode on its device."""
 
     def __init__(self, net: XRayClassifier, reading: ReadOptions | None) -> None:
         self._net = net

@@ -31,11 +31,7 @@ _ATTEMPTS: Final = 2  # a process may also die of another's fault, such as the m
 
 
 class ReaderProcess:
-    """One child at a time; started with the first file, and again after it has died.
-
-    Args:
-        options: See `ReadOptions`.
-    """
+    """One child at a time; started with the first file, and again after it has died."""
 
     def __init__(self, options: ReadOptions) -> None:
         self._options = {"frame": options.frame, "limits": asdict(options.limits)}

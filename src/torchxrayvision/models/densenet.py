@@ -63,15 +63,7 @@ class Layer(nn.Sequential):
 
 
 class Block(nn.Sequential):
-    """Layers that each see the channels of all before them.
-
-    Args:
-        depth: Number of layers.
-        channels: Channels of the input.
-        bn_size: See `Layer`.
-        growth: See `Layer`.
-        drop_rate: See `Layer`.
-    """
+    """Layers that each see the channels of all before them; the sizes are those of `Layer`."""
 
     def __init__(
         self, depth: int, channels: int, bn_size: int, growth: int, drop_rate: float
@@ -83,12 +75,7 @@ class Block(nn.Sequential):
 
 
 class Transition(nn.Sequential):
-    """Halves the side between two blocks, and takes fewer channels along.
-
-    Args:
-        channels: Channels of the input.
-        outputs: Channels of the output.
-    """
+    """Halves the side between two blocks, and takes fewer channels along."""
 
     def __init__(self, channels: int, outputs: int) -> None:
         super().__init__()

@@ -54,13 +54,7 @@ def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
 
 
 class BasicBlock(nn.Module):
-    """Two 3 x 3 convolutions: the block of 18 and 34 layers.
-
-    Args:
-        inputs: Channels of the input.
-        channels: Channels inside and of the output.
-        stride: By which the side shrinks.
-    """
+    """Two 3 x 3 convolutions: the block of 18 and 34 layers; its stride shrinks the side."""
 
     expansion: ClassVar[int] = 1
 
@@ -84,10 +78,7 @@ class BasicBlock(nn.Module):
 class Bottleneck(nn.Module):
     """A 3 x 3 convolution between two of 1 x 1: the block of 50 layers and more.
 
-    Args:
-        inputs: Channels of the input.
-        channels: Channels inside, a quarter of the output's.
-        stride: By which the side shrinks.
+    `channels` are those inside, a quarter of the output's.
     """
 
     expansion: ClassVar[int] = 4

@@ -391,11 +391,7 @@ class Pin:
 
 
 class Pins:
-    """The file ``pins.json`` of a cache folder: one `Pin` for each file name.
-
-    Args:
-        folder: The cache folder.
-    """
+    """The file ``pins.json`` of a cache folder: one `Pin` for each file name."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "pins.json"

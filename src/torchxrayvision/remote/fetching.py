@@ -87,12 +87,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Mirror:
-    """One place that may hold a file.
-
-    Args:
-        location: A URL, or the path of a file on this machine.
-        local: Whether it is a path.
-    """
+    """One place that may hold a file: a URL, or the path of a file on this machine if `local`."""
 
     location: str
     local: bool
@@ -275,14 +270,7 @@ def replace_file(source: Path, target: Path) -> None:
 
 
 class Fetch:
-    """One call of `torchxrayvision.remote.fetch`.
-
-    Args:
-        file: What to fetch.
-        folder: The cache folder.
-        settings: Limits.
-        progress: Whether to draw a bar on a terminal.
-    """
+    """One call of `torchxrayvision.remote.fetch`."""
 
     def __init__(
         self, file: RemoteFile, folder: Path, settings: Settings, *, progress: bool

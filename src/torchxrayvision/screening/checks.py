@@ -123,20 +123,7 @@ def _named(code: str) -> str:
 
 
 def contradictions(header: Header, pose: Pose) -> Iterator[str]:
-    """Where header and picture do not agree.
-
-    Args:
-        header: As read.
-        pose: What the picture shows.
-
-    Yields:
-        One clause each.
-
-    Example:
-        >>> from torchxrayvision.screening.pose import Pose
-        >>> list(contradictions(Header("CR", "ANKLE"), Pose(2.0, 0, False, -1.0, -1.0)))
-        ['BodyPartExamined says ANKLE, the picture shows a chest']
-    """
+    """Where header and image do not agree, one clause each."""
     if header.modality not in _MODALITIES:
         yield f"Modality says {_named(header.modality)}, which is no projection radiograph"
     frontal = pose.chest > 0

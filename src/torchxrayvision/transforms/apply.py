@@ -48,9 +48,9 @@ def apply_transforms(
     own fill of 0 is mid-grey here.
 
     *Per array.* Any other callable is called on ``img`` and on each mask, with the states of
-    ``random``, NumPy and torch (where torch was imported) the same each time, so that random
-    crops and rotations agree. Masks are then resized like images and get soft edges, and
-    ``bbox`` is left alone, both as in version 1.
+    ``random``, NumPy and torch the same each time, so that random crops and rotations agree.
+    Masks are then resized like images and get soft edges, and ``bbox`` is left alone, both as in
+    version 1.
 
     The states of the global generators are the caller's again when this returns or raises. A
     transform with a generator of its own cannot be repeated; make it a v2 transform.
@@ -253,10 +253,7 @@ def _apply_each(
         restart()
         return transform(array)
 
-    had_torch = "torch" in sys.modules
     changed: dict[str, Any] = {"img": one(sample["img"])}
-    if not had_torch and "torch" in sys.modules:
-        changed["img"] = one(sample["img"])  # the transform imported torch, after the restart
     for field in MASK_FIELDS:
         if field in sample:
             changed[field] = {name: one(mask) for name, mask in sample[field].items()}
@@ -305,6 +302,8 @@ def _borrowed_generators(seed: int | None) -> Iterator[Callable[[], None]]:
 
     Of torch only the generator of the CPU is lent; transforms of arrays run there.
     """
+    import torch  # whatever the transform itself imports later, its numbers are the same
+
     if seed is not None and 0 <= seed < 2**32:
         chosen = seed  # the same draws as in 1.5.7
     else:
@@ -313,22 +312,14 @@ def _borrowed_generators(seed: int | None) -> Iterator[Callable[[], None]]:
     def restart() -> None:
         random.seed(chosen)
         np.random.seed(chosen)  # noqa: NPY002 - the generator that transforms draw from
-        torch = sys.modules.get("torch")
-        if torch is not None:
-            torch.default_generator.manual_seed(chosen)
+        torch.default_generator.manual_seed(chosen)
 
     with _generators:
-        python_state = random.getstate()
+        python_state, torch_state = random.getstate(), torch.get_rng_state()
         numpy_state = np.random.get_state()  # noqa: NPY002
-        torch = sys.modules.get("torch")
-        torch_state = None if torch is None else torch.get_rng_state()
         try:
             yield restart
         finally:
             random.setstate(python_state)
+            torch.set_rng_state(torch_state)
             np.random.set_state(numpy_state)  # noqa: NPY002
-            torch = sys.modules.get("torch")
-            if torch is not None:  # a new generator has the state that a new import had
-                torch.set_rng_state(
-                    torch.Generator().get_state() if torch_state is None else torch_state
-                )

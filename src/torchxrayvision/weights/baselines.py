@@ -8,7 +8,7 @@ checksum of these files.
 from __future__ import annotations
 
 from torchxrayvision.facts import License, Reference, RemoteFile
-from torchxrayvision.weights.core import _DATA_TERMS, _RELEASE
+from torchxrayvision.weights.core import _DATA_TERMS, _RELEASE, UNSETTLED
 from torchxrayvision.weights.registry import Container, Output, Weights, WeightsEnum, register
 
 _CHEXPERT = _DATA_TERMS["chex"]
@@ -24,10 +24,7 @@ def _terms(name: str, url: str, trained_on: str) -> License:
     return License(
         name=name,
         url=url,
-        note=(
-            f"{stated} The weights were trained on {trained_on}. Whether the terms of training "
-            "data reach the weights is not settled: ask their owners before commercial use."
-        ),
+        note=f"{stated} The weights were trained on {trained_on}. {UNSETTLED}",
     )
 
 

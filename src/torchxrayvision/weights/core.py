@@ -180,18 +180,29 @@ def _auroc(text: str) -> dict[str, float]:
     return {_SHORT[k]: float(v) for k, v in zip(words[::2], words[1::2], strict=True)}
 
 
-def _license(trained_on: tuple[str, ...]) -> License:
+UNSETTLED = (
+    "Whether the terms of training data reach the weights is not settled: "
+    "ask their owners before commercial use."
+)
+
+
+def license_of_release(trained_on: str) -> License:
+    """Terms of files that mlmed/torchxrayvision publishes, trained on data of these names."""
+    note = "The licence of the repository that publishes the weights. They were trained on "
     return License(
         name="Apache-2.0",
         url="https://github.com/mlmed/torchxrayvision/blob/main/LICENSE",
-        commercial=None,
-        note=(
-            "The licence of the repository that publishes the weights. They were trained on "
-            + "; ".join(_DATA_TERMS[code] for code in trained_on)
-            + ". Whether the terms of training data reach the weights is not settled: "
-            "ask their owners before commercial use."
-        ),
+        note=f"{note}{trained_on}. {UNSETTLED}",
     )
+
+
+def release_file(filename: str, **known: Any) -> RemoteFile:
+    """A file of the release of mlmed/torchxrayvision, and what is known about its bytes."""
+    return RemoteFile(url=_RELEASE + filename, filename=filename, **known)
+
+
+def _license(trained_on: tuple[str, ...]) -> License:
+    return license_of_release("; ".join(_DATA_TERMS[code] for code in trained_on))
 
 
 def _logit(points: tuple[float, ...]) -> tuple[float, ...]:
@@ -216,13 +227,7 @@ def _densenet(
     return Weights(
         name=f"densenet121-res224-{alias}",
         aliases=(alias,),
-        file=RemoteFile(
-            url=_RELEASE + filename,
-            filename=filename,
-            sha256=sha256,
-            size=size,
-            certainty=certainty,
-        ),
+        file=release_file(filename, sha256=sha256, size=size, certainty=certainty),
         container="pickled_module",
         architecture="densenet121",
         targets=tuple(
@@ -330,10 +335,7 @@ class ResNet50_Weights(WeightsEnum):  # noqa: N801 - torchvision's form of such 
 
     RES512_ALL = Weights(
         name="resnet50-res512-all",
-        file=RemoteFile(
-            url=_RELEASE + "pc-nih-rsna-siim-vin-resnet50-test512-e400-state.pt",
-            filename="pc-nih-rsna-siim-vin-resnet50-test512-e400-state.pt",
-        ),
+        file=release_file("pc-nih-rsna-siim-vin-resnet50-test512-e400-state.pt"),
         container="state_dict",
         architecture="resnet50",
         targets=DEFAULT_PATHOLOGIES,

@@ -7,16 +7,9 @@ of the others publish none.
 
 from __future__ import annotations
 
-from torchxrayvision.facts import License, Reference, RemoteFile
+from torchxrayvision.facts import License, Reference
+from torchxrayvision.weights.core import UNSETTLED, license_of_release, release_file
 from torchxrayvision.weights.registry import Weights, WeightsEnum, register
-
-_RELEASE = "https://github.com/mlmed/torchxrayvision/releases/download/v1/"
-_REPOSITORY_LICENSE = "https://github.com/mlmed/torchxrayvision/blob/main/LICENSE"
-_UNSETTLED = (
-    "Whether the terms of training data reach the weights is not settled: "
-    "ask their owners before commercial use."
-)
-
 
 _CHESTXDET = (
     "Left Clavicle", "Right Clavicle", "Left Scapula", "Right Scapula", "Left Lung", "Right Lung",
@@ -74,9 +67,8 @@ class ResNetAE_Weights(WeightsEnum):  # noqa: N801 - torchvision's form of such 
     ELASTIC_101 = Weights(
         name="resnetae101-res224-elastic",
         aliases=("101-elastic",),
-        file=RemoteFile(
-            url=_RELEASE + "nihpcrsnamimic_ch-resnet101-2-ae-test2-elastic-e250.pt",
-            filename="nihpcrsnamimic_ch-resnet101-2-ae-test2-elastic-e250.pt",
+        file=release_file(
+            "nihpcrsnamimic_ch-resnet101-2-ae-test2-elastic-e250.pt",
             sha256="877ded430383a2bbce756737b316d76de42defed3079eebf2cce305f7be34df9",
             size=125_341_920,
             certainty="reported",
@@ -87,14 +79,7 @@ class ResNetAE_Weights(WeightsEnum):  # noqa: N801 - torchvision's form of such 
         input_resolution=224,
         output="image",
         trained_on=("nih", "pc", "rsna", "mimic_ch", "chex"),
-        license=License(
-            name="Apache-2.0",
-            url=_REPOSITORY_LICENSE,
-            note=(
-                "The licence of the repository that publishes the weights. They were trained on "
-                "NIH, PadChest, RSNA, MIMIC-CXR and CheXpert. " + _UNSETTLED
-            ),
-        ),
+        license=license_of_release("NIH, PadChest, RSNA, MIMIC-CXR and CheXpert"),
         reference=Reference(
             authors="Joseph Paul Cohen et al.",
             title=(
@@ -116,9 +101,8 @@ class PSPNet_Weights(WeightsEnum):  # noqa: N801 - torchvision's form of such na
 
     CHESTXDET = Weights(
         name="chestx_det-pspnet",
-        file=RemoteFile(
-            url=_RELEASE + "pspnet_chestxray_best_model_4.pth",
-            filename="pspnet_chestxray_best_model_4.pth",
+        file=release_file(
+            "pspnet_chestxray_best_model_4.pth",
             sha256="019b167eac6b729fc1bb92bbbc185fc1730aaa65819f4e3fe718186cadc044fc",
             size=272_988_989,
         ),
@@ -132,7 +116,7 @@ class PSPNet_Weights(WeightsEnum):  # noqa: N801 - torchvision's form of such na
             url="https://github.com/Deepwise-AILab/ChestX-Det-Dataset",
             note=(
                 "The licence of the repository of the authors. The weights were trained on "
-                "ChestX-Det, images of the NIH Clinical Center. " + _UNSETTLED
+                "ChestX-Det, images of the NIH Clinical Center. " + UNSETTLED
             ),
         ),
         reference=Reference(
@@ -155,9 +139,8 @@ class UNetResNet50_Weights(WeightsEnum):  # noqa: N801 - torchvision's form of s
 
     CXAS = Weights(
         name="chestx_anatomy-unet-resnet50",
-        file=RemoteFile(
-            url=_RELEASE + "baseline_models_cxas_UNet_ResNet50_default_repack.pth",
-            filename="baseline_models_cxas_UNet_ResNet50_default_repack.pth",
+        file=release_file(
+            "baseline_models_cxas_UNet_ResNet50_default_repack.pth",
         ),
         container="state_dict",
         architecture="unet-resnet50",
@@ -190,20 +173,15 @@ class UNetResNet50_Weights(WeightsEnum):  # noqa: N801 - torchvision's form of s
 def _vqgan(name: str, stem: str, description: str) -> Weights:
     return Weights(
         name=name,
-        file=RemoteFile(url=f"{_RELEASE}{stem}.ckpt", filename=f"{stem}.ckpt"),
+        file=release_file(f"{stem}.ckpt"),
         container="lightning",
         architecture="vqgan",
         targets=("Reconstruction",),
         input_resolution=768,
         output="image",
         trained_on=("mimic_ch", "pc", "vin", "siim", "objectcxr", "chex"),
-        license=License(
-            name="Apache-2.0",
-            url=_REPOSITORY_LICENSE,
-            note=(
-                "The licence of the repository that publishes the weights. They were trained on "
-                "MIMIC-CXR, PadChest, VinDr-CXR, SIIM-ACR, Object-CXR and CheXpert. " + _UNSETTLED
-            ),
+        license=license_of_release(
+            "MIMIC-CXR, PadChest, VinDr-CXR, SIIM-ACR, Object-CXR and CheXpert"
         ),
         reference=Reference(
             authors="Patrick Esser et al.",

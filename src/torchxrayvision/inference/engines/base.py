@@ -308,12 +308,9 @@ class TorchEngine(Engine):
     On the CPU a copy of the weights lies with the channels last, which convolutions run faster on
     (`docs/speed.md`); the model of the caller stays as it is.
 
-    Args:
-        model: See `Engine`.
-        batch_size: See `Engine`.
-        arithmetic: `"float32"` for that of the weights, or `"bfloat16"` for convolutions in it.
-        compiled: Compile the network when it first runs, which takes up to minutes; without a
-            compiler that works it runs as it is.
+    `arithmetic` is `"float32"` for that of the weights, or `"bfloat16"` for convolutions in it.
+    `compiled` compiles the network when it first runs, which takes up to minutes; without a
+    compiler that works it runs as it is.
     """
 
     name = "torch"

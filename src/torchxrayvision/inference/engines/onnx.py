@@ -83,15 +83,7 @@ def _write(proto: onnx.ModelProto, path: Path) -> None:
 
 
 class OnnxEngine(Engine):
-    """ONNX Runtime on the CPU.
-
-    Args:
-        model: See `Engine`.
-        batch_size: See `Engine`.
-        arithmetic: `"float32"`.
-        winograd: Compute wide 3 x 3 convolutions by Winograd's method, see `minimal_filtering`.
-        fresh: Convert the model even if a converted one is in the cache.
-    """
+    """ONNX Runtime on the CPU; `winograd` and `fresh` are those of `onnx_file`."""
 
     name: ClassVar[str] = "onnx"
     extra: ClassVar[str] = "onnx"
@@ -145,15 +137,7 @@ class OnnxEngine(Engine):
 
 
 class OpenVinoEngine(OnnxEngine):
-    """OpenVINO on the CPU.
-
-    Args:
-        model: See `Engine`.
-        batch_size: See `Engine`.
-        arithmetic: `"float32"`, or one of `arithmetics`.
-        winograd: See `OnnxEngine`; was slower than without (docs/speed.md).
-        fresh: See `OnnxEngine`.
-    """
+    """OpenVINO on the CPU; Winograd's method was slower than without (docs/speed.md)."""
 
     name = "openvino"
     extra = "openvino"
