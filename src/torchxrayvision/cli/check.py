@@ -23,14 +23,7 @@ from torchxrayvision.cli.console import (
     run_progress,
     show_warnings,
 )
-from torchxrayvision.cli.options import (
-    AsJson,
-    FromFile,
-    Images,
-    Output,
-    Overwrite,
-    reads_images,
-)
+from torchxrayvision.cli.options import AsJson, FromFile, Images, Output, Overwrite, reads_images
 from torchxrayvision.csvtext import CsvFile
 
 if TYPE_CHECKING:

@@ -10,12 +10,7 @@ from typing import Annotated
 
 import typer
 
-from torchxrayvision.cli.console import (
-    console,
-    inform,
-    refuse_existing,
-    show_warnings,
-)
+from torchxrayvision.cli.console import console, inform, refuse_existing, show_warnings
 
 
 def demo(

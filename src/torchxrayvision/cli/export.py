@@ -14,9 +14,7 @@ from torchxrayvision.cli.console import (
     refuse_existing,
     show_warnings,
 )
-from torchxrayvision.cli.options import (
-    Overwrite,
-)
+from torchxrayvision.cli.options import Overwrite
 from torchxrayvision.errors import UnknownNameError
 
 if TYPE_CHECKING:

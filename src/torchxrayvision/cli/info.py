@@ -8,15 +8,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from torchxrayvision.cli.console import (
-    EXIT_SOME_FAILED,
-    console,
-    print_json,
-    show_error,
-)
-from torchxrayvision.cli.options import (
-    AsJson,
-)
+from torchxrayvision.cli.console import EXIT_SOME_FAILED, console, print_json, show_error
+from torchxrayvision.cli.options import AsJson
 
 _RESULTS: Final = (".csv", ".parquet", ".json", ".html", ".htm")
 _UNKNOWN: Final = "not said, or changed since it was written"

@@ -8,18 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from torchxrayvision.cli.console import (
-    console,
-    inform,
-    progress_of,
-    refuse_existing,
-)
-from torchxrayvision.cli.options import (
-    Count,
-    OutDir,
-    Overwrite,
-    Seed,
-)
+from torchxrayvision.cli.console import console, inform, progress_of, refuse_existing
+from torchxrayvision.cli.options import Count, OutDir, Overwrite, Seed
 
 
 def phantom(

@@ -11,13 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from torchxrayvision.cli.console import (
-    EXIT_SOME_FAILED,
-    console,
-    inform,
-    print_json,
-    refuse,
-)
+from torchxrayvision.cli.console import EXIT_SOME_FAILED, console, inform, print_json, refuse
 from torchxrayvision.cli.options import AsJson
 
 if TYPE_CHECKING:

@@ -10,13 +10,7 @@ import torch
 from torch import nn
 
 from torchxrayvision.errors import ExplanationError
-from torchxrayvision.explain.layers import (
-    CamLayer,
-    Positions,
-    cam_layer,
-    captured,
-    located,
-)
+from torchxrayvision.explain.layers import CamLayer, Positions, cam_layer, captured, located
 from torchxrayvision.explain.model import at_rest, checked, score, target_index
 
 if TYPE_CHECKING:

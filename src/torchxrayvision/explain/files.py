@@ -15,11 +15,7 @@ import torch
 
 from torchxrayvision.errors import UnknownNameError
 from torchxrayvision.explain.attribution import METHODS, attribute, smoothed
-from torchxrayvision.explain.counterfactual import (
-    check_animation,
-    latent_shift,
-    save_animation,
-)
+from torchxrayvision.explain.counterfactual import check_animation, latent_shift, save_animation
 from torchxrayvision.explain.model import at_rest, probability, target_index, value_kind
 from torchxrayvision.explain.pointing import evidence_box
 from torchxrayvision.files import put_in_place

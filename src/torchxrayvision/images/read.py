@@ -20,6 +20,7 @@ from torchxrayvision.errors import (
     ImageShapeError,
     ImageTooLargeError,
     UnsupportedImageError,
+    caller_stacklevel,
 )
 from torchxrayvision.images.common import DEFAULT_LIMITS, Limits, ReadOptions, third_party_decoder
 
@@ -345,7 +346,7 @@ def _warn_of_scale(dtype: np.dtype[Any], highest: float, top: float) -> None:
             f"img holds values in [0, {highest:g}] of dtype {dtype} with maxval={top:g}: it "
             f"comes out almost black. If its scale is [0, {fitting}], pass maxval={fitting}"
         )
-        warnings.warn(msg, ImageRangeWarning, stacklevel=4)
+        warnings.warn(msg, ImageRangeWarning, stacklevel=caller_stacklevel())
 
 
 # Damage that the format's own checks name no better; a batch must not end for it.

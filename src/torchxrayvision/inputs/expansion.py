@@ -177,26 +177,12 @@ class Skipped:
 
 
 def is_archive(path: str | os.PathLike[str]) -> bool:
-    """Whether the name is that of an archive of images.
-
-    Args:
-        path: A file; it need not exist.
-
-    Returns:
-        True for the extensions of zip and tar files, compressed ones too.
-    """
+    """Whether a name has the extension of a zip or tar file, compressed ones too."""
     return os.fspath(path).lower().endswith(_ARCHIVE_SUFFIXES)
 
 
 def is_container(path: Path) -> bool:
-    """Whether the name is that of an archive or a table of paths.
-
-    Args:
-        path: A file; it need not exist.
-
-    Returns:
-        True for the extensions of archives and of tables.
-    """
+    """Whether a name has the extension of an archive or of a table of paths."""
     return is_archive(path) or path.suffix.lower() in TABLES
 
 

@@ -28,9 +28,7 @@ from torchxrayvision.models.loading import header_of as header_of
 from torchxrayvision.models.loading import load_weights as load_weights
 from torchxrayvision.models.loading import network_device as network_device
 from torchxrayvision.models.loading import operating_points as operating_points
-from torchxrayvision.models.loading import (
-    resolve_weights_argument as resolve_weights_argument,
-)
+from torchxrayvision.models.loading import resolve_weights_argument as resolve_weights_argument
 from torchxrayvision.models.loading import save_checkpoint
 from torchxrayvision.models.loading import warn_of_terms as warn_of_terms
 from torchxrayvision.models.resnet import BasicBlock as BasicBlock

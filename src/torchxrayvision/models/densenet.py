@@ -147,26 +147,10 @@ def pooled(features: nn.Module, x: Tensor) -> Tensor:
 
 
 DENSENETS: Final[dict[str, dict[str, Any]]] = {
-    "densenet121": {
-        "growth_rate": 32,
-        "block_config": (6, 12, 24, 16),
-        "num_init_features": 64,
-    },
-    "densenet161": {
-        "growth_rate": 48,
-        "block_config": (6, 12, 36, 24),
-        "num_init_features": 96,
-    },
-    "densenet169": {
-        "growth_rate": 32,
-        "block_config": (6, 12, 32, 32),
-        "num_init_features": 64,
-    },
-    "densenet201": {
-        "growth_rate": 32,
-        "block_config": (6, 12, 48, 32),
-        "num_init_features": 64,
-    },
+    "densenet121": {"growth_rate": 32, "block_config": (6, 12, 24, 16), "num_init_features": 64},
+    "densenet161": {"growth_rate": 48, "block_config": (6, 12, 36, 24), "num_init_features": 96},
+    "densenet169": {"growth_rate": 32, "block_config": (6, 12, 32, 32), "num_init_features": 64},
+    "densenet201": {"growth_rate": 32, "block_config": (6, 12, 48, 32), "num_init_features": 64},
 }
 
 

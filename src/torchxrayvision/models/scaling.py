@@ -61,12 +61,7 @@ def prepared(x: Any, model: XRayModel) -> Tensor:
 
 
 def checked(x: Any, model: XRayModel) -> Tensor:
-    """Images as one batch, checked, at their own size.
-
-    Args:
-        x: See `prepared`.
-        model: What they are for.
-    """
+    """Images as one batch, checked for a model as in `prepared`, at their own size."""
     channels = model._channels
     batch = _as_batch(x, model, channels)
     check_shape(batch, channels)
@@ -75,11 +70,7 @@ def checked(x: Any, model: XRayModel) -> Tensor:
 
 
 def at_resolution(x: Tensor, model: XRayModel) -> Tensor:
-    """Checked images at the resolution of a model.
-
-    Args:
-        x: Images, shape (B, 1, S, S).
-        model: What they are for.
+    """Checked images (B, 1, S, S) at the resolution of a model.
 
     Raises:
         ImageShapeError: If the model takes images of its resolution only.

@@ -20,6 +20,7 @@ from torchxrayvision.errors import (
     DownloadError,
     OfflineError,
     UnpinnedDownloadWarning,
+    caller_stacklevel,
 )
 from torchxrayvision.files import sha256_of, sync_folder, write_atomically
 from torchxrayvision.remote.cache import (
@@ -296,7 +297,7 @@ class Fetch:
                     self._obtain()
         if self._news:
             message, category = self._news
-            warnings.warn(message, category, stacklevel=3)  # the caller of remote.fetch
+            warnings.warn(message, category, stacklevel=caller_stacklevel())
         return self.target
 
     def _is_ready(self) -> bool:

@@ -75,11 +75,7 @@ def _pack(source: InputFile) -> str:
 
 
 def unpack(line: str) -> InputFile:
-    """The image that a line of a list stands for.
-
-    Args:
-        line: From `read_lines`.
-    """
+    """The image that a line of a list, from `read_lines`, stands for."""
     entry = json.loads(line)
     member = Member.from_list(entry["m"]) if "m" in entry else None
     given = entry["g"]
@@ -125,13 +121,7 @@ def read_manifest(path: Path, first: int = 0, stop: int | None = None) -> Iterat
 
 
 def read_lines(path: Path, first: int = 0, stop: int | None = None) -> Iterator[str]:
-    """The images of a list, as lines for `unpack` to read elsewhere.
-
-    Args:
-        path: The file.
-        first: See `read_manifest`.
-        stop: See `read_manifest`.
-    """
+    """The images of a part of a list, see `read_manifest`, as lines for `unpack` to read."""
     with path.open(encoding="ascii", newline="\n") as file:
         yield from itertools.islice(file, first, stop)
 
@@ -336,12 +326,9 @@ class RunFolder:
     def locked(self, *, overwrite: bool = False) -> Iterator[None]:
         """Keep other processes out; the folder is made if absent.
 
-        Args:
-            overwrite: Whether the table may exist already.
-
         Raises:
             ResumeError: If another process works on it, or a file has its name.
-            OutputError: If the table exists.
+            OutputError: If the table exists and is not to be overwritten.
         """
         from filelock import FileLock, Timeout
 
@@ -385,9 +372,6 @@ class RunFolder:
     def check_list(self, record: Record) -> None:
         """Compare the list with its digest.
 
-        Args:
-            record: Of the run.
-
         Raises:
             ResumeError: If the list is absent or is not the one that the run began with.
         """
@@ -404,9 +388,6 @@ class RunFolder:
 
     def batches(self, record: Record) -> Iterator[Batch]:
         """The finished batches, in order.
-
-        Args:
-            record: Of the run.
 
         Raises:
             ResumeError: If the journal is of another run.

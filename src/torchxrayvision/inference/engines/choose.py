@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from torchxrayvision import __version__
-from torchxrayvision.errors import DependencyError, PrecisionWarning, UnknownNameError
+from torchxrayvision.errors import (
+    DependencyError,
+    PrecisionWarning,
+    UnknownNameError,
+    caller_stacklevel,
+)
 from torchxrayvision.files import sha256_of, write_atomically
 from torchxrayvision.inference.engines.base import (
     ClassifierEngine,
@@ -259,7 +264,7 @@ def _asked(model: XRayModel, engine: str, precision: str) -> list[Choice]:
             "precision='fast': this processor has no faster arithmetic than float32 for this "
             "engine; the numbers are the exact ones",
             PrecisionWarning,
-            stacklevel=4,
+            stacklevel=caller_stacklevel(),
         )
     return candidates
 
@@ -375,7 +380,8 @@ class _Trial:
             found = str(compared)
             if choice.arithmetic != "float32":
                 break
-        warnings.warn(f"{choice}: {found}; it is not used", PrecisionWarning, stacklevel=5)
+        message = f"{choice}: {found}; it is not used"
+        warnings.warn(message, PrecisionWarning, stacklevel=caller_stacklevel())
         return None
 
 
