@@ -40,13 +40,8 @@ class Interpreter:
     """Reads one object stream after another from a file.
 
     A short read of an argument is not looked for where it happens: the next opcode is then
-    missing, and that ends the reading. Lengths are checked before anything is read by them.
-
-    Args:
-        file: Where to read; it stands after the stream's last byte when :meth:`read` returns.
-        size: Bytes of the file, for what a string may declare.
-        limits: Bounds on operations, depth and bytes, over all streams of the file together.
-        names: Counts every mention of a global name.
+    missing, and that ends the reading. Lengths are checked before anything is read by them. The
+    limits hold for all streams of the file together; `names` counts every global that is mentioned.
     """
 
     __slots__ = (

@@ -431,11 +431,6 @@ class Archives:
     def read(self, path: Path, member: Member, limits: Limits = DEFAULT_LIMITS) -> bytes:
         """The bytes of one image.
 
-        Args:
-            path: The archive.
-            member: Where they are.
-            limits: How many they may be.
-
         Raises:
             ImageReadError: If it is damaged, too large, packed in a way that is not supported, or
                 if the archive has changed since it was listed.

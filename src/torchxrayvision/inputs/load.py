@@ -126,14 +126,7 @@ def _source(
 
 
 def read_bytes(file: InputFile, options: ReadOptions | None = None) -> bytes:
-    """All bytes of one picture, unpacked from its archive; of a `.gz` those within.
-
-    Args:
-        file: What to read.
-        options: `limits` counts here.
-
-    Returns:
-        The bytes.
+    """All bytes of one image, unpacked from its archive; of a `.gz` those within.
 
     Raises:
         ImageReadError: As `read_file`.
@@ -188,14 +181,7 @@ def read_or_reason(make: Callable[[], _Made], name: object) -> _Made | str:
 
 
 def reason_of(error: BaseException) -> str:
-    """An error as one clause, without the name of the file, which stands beside it.
-
-    Args:
-        error: Any exception.
-
-    Returns:
-        The clause, on one line.
-    """
+    """An error as one clause on one line, without the name of the file, which stands beside it."""
     if isinstance(error, ImageReadError):
         return error.reason + (f"; {error.advice}" if error.advice else "")
     text = str(error)

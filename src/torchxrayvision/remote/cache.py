@@ -129,12 +129,8 @@ def make_folder(folder: Path) -> None:
 def open_regular(path: Path, *, links: bool = True) -> BufferedReader:
     """Open a file for reading, and nothing that only looks like one: a pipe never ends.
 
-    Args:
-        path: The file.
-        links: Whether it may be a symbolic link.
-
     Raises:
-        OSError: If it is no regular file or cannot be opened.
+        OSError: If it is no regular file, a link where none may be, or cannot be opened.
     """
     found: BufferedReader = _open(path, os.O_RDONLY, "rb", links=links)
     return found
@@ -142,10 +138,6 @@ def open_regular(path: Path, *, links: bool = True) -> BufferedReader:
 
 def open_to_write(path: Path, *, append: bool) -> BufferedWriter:
     """Open a file of the cache for writing; what a planted link points at is left alone.
-
-    Args:
-        path: The file; created if it is missing.
-        append: Write after what is there, instead of in its place.
 
     Raises:
         OSError: If it is a link or no regular file, or cannot be opened.
@@ -242,14 +234,6 @@ def sha256_once(path: Path) -> str:
 
 def examine(path: Path, file: RemoteFile | PackagedFile, pin: Pin | None) -> Verification:
     """Hash a file and compare it with what is published and with what was pinned.
-
-    Args:
-        path: The file, under whatever name.
-        file: What is published about it.
-        pin: What it was when it was first trusted, or None.
-
-    Returns:
-        The outcome.
 
     Raises:
         OSError: If the file exists and cannot be read.

@@ -154,10 +154,8 @@ def storage(folder: Path) -> Iterator[None]:
 class Resume:
     """How to resume a partial file.
 
-    Args:
-        offset: Bytes that are there.
-        length: Bytes of the whole object, or None where the server did not say.
-        validator: The strong ETag or the date that names the object in ``If-Range``.
+    The bytes there are, those of the whole object if known, and the strong ETag or the date that
+    names the object in ``If-Range``.
     """
 
     offset: int
@@ -171,11 +169,6 @@ class Partial:
     The name holds a hash of the address, so partial files of different objects cannot meet, nor
     can one meet a ``.part`` file that another program left. The record beside it keeps what the
     server said the object was; without a record nothing is resumed.
-
-    Args:
-        folder: The cache folder.
-        filename: Name of the finished file.
-        location: Address that the bytes come from.
     """
 
     def __init__(self, folder: Path, filename: str, location: str) -> None:

@@ -50,11 +50,8 @@ _PASSING = frozenset(
 class SourceFailure(Exception):  # noqa: N818 - never leaves this package; callers see RemoteError
     """One source did not give the file.
 
-    Args:
-        reason: One clause.
-        kind: The error that the caller sees if no other source helps.
-        retry: Whether the same request may succeed later.
-        pause: Seconds that the server asks to wait, or None.
+    `kind` is the error that the caller sees if no other source helps, `retry` whether the same
+    request may succeed later, `pause` the seconds that the server asks to wait.
     """
 
     def __init__(
@@ -74,15 +71,10 @@ class SourceFailure(Exception):  # noqa: N818 - never leaves this package; calle
 
 
 class HttpTransfer:
-    """Completes a partial file from a URL.
+    """Completes a partial file from a URL; a resumable start of the same object is used.
 
-    Args:
-        url: Address.
-        partial: Where the bytes go; a resumable start of the same object is used.
-        file: What is published about the file.
-        settings: Limits.
-        report: Called with the bytes done and the bytes in all.
-        whole: Take the file in one answer, from its start.
+    `report` is called with the bytes done and the bytes in all. `whole` takes the file in one
+    answer, from its start.
     """
 
     def __init__(

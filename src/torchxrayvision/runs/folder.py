@@ -438,15 +438,10 @@ class RunFolder:
     def check(
         self, found: dict[str, Any], wanted: dict[str, Any], but: Collection[str] = ()
     ) -> None:
-        """Refuse to resume where options differ.
-
-        Args:
-            found: Options of the run that is here.
-            wanted: Options of the one that would resume it.
-            but: Names that may differ.
+        """Refuse to resume where options differ, other than those in `but`.
 
         Raises:
-            ResumeError: If any other does.
+            ResumeError: If any does.
         """
         names = sorted({*found, *wanted} - set(but))
         differing = [d for n in names for d in _differences(n, found.get(n), wanted.get(n))]

@@ -34,14 +34,8 @@ class Tags:
     """Values of a dataset or sequence item.
 
     Elements that a picture needs are named in the error where they are damaged; those that only
-    adjust it are left out with a note. No message holds a value of text: damage moves the names
-    of patients about.
-
-    Args:
-        dataset: A pydicom dataset.
-        path: The file, for errors.
-        little: Whether words are little endian, which pydicom leaves to the reader of bytes.
-        notes: What was ignored or defaulted; shared with the items of sequences.
+    adjust it are left out with a note, which items of sequences share. No message holds a value of
+    text: damage moves the names of patients about.
     """
 
     def __init__(
@@ -292,12 +286,8 @@ def open_dataset(
 ) -> tuple[Tags, str]:
     """Parse a DICOM file or a bare dataset.
 
-    Args:
-        data: All bytes.
-        path: For errors.
-        limits: Bounds what a deflated dataset may grow to.
-        pixels: Whether to read the pixel data as well; it is in any case where there is no meta
-            information, for then it tells the transfer syntax.
+    The pixel data is read in any case where there is no meta information, for then it tells the
+    transfer syntax.
 
     Returns:
         The dataset, and its transfer syntax UID as declared; where the file has no meta

@@ -66,11 +66,7 @@ class _State:
 
 
 def check_markers(data: bytes, *, lossless: bool) -> None:
-    """Verify every marker segment of a code stream.
-
-    Args:
-        data: The code stream, from SOI on; padding may follow EOI.
-        lossless: Whether the process is lossless (SOF3), else sequential (SOF0, SOF1).
+    """Verify every marker segment of a code stream, of SOF3 if lossless, else of SOF0 or SOF1.
 
     Raises:
         JpegStructureError: If a segment is missing, doubled, misplaced or out of range.
@@ -568,14 +564,8 @@ def _within_depth(
 
     PS3.5 section 8.1.1: bits above the high bit belong to something else, such as the overlays
     of old files. They are cut off unless the pixels show that they are part of the values. High
-    Bit is obeyed only where the values need it: pydicom and GDCM do not look at it at all.
-
-    Args:
-        pixels: As decoded.
-        header: The Image Pixel module.
-        tags: For notes.
-        lossless: Whether the codec is; of a lossy one a value outside is an overshoot.
-        precision: Bits of a sample that the code stream declares; 0 where there is none.
+    Bit is obeyed only where the values need it: pydicom and GDCM do not look at it at all. Of a
+    lossy codec a value outside is an overshoot. `precision` is what the code stream declares.
     """
     if header.stored == header.allocated:
         return pixels, header

@@ -43,11 +43,8 @@ _AHEAD: Final = 4
 class Pool:
     """The actors of one run.
 
-    Args:
-        ray: The module.
-        options: What Ray reserves for an actor.
-        room: How many actors the cluster holds now.
-        limit: Most actors to have.
+    `options` are what Ray reserves for one, `room` says how many there may be now, `limit` is the
+    most to have.
     """
 
     def __init__(
@@ -68,11 +65,7 @@ class Pool:
         self._said: set[str] = set()
 
     def ask(self, question: Callable[[Any], Any], most: int) -> Any:
-        """The answer of one actor before the run begins. The others start meanwhile.
-
-        Args:
-            question: Gets an actor; gives the reference of its answer.
-            most: Actors that the run can use.
+        """The answer of one actor before a run that can use `most`; the others start meanwhile.
 
         Raises:
             ClusterError: If no actor lives long enough.

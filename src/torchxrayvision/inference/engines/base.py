@@ -260,16 +260,11 @@ def reference(model: XRayModel, images: torch.Tensor) -> tuple[torch.Tensor, ...
 class ClassifierEngine:
     """An engine whose raw outputs become the numbers that were asked for.
 
-    Args:
-        engine: Runs the classifier.
-        model: The classifier.
-        kind: Meaning of the values.
-
     Attributes:
-        engine: As given.
+        engine: Runs the classifier.
         input: Where the images go, see `Engine`.
         outputs: Number of values per image, P.
-        width: Number of features an image, D.
+        width: Number of features per image, D.
     """
 
     def __init__(self, engine: Engine, model: XRayClassifier, kind: str) -> None:
