@@ -144,8 +144,8 @@ def sha256_of(source: str | os.PathLike[str] | bytes | bytearray | memoryview | 
         OSError: If it cannot be read.
 
     Example:
-        >>> sha256_of(b"film")[:8]
-        'd0607f7a'
+        >>> sha256_of(b"image")[:8]
+        '6105d6cc'
     """
     if isinstance(source, str | os.PathLike):
         with open(source, "rb") as file:  # noqa: PTH123

@@ -5,8 +5,8 @@ Masks are named as the segmentation networks name them, in any case and word ord
 pixels, or in millimetres where the spacing of the pixels is given.
 
 Caution: the spacing of a radiograph is nearly always that at the detector. The heart lies some
-way before it and is drawn larger, by about 5 % in a PA film at 180 cm and up to 20 % in an AP film
-at the bedside, so its millimetres are upper bounds. Ratios of lengths in one picture remain.
+way before it and is drawn larger, by about 5 % in a PA image at 180 cm and up to 20 % in an AP
+image at the bedside, so its millimetres are upper bounds. Ratios of lengths in one picture remain.
 
 Example:
     >>> masks = {name: np.zeros((10, 20), bool) for name in ("Left Lung", "Right Lung", "Heart")}
@@ -265,7 +265,7 @@ class Cardiothoracic:
 
     @property
     def ratio(self) -> float:
-        """Width of the heart over that of the thorax; above 0.5 is enlarged in a PA film."""
+        """Width of the heart over that of the thorax; above 0.5 is enlarged in a PA image."""
         return self.heart_width / self.thorax_width
 
 

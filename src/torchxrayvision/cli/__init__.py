@@ -147,8 +147,8 @@ def present_arguments(given: Sequence[str]) -> list[str]:
         error.
 
     Example:
-        >>> present_arguments(["info", "film.png", "-v"])
-        ['-v', 'info', 'film.png']
+        >>> present_arguments(["info", "image.png", "-v"])
+        ['-v', 'info', 'image.png']
     """
     end = list(given).index("--") if "--" in given else len(given)
     options, rest = list(given[:end]), list(given[end:])

@@ -32,7 +32,7 @@ from torchxrayvision.cli.options import (
 
 DEFAULT_AUTOENCODER: Final = "101-elastic"
 SUMMARY: Final = "explanations.json"
-_FILM: Final = "counterfactual"
+_ANIMATED: Final = "counterfactual"
 
 
 @reads_images
@@ -61,7 +61,7 @@ def explain(
     autoencoder: Annotated[
         str, typer.Option(help="Weights of the autoencoder of a counterfactual.")
     ] = DEFAULT_AUTOENCODER,
-    film: Annotated[
+    animation: Annotated[
         Literal["gif", "webp", "mp4"], typer.Option("--animation", help="Format of an animation.")
     ] = "gif",
     boxes: Annotated[
@@ -85,8 +85,8 @@ def explain(
     with show_warnings(), run_progress() as progress:
         model, given = _networks(weights, checkpoint, device or "cpu", method, autoencoder)
         done = explain_to_folder(
-            names, model, target, out_dir, method, autoencoder=given, animation=film, boxes=boxes,
-            reading=reading(), overwrite=overwrite,
+            names, model, target, out_dir, method, autoencoder=given, animation=animation,
+            boxes=boxes, reading=reading(), overwrite=overwrite,
             on_found=progress.found, on_progress=progress.move,
         )  # fmt: skip
     rows = json.loads(table.read_text("utf-8")) if done.images else []
@@ -101,7 +101,7 @@ def _networks(
 ) -> tuple[Any, Any]:
     """The network to explain, and the autoencoder of a counterfactual."""
     model = load_classifier(weights, checkpoint)
-    if method != _FILM:
+    if method != _ANIMATED:
         return model.to(device), None
     from torchxrayvision.autoencoders import ResNetAE
 

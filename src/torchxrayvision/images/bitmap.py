@@ -43,7 +43,7 @@ def bitmap_info(data: bytes, path: str, options: ReadOptions) -> ImageInfo:
 
 
 def read_bitmap(data: bytes, path: str, options: ReadOptions) -> Raster:
-    """The picture; colour becomes the mean of the channels, alpha is dropped."""
+    """The image; colour becomes the mean of the channels, alpha is dropped."""
     image, info = _opened(data, path, options)
     options.check_frame(path, info.frames)
     reason = f"the {info.format.upper()} pixel data is damaged or truncated"

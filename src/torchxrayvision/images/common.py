@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# Below this many decoded bytes an extreme compression ratio does no harm: a blank film is small.
+# Below this many decoded bytes an extreme compression ratio does no harm: a blank image is small.
 _HARMLESS_BYTES = 64 * 2**20
 
 
@@ -36,10 +36,10 @@ class Limits:
     Args:
         pixels: Most pixels (rows times columns) of one frame.
         file_bytes: Most bytes of the file; also of a deflated DICOM dataset once inflated.
-        expansion: Most decoded bytes for each byte of the file, for pictures above 64 MiB decoded.
+        expansion: Most decoded bytes for each byte of the file, for images above 64 MiB decoded.
         frames: Most frames or pages.
         decoded_bytes: Most bytes that one frame takes while it is decoded, all channels together;
-            reading takes about twice that. An uncompressed picture may have as many as its file.
+            reading takes about twice that. An uncompressed image may have as many as its file.
 
     Raises:
         ValueError: If a limit is not a positive whole number.
@@ -73,7 +73,7 @@ class Limits:
     def check_picture(
         self, path: str, height: int, width: int, *, bits: int, stored: int, frames: int = 1
     ) -> None:
-        """Refuse a declared picture that is empty or above a limit.
+        """Refuse a declared image that is empty or above a limit.
 
         Args:
             path: For the error.
@@ -149,8 +149,8 @@ class ImageInfo:
 
     Args:
         format: ``"png"``, ``"jpeg"``, ``"tiff"``, ``"dicom"``, ``"bmp"`` or ``"webp"``.
-        height: Rows of the picture as it is returned, upright.
-        width: Columns of the picture as it is returned, upright.
+        height: Rows of the image as it is returned, upright.
+        width: Columns of the image as it is returned, upright.
         bits: Bits of a sample (DICOM: Bits Stored), as declared unless a note says otherwise.
         photometric: ``"MONOCHROME1"`` (white is zero), ``"MONOCHROME2"`` (black is zero),
             ``"RGB"``, ``"PALETTE COLOR"`` or ``"CMYK"``; for DICOM the value in the file, or
@@ -216,9 +216,9 @@ class Raster:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """The notes of `info`, and one more where the picture uses little of its range.
+        """The notes of `info`, and one more where the image uses little of its range.
 
-        Such a film comes out almost black, white or grey; its declared depth is mostly wrong.
+        Such an image comes out almost black, white or grey; its declared depth is mostly wrong.
         """
         used = float(self.pixels.max()) - float(self.pixels.min())
         share = used * abs(self.scale) / 2048
@@ -227,7 +227,7 @@ class Raster:
         return self.info.notes
 
     def to_array(self) -> NDArray[np.float32]:
-        """The picture for a model.
+        """The image for a model.
 
         The arithmetic is that of `normalize`, step by step in float32, so that the values equal
         to the last bit those of TorchXRayVision 1.5.7 for pixels of up to 16 bits.

@@ -133,7 +133,7 @@ def _walk(data: bytes, position: int, frame: int, scans: Scans) -> None:
                 raise IndexError
             scans.after = position
             return
-        if marker == _SOI or marker in FRAMES:  # another picture follows a piece of this one
+        if marker == _SOI or marker in FRAMES:  # another image follows a piece of this one
             raise IndexError
         if marker in _STANDALONE:
             continue
@@ -204,7 +204,7 @@ def decode_jpeg(data: bytes, stream: CodeStream) -> Image.Image:
 
     At an end marker libjpeg fills what is still missing with grey and says nothing. So the
     decoder of a single scan is not shown one: it then asks for more data where it needs some,
-    and is done before it asks where all is there. A picture in several scans has to be shown its
+    and is done before it asks where all is there. An image in several scans has to be shown its
     end; there only a scan that is missing altogether is known, by `CodeStream.fault`.
 
     Args:
@@ -237,7 +237,7 @@ class CodeStream:
         precision: Bits of a sample.
         components: Samples a pixel.
         scans: Scans after the first frame header; a JPEG may hold many to exhaust a decoder.
-        scan_end: JPEG: where the only scan ends; None where the picture comes in several.
+        scan_end: JPEG: where the only scan ends; None where the image comes in several.
         end: Where its end marker ends; what follows is no part of it.
         fault: What is missing, as a clause; empty where nothing is.
     """
@@ -361,7 +361,7 @@ _APP0, _JFIF = 0xE0, b"JFIF\0"
 _APP1, _EXIF = 0xE1, b"Exif\0\0"
 _KINDS = {1: "MONOCHROME2", 3: "RGB", 4: "CMYK"}
 _PROCESSES = {0: "baseline", 1: "extended", 2: "progressive"}
-# A progressive picture is kept as coefficients of 16 bits until its last scan was read, and each
+# A progressive image is kept as coefficients of 16 bits until its last scan was read, and each
 # scan goes through all of them.
 _COEFFICIENT_BITS = 16
 _PASSES = 4
@@ -373,7 +373,7 @@ def jpeg_info(data: bytes, path: str, options: ReadOptions) -> ImageInfo:
 
 
 def read_jpeg(data: bytes, path: str, options: ReadOptions) -> Raster:
-    """The picture, upright as its Exif orientation says."""
+    """The image, upright as its Exif orientation says."""
     data = without_stray_bytes(data)
     header = _header(data, path, options)
     options.check_frame(path, 1)

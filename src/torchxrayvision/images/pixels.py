@@ -1,4 +1,4 @@
-"""Colour to grey, and Exif orientation, for pictures that are not DICOM."""
+"""Colour to grey, and Exif orientation, for images that are not DICOM."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_WHOLE = 8 << 20  # bytes: NumPy takes a larger picture through two more copies of all of it
+_WHOLE = 8 << 20  # bytes: NumPy takes a larger image through two more copies of all of it
 _BAND = 1 << 20
 
 
@@ -66,7 +66,7 @@ def grey_of(image: Image.Image) -> tuple[NDArray[Any], int]:
 
 
 def add_channels(image: Image.Image, total: NDArray[Any], factor: int = 1) -> None:
-    """Add red, green and blue of a decoded picture, times a factor, to a total of shape (H, W)."""
+    """Add red, green and blue of a decoded image, times a factor, to a total of shape (H, W)."""
     for start, band in bands_of(image):
         rows = total[start : start + len(band)]
         for channel in range(3):
@@ -84,7 +84,7 @@ def orientation_of(exif: bytes) -> int:
         with third_party_decoder("", ""):
             block.load(exif)
             value = block.get(_ORIENTATION, 1)
-    except ImageReadError:  # a damaged block does not make the picture unreadable
+    except ImageReadError:  # a damaged block does not make the image unreadable
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 

@@ -83,7 +83,7 @@ def png_info(data: bytes, path: str, options: ReadOptions) -> ImageInfo:
 
 
 def read_png(data: bytes, path: str, options: ReadOptions) -> Raster:
-    """The picture, scaled by the declared bit depth; alpha and ``sBIT`` play no part.
+    """The image, scaled by the declared bit depth; alpha and ``sBIT`` play no part.
 
     PNG samples fill their declared range whatever their significant bits (clause 12.4:
     encoders scale samples up), so ``sBIT`` does not change what white is.
@@ -159,7 +159,7 @@ def _apply_chunk(png: _Png, kind: bytes, body: bytes, path: str) -> None:
             png.aspect = aspect_of(across, down)
         case b"acTL" if len(body) == 8:
             png.frames = max(1, struct.unpack(">II", body)[0])
-        case _ if not kind[0] & 0x20:  # upper case: critical, so the picture depends on it
+        case _ if not kind[0] & 0x20:  # upper case: critical, so the image depends on it
             raise ImageReadError(path, f"unknown critical PNG chunk {_shown(kind)}")
 
 

@@ -64,11 +64,11 @@ def load(source: ImageSource, limits: Limits) -> tuple[bytes, str]:
 
 _GZIP = b"\x1f\x8b"
 _HARMLESS_BYTES = 64 * 2**20
-_MOST_PACKED = 200  # bytes for each byte of gzip; films have two to four
+_MOST_PACKED = 200  # bytes for each byte of gzip; images have two to four
 
 
 def _unpacked(data: bytes, name: str, limits: Limits) -> bytes:
-    """What a gzip file such as ``film.dcm.gz`` holds; its checksum is verified."""
+    """What a gzip file such as ``image.dcm.gz`` holds; its checksum is verified."""
     most = min(limits.file_bytes, max(_HARMLESS_BYTES, _MOST_PACKED * len(data)))
     engine = zlib.decompressobj(16 + zlib.MAX_WBITS)
     try:
@@ -190,7 +190,7 @@ def sniff(data: bytes, path: str) -> str:
         ImageReadError: If it is nothing known.
 
     Example:
-        >>> sniff(b"MM" + bytes([0, 43]) + bytes(4), "film")
+        >>> sniff(b"MM" + bytes([0, 43]) + bytes(4), "image")
         'tiff'
     """
     if data.startswith(_GZIP):
@@ -265,7 +265,7 @@ def normalize(img: ArrayLike, maxval: float, reshape: bool = False) -> NDArray[n
         img: Pixel values in [0, `maxval`]; any shape, or (H, W) or (H, W, C) with `reshape`.
         maxval: Largest value that the encoding allows: 255 for 8 bits, 65535 for 16 bits, 1 for
             fractions. Not the largest value present.
-        reshape: Return (1, H, W): of a colour picture the first channel, as TorchXRayVision
+        reshape: Return (1, H, W): of a colour image the first channel, as TorchXRayVision
             1.5.7 does. `read_image` and `load_image` take the mean of the channels.
 
     Returns:
@@ -274,7 +274,7 @@ def normalize(img: ArrayLike, maxval: float, reshape: bool = False) -> NDArray[n
     Raises:
         ImageRangeError: If a value is negative, above `maxval`, infinite or not a number, or if
             `maxval` is not positive.
-        ImageShapeError: If `img` is empty, or not a picture and `reshape` is set.
+        ImageShapeError: If `img` is empty, or not an image and `reshape` is set.
 
     Warns:
         ImageRangeWarning: If the values look like another scale: fractions in [0, 1] with a
@@ -366,7 +366,7 @@ def read_raster(
     The format is told from the content: PNG, JPEG, TIFF, DICOM, BMP or WebP, and any of them
     packed with gzip. Black is 0 and white is the
     largest value that the *declared* depth allows, whatever the values present, so a dark 16-bit
-    picture stays dark. Colour becomes the mean of the three channels, alpha is dropped, and
+    image stays dark. Colour becomes the mean of the three channels, alpha is dropped, and
     Exif and TIFF orientation is applied. For DICOM see the module `torchxrayvision.images`.
 
     Args:
@@ -382,7 +382,7 @@ def read_raster(
     Raises:
         ImageReadError: If the file is missing, damaged, truncated, of another format or hostile.
         ImageTooLargeError: If its declared size is above `limits`; no pixel was decoded.
-        UnsupportedImageError: If it is valid but not one grey picture, such as CMYK, colour
+        UnsupportedImageError: If it is valid but not one grey image, such as CMYK, colour
             DICOM, or several frames without `frame`.
 
     Example:

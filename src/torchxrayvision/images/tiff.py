@@ -83,7 +83,7 @@ class Tag:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Directory:
-    """One picture of a file.
+    """One image of a file.
 
     Args:
         order: ``"<"`` or ``">"``.
@@ -174,7 +174,7 @@ _PHOTOMETRIC = {
 }
 _UNSIGNED, _SIGNED, _FLOAT, _VOID = 1, 2, 3, 4
 _NONE, _LZW, _JPEG, _DEFLATE = 1, 5, 7, (8, 32946)
-# What libtiff undoes: to the bytes of rows, or only to a picture.
+# What libtiff undoes: to the bytes of rows, or only to an image.
 _TO_BYTES = {_LZW: "LZW", 32773: "PackBits", 34925: "LZMA", 50000: "Zstandard"}
 _TO_PICTURE = {2: "CCITT RLE", 3: "CCITT Group 3", 4: "CCITT Group 4", 50001: "WebP"}
 _KNOWN = {_NONE, _JPEG, *_DEFLATE, *_TO_BYTES, *_TO_PICTURE}
@@ -182,7 +182,7 @@ _KNOWN = {_NONE, _JPEG, *_DEFLATE, *_TO_BYTES, *_TO_PICTURE}
 _BITS = (1, 2, 4, 8, 10, 12, 14, 16, 32)
 _PREDICTED = (8, 16, 32)
 _REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
-_AT_ONCE = 1 << 24  # bytes that libtiff unpacks into one picture
+_AT_ONCE = 1 << 24  # bytes that libtiff unpacks into one image
 _UNPACKED = 1 << 20  # bits in the air while samples of odd widths are put together
 
 
@@ -280,7 +280,7 @@ def _check_kind(page: Directory, path: str) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Segment:
-    """A strip or tile: where it lies in the picture, and its bytes."""
+    """A strip or tile: where it lies in the image, and its bytes."""
 
     top: int
     left: int
@@ -434,7 +434,7 @@ def _jpeg(page: Directory, segment: _Segment, samples: int, path: str) -> NDArra
 def _unpacked(page: Directory, segments: list[_Segment], width: int, path: str) -> list[_Segment]:
     """Strips or tiles decompressed by libtiff, which takes rows of bytes for grey pixels.
 
-    Some rows of them at a time, as Pillow refuses too many pixels in one picture.
+    Some rows of them at a time, as Pillow refuses too many pixels in one image.
     """
     across = sum(segment.top == 0 for segment in segments)
     rows = segments[0].rows

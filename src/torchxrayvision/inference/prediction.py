@@ -430,7 +430,7 @@ def predictions(
     """
     wanted = model.check_kind(kind)
     check_mode(check)
-    size = max(1, min(batch_size, len(files)))  # one film must not cost a whole batch
+    size = max(1, min(batch_size, len(files)))  # one image must not cost a whole batch
     choice = choose_engine(
         model, size, engine, precision, images=len(files),
         sample=lambda: first_images(files, input_size(model), size, reading or ReadOptions()),

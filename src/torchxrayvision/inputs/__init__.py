@@ -2,8 +2,8 @@
 
 Example:
     >>> from torchxrayvision.inputs import expand
-    >>> [file.given for file in expand(["film.png"])]
-    ['film.png']
+    >>> [file.given for file in expand(["image.png"])]
+    ['image.png']
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One file to its picture, or to the reason why there is none; needs no torch."""
+"""One file to its image, or to the reason why there is none; needs no torch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 AIR: Final = -1024.0
 """The value of a place without an image."""
 
-# A large JPEG 2000 film takes a second; ten times that on a busy disk, and ten more for doubt.
+# A large JPEG 2000 image takes a second; ten times that on a busy disk, and ten more for doubt.
 TIME_LIMIT: Final = 120.0
 _TRIES: Final = 2  # of a file that somebody writes to meanwhile
 
@@ -84,7 +84,7 @@ def read_file(
     options: ReadOptions | None = None,
     archives: Archives | None = None,
 ) -> Raster:
-    """Read one picture, wherever its bytes are.
+    """Read one image, wherever its bytes are.
 
     Args:
         file: What to read.
@@ -96,7 +96,7 @@ def read_file(
 
     Raises:
         ImageReadError: If it cannot be read, or if somebody writes to it meanwhile: half of an old
-            and half of a new picture is none.
+            and half of a new image is none.
     """
     options = options or ReadOptions()
     source = _source(file, options, archives)
@@ -143,11 +143,11 @@ def _state(path: os.PathLike[str]) -> FileState | None:
 
 
 def crop_and_resize(file: InputFile, raster: Raster, size: int) -> NDArray[np.float32]:
-    """The centre square of a picture in the size of a network.
+    """The centre square of an image in the size of a network.
 
     Args:
         file: Where it is from, for the error.
-        raster: The picture.
+        raster: The image.
         size: Side of the result in pixels.
 
     Returns:

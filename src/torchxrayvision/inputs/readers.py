@@ -64,8 +64,8 @@ def prefetch(
 
     Example:
         >>> from torchxrayvision.inputs import expand
-        >>> films = prefetch(expand(["absent.png"]), lambda film, read: read(film).shape)
-        >>> [(film.given, shape) for film, shape in films]
+        >>> read = prefetch(expand(["absent.png"]), lambda file, read: read(file).shape)
+        >>> [(file.given, shape) for file, shape in read]
         [('absent.png', 'no such file')]
     """
     with Readers(make, options) as readers:

@@ -253,8 +253,8 @@ def check_range(x: Tensor) -> None:
 def scale_is_known() -> Iterator[None]:
     """No `check_range` warns here: the images were read and scaled by this package.
 
-    A film that uses little of its range would pass for another scale, and the warning could name no
-    file; the row of the file notes it instead.
+    An image that uses little of its range would pass for another scale, and the warning could name
+    no file; the row of the file notes it instead.
     """
     token = _scale_known.set(True)
     try:

@@ -147,7 +147,7 @@ REFUSED: Final = ("blank", "not-chest", "lateral", "rotated", "inverted")
 NOTED: Final = ("mirrored", "bars", "text", "exposure", "header")
 """Remarks that leave it to the reader."""
 
-# Beyond nearly all of 413 frontal films of NIH ChestX-ray14: 1 % have more bars, none the rest.
+# Beyond nearly all of 413 frontal images of NIH ChestX-ray14: 1 % have more bars, none the rest.
 _BARS: Final = 0.15
 _FEW_BARS: Final = 0.05
 _FEWEST_LEVELS: Final = 16
@@ -166,7 +166,7 @@ _QUICK_SIDE: Final = 32  # rows and columns, or a few more, that the quick check
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something about a picture.
+    """Something about an image.
 
     Args:
         code: One of `REFUSED` or `NOTED`.
@@ -185,7 +185,7 @@ class Check:
         path: The file as the user named it.
         error: Why it could not be read, or an empty string.
         remarks: What was found, the gravest first.
-        pose: How the picture lies, or None after an error.
+        pose: How the image lies, or None after an error.
         plate: Measures of bars, text and exposure, or None after an error.
         allowed: Remarks for which the caller does not refuse a file.
     """
@@ -366,7 +366,7 @@ def check(paths: Paths, *, allow: Iterable[str] = (), workers: int = 1) -> pd.Da
     Returns:
         One row per file: `path`, `error`, `verdict` (ok, noted, refused, error), `codes`,
         `turned_clockwise` (degrees), `inverted`, `chest_score` (above 0 is a frontal chest
-        radiograph), `bars` (share of the picture), `letters`, `contrast` (share of the declared
+        radiograph), `bars` (share of the image), `letters`, `contrast` (share of the declared
         range), `remarks`.
 
     Raises:
@@ -433,7 +433,7 @@ def _quick_findings(
 
 
 def _pose(file: InputFile, raster: Raster, frame: tuple[int, int, int, int], bars: float) -> Pose:
-    """How the picture lies; where shutters have left little of it, how that little lies."""
+    """How the image lies; where shutters have left little of it, how that little lies."""
     pose = pose_of(crop_and_resize(file, raster, SIDE)[0])
     top, bottom, left, right = frame
     inside = raster.pixels[top:bottom, left:right]

@@ -1,8 +1,8 @@
 """Which way up a chest radiograph is, and whether it is one at all, from a thumbnail.
 
 One score answers "is this an upright frontal chest radiograph with dark lungs?". It is taken of
-the picture in its eight poses, four quarter turns in both polarities. The best pose tells how the
-picture lies, and where even that one scores low it shows something else. The score is linear in
+the image in its eight poses, four quarter turns in both polarities. The best pose tells how the
+image lies, and where even that one scores low it shows something else. The score is linear in
 directions of edges and in coarse brightness, less how far these lie from what they can be in
 chest radiographs (the distance to their principal components), so that what no example of the
 fit has shown is refused as well.
@@ -40,17 +40,17 @@ _LETTERS: Final = 4  # a line of so many is text; side markers have fewer
 
 @dataclass(frozen=True, slots=True)
 class FrameMeasures:
-    """Measures of one picture.
+    """Measures of one image.
 
     Args:
-        bars: Share of the picture that bars of one grey along its edges take, 0 to 1.
+        bars: Share of the image that bars of one grey along its edges take, 0 to 1.
         letters: Signs in lines of at least four, outside the bars or on them.
         black: Share of pixels at the lowest value that the file can hold.
         white: The same at the highest.
         contrast: Between the 2nd and the 98th percentile, as a share of what the file can hold.
         brightness: Median, from 0, black, to 1, white.
         levels: Different values among the pixels that were looked at.
-        inside: First and last row and column, half open, of the picture inside the bars.
+        inside: First and last row and column, half open, of the image inside the bars.
     """
 
     bars: float
@@ -106,7 +106,7 @@ def _seen(raster: Raster, longest: int) -> tuple[Float32, int]:
 
 
 def _without_bars(grey: Float32) -> tuple[slice, slice]:
-    """The part of a picture inside the bars of one grey along its edges."""
+    """The part of an image inside the bars of one grey along its edges."""
     span = float(grey.max() - grey.min())
     if span <= 0:
         return slice(0, 0), slice(0, 0)
@@ -194,13 +194,13 @@ _LEVELS: Final = 256
 _CELLS: Final = 8
 _DIRECTIONS: Final = 8
 _COARSE: Final = 16
-# Of 200 frontal films all but one scored above this as they lie, and below -5 in any other pose.
+# Of 200 frontal images all but one scored above this as they lie, and below -5 in any other pose.
 _SURE: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """How a picture lies.
+    """How an image lies.
 
     Args:
         chest: Score of the best pose; above 0 is a frontal chest radiograph.
@@ -259,7 +259,7 @@ def _model() -> PoseModel:
 
 
 def pose_of(thumbnail: Float32, model: PoseModel | None = None) -> Pose:
-    """Judge one picture.
+    """Judge one image.
 
     Args:
         thumbnail: Shape (SIDE, SIDE), any linear scale of grey.
@@ -276,7 +276,7 @@ def pose_of(thumbnail: Float32, model: PoseModel | None = None) -> Pose:
     turns, inverted = best % 4, best >= 4
     upright = poses(thumbnail)[best]
     reflected = fitted.standardised(features(upright[:, ::-1]))
-    # A lateral film stands upright on its own account: of its two polarities, as it came.
+    # A lateral image stands upright on its own account: of its two polarities, as it came.
     return Pose(
         chest=float(scores[best]),
         turns=turns,
@@ -309,7 +309,7 @@ def poses(thumbnail: Float32) -> list[Float32]:
 
 
 def _ranks(image: Float32) -> Float32:
-    """Share of darker pixels: free of exposure, and inverting it inverts the picture."""
+    """Share of darker pixels: free of exposure, and inverting it inverts the image."""
     low, high = float(image.min()), float(image.max())
     if high <= low:
         return np.full(image.shape, 0.5, np.float32)

@@ -80,10 +80,10 @@ _MAIN: Final = (
 
 
 class SegmentationFiles:
-    """Writes a folder for each film.
+    """Writes a folder per image.
 
     A folder holds `labels.png` (indexed; where structures overlap the smaller one shows),
-    `overlay.jpg` (outlines with names; upright where the network saw the film set upright) and
+    `overlay.jpg` (outlines with names; upright where the network saw the image upright) and
     `masks/<structure>.png` (white inside). `labels.csv` tells which structure an index is.
 
     Args:
@@ -185,7 +185,7 @@ class SegmentationFiles:
                 continue
             row[f"{name}_px"] = round(value, 1)
             if spacing is not None:
-                across = spacing[1 - result.masks.placement.turns % 2]  # of the upright film
+                across = spacing[1 - result.masks.placement.turns % 2]  # of the upright image
                 row[f"{name}_mm"] = round(value * across, 1)
         return row
 
@@ -318,7 +318,7 @@ def segment_to_folder(
         on_progress: See `torchxrayvision.inference.predict_to_file`.
 
     Returns:
-        What the run came to, and how many films seem to lie turned. With no image at all, no table
+        What the run came to, and how many images seem to be rotated. With no image at all, no table
         is written.
 
     Raises:
@@ -427,7 +427,7 @@ def _plain(name: str) -> str:
 def _affine(spacing: tuple[float, float], turns: int = 0) -> NDArray[np.float64]:
     """From (column, row, 0) to millimetres to the right, front and head of an upright patient.
 
-    In an upright film columns run to the patient's left and rows to the feet. In others they do so
+    In an upright image columns run to the patient's left and rows to the feet. In others they do so
     after as many quarter turns counterclockwise.
     """
     rows, columns = spacing

@@ -127,7 +127,7 @@ class Segmentation:
         masks: Name to mask of shape (H, W), or None after an error.
         picture: The radiograph as a screen shows it, uint8 of shape (H, W), or None.
         pixel_spacing: Millimetres between rows and between columns, where known.
-        turned: Quarter turns clockwise by which the film seems to lie turned; 0 where it is
+        turned: Quarter turns clockwise by which the image seems to be rotated; 0 where it is
             upright or no frontal chest radiograph. Where the network saw it set upright, these
             are `masks.placement.turns`.
     """
@@ -163,7 +163,7 @@ class Segmentation:
         return {name: self.upright(self.masks[name]) for name in names}
 
     def cardiothoracic(self) -> measures.Cardiothoracic | None:
-        """Widths of heart and thorax in the upright film, or None if they cannot be measured."""
+        """Widths of heart and thorax in the upright image, or None if they cannot be measured."""
         if self.masks is None:
             return None
         try:
@@ -194,7 +194,7 @@ class Segmentation:
         return values
 
     def doubts(self) -> list[str]:
-        """Why the measures of this film may be wrong, one clause each; empty for no reason."""
+        """Why the measures of this image may be wrong, one clause each; empty for no reason."""
         if self.masks is None:
             return []
         found = measures.doubts(self._of("Heart", "Left Lung", "Right Lung"))
@@ -254,9 +254,9 @@ def segment(
         device: Where the network runs meanwhile; None leaves it where it is.
         engine: See `accelerate`; others than torch need seconds to minutes to convert a network.
         precision: See `accelerate`.
-        upright: Set films that lie turned upright for the network; masks still have the geometry
-            of the file, and measures are those of the upright film. `checks` tells how a film
-            lies, and how often it errs.
+        upright: Turn rotated images upright for the network; masks still have the geometry of the
+            file, and measures are those of the upright image. `checks` tells how an image is
+            rotated, and docs/check.md how often it errs.
         reading: How files are read; None for `workers` threads.
 
     Yields:
@@ -379,15 +379,15 @@ class Segmenting:
         Yields:
             The results, in order.
         """
-        squares = [film.square for _, film in chunk if not isinstance(film, str)]
+        squares = [ready.square for _, ready in chunk if not isinstance(ready, str)]
         maps = iter(_maps(self._net, self._run, squares) if squares else ())
-        for file, film in chunk:
-            if isinstance(film, str):
-                yield Segmentation(file.given, film)
+        for file, ready in chunk:
+            if isinstance(ready, str):
+                yield Segmentation(file.given, ready)
                 continue
-            masks = Masks(self._net.targets, next(maps), film.placement, self._threshold)
-            near = self._spacing or film.pixel_spacing
-            yield Segmentation(file.given, "", masks, film.picture, near, film.turned)
+            masks = Masks(self._net.targets, next(maps), ready.placement, self._threshold)
+            near = self._spacing or ready.pixel_spacing
+            yield Segmentation(file.given, "", masks, ready.picture, near, ready.turned)
 
 
 def _prepared(file: InputFile, raster: Raster, size: int, upright: bool) -> Prepared:

@@ -1,4 +1,4 @@
-"""From the square that a model saw back to the picture of the file."""
+"""From the square that a model saw back to the image of the file."""
 
 from __future__ import annotations
 
@@ -107,13 +107,13 @@ def _reached(marked: NDArray[np.bool_], outputs: int) -> slice:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where the square that a model saw lies in the picture of a file.
+    """Where the square that a model saw lies in the image of a file.
 
-    A picture is upright, as it is read: orientations of Exif and TIFF are applied.
+    An image is upright, as it is read: orientations of Exif and TIFF are applied.
 
     Args:
-        height: Rows of the picture.
-        width: Columns of the picture.
+        height: Rows of the image.
+        width: Columns of the image.
         top: First row of the square.
         left: First column of the square.
         side: Rows of the square, before it was resized.
@@ -121,7 +121,7 @@ class Placement:
         columns: Columns of the square; None for `side`, as where pixels are square.
 
     Raises:
-        ImageShapeError: If the square does not lie in the picture.
+        ImageShapeError: If the square does not lie in the image.
 
     Example:
         >>> place = Placement.in_middle(6, 4)
@@ -151,8 +151,8 @@ class Placement:
         """The square that `prepare` cuts out.
 
         Args:
-            height: Rows of the picture.
-            width: Columns of the picture.
+            height: Rows of the image.
+            width: Columns of the image.
             aspect: Height of a pixel over its width.
             turns: Quarter turns counterclockwise of the square, before the model saw it.
 
@@ -180,19 +180,19 @@ class Placement:
         shape = self.side, self._across
         return shape if self.turns % 2 == 0 else shape[::-1]
 
-    def cut(self, picture: NDArray[Any]) -> NDArray[Any]:
+    def cut(self, image: NDArray[Any]) -> NDArray[Any]:
         """The square as the model saw it, before it was resized.
 
         Args:
-            picture: Shape (height, width).
+            image: Shape (height, width).
 
         Returns:
             Shape (side, side), or (side, columns) turned; a view.
         """
-        if picture.shape != (self.height, self.width):
-            msg = f"expected a picture of {self.height} x {self.width}, got {picture.shape}"
+        if image.shape != (self.height, self.width):
+            msg = f"expected a picture of {self.height} x {self.width}, got {image.shape}"
             raise ImageShapeError(msg)
-        return np.rot90(picture[self._region], self.turns)
+        return np.rot90(image[self._region], self.turns)
 
     def to_picture(self, plane: ArrayLike, outside: float = 0) -> NDArray[Any]:
         """Undo resizing and cropping of one map.
@@ -210,7 +210,7 @@ class Placement:
         return picture
 
     def mask_to_picture(self, plane: ArrayLike, threshold: float) -> NDArray[np.bool_]:
-        """Where a map reaches a threshold, in the picture.
+        """Where a map reaches a threshold, in the image.
 
         The same as ``to_picture(plane) >= threshold``, but only the part that a structure takes
         up is resampled.
@@ -243,7 +243,7 @@ class Placement:
             resolution: Rows and columns of the resized square.
 
         Returns:
-            Distances from the top and left edges of the picture, pixels.
+            Distances from the top and left edges of the image, pixels.
         """
         y, x = y / resolution, x / resolution
         for _ in range(self.turns % 4):  # a turn had taken the right edge to the top
@@ -260,7 +260,7 @@ class Placement:
             resolution: Rows and columns of the resized square.
 
         Returns:
-            Left, top, right and bottom edges in the picture, pixels.
+            Left, top, right and bottom edges in the image, pixels.
         """
         left, top, right, bottom = box
         corners = [

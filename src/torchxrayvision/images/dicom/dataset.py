@@ -33,7 +33,7 @@ _PLAUSIBLE_SPACING = (1e-3, 1e2)  # millimetres; some writers fill in zeros
 class Tags:
     """Values of a dataset or sequence item.
 
-    Elements that a picture needs are named in the error where they are damaged; those that only
+    Elements that an image needs are named in the error where they are damaged; those that only
     adjust it are left out with a note, which items of sequences share. No message holds a value of
     text: damage moves the names of patients about.
     """
@@ -195,7 +195,7 @@ def _photometric(tags: Tags, samples: int) -> str:
 
 
 def check_grey(header: Header, tags: Tags) -> None:
-    """Refuse what is valid but not one grey picture of whole numbers."""
+    """Refuse what is valid but not one grey image of whole numbers."""
     if "FloatPixelData" in tags.dataset or "DoubleFloatPixelData" in tags.dataset:
         raise UnsupportedImageError(tags.path, "a DICOM file of floating point pixels")
     if header.samples != 1 or header.photometric not in _MONOCHROME:
@@ -209,7 +209,7 @@ def check_grey(header: Header, tags: Tags) -> None:
 
 
 def _spacing(tags: Tags) -> tuple[float, float] | None:
-    """Pixel Spacing, else Imager Pixel Spacing; a damaged one does not spoil the picture."""
+    """Pixel Spacing, else Imager Pixel Spacing; a damaged one does not spoil the image."""
     least, most = _PLAUSIBLE_SPACING
     for keyword in ("PixelSpacing", "ImagerPixelSpacing"):
         values = _pair(tags, keyword)

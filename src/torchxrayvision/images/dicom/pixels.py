@@ -594,7 +594,7 @@ def _within_depth(
 def _high_bits_carry(pixels: NDArray[Any], stored: int) -> bool:
     """Whether bits above those stored continue the values, as digits do, and are no overlay.
 
-    Between neighbours of a film that differ in these bits the lower bits then wrap around, so that
+    Between neighbouring pixels that differ in these bits the lower bits then wrap around, so that
     the whole values are closer to each other, as shares of their ranges, than the lower bits.
     """
     rows = pixels[:: max(1, pixels.shape[0] // _ROWS_LOOKED_AT)].astype(np.int64)

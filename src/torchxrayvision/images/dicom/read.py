@@ -194,7 +194,7 @@ def _read_lut(item: Tags, *, stored: int, signed_input: bool) -> _Lut | None:
 
     Writers put 16 into the descriptor whatever the entries are, so that a table of 10 bits would
     come out black. A 16 over entries that all fit into Bits Stored is therefore read as that. A
-    table that cannot be read is ignored, as it only adjusts the picture.
+    table that cannot be read is ignored, as it only adjusts the image.
     """
     try:
         count, first, bits = (int(value) for value in item.get("LUTDescriptor") or ())
