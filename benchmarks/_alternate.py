@@ -144,10 +144,13 @@ def _rounds(
         for side in turn:
             out = folder / side
             out.mkdir(exist_ok=True)
+            inherited = {**os.environ, **environment}
+            if side == SIDES[0]:  # which a search path might give this package instead
+                inherited.pop("PYTHONPATH", None)
             # What a worker prints is not a result: 1.5.7 prints advice.
             done = subprocess.run(
                 [str(pythons[side]), sys.argv[0], "--worker", side, "--out", str(out)],
-                env={**os.environ, **environment},
+                env=inherited,
                 capture_output=True,
                 text=True,
                 check=False,
@@ -163,7 +166,8 @@ def _print(setting: str, rounds: list[dict[str, Timings]], difference: str) -> N
     sides = [side for side in SIDES if any(side in found for found in rounds)]
     others = [side for side in sides if side != SIDES[1]]
     print(f"\n## {setting or Path(sys.argv[0]).stem}\n")
-    print(f"{platform.machine()}, {os.cpu_count()} cores, {len(rounds)} rounds\n")
+    count = f"{len(rounds)} round{'s' if len(rounds) > 1 else ''}"
+    print(f"{platform.machine()}, {os.cpu_count()} cores, {count}\n")
     heads = [f"ratio to {side}" if len(others) > 1 else "ratio" for side in others]
     print(f"| case | {' | '.join([*sides, *heads])} |".replace("ratio |", f"ratio {_RANGE} |"))
     print(f"| --- |{' ---: |' * (len(sides) + len(heads))}")

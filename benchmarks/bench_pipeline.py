@@ -58,7 +58,7 @@ def this_package(out: Path) -> Timings:
     weights = released(out, "-best.pt")
     engine = fastest(weights, cache)
     xrv = [str(Path(sys.executable).parent / "xrv"), "predict", str(films)]
-    xrv += ["--checkpoint", str(weights), "--output-kind", "logit", "--restart"]
+    xrv += ["--checkpoint", str(weights), "--output-kind", "logit", "--overwrite"]
     timings = {}
     for case, options, place in (
         (FIRST, ["--engine", "auto"], out / "empty"),
@@ -114,8 +114,9 @@ def check(old: Path, new: Path) -> str:
 def read(path: Path) -> dict[str, np.ndarray]:
     """File name to the probabilities of the 18 findings."""
     with path.open(newline="") as file:
-        rows = list(csv.reader(file))[1:]
-    logits = {Path(row[0]).name: np.array(row[-18:], np.float64) for row in rows}
+        head, *rows = csv.reader(file)
+    findings = [n for n, name in enumerate(head) if name not in ("path", "error", "check")]
+    logits = {Path(row[0]).name: np.array([row[n] for n in findings], float) for row in rows}
     return {name: 1 / (1 + np.exp(-values)) for name, values in logits.items()}
 
 
