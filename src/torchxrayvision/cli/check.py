@@ -13,6 +13,7 @@ from torchxrayvision.cli.console import (
     EXIT_SOME_FAILED,
     STDOUT,
     console,
+    count,
     inform,
     named_images,
     print_json,
@@ -24,7 +25,6 @@ from torchxrayvision.cli.console import (
     show_warnings,
 )
 from torchxrayvision.cli.options import AsJson, FromFile, Images, Output, Overwrite, reads_images
-from torchxrayvision.csvtext import CsvFile
 
 if TYPE_CHECKING:
     from torchxrayvision.screening import Check
@@ -83,8 +83,8 @@ def check(
             skipped.append(str(others))
     if not verdicts:
         refuse(f"no image in {', '.join(names)}")
-    summary = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items()))
-    inform(f"{verdicts.total()} files: {summary}")
+    summary = ", ".join(f"{number} {verdict}" for verdict, number in sorted(verdicts.items()))
+    inform(f"{count(verdicts.total(), 'file')}: {summary}")
     inform("".join(skipped))
     if verdicts["refused"] or verdicts["error"]:
         raise typer.Exit(EXIT_SOME_FAILED)
@@ -105,10 +105,12 @@ def _print(result: Check) -> None:
 
 
 def _write_rows(file: TextIO, results: Iterable[Check]) -> None:
-    rows: CsvFile | None = None
+    from torchxrayvision.runs import CsvTable
+
+    table: CsvTable | None = None
     for result in results:
         row = result.to_row()
-        if rows is None:
-            rows = CsvFile(file)
-            rows.write(row)
-        rows.write(row.values())
+        table = table or CsvTable(STDOUT, dict.fromkeys(row, "text"), file=file)
+        table.write(row)
+    if table is not None:
+        table.close()

@@ -178,13 +178,20 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def end_run(done: Summary, names: Sequence[str], *, rows: int | None = None) -> None:
+def end_run(
+    done: Summary,
+    names: Sequence[str],
+    *,
+    rows: int | None = None,
+    failure: str = "could not be read",
+) -> None:
     """Say what became of the images of a run, and exit with 1 if some failed.
 
     Args:
         done: The run.
         names: What the command was given.
         rows: Rows of its table; None for one per image.
+        failure: What happened to the files that failed.
     """
     if not done.images:
         refuse(f"no image in {', '.join(names)}")
@@ -195,7 +202,7 @@ def end_run(done: Summary, names: Sequence[str], *, rows: int | None = None) -> 
         inform(f"{count(done.total if rows is None else rows, 'row')} in {done.place}")
     inform(done.skipped)
     if done.failed:
-        inform(f"{done.failed:,} of {count(done.total, 'file')} could not be read")
+        inform(f"{done.failed:,} of {count(done.total, 'file')} {failure}")
         raise typer.Exit(EXIT_SOME_FAILED)
 
 

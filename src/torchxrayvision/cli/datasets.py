@@ -14,6 +14,7 @@ from torchxrayvision.cli.console import (
     STDOUT,
     add_command,
     console,
+    count,
     file_to_write,
     folder_to_write,
     inform,
@@ -184,9 +185,9 @@ def describe(
     if as_json:
         print_json(description)
         return
-    head = f"{description['dataset']}: {description['images']:,} images"
+    head = f"{description['dataset']}: {count(description['images'], 'image')}"
     if description["patients"] is not None:
-        head += f" of {description['patients']:,} patients"
+        head += f" of {count(description['patients'], 'patient')}"
     console().print(head)
     _print_findings(description["findings"])
     for group in ("view", "sex", "age"):
@@ -215,8 +216,8 @@ def _print_counts(group: str, counts: dict[str, int], total: int) -> None:
     table.add_column(group)
     table.add_column("images", justify="right")
     table.add_column("share", justify="right")
-    for value, count in counts.items():
-        table.add_row(value, f"{count:,}", f"{count / max(1, total):.1%}")
+    for value, found in counts.items():
+        table.add_row(value, f"{found:,}", f"{found / max(1, total):.1%}")
     console().print(table)
 
 
@@ -291,14 +292,16 @@ def export(
     dataset = _build(cls, imgpath, arguments, views, all_images)
     if to == "parquet":
         export_parquet(dataset, output)
-        inform(f"{len(dataset):,} rows in {output}")
+        inform(f"{count(len(dataset), 'row')} in {output}")
         return
     reading = ReadOptions.of(time_limit=time_limit)
     with progress_of(len(dataset)) as advance:
         failed = export_folder(dataset, output, progress=advance, reading=reading)
-    inform(f"{len(dataset) - len(failed):,} images in {output}")
+    inform(f"{count(len(dataset) - len(failed), 'image')} in {output}")
     if failed:
-        show_error(ValueError(f"{len(failed)} images could not be read; their json files say why"))
+        show_error(
+            ValueError(f"{count(len(failed), 'image')} could not be read; see the json files")
+        )
         raise typer.Exit(EXIT_SOME_FAILED)
 
 

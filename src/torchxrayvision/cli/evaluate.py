@@ -14,6 +14,7 @@ from torchxrayvision.cli.console import (
     EXIT_USAGE,
     STDOUT,
     console,
+    count,
     inform,
     print_json,
     refuse,
@@ -434,12 +435,12 @@ def _write(
         write_frame(made, sys.stdout)
         return
     write_frame(made, output, made_by)
-    inform(f"{len(made)} rows in {output}")
+    inform(f"{count(len(made), 'row')} in {output}")
     for name, part in (("differences", differences), ("gaps", gaps)):
         if part is not None:
             beside = output.with_name(f"{output.stem}-{name}.csv")
             write_frame(part, beside, made_by)
-            inform(f"{len(part)} rows in {beside}")
+            inform(f"{count(len(part), 'row')} in {beside}")
 
 
 def _provenance(study: Study) -> Provenance:

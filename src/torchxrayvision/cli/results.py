@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from torchxrayvision.cli.console import (
-    EXIT_SOME_FAILED,
-    inform,
+    end_run,
     load_classifier,
     named_images,
     refuse,
@@ -128,14 +127,7 @@ def results(
             key_threshold=key_threshold, reading=reading, overwrite=overwrite,
             on_found=progress.found, on_progress=progress.move,
         )  # fmt: skip
-    if not done.images:
-        refuse(f"no image in {', '.join(names)}")
-    inform(f"{done.resumed} rows were there already" if done.resumed else "")
-    inform(f"{done.total} rows in {table}")
-    inform(done.skipped)
-    if done.failed:
-        inform(f"{done.failed} of {done.total} files have no results")
-        raise typer.Exit(EXIT_SOME_FAILED)
+    end_run(done, names, failure="have no results")
 
 
 def _reader(
