@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -335,31 +335,26 @@ def _as_read(file: InputFile, read: Read) -> Raster:
     return read(file)
 
 
+@dataclass(eq=False)
 class _Explaining:
     """A run of `explain_to_folder`."""
 
-    def __init__(
-        self,
-        model: XRayModel,
-        options: dict[str, Any],
-        folder: Path,
-        reading: ReadOptions,
-        autoencoder: Any,
-        provenance: Provenance,
-    ) -> None:
-        self._provenance = provenance
-        self._model, self._options, self._folder = model, options, folder
-        self._reading, self._autoencoder = reading, autoencoder
-        self._taken: set[str] = set()
+    model: XRayModel
+    options: dict[str, Any]
+    folder: Path
+    reading: ReadOptions
+    autoencoder: Any
+    provenance: Provenance
+    taken: set[str] = field(default_factory=set)
 
     def _explanation(self, path: str, raster: Raster, target: str) -> Explanation:
-        given = {} if self._autoencoder is None else {"autoencoder": self._autoencoder}
-        return explain_raster(path, raster, self._model, target, self._options["method"], **given)
+        given = {} if self.autoencoder is None else {"autoencoder": self.autoencoder}
+        return explain_raster(path, raster, self.model, target, self.options["method"], **given)
 
     def machine(self, run: RunFolder) -> dict[str, Any]:
         """The scale of each target: the strongest evidence in the first readable images."""
-        scales = dict.fromkeys(self._options["targets"], 0.0)
-        with Readers(_as_read, self._reading) as readers:
+        scales = dict.fromkeys(self.options["targets"], 0.0)
+        with Readers(_as_read, self.reading) as readers:
             for file, raster in readers.map(read_manifest(run.sources, 0, _SAMPLE)):
                 if isinstance(raster, str):
                     continue
@@ -374,13 +369,13 @@ class _Explaining:
         self, run: RunFolder, record: Record, start: int, stop: int
     ) -> Generator[Batch, None, None]:
         """See `run_to_table`."""
-        self._taken = {
+        self.taken = {
             row["picture"].removesuffix(".png")
             for batch in run.batches(record) for rows in batch.details for row in rows
         }  # fmt: skip
         scales = record.machine["scales"]
         files = read_manifest(run.sources, start, stop)
-        with Readers(_as_read, self._reading) as readers:
+        with Readers(_as_read, self.reading) as readers:
             yield from in_batches(
                 readers.map(files), start, 1, lambda item: self._rows(*item, scales)
             )
@@ -389,10 +384,10 @@ class _Explaining:
         self, file: InputFile, raster: Raster | str, scales: dict[str, float]
     ) -> tuple[str, list[dict[str, Any]]]:
         rows = []
-        for target in self._options["targets"]:
+        for target in self.options["targets"]:
             row: dict[str, Any] = {
-                "path": file.given, "target": target, "method": self._options["method"],
-                "weights": str(getattr(self._model, "weights", "")), "error": "", "kind": "",
+                "path": file.given, "target": target, "method": self.options["method"],
+                "weights": str(getattr(self.model, "weights", "")), "error": "", "kind": "",
                 "value": None, "peak": None, "box": None, "picture": "", "film": "", "note": "",
             }  # fmt: skip
             found: Explanation | str
@@ -415,10 +410,10 @@ class _Explaining:
         name = re.split(r"[\\/]", result.path)[-1]
         stem = self._free(f"{Path(name).stem[:_LONGEST_NAME]}.{result.target}.{result.method}")
         picture, film = f"{stem}.png", ""
-        drawn = Image.fromarray(result.picture(boxes=self._options["boxes"]))
-        drawn.save(self._folder / picture, pnginfo=png_text(self._provenance))
+        drawn = Image.fromarray(result.picture(boxes=self.options["boxes"]))
+        drawn.save(self.folder / picture, pnginfo=png_text(self.provenance))
         if result.counterfactual is not None:
-            place = self._folder / f"{stem}.film.{self._options['animation']}"
+            place = self.folder / f"{stem}.film.{self.options['animation']}"
             film = save_animation(result.counterfactual, place, title=result.target).name
         return {
             "kind": result.kind, "value": result.value, "peak": result.peak, "box": result.box,
@@ -429,8 +424,8 @@ class _Explaining:
         """A file name that this run has not used yet."""
         plain = re.sub(r"[^\w.+-]+", "_", name)
         free, count = plain, 1
-        while free in self._taken:
+        while free in self.taken:
             count += 1
             free = f"{plain}.{count}"
-        self._taken.add(free)
+        self.taken.add(free)
         return free

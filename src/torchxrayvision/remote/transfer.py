@@ -13,6 +13,7 @@ import re
 import sys
 import threading
 import time
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,7 @@ class SourceFailure(Exception):  # noqa: N818 - never leaves this package; calle
         self.pause = pause
 
 
+@dataclass(eq=False)
 class HttpTransfer:
     """Completes a partial file from a URL; a resumable start of the same object is used.
 
@@ -77,25 +79,17 @@ class HttpTransfer:
     answer, from its start.
     """
 
-    def __init__(
-        self,
-        url: str,
-        partial: Partial,
-        file: RemoteFile,
-        settings: Settings,
-        report: Callable[[int, int | None], None],
-        *,
-        whole: bool = False,
-    ) -> None:
-        self.url = url
-        self.partial = partial
-        self.file = file
-        self.settings = settings
-        self.report = report
-        self.whole = whole
-        self.resumed = False
+    url: str
+    partial: Partial
+    file: RemoteFile
+    settings: Settings
+    report: Callable[[int, int | None], None]
+    whole: bool = field(default=False, kw_only=True)
+    resumed: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
         self._watchdog = _Watchdog()
-        self._deadline = time.monotonic() + settings.deadline
+        self._deadline = time.monotonic() + self.settings.deadline
 
     def run(self) -> None:
         """Fetch until the partial file is whole.

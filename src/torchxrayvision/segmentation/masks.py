@@ -305,35 +305,32 @@ def _lending(
         yield from results
 
 
+@dataclass(eq=False)
 class Segmenting:
     """A network, in evaluation mode while results are made, and how `segment` uses it."""
 
-    def __init__(
-        self,
-        net: Segmenter,
-        threshold: float,
-        spacing: tuple[float, float] | None,
-        upright: bool,
-        batch_size: int,
-        engine: str,
-        precision: str,
-    ) -> None:
-        self._net = net
-        self._threshold, self._spacing, self._upright = threshold, spacing, upright
-        self._batch_size, self._engine, self._precision = batch_size, engine, precision
-        self._run: Network = net
+    net: Segmenter
+    threshold: float
+    spacing: tuple[float, float] | None
+    upright: bool
+    batch_size: int
+    engine: str
+    precision: str
+
+    def __post_init__(self) -> None:
+        self._run: Network = self.net
 
     @property
     def converts(self) -> bool:
         """Whether the network may run on another engine than itself."""
-        return (self._engine, self._precision) != ("torch", "exact")
+        return (self.engine, self.precision) != ("torch", "exact")
 
     def choose(self, images: int) -> dict[str, Any] | None:
         """The engine and its arithmetic for so many images; None for the network itself."""
         if not self.converts:
             return None
         made = accelerate(
-            self._net, self._batch_size, engine=self._engine, precision=self._precision,
+            self.net, self.batch_size, engine=self.engine, precision=self.precision,
             images=images,
         )  # fmt: skip
         self._run = made
@@ -341,8 +338,8 @@ class Segmenting:
 
     def start(self, choice: dict[str, Any] | None) -> None:
         """Get ready to run as `choose` said."""
-        if choice is not None and self._run is self._net:
-            self._run = Accelerated(self._net, self._batch_size, Choice(**choice))
+        if choice is not None and self._run is self.net:
+            self._run = Accelerated(self.net, self.batch_size, Choice(**choice))
 
     def results(
         self, files: Iterable[InputFile], reading: ReadOptions
@@ -353,8 +350,8 @@ class Segmenting:
             return self.prepare(file, read(file))
 
         with Readers(make, reading) as readers:
-            done = readers.map(files, ahead=self._batch_size + readers.workers)
-            while chunk := list(itertools.islice(done, self._batch_size)):
+            done = readers.map(files, ahead=self.batch_size + readers.workers)
+            while chunk := list(itertools.islice(done, self.batch_size)):
                 yield from self.batch(chunk)
 
     def prepare(self, file: InputFile, raster: Raster) -> Prepared:
@@ -367,8 +364,8 @@ class Segmenting:
         Raises:
             ImageReadError: If a value is NaN or infinite.
         """
-        size = getattr(self._net, "input_resolution", None) or _RESOLUTION
-        return _prepared(file, raster, size, self._upright)
+        size = getattr(self.net, "input_resolution", None) or _RESOLUTION
+        return _prepared(file, raster, size, self.upright)
 
     def batch(self, chunk: Sequence[tuple[InputFile, Prepared | str]]) -> Iterator[Segmentation]:
         """One result for each of some images that go through the network together.
@@ -380,13 +377,13 @@ class Segmenting:
             The results, in order.
         """
         squares = [ready.square for _, ready in chunk if not isinstance(ready, str)]
-        maps = iter(_maps(self._net, self._run, squares) if squares else ())
+        maps = iter(_maps(self.net, self._run, squares) if squares else ())
         for file, ready in chunk:
             if isinstance(ready, str):
                 yield Segmentation(file.given, ready)
                 continue
-            masks = Masks(self._net.targets, next(maps), ready.placement, self._threshold)
-            near = self._spacing or ready.pixel_spacing
+            masks = Masks(self.net.targets, next(maps), ready.placement, self.threshold)
+            near = self.spacing or ready.pixel_spacing
             yield Segmentation(file.given, "", masks, ready.picture, near, ready.turned)
 
 

@@ -7,7 +7,7 @@ import math
 import re
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pydicom.filereader import read_partial
@@ -30,6 +30,7 @@ _COLOUR = (
 _PLAUSIBLE_SPACING = (1e-3, 1e2)  # millimetres; some writers fill in zeros
 
 
+@dataclass(eq=False)
 class Tags:
     """Values of a dataset or sequence item.
 
@@ -38,13 +39,10 @@ class Tags:
     text: damage moves the names of patients about.
     """
 
-    def __init__(
-        self, dataset: Dataset, path: str, *, little: bool = True, notes: list[str] | None = None
-    ) -> None:
-        self.dataset = dataset
-        self.path = path
-        self.little = little
-        self.notes: list[str] = [] if notes is None else notes
+    dataset: Dataset
+    path: str
+    little: bool = field(default=True, kw_only=True)  # words, which pydicom leaves to its caller
+    notes: list[str] = field(default_factory=list, kw_only=True)
 
     def note(self, text: str) -> None:
         """Remember what was not followed, once."""
