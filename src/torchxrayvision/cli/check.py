@@ -20,7 +20,7 @@ from torchxrayvision.cli.console import (
     read_options,
     refuse,
     refuse_existing,
-    require_ending,
+    require_extension,
     run_progress,
     show_warnings,
 )
@@ -52,7 +52,7 @@ def check(
     contradict the image are noted. The exit code is 1 if a file is refused or cannot be read.
     """
     names = named_images(paths, from_file)
-    require_ending(output, ".csv", ".json", ".parquet")
+    require_extension(output, ".csv", ".json", ".parquet")
     refuse_existing(output, overwrite)
     from torchxrayvision.inputs import Skipped
     from torchxrayvision.screening import check_to_file, iter_checks

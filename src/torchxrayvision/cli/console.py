@@ -294,10 +294,10 @@ def refuse(reason: str) -> NoReturn:
     raise typer.Exit(EXIT_USAGE)
 
 
-def require_ending(path: Path | None, *endings: str) -> None:
+def require_extension(path: Path | None, *extensions: str) -> None:
     """Refuse a file whose name promises another format than it would get."""
-    if path is not None and path != STDOUT and path.suffix.lower() not in endings:
-        refuse(f"--output ends in {' or '.join(endings)}, not {path.name}")
+    if path is not None and path != STDOUT and path.suffix.lower() not in extensions:
+        refuse(f"--output ends in {' or '.join(extensions)}, not {path.name}")
 
 
 def refuse_existing(path: Path | None, overwrite: bool, *, unfinished: Path | None = None) -> None:

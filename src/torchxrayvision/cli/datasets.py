@@ -22,7 +22,7 @@ from torchxrayvision.cli.console import (
     progress_of,
     refuse,
     refuse_existing,
-    require_ending,
+    require_extension,
     show_error,
     show_warnings,
 )
@@ -284,7 +284,7 @@ def export(
 
     cls = find_dataset_class(name)
     if to == "parquet":
-        require_ending(output, ".parquet")
+        require_extension(output, ".parquet")
         file_to_write(output)
     else:
         _needs_images(cls, imgpath, arguments)
@@ -330,7 +330,7 @@ def split(
     --output writes one row per image with its patient and part. The exit code is 1 where an
     official part is known and these images are not it.
     """
-    require_ending(output, ".csv")
+    require_extension(output, ".csv")
     refuse_existing(output, overwrite)
     from torchxrayvision.datasets import describe_split, find_dataset_class, find_official_split
 

@@ -19,7 +19,7 @@ from torchxrayvision.cli.console import (
     print_json,
     refuse,
     refuse_existing,
-    require_ending,
+    require_extension,
     show_error,
     show_warnings,
     stderr_console,
@@ -156,7 +156,7 @@ def evaluate(
 
     from torchxrayvision.evaluation import subgroups_by
 
-    require_ending(output, ".csv")
+    require_extension(output, ".csv")
     refuse_existing(output, overwrite)
     if replicates is not None or seed is not None:
         inform("--replicates and --seed change nothing: the intervals have formulas")
