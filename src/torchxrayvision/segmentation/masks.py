@@ -307,7 +307,17 @@ def _lending(
 
 @dataclass(eq=False)
 class Segmenting:
-    """A network, in evaluation mode while results are made, and how `segment` uses it."""
+    """A network and how `segment`, which says more of it, uses it.
+
+    Args:
+        net: In evaluation mode while results are made.
+        threshold: Least probability inside a mask.
+        spacing: Millimetres between rows and between columns of all files, or None.
+        upright: Whether rotated images are turned upright for the network.
+        batch_size: Images that go through the network together.
+        engine: What computes the network.
+        precision: `"exact"` or `"fast"`.
+    """
 
     net: Segmenter
     threshold: float

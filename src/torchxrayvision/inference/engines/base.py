@@ -260,8 +260,13 @@ def reference(model: XRayModel, images: torch.Tensor) -> tuple[torch.Tensor, ...
 class ClassifierEngine:
     """An engine whose raw outputs become the numbers that were asked for.
 
-    Attributes:
+    Args:
         engine: Runs the classifier.
+        model: The classifier.
+        kind: Meaning of the values.
+
+    Attributes:
+        engine: As given.
         input: Where the images go, see `Engine`.
         outputs: Number of values per image, P.
         width: Number of features per image, D.
