@@ -22,6 +22,7 @@ from torchxrayvision.models.densenet import Transition as Transition
 from torchxrayvision.models.densenet import dense_features as dense_features
 from torchxrayvision.models.densenet import initialise as initialise
 from torchxrayvision.models.densenet import pooled as pooled
+from torchxrayvision.models.ensemble import Ensemble
 from torchxrayvision.models.evax import EvaX, EvaXDenseNet
 from torchxrayvision.models.factory import get_model, get_weights, list_models, load_checkpoint
 from torchxrayvision.models.loading import header_of as header_of
@@ -69,6 +70,7 @@ __all__ = [
     "DenseNet121_Weights",
     "EVAXDenseNet_Weights",
     "EVAX_Weights",
+    "Ensemble",
     "EvaX",
     "EvaXDenseNet",
     "Model",

@@ -184,6 +184,8 @@ def fingerprint(model: Any) -> str:
     if not model.state_dict():  # an ensemble that is read from its file member by member
         facts += ["weights_zip", "num_models"]
     about = [type(model).__name__, *(getattr(model, name, None) for name in facts)]
+    if views := getattr(model, "views", None):  # an ensemble of whole models
+        about += [views, *(fingerprint(member) for member in model.members)]
     digest.update(json.dumps(about, default=list).encode())
     for name, tensor in model.state_dict().items():
         value = tensor.detach().cpu().contiguous()
