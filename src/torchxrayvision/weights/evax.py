@@ -8,7 +8,10 @@ CheXpert loader there, at 2025-09-24.
 
 from __future__ import annotations
 
+from typing import Final
+
 from torchxrayvision.facts import License, Reference, RemoteFile
+from torchxrayvision.weights.core import _DATA_TERMS, UNSETTLED
 from torchxrayvision.weights.registry import Preprocessing, Weights, WeightsEnum, register
 
 _HUB = "https://huggingface.co/MapleF/eva_x/resolve/main/"
@@ -39,19 +42,14 @@ _VIT = Preprocessing(crop=224, mean=0.49185243, deviation=0.28509309)
 _DENSE = Preprocessing(crop=224, mean=0.5056, deviation=0.252)
 
 
-def _terms(pretrained_on: str, tuned_on: str) -> License:
-    return License(
-        name="MIT",
-        url="https://github.com/hustvl/EVA-X/blob/main/LICENSE",
-        note=(
-            "The licence of the repository of the authors. The weights were pre-trained on "
-            f"{pretrained_on} and then trained on {tuned_on}. Whether the terms of training data "
-            "reach the weights is not settled: ask their owners before commercial use."
-        ),
-    )
+# What the networks were trained on in the end: its findings, and the part they were tested on.
+_TUNED: Final = {
+    "nih": (_NIH, "NIH, official test"),
+    "chex": (_CHEXPERT, "CheXpert, official validation"),
+}
 
 
-def _nih(
+def _published(
     name: str,
     filename: str,
     size: int | None,
@@ -59,11 +57,13 @@ def _nih(
     auroc: float,
     *,
     architecture: str,
+    tuned_on: str = "nih",
+    side: int = 256,
     preprocessing: Preprocessing = _VIT,
     pretrained_on: str = "NIH ChestX-ray14, CheXpert and MIMIC-CXR",
     reference: Reference = _EVAX,
 ) -> Weights:
-    """Weights for the 14 findings of NIH, tested on its official test images."""
+    findings, tested_on = _TUNED[tuned_on]
     return Weights(
         name=name,
         file=RemoteFile(
@@ -75,42 +75,20 @@ def _nih(
         ),
         container="state_dict",
         architecture=architecture,
-        targets=_NIH,
-        input_resolution=256,
-        preprocessing=preprocessing,
-        trained_on=("nih",),
-        license=_terms(pretrained_on, "NIH ChestX-ray14 (terms of the NIH Clinical Center)"),
-        reference=reference,
-        metrics={"NIH, official test": {"mean": auroc}},
-        metrics_source=_RESULTS,
-    )
-
-
-def _chexpert(
-    name: str, filename: str, size: int, sha256: str, auroc: float, *, architecture: str, side: int
-) -> Weights:
-    """Weights for five findings of CheXpert, tested on its official validation images."""
-    return Weights(
-        name=name,
-        file=RemoteFile(
-            url=_HUB + filename,
-            filename=filename,
-            sha256=sha256,
-            size=size,
-            certainty="reported",
-        ),
-        container="state_dict",
-        architecture=architecture,
-        targets=_CHEXPERT,
+        targets=findings,
         input_resolution=side,
-        preprocessing=_VIT,
-        trained_on=("chex",),
-        license=_terms(
-            "NIH ChestX-ray14, CheXpert and MIMIC-CXR",
-            "CheXpert (research use agreement of Stanford, non-commercial)",
+        preprocessing=preprocessing,
+        trained_on=(tuned_on,),
+        license=License(
+            name="MIT",
+            url="https://github.com/hustvl/EVA-X/blob/main/LICENSE",
+            note=(
+                "The licence of the repository of the authors. The weights were pre-trained on "
+                f"{pretrained_on} and then trained on {_DATA_TERMS[tuned_on]}. {UNSETTLED}"
+            ),
         ),
-        reference=_EVAX,
-        metrics={"CheXpert, official validation": {"mean": auroc}},
+        reference=reference,
+        metrics={tested_on: {"mean": auroc}},
         metrics_source=_RESULTS,
     )
 
@@ -119,7 +97,7 @@ def _chexpert(
 class EVAX_Weights(WeightsEnum):  # noqa: N801 - torchvision's form of such names
     """Vision transformers of the EVA-X release on 224 x 224 pixels."""
 
-    TINY_NIH = _nih(
+    TINY_NIH = _published(
         "evax-tiny-res224-nih",
         "eva_x_tiny_patch16_merged520k_mim_cxr14_ft.pth",
         66_642_261,
@@ -127,7 +105,7 @@ class EVAX_Weights(WeightsEnum):  # noqa: N801 - torchvision's form of such name
         0.824,
         architecture="evax-tiny",
     )
-    SMALL_NIH = _nih(
+    SMALL_NIH = _published(
         "evax-small-res224-nih",
         "eva_x_small_patch16_merged520k_mim_cxr14_ft.pth",
         None,
@@ -135,7 +113,7 @@ class EVAX_Weights(WeightsEnum):  # noqa: N801 - torchvision's form of such name
         0.833,
         architecture="evax-small",
     )
-    BASE_NIH = _nih(
+    BASE_NIH = _published(
         "evax-base-res224-nih",
         "eva_x_base_patch16_merged520k_mim_cxr14_ft.pth",
         1_030_736_597,
@@ -143,23 +121,24 @@ class EVAX_Weights(WeightsEnum):  # noqa: N801 - torchvision's form of such name
         0.835,
         architecture="evax-base",
     )
-    TINY_CHEX = _chexpert(
+    TINY_CHEX = _published(
         "evax-tiny-res224-chex",
         "eva_x_tiny_patch16_mrerged520k_mim_chexpert_ft.pth",  # the name is the authors'
         65_439_897,
         "a798b1287b73475aaa3945df0fba6f71fd754a00968cbb461f65f61c9695a85f",
         0.896,
         architecture="evax-tiny",
+        tuned_on="chex",
         side=224,
     )
-    SMALL_CHEX = _chexpert(
+    SMALL_CHEX = _published(
         "evax-small-res224-chex",
         "eva_x_small_patch16_merged520k_mim_chexpert_ft.pth",
         260_339_517,
         "1a5b63570ca4094c1118018e44d3012a95b904132942a8edb2fc0e5dc8aa0e97",
         0.901,
         architecture="evax-small",
-        side=256,
+        tuned_on="chex",
     )
     DEFAULT = SMALL_NIH
 
@@ -168,7 +147,7 @@ class EVAX_Weights(WeightsEnum):  # noqa: N801 - torchvision's form of such name
 class EVAXDenseNet_Weights(WeightsEnum):  # noqa: N801 - torchvision's form of such names
     """The DenseNet-121 that the EVA-X release compares with, on 224 x 224 pixels."""
 
-    MEDICAL_MAE_NIH = _nih(
+    MEDICAL_MAE_NIH = _published(
         "evax-densenet121-res224-mae-nih",
         "densenet121_medical_mae_pt_cxr14_ft.pth",
         84_545_004,
@@ -179,7 +158,7 @@ class EVAXDenseNet_Weights(WeightsEnum):  # noqa: N801 - torchvision's form of s
         pretrained_on="NIH ChestX-ray14 and CheXpert as a masked autoencoder",
         reference=_MEDICAL_MAE,
     )
-    MOCOV2_NIH = _nih(
+    MOCOV2_NIH = _published(
         "evax-densenet121-res224-moco-nih",
         "densenet121_mocov2_pt_cxr14_ft.pth",
         84_545_004,
