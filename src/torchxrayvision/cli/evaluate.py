@@ -192,17 +192,7 @@ def evaluate(
 def studies_of(
     predictions: list[Path], labels: Path, patient: str | None, kind: str | None
 ) -> list[Study]:
-    """Predictions of one or several models beside the same labels; what is no table is refused.
-
-    Args:
-        predictions: Tables.
-        labels: Table.
-        patient: Column of the labels.
-        kind: What the numbers are.
-
-    Returns:
-        One study per table of predictions.
-    """
+    """Predictions of one or several models beside the same labels; what is no table is refused."""
     from torchxrayvision.evaluation import Study, read_table
 
     try:
@@ -379,14 +369,7 @@ def _gaps(study: Study, options: _Options) -> pd.DataFrame | None:
 
 
 def wide(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per finding: AUROC first, every other measure with its ends and reason.
-
-    Args:
-        table: From `performance_table` or `performance_by`.
-
-    Returns:
-        The same numbers.
-    """
+    """One row per finding: AUROC first, every other measure with its ends and reason."""
     keys = [name for name in ("attribute", "subgroup") if name in table] + ["finding"]
     area = table[table["measure"] == "auroc"].drop(columns=["measure", "threshold", "prevalence"])
     made = area.rename(columns={"value": "auroc"})

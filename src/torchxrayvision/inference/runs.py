@@ -69,14 +69,7 @@ class Runner(Protocol):
     def batches(
         self, record: Record, listed: Path, start: int, stop: int
     ) -> Generator[Batch, None, None]:
-        """Compute a part of the list, in order.
-
-        Args:
-            record: What is to be done, and with what.
-            listed: The list.
-            start: Position of the first image, where a batch begins.
-            stop: Position after the last one.
-        """
+        """Compute the images from `start`, where a batch begins, up to `stop`, in order."""
 
 
 class LocalRunner:

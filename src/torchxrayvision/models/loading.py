@@ -342,12 +342,7 @@ def backbone_of(values: Mapping[str, Any], path: str) -> tuple[str, dict[str, An
 
 
 def stated_architecture(values: Mapping[str, Any], path: str) -> str | None:
-    """Name of the network that the header of a file says it holds, or None.
-
-    Args:
-        values: The header's words.
-        path: What the error calls the file.
-    """
+    """Name of the network that the header of a file says it holds, or None."""
     name = _decoded(values, path).get("architecture")
     return name if isinstance(name, str) else None
 

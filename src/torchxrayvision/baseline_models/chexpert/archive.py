@@ -88,13 +88,6 @@ class Archive:
     def read(self, group: Group, name: str) -> Member:
         """One member, with its tensors, in evaluation mode.
 
-        Args:
-            group: Its group.
-            name: Its name in the zip.
-
-        Returns:
-            The member, on the CPU.
-
         Raises:
             CheckpointError: If the zip or the member cannot be read, or holds another network.
         """

@@ -105,14 +105,7 @@ class Network(nn.Module):
             setattr(self, f"bn_{i}", nn.BatchNorm2d(2 * _CHANNELS))
 
     def pool(self, x: Tensor) -> list[Tensor]:
-        """What each head sees: mean and maximum of its map.
-
-        Args:
-            x: Prepared input, shape (B, 3, R, R).
-
-        Returns:
-            For each head, shape (B, 2048, 1, 1).
-        """
+        """What each head sees: mean and maximum of its map, of shape (B, 2048, 1, 1)."""
         pooled = []
         attended = self.backbone(x)
         for _ in range(self.heads):

@@ -53,13 +53,7 @@ def head_for(tensors: Mapping[str, Tensor]) -> nn.Sequential:
 def own_names(tensors: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
     """The tensors under the names of the network, as far as they can be told.
 
-    Args:
-        tensors: As the file names them.
-        network: The network; only names and shapes are looked at.
-
-    Returns:
-        Tensors by the names of the network; those of the file where nothing fits, so that
-        loading them says what is missing and unexpected.
+    Where nothing fits, those of the file, so that loading them says what is missing and unexpected.
     """
     expected = network.state_dict()
     named = dict(tensors)

@@ -128,14 +128,7 @@ class Network(nn.Module):
         self.head = head
 
     def pool(self, x: Tensor) -> Tensor:
-        """What the head sees.
-
-        Args:
-            x: Prepared input, shape (B, 3, R, R).
-
-        Returns:
-            Maxima and means, shape (B, 4096); means alone, (B, 2048), for the plain head.
-        """
+        """Maxima and means, shape (B, 4096); means alone, (B, 2048), for the plain head."""
         x = self.layer4(self.layer3(self.layer2(self.layer1(self.layer0(x)))))
         means = functional.adaptive_avg_pool2d(x, 1).flatten(1)
         if isinstance(self.head[0], nn.Dropout):
