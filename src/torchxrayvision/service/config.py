@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _GIB: Final = 1 << 30
 _AET: Final = re.compile(r"[\x21-\x5b\x5d-\x7e](?:[\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?")
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,40}")
+_ANY_ADDRESS: Final = ("0.0.0.0", "::", "")
 _KINDS: Final = ("sr", "sc", "seg", "gsps", "pm", "ko")
 
 
@@ -539,6 +540,9 @@ def _check_http(http: Http) -> None:
     if not (is_loopback(http.host) or http.token_file or http.tls.ca):
         reason = f"is {_shown(http.host)}: beyond loopback set http.token_file or http.tls.ca"
         raise ConfigError("http.host", reason)
+    if http.host in _ANY_ADDRESS and not http.hosts:
+        reason = "is empty: name what clients call the service, such as xrv.hospital.example"
+        raise ConfigError("http.hosts", reason)
 
 
 def is_loopback(host: str) -> bool:

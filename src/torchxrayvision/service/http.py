@@ -29,7 +29,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from torchxrayvision.errors import OverloadError, RequestError, ServiceError
-from torchxrayvision.service.config import is_loopback
 from torchxrayvision.service.credentials import secret_of, tls_context
 from torchxrayvision.service.gate import is_uid
 from torchxrayvision.service.operate import log_event
@@ -279,9 +278,7 @@ class _App:
         token = settings.token_file
         self._token = None if token is None else secret_of(token, "http.token_file").encode()
         self._mutual = settings.tls.ca is not None
-        self._hosts = {*(name.lower() for name in settings.hosts), settings.host.lower()}
-        if is_loopback(settings.host):
-            self._hosts |= _LOOPBACK_NAMES
+        self._hosts = _LOOPBACK_NAMES | {name.lower() for name in (settings.host, *settings.hosts)}
 
     def asgi(self) -> Starlette:
         """The application."""

@@ -446,7 +446,10 @@ def test_beyond_loopback_only_with_a_token_or_certificates(tmp_path):
     for host in ("0.0.0.0", "::", "10.0.0.5", "server.example"):
         with pytest.raises(ConfigError, match="beyond loopback"):
             config_of({"folder": "x", "http": {"host": host}})
-        config_of({"folder": "x", "http": {"host": host, "token_file": str(secret)}})
+        named = {"host": host, "token_file": str(secret), "hosts": ["xrv.example"]}
+        config_of({"folder": "x", "http": named})
+    with pytest.raises(ConfigError, match="what clients call"):
+        config_of({"folder": "x", "http": {"host": "0.0.0.0", "token_file": str(secret)}})
 
 
 def test_a_token_that_everybody_reads_is_refused(serving, tmp_path):
