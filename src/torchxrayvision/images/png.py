@@ -74,7 +74,7 @@ class _Png:
     orientation: int = 1
     frames: int = 1
     aspect: float = 1.0
-    pixels: list[memoryview] = field(default_factory=list)  # whole chunks, checked
+    pixels: list[memoryview] = field(default_factory=list)  # bodies of chunks, checked
 
 
 def png_info(data: bytes, path: str, options: ReadOptions) -> ImageInfo:
@@ -116,17 +116,17 @@ def _info(png: _Png) -> ImageInfo:
 
 def _parse(data: bytes, path: str, options: ReadOptions) -> _Png:
     chunks = _chunks(data, path)
-    kind, body, _ = next(chunks, (b"", b"", b""))
+    kind, body = next(chunks, (b"", b""))
     png = _header(kind, body, path)
     bits = png.depth * (1 if png.colour in (_GREY, _PALETTE) else 4)  # as Pillow keeps them
     options.limits.check_picture(path, png.height, png.width, bits=bits, stored=len(data))
-    for number, (kind, body, chunk) in enumerate(chunks):
+    for number, (kind, body) in enumerate(chunks):
         if kind == b"IEND":
             break
         if number > _MOST_CHUNKS:
             raise ImageTooLargeError(path, f"a PNG of more than {_MOST_CHUNKS:,} chunks")
         if kind == b"IDAT":
-            png.pixels.append(chunk)
+            png.pixels.append(memoryview(body))
         else:
             _apply_chunk(png, kind, bytes(body), path)
     else:
@@ -163,8 +163,8 @@ def _apply_chunk(png: _Png, kind: bytes, body: bytes, path: str) -> None:
             raise ImageReadError(path, f"unknown critical PNG chunk {_shown(kind)}")
 
 
-def _chunks(data: bytes, path: str) -> Iterator[tuple[bytes, memoryview, memoryview]]:
-    """Kind and body of each chunk, and all of it; its checksum verified (clause 5.3)."""
+def _chunks(data: bytes, path: str) -> Iterator[tuple[bytes, memoryview]]:
+    """Kind and body of each chunk, its checksum verified (clause 5.3)."""
     view = memoryview(data)
     position = len(_SIGNATURE)
     while position < len(view):
@@ -177,7 +177,7 @@ def _chunks(data: bytes, path: str) -> Iterator[tuple[bytes, memoryview, memoryv
         (expected,) = struct.unpack_from(">I", view, end)
         if zlib.crc32(view[position + 4 : end]) != expected:
             raise ImageReadError(path, f"the PNG chunk {_shown(kind)} is damaged: wrong checksum")
-        yield kind, view[position + 8 : end], view[position : end + 4]
+        yield kind, view[position + 8 : end]
         position = end + 4
 
 
@@ -231,16 +231,23 @@ def _pillow(png: _Png, path: str, half: str = "") -> Image.Image:
     Pillow keeps only eight bits of 16-bit colour and of 16-bit grey with alpha. So colour is
     decoded once for the high and once for the low bytes, and grey with alpha is declared as
     RGBA of 8 bits, which has the same bytes per pixel and therefore the same filters.
+
+    The compressed stream goes into one chunk that Pillow reads in one piece. It then meets the
+    Adler-32 at the end while it fills the last row, and refuses a stream that contradicts it; were
+    the stream in pieces, it would stop after the last row. The chunks were checked before, so the
+    new one has no CRC that is worth its time: Pillow skips that of pixel data.
     """
     depth, colour = png.depth, png.colour
     if (depth, colour) == (16, _GREY_ALPHA):
         depth, colour = 8, _RGB_ALPHA
     header = struct.pack(">IIBBBBB", png.width, png.height, depth, colour, 0, 0, png.interlace)
     palette = [_chunk(b"PLTE", png.palette)] if colour == _PALETTE else []
-    before = [_SIGNATURE, _chunk(b"IHDR", header), *palette]
-    stream = io.BytesIO(b"".join([*before, *png.pixels, _chunk(b"IEND", b"")]))
+    length = sum(len(body) for body in png.pixels)
+    before = [_SIGNATURE, _chunk(b"IHDR", header), *palette, struct.pack(">I4s", length, b"IDAT")]
+    stream = io.BytesIO(b"".join([*before, *png.pixels, bytes(4), _chunk(b"IEND", b"")]))
     with third_party_decoder(path, "the PNG pixel data is damaged or truncated", quote=True):
         image = PngImagePlugin.PngImageFile(stream)
+        image.decodermaxblock = length
         if half:
             image.tile = [image.tile[0]._replace(args=f"{image.mode};16{half}")]
         image.load()
@@ -264,8 +271,8 @@ def _check_rows(png: _Png, path: str) -> None:
             expected += rows * (1 + -(-columns * png.depth * _CHANNELS[png.colour] // 8))
     engine, found = zlib.decompressobj(), 0
     with third_party_decoder(path, "the PNG pixel data is damaged or truncated", quote=True):
-        for chunk in png.pixels:
-            body: bytes | memoryview = chunk[8:-4]
+        body: bytes | memoryview
+        for body in png.pixels:
             while body and found < expected:
                 found += len(engine.decompress(body, _PIECE))
                 body = engine.unconsumed_tail

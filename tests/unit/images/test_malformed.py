@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import random
 import struct
 import time
@@ -155,6 +156,36 @@ def test_every_flipped_byte_of_a_png_is_noticed(name):
         damaged = bytearray(data)
         damaged[place] ^= 0x10
         assert isinstance(read_anything(bytes(damaged)), ImageReadError), place
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 5, 70_000])
+@pytest.mark.parametrize(("depth", "colour", "interlace"), [(8, 0, 0), (16, 2, 0), (8, 6, 1)])
+def test_a_png_whose_stream_contradicts_its_adler_is_refused(depth, colour, interlace, pieces):
+    """However the stream is cut into chunks: Pillow alone stops before the checksum if it may."""
+    channels = build.PNG_CHANNELS[colour]
+    size = 300 if pieces > 5 else 24  # more than one block that Pillow reads
+    noise = np.random.default_rng(3).integers(0, 2**depth, (size, size, channels))
+    whole = build.png(noise, depth, colour, interlace=interlace)
+    (start,) = (at for at in range(len(whole)) if whole[at : at + 4] == b"IHDR")
+    head = whole[: start + 4 + 13 + 4]
+    stream, at = bytearray(), len(head)
+    while (kind := whole[at + 4 : at + 8]) != b"IEND":
+        length = int.from_bytes(whole[at : at + 4])
+        stream += whole[at + 8 : at + 8 + length] if kind == b"IDAT" else b""
+        at += length + 12
+    end = build.png_chunk(b"IEND", b"")
+    for place in (None, -1, -4):
+        if place is not None:
+            stream[place] ^= 1
+        step = pieces if pieces > 5 else max(1, -(-len(stream) // pieces))
+        cuts = sorted({*range(0, len(stream), step), len(stream) - 2, len(stream)})
+        parts = [stream[a:b] for a, b in itertools.pairwise(cuts)]
+        data = head + b"".join(build.png_chunk(b"IDAT", bytes(part)) for part in parts) + end
+        if place is None:
+            assert read_raster(data).pixels.shape == (size, size)
+        else:
+            with pytest.raises(ImageReadError, match="damaged"):
+                read_raster(data)
 
 
 @pytest.mark.parametrize("name", FILES)
