@@ -462,7 +462,7 @@ class ChecksumWarning(XRVWarning):
 
 
 class DataWarning(XRVWarning):
-    """A table that needed a guess, and which."""
+    """A table that needed a guess, or an image that was changed, and how."""
 
 
 class LicenseWarning(XRVWarning):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from torchxrayvision.errors import (
+    DataWarning,
     ImageNotFoundError,
     ImageRangeError,
     ImageRangeWarning,
@@ -512,6 +513,9 @@ def read_xray_dcm(
     Raises:
         ImageReadError: As `read_raster`, or if the file is not DICOM.
 
+    Warns:
+        DataWarning: MONOCHROME1 was inverted, as 1.5.7 warns. `read_image` says nothing of it.
+
     Example:
         >>> from pydicom.data import get_testdata_file
         >>> read_xray_dcm(get_testdata_file("MR_small.dcm", download=False)).shape
@@ -526,6 +530,9 @@ def read_xray_dcm(
     reader, _ = _functions(kind)
     with third_party_decoder(name, _UNEXPECTED):
         raster = reader(data, name, options)
+    if fix_monochrome and raster.info.photometric == "MONOCHROME1":
+        msg = f"{name}: MONOCHROME1 is inverted to MONOCHROME2; fix_monochrome=False leaves it"
+        warnings.warn(msg, DataWarning, stacklevel=2)
     image: NDArray[np.float32] = raster.to_array()[0]
     return image
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 
 from support import image_files as build
-from torchxrayvision.errors import ImageReadError, UnsupportedImageError
+from torchxrayvision.errors import DataWarning, ImageReadError, UnsupportedImageError
 from torchxrayvision.images import read_image, read_info, read_raster, read_xray_dcm
 
 SHAPE = (9, 14)
@@ -68,9 +70,11 @@ def test_monochrome1_is_inverted_unless_told_otherwise(photometric, fix):
     inverted = fix and photometric == "MONOCHROME1"
     expected = 1 - pixels / 4095 if inverted else pixels / 4095
     assert_fraction(read_image(data, fix_monochrome=fix), expected)
-    assert np.array_equal(
-        read_xray_dcm(data, fix_monochrome=fix), read_image(data, fix_monochrome=fix)[0]
-    )
+    # Code written for 1.5.7 expects its warning; no other way to read gives one.
+    said = pytest.warns(DataWarning, match="MONOCHROME1 is inverted") if inverted else nullcontext()
+    with said:
+        read = read_xray_dcm(data, fix_monochrome=fix)
+    assert np.array_equal(read, read_image(data, fix_monochrome=fix)[0])
     assert read_raster(data).pixels.dtype == np.uint16, "stored values are kept"
 
 

@@ -47,6 +47,7 @@ def test_load_image_equals_1_5_7_to_the_last_bit(name):
     assert_same(load_image(PICTURES[name]), GOLDEN["load_image"][name])
 
 
+@pytest.mark.filterwarnings("ignore:.*MONOCHROME1 is inverted")
 @pytest.mark.parametrize("name", DICOM)
 def test_read_xray_dcm_equals_1_5_7(name):
     data, options = DICOM[name]
@@ -72,6 +73,7 @@ def test_real_pictures_equal_1_5_7(shared, name):
     assert_same(load_image(sample(shared, name)), GOLDEN["samples"]["load_image"][name])
 
 
+@pytest.mark.filterwarnings("ignore:.*MONOCHROME1 is inverted")
 @pytest.mark.shared
 @pytest.mark.parametrize("name", GOLDEN["samples"]["read_xray_dcm"])
 def test_real_dicom_files_equal_1_5_7(shared, name):
@@ -82,6 +84,7 @@ def test_real_dicom_files_equal_1_5_7(shared, name):
     assert_same(image, GOLDEN["samples"]["read_xray_dcm"][name], exact=voi == "False")
 
 
+@pytest.mark.filterwarnings("ignore:.*MONOCHROME1 is inverted")
 @pytest.mark.shared
 def test_published_values_of_the_dicom_reader(shared):
     """Values that 1.5.7's own tests publish, at row 60 and column 2."""
