@@ -442,6 +442,44 @@ class Pins:
         )
 
 
+def remember_made(path: Path) -> None:
+    """Record the SHA-256 of a file that was made here and lies in a cache folder.
+
+    Args:
+        path: The file; the record is ``pins.json`` beside it.
+
+    Raises:
+        OSError: If it cannot be read, or the record cannot be written.
+    """
+    size, digest = path.stat().st_size, sha256_once(path)
+    found = Verification(path=path, status="pinned", reason="", size=size, sha256=digest)
+    pins = Pins(path.parent)
+    try:
+        pins.set(path.name, Pin.now("", found))
+    except ChecksumError as error:  # what was made can be made again, so the record can go
+        _log.warning("%s; it is begun anew", error)
+        pins.path.unlink()
+        pins.set(path.name, Pin.now("", found))
+
+
+def is_as_made(path: Path) -> bool:
+    """Whether a file of a cache folder is what `remember_made` recorded; it is hashed to know.
+
+    Args:
+        path: The file, which may be missing.
+
+    Returns:
+        False also where the file is a link or the record cannot be read.
+    """
+    try:
+        pin = Pins(path.parent).get(path.name)
+        return pin is not None and not path.is_symlink() and sha256_once(path) == pin.sha256
+    except (OSError, ChecksumError) as error:
+        if not isinstance(error, FileNotFoundError):
+            _log.warning("%s is not used: %s", path, error)
+        return False
+
+
 def read_pin(folder: Path, file: RemoteFile | PackagedFile) -> Pin | None:
     """The pin of a file, or None.
 

@@ -366,13 +366,13 @@ def fetch_weights(
             installed one is damaged.
         ChecksumError: If the installed file is not the one that its record names.
     """
-    from torchxrayvision.remote import cache_dir, fetch, locate, verify
+    from torchxrayvision.remote import cache_dir, fetch, locate, make_folder, verify
 
     file = get_weights_entry(weights).file
     if not isinstance(file, PackagedFile):
         if download is not None and locate(file, cache) is None:
             folder = cache_dir() if cache is None else Path(cache).expanduser()
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             download(file.url, str(folder / file.filename))
         return fetch(file, cache=cache, progress=progress)
     path = packaged_path(file.folder, file.filename)

@@ -28,6 +28,7 @@ from torchxrayvision.inference.engines.onnx import OnnxEngine, OpenVinoEngine, o
 from torchxrayvision.inputs import ReadOptions, expand
 from torchxrayvision.inputs import load as _load
 from torchxrayvision.inputs import readers as _readers
+from torchxrayvision.remote import is_as_made, remember_made
 
 BATCH = 4
 RUNTIMES = ["onnx", "openvino"]
@@ -60,6 +61,7 @@ def converted(graph, network, tmp_path, monkeypatch):
     target = tmp_path / "cache" / "engines" / graph.name
     target.parent.mkdir(parents=True)
     target.write_bytes(graph.read_bytes())
+    remember_made(target)
     return target
 
 
@@ -431,6 +433,32 @@ def test_a_model_changed_in_memory_is_another_graph(network, monkeypatch):
         other.classifier.bias += 1
     onnx_file(other, long_run.SIZE)
     assert len(made) == 1
+
+
+@pytest.mark.parametrize("harm", ["exchanged", "link", "unrecorded", "forged"])
+def test_a_graph_that_is_not_what_was_written_here_is_converted_anew(
+    network, converted, tmp_path, harm
+):
+    """The graph decides the numbers, and may agree on the few images that are compared."""
+    whole, record = converted.read_bytes(), converted.with_name("pins.json")
+    if harm == "exchanged":
+        converted.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    elif harm == "link":
+        converted.unlink()
+        (tmp_path / "theirs.onnx").write_bytes(whole)
+        converted.symlink_to(tmp_path / "theirs.onnx")
+    elif harm == "unrecorded":
+        record.unlink()
+    else:
+        record.write_text("{")
+    again = onnx_file(network, long_run.SIZE)
+    assert again == converted
+    assert not again.is_symlink()
+    assert record.stat().st_size > 2
+    assert is_as_made(again)
+    if harm == "link":
+        assert (tmp_path / "theirs.onnx").read_bytes() == whole
+    assert again.read_bytes()[:100] == whole[:100]
 
 
 class Proto:

@@ -573,3 +573,19 @@ def test_a_subset_shares_the_array_and_has_its_own_fingerprint(films, build):
 def test_arrays_of_another_shape_are_refused(shape):
     with pytest.raises(ValueError, match="must be of shape"):
         PreparedImages(np.zeros(shape, np.uint8), np.zeros((2, 1)), ["Mass"])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need privileges there")
+def test_the_cache_is_private_and_writes_through_no_planted_link(films, build, tmp_path):
+    theirs = tmp_path / "theirs"
+    theirs.write_bytes(b"what is not ours")
+    first = build(tiny(films))
+    (images,) = (tmp_path / "cache").glob("*/images.bin")
+    assert images.parent.stat().st_mode & 0o077 == 0
+    assert len(first) == len(tiny(films))
+    shutil.rmtree(images.parent)
+    images.parent.mkdir()
+    images.symlink_to(theirs)
+    with pytest.raises(OSError, match=r"images\.bin"):
+        build(tiny(films))
+    assert theirs.read_bytes() == b"what is not ours"

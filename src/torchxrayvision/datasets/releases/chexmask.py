@@ -375,8 +375,10 @@ def _cached_index(csvpath: Path) -> Path:
 
 def _keep_index(place: Path, index: tuple[NDArray[Any], ...]) -> None:
     """Write the index for the next time; where that cannot be, go without."""
+    from torchxrayvision.remote import make_folder
+
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(place.parent)
         with write_atomically(place, durable=False) as part:
             np.savez(part, hashes=index[0], offsets=index[1], dice=index[2])
     except OSError as error:

@@ -99,16 +99,16 @@ def _state(archive: Path) -> str:
 
 def _unpacked(archive: Path, member: str, context: SourceContext) -> Path:
     """An array of the archive as a file of its own in the cache folder."""
-    from torchxrayvision.remote import cache_dir
+    from torchxrayvision.remote import cache_dir, make_folder
 
     said = f"{archive.resolve()}|{_state(archive)}|{member}"
     folder = cache_dir() / "medmnist"
     path = folder / f"{archive.stem}-{member}-{sha256_of(said.encode())[:16]}.npy"
-    if path.is_file():
+    if path.is_file() and not path.is_symlink():
         return path
     logger.info("unpacking %s of %s into %s once", member, archive, folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with (
             zipfile.ZipFile(archive) as members,
             members.open(f"{member}.npy") as packed,

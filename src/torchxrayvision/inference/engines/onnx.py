@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -20,7 +21,7 @@ from torchxrayvision.inference.engines.base import (
     trace,
 )
 from torchxrayvision.inference.engines.winograd import minimal_filtering
-from torchxrayvision.remote import cache_dir, make_folder
+from torchxrayvision.remote import cache_dir, is_as_made, make_folder, remember_made
 from torchxrayvision.runs import fingerprint
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     import onnx
 
     from torchxrayvision.models import XRayModel
+
+_log = logging.getLogger(__name__)
 
 _FOLDER: Final = "engines"
 
@@ -54,13 +57,16 @@ def import_openvino() -> Any:
 def onnx_file(model: XRayModel, size: int, *, winograd: bool = False, fresh: bool = False) -> Path:
     """The graph of a model in the cache folder, converted where it is not there, or if `fresh`.
 
+    A graph decides what the numbers are, so one that is not what was written here is not used: the
+    first use in a process hashes it.
+
     Raises:
         DependencyError: If onnx or onnxscript is missing.
     """
     made_by = f"{__version__}-{torch.__version__}-{size}"
     key = sha256_of(f"{fingerprint(model)}-{made_by}".encode())[:24]
     path = cache_dir() / _FOLDER / f"{key}.onnx"
-    if fresh or not path.exists():
+    if fresh or not is_as_made(path):
         import copy
 
         # A graph is traced on the CPU in float32, whatever the model is on.
@@ -69,7 +75,7 @@ def onnx_file(model: XRayModel, size: int, *, winograd: bool = False, fresh: boo
         return path
     # A file too: held in memory while it is loaded, a large graph doubles what the process takes.
     changed = path.with_suffix(".winograd.onnx")
-    if fresh or not changed.exists():
+    if fresh or not is_as_made(changed):
         import onnx
 
         _write(minimal_filtering(onnx.load(path)), changed)
@@ -80,6 +86,10 @@ def _write(proto: onnx.ModelProto, path: Path) -> None:
     make_folder(path.parent)
     with write_atomically(path, durable=False) as part:
         part.write_bytes(proto.SerializeToString())
+    try:
+        remember_made(path)
+    except OSError as error:  # it is converted again the next time
+        _log.info("%s: %s", path.parent, error)
 
 
 class OnnxEngine(Engine):

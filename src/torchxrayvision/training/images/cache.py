@@ -15,6 +15,7 @@ import torch
 from torchxrayvision.datasets import MergeDataset, patients
 from torchxrayvision.errors import DatasetError, ImageReadError
 from torchxrayvision.files import sha256_of
+from torchxrayvision.remote import make_folder
 from torchxrayvision.training.images.pool import Pool, content_key
 from torchxrayvision.training.images.prepared import PreparedImages, to_stored
 from torchxrayvision.training.images.sources import DIGEST, STAMP, FileLedger, Sources
@@ -221,7 +222,7 @@ def _alone(path: Path) -> Iterator[None]:
 
     lock = FileLock(path)
     with suppress(OSError):  # nothing can be added to a cache that is read-only, but it can be used
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         lock.acquire()
     try:
         yield

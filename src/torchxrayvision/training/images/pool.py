@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from torchxrayvision.remote import make_folder, open_to_write
 from torchxrayvision.training.images.sources import DIGEST
 
 if TYPE_CHECKING:
@@ -142,10 +143,10 @@ class Pool:
     def _take_places(self) -> None:
         from filelock import FileLock
 
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         with FileLock(self.folder / "places.lock"):
             for path in (self._images, self._rows):
-                path.touch()
+                open_to_write(path, append=True).close()  # a planted link is no place to write
             count = -(-self._images.stat().st_size // self._bytes)
             count = max(count, self._rows.stat().st_size // _ROW.itemsize)
             os.truncate(self._images, (count + _AT_ONCE) * self._bytes)
