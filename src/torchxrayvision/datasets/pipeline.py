@@ -191,11 +191,18 @@ class SpecDataset(Sliceable):
         """
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; one that says where the files are counts for the next item."""
+        """Set an attribute; one that says where the files are counts for the next item.
+
+        Folders that were not given and are that of the images follow it.
+        """
+        before = self.__dict__.get(name)
         super().__setattr__(name, value)
         context = self.__dict__.get("_context")
         if context is not None and name in context.roots:
             context.roots[name] = as_place(value)
+            for other in context.roots if name == "imgpath" and before is not None else ():
+                if self.__dict__.get(other) is before:
+                    setattr(self, other, value)
         elif context is not None and name in context.arguments:
             context.arguments[name] = value
 

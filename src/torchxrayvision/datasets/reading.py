@@ -32,9 +32,13 @@ def read_csv(path: Path, **options: Any) -> pd.DataFrame:
     """
     import pandas as pd
 
+    from torchxrayvision.csvtext import check_parquet, open_table
+
     if path.suffix == ".parquet":
+        check_parquet(path)
         return pd.read_parquet(path, page_checksum_verification=True)
-    frame: pd.DataFrame = pd.read_csv(path, low_memory=False, **options)
+    with open_table(path) as table:
+        frame: pd.DataFrame = pd.read_csv(table, low_memory=False, **options)
     numeric = [str(name) for name in frame.columns if frame[name].dtype.kind in "iufb"]
     if numeric and isinstance(frame.index, pd.RangeIndex):
         written = read_as_text(path, numeric, **options)
@@ -53,15 +57,18 @@ def read_as_text(path: Path, columns: Iterable[str], **options: Any) -> pd.DataF
     """
     import pandas as pd
 
+    from torchxrayvision.csvtext import open_table
+
     wanted = frozenset(columns)
-    frame: pd.DataFrame = pd.read_csv(
-        path,
-        dtype=str,
-        low_memory=False,  # else pandas asks a damaged stream for more without end
-        keep_default_na=False,
-        na_values=["", "nan", "NaN", "<NA>"],
-        **{**options, "usecols": lambda name: name in wanted},
-    )
+    with open_table(path) as table:
+        frame: pd.DataFrame = pd.read_csv(
+            table,
+            dtype=str,
+            low_memory=False,  # else pandas asks a damaged stream for more without end
+            keep_default_na=False,
+            na_values=["", "nan", "NaN", "<NA>"],
+            **{**options, "usecols": lambda name: name in wanted},
+        )
     return frame.assign(**{str(name): frame[name].str.strip() for name in frame.columns})
 
 

@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from torchxrayvision.csvtext import restored
+from torchxrayvision.csvtext import check_parquet, open_table, restored
 from torchxrayvision.errors import DataWarning, EvaluationError
 from torchxrayvision.labels import LABEL_PREFIX
 
@@ -51,8 +51,8 @@ def read_table(path: str | Path) -> pd.DataFrame:
     are there, without rounding identifiers of many digits. `join_labels` makes numbers of findings.
 
     Args:
-        path: .csv (comma, semicolon or tab; UTF-8 with or without a byte-order mark), .json (a
-            list of records, or columns) or .parquet.
+        path: .csv (comma, semicolon or tab; UTF-8 with or without a byte-order mark; plain or
+            packed as .gz, .bz2, .xz or .zip), .json (a list of records, or columns) or .parquet.
 
     Returns:
         One row per record. A missing value of a CSV file is the empty text.
@@ -90,14 +90,15 @@ def _parsed(file: Path) -> pd.DataFrame:
         return table
     if kind == ".parquet":
         nullable: Any = {"dtype_backend": "numpy_nullable", "page_checksum_verification": True}
+        check_parquet(file)
         return pd.read_parquet(file, **nullable)
-    with file.open(encoding="utf-8-sig", errors="replace") as lines:
-        head = lines.readline()
+    with open_table(file) as lines:
+        head = lines.readline().decode("utf-8-sig", "replace")
     separator = max(",;\t", key=head.count)
     options: Any = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
-    # With low_memory pandas asks a stream that is damaged for more without end.
-    text = pd.read_csv(file, sep=separator, low_memory=False, **options)
-    return restored(text)
+    with open_table(file) as rows:
+        # With low_memory pandas asks a stream that is damaged for more without end.
+        return restored(pd.read_csv(rows, sep=separator, low_memory=False, **options))
 
 
 def patient_column(labels: pd.DataFrame) -> str | None:

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 import torchxrayvision.datasets as xd
-from fakes import BUILDERS
+from fakes import BUILDERS, nlmtb
 from torchxrayvision.errors import DatasetError
 
 
@@ -198,3 +199,21 @@ def test_compat_changes_nothing_where_1_5_7_has_no_such_dataset(fake, name):
     ]
     np.testing.assert_array_equal(ours.labels, theirs.labels)
     pd.testing.assert_frame_equal(ours.csv, theirs.csv)
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["below imgpath", "given"])
+def test_masks_of_nlmtb_follow_the_folder_of_the_images_unless_they_were_given(tmp_path, given):
+    for name, rows in (("old", None), ("new", 7)):
+        nlmtb.build_shenzhen(tmp_path / name)
+        (mask,) = (tmp_path / name / "masks").iterdir()
+        shape = np.asarray(Image.open(mask)).shape
+        nlmtb.write_mask(mask, np.arange(shape[0])[:, None] + np.zeros(shape) < (rows or shape[0]))
+    where = {"maskpath": tmp_path / "old" / "masks"} if given else {}
+    dataset = xd.NLMTB_Dataset(tmp_path / "old", semantic_masks=True, **where)
+    assert dataset[0]["semantic_masks"]["Lungs"].all()
+    dataset.imgpath = tmp_path / "new"
+    mask = dataset[0]["semantic_masks"]["Lungs"]
+    assert mask.all() if given else mask.any(axis=(0, 2)).sum() == 7
+    again = pickle.loads(pickle.dumps(dataset))
+    again.imgpath = str(tmp_path / "old")
+    assert again[0]["semantic_masks"]["Lungs"].all()

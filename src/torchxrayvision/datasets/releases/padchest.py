@@ -212,7 +212,10 @@ def read_padchest(path: Path) -> pd.DataFrame:
     """
     import pandas as pd
 
-    return pd.read_csv(path, dtype={"StudyID": str, "PatientID": str}, low_memory=False)
+    from torchxrayvision.csvtext import open_table
+
+    with open_table(path) as table:
+        return pd.read_csv(table, dtype={"StudyID": str, "PatientID": str}, low_memory=False)
 
 
 def padchest_terms(text: str) -> list[str]:

@@ -31,7 +31,10 @@ def _read_master(path: Path) -> pd.DataFrame:
     """The table as text: its study and patient numbers have forty digits."""
     import pandas as pd
 
-    return pd.read_csv(path, dtype=str, low_memory=False)
+    from torchxrayvision.csvtext import open_table
+
+    with open_table(path) as table:
+        return pd.read_csv(table, dtype=str, low_memory=False)
 
 
 def _one_row_an_image(context: SourceContext) -> pd.DataFrame:
