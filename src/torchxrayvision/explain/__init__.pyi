@@ -27,3 +27,5 @@ from .pointing import PointingGame as PointingGame
 from .pointing import evidence_box as evidence_box
 from .pointing import pointing_game as pointing_game
 from .rollout import attention_rollout as attention_rollout
+from .scale import evidence_floor as evidence_floor
+from .scale import evidence_scale as evidence_scale

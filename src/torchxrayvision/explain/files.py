@@ -14,10 +14,17 @@ import numpy as np
 import torch
 
 from torchxrayvision.errors import UnknownNameError
-from torchxrayvision.explain.attribution import METHODS, attribute, smoothed
-from torchxrayvision.explain.counterfactual import check_animation, latent_shift, save_animation
+from torchxrayvision.explain.attribution import METHODS
+from torchxrayvision.explain.counterfactual import check_animation, save_animation
 from torchxrayvision.explain.model import at_rest, probability, target_index, value_kind
 from torchxrayvision.explain.pointing import evidence_box
+from torchxrayvision.explain.scale import (
+    COUNTERFACTUAL,
+    evidence_floor,
+    evidence_of,
+    evidence_scale,
+    size_of,
+)
 from torchxrayvision.files import put_in_place
 from torchxrayvision.images import read_raster
 from torchxrayvision.inputs import Readers, ReadOptions, read_or_reason
@@ -49,15 +56,8 @@ if TYPE_CHECKING:
     from torchxrayvision.models import XRayModel
     from torchxrayvision.runs import Batch, Record, Summary
 
-# Evidence that is scattered over single pixels is blurred by this share of the side to be seen.
-_SMOOTH: Final = {"gradients": 0.02, "ig": 0.02, "counterfactual": 0.01}
-_RESOLUTION: Final = 512  # for networks that take any
-# Evidence below this, in units of the logit, is no reason to look anywhere.
-_FLOORS: Final = dict.fromkeys(("cam", "gradcam", "gradcam++", "occlusion"), 1e-3)
-_LEAST_SHARE: Final = 0.02  # of the scale of a run: weaker maps get no colour
-_COUNTERFACTUAL: Final = "counterfactual"
+_LEAST_SHARE: Final = 0.02  # of the scale: weaker maps get no colour
 _LIST: Final = "explanations.json"
-_SAMPLE: Final = 8  # images that the scale of a run is found on
 _LONGEST_NAME: Final = 100  # characters, so that it has room in every file system
 
 
@@ -75,7 +75,9 @@ class Explanation:
         heat: Evidence, float32 (H, W); NaN outside the square that the network saw.
         placement: Where that square lies.
         counterfactual: The frames, if that was the method.
-        scale: Evidence that gets the strongest colour; None for the strongest of this map.
+        scale: Evidence that gets the strongest colour, see `evidence_scale`; None for the strongest
+            of this map.
+        floor: Evidence that gets none, see `evidence_floor`; None for that of the method.
         operating_point: Value from which on the network says yes, if there is one.
     """
 
@@ -89,13 +91,15 @@ class Explanation:
     placement: Placement
     counterfactual: Counterfactual | None = None
     scale: float | None = None
+    floor: float | None = None
     operating_point: float | None = None
 
     @property
     def limit(self) -> float:
         """Evidence that gets the strongest colour; 0 where there is too little to colour."""
         own = scale_of(self.heat)
-        least = max(_FLOORS.get(self.method, 0.0), _LEAST_SHARE * (self.scale or 0.0))
+        floor = evidence_floor(self.method) if self.floor is None else self.floor
+        least = max(floor, _LEAST_SHARE * (self.scale or 0.0))
         return 0.0 if own <= least else (self.scale or own)
 
     @property
@@ -213,25 +217,16 @@ def explain_raster(
         TypeError: If a counterfactual is asked for without an autoencoder.
     """
     index = target_index(model, target)
-    size = getattr(model, "input_resolution", None) or _RESOLUTION
+    size = size_of(model)
     aspect = raster.info.aspect
     like = next(model.parameters(), torch.zeros(0))
     prepared = torch.from_numpy(prepare(raster.pixels, raster.scale, raster.offset, size, aspect))
     x = prepared[None].to(like)
     with at_rest(model), torch.no_grad(), scale_is_known():
         value = probability(model, x, index).item()
-    blur = _SMOOTH.get(method, 0.0) if smooth is None else smooth
-    shifted = None
-    if method == "counterfactual":
-        if autoencoder is None:
-            msg = "method='counterfactual' needs autoencoder=, such as autoencoders.ResNetAE(...)"
-            raise TypeError(msg)
-        with scale_is_known():
-            (shifted,) = latent_shift(model, autoencoder, x, target, **options)
-        heat = smoothed(shifted.heat(size)[None], blur)
-    else:
-        with scale_is_known():
-            heat = attribute(model, x, target, method, smooth=blur, **options)
+    heat, shifted = evidence_of(
+        model, x, target, method, autoencoder=autoencoder, smooth=smooth, **options
+    )
     placement = Placement.in_middle(*raster.shape, aspect=aspect)
     names = list(getattr(model, "targets", ()))
     return Explanation(
@@ -241,9 +236,10 @@ def explain_raster(
         value=value,
         kind=value_kind(model),
         image=raster.to_array()[0],
-        heat=placement.to_picture(heat[0].cpu().numpy(), outside=float("nan")),
+        heat=placement.to_picture(heat.cpu().numpy(), outside=float("nan")),
         placement=placement,
         counterfactual=shifted,
+        floor=evidence_floor(method, size, smooth),
         operating_point=_operating_point(model, index),
     )
 
@@ -272,8 +268,8 @@ def explain_to_folder(
 ) -> Summary:
     """Explain any number of radiographs into a folder; whatever stops it, the same call resumes.
 
-    The colours of a finding end at the same evidence in all pictures of a run: at the strongest
-    that the first readable images show.
+    The colours of a finding end at the same evidence in all pictures of all runs with one network
+    and method, see `evidence_scale`.
 
     Args:
         paths: Files, folders, patterns, lists, archives; see `torchxrayvision.inputs.expand`.
@@ -297,8 +293,8 @@ def explain_to_folder(
         ResumeError: If an unfinished run with other options is there, or another process works.
         OutputError: If the list exists, the disk is full or it cannot be written.
     """
-    if method not in (*METHODS, _COUNTERFACTUAL):
-        raise UnknownNameError("method", method, (*METHODS, _COUNTERFACTUAL))
+    if method not in (*METHODS, COUNTERFACTUAL):
+        raise UnknownNameError("method", method, (*METHODS, COUNTERFACTUAL))
     check_animation(f".{animation}")
     known = [n for n, good in zip(model.targets, model.trained, strict=True) if good]
     for name in targets:
@@ -324,9 +320,8 @@ def explain_to_folder(
         provenance.write_beside(part, place / _LIST)
         put_in_place(part, place / _LIST)
 
-    run_folder = RunFolder(place / _LIST)
     return run_to_table(
-        run_folder, options, run.compute, write, machine=lambda _: run.machine(run_folder),
+        RunFolder(place / _LIST), options, run.compute, write, machine=lambda _: run.machine(),
         overwrite=overwrite, on_found=on_found, on_progress=on_progress,
     )  # fmt: skip
 
@@ -351,18 +346,14 @@ class _Explaining:
         given = {} if self.autoencoder is None else {"autoencoder": self.autoencoder}
         return explain_raster(path, raster, self.model, target, self.options["method"], **given)
 
-    def machine(self, run: RunFolder) -> dict[str, Any]:
-        """The scale of each target: the strongest evidence in the first readable images."""
-        scales = dict.fromkeys(self.options["targets"], 0.0)
-        with Readers(_as_read, self.reading) as readers:
-            for file, raster in readers.map(read_manifest(run.sources, 0, _SAMPLE)):
-                if isinstance(raster, str):
-                    continue
-                for target in scales:
-                    explain = partial(self._explanation, file.given, raster, target)
-                    found = read_or_reason(explain, file.given)
-                    if not isinstance(found, str):
-                        scales[target] = max(scales[target], scale_of(found.heat))
+    def machine(self) -> dict[str, Any]:
+        """The scale of each target; None where the method does not explain this network."""
+        given = {} if self.autoencoder is None else {"autoencoder": self.autoencoder}
+        scales: dict[str, float | None] = {}
+        for target in self.options["targets"]:
+            find = partial(evidence_scale, self.model, target, self.options["method"], **given)
+            found = read_or_reason(find, f"the scale of {target}")
+            scales[target] = None if isinstance(found, str) else found
         return {"scales": scales}
 
     def compute(
@@ -381,7 +372,7 @@ class _Explaining:
             )
 
     def _rows(
-        self, file: InputFile, raster: Raster | str, scales: dict[str, float]
+        self, file: InputFile, raster: Raster | str, scales: dict[str, float | None]
     ) -> tuple[str, list[dict[str, Any]]]:
         rows = []
         for target in self.options["targets"]:
@@ -397,7 +388,7 @@ class _Explaining:
                 explain = partial(self._explanation, file.given, raster, target)
                 found = read_or_reason(explain, file.given)
             if not isinstance(found, str):
-                explained = replace(found, scale=scales[target] or None)
+                explained = replace(found, scale=scales[target])
                 saved = write_or_reason(partial(self._save, explained))
                 found = saved if isinstance(saved, str) else ""
                 row |= {} if isinstance(saved, str) else saved

@@ -16,6 +16,7 @@ from support.synthetic import film
 from torchxrayvision import explain
 from torchxrayvision.cli import app
 from torchxrayvision.errors import ImageNotFoundError, UnknownNameError
+from torchxrayvision.models import DenseNet
 from torchxrayvision.transforms import Placement
 
 HEIGHT, WIDTH = 300, 200
@@ -176,11 +177,11 @@ def test_command_without_images_says_so(checkpoint, tmp_path):
     assert "no image in" in result.output
 
 
-def explained(heat, value=0.3, scale=None, point=None):
+def explained(heat, value=0.3, scale=None, point=None, method="gradcam"):
     image = np.zeros(np.shape(heat), np.float32)
     place = Placement.in_middle(*image.shape)
     return explain.Explanation(
-        "a.png", "Mass", "gradcam", value, "probability", image, np.asarray(heat, np.float32),
+        "a.png", "Mass", method, value, "probability", image, np.asarray(heat, np.float32),
         place, scale=scale, operating_point=point,
     )  # fmt: skip
 
@@ -199,6 +200,57 @@ def test_hardly_any_evidence_gets_no_colour_and_no_box():
     plain = explained(heat * 1e5)
     assert plain.box == (30, 10, 40, 20)
     assert coloured(plain.picture())
+
+
+@pytest.mark.parametrize("method", [*explain.METHODS, "counterfactual"])
+def test_every_method_has_a_floor_below_which_a_map_stays_grey(method):
+    heat = np.zeros((60, 60))
+    heat[10:20, 30:40] = explain.evidence_floor(method)
+    faint, plain = (explained(heat * factor, method=method) for factor in (0.9, 1.1))
+    assert faint.box is None
+    assert not coloured(faint.picture(boxes=True))
+    assert "no evidence to show" in faint.title
+    assert plain.box == (30, 10, 40, 20)
+    assert coloured(plain.picture())
+
+
+@pytest.mark.parametrize("method", ["gradients", "ig"])
+def test_a_network_that_sees_next_to_nothing_shows_nothing(method, tmp_path):
+    """Gradients of any size made a picture as colourful as any other."""
+    torch.manual_seed(0)
+    model = DenseNet(num_classes=1, weights=None).eval()
+    model.targets, model.input_resolution = ["Mass"], 64
+    Image.fromarray(film(96, 96, 3)).save(tmp_path / "a.png")
+    seen = explain.explain_file(tmp_path / "a.png", model, "Mass", method)
+    with torch.no_grad():
+        model.classifier.weight *= 1e-6
+    faint = explain.explain_file(tmp_path / "a.png", model, "Mass", method)
+    assert coloured(seen.picture())
+    assert faint.box is None
+    assert not coloured(faint.picture(boxes=True))
+
+
+def test_a_scale_belongs_to_the_network_and_is_remembered(tmp_path, monkeypatch):
+    monkeypatch.setenv("XRV_CACHE_DIR", str(tmp_path / "cache"))
+    torch.manual_seed(1)
+    model = DenseNet(num_classes=2, weights=None).eval()
+    model.input_resolution = 64
+    with torch.no_grad():
+        model.classifier.weight *= 1000  # well above the least scale
+    first = explain.evidence_scale(model, 0, "cam")
+    with torch.no_grad():
+        model.classifier.weight[0] *= 3
+    assert explain.evidence_scale(model, 0, "cam") == pytest.approx(3 * first, rel=1e-3)
+    monkeypatch.setattr("torchxrayvision.explain.scale.evidence_of", None)
+    assert explain.evidence_scale(model, 0, "cam") == pytest.approx(3 * first, rel=1e-3)
+    (kept,) = (tmp_path / "cache").glob("explain/scales.json")
+    assert len(json.loads(kept.read_text())) == 2
+    kept.write_text("[")
+    with pytest.raises(TypeError):  # asked anew, which this test has taken away
+        explain.evidence_scale(model, 0, "cam")
+    with pytest.raises(TypeError, match="needs autoencoder"):
+        monkeypatch.undo()
+        explain.evidence_scale(model, 0, "counterfactual")
 
 
 def test_pictures_of_one_scale_can_be_compared():
@@ -232,4 +284,5 @@ def test_a_run_has_one_scale_per_finding(checkpoint, tmp_path):
             tmp_path, model, ["Mass", "Edema"], tmp_path / "out", on_progress=stop
         )
     record = json.loads((tmp_path / "out" / "explanations.json.part" / "run.json").read_text())
-    assert set(record["machine"]["scales"]) == {"Mass", "Edema"}
+    scales = record["machine"]["scales"]
+    assert scales == {name: explain.evidence_scale(model, name) for name in ("Mass", "Edema")}
