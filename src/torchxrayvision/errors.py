@@ -99,6 +99,7 @@ __all__ = [
     "XRVError",
     "XRVWarning",
     "caller_stacklevel",
+    "counted",
 ]
 
 
@@ -123,6 +124,24 @@ def caller_stacklevel() -> int:
             break
         frame, level = frame.f_back, level + 1
     return level
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """A number and what is counted, one of it or several.
+
+    Args:
+        count: How many.
+        noun: What, in the singular; what follows it may stand here too.
+        plural: The same for any other number; by default the noun with an s.
+
+    Returns:
+        Text with the thousands apart.
+
+    Example:
+        >>> counted(1, "row"), counted(1200, "row"), counted(0, "image is", "images are")
+        ('1 row', '1,200 rows', '0 images are')
+    """
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 class XRVError(Exception):

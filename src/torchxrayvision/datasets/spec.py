@@ -86,6 +86,8 @@ class DatasetSpec:
             of this title.
         true_patient: Rule: the patient of each row for splits, where 1.5.7 has something else in
             ``patientid``.
+        unknown_patient: Rule: True for images of the cohort whose patient nobody could tell, which
+            count as a patient each.
         cohort_prefix: What this release writes before the numbers of its cohort.
         renumbered_cohorts: Cohorts that this release holds images of, under patient numbers of its
             own: split together with them, a patient could land on both sides.
@@ -128,6 +130,7 @@ class DatasetSpec:
     patient_order: Literal["sorted", "appearance"] = "sorted"
     cohort: str = ""
     true_patient: Rule | None = None
+    unknown_patient: Rule | None = None
     cohort_prefix: str = ""
     renumbered_cohorts: tuple[str, ...] = ()
     compat_keeps_whole_rows: bool = False

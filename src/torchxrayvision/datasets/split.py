@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from torchxrayvision import tables
 from torchxrayvision.datasets.containers import MergeDataset, SubsetDataset
-from torchxrayvision.errors import DatasetError
+from torchxrayvision.errors import DatasetError, DataWarning, caller_stacklevel, counted
 from torchxrayvision.files import sha256_of
 
 if TYPE_CHECKING:
@@ -44,9 +45,36 @@ def patients(dataset: Any) -> NDArray[Any]:
     Raises:
         DatasetError: If a source does not say whose image it is, or two sources hold the same
             patients under other numbers.
+
+    Warns:
+        DataWarning: Images of a cohort could not be matched to its patients.
     """
+    codes = _codes(dataset)
+    rows = np.arange(len(codes))
+    for leaf, chosen, _ in _leaves(dataset, rows, rows):
+        _say_unmatched(leaf, chosen)
+    return codes
+
+
+def _say_unmatched(dataset: Any, rows: Rows) -> None:
+    """Warn where some rows are images of patients of a cohort, and nobody could tell of which."""
+    spec = getattr(dataset, "spec", None)
+    if spec is None or (rule := spec.unknown_patient) is None:
+        return
+    unknown = int(np.asarray(rule(dataset.csv, dataset._context), dtype=bool)[rows].sum())
+    if unknown:
+        images = counted(unknown, "image is", "images are")
+        msg = (
+            f"{type(dataset).__name__}: {images} not matched to a patient of {spec.cohort}; each "
+            f"counts as a patient of its own, who may also be on another side"
+        )
+        warnings.warn(msg, DataWarning, stacklevel=caller_stacklevel())
+
+
+def _codes(dataset: Any) -> Rows:
+    """Codes of the patients of each row."""
     if isinstance(dataset, SubsetDataset):
-        chosen: Rows = patients(dataset.dataset)[dataset.idxs]
+        chosen: Rows = _codes(dataset.dataset)[dataset.idxs]
         return chosen
     codes = _apart(dataset)
     rows = np.arange(len(codes))

@@ -13,7 +13,7 @@ from fakes import BUILDERS
 from support.tiny import rows
 from torchxrayvision import tables
 from torchxrayvision.datasets.split import patients
-from torchxrayvision.errors import DatasetError
+from torchxrayvision.errors import DatasetError, DataWarning
 
 EVERYTHING = {"views": "*", "unique_patients": False}
 
@@ -63,6 +63,7 @@ def test_google_labels_images_of_nih_patients():
 MATCHED = ("NIH_Dataset", "RSNA_Pneumonia_Dataset", "NIH_Google_Dataset")
 
 
+@pytest.mark.filterwarnings("ignore:RSNA_Pneumonia_Dataset. 98 images")
 @pytest.mark.parametrize("compat", [None, "xrv-1.5"])
 @pytest.mark.parametrize("names", [MATCHED, *((name,) for name in MATCHED)])
 def test_an_image_of_nih_is_on_the_side_of_its_twin_and_of_its_patient(names, compat):
@@ -81,6 +82,18 @@ def test_an_image_of_nih_is_on_the_side_of_its_twin_and_of_its_patient(names, co
     assert len(np.unique(side)) == 3
     for shared in (films, films.str[:8].where(films.str.endswith(".png"), films)):
         assert pd.Series(side).groupby(shared).nunique().max() == 1
+
+
+@pytest.mark.parametrize("compat", [None, "xrv-1.5"])
+def test_a_split_says_how_many_images_have_no_patient_that_is_known(compat):
+    rsna = xd.RSNA_Pneumonia_Dataset(**EVERYTHING, compat=compat)
+    with pytest.warns(DataWarning, match=r"98 images are not matched .* of NIH ChestX-ray14") as w:
+        xd.split_by_patient(united(xd.NIH_Dataset(), rsna))
+    assert w[0].filename == __file__
+    lost = xd.RSNA_Pneumonia_Dataset(**EVERYTHING).csv["nih_image"].isna().to_numpy()
+    with pytest.warns(DataWarning, match="1 image is not matched"):
+        xd.split_by_patient(xd.SubsetDataset(rsna, [*np.flatnonzero(~lost)[:50], lost.argmax()]))
+    xd.split_by_patient(xd.SubsetDataset(rsna, np.flatnonzero(~lost)))  # none, and no warning
 
 
 def test_rsna_names_the_patients_of_nih_and_those_it_tests_on():

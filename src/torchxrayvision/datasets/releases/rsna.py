@@ -51,16 +51,23 @@ def _origin(names: pd.Series[Any]) -> dict[str, Any]:
 
 def _nih_patient(frame: pd.DataFrame, context: SourceContext) -> Any:
     """The patient as NIH numbers it; an image without a match counts as a patient of its own."""
+    images = _nih_image(frame, context)
+    patients = images.str[:8].str.lstrip("0")
+    return patients.where(images.notna(), frame["patientId"].astype(object))
+
+
+def _nih_image(frame: pd.DataFrame, context: SourceContext) -> Any:
     import pandas as pd
 
     need_columns(frame, ["patientId"], context)
-    names = frame["patientId"].astype(object)
     if "nih_image" in frame.columns:
-        images = frame["nih_image"].astype(object)
-    else:
-        images = pd.Series(_origin(names)["nih_image"], names.index, dtype=object)
-    patients = images.str[:8].str.lstrip("0")
-    return patients.where(images.notna(), names)
+        return frame["nih_image"].astype(object)
+    names = frame["patientId"].astype(object)
+    return pd.Series(_origin(names)["nih_image"], names.index, dtype=object)
+
+
+def _unmatched(frame: pd.DataFrame, context: SourceContext) -> Any:
+    return _nih_image(frame, context).isna()
 
 
 def _patientid(frame: pd.DataFrame, context: SourceContext) -> Any:
@@ -80,8 +87,8 @@ class RSNA_Pneumonia_Dataset(SpecDataset):
 
     The release's ``patientId`` names an image. 26,586 images were matched to the NIH image that
     they were made of, in column ``nih_image``; ``patientid`` is the patient of that image, as NIH
-    numbers it, or the ``patientId`` where there is no match (98 images, each taken as a patient);
-    the matches are those of TorchXRayVision's authors
+    numbers it, or the ``patientId`` where there is no match (98 images, each taken as a patient;
+    splits and merges that rest on it say so); the matches are those of TorchXRayVision's authors
     (``torchxrayvision.tables.info("rsna_nih")``). 7,170 images are of patients in NIH's official
     test list, in column ``nih_test``: leave them out of training if a model is to be tested there.
     With ``compat="xrv-1.5"`` ``patientid`` is the ``patientId``, as in 1.5.7; `split_by_patient`
@@ -134,6 +141,7 @@ class RSNA_Pneumonia_Dataset(SpecDataset):
         view="ViewPosition",
         cohort="NIH ChestX-ray14",
         true_patient=_nih_patient,
+        unknown_patient=_unmatched,
         columns={
             "patientid": _patientid,
             "age_years": _age,
