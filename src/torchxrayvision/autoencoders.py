@@ -287,7 +287,7 @@ class ResNetAE(XRayModel):
 
 # Under these names 1.5.7 has them, and pickled whole modules name them.
 _ResNetAE, Bottleneck, DeconvBottleneck = ResNetAE, _Down, _Up
-__getattr__ = carried_names(__name__, "nn os torch utils")
+__getattr__ = carried_names(__name__, "nn os pathlib requests sys torch utils")
 
 
 def ResNetAE50() -> ResNetAE:  # noqa: N802 - public name of 1.5.7

@@ -64,10 +64,14 @@ def with_moved_names(
 
 _CARRIED = {
     "F": "torch.nn.functional",
+    "datasets": "torchxrayvision.datasets",
+    "imread": "skimage.io:imread",
     "nn": "torch.nn",
     "np": "numpy",
     "pd": "pandas",
+    "transforms": "torchvision.transforms",
     "utils": "torchxrayvision.utils",
+    "xrv": "torchxrayvision",
 }
 
 
@@ -82,7 +86,9 @@ def carried_names(package: str, names: str) -> Callable[[str], Any]:
     def find(name: str) -> Any:
         if name in names.split():
             with contextlib.suppress(ModuleNotFoundError):  # not all of them are needed here
-                return importlib.import_module(_CARRIED.get(name, name))
+                module, _, attribute = _CARRIED.get(name, name).partition(":")
+                found = importlib.import_module(module)
+                return getattr(found, attribute) if attribute else found
         msg = f"module {package!r} has no attribute {name!r}"
         known = getattr(sys.modules[package], "__all__", ())
         if close := difflib.get_close_matches(name, known):

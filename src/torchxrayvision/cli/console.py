@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torchxrayvision.models import XRayClassifier
     from torchxrayvision.runs import Summary
 
-from torchxrayvision.errors import OutputError
+from torchxrayvision.errors import OutputError, counted
 
 EXIT_SOME_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -175,7 +175,7 @@ def inform(text: str) -> None:
 
 def count(number: int, noun: str) -> str:
     """A number and what is counted: "1 row", "2 rows"."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    return counted(number, noun)
 
 
 def end_run(

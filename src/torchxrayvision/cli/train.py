@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from torchxrayvision.cli.console import console, inform, progress_of, show_warnings
+from torchxrayvision.errors import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,7 +57,7 @@ def train(
         return
     for part, table in () if result.intervals is None else result.intervals.groupby("part"):
         _print_part(str(part), table, result)
-    _print(f"mean AUROC {result.mean_auroc:.3f}, {result.epochs} epochs")
+    _print(f"mean AUROC {result.mean_auroc:.3f}, {counted(result.epochs, 'epoch')}")
     _print(f"weights: {result.best}")
     _print(f"split, predictions and intervals: {folder}")
 

@@ -151,7 +151,7 @@ def _interval(measured: Any) -> str:
 
 
 def fetch(
-    names: Names = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Names or aliases.")] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Fetch all published weights, several GB.")
     ] = False,

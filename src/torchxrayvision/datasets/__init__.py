@@ -169,7 +169,11 @@ __all__ = [
     "with_chexmask",
 ]
 
-__getattr__ = carried_names(__name__, "np os pd random sys torch warnings")
+__getattr__ = carried_names(
+    __name__,
+    "collections imageio imread json np os pd pprint random skimage sys tarfile torch transforms "
+    "warnings xrv zipfile",
+)
 count_replacements(__name__)
 
 publish(vars())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from torchxrayvision.errors import DatasetError, DatasetNotFoundError, ImageReadError
+from torchxrayvision.errors import DatasetError, DatasetNotFoundError, ImageReadError, counted
 from torchxrayvision.files import sha256_of
 from torchxrayvision.inputs import ReadOptions, prefetch, read_bytes, reason_of
 
@@ -49,9 +49,10 @@ class Report:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.dataset}: {self.checked:,} images checked, {len(self.missing):,} missing, "
-            f"{len(self.unreadable):,} unreadable, {len(self.wrong_size):,} of the wrong size, "
-            f"{len(self.duplicates):,} groups of duplicates"
+            f"{self.dataset}: {counted(self.checked, 'image')} checked, "
+            f"{len(self.missing):,} missing, {len(self.unreadable):,} unreadable, "
+            f"{len(self.wrong_size):,} of the wrong size, "
+            f"{counted(len(self.duplicates), 'group')} of duplicates"
         ]
         for name in ("missing", "unreadable", "wrong_size", "duplicates"):
             found = getattr(self, name)

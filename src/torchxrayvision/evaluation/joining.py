@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from torchxrayvision.csvtext import check_parquet, open_table, restored
-from torchxrayvision.errors import DataWarning, EvaluationError
+from torchxrayvision.errors import DataWarning, EvaluationError, counted
 from torchxrayvision.labels import LABEL_PREFIX
 
 if TYPE_CHECKING:
@@ -358,7 +358,8 @@ def _note_endings(
     ]
     if differ:
         warnings.warn(
-            f"{len(differ)} images are matched though their file names end differently, such as "
+            f"{counted(len(differ), 'image is', 'images are')} matched though file names end "
+            f"differently, such as "
             f"{differ[0][0]} and {differ[0][1]}",
             DataWarning,
             stacklevel=4,
@@ -386,7 +387,8 @@ def _without_contradictions(
     if unlike:
         name = min(unlike)
         warnings.warn(
-            f"{len(unlike)} images are matched by file name though their folders differ, such as "
+            f"{counted(len(unlike), 'image is', 'images are')} matched by file name though folders "
+            f"differ, such as "
             f"{'/'.join((*folders[0][name], name))} and {'/'.join((*folders[1][name], name))}",
             DataWarning,
             stacklevel=4,
@@ -399,7 +401,7 @@ def _doubled(ours: pd.Series[str], theirs: pd.Series[str]) -> str:
         twice = names[names.duplicated()]
         if len(twice):
             return (
-                f"{len(twice)} images of the {which} have the name of another, such as "
+                f"{counted(len(twice), 'image')} of the {which} with the name of another, such as "
                 f"{twice.iloc[0]}"
             )
     return ""
@@ -408,7 +410,8 @@ def _doubled(ours: pd.Series[str], theirs: pd.Series[str]) -> str:
 def _names(column: pd.Series[Any], which: str) -> pd.Series[str]:
     nameless = int((column.isna() | (column.astype(object) == "")).sum())
     if nameless:
-        msg = f"{nameless} rows of the {which} name no image in their column {column.name}"
+        rows = counted(nameless, "row")
+        msg = f"{rows} of the {which} without an image in the column {column.name}"
         raise EvaluationError(msg)
     return column.astype(str)
 

@@ -93,5 +93,7 @@ __all__ = [
     "save_checkpoint",
 ]
 
-__getattr__ = carried_names(__name__, "F nn np os torch torchvision utils warnings")
+__getattr__ = carried_names(
+    __name__, "F datasets nn np os pathlib requests sys torch torchvision utils warnings"
+)
 count_replacements(__name__)

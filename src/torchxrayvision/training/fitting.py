@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from torchxrayvision.errors import DependencyError, RecipeError, ResumeError
+from torchxrayvision.errors import DependencyError, RecipeError, ResumeError, counted
 from torchxrayvision.training.images.prepared import checked_labels
 from torchxrayvision.training.parse import recipe_to_dict
 
@@ -165,7 +165,7 @@ def _check_apart(parts: Mapping[str, PreparedImages]) -> None:
         shared = first.shared_patients(second)
         alike = len(first) == len(second) and first.fingerprint() == second.fingerprint()
         if shared or alike:
-            patients = "1 patient" if shared == 1 else f"{shared} patients"
+            patients = counted(shared, "patient")
             common = f"{patients} in common" if shared else "the same images"
             msg = f"{one} and {other} have {common}, so the figures would not hold for others"
             advice = "as datasets.split_by_patient does, and give each patient a number of its own"

@@ -74,7 +74,7 @@ def test_a_table_with_semicolons_says_how_to_read_it(tmp_path):
 def test_a_row_without_a_path_is_named():
     frame = table(Mass=[0, 1, 0])
     frame.loc[1, "file"] = " "
-    with pytest.raises(DatasetError, match=r"1 rows name no image.*row 1"):
+    with pytest.raises(DatasetError, match=r"1 row without an image.*row 1"):
         xd.CSV_Dataset(frame)
 
 

@@ -78,6 +78,9 @@ def test_names_that_modules_carried_are_found_and_others_are_not():
     assert xrv.models.nn is nn
     assert xrv.utils.np is xrv.models.np
     assert xrv.models.utils is xrv.utils
+    assert xrv.models.datasets is xrv.datasets
+    assert xrv.datasets.xrv is xrv
+    assert xrv.datasets.transforms.Compose  # torchvision's
     assert xrv.autoencoders._ResNetAE is xrv.autoencoders.ResNetAE
     assert not hasattr(xrv.models, "pd")
     assert chestx_det.pspnet(14).aux_cls.out_channels == 14

@@ -31,6 +31,7 @@ from torchxrayvision.errors import (
     DatasetError,
     DatasetNotFoundError,
     EmptyDatasetError,
+    counted,
 )
 from torchxrayvision.facts import LIBRARY, License
 from torchxrayvision.inputs import InputFile, Skipped, expand, is_archive, printable
@@ -60,8 +61,8 @@ def _checked_rows(context: SourceContext) -> pd.DataFrame:
     blank = frame[path].isna() | (frame[path].astype(str).str.strip() == "")
     if blank.any():
         msg = (
-            f"{context.dataset}: {int(blank.sum())} rows name no image in column {path!r}, the "
-            f"first is row {int(blank.to_numpy().argmax())}; drop them and pass the DataFrame"
+            f"{context.dataset}: {counted(int(blank.sum()), 'row')} without an image in column "
+            f"{path!r}, first row {int(blank.to_numpy().argmax())}; drop it and pass the DataFrame"
         )
         raise DatasetError(msg)
     return frame

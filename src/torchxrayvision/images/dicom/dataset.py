@@ -14,7 +14,12 @@ from pydicom.filereader import read_partial
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID
 
-from torchxrayvision.errors import ImageReadError, ImageTooLargeError, UnsupportedImageError
+from torchxrayvision.errors import (
+    ImageReadError,
+    ImageTooLargeError,
+    UnsupportedImageError,
+    counted,
+)
 from torchxrayvision.images.common import aspect_of, silence_decoders, third_party_decoder
 
 if TYPE_CHECKING:
@@ -197,7 +202,8 @@ def check_grey(header: Header, tags: Tags) -> None:
     if "FloatPixelData" in tags.dataset or "DoubleFloatPixelData" in tags.dataset:
         raise UnsupportedImageError(tags.path, "a DICOM file of floating point pixels")
     if header.samples != 1 or header.photometric not in _MONOCHROME:
-        reason = f"a colour DICOM file ({header.photometric}, {header.samples} samples per pixel)"
+        samples = counted(header.samples, "sample")
+        reason = f"a colour DICOM file ({header.photometric}, {samples} per pixel)"
         raise UnsupportedImageError(tags.path, reason, "a radiograph is MONOCHROME1 or MONOCHROME2")
     if header.allocated == 1:
         raise UnsupportedImageError(tags.path, "a DICOM file of one bit per pixel, a segmentation")
