@@ -53,6 +53,22 @@ def test_high_bit_is_obeyed_where_values_reach_it(stored, high):
     assert_film(raster, pixels, stored)
 
 
+@pytest.mark.parametrize(("bits", "stored", "high"), [(12, 10, 15), (14, 12, 15), (12, 8, 11)])
+def test_high_bit_is_not_believed_where_that_would_cut_off_low_bits_in_use(bits, stored, high):
+    pixels = film(bits)
+    raster = read_raster(build.dicom(pixels, stored=stored, HighBit=high))
+    notes = (f"High Bit {high} is ignored: the values use", f"contradicted by pixels of {bits}")
+    assert_film(raster, pixels, bits, *notes)
+
+
+def test_high_bit_is_obeyed_beside_an_overlay_in_the_low_bits():
+    pixels = film(12)
+    overlay = np.zeros(pixels.shape, bool)
+    overlay[10:30:2] = overlay[:, 5:20:3] = True
+    raster = read_raster(build.dicom(pixels << 4 | overlay * np.uint16(8), stored=12, HighBit=15))
+    assert_film(raster, pixels, 12)
+
+
 @pytest.mark.parametrize(("bits", "stored"), [(12, 10), (14, 8), (10, 8)])
 def test_values_that_go_on_above_bits_stored_are_not_wrapped(bits, stored):
     pixels = film(bits)

@@ -576,7 +576,10 @@ def _within_depth(
             tags.note(f"High Bit {header.high_bit} is ignored: no value uses the bits up to it")
         return pixels, header
     if lossless and shifted:
-        return _stored_bits(pixels, header), header
+        if not _low_bits_count(pixels, header):
+            return _stored_bits(pixels, header), header
+        tags.note(f"High Bit {header.high_bit} is ignored: the values use the bits below it")
+        header = replace(header, high_bit=header.stored - 1)
     # A stream of as many bits as the cells says nothing of what they hold.
     telling = precision if header.stored < precision < header.allocated else 0
     if not lossless:
@@ -589,6 +592,19 @@ def _within_depth(
     depth = telling or max(high.bit_length(), (~low).bit_length()) + header.signed
     tags.note(f"Bits Stored {header.stored} is contradicted by pixels of {depth} bits")
     return pixels, replace(header, stored=depth, high_bit=depth - 1)
+
+
+def _low_bits_count(pixels: NDArray[Any], header: Header) -> bool:
+    """Whether the bits that High Bit leaves below the values are part of them, and no overlay.
+
+    They are the same everywhere in a film whose values are aligned with the upper end, but for an
+    overlay, which is one of them. Part of the values, they take nearly every pattern.
+    """
+    shift = header.high_bit + 1 - header.stored
+    below = (pixels & pixels.dtype.type((1 << shift) - 1)).astype(np.int64)
+    patterns = np.bincount(below.ravel())
+    usual = np.count_nonzero(patterns > pixels.size >> (shift + 3))
+    return bool(shift > 1 and 4 * usual > 3 << shift)
 
 
 def _high_bits_carry(pixels: NDArray[Any], stored: int) -> bool:
