@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 # standard error above the truth, and intervals around it held the truth in 79 to 93 % of studies.
 _LEAST_FOR_PRECISION: Final = 30
 # Weight, in patients, of the variance of a share against the variance that the scores show.
-_PRIOR: Final = 5
+_PRIOR: Final = 3
 
 
 @dataclass(frozen=True)

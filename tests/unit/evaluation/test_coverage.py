@@ -101,10 +101,12 @@ def test_the_page_shows_the_figures_of_the_file(coverage):
 
 
 def test_every_figure_of_the_file_is_95_percent_or_too_few(coverage):
-    """93 to 97 %, with two standard errors of the studies that a cell has."""
+    """93 to 97 %, with two standard errors of the studies that were simulated."""
     table = pd.read_csv(ROOT / "docs" / "intervals.csv")
     given = table[table["given"] >= coverage.LEAST_GIVEN]
-    studies = np.where(given["n"] > 200, 1000, 2000) * given["given"]
-    spread = 2 * np.sqrt(0.95 * 0.05 / studies)
+    spread = 2 * np.sqrt(0.95 * 0.05 / (given["studies"] * given["given"]))
     outside = given[~given["coverage"].between(0.93 - spread, 0.97 + spread)]
     assert outside.empty, outside.to_string()
+    certain = given[given["studies"] * given["given"] > 3000]  # a standard error below 0.4 %
+    assert len(certain) > len(given) / 2
+    assert certain["coverage"].between(0.93, 0.97).all(), certain.to_string()
