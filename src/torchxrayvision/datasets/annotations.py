@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from torchxrayvision.datasets.release import Groups, need_columns
+from torchxrayvision.datasets.release import need_columns
 from torchxrayvision.datasets.storage import is_among
 from torchxrayvision.errors import DatasetError
 
@@ -123,10 +123,10 @@ class TableMasks:
         slot = f"groups:{type(self).__name__}:{self.table}:{self.key or self.image}"
         if slot not in context.cache:
             need_columns(table, self.needed, context, self.table)
-            groups = Groups(table[self.key or self.image])
+            groups = table.groupby(self.key or self.image, sort=False, observed=True).indices
             context.cache[slot] = groups, self.valid(table), self.prepared(table)
         groups, valid, prepared = context.cache[slot]
-        return prepared, [int(i) for i in groups[row[self.image]] if valid[i]]
+        return prepared, [int(i) for i in groups.get(row[self.image], ()) if valid[i]]
 
     def findings(self, table: pd.DataFrame, position: int) -> tuple[str, ...]:
         """The dataset's findings that one annotation stands for."""

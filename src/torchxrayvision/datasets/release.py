@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
-    from numpy.typing import NDArray
 
 
 USE_INCLUDED_FILE = "USE_INCLUDED_FILE"
@@ -62,32 +61,6 @@ def need_columns(
         raise DatasetError(msg)
 
 
-class Groups:
-    """Positions of the rows of a table by key.
-
-    Args:
-        keys: One key per row.
-
-    Example:
-        >>> import pandas as pd
-        >>> Groups(pd.Series(["a", "b", "a"]))["a"].tolist()
-        [0, 2]
-    """
-
-    def __init__(self, keys: pd.Series[Any]) -> None:
-        codes, uniques = keys.factorize()
-        self._order = np.argsort(codes, kind="stable").astype(np.int32)
-        self._ends = np.cumsum(np.bincount(codes + 1, minlength=len(uniques) + 1))
-        self._code: dict[object, int] = {key: code for code, key in enumerate(uniques.tolist())}
-
-    def __getitem__(self, key: object) -> NDArray[np.int32]:
-        code: int | None = self._code.get(key)
-        if code is None:
-            return self._order[:0]
-        found: NDArray[np.int32] = self._order[self._ends[code] : self._ends[code + 1]]
-        return found
-
-
 @dataclass
 class SourceContext:
     """The context that every rule of a `DatasetSpec` receives.
@@ -113,27 +86,18 @@ class SourceContext:
     cache: dict[str, Any] = field(default_factory=dict)
 
     def position(self, frame: pd.DataFrame | LazyTable, column: str, name: str) -> int | None:
-        """The first row of a csv that has a name in a column.
+        """The first row of a csv that has a name in a column, or None.
 
         Comparing every string takes as long as painting a mask, so positions are kept. The csv
         belongs to the user, who may have changed it since: what was kept is looked at again.
-
-        Args:
-            frame: The csv.
-            column: One of its columns.
-            name: What to look for.
-
-        Returns:
-            Position, or None.
         """
-        names = frame[column]
-        slot = f"named:{column}"
+        names, slot = frame[column], f"named:{column}"
         if slot not in self.cache:
-            self.cache[slot] = Groups(names)
-        groups = self.cache[slot]
-        for position in groups[name].tolist():
-            if position < len(names) and names.iloc[position] == name:
-                return int(position)
+            last = len(names) - 1
+            self.cache[slot] = dict(zip(names[::-1].tolist(), range(last, -1, -1), strict=True))
+        position: int | None = self.cache[slot].get(name)
+        if position is not None and position < len(names) and names.iloc[position] == name:
+            return position
         found = np.flatnonzero(names == name)
         return int(found[0]) if len(found) else None
 

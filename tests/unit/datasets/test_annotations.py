@@ -14,7 +14,7 @@ from support.tiny import NAMES, SHAPE, tiny, write_pictures
 from torchxrayvision import masks
 from torchxrayvision.datasets.annotations import BoxTable, CocoRle, MaskFiles, RleColumn, Shapes
 from torchxrayvision.datasets.images import Files
-from torchxrayvision.datasets.release import Groups
+from torchxrayvision.datasets.release import SourceContext
 from torchxrayvision.errors import DatasetError
 
 HEIGHT, WIDTH = SHAPE
@@ -233,12 +233,23 @@ def test_findings_that_the_labels_lack_have_no_mask(folder):
     assert dataset[3]["pathology_masks"] == {}
 
 
-def test_groups_find_rows_by_any_key():
-    groups = Groups(pd.Series([3, 1, 3, np.nan, 1]))
-    assert groups[3.0].tolist() == [0, 2]
-    assert groups[1].tolist() == [1, 4]
-    assert groups[2].tolist() == groups[None].tolist() == []
-    assert Groups(pd.Series([], dtype=str))["a"].tolist() == []
+def test_an_image_is_found_by_name_also_when_the_csv_was_changed():
+    context = SourceContext("Tiny", {}, {})
+    frame = pd.DataFrame({"name": ["b", "a", "b", None]})
+    assert [context.position(frame, "name", name) for name in ("a", "b", "c")] == [1, 0, None]
+    frame.loc[0, "name"] = "c"  # what was kept of the names is looked at again
+    assert [context.position(frame, "name", name) for name in ("a", "b", "c")] == [1, 2, 0]
+    assert context.position(frame.iloc[:1], "name", "b") is None
+
+
+@pytest.mark.parametrize("keys", [[3, 1, 3, np.nan, 1], ["c", "a", "c", None, "a"], []])
+def test_annotations_are_found_by_any_key(keys):
+    table = pd.DataFrame({"key": keys, "x": 0.0, "y": 0.0, "w": 1.0, "h": 1.0})
+    boxes = BoxTable(table="marks", image="key", box=("x", "y", "w", "h"))
+    context = SourceContext("Tiny", {}, {"marks": table})
+    found = {key: boxes.found({"key": key}, context)[1] for key in (3, 3.0, "c", "a", 2, None)}
+    wanted = {3: [0, 2]} if 3 in keys else {"c": [0, 2], "a": [1, 4]} if keys else {}
+    assert found == {key: wanted.get(key, []) for key in found}
 
 
 STRUCTURES = {"Left Lung": ("left.png",), "Lungs": ("left.png", "right.png")}
