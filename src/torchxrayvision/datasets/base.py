@@ -40,14 +40,7 @@ ALL_VIEWS = "*"
 
 
 def view_list(views: str | Iterable[str] | None, default: Iterable[str]) -> list[str]:
-    """The requested views as a list of the caller's own.
-
-    Args:
-        views: One view, several, ``"*"`` for all, or None for the default.
-        default: Views of the dataset when the caller names none.
-
-    Returns:
-        New list.
+    """The requested views as a list of the caller's own; None asks for the default.
 
     Raises:
         ViewError: If the request is empty or holds something else than text.
@@ -66,13 +59,9 @@ def view_list(views: str | Iterable[str] | None, default: Iterable[str]) -> list
 
 
 def named_views(views: pd.Series[Any]) -> pd.Series[Any]:
-    """A column of views with a name in every row.
+    """A column of views with a name in every row, "UNKNOWN" for blanks.
 
-    Args:
-        views: Raw names, blank where the release has none.
-
-    Returns:
-        Same with "UNKNOWN" for blanks; text, or categorical text where it was that.
+    It is text, or categorical text where it was that.
     """
     blank = views.isna().to_numpy() | is_value(views, "")
     if not is_coded_text(views):
@@ -86,18 +75,10 @@ def named_views(views: pd.Series[Any]) -> pd.Series[Any]:
 
 
 def rows_with_views(column: pd.Series[str], wanted: list[str], dataset: str) -> NDArray[np.bool_]:
-    """Which rows have one of the wanted views.
+    """Which rows have one of the wanted views, bool (N,).
 
     A view that other datasets have and this one lacks selects nothing, so that one list serves a
     merge; a name that no dataset has is a slip.
-
-    Args:
-        column: View of each row.
-        wanted: From `view_list`.
-        dataset: Name for messages.
-
-    Returns:
-        Boolean array, one value per row.
 
     Raises:
         ViewError: If a name is unknown, or the source has none of the views.

@@ -149,11 +149,7 @@ _CLASSES: dict[str, type[SpecDataset]] = {}  # by every public name, aliases too
 
 
 def publish(names: Mapping[str, Any]) -> None:
-    """Let the catalogue find the datasets among the names of the package.
-
-    Args:
-        names: What the package defines.
-    """
+    """Let the catalogue find the datasets among the names that the package defines."""
     from torchxrayvision.datasets.pipeline import SpecDataset
 
     _CLASSES.update(

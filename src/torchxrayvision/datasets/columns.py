@@ -64,15 +64,7 @@ def extract(column: pd.Series[Any], pattern: str) -> pd.Series[str]:
 
 
 def plausible_age(years: pd.Series[Any], oldest: float = 120.0) -> pd.Series[Any]:
-    """Ages above what people reach are blanked; they are slips of the header.
-
-    Args:
-        years: Age in years.
-        oldest: Highest age believed.
-
-    Returns:
-        float64 with NaN.
-    """
+    """Ages in years as float64; those above what people reach are slips of the header, and NaN."""
     import pandas as pd
 
     numeric = pd.to_numeric(years, errors="coerce").astype(np.float64)

@@ -46,14 +46,10 @@ _GUARDED = ("transform", "data_aug", "labels", "pathologies", "targets")
 
 
 def stacked(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """Tables one under another, index 0 to N-1.
+    """Tables of several sources one under another, index 0 to N-1.
 
-    Args:
-        frames: Tables of several sources.
-
-    Returns:
-        New table. Where a source does not tell the sex, both of its columns are False, as they
-        are for a patient whose sex is unknown.
+    Where a source does not tell the sex, both of its columns are False, as they are for a patient
+    whose sex is unknown.
     """
     import pandas as pd
 

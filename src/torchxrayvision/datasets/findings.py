@@ -44,15 +44,7 @@ class Findings(Protocol):
 
 
 def numbers(frame: pd.DataFrame, columns: Iterable[str]) -> NDArray[np.float32]:
-    """Columns as float32, blanks as NaN.
-
-    Args:
-        frame: Table with numeric or numeric text columns.
-        columns: Which of them.
-
-    Returns:
-        Shape (N, number of columns).
-    """
+    """Columns of numbers or numeric text as float32 (N, number of columns), blanks as NaN."""
     names = list(columns)
     result = np.empty((len(frame), len(names)), dtype=np.float32)
     for j, name in enumerate(names):
@@ -141,12 +133,6 @@ def _coded(column: pd.Series[Any], values: Mapping[Any, float] | None) -> NDArra
 
 def separated(separator: str) -> Callable[[str], list[str]]:
     """A splitter of text into terms at a separator; terms are stripped of space.
-
-    Args:
-        separator: Such as ``"|"``.
-
-    Returns:
-        Function of a text that returns its terms.
 
     Example:
         >>> separated("|")("Mass| Nodule")

@@ -163,12 +163,6 @@ def transformed_image(
 ) -> tuple[NDArray[np.float32], tuple[int, int], bool, float]:
     """The image of a row, made of stored pixels in one step where the transform offers that.
 
-    Args:
-        images: Where the pixels are.
-        row: The row.
-        context: Of the dataset that the row belongs to.
-        transform: What is to be applied to the image, or None.
-
     Returns:
         float32 (1, H, W) in [-1024, 1024]; height and width of the stored image; whether the
         transform was applied; height of a pixel over its width where it was not.

@@ -20,15 +20,10 @@ if TYPE_CHECKING:
 
 
 def read_csv(path: Path, **options: Any) -> pd.DataFrame:
-    """A csv (plain, gzip, zip, bz2, xz) or parquet table.
+    """A csv (plain, gzip, zip, bz2, xz) or parquet table; `options` are those of `pandas.read_csv`.
 
-    Args:
-        path: Existing file.
-        **options: Further arguments of `pandas.read_csv`.
-
-    Returns:
-        The table; numbers are numbers, anything else text. A column in which a number would lose
-        something, such as the zeros of 007 or the last of twenty digits, is text.
+    Numbers are numbers, anything else is text. A column in which a number would lose something,
+    such as the zeros of 007 or the last of twenty digits, is text.
     """
     import pandas as pd
 
@@ -48,13 +43,7 @@ def read_csv(path: Path, **options: Any) -> pd.DataFrame:
 
 
 def read_as_text(path: Path, columns: Iterable[str], **options: Any) -> pd.DataFrame:
-    """Columns of a csv file as they are written there, stripped of space; blanks missing.
-
-    Args:
-        path: The csv file.
-        columns: Which of its columns.
-        **options: Further arguments of `pandas.read_csv`.
-    """
+    """Columns of a csv file as they are written there, stripped of space; blanks missing."""
     import pandas as pd
 
     from torchxrayvision.csvtext import open_table
@@ -86,17 +75,14 @@ def read_tables(
     *,
     whole: bool = True,
 ) -> dict[str, pd.DataFrame]:
-    """Every table of a spec by its argument.
+    """Every table of a spec by its argument; optional tables that were not given are left out.
 
     Args:
         spec: Declares the tables.
         given: Argument to what the caller passed: a path, a DataFrame, USE_INCLUDED_FILE or None.
         imgpath: Folder of the images, for tables that lie inside it.
         dataset: Name for messages.
-        whole: Read the columns, too, that a table names as `later`.
-
-    Returns:
-        Argument to table; optional tables that were not given are left out.
+        whole: Read the `deferred_columns`, too.
 
     Raises:
         DatasetNotFoundError: If a file is missing.
@@ -185,17 +171,10 @@ def _not_given(table: Table, dataset: str) -> DatasetError:
 
 
 def release_table(dataset: SpecDataset, argument: str) -> pd.DataFrame:
-    """A table of a release, with all its columns.
+    """A table of a release, with all its columns and the types that pandas gives a csv file.
 
     1.5.7 keeps these tables in memory. Here only those that masks need are kept; the others are
     read again when somebody looks.
-
-    Args:
-        dataset: The dataset.
-        argument: Constructor argument that names the table.
-
-    Returns:
-        New table with the types that pandas gives a csv file.
 
     Raises:
         AttributeError: If the caller passed a DataFrame, which the caller still has.

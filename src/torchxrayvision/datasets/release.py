@@ -40,17 +40,7 @@ Rule = Callable[["pd.DataFrame", "SourceContext"], Any]
 def need_columns(
     frame: pd.DataFrame, names: Iterable[str], context: SourceContext, argument: str = ""
 ) -> None:
-    """Raise a `DatasetError` that names the columns which a table lacks.
-
-    Args:
-        frame: The table of a release.
-        names: Columns that the dataset reads.
-        context: For the message.
-        argument: Constructor argument that names the table, for the message.
-
-    Raises:
-        DatasetError: If one is missing.
-    """
+    """Raise a `DatasetError` that names the columns which a table, that of an argument, lacks."""
     missing = [name for name in names if name not in frame.columns]
     if missing:
         which = f"the table {argument}" if argument else "the table"

@@ -20,12 +20,7 @@ if TYPE_CHECKING:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file that is whole or as it was.
-
-    Args:
-        path: The file.
-        content: What JSON holds; NaN becomes null.
-    """
+    """Write a JSON file that is whole or as it was; NaN becomes null."""
     with write_atomically(path) as part, part.open("x", encoding="utf-8") as file:
         json.dump(_nullable(content), file, indent=1, allow_nan=False)
 

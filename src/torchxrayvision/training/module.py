@@ -281,12 +281,7 @@ class Training(LightningModule):
     # State
 
     def set_position(self, epoch: int, batch: int) -> None:
-        """Say where in the run the next state stands.
-
-        Args:
-            epoch: Of the next batch.
-            batch: Its place in the epoch.
-        """
+        """Say where in the run, epoch and batch, the next state stands."""
         self._position = (epoch, batch)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -79,15 +79,7 @@ def _packed_tensor(value: torch.Tensor, name: str, tensors: dict[str, torch.Tens
 
 
 def unpack(tree: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
-    """Undo `pack`.
-
-    Args:
-        tree: Its first result.
-        tensors: Its second one.
-
-    Returns:
-        The nested state; mappings are dicts.
-    """
+    """Undo `pack`, whose results it takes; mappings become dicts."""
     if isinstance(tree, list):
         return [unpack(one, tensors) for one in tree]
     if not isinstance(tree, dict):
@@ -107,11 +99,7 @@ def unpack(tree: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
 
 
 def write_state(state: Mapping[str, Any], path: Path) -> None:
-    """Write a nested state; the file is the new one or the old one, whatever happens meanwhile.
-
-    Args:
-        state: See `pack`.
-        path: The file.
+    """Write a nested state, see `pack`; the file is the new one or the old one, whatever happens.
 
     Raises:
         CheckpointError: If the state holds what cannot be kept.
@@ -124,13 +112,7 @@ def write_state(state: Mapping[str, Any], path: Path) -> None:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Read what `write_state` wrote; nothing in the file is executed.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The nested state.
+    """Read the nested state that `write_state` wrote; nothing in the file is executed.
 
     Raises:
         CheckpointError: If it is not such a file, or damaged.

@@ -42,14 +42,7 @@ class GroundedDataset(SpecDataset):
 def read_records(path: Path) -> pd.DataFrame:
     """A JSON file that holds a list of objects, one row each; nested values stay as they are.
 
-    Args:
-        path: Existing file.
-
-    Returns:
-        One column a key; NaN where an object lacks it.
-
-    Raises:
-        ValueError: If the file is no such list.
+    One column per key, NaN where an object lacks it; a `ValueError` if the file is no such list.
     """
     import pandas as pd
 

@@ -64,16 +64,7 @@ def draw(
     frame: tuple[int, int],  # noqa: ARG001 - coordinates are pixels of the image itself
     shape: tuple[int, int],
 ) -> NDArray[np.bool_]:
-    """The objects of an image, united.
-
-    Args:
-        annotation: Row of the table.
-        frame: Not needed.
-        shape: Height and width of the mask.
-
-    Returns:
-        bool (H, W).
-    """
+    """The objects of an image, united, bool (H, W)."""
     from torchxrayvision import masks
 
     united = np.zeros(shape, dtype=bool)

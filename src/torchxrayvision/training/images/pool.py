@@ -92,13 +92,10 @@ class Pool:
         return {**self.__dict__, "_map": None}  # it would be pickled with all it maps
 
     def find(self, digests: NDArray[np.bytes_]) -> NDArray[np.int64]:
-        """Places of images that were made of something; -1 where there is none.
+        """Places of images that were made of something, int64 (N,); -1 where there is none.
 
         Args:
             digests: (N,) of `DIGEST`; empty ones are nowhere.
-
-        Returns:
-            int64 (N,).
         """
         if not len(self._sorted):
             return np.full(len(digests), -1, np.int64)
@@ -123,15 +120,7 @@ class Pool:
         return np.array(wrong, np.int64)
 
     def add(self, pixels: NDArray[Any], digest: bytes) -> int:
-        """Write an image into a place that nobody else has.
-
-        Args:
-            pixels: (S, S).
-            digest: What it was made of.
-
-        Returns:
-            The place.
-        """
+        """Write an image (S, S) into a place that nobody else has, and give the place."""
         if not self._free:
             self._take_places()
         place, self._free = self._free[0], self._free[1:]
