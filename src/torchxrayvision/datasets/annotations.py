@@ -1,6 +1,6 @@
 """From a row of the table to masks and boxes.
 
-Every annotation is a table with one row an annotation and a column that names its image. It is
+Every annotation is a table with one row per annotation and a column that names its image. It is
 grouped once for an object, so that finding those of one image takes microseconds. Several
 annotations of one finding in one image are united.
 

@@ -166,7 +166,7 @@ class Container(Sliceable):
         if rows != len(self):
             got = f"a {type(frame).__name__}" if rows is None else f"{rows} rows"
             msg = (
-                f"{type(self).__name__}.csv must be a DataFrame of {len(self)} rows, one a "
+                f"{type(self).__name__}.csv must be a DataFrame of {len(self)} rows, one per "
                 f"sample, got {got}; for fewer samples use SubsetDataset"
             )
             raise DatasetError(msg)

@@ -1,6 +1,6 @@
 """Small datasets: labels in one byte each, tables as compressed Arrow files.
 
-A DataLoader that spawns its workers pickles the dataset for each of them. 1.5.7 sent 753 MB a
+A DataLoader that spawns its workers pickles the dataset for each of them. 1.5.7 sent 753 MB per
 worker for NIH, CheXpert and PadChest merged.
 """
 

@@ -1,4 +1,4 @@
-"""What varies from patient to patient and from film to film, before any shape is drawn."""
+"""What varies from patient to patient and from image to image, before any shape is drawn."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ class Physique:
 
 @dataclass(frozen=True)
 class Pose:
-    """How the patient stands or lies for one film.
+    """How the patient stands or lies for one image.
 
     Args:
         inspiration: Descent of the diaphragm, 0 (shallow) to 1 (full).
         turn: Rotation about z, radians.
         arms: Abduction of the arms, 0 (at the side) to 1.
         erect: Whether gravity pulls towards the feet.
-        overhead: Whether the arms are held over the head, as for lateral films.
+        overhead: Whether the arms are held over the head, as for lateral images.
     """
 
     inspiration: float

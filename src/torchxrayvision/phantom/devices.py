@@ -153,7 +153,7 @@ _WEIGHTS = {"PA": (0.2, 0.32, 0.0, 0.44, 0.2), "AP": (0.72, 0.5, 0.4, 0.14, 0.2)
 
 
 def add_devices(scene: Scene) -> None:
-    """Lay the devices of a film over the scene and mark them."""
+    """Lay the devices of an image over the scene and mark them."""
     case = scene.case
     if case.severity["Support Devices"] <= 0:
         return

@@ -1,4 +1,4 @@
-"""Draw a film's patient, view, findings and geometry, without its pixels."""
+"""Draw an image's patient, view, findings and geometry, without its pixels."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from torchxrayvision.phantom.records import FINDINGS, OPACITIES, VIEWS, Case, Pa
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_PATIENTS = (0, 1, 1, 2, 2, 2)  # of six films in a row: one, two and three films of one patient
+_PATIENTS = (0, 1, 1, 2, 2, 2)  # of six images in a row: one, two and three images of one patient
 CHRONIC = ("Emphysema", "Hernia", "Pleural_Thickening", "Cardiomegaly", "Mass", "Nodule")
-"""Findings that stay with a patient from film to film, at the same place."""
+"""Findings that stay with a patient from image to image, at the same place."""
 
 MILDEST = 0.35
 """Least severity that is drawn: what is milder would not be reported."""
@@ -27,11 +27,11 @@ PATIENT, FINDING, VIEW, DETAIL, APPEARANCE, DEVICE = range(6)
 
 
 def generator(seed: int, index: int, *stream: int) -> np.random.Generator:
-    """Make the generator of one stream of one film or patient.
+    """Make the generator of one stream of one image or patient.
 
     Args:
         seed: Seed of the collection.
-        index: Number of the film or patient.
+        index: Number of the image or patient.
         stream: Which of its streams.
 
     Returns:
@@ -41,15 +41,15 @@ def generator(seed: int, index: int, *stream: int) -> np.random.Generator:
 
 
 def patient_of(index: int) -> tuple[int, int]:
-    """Tell whose film this is.
+    """Tell whose image this is.
 
-    Six films in a row are of three patients, who have one, two and three of them.
+    Six images in a row are of three patients, who have one, two and three of them.
 
     Args:
-        index: Number of the film.
+        index: Number of the image.
 
     Returns:
-        Number of the patient, and of the film among the patient's own, from 0.
+        Number of the patient, and of the image among the patient's own, from 0.
 
     Example:
         >>> [patient_of(i) for i in range(6)]
@@ -163,7 +163,7 @@ def _pose(rng: np.random.Generator, view: str) -> Pose:
 
 
 def _ratio(lot: float, severity: float) -> float:
-    """Choose the ratio that a PA film is to show."""
+    """Choose the ratio that a PA image is to show."""
     return 0.525 + 0.14 * severity if severity > 0 else 0.39 + 0.085 * lot
 
 
@@ -197,7 +197,7 @@ def _drawn(
     others: bool,
     odds: Correlations,
 ) -> tuple[Record, Physique, float]:
-    """Draw what a table says of a film, the patient's build, and the lot of the heart's width."""
+    """Draw what a table says of an image, the patient's build, and the lot of the heart's width."""
     if index < 0 or seed < 0:
         msg = f"index and seed count from 0, got index={index} and seed={seed}"
         raise DatasetError(msg)
@@ -205,7 +205,7 @@ def _drawn(
     person = generator(seed, number, PATIENT)
     body = _physique(person, seed)
     view = _view(generator(seed, index, VIEW), checked_views(views), odds)
-    # Patients and films have streams of their own, or patient 0 would repeat the lots of film 0.
+    # Patients and images have streams of their own, or patient 0 would repeat the lots of image 0.
     chronic, acute = generator(seed, number, FINDING, 2), generator(seed, index, FINDING)
     severity = _findings(chronic, acute, body, view, odds, forced, others)
     severity = _force_opacity(severity, forced)
@@ -229,7 +229,7 @@ def draw_record(
     views: Sequence[str] = VIEWS,
     correlations: Correlations | None = None,
 ) -> Record:
-    """Draw patient, view and findings of a film: a quarter of a millisecond, without any geometry.
+    """Draw patient, view and findings of an image in a quarter of a millisecond, without geometry.
 
     Args:
         index: As in `draw`.
@@ -256,10 +256,10 @@ def draw(
     others: bool = True,
     correlations: Correlations | None = None,
 ) -> Case:
-    """Draw everything about a film but its pixels.
+    """Draw everything about an image but its pixels.
 
     Args:
-        index: Number of the film, from 0. Films in a row may be of one patient: see
+        index: Number of the image, from 0. Images in a row may be of one patient: see
             `patient_of`.
         seed: Seed of the collection.
         views: Views to draw from.

@@ -1,7 +1,7 @@
 """The quadratic equations by which rays meet solids, solved for all rays at once.
 
-All rays of a film leave one focal spot, and their directions are linear in two slopes, one for the
-column and one for the row of a pixel. So what an equation needs at each pixel is a quadratic in
+All rays of an image leave one focal spot, and their directions are linear in two slopes, one for
+the column and one for the row of a pixel. So what an equation needs at each pixel is a quadratic in
 these slopes: an outer sum with a few numbers for each solid.
 
 Only sums, products, quotients and square roots touch pixels: IEEE 754 rounds these in one way, so

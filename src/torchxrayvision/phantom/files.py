@@ -102,14 +102,14 @@ def write_dicom(
     inverted: bool = False,
     modality: str = "DX",
 ) -> Dataset:
-    """Write a film as DICOM: 12 bits stored, uncompressed, with the tags of a chest radiograph.
+    """Write an image as DICOM: 12 bits stored, uncompressed, with the tags of a chest radiograph.
 
     Args:
         path: File to write; None writes none.
         made: What `simulate` gave.
         seed: Seed of the simulation, for the identifiers.
-        number: Number of the film in its release, for the identifiers.
-        patient: PatientID; empty for that of the film.
+        number: Number of the image in its release, for the identifiers.
+        patient: PatientID; empty for that of the image.
         inverted: Store it as MONOCHROME1, in which 0 is white.
         modality: "DX", or "CR" as in older collections.
 

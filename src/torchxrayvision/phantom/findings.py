@@ -267,7 +267,7 @@ ADD: dict[str, Add] = {
 
 
 def add_fractures(scene: Scene) -> tuple[Break, ...]:
-    """Draw the fractures of a film and mark them; give the breaks for `build_skeleton`."""
+    """Draw the fractures of an image and mark them; give the breaks for `build_skeleton`."""
     severity, side = scene.case.severity["Fracture"], scene.case.sides["Fracture"]
     if severity <= 0:
         return ()

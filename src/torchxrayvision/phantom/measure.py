@@ -47,7 +47,7 @@ def projection(body: Physique, pose: Pose, view: str, size: int) -> Projection:
 def thorax_bounds(
     cage: Cage, domes: Mapping[int, Paraboloid], plan: Projection
 ) -> tuple[float, float]:
-    """Find the outer edges of the lungs at their widest on a frontal film.
+    """Find the outer edges of the lungs at their widest on a frontal image.
 
     Returns:
         First and last column of the shadow of both pleural cavities above the diaphragm, pixels.
@@ -83,7 +83,7 @@ def cardiothoracic_ratio(body: Physique, pose: Pose, change: Change, view: str) 
 
 
 def heart_scale(body: Physique, pose: Pose, change: Change, wanted: float) -> Change:
-    """Enlarge the heart until a PA film of this patient would show a wanted ratio."""
+    """Enlarge the heart until a PA image of this patient would show a wanted ratio."""
     plan = projection(body, pose, "PA", 512)
     cage, domes, _ = outline(body, pose, change)
     first, last = thorax_bounds(cage, domes, plan)  # the heart does not move these

@@ -57,7 +57,7 @@ def pleura(scene: Scene) -> None:
 
 
 def _above_dome(scene: Scene, side: int, mask: Mask) -> Mask:
-    """Leave out of a mask what the diaphragm hides on a frontal film."""
+    """Leave out of a mask what the diaphragm hides on a frontal image."""
     return mask if scene.case.view == "L" else mask & ~scene.sides[side].dome.hull.hit()
 
 

@@ -23,13 +23,13 @@ class Correlations:
     second if the first was drawn.
 
     Args:
-        prevalence: Of each finding in a man of fifty on a PA film.
+        prevalence: Of each finding in a man of fifty on a PA image.
         age: Odds ratio for ten more years.
         female: Odds ratio for women.
-        ap: Odds ratio on AP films, which are taken of the more ill.
+        ap: Odds ratio on AP images, which are taken of the more ill.
         pairs: Odds ratio of the second finding where the first is present.
-        ap_share: Share of AP films.
-        lateral_share: Share of lateral films.
+        ap_share: Share of AP images.
+        lateral_share: Share of lateral images.
 
     Example:
         >>> from dataclasses import replace

@@ -18,7 +18,7 @@ Lengths along a ray are in w and become path lengths by the factor `Rays.obliqui
 
 Source:
     Distances: European guidelines on quality criteria for diagnostic radiographic images,
-    EUR 16260 (1996), chest PA and lateral 180 cm; portable AP films are taken at about 100 cm.
+    EUR 16260 (1996), chest PA and lateral 180 cm; portable AP images are taken at about 100 cm.
 """
 
 from __future__ import annotations

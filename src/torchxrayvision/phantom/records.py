@@ -39,10 +39,10 @@ OPACITIES: tuple[str, ...] = ("Atelectasis", "Consolidation", "Edema", "Nodule",
 """Findings of which any makes a Lung Opacity: the hierarchy of CheXpert, Irvin et al. 2019."""
 
 VIEWS: tuple[str, ...] = ("PA", "AP", "L")
-"""Views that are simulated: L is a left lateral film."""
+"""Views that are simulated: L is a left lateral image."""
 
 SITES: tuple[str, ...] = ("A", "B", "C")
-"""Places whose films look different: A a digital room, B scanned film, C phosphor plates."""
+"""Places whose images look different: A a digital room, B scanned film, C phosphor plates."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,10 @@ class PatientFacts:
     """Who was examined.
 
     Args:
-        id: Name of the patient, one a seed and patient.
+        id: Name of the patient, one per seed and patient.
         sex: "M" or "F".
-        age_years: Age at the film.
-        study: Number of this film among those of the patient, from 0.
+        age_years: Age when the image was taken.
+        study: Number of this image among those of the patient, from 0.
     """
 
     id: str
@@ -64,10 +64,10 @@ class PatientFacts:
 
 @dataclass(frozen=True)
 class Record:
-    """What a table says of a film.
+    """What a table says of an image.
 
     Args:
-        index: Number of the film.
+        index: Number of the image.
         seed: Seed of the collection.
         patient: Who was examined.
         view: "PA", "AP" or "L".
@@ -85,14 +85,14 @@ class Record:
 
 @dataclass(frozen=True)
 class Case(Record):
-    """Everything about a film but its pixels: cheap to draw, and all that a table needs.
+    """Everything about an image but its pixels: cheap to draw, and all that a table needs.
 
     Args:
         index, seed, patient, view, labels, severity: As in `Record`.
         cardiothoracic_ratio: Of the geometry as this view projects it; NaN for L.
         sides: Finding to the side that it is on: 1 for the left, -1 for the right, 0 for both.
         physique: The patient's build.
-        pose: Posture for this film.
+        pose: Posture for this image.
         change: What the findings do to shapes.
     """
 
@@ -105,7 +105,7 @@ class Case(Record):
 
 @dataclass(frozen=True)
 class Simulation:
-    """One simulated film and all that is known about it.
+    """One simulated image and all that is known about it.
 
     Args:
         image: float32 (1, H, W) in [-1024, 1024]: air dark, bone bright.

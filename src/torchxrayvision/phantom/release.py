@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torchxrayvision.phantom.records import Simulation
 
 FRAME = 1024
-"""Side in pixels of the films of NIH, RSNA and SIIM; their tables count in these pixels."""
+"""Side in pixels of the images of NIH, RSNA and SIIM; their tables count in these pixels."""
 
 APART = FRAME // 32
 """Empty columns that part two boxes of one finding; nobody draws two for less."""
@@ -46,7 +46,7 @@ _CHEXPERT_SPEAKS = {column: finding for finding, column in CHEXPERT_RENAME.items
 _SUSPICIOUS = ("Consolidation", "Pneumonia")
 """What RSNA's readers drew boxes around: opacities suspicious for pneumonia."""
 
-Films = Iterable["Simulation"]
+Simulations = Iterable["Simulation"]
 Arguments = dict[str, Any]
 
 
@@ -56,19 +56,19 @@ class Layout:
 
     Args:
         write: Folder, simulations and seed to the arguments of the dataset that reads them.
-        size: Side of its films in pixels.
+        size: Side of its images in pixels.
         views: Views it holds.
         dataset: Name of the class in `torchxrayvision.datasets` that reads it.
     """
 
-    write: Callable[[Path, Films, int], Arguments]
+    write: Callable[[Path, Simulations, int], Arguments]
     size: int
     views: tuple[str, ...]
     dataset: str
 
 
 class _Numbering:
-    """Patients numbered from 1 in order of appearance, and the films of each from 0."""
+    """Patients numbered from 1 in order of appearance, and the images of each from 0."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
@@ -102,7 +102,7 @@ def _boxes(mask: NDArray[np.bool_]) -> list[tuple[int, int, int, int]]:
     return boxes
 
 
-def write_nih(folder: Path, simulations: Films, seed: int) -> Arguments:  # noqa: ARG001 - a layout
+def write_nih(folder: Path, simulations: Simulations, seed: int) -> Arguments:  # noqa: ARG001 - a layout
     """NIH ChestX-ray14: images/*.png, Data_Entry_2017.csv, BBox_List_2017.csv."""
     rows: list[Sequence[object]] = []
     drawn: list[Sequence[object]] = []
@@ -137,7 +137,7 @@ def write_nih(folder: Path, simulations: Films, seed: int) -> Arguments:  # noqa
     }
 
 
-def write_chexpert(folder: Path, simulations: Films, seed: int) -> Arguments:  # noqa: ARG001 - a layout
+def write_chexpert(folder: Path, simulations: Simulations, seed: int) -> Arguments:  # noqa: ARG001 - a layout
     """CheXpert: train.csv and train/patientNNNNN/studyN/viewN_frontal.jpg."""
     root = folder / "CheXpert-v1.0-small"
     rows: list[Sequence[object]] = []
@@ -170,8 +170,8 @@ def _chexpert_labels(made: Simulation) -> list[str]:
     return ["" if ill else "1.0", *texts]
 
 
-def write_rsna(folder: Path, simulations: Films, seed: int) -> Arguments:
-    """RSNA Pneumonia: <patientId>.dcm, a row a box, and a table of the DICOM headers."""
+def write_rsna(folder: Path, simulations: Simulations, seed: int) -> Arguments:
+    """RSNA Pneumonia: <patientId>.dcm, a row per box, and a table of the DICOM headers."""
     boxes: list[Sequence[object]] = []
     headers: list[Sequence[object]] = []
     for number, made in enumerate(simulations):
@@ -212,7 +212,7 @@ def write_rsna(folder: Path, simulations: Films, seed: int) -> Arguments:
     }
 
 
-def write_siim(folder: Path, simulations: Films, seed: int) -> Arguments:
+def write_siim(folder: Path, simulations: Simulations, seed: int) -> Arguments:
     """SIIM-ACR: <study>/<series>/<image>.dcm, and runs down the columns, one row per image."""
     rows: list[Sequence[object]] = []
     for number, made in enumerate(simulations):
@@ -232,7 +232,7 @@ def write_siim(folder: Path, simulations: Films, seed: int) -> Arguments:
     return {"imgpath": folder / "dicom-images-train", "csvpath": table}
 
 
-def write_folder(folder: Path, simulations: Films, seed: int) -> Arguments:
+def write_folder(folder: Path, simulations: Simulations, seed: int) -> Arguments:
     """Somebody's own folder: PNG, JPEG and DICOM mixed, labels.csv, masks, and truth.csv."""
     labels: list[Sequence[object]] = []
     truth: list[Sequence[object]] = []
@@ -256,7 +256,7 @@ def write_folder(folder: Path, simulations: Films, seed: int) -> Arguments:
 
 
 def _write_mixed(folder: Path, stem: str, made: Simulation, seed: int, number: int) -> str:
-    """One film in one of four formats in turn; the name of its file."""
+    """One image in one of four formats in turn; the name of its file."""
     kind = number % 4
     if kind == 0:
         write_png(folder / f"{stem}.png", made.image)
@@ -321,14 +321,14 @@ def write_release(
 
     Args:
         folder: New or empty folder.
-        n: Number of films.
-        seed: Of the simulation; film i is ``simulate(i, seed=seed, ...)``.
+        n: Number of images.
+        seed: Of the simulation; image i is ``simulate(i, seed=seed, ...)``.
         layout: One of `release_layouts`.
-        size: Side of the films in pixels; None: 1024 for NIH, RSNA and SIIM as in the releases
+        size: Side of the images in pixels; None: 1024 for NIH, RSNA and SIIM as in the releases
             (whose tables count in pixels of 1024 at any size), else 512.
-        site: Look of the films, one of `SITES`.
+        site: Look of the images, one of `SITES`.
         views: Views to simulate; None: those that the release has.
-        progress: Called with (done, total) after each film.
+        progress: Called with (done, total) after each image.
 
     Returns:
         Arguments with which the dataset class of the layout reads the release.
@@ -354,10 +354,10 @@ def write_release(
         msg = f"layout {layout!r} has the views {', '.join(chosen.views)}, not {unknown[0]!r}"
         raise ViewError(msg)
     if n < 1:
-        msg = f"a release of n={n!r} films: at least 1"
+        msg = f"a release of n={n!r} images: at least 1"
         raise DatasetError(msg)
     target = _empty(Path(folder).expanduser())
-    simulations = _films(
+    simulations = _simulated(
         n, progress, seed=seed, size=size or chosen.size, site=site, views=views or chosen.views
     )
     return chosen.write(target, simulations, seed)
@@ -371,7 +371,7 @@ def _empty(folder: Path) -> Path:
     return folder
 
 
-def _films(
+def _simulated(
     n: int, progress: Callable[[int, int], None] | None, **settings: Any
 ) -> Iterator[Simulation]:
     for index in range(n):

@@ -1,4 +1,4 @@
-"""Render a film: solids, lungs, findings, vessels, bones, devices, detector."""
+"""Render an image: solids, lungs, findings, vessels, bones, devices, detector."""
 
 from __future__ import annotations
 
@@ -220,12 +220,12 @@ def simulate(
 ) -> Simulation:
     """Simulate one radiograph.
 
-    The same (seed, index) gives the same film on any number of workers and any machine. Patient,
-    findings, view and appearance have random streams of their own: `site` changes how a film looks
+    The same (seed, index) gives the same image on any number of workers and any machine. Patient,
+    findings, view and appearance have random streams of their own: `site` changes how images look
     and nothing else, and forcing one finding leaves the patient and the other findings as they are.
 
     Args:
-        index: Number of the film, from 0. Films in a row may be of one patient: see `patient_of`.
+        index: Number of the image, from 0. Images in a row may be of one patient: see `patient_of`.
         seed: Seed of the collection.
         size: Rows and columns, 32 to 4096. Geometry and labels do not depend on it.
         site: Where it is taken, one of `SITES`.
@@ -236,7 +236,7 @@ def simulate(
         correlations: Prevalences and odds; None for the defaults.
 
     Returns:
-        The film with labels, severities, masks and the patient.
+        The image with labels, severities, masks and the patient.
 
     Raises:
         DatasetError: If a number is out of range.
@@ -244,8 +244,8 @@ def simulate(
         ViewError: If a view is not simulated.
 
     Example:
-        >>> film = simulate(0, size=64, views=["PA"], findings={"Effusion": 0.6}, others=False)
-        >>> film.image.shape, film.labels["Effusion"], sorted(film.masks)
+        >>> made = simulate(0, size=64, views=["PA"], findings={"Effusion": 0.6}, others=False)
+        >>> made.image.shape, made.labels["Effusion"], sorted(made.masks)
         ((1, 64, 64), 1.0, ['Effusion'])
     """
     if site not in SITES:

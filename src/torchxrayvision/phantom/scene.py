@@ -124,7 +124,7 @@ class Scene:
     """What findings and devices add to.
 
     Args:
-        case: The film.
+        case: The image.
         plan: Where focal spot and detector are.
         anatomy: Solids of the chest.
         projected: What the rays meet of these.

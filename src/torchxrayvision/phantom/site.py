@@ -1,4 +1,4 @@
-"""What a place does to its films: exposure, processing, letters and borders; never anatomy."""
+"""What a place does to its images: exposure, processing, letters and borders; never anatomy."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def expose(
 
 @dataclass(frozen=True)
 class SiteAppearance:
-    """Appearance of a film.
+    """Appearance of an image.
 
     Args:
         scatter: Scattered over primary quanta, behind the grid.
@@ -73,8 +73,8 @@ class SiteAppearance:
         letter: Text of the marker.
         letter_box: Whether it stands on a plate.
         border: Width of a collimated border, mm; negative for a white one.
-        tilt: Tilt of collimation, pixels a pixel.
-        portable_text: Whether the machine writes PORTABLE on AP films.
+        tilt: Tilt of collimation, pixels per pixel.
+        portable_text: Whether the machine writes PORTABLE on AP images.
     """
 
     scatter: float
@@ -123,9 +123,9 @@ _BASE = {
 
 
 def choose(site: str, view: str, rng: np.random.Generator) -> SiteAppearance:
-    """Draw the site's appearance of one film.
+    """Draw the site's appearance of one image.
 
-    AP films are taken with a portable unit: more scatter, less dose.
+    AP images are taken with a portable unit: more scatter, less dose.
     """
     draws = rng.normal(size=8)
     base = _BASE[site]

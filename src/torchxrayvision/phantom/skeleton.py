@@ -32,7 +32,7 @@ NAMED = ("Left Clavicle", "Right Clavicle", "Left Scapula", "Right Scapula")
 """Bones whose shadows are masks."""
 
 # Height of the joint with the spine, fall to the front end, last angle (0 back, pi front), half
-# height across: one value a rib.
+# height across: one value per rib.
 _JOINT = (147, 131, 111, 90, 67, 43, 18, -8, -35, -63, -92, -121)
 _FALL = (36, 58, 76, 88, 96, 102, 106, 108, 104, 92, 60, 36)
 _END = (2.55, 2.72, 2.72, 2.66, 2.56, 2.44, 2.28, 2.12, 1.98, 1.85, 1.15, 0.55)

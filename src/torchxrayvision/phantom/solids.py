@@ -208,7 +208,7 @@ class Column(Solid):
         return inside
 
 
-@lru_cache(maxsize=32)  # asked for by every part of a film
+@lru_cache(maxsize=32)  # asked for by every part of an image
 def _column_extent(column: Column, projection: Projection) -> tuple[float, float, float, float]:
     z = np.arange(-320.0, 320.0, 4.0)
     f = column.f(z)

@@ -167,7 +167,7 @@ def half_space(rays: Rays, normal: tuple[float, float, float], offset: float) ->
 
 
 class Shadows:
-    """What the rays of a film meet, found once for all parts of the film that ask.
+    """What the rays of an image meet, found once for all parts of the image that ask.
 
     Args:
         plan: Where focal spot and detector are.

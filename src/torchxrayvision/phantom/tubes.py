@@ -54,7 +54,7 @@ class Tubes:
 
 @dataclass
 class Canvas:
-    """Collects mass on the pixels of one film.
+    """Collects mass on the pixels of one image.
 
     Args:
         projection: Where rays come from and go to.
@@ -228,7 +228,7 @@ def _projected(
         The table of the pieces, float32 (10, N), and which of them are to be laid.
     """
     column, row, scale = projection.project(line[:3].T)
-    zoom = scale[:-1] * np.float32(1 / projection.spacing)  # pixels a millimetre
+    zoom = scale[:-1] * np.float32(1 / projection.spacing)  # pixels per millimetre
     du, dv = column[1:] - column[:-1], row[1:] - row[:-1]
     along = np.sqrt(du * du + dv * dv)
     dx, dy, dz = line[:3, 1:] - line[:3, :-1]

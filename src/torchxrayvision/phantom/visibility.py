@@ -39,7 +39,7 @@ def visible_mask(thick: Float32, limit: float) -> Mask:
 
 
 def stream(scene: Scene, finding: str) -> np.random.Generator:
-    """Make the generator of the details of one finding: the film's own, or the patient's."""
+    """Make the generator of the details of one finding: the image's own, or the patient's."""
     case, number = scene.case, FINDINGS.index(finding)
     if finding in CHRONIC:
         return generator(case.seed, patient_of(case.index)[0], DETAIL, number, 1)

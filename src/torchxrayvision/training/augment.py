@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torchxrayvision.training.recipe import Augmentation
 
-_WIDTH: Final = 16  # numbers a sample draws, whatever is switched on, so that switches are apart
+_WIDTH: Final = 16  # numbers per sample, whatever is switched on, so that switches are apart
 _AIR: Final = -1024.0
 _ERASED: Final = (0.1, 0.3)  # share of the side that an erased rectangle takes
 

@@ -81,7 +81,7 @@ class Training(LightningModule):
         facts: What a resumed run is compared with.
 
     Attributes:
-        history: One dict of figures an epoch.
+        history: One dict of figures per epoch.
     """
 
     task_weight: Tensor

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def network_of(
     recipe: Recipe, findings: Sequence[str], given: XRayClassifier | None = None
 ) -> XRayClassifier:
-    """Build it, with one output a finding, the same at every call.
+    """Build it, with one output per finding, the same at every call.
 
     Args:
         recipe: Names the model, and the weights to start from.

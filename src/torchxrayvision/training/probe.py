@@ -54,7 +54,7 @@ def embed(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Probe:
-    """One logistic regression a finding on fixed features.
+    """One logistic regression per finding on fixed features.
 
     Attributes:
         names: The P findings.
@@ -108,7 +108,7 @@ def linear_probe(
     folds: int = 5,
     seed: int = 0,
 ) -> Probe:
-    """Fit a logistic regression a finding, regularised as cross-validation by patient says best.
+    """Fit a logistic regression per finding, regularised as cross-validation by patient says best.
 
     Args:
         features: (N, D), such as `embed` gives.

@@ -34,7 +34,7 @@ TASK_RENAME = {"Airspace Opacity": "Lung Opacity", "Pleural Effusion": "Effusion
 
 
 def read_segmentations(path: Path) -> pd.DataFrame:
-    """The segmentations of the release as one row a mask.
+    """The segmentations of the release as one row per mask.
 
     Args:
         path: gt_segmentations_val.json or gt_segmentations_test.json: image to task to size

@@ -25,7 +25,7 @@ class GroundedDataset(SpecDataset):
             idx: Position of the sample.
 
         Returns:
-            One row an annotation, in the order of the release and of the sample's ``bbox``;
+            One row per annotation, in the order of the release and of the sample's ``bbox``;
             coordinates as released, before any transform.
 
         Raises:

@@ -237,7 +237,7 @@ class ViewColumn:
     column: str
 
     def __call__(self, frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG002 - a rule
-        """One view a row."""
+        """One view per row."""
         raw = frame[self.column]
         known = {
             text: _VIEWS.get(_plain(text), str(text).strip()) for text in raw.dropna().unique()
@@ -258,7 +258,7 @@ class SexColumn:
     sex: str
 
     def __call__(self, frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG002 - a rule
-        """One bool a row."""
+        """One bool per row."""
         text = frame[self.column].astype(str).str.strip().str.casefold()
         return text.isin(_SEXES[self.sex]).to_numpy(dtype=bool)
 
@@ -277,7 +277,7 @@ class AgeColumn:
     column: str
 
     def __call__(self, frame: pd.DataFrame, context: SourceContext) -> Any:  # noqa: ARG002 - a rule
-        """One float a row; NaN where blank or above 120."""
+        """One float per row; NaN where blank or above 120."""
         raw = frame[self.column]
         parts = raw.astype(str).str.extract(r"^\s*(\d+(?:\.\d*)?)\s*([YMWDymwd]?)\s*$")
         unit = parts[1].str.upper().map(_AGE_UNITS).fillna(1.0).astype(float)

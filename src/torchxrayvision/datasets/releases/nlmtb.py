@@ -85,7 +85,7 @@ def _list_images(context: SourceContext) -> pd.DataFrame:
     for match in found:
         stem = match["stem"]
         same = _SAME_PATIENT.search(readings[stem])
-        # A film without a report names another film of the patient, whose sex is the same and
+        # An image without a report names another image of the patient, whose sex is the same and
         # whose age need not be.
         other = same["stem"] if same else stem
         patient = other[:-2] if same else match["patient"]
@@ -114,7 +114,7 @@ class NLMTB_Dataset(SpecDataset):
     set by itself and join them with `MergeDataset`. Images of both are in TBX11K too.
 
     Ages and sexes come from the folder ClinicalReadings, where it is there; an odd reading gives
-    NaN. A film whose reading names another film of the same patient counts as that patient's. The
+    NaN. An image whose reading names another one of the same patient counts as that patient's. The
     lungs of Montgomery are masked in the release (ManualMask); masks for some of Shenzhen were
     published apart from it as ``<name>_mask.png``.
 

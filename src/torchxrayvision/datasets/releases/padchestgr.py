@@ -73,7 +73,7 @@ def _listed(value: object) -> list[Any]:
 def _boxes(
     image: str, sentence: Mapping[str, Any], context: SourceContext
 ) -> Iterable[tuple[Any, ...]]:
-    """One tuple a box of a sentence."""
+    """One tuple per box of a sentence."""
     said = [str(sentence.get(key) or "") for key in ("sentence_en", "sentence_es")]
     labels, places = (
         "|".join(map(str, _listed(sentence.get(key)))) for key in ("labels", "locations")

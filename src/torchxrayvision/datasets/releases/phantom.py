@@ -27,41 +27,43 @@ if TYPE_CHECKING:
 
 
 @lru_cache(maxsize=2)
-def _film(index: int, seed: int, size: int, site: str) -> Simulation:
-    """One film; kept, because its image and masks are asked for one after another."""
+def _simulation(index: int, seed: int, size: int, site: str) -> Simulation:
+    """One image; kept, because its image and masks are asked for one after another."""
     from torchxrayvision.phantom import simulate
 
     return simulate(index, seed=seed, size=size, site=site)
 
 
 def _of_row(row: Row) -> Simulation:
-    return _film(int(row["index"]), row["film_seed"], row["size"], row["site"])
+    return _simulation(int(row["index"]), row["film_seed"], row["size"], row["site"])
 
 
 def _drawn(context: SourceContext) -> pd.DataFrame:
-    """What each film shows, without rendering any."""
+    """What each image shows, without rendering any."""
     import pandas as pd
 
     from torchxrayvision.phantom import draw_record
 
     given = context.arguments
-    films = [draw_record(i, seed=given["film_seed"]) for i in range(given["n"])]
+    records = [draw_record(i, seed=given["film_seed"]) for i in range(given["n"])]
     columns: dict[str, Any] = {
         "index": np.arange(given["n"]),
-        "patientid": [film.patient.id for film in films],
-        "age_years": [float(film.patient.age_years) for film in films],
-        "sex": [film.patient.sex for film in films],
-        "view": [film.view for film in films],
+        "patientid": [record.patient.id for record in records],
+        "age_years": [float(record.patient.age_years) for record in records],
+        "sex": [record.patient.sex for record in records],
+        "view": [record.view for record in records],
         "site": given["site"],
     }
-    columns |= {name: [film.labels[name] for film in films] for name in FINDINGS}
-    columns |= {f"severity {name}": [film.severity[name] for film in films] for name in FINDINGS}
+    columns |= {name: [record.labels[name] for record in records] for name in FINDINGS}
+    columns |= {
+        f"severity {name}": [record.severity[name] for record in records] for name in FINDINGS
+    }
     return pd.DataFrame(columns)
 
 
 @dataclass(frozen=True)
 class _Rendered(ImageSource):
-    """Films that are rendered when they are asked for; no file is read."""
+    """Images that are rendered when they are asked for; no file is read."""
 
     def place(self, context: SourceContext) -> Path:  # noqa: ARG002 - an image source
         """There is none to miss."""
@@ -79,7 +81,7 @@ class _Rendered(ImageSource):
         return InputFile(self.place(context), self.name(row), data=data)
 
     def read(self, row: Row, context: SourceContext) -> NDArray[np.float32]:  # noqa: ARG002
-        """Pixels of the film, float32 (1, size, size) in [-1024, 1024]."""
+        """Pixels of the image, float32 (1, size, size) in [-1024, 1024]."""
         return _of_row(row).image.copy()
 
 
@@ -112,19 +114,19 @@ class Phantom_Dataset(SpecDataset):
 
     A physical model of the chest is drawn from (seed, index) and projected as X-rays would be; see
     `torchxrayvision.phantom`. Nothing is downloaded or read: labels are drawn when the dataset is
-    made, a film is rendered when it is asked for, and the same arguments give the same films on
+    made, an image is rendered when it is asked for, and the same arguments give the same images on
     every machine and in any number of DataLoader workers. Use it to try a pipeline, to test one
     against a known truth, or to study shifts between sites. It replaces no real data.
 
     The csv has the severity of each finding (0 absent, up to 1) and the site; `simulation` gives
-    the cardiothoracic ratio and the rest of what is known of a film. Patients have one to three
-    films. Another seed is other patients, so a test set needs no split.
+    the cardiothoracic ratio and the rest of what is known of an image. Patients have one to three
+    images. Another seed is other patients, so a test set needs no split.
 
     Args:
-        n: Number of films before `views` are chosen.
+        n: Number of images before `views` are chosen.
         seed: Of the simulation, and of the transforms' random numbers.
-        size: Height and width of the films in pixels.
-        site: Look of the films (exposure, processing, markers, borders); what they show is the
+        size: Height and width of the images in pixels.
+        site: Look of the images (exposure, processing, markers, borders); what they show is the
             same at every site.
         views: "PA", "AP", "L", several, or "*" for all, which is the default.
         pathology_masks: Add the masks of the findings.
@@ -183,12 +185,12 @@ class Phantom_Dataset(SpecDataset):
         given.update(semantic_masks=given.pop("anatomy_masks"), film_seed=seed)
 
     def simulation(self, idx: int) -> Simulation:
-        """Everything that is known of a film: severities, ratio, pixel spacing, masks.
+        """Everything that is known of an image: severities, ratio, pixel spacing, masks.
 
         Args:
             idx: Position of the sample.
 
         Returns:
-            The film before any transform; its arrays are shared, so copy before changing them.
+            The image before any transform; its arrays are shared, so copy before changing them.
         """
         return _of_row(self._row(self._position(idx)))

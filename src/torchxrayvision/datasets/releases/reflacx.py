@@ -85,7 +85,7 @@ def _read_release(folder: Path) -> pd.DataFrame:
 
 
 def _read_ellipses(path: Path) -> list[tuple[Any, ...]]:
-    """One tuple an ellipse and finding: raw finding, corners, certainty; empty without a file."""
+    """One tuple per ellipse and finding: raw finding, corners, certainty; empty without a file."""
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as stream:

@@ -162,7 +162,7 @@ class RSNA_Pneumonia_Dataset(SpecDataset):
 
     @property
     def raw_csv(self) -> pd.DataFrame:
-        """The labels as released: one row a box, or an image without any."""
+        """The labels as released: one row per box, or an image without any."""
         return release_table(self, "csvpath")
 
     @property

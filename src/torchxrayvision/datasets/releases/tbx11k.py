@@ -28,7 +28,7 @@ FINDINGS = (*CATEGORIES, "Tuberculosis")
 
 
 def read_annotations(path: Path) -> pd.DataFrame:
-    """COCO annotations as one row a box, and one row for an image without any.
+    """COCO annotations as one row per box, and one row for an image without any.
 
     Args:
         path: TBX11K_train.json, TBX11K_val.json or TBX11K_trainval.json.

@@ -293,7 +293,7 @@ class VinDr_Dataset(SpecDataset):
 
     @property
     def rawcsv(self) -> pd.DataFrame:
-        """The annotations as released: one row a box of a reader."""
+        """The annotations as released: one row per box of a reader."""
         return release_table(self, "csvpath")
 
     def reader_labels(self) -> pd.DataFrame:
