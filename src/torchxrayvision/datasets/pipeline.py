@@ -276,7 +276,8 @@ class SpecDataset(Sliceable):
             raise EmptyDatasetError(msg)
         if spec.sort_by is not None:
             frame = frame.sort_values(spec.sort_by, kind="stable")
-        rows, deferred = row_numbers(frame.index), self._deferred
+        deferred = self._deferred
+        rows = row_numbers(frame.index) if deferred else range(0)
         frame = frame.reset_index(drop=True)
         names, labels = spec.findings.encode(frame, context)
         self.pathologies = [str(finding) for finding in names]

@@ -178,6 +178,13 @@ def test_a_callers_table_keeps_its_types():
     assert csv["view"].tolist() == ["PA", "AP", "PA", "PA"]
 
 
+@pytest.mark.parametrize("index", [list("wxyz"), [2**40, 1, 5, 3], [0.5, 1.5, 2.5, 3.5]])
+def test_a_callers_table_may_have_any_index(index):
+    dataset = Tiny(csvpath=rows().set_index(pd.Index(index)))
+    assert dataset.csv.index.tolist() == [0, 1, 2, 3]
+    assert dataset.labels[:, 0].tolist()[:2] == [1, 0]
+
+
 def test_items_follow_a_csv_that_the_caller_changed(tmp_path):
     dataset = Tiny(write_pictures(tmp_path))
     before = dataset[1]["img"]
