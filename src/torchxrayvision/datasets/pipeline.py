@@ -325,7 +325,8 @@ class SpecDataset(Sliceable):
     @property
     def _frame(self) -> pd.DataFrame | LazyTable:
         """The table that items are read from: the caller's, once somebody looked at it."""
-        return self._table if self._csv is None else self._csv
+        table: LazyTable | None = self.__dict__.get("_table")  # another thread may be making it
+        return self.csv if self._csv is not None or table is None else table
 
     def _with_views(self, frame: pd.DataFrame, views: Views) -> pd.DataFrame:
         rule = self.spec.view
