@@ -40,6 +40,7 @@ def rows_of(entries: Iterable[Entry], classifier: Classifier, number: int) -> li
         for name, index in classifier.columns.items():
             shown = reading.values is not None and not hidden
             row[name] = reading.values[index] if shown else None
+        row |= {name: None if hidden else cell for name, cell in reading.cells.items()}
         row["check"] = reading.check
         row["read_anyway"] = "yes" if reading.refused and entry.forced else ""
         rows.append(row)
@@ -58,7 +59,9 @@ def to_csv(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
 
 def columns_of(classifier: Classifier) -> list[str]:
     """Names of the columns of `rows_of`."""
-    return ["path", "error", *classifier.columns, "check", "read_anyway"]
+    made = classifier.calibration
+    calibrated = [] if made is None else made.columns(list(classifier.columns))
+    return ["path", "error", *classifier.columns, *calibrated, "check", "read_anyway"]
 
 
 def to_json(entries: Sequence[Entry], networks: Networks) -> dict[str, Any]:
@@ -71,7 +74,7 @@ def to_json(entries: Sequence[Entry], networks: Networks) -> dict[str, Any]:
         models.append(
             {
                 "weights": classifier.name, "sha256": classifier.sha256, "output": classifier.kind,
-                "images": rows,
+                "provenance": classifier.provenance.to_dict(), "images": rows,
             }
         )  # fmt: skip
     structures = [

@@ -11,19 +11,21 @@ import numpy as np
 
 from torchxrayvision.errors import UnknownNameError
 from torchxrayvision.explain import explain_raster
-from torchxrayvision.files import sha256_of
-from torchxrayvision.inference import predictions
+from torchxrayvision.files import Provenance, sha256_of
+from torchxrayvision.inference import predictions, preprocessing_of
 from torchxrayvision.measures import area
 from torchxrayvision.pictures import palette, scale_of
 from torchxrayvision.results import outlines
+from torchxrayvision.runs import fingerprint
 from torchxrayvision.segmentation import MEASURES, get_segmenter, main_structures, segment
 from torchxrayvision.transforms import resample
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from torchxrayvision.calibration import Calibration
     from torchxrayvision.explain import Explanation
     from torchxrayvision.images import Raster
     from torchxrayvision.inputs import InputFile, ReadOptions
@@ -45,6 +47,8 @@ class Reading:
         values: Of the kind that `xrv predict` gives, float32, shape (P,); None after an error.
         probabilities: Of the same outputs, float32, shape (P,), or None where there are none.
         embedding: Features of unit length, float32, shape (D,), or None after an error.
+        cells: With a calibration: name of each of its columns to the value, as `xrv predict
+            --calibration` gives them.
     """
 
     error: str
@@ -52,6 +56,7 @@ class Reading:
     values: NDArray[np.float32] | None = None
     probabilities: NDArray[np.float32] | None = None
     embedding: NDArray[np.float32] | None = None
+    cells: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def refused(self) -> str:
@@ -66,10 +71,12 @@ class Classifier:
     Args:
         model: In evaluation mode.
         checkpoint: Its file, where that is the user's own.
+        calibration: For these weights, or None.
     """
 
     model: XRayClassifier
     checkpoint: Path | None = None
+    calibration: Calibration | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
     scales: dict[str, float] = field(default_factory=dict)
 
@@ -84,6 +91,16 @@ class Classifier:
     def name(self) -> str:
         """Of its weights."""
         return str(self.model.weights or (self.checkpoint and self.checkpoint.name) or "")
+
+    @property
+    def provenance(self) -> Provenance:
+        """What makes its numbers, as the tables of `xrv predict` say it."""
+        made = self.calibration
+        return Provenance(
+            command="xrv app", weights=self.name, weights_sha256=fingerprint(self.model),
+            output=self.kind, calibration=None if made is None else made.summary(),
+            preprocessing=preprocessing_of(self.model),
+        )  # fmt: skip
 
     def point(self, index: int) -> float | None:
         """Operating point of an output as a probability, or None."""
@@ -128,12 +145,16 @@ class Classifier:
                 ].numpy()
                 return found
 
+            cells: Mapping[str, Any] = {}
             with torch.inference_mode():
                 values = of(self.kind)
                 probabilities = of("probability") if "probability" in model.kinds else None
+                if self.calibration is not None:
+                    taken = of(self.calibration.output)
+                    cells = self.calibration.row({n: taken[i] for n, i in self.columns.items()})
             length = float(np.linalg.norm(result.embedding)) or 1.0
             readings.append(
-                Reading("", result.check, values, probabilities, result.embedding / length)
+                Reading("", result.check, values, probabilities, result.embedding / length, cells)
             )
         return readings
 

@@ -613,9 +613,20 @@ def _findings(classifier: Classifier, reading: Reading, entry: Entry) -> dict[st
                 "above": None if value is None else classifier.is_above(index, value),
                 "probability": None if chance is None else _number(chance[index]),
                 "point": classifier.point(index),
+                "calibrated": _calibrated(reading, name),
             }
         )  # fmt: skip
     return answer | {"findings": shown}
+
+
+def _calibrated(reading: Reading, name: str) -> dict[str, Any] | None:
+    """Probability, call and set of a finding by the calibration of the site; None without one."""
+    value = reading.cells.get(f"calibrated {name}")
+    if value is None:
+        return None
+    words = {word: reading.cells[f"{word} {name}"] for word in ("call", "set")
+             if f"{word} {name}" in reading.cells}  # fmt: skip
+    return {"value": _number(value), **words}
 
 
 def _described(classifier: Classifier) -> dict[str, Any]:
@@ -624,8 +635,16 @@ def _described(classifier: Classifier) -> dict[str, Any]:
     return facts | {
         "name": classifier.name, "sha256": classifier.sha256, "kind": classifier.kind,
         "findings": list(classifier.columns), "resolution": classifier.model.input_resolution,
-        "own": classifier.checkpoint is not None,
+        "own": classifier.checkpoint is not None, "calibrated": _source_of(classifier),
     }  # fmt: skip
+
+
+def _source_of(classifier: Classifier) -> str:
+    """What the calibration was made on, for a person; empty without one."""
+    made = classifier.calibration
+    if made is None:
+        return ""
+    return f"{made.data.get('images', '?')} images of {made.data.get('patients', '?')} patients"
 
 
 def _record_of(name: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from torchxrayvision.cli.console import (
     refuse,
     show_warnings,
 )
-from torchxrayvision.cli.options import Checkpoint, MaxPixels
+from torchxrayvision.cli.options import CalibrationFile, Checkpoint, MaxPixels
 
 if TYPE_CHECKING:
     from torchxrayvision.app import Networks
@@ -41,6 +41,7 @@ def app(
         ),
     ] = None,
     checkpoint: Checkpoint = None,
+    calibration: CalibrationFile = None,
     segmenter: Annotated[
         str | None,
         typer.Option(
@@ -82,12 +83,14 @@ def app(
     ends the command.
     """
     password = _password(password_file)
+    if calibration is not None and weights and len(weights) > 1:
+        refuse("--calibration is for one network: give one --weights")
     _check(folder, host, password, checkpoint, weights)
     from torchxrayvision.app import Settings, serve
 
     inform("loading networks ...")
     with show_warnings():
-        networks = _networks(weights or [], checkpoint, segmenter)
+        networks = _networks(weights or [], checkpoint, segmenter, calibration)
     settings = Settings(
         folder=folder, dicomweb=dicomweb, memory=memory * _MEGABYTE, largest=largest * _MEGABYTE,
         **({} if max_pixels is None else {"pixels": max_pixels}),
@@ -135,15 +138,18 @@ def _check(
         )
 
 
-def _networks(weights: list[str], checkpoint: Path | None, segmenter: str | None) -> Networks:
+def _networks(
+    weights: list[str], checkpoint: Path | None, segmenter: str | None, calibration: Path | None
+) -> Networks:
     from torchxrayvision.app import Classifier, Networks
+    from torchxrayvision.inference import calibrated
 
-    if checkpoint is not None:
-        name = weights[0] if weights else None
-        classifiers = [Classifier(load_classifier(name, checkpoint), checkpoint)]
-    else:
-        names = weights or [DEFAULT_WEIGHTS]
-        classifiers = [Classifier(load_classifier(name, None)) for name in names]
+    classifiers = []
+    names: list[str | None] = [*weights] or [DEFAULT_WEIGHTS if checkpoint is None else None]
+    for name in names:
+        model = load_classifier(name, checkpoint)
+        made, _ = calibrated(calibration, model, None)
+        classifiers.append(Classifier(model, checkpoint, made))
     if segmenter is None:
         demo = any("demo" in classifier.name for classifier in classifiers)
         segmenter = _DEMO[1] if demo else _SEGMENTER

@@ -167,3 +167,34 @@ def test_two_networks_have_their_own_numbers(files):
         assert answer["findings"]
     assert page.get(f"/api/images/{key}/findings", params={"model": 2}).status_code == 404
     assert len(page.get("/api/about").json()["models"]) == 2
+
+
+def test_calibrated_numbers_are_those_of_predict(files, nets):
+    from torchxrayvision.app import Classifier, Networks
+    from torchxrayvision.calibration import Calibration, FindingCalibration
+    from torchxrayvision.inference import preprocessing_of
+    from torchxrayvision.runs import fingerprint
+
+    net = nets.classifiers[0].model
+    finding = FindingCalibration(
+        method="platt", parameters={"scale": 0.6, "shift": -1.2}, counts={}, judged={},
+        threshold={"at": 0.3, "on": "calibrated"}, conformal=None,
+    )  # fmt: skip
+    made = Calibration(
+        output="operating-point", findings={"Effusion": finding},
+        weights_sha256=fingerprint(net), preprocessing=preprocessing_of(net),
+        data={"images": 90, "patients": 60},
+    )  # fmt: skip
+    page = pages.client(Networks([Classifier(net, calibration=made)]))
+    (key,) = pages.add(page, "one.dcm", (files / "one.dcm").read_bytes())
+    (row,) = xrv.inference.predict(files / "one.dcm", net, calibration=made).to_dict("records")
+    told = {f["name"]: f["calibrated"] for f in
+            page.get(f"/api/images/{key}/findings").json()["findings"]}  # fmt: skip
+    assert np.float32(told["Effusion"]["value"]) == row["calibrated Effusion"]
+    assert told["Effusion"]["call"] == row["call Effusion"]
+    assert told["Mass"] is None
+    assert page.get("/api/about").json()["models"][0]["calibrated"] == "90 images of 60 patients"
+    assert "calibrated Effusion" in page.get("/api/table.csv").text.splitlines()[0]
+    provenance = page.get("/api/table.json").json()["models"][0]["provenance"]
+    assert provenance["weights_sha256"] == fingerprint(net)
+    assert provenance["calibration"]["fitted_on"] == "operating-point"

@@ -185,14 +185,17 @@ export class ReadingPanel extends EventTarget {
     if (finding.probability !== null && kind !== "probability")
       facts.push([say("findings.probability"), shown(finding.probability), "probability"]);
     if (finding.point !== null) facts.push([say("findings.point"), shown(finding.point), "point"]);
-    if (finding.calibrated) facts.push([say("findings.calibrated"), shown(finding.calibrated.value), "calibrated"]);
+    const calibrated = finding.calibrated;
+    if (calibrated) facts.push([say("findings.calibrated"), shown(calibrated.value), "calibrated"]);
+    if (calibrated?.call) facts.push([say("findings.call"), say(`findings.called.${calibrated.call}`), "call"]);
+    if (calibrated?.set) facts.push([say("findings.set"), say(`findings.sets.${calibrated.set}`), "set"]);
     const list = make("dl", {}, ...facts.flatMap(([term, value, id]) =>
       [make("dt", {text: term}), make("dd", {text: value, "data-fact": id})]));
     const more = make("details", {class: "more"}, make("summary", {},
       make("span", {class: "name", text: name}),
       make("span", {class: "words", text: say(`findings.${state}`)})), list);
-    if (finding.calibrated)
-      more.append(make("p", {class: "quiet", text: say("findings.meaningCalibrated", {source: finding.calibrated.source})}));
+    if (calibrated) more.append(make("p", {class: "quiet",
+      text: say("findings.meaningCalibrated", {source: this.state.model.calibrated})}));
     const map = make("button", {class: "small map", "aria-pressed": this.heatFor === finding.name,
       "aria-label": say("findings.map", {name}), title: say("findings.map", {name}),
       "data-finding": finding.name,

@@ -153,9 +153,15 @@ export class Viewer extends EventTarget {
 
   drawNames(context, matrix) {
     if (!this.structures) return;
+    const taken = [];
     for (const part of this.structures.parts) {
       if (this.structures.hidden.has(part.name)) continue;
-      this.label(context, matrix.transformPoint(part), part.name, part.colour);
+      const at = matrix.transformPoint(part), half = 4.2 * this.ratio * part.name.length;
+      // A name gives way downwards where another one is.
+      while (taken.some(p => Math.abs(p.y - at.y) < 15 * this.ratio && Math.abs(p.x - at.x) < p.half + half))
+        at.y += 5 * this.ratio;
+      taken.push({x: at.x, y: at.y, half});
+      this.label(context, at, part.name, part.colour);
     }
     const line = this.structures.facts.lines?.thorax, ratio = this.structures.facts.measures.cardiothoracic_ratio;
     if (line && ratio !== null && !this.structures.hidden.has("lines")) {
