@@ -182,6 +182,7 @@ def send(files: Sequence[tuple[str, bytes]], target: str) -> int:
         raise DependencyError("dicomweb-client", "sending results", "app") from None
     objects = [pydicom.dcmread(io.BytesIO(content)) for _, content in files]
     client = DICOMwebClient(target)
+    client.set_http_retry_params(retry=False)  # a person waits, and can try again
     answer = client.store_instances(objects)
     stored = len(answer.get("ReferencedSOPSequence", ()))
     if stored < len(objects):

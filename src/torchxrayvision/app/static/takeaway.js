@@ -56,7 +56,7 @@ export function fillReport(pane, about) {
     make("p", {class: "caution-long", text: say("caution.long")}),
     make("dl", {}, ...facts.flatMap(([name, value]) =>
       [make("dt", {text: say(`report.${name}`)}), make("dd", {text: value})]))];
-  const left = [make("h2", {text: say("report.above")}), make("p", {class: "list",
+  const left = [make("h2", {text: say("report.above")}), make("p", {class: "names",
     text: above.map(f => findingName(f.name)).join(", ") || say("findings.noneAbove")})];
   if (answer.refused) left.unshift(make("p", {class: "doubt", text: say("gate.forced", {reason: answer.refused})}));
   if (pane.structures) {

@@ -107,7 +107,7 @@ export class Viewer extends EventTarget {
     const {plane, view} = this;
     plane.prepare(view.low, view.high, view.invert !== plane.facts.inverted);
     const scale = Math.hypot(matrix.a, matrix.b);
-    const k = plane.levelFor(this.dragging ? scale * 0.8 : scale);
+    const k = plane.levelFor(scale);
     const level = plane.level(k), size = 2 ** k;
     // Only what is seen is made grey.
     const inverse = matrix.inverse();
@@ -134,7 +134,7 @@ export class Viewer extends EventTarget {
     context.rect(0, 0, plane.width, plane.height);
     context.clip();
     context.imageSmoothingEnabled = true;
-    context.imageSmoothingQuality = this.dragging ? "low" : "high";
+    context.imageSmoothingQuality = "low"; // the level has about one value per pixel already
     context.drawImage(this.scratch, left * size, top * size, width * size, height * size);
     context.restore();
   }
