@@ -232,13 +232,12 @@ def new_classifier(path: Path) -> Any:
 def new_pspnet(out: Path) -> Any:
     import torch
 
-    from torchxrayvision.baseline_models.chestx_det import _AUXILIARY, PSPNet
+    from torchxrayvision.baseline_models.chestx_det import PSPNet
 
     # Not by its name: the package knows the hash of the published file.
     state = torch.load(released(out, "_model_4.pth"), weights_only=True)
-    named = {name.removeprefix("module."): value for name, value in state.items()}
     net = PSPNet(weights=False)
-    net.model.load_state_dict({k: v for k, v in named.items() if not k.startswith(_AUXILIARY)})
+    net.model.load_state_dict({k.removeprefix("module."): v for k, v in state.items()})
     return net
 
 
