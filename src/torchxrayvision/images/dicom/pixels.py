@@ -597,7 +597,7 @@ def _within_depth(
 def _low_bits_count(pixels: NDArray[Any], header: Header) -> bool:
     """Whether the bits that High Bit leaves below the values are part of them, and no overlay.
 
-    They are the same everywhere in a film whose values are aligned with the upper end, but for an
+    They are the same everywhere in an image whose values are aligned with the upper end, but for an
     overlay, which is one of them. Part of the values, they take nearly every pattern.
     """
     shift = header.high_bit + 1 - header.stored
