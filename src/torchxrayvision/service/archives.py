@@ -9,7 +9,8 @@ import requests
 from dicomweb_client.api import DICOMwebClient
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pynetdicom import AE
+from pydicom.filereader import read_partial
+from pynetdicom import AE, _config, build_context
 
 from torchxrayvision.errors import DeliveryError
 from torchxrayvision.service.credentials import secret_of, tls_context
@@ -31,7 +32,8 @@ RESULT_CLASSES: Final = {
     "1.2.840.10008.5.1.4.1.1.88.59": "Key Object Selection Document Storage",
 }
 _FIND: Final = "1.2.840.10008.5.1.4.1.2.2.1"
-_SYNTAXES: Final = ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"]
+_EXPLICIT, _IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
+_SERIES: Final = 0x0020000E
 _PENDING: Final = (0xFF00, 0xFF01)
 _PERMANENT: Final = (0xA900, 0xC000)  # first status of "does not match" and "cannot understand"
 _OK, _ACCEPTED, _CONFLICT = 200, 202, 409
@@ -174,9 +176,9 @@ def _status(error: requests.HTTPError) -> str:
 
 
 def _places(file: ResultFile) -> tuple[str, str]:
-    """Study and series of an object."""
-    tags: list[Any] = ["StudyInstanceUID", "SeriesInstanceUID"]
-    header = dcmread(file.path, specific_tags=tags, stop_before_pixels=True)
+    """Study and series of an object; what follows them in the file is not parsed."""
+    with file.path.open("rb") as opened:
+        header = read_partial(opened, stop_when=lambda tag, *_: tag > _SERIES)
     return str(header.StudyInstanceUID), str(header.SeriesInstanceUID)
 
 
@@ -192,6 +194,8 @@ class DicomArchive:
     """
 
     def __init__(self, target: Target, seconds: float) -> None:
+        # Files go out as they are; pynetdicom would parse and encode each of them again.
+        _config.STORE_SEND_CHUNKED_DATASET = True
         self._target = target
         self._ae = AE(ae_title=target.calling_aet)
         self._ae.acse_timeout = self._ae.dimse_timeout = self._ae.network_timeout = seconds
@@ -207,7 +211,8 @@ class DicomArchive:
         if found is not None and found.is_established:
             return found
         target = self._target
-        contexts = [_context(sop_class) for sop_class in classes]
+        syntaxes = (_EXPLICIT, _IMPLICIT)  # a context each: then the one of the files is known
+        contexts = [build_context(name, syntax) for name in classes for syntax in syntaxes]
         tls = None if self._tls is None else (self._tls, target.host)
         found = self._ae.associate(
             target.host, target.port, contexts=contexts, ae_title=aet, tls_args=tls
@@ -231,7 +236,7 @@ class DicomArchive:
         association = self._association(self._target.aet, list(RESULT_CLASSES))
         for file in files:
             try:
-                status = association.send_c_store(str(file.path)).get("Status")
+                status = association.send_c_store(_sendable(association, file)).get("Status")
             except ValueError:
                 raise DeliveryError("takes no such SOP class", True) from None
             except RuntimeError:
@@ -293,7 +298,7 @@ def _close_socket(association: Any) -> None:
         held.socket.close()
 
 
-def _context(sop_class: str) -> Any:
-    from pynetdicom import build_context
-
-    return build_context(sop_class, _SYNTAXES)
+def _sendable(association: Any, file: ResultFile) -> Any:
+    """The file itself, or its dataset where the archive takes another encoding only."""
+    taken = {(c.abstract_syntax, c.transfer_syntax[0]) for c in association.accepted_contexts}
+    return file.path if (file.sop_class, _EXPLICIT) in taken else dcmread(file.path)

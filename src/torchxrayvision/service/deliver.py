@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torchxrayvision.service.spool import Spool
 
 _IDLE_SECONDS: Final = 0.1
+_RELEASE_SECONDS: Final = 3.0  # without work after which associations are released
 _FAULT_SECONDS: Final = 1.0
 _BATCH: Final = 16
 _LEASE_SECONDS: Final = 3600.0
@@ -135,17 +136,21 @@ class Deliverer:
             self._thread.join(patience)
 
     def _run(self) -> None:
+        used = time.monotonic()
         while not self._stop.is_set():
             try:
                 due = self._jobs.claim_deliveries(
                     self._target.name, self._owner, _BATCH, _LEASE_SECONDS
                 )
+                if due:
+                    used = time.monotonic()
+                elif time.monotonic() - used > _RELEASE_SECONDS:
+                    self._archive.close()
                 for delivery in due:
                     if self._stop.is_set():
                         break
                     self._one(delivery)
                 if not due:
-                    self._archive.close()
                     self._stop.wait(_IDLE_SECONDS)
             except Exception as error:  # noqa: BLE001 - the disk of the queue may be full for a while
                 self._log("delivery_fault", target=self._target.name, error=type(error).__name__)
