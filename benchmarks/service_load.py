@@ -62,9 +62,17 @@ def archive(port: int) -> None:
     ae = AE(ae_title="ARCHIVE")
     ae.supported_contexts = AllStoragePresentationContexts
     ae.add_supported_context("1.2.840.10008.5.1.4.1.2.2.1")
-    ae.start_server(
-        ("127.0.0.1", port), evt_handlers=[(evt.EVT_C_STORE, store), (evt.EVT_C_FIND, find)]
-    )
+
+    def opened(event: Any) -> None:
+        connection = event.assoc.dul.socket.socket
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    handlers = [
+        (evt.EVT_CONN_OPEN, opened),
+        (evt.EVT_C_STORE, store),
+        (evt.EVT_C_FIND, find),
+    ]
+    ae.start_server(("127.0.0.1", port), evt_handlers=handlers)
 
 
 def encoded(folder: Path, size: int) -> list[tuple[str, bytes]]:
@@ -131,15 +139,17 @@ def association_seconds(port: int) -> float:
 
 def processes(parent: int) -> list[int]:
     """A process and those that it started."""
-    found = [parent]
+    parents = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 fields = (entry / "stat").read_text().rpartition(")")[2].split()
             except OSError:
                 continue
-            if int(fields[1]) in found:
-                found.append(int(entry.name))
+            parents[int(entry.name)] = int(fields[1])
+    found = [parent]
+    for process in found:
+        found += [child for child, above in parents.items() if above == process]
     return found
 
 

@@ -279,6 +279,7 @@ class Target:
         verify: Whether it is asked afterwards, by QIDO-RS or C-FIND, if it has them.
         verify_aet: AE title for C-FIND where it is another one.
         verify_after: Seconds between sending and asking.
+        connections: At the same time.
     """
 
     name: str
@@ -296,6 +297,7 @@ class Target:
     verify: bool = True
     verify_aet: str = ""
     verify_after: float = _number(1.0, 0.0, 86_400)
+    connections: int = _number(2, 1, 64)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

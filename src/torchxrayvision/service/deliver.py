@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _IDLE_SECONDS: Final = 0.1
 _RELEASE_SECONDS: Final = 3.0  # without work after which associations are released
 _FAULT_SECONDS: Final = 1.0
+_MISSING: Final = "took the objects, and has them not"
 _BATCH: Final = 16
 _LEASE_SECONDS: Final = 3600.0
 _PERMANENT_ATTEMPTS: Final = 3  # of what an archive refuses for what it is
@@ -82,7 +83,7 @@ def open_archive(target: Target, seconds: float) -> Archive:
 
 
 class Deliverer:
-    """A thread that serves one target.
+    """A thread that serves one target over connections of its own.
 
     Args:
         config: Settings of the service.
@@ -92,6 +93,7 @@ class Deliverer:
         metrics: Where figures go.
         owner: Of the leases.
         log: Called with an event and its facts.
+        number: Among those of the target.
 
     Raises:
         ConfigError: See `open_archive`.
@@ -107,13 +109,14 @@ class Deliverer:
         metrics: Metrics,
         owner: str,
         log: Callable[..., None],
+        number: int = 0,
     ) -> None:
         self._settings = config.deliver
         self._target = target
         self._jobs = jobs
         self._spool = spool
         self._metrics = metrics
-        self._owner = f"{owner}/{target.name}"
+        self._owner = f"{owner}/{target.name}/{number}"
         self._log = log
         self._archive = open_archive(target, config.deliver.time_limit)
         self._stop = threading.Event()
@@ -166,8 +169,13 @@ class Deliverer:
                     self._done(delivery)
                     return
                 if delivery.sent:
-                    raise DeliveryError("took the objects, and has them not")
+                    raise DeliveryError(_MISSING)
             self._archive.send(files)
+            if self._target.verify and not self._target.verify_after:
+                if not self._archive.holds(files):
+                    raise DeliveryError(_MISSING)
+                self._done(delivery)
+                return
         except DeliveryError as error:
             self._again(delivery, error)
         except FileNotFoundError:

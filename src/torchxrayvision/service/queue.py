@@ -413,7 +413,7 @@ class Queue:
     def claim_deliveries(
         self, target: str, owner: str, most: int, seconds: float
     ) -> list[Delivery]:
-        """Lease deliveries to one archive that are due.
+        """Lease deliveries to one archive that are due; also what this owner leased and forgot.
 
         Args:
             target: Its name.
@@ -436,8 +436,8 @@ class Queue:
             rows = db.execute(
                 "UPDATE deliveries SET owner = ?, lease = ? WHERE rowid IN (SELECT rowid FROM "
                 "deliveries WHERE target = ? AND state IN ('waiting', 'sent') AND due <= ? AND "
-                "lease < ? ORDER BY due LIMIT ?) RETURNING job, state, attempts",
-                (owner, now + seconds, target, now, now, most),
+                "(lease < ? OR owner = ?) ORDER BY due LIMIT ?) RETURNING job, state, attempts",
+                (owner, now + seconds, target, now, now, owner, most),
             ).fetchall()  # fmt: skip
             return [self._delivery(target, *row) for row in sorted(rows)]
 

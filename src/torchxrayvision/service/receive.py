@@ -181,6 +181,7 @@ class _Server(ThreadedAssociationServer):
         """The next connection; its TLS handshake is for its own thread."""
         listening: Any = self.socket
         connection, address = listening.accept()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self.ssl_context is not None:
             connection = self.ssl_context.wrap_socket(
                 connection, server_side=True, do_handshake_on_connect=False

@@ -85,7 +85,11 @@ class Service:
         self.queue = Queue(config.folder / "queue.sqlite")
         self._closers.append(self.queue.close)
         shared = (self.queue, self.spool, self.metrics, self._owner, log_event)
-        self._deliverers = [Deliverer(config, target, *shared) for target in config.targets]
+        self._deliverers = [
+            Deliverer(config, target, *shared, number=number)
+            for target in config.targets
+            for number in range(target.connections)
+        ]
         self._watches = [
             FolderWatch(w, lambda data: self.accept(data, "watch"), log_event,
                         config.limits.object_bytes)
