@@ -14,6 +14,8 @@ from collections import Counter
 
 import pydicom
 import pytest
+import requests
+from dicomweb_client.api import DICOMwebClient
 
 from support.orthanc import FaultyProxy, Orthanc, findscu, free_ports, needs_orthanc, storescu
 from support.service_runs import send_raw
@@ -48,14 +50,17 @@ class ServiceProcess:
     """`xrv serve` as a process that may be killed and started again."""
 
     def __init__(self, folder, **sections):
-        (self.port,) = free_ports(1)
+        self.port, self.http_port = free_ports(2)
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / "token").write_text("a token of the test")
+        (folder / "token").chmod(0o600)
         self.values = {
             "folder": str(folder / "state"),
             "model": {"weights": "demo", "segmenter": "demo-anatomy"},
             "results": {"kinds": ["sr", "sc", "seg"]},
             "receive": {"port": self.port, "peers": [{"aet": "MODALITY", "host": "127.0.0.1"}]},
+            "http": {"port": self.http_port, "token_file": str(folder / "token")},
             "deliver": {"first_wait": 0.2, "longest_wait": 2.0, "time_limit": 20.0},
             "limits": {"free_bytes": 0},
         } | sections
@@ -91,6 +96,21 @@ class ServiceProcess:
             assert self.process.poll() is None, self.log.read_text()[-2000:]
             time.sleep(0.05)
         return False
+
+    def stow(self, paths):
+        """Send by STOW-RS; whether all were taken."""
+        session = requests.Session()
+        session.headers["Authorization"] = "Bearer a token of the test"
+        url = f"http://127.0.0.1:{self.http_port}"
+        client = DICOMwebClient(url, session=session, chunk_size=1 << 30, timeout=60)
+        client.set_http_retry_params(retry=False)
+        try:
+            answer = client.store_instances([pydicom.dcmread(path) for path in paths])
+        except requests.RequestException:
+            return False
+        finally:
+            session.close()
+        return len(answer.get("ReferencedSOPSequence", ())) == len(paths)
 
     def events(self, start=0):
         lines = self.log.read_bytes()[start:].decode().splitlines() if self.log.exists() else []
@@ -149,12 +169,13 @@ def test_every_film_is_answered_once_although_all_fails_that_can(tmp_path, ortha
     acknowledged = threading.Event()
 
     def modality():
-        """Sends until everything was acknowledged, as modalities do."""
-        left = [paths[at : at + 10] for at in range(0, 200, 10)]
+        """Half by C-STORE, half by STOW, again until everything was acknowledged."""
+        left = [(paths[at : at + 10], at % 20 == 0) for at in range(0, 200, 10)]
         while left:
-            chunk = left.pop(0)
-            if not storescu(service.port, *chunk, check=False):
-                left.append(chunk)
+            chunk, by_stow = left.pop(0)
+            sent = service.stow(chunk) if by_stow else storescu(service.port, *chunk, check=False)
+            if not sent:
+                left.append((chunk, by_stow))
                 time.sleep(0.2)
         acknowledged.set()
 

@@ -252,3 +252,19 @@ def test_metrics_are_those_that_prometheus_reads(running, archive):
     assert "xrv_ready 1\n" in text
     for line in text.splitlines():
         assert line.startswith("# ") or line.rsplit(" ", 1)[1].replace(".", "").isdigit(), line
+
+
+def test_a_queue_that_cannot_be_written_takes_nothing_and_leaves_nothing(running, monkeypatch):
+    import sqlite3
+
+    service = running()
+
+    def full(*_):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(service.queue, "add", full)
+    assert send(service.port, image(1)) == [0xA700]
+    assert not list((service.config.folder / "in").rglob("*.dcm"))
+    monkeypatch.undo()
+    assert send(service.port, image(1)) == [0]
+    assert settled(service)
