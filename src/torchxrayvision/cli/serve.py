@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from torchxrayvision.cli.console import EXIT_SOME_FAILED, console, inform, print_json, refuse
+from torchxrayvision.cli.console import (
+    EXIT_SOME_FAILED,
+    console,
+    count,
+    inform,
+    print_json,
+    refuse,
+)
 from torchxrayvision.cli.options import AsJson
 
 if TYPE_CHECKING:
@@ -165,7 +172,7 @@ def retry(
     from torchxrayvision import service
 
     number = service.retry(_settings(config), (state,) if state else ("dead", "failed"), job)
-    inform(f"{number} images begin anew")
+    inform(f"to be tried again: {count(number, 'image')}")
 
 
 @app.command()
@@ -191,7 +198,7 @@ def drain(
     until = time.monotonic() + wait
     while left := _left(settings):
         if time.monotonic() >= until:
-            inform(f"{left} images are not delivered yet")
+            inform(f"not delivered yet: {count(left, 'image')}")
             raise typer.Exit(EXIT_SOME_FAILED)
         time.sleep(min(0.5, wait))
     inform("everything is delivered")

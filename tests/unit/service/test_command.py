@@ -55,7 +55,9 @@ def test_status_retry_and_drain(running, config, archive):
     text = run("status", "--config", config).stdout
     assert "C-STORE answers A900" in text
     assert "as planted" in text
-    assert "1 images begin anew" in run("retry", "--config", config, "--state", "dead").output
+    assert (
+        "to be tried again: 1 image\n" in run("retry", "--config", config, "--state", "dead").output
+    )
     assert settled(service)
     assert service.queue.counts()["delivered"] == 1
     assert run("drain", "--config", config, "--wait", "10").exit_code == 0
@@ -70,7 +72,7 @@ def test_drain_says_what_is_left(running, config):
     service.accept(image(1), "stow")
     done = run("drain", "--config", config, "--wait", "0.2")
     assert done.exit_code == 1
-    assert "1 images are not delivered yet" in done.output
+    assert "not delivered yet: 1 image\n" in done.output
 
 
 def test_the_example_of_the_tests_is_what_a_file_gives(config, settings):
