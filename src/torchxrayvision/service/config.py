@@ -307,13 +307,14 @@ class Deliver:
     Args:
         first_wait: Seconds after the first failure; each later wait is twice as long.
         longest_wait: Seconds.
-        most_attempts: After which a result is a dead letter, until `xrv serve retry`.
+        most_attempts: After which a result is a dead letter, until `xrv serve retry`; 1000 bridge
+            ten days.
         time_limit: Seconds for one request or message.
     """
 
     first_wait: float = _number(5.0, 0.01, 86_400)
     longest_wait: float = _number(900.0, 0.01, 604_800)
-    most_attempts: int = _number(100, 1, 1_000_000)
+    most_attempts: int = _number(1000, 1, 1_000_000)
     time_limit: float = _number(60.0, 0.1, 3600)
 
 
