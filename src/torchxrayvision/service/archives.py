@@ -215,18 +215,18 @@ class DicomArchive:
         syntaxes = (_EXPLICIT, _IMPLICIT)  # a context each: then the one of the files is known
         contexts = [build_context(name, syntax) for name in classes for syntax in syntaxes]
         tls = None if self._tls is None else (self._tls, target.host)
-        found = self._ae.associate(
+        opened: Any = self._ae.associate(
             target.host, target.port, contexts=contexts, ae_title=aet, tls_args=tls
         )
-        if not found.is_established:
-            _close_socket(found)
-            how = "rejects" if found.is_rejected else "does not answer"
+        if not opened.is_established:
+            _close_socket(opened)
+            how = "rejects" if opened.is_rejected else "does not answer"
             raise DeliveryError(f"{how} the association")
-        connection = found.dul.socket.socket
         # A message goes out in pieces: without this each waits 40 ms for the other side.
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._open[key] = found
-        return found
+        opened.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        _keep_answers(opened)
+        self._open[key] = opened
+        return opened
 
     def send(self, files: Sequence[ResultFile]) -> None:
         """Hand over objects by C-STORE.
@@ -293,6 +293,22 @@ class DicomArchive:
         for association in open_.values():
             if association.is_established:
                 association.release()
+
+
+def _keep_answers(association: Any) -> None:
+    """Let nobody but the one who asked take an answer.
+
+    The reactor of pynetdicom looks for requests of the peer. Where it is not quite paused yet, it
+    takes the answer instead and throws it away, and the one who asked waits until the time is over.
+    """
+    answers = association.dimse.msg_queue
+
+    def give_back(message: Any, context_id: int) -> None:
+        with answers.mutex:
+            answers.queue.appendleft((context_id, message))
+            answers.not_empty.notify()
+
+    association._serve_request = give_back
 
 
 def _close_socket(association: Any) -> None:

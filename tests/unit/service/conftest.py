@@ -3,6 +3,7 @@ import json
 import socket
 
 import pytest
+from pynetdicom.association import Association
 from pynetdicom.transport import AssociationSocket
 
 from support.service_runs import Archive, FakeWorker
@@ -20,6 +21,22 @@ def _close_sockets(monkeypatch):
             self.socket.close()
 
     monkeypatch.setattr(AssociationSocket, "_shutdown_socket", close)
+
+
+@pytest.fixture(autouse=True)
+def _keep_answers(monkeypatch):
+    """The reactor of pynetdicom takes answers from those who wait for them, see `archives`."""
+    serve = Association._serve_request
+
+    def give_back(self, message, context_id):
+        if self.is_acceptor:
+            serve(self, message, context_id)
+            return
+        with self.dimse.msg_queue.mutex:
+            self.dimse.msg_queue.queue.appendleft((context_id, message))
+            self.dimse.msg_queue.not_empty.notify()
+
+    monkeypatch.setattr(Association, "_serve_request", give_back)
 
 
 @pytest.fixture

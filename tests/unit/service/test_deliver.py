@@ -47,7 +47,7 @@ def test_what_is_refused_for_good_is_a_dead_letter_until_told(running, archive, 
     assert until(lambda: service.queue.counts()["dead"])
     (trouble,) = service.queue.troubles()
     assert trouble["targets"] == {"archive": "C-STORE answers A900"}
-    assert len(events("delivery_dead")) == 1
+    assert until(lambda: len(events("delivery_dead")) == 1)
     assert retry(config_of(settings), ("failed",)) == 0
     assert retry(config_of(settings)) == 1
     assert settled(service)
