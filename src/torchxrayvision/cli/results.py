@@ -103,7 +103,7 @@ def results(
     table = out_dir / "results.csv"
     refuse_existing(out_dir, overwrite, unfinished=table)
     from torchxrayvision.inputs import ReadOptions
-    from torchxrayvision.results import KINDS, check_kinds, results_to_folder
+    from torchxrayvision.results import KINDS, check_kinds
 
     if not wanted:
         refuse(f"--as takes {', '.join(KINDS)}, with commas")
@@ -117,6 +117,8 @@ def results(
         workers=workers, time_limit=time_limit, isolate=isolate, strict=strict,
         max_pixels=max_pixels,
     )  # fmt: skip
+    from torchxrayvision.results import results_to_folder
+
     with show_warnings(), run_progress() as progress:
         reader = _reader(
             weights, checkpoint, segmenter, structure, upright, target, method, device, chosen,
