@@ -8,7 +8,7 @@ DEV := $(VENV)/.installed-dev
 # An index with the CPU build of torch (pytorch.org/get-started names it) saves 4 GB on Linux.
 TORCH_INDEX ?=
 
-.PHONY: demo predict test lowest coverage check format bench clean
+.PHONY: demo predict test lowest coverage check format wheel bench clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -60,6 +60,14 @@ check: $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# What is published: wheel and sdist, and the wheel alone tried in an environment of its own, offline.
+wheel: | $(BIN)/python
+	$(BIN)/python -m pip install --quiet build twine
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python tools/release.py try dist $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
 
 format: $(DEV)
 	$(BIN)/ruff check --fix .
