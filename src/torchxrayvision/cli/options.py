@@ -125,7 +125,7 @@ Patient = Annotated[
     ),
 ]
 Kind = Annotated[
-    Literal["probability", "operating-point", "logit"] | None,
+    Literal["logit", "probability", "operating-point"] | None,
     typer.Option("--kind", help="What the numbers are, where the predictions do not say."),
 ]
 CalibrationFile = Annotated[
