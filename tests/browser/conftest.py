@@ -75,7 +75,7 @@ class Browser:
     def value(self, expression, *arguments):
         return self.run(f"return {expression}", *arguments)
 
-    def wait(self, expression, seconds=30):
+    def wait(self, expression, seconds=90):  # other work may keep the machine busy
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             # An element may have been replaced by the time it arrives here.
