@@ -8,7 +8,7 @@ slope of 0.8 and a shift, or calibrated, where the cell says so. Two models shar
 noise; they are worth the same, or the second one less. Subgroups are of patients, or of images, so
 that patients are in both. Each cell counts the studies that gave an interval, and of these the
 ones whose interval holds the value of the population. `--page` prints the tables of
-docs/intervals.md from the rows; one core needs about fifteen minutes.
+docs/intervals.md from the rows; one core needs a few minutes.
 """
 
 from __future__ import annotations
@@ -133,9 +133,10 @@ def usable(studies: Studies):
     return np.flatnonzero((labels.min(axis=0) == 0) & (labels.max(axis=0) == 1))
 
 
-def _one(table, measure):
-    row = table[(table["finding"] == "x") & (table["measure"] == measure)]
-    return row[["low", "high"]].to_numpy()[0]
+def _ends(table, measure):
+    """Ends of each study, which is a finding of the table."""
+    rows = (table["finding"] != "mean") & (table["measure"] == measure)
+    return table.loc[rows, ["low", "high"]].to_numpy()
 
 
 def of_one_model(studies: Studies):
@@ -146,22 +147,18 @@ def of_one_model(studies: Studies):
         measures = ["brier", "calibration_slope", "calibration_intercept", "ece"]
         if not name:
             measures += ["sensitivity", "specificity", "f1"]
-        tables = [
-            performance_table(
-                labels[:, [r]], given[:, [r]], ["x"], thresholds=limit,
-                patient_ids=studies.patients, kind="logit", measures=measures,
-                prevalence=None if name else AT,
-            )
-            for r in usable(studies)
-        ]  # fmt: skip
+        # Studies of one kind have the same patients, so each may be a finding of one table.
+        rows = usable(studies)
+        table = performance_table(
+            labels[:, rows], given[:, rows], [f"{r}" for r in rows], thresholds=limit,
+            patient_ids=studies.patients, kind="logit", measures=measures,
+            prevalence=None if name else AT,
+        )  # fmt: skip
         shown = [m for m in measures if m not in ("sensitivity", "specificity")]
         shown += [] if name else ["ppv_at_prevalence", "npv_at_prevalence"]
         truth = Population(cell, None, slope, shift).truth
         for measure in shown:
-            yield (
-                NAMES[measure] + name,
-                held([_one(table, measure) for table in tables], truth[measure]),
-            )
+            yield NAMES[measure] + name, held(_ends(table, measure), truth[measure])
 
 
 COMPARED = (
@@ -181,15 +178,13 @@ def of_two_models(studies: Studies):
         limit = logits(cell.threshold, cell, SLOPE, SHIFT)
         a = Population(cell, None, SLOPE, SHIFT).truth
         b = Population(cell, gap, SLOPE, SHIFT).truth
-        tables = [
-            difference_table(
-                labels[:, [r]], ours[:, [r]], theirs[:, [r]], ["x"], thresholds=limit,
-                patient_ids=studies.patients, kind="logit", measures=COMPARED,
-            )
-            for r in usable(studies)
-        ]  # fmt: skip
+        rows = usable(studies)
+        table = difference_table(
+            labels[:, rows], ours[:, rows], theirs[:, rows], [f"{r}" for r in rows],
+            thresholds=limit, patient_ids=studies.patients, kind="logit", measures=COMPARED,
+        )  # fmt: skip
         for measure in COMPARED:
-            found = held([_one(table, measure) for table in tables], a[measure] - b[measure])
+            found = held(_ends(table, measure), a[measure] - b[measure])
             yield f"difference of two models, {name}: {NAMES.get(measure, measure)}", found
 
 
@@ -203,16 +198,14 @@ def of_subgroups(studies: Studies):
         for name, gap in (("none", cell.gap), ("real", worse)):
             scores = np.where(member, gap, cell.gap)[:, None] * labels + noise
             group = np.where(member, "a", "b")
-            tables = [
-                gap_table(
-                    labels[:, [r]], scores[:, [r]], ["x"], {"group": group},
-                    thresholds=cell.threshold, patient_ids=studies.patients, measures=measures,
-                )
-                for r in usable(studies)
-            ]  # fmt: skip
+            rows = usable(studies)
+            table = gap_table(
+                labels[:, rows], scores[:, rows], [f"{r}" for r in rows], {"group": group},
+                thresholds=cell.threshold, patient_ids=studies.patients, measures=measures,
+            )  # fmt: skip
             a, b = Population(cell, gap).truth, Population(cell).truth
             for measure in measures:
-                found = held([_one(table, measure) for table in tables], a[measure] - b[measure])
+                found = held(_ends(table, measure), a[measure] - b[measure])
                 yield f"gap of {what}, {name}: {NAMES.get(measure, measure)}", found
 
 
@@ -247,10 +240,10 @@ def main() -> None:
     parts = []
     for cell in cells():
         parts.append(simulated([cell], options.studies))
+        if options.csv:  # so that a run which is stopped leaves something
+            pd.concat(parts).round(4).to_csv(options.csv, index=False)
         print(f"{cell} {time.process_time() - start:.0f} s", flush=True)
     table = pd.concat(parts, ignore_index=True)
-    if options.csv:
-        table.round(4).to_csv(options.csv, index=False)
     print(page(table, AREAS))
 
 

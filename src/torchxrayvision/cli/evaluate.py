@@ -15,7 +15,9 @@ from torchxrayvision.cli.console import (
     STDOUT,
     console,
     count,
+    folder_to_write,
     inform,
+    load_classifier,
     print_json,
     refuse,
     refuse_existing,
@@ -24,7 +26,16 @@ from torchxrayvision.cli.console import (
     show_warnings,
     stderr_console,
 )
-from torchxrayvision.cli.options import AsJson, CalibrationFile, Kind, Output, Overwrite, Patient
+from torchxrayvision.cli.options import (
+    AsJson,
+    CalibrationFile,
+    Checkpoint,
+    Kind,
+    Output,
+    Overwrite,
+    Patient,
+    Weights,
+)
 from torchxrayvision.csvtext import write_frame
 
 if TYPE_CHECKING:
@@ -35,6 +46,8 @@ if TYPE_CHECKING:
     from torchxrayvision.calibration import Calibration
     from torchxrayvision.evaluation import Study
     from torchxrayvision.files import Provenance
+    from torchxrayvision.models import XRayClassifier
+    from torchxrayvision.report import Judgement
 
 _DECISIONS: Final = ("sensitivity", "specificity", "ppv", "npv", "f1")
 _OTHERS: Final = (
@@ -68,6 +81,7 @@ class _Options:
     intersections: bool
     least: int
     thresholds: dict[str, float]
+    threshold_shown: str
     prevalence: dict[str, float]
 
 
@@ -142,6 +156,25 @@ def evaluate(
             "finding, such as Mass=0.01: adds predictive values there; may be repeated."
         ),
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            help="Write a page with figures, tables, a model card and the TRIPOD+AI checklist to "
+            "this folder; needs the extra report.",
+            callback=folder_to_write,
+        ),
+    ] = None,
+    images: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Radiographs, folders or archives for the most certain errors of the report; may "
+            "be repeated."
+        ),
+    ] = None,
+    weights: Weights = None,
+    checkpoint: Checkpoint = None,
+    title: Annotated[str | None, typer.Option(help="Of the report.")] = None,
     replicates: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,
     seed: Annotated[int | None, typer.Option(min=0, hidden=True)] = None,
     overwrite: Overwrite = False,
@@ -150,7 +183,8 @@ def evaluate(
     """Print what predictions are worth: every measure, with 95 % intervals that count patients.
 
     With --output, the table of measures is written, and beside it tables whose names end in
-    -differences.csv (of --compare) and -gaps.csv (of --by).
+    -differences.csv (of --compare) and -gaps.csv (of --by). With --report, --images and --weights
+    show the most certain errors and the evidence in them.
     """
     import pandas as pd
 
@@ -158,6 +192,11 @@ def evaluate(
 
     require_extension(output, ".csv")
     refuse_existing(output, overwrite)
+    refuse_existing(report, overwrite)
+    if report is None and (images or weights or checkpoint or title):
+        refuse("--images, --weights, --checkpoint and --title are for --report DIR")
+    if (weights or checkpoint) and not images:
+        refuse("--weights and --checkpoint draw evidence into images: give --images")
     if replicates is not None or seed is not None:
         inform("--replicates and --seed change nothing: the intervals have formulas")
     study, *others = studies_of([predictions, *(compare or ())], labels, patient, kind)
@@ -173,6 +212,7 @@ def evaluate(
         intersections=intersections,
         least=least,
         thresholds=_thresholds(study, operating_point, threshold_from, threshold_at, calibration),
+        threshold_shown=_shown(study, operating_point, threshold_from, threshold_at, calibration),
         prevalence=_prevalence(prevalence or [], study.findings),
     )
     table = _performance(study, options)
@@ -187,6 +227,120 @@ def evaluate(
         _print_gaps(gaps)
     else:
         _write(output, study, table, differences, gaps)
+    if report is not None:
+        net = load_classifier(weights, checkpoint) if weights or checkpoint else None
+        made = _judgement(study, others, (table, differences, gaps), options, title)
+        targets = None if calibration is None else _targets(study, calibration, options)
+        _report(made, report, images or [], net, targets)
+
+
+def _shown(
+    study: Study,
+    given: str | None,
+    table: tuple[Path, Path] | None,
+    choice: str,
+    calibration: Path | None,
+) -> str:
+    """Where thresholds are from, as a sentence."""
+    if calibration is not None:
+        made = _calibration(calibration)
+        goals = {
+            f"a {each.threshold['target']} of {each.threshold['value']:g}"
+            for each in made.findings.values()
+            if each.threshold
+        }
+        return (
+            f"Thresholds are those of the calibration {calibration.name}, chosen for "
+            f"{' or '.join(sorted(goals)) or 'nothing'} on {made.data.get('images', 'other')} "
+            f"images of {made.data.get('patients', 'other')} patients."
+        )
+    if table is not None:
+        name, _, share = choice.partition("=")
+        by = "the largest sum of both rates" if name == "youden" else f"a {name} of {share}"
+        return f"Thresholds were chosen on {table[0].name} and {table[1].name}, for {by}."
+    if given not in (None, "published"):
+        return f"The threshold {given} was given for every finding."
+    if study.kind == "operating-point":
+        return "Thresholds are the published operating points, which lie at 0.5."
+    from torchxrayvision.evaluation import published_thresholds
+
+    if published_thresholds(study):
+        return f"Thresholds are the published operating points of {study.made.get('weights')}."
+    return "No threshold was given."
+
+
+def _judgement(
+    study: Study,
+    others: list[Study],
+    tables: tuple[pd.DataFrame, pd.DataFrame | None, pd.DataFrame | None],
+    options: _Options,
+    title: str | None,
+) -> Judgement:
+    from torchxrayvision.report import Judgement, Options
+
+    table, differences, gaps = tables
+    parts = None
+    if options.by:
+        parts = table[table["attribute"] != "all"]
+        table = table[table["attribute"] == "all"].drop(columns=["attribute", "subgroup"])
+    aside = (
+        f"Only the {len(study.labels):,} images of patients who were held out when the calibration "
+        f"was made are judged; {study.set_aside:,} images were calibrated on."
+        if study.set_aside
+        else ""
+    )
+    chosen = Options(
+        by=options.by, intersections=options.intersections, least=options.least,
+        prevalence=options.prevalence,
+    )  # fmt: skip
+    return Judgement(
+        study=study, table=table, thresholds=options.thresholds,
+        threshold_shown=options.threshold_shown, options=chosen, provenance=_provenance(study),
+        title=title or f"Evaluation of {study.made.get('weights') or study.name}", parts=parts,
+        differences=differences, gaps=gaps, others=others, held_out=aside,
+    )  # fmt: skip
+
+
+def _targets(study: Study, path: Path, options: _Options) -> pd.DataFrame:
+    """What thresholds for a sensitivity or specificity were to reach, and reached here."""
+    import pandas as pd
+
+    from torchxrayvision.evaluation import achieved_interval
+
+    rows = []
+    for name, finding in _calibration(path).findings.items():
+        chosen = finding.threshold or {}
+        judged = name in options.thresholds and name in study.findings
+        if not judged or "chosen_on" not in chosen:
+            continue
+        j, rate = study.findings.index(name), str(chosen["target"])
+        if not {0.0, 1.0} <= set(study.labels[:, j]):
+            continue
+        found = achieved_interval(
+            study.labels[:, j], study.scores[:, j], options.thresholds[name], rate,
+            chosen["chosen_on"], study.codes,
+        )  # fmt: skip
+        rows.append((name, rate, chosen["value"], found.value, found.low, found.high))
+    head = pd.Index(["finding", "rate", "target", "value", "low", "high"])
+    return pd.DataFrame(rows, columns=head)
+
+
+def _report(
+    judged: Judgement,
+    folder: Path,
+    images: list[str],
+    net: XRayClassifier | None,
+    targets: pd.DataFrame | None,
+) -> None:
+    from dataclasses import replace
+
+    from torchxrayvision.report import find_mistakes, with_pictures, write_report
+
+    wrong = find_mistakes(judged.study, judged.thresholds)
+    if images:
+        wrong = with_pictures(wrong, images, net)
+    page = write_report(replace(judged, mistakes=wrong, targets=targets), folder)
+    inform(f"the report is {page}")
 
 
 def studies_of(

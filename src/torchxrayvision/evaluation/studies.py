@@ -59,6 +59,7 @@ class Study:
         joined: Rows in both.
         unreadable: Rows in both whose image could not be read.
         columns: Names of the columns of the labels.
+        set_aside: Rows that were read and are not judged, for they were calibrated on.
         made: What the predictions say of what made them.
         hashes: SHA-256 of both files.
     """
@@ -77,6 +78,7 @@ class Study:
     joined: int
     unreadable: int
     columns: Sequence[str] = ()
+    set_aside: int = 0
     made: Mapping[str, Any] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
 
@@ -191,8 +193,10 @@ class Study:
             if self.patient
             else "each image counts as a patient"
         )
+        aside = f"{self.set_aside} that were calibrated on, " if self.set_aside else ""
         return (
-            f"{len(self.labels)} images; left out: {self.unreadable} that could not be read, "
+            f"{len(self.labels)} images; left out: {aside}"
+            f"{self.unreadable} that could not be read, "
             f"{self.predicted - self.joined} without labels, {self.labelled - self.joined} without "
             f"predictions; {patients}"
         )
@@ -234,7 +238,8 @@ class Study:
         Returns:
             The study of these rows; what was left out before is counted as before.
         """
-        return self._part(np.flatnonzero(keep).tolist(), self.findings)
+        made = self._part(np.flatnonzero(keep).tolist(), self.findings)
+        return replace(made, set_aside=self.set_aside + int((~np.asarray(keep, bool)).sum()))
 
     def held_out(self, share: float, seed: int) -> NDArray[np.bool_]:
         """Rows of patients who are set aside, whatever tables they stand in.

@@ -228,12 +228,16 @@ class ReliabilityDisplay(Display):
         ax.plot([0, 1], [0, 1], color=SOFT, linewidth=0.8, linestyle=(0, (4, 4)))
         shown = curve[~curve["low"].isna()]
         ax.vlines(shown["predicted"], shown["low"], shown["high"], color=RANGE, linewidth=2.5)
-        ax.plot(curve["predicted"], curve["observed"], color=ACCENT, linewidth=1)
+        ax.plot(shown["predicted"], shown["observed"], color=ACCENT, linewidth=1)
         largest = max(float(curve["n"].max()), 1.0)
         ax.scatter(
-            curve["predicted"], curve["observed"], s=12 + 60 * curve["n"] / largest, color=ACCENT,
+            shown["predicted"], shown["observed"], s=12 + 60 * shown["n"] / largest, color=ACCENT,
             zorder=3,
         )  # fmt: skip
+        few = curve[curve["low"].isna()]  # too few patients to say anything: hollow, not joined
+        ax.scatter(
+            few["predicted"], few["observed"], s=12, facecolors="none", edgecolors=SOFT, zorder=3
+        )
         ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         line = "" if self.line is None else f", slope {self.line.slope:.2f}"
         title = f"{self.name}\nECE {self.error:.3f}{line}".strip()

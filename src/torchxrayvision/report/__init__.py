@@ -1,0 +1,9 @@
+"""`xrv evaluate --report`: a study as one page, with tables, figures, a card and a checklist."""
+
+from __future__ import annotations
+
+import lazy_loader
+
+# Loaded at first use.
+# The names are those of `__init__.pyi`.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

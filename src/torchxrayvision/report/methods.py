@@ -1,0 +1,144 @@
+"""The section on methods of a study, as far as the software knows it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torchxrayvision.report.writing import Judgement
+
+
+def methods(judged: Judgement) -> list[tuple[str, str]]:
+    """Paragraphs with their titles, in plain sentences that a paper may take over.
+
+    Args:
+        judged: The study.
+
+    Returns:
+        Title and text of each.
+    """
+    study, made = judged.study, judged.study.made
+    unit = (
+        f"Patients are those of {study.patient}; images of one patient are not taken for "
+        "independent anywhere."
+        if study.patient
+        else "The tables name no patient, so each image counts as one; if patients have several "
+        "images, the intervals are too narrow."
+    )
+    parts = [
+        (
+            "Images and reference",
+            f"{len(study.labels):,} images of {judged.patients:,} patients had predictions and "
+            "labels. Labels are 1 (present), 0 (absent) or missing; a row whose label of a finding "
+            "is missing is left out of that finding. " + unit,
+        ),
+        ("Predictions", _predictions(judged)),
+        ("Thresholds", judged.threshold_shown + " A row at or above the threshold is positive."),
+        (
+            "Measures",
+            "AUROC is the exact area with ties counted half; average precision is the sum of steps "
+            "without interpolation. Sensitivity, specificity, predictive values and F1 are shares "
+            "of images at the threshold, predictive values at the prevalence of these images"
+            + (
+                "; those at another prevalence follow from sensitivity and specificity by Bayes' "
+                "theorem"
+                if judged.options.prevalence
+                else ""
+            )
+            + "."
+            + (
+                " The Brier score is the mean squared error of the probability. The calibration "
+                "slope is that of a logistic regression of the label on the logit of the "
+                "probability; the calibration intercept is that with the slope held at 1. ECE is "
+                "the expected calibration error over ten bins of equal width. Net benefit is the "
+                "share of true positives less that of false positives times the odds of the "
+                "threshold probability."
+                if judged.has_probabilities
+                else ""
+            ),
+        ),
+        (
+            "Intervals",
+            "All intervals are for 95 % confidence and account for several images per patient. "
+            "AUROC: score interval with the variance of clustered data (DeLong, Obuchowski). "
+            "Average precision: Wilson's interval with the variance of the patients' influence. "
+            "Rates, predictive values and F1: Wilson's interval with the effective number of rows "
+            "(Rao and Scott). "
+            + (
+                "Brier score, slope and intercept: Student's interval with the patients' influence "
+                "(sandwich variance), degrees of freedom from the rarer class. ECE: the same, "
+                "corrected for the bias that chance brings about, and withheld where the value is "
+                "near what chance alone would give. "
+                if judged.has_probabilities
+                else ""
+            )
+            + "Means over findings, differences and gaps combine the intervals of their parts with "
+            "the correlation that patients show (MOVER; Donner and Zou). An interval is withheld, "
+            "and the reason given, where patients are too few for it to hold: simulations are in "
+            "docs/intervals.md of the software.",
+        ),
+    ]
+    if judged.differences is not None or judged.gaps is not None:
+        parts.append(
+            (
+                "Comparisons",
+                "P values belong to the intervals: one is below 0.05 where the interval leaves out "
+                "0. Holm's step-down rule corrects them for the number of findings"
+                + (" and models" if len(judged.others) > 1 else "")
+                + (" and, for gaps, of subgroups" if judged.gaps is not None else "")
+                + ", separately for each measure; the mean over findings is one comparison and is "
+                "not corrected.",
+            )
+        )
+    if judged.gaps is not None:
+        parts.append(
+            (
+                "Subgroups",
+                f"Images were split by {', '.join(judged.options.by)}"
+                + (" and by every two of these" if judged.options.intersections else "")
+                + ". Each subgroup is compared with the rest of the images whose subgroup is "
+                f"known; both need {judged.options.least} patients. The gap of the sensitivity is "
+                "that of equal opportunity, at the same threshold for all. Means over findings are "
+                "over those that all subgroups of an attribute have.",
+            )
+        )
+    parts.append(
+        (
+            "Software",
+            f"{judged.provenance.package}, command xrv evaluate. SHA-256 of the tables: "
+            + ", ".join(
+                f"{name.removesuffix('_sha256')} {value}" for name, value in study.hashes.items()
+            )
+            + (f". Predictions were made by {made['package']}." if made.get("package") else "."),
+        )
+    )
+    return parts
+
+
+def _predictions(judged: Judgement) -> str:
+    made = judged.study.made
+    if not made:
+        return (
+            "The table of predictions does not say what made it. Its numbers are taken for "
+            f"{judged.kind_shown}."
+        )
+    weights = made.get("weights") or "a checkpoint of the user's own"
+    text = f"Predictions are of {weights}"
+    if made.get("weights_sha256"):
+        text += f" (SHA-256 of weights and targets {made['weights_sha256']})"
+    prepared = made.get("preprocessing")
+    if isinstance(prepared, dict):
+        text += "; images were prepared by " + ", ".join(
+            f"{name.replace('_', ' ')} {value}" for name, value in prepared.items()
+        )
+    text += f". The numbers are {judged.kind_shown}."
+    calibration = made.get("calibration")
+    if isinstance(calibration, dict):
+        used = sorted(set(dict(calibration.get("methods", {})).values()))
+        text += (
+            f" They were calibrated ({', '.join(used)}; SHA-256 of the calibration "
+            f"{calibration.get('sha256')})."
+        )
+    if judged.held_out:
+        text += " " + judged.held_out
+    return text
