@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 _METRICS = {"auroc": "roc_auc", "average_precision": "average_precision", "brier": "brier_score"}
 
 
-def model_card(judged: Judgement) -> str:
+def model_card(evaluated: Judgement) -> str:
     """The card: what is known is filled in, what only people know is named as missing.
 
     Args:
-        judged: The study.
+        evaluated: The study.
 
     Returns:
         Markdown with a header of YAML.
     """
-    made = judged.study.made
+    made = evaluated.study.made
     weights = str(made.get("weights") or "unnamed")
-    means = judged.table[judged.table["finding"] == "mean"].set_index("measure")
+    means = evaluated.table[evaluated.table["finding"] == "mean"].set_index("measure")
     results = [
         {"type": _METRICS[name], "name": name.replace("_", " "), "value": round(float(value), 4)}
         for name, value in means["value"].items()
@@ -40,40 +40,43 @@ def model_card(judged: Judgement) -> str:
         f"- name: {json.dumps(weights)}",
     ]
     lines += ["  results:", "  - task: {type: image-classification}"]
-    lines += [f"    dataset: {{name: {json.dumps(judged.title)}, type: private}}", "    metrics:"]
-    lines += [f"    - {json.dumps(result)}" for result in results]
-    lines += ["---", "", f"# {weights}", "", *_facts(judged, entry), "", "## Evaluation", ""]
     lines += [
-        f"{len(judged.study.labels):,} images of {judged.patients:,} patients; intervals are for "
+        f"    dataset: {{name: {json.dumps(evaluated.title)}, type: private}}",
+        "    metrics:",
+    ]
+    lines += [f"    - {json.dumps(result)}" for result in results]
+    lines += ["---", "", f"# {weights}", "", *_facts(evaluated, entry), "", "## Evaluation", ""]
+    lines += [
+        f"{len(evaluated.study.labels):,} images of {evaluated.patients:,} patients; intervals are for "
         "95 % confidence and count patients.",
         "",
         "| finding | n | positives | AUROC | sensitivity | specificity |",
         "| --- | ---: | ---: | --- | --- | --- |",
     ]
     shown = ("auroc", "sensitivity", "specificity")
-    for name in [*judged.study.findings, "mean"]:
-        part = judged.table[judged.table["finding"] == name].set_index("measure")
+    for name in [*evaluated.study.findings, "mean"]:
+        part = evaluated.table[evaluated.table["finding"] == name].set_index("measure")
         row = part.loc["auroc"]
-        cells = [judged.cell(part.loc[measure]) for measure in shown]
+        cells = [evaluated.cell(part.loc[measure]) for measure in shown]
         lines.append(f"| {name} | {row['n']:,} | {row['positives']:,} | {' | '.join(cells)} |")
-    lines += ["", judged.threshold_shown, "", "## Limits", ""]
+    lines += ["", evaluated.threshold_shown, "", "## Limits", ""]
     lines += [
         "For research; not a medical device. The figures hold for patients like these.",
         "",
         "To be written by those who know: intended use, clinical setting, how the labels came "
-        "about, who must not be judged by it, and who answers for it.",
+        "about, who must not be evaluated by it, and who answers for it.",
         "",
-        f"Made by {judged.provenance.package}, `xrv evaluate --report`.",
+        f"Made by {evaluated.provenance.package}, `xrv evaluate --report`.",
         "",
     ]
     return "\n".join(lines)
 
 
-def _facts(judged: Judgement, entry: Any) -> list[str]:
-    made = judged.study.made
+def _facts(evaluated: Judgement, entry: Any) -> list[str]:
+    made = evaluated.study.made
     facts = {
         "SHA-256 of weights and targets": made.get("weights_sha256"),
-        "output": judged.kind_shown,
+        "output": evaluated.kind_shown,
         "preprocessing": made.get("preprocessing"),
         "calibration": made.get("calibration", {}).get("sha256") if made.get("calibration") else "",
     }

@@ -35,29 +35,29 @@ class Item(NamedTuple):
         return "partly" if "…" in self.answer else "filled"
 
 
-def checklist(judged: Judgement) -> list[Item]:
+def checklist(evaluated: Judgement) -> list[Item]:
     """The items, in order.
 
     Args:
-        judged: The study.
+        evaluated: The study.
 
     Returns:
         Items that need knowledge of the site have an empty answer, or end in "…" where the data
         tell a part.
     """
-    study = judged.study
+    study = evaluated.study
     counts = dict(study.flow())
-    patients = judged.patients
+    patients = evaluated.patients
     made = study.made
     weights = made.get("weights") or "weights that the predictions do not name"
-    found = ", ".join(f"{name} {n:,}" for name, n in judged.positives.items())
-    missing = judged.missing_labels
+    found = ", ".join(f"{name} {n:,}" for name, n in evaluated.positives.items())
+    missing = evaluated.missing_labels
     absent = ", ".join(f"{name} {n:,}" for name, n in missing.items() if n) or "none"
-    few = judged.withheld
-    groups = ", ".join(judged.options.by) or ""
-    models = ", ".join(other.name for other in judged.others)
+    few = evaluated.withheld
+    groups = ", ".join(evaluated.options.by) or ""
+    models = ", ".join(other.name for other in evaluated.others)
     return [
-        Item("1", "title: that a model is evaluated, for whom and for what", judged.title + " …"),
+        Item("1", "title: that a model is evaluated, for whom and for what", evaluated.title + " …"),
         Item("2", "abstract", ""),
         Item("3", "background: clinical context, target population, health inequalities", ""),
         Item("4", "objectives", "evaluation of " + weights + " …"),
@@ -84,7 +84,7 @@ def checklist(judged: Judgement) -> list[Item]:
         ),
         Item(
             "12", "analytical methods: model, performance measures, model updating",
-            f"{weights}, output: {judged.kind_shown}; measures and intervals: see Methods"
+            f"{weights}, output: {evaluated.kind_shown}; measures and intervals: see Methods"
             + ("; calibrated, see Methods" if made.get("calibration") else ""),
         ),
         Item("13", "class imbalance", "not corrected for; the share with each finding is shown"),
@@ -92,11 +92,11 @@ def checklist(judged: Judgement) -> list[Item]:
             "14", "fairness",
             f"subgroups: {groups}; gaps to the rest with Holm's correction" if groups else "",
         ),
-        Item("15", "model output and thresholds", judged.threshold_shown),
+        Item("15", "model output and thresholds", evaluated.threshold_shown),
         Item("16", "differences between development and evaluation data", ""),
         Item("17", "ethical approval", ""),
         Item("18", "open science: funding, conflicts, protocol, registration, data, code",
-             f"code: {_package(made, judged)} …"),
+             f"code: {_package(made, evaluated)} …"),
         Item("19", "patient and public involvement", ""),
         Item(
             "20", "participants: flow, characteristics",
@@ -131,9 +131,9 @@ def _said(value: object) -> str:
     return str(value)
 
 
-def _package(made: object, judged: Judgement) -> str:
+def _package(made: object, evaluated: Judgement) -> str:
     said = made.get("package") if isinstance(made, dict) else None
-    return str(said or judged.provenance.package)
+    return str(said or evaluated.provenance.package)
 
 
 def share(value: float) -> str:

@@ -1,4 +1,4 @@
-"""The flow diagram of a study: what came in, what was left out and why, what was judged."""
+"""The flow diagram of a study: what came in, what was left out and why, what was evaluated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def flow_svg(study: Study) -> str:
     """The diagram as SVG, whose colours follow the page that it stands in.
 
     Args:
-        study: What was judged.
+        study: What was evaluated.
 
     Returns:
         The element.

@@ -8,16 +8,16 @@ if TYPE_CHECKING:
     from torchxrayvision.report.writing import Judgement
 
 
-def methods(judged: Judgement) -> list[tuple[str, str]]:
+def methods(evaluated: Judgement) -> list[tuple[str, str]]:
     """Paragraphs with their titles, in plain sentences that a paper may take over.
 
     Args:
-        judged: The study.
+        evaluated: The study.
 
     Returns:
         Title and text of each.
     """
-    study, made = judged.study, judged.study.made
+    study, made = evaluated.study, evaluated.study.made
     unit = (
         f"Patients are those of {study.patient}; images of one patient are not taken for "
         "independent anywhere."
@@ -28,12 +28,12 @@ def methods(judged: Judgement) -> list[tuple[str, str]]:
     parts = [
         (
             "Images and reference",
-            f"{len(study.labels):,} images of {judged.patients:,} patients had predictions and "
+            f"{len(study.labels):,} images of {evaluated.patients:,} patients had predictions and "
             "labels. Labels are 1 (present), 0 (absent) or missing; a row whose label of a finding "
             "is missing is left out of that finding. " + unit,
         ),
-        ("Predictions", _predictions(judged)),
-        ("Thresholds", judged.threshold_shown + " A row at or above the threshold is positive."),
+        ("Predictions", _predictions(evaluated)),
+        ("Thresholds", evaluated.threshold_shown + " A row at or above the threshold is positive."),
         (
             "Measures",
             "AUROC is the exact area with ties counted half; average precision is the sum of steps "
@@ -42,7 +42,7 @@ def methods(judged: Judgement) -> list[tuple[str, str]]:
             + (
                 "; those at another prevalence follow from sensitivity and specificity by Bayes' "
                 "theorem"
-                if judged.options.prevalence
+                if evaluated.options.prevalence
                 else ""
             )
             + "."
@@ -53,7 +53,7 @@ def methods(judged: Judgement) -> list[tuple[str, str]]:
                 "the expected calibration error over ten bins of equal width. Net benefit is the "
                 "share of true positives less that of false positives times the odds of the "
                 "threshold probability."
-                if judged.has_probabilities
+                if evaluated.has_probabilities
                 else ""
             ),
         ),
@@ -69,7 +69,7 @@ def methods(judged: Judgement) -> list[tuple[str, str]]:
                 "(sandwich variance), degrees of freedom from the rarer class. ECE: the same, "
                 "corrected for the bias that chance brings about, and withheld where the value is "
                 "near what chance alone would give. "
-                if judged.has_probabilities
+                if evaluated.has_probabilities
                 else ""
             )
             + "Means over findings, differences and gaps combine the intervals of their parts with "
@@ -78,26 +78,26 @@ def methods(judged: Judgement) -> list[tuple[str, str]]:
             "docs/intervals.md of the software.",
         ),
     ]
-    if judged.differences is not None or judged.gaps is not None:
+    if evaluated.differences is not None or evaluated.gaps is not None:
         parts.append(
             (
                 "Comparisons",
                 "P values belong to the intervals: one is below 0.05 where the interval leaves out "
                 "0. Holm's step-down rule corrects them for the number of findings"
-                + (" and models" if len(judged.others) > 1 else "")
-                + (" and, for gaps, of subgroups" if judged.gaps is not None else "")
+                + (" and models" if len(evaluated.others) > 1 else "")
+                + (" and, for gaps, of subgroups" if evaluated.gaps is not None else "")
                 + ", separately for each measure; the mean over findings is one comparison and is "
                 "not corrected.",
             )
         )
-    if judged.gaps is not None:
+    if evaluated.gaps is not None:
         parts.append(
             (
                 "Subgroups",
-                f"Images were split by {', '.join(judged.options.by)}"
-                + (" and by every two of these" if judged.options.intersections else "")
+                f"Images were split by {', '.join(evaluated.options.by)}"
+                + (" and by every two of these" if evaluated.options.intersections else "")
                 + ". Each subgroup is compared with the rest of the images whose subgroup is "
-                f"known; both need {judged.options.least} patients. The gap of the sensitivity is "
+                f"known; both need {evaluated.options.least} patients. The gap of the sensitivity is "
                 "that of equal opportunity, at the same threshold for all. Means over findings are "
                 "over those that all subgroups of an attribute have.",
             )
@@ -105,7 +105,7 @@ def methods(judged: Judgement) -> list[tuple[str, str]]:
     parts.append(
         (
             "Software",
-            f"{judged.provenance.package}, command xrv evaluate. SHA-256 of the tables: "
+            f"{evaluated.provenance.package}, command xrv evaluate. SHA-256 of the tables: "
             + ", ".join(
                 f"{name.removesuffix('_sha256')} {value}" for name, value in study.hashes.items()
             )
@@ -115,12 +115,12 @@ def methods(judged: Judgement) -> list[tuple[str, str]]:
     return parts
 
 
-def _predictions(judged: Judgement) -> str:
-    made = judged.study.made
+def _predictions(evaluated: Judgement) -> str:
+    made = evaluated.study.made
     if not made:
         return (
             "The table of predictions does not say what made it. Its numbers are taken for "
-            f"{judged.kind_shown}."
+            f"{evaluated.kind_shown}."
         )
     weights = made.get("weights") or "a checkpoint of the user's own"
     text = f"Predictions are of {weights}"
@@ -131,7 +131,7 @@ def _predictions(judged: Judgement) -> str:
         text += "; images were prepared by " + ", ".join(
             f"{name.replace('_', ' ')} {value}" for name, value in prepared.items()
         )
-    text += f". The numbers are {judged.kind_shown}."
+    text += f". The numbers are {evaluated.kind_shown}."
     calibration = made.get("calibration")
     if isinstance(calibration, dict):
         used = sorted(set(dict(calibration.get("methods", {})).values()))
@@ -139,6 +139,6 @@ def _predictions(judged: Judgement) -> str:
             f" They were calibrated ({', '.join(used)}; SHA-256 of the calibration "
             f"{calibration.get('sha256')})."
         )
-    if judged.held_out:
-        text += " " + judged.held_out
+    if evaluated.held_out:
+        text += " " + evaluated.held_out
     return text

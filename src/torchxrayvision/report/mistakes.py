@@ -56,7 +56,7 @@ def find_mistakes(study: Study, thresholds: Mapping[str, float], number: int = 6
     """The errors furthest on the wrong side, two at most of a finding and kind, each image once.
 
     Args:
-        study: What is judged.
+        study: What is evaluated.
         thresholds: Finding to threshold; findings without one have no errors.
         number: How many; half of them are misses, where there are as many.
 

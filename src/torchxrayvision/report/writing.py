@@ -50,7 +50,7 @@ _CALIBRATION: Final = ("brier", "calibration_slope", "calibration_intercept", "e
 
 @dataclass(frozen=True)
 class Options:
-    """What the study was judged by.
+    """What the study was evaluated by.
 
     Attributes:
         by: Columns that images are split by.
@@ -70,11 +70,11 @@ class Judgement:
     """Everything that a report is made of.
 
     Attributes:
-        study: What is judged.
+        study: What is evaluated.
         table: Of all images, from `performance_table`.
         thresholds: Finding to threshold.
         threshold_shown: Where they are from, as a sentence.
-        options: What the study was judged by.
+        options: What the study was evaluated by.
         provenance: What makes the report.
         title: Of the report.
         parts: Of subgroups, from `performance_by`, or None.
@@ -82,7 +82,7 @@ class Judgement:
         gaps: From `gap_table`, or None.
         others: Other models.
         mistakes: The most certain errors.
-        held_out: Which patients were judged, if not all.
+        held_out: Which patients were evaluated, if not all.
         targets: What thresholds of a calibration were to reach and reached, or None.
     """
 
@@ -144,14 +144,14 @@ class Judgement:
 
 
 def write_report(
-    judged: Judgement,
+    evaluated: Judgement,
     folder: Path,
     progress: Callable[[str], None] | None = None,
 ) -> Path:
     """Write the folder: ``index.html``, tables, figures, ``model-card.md``, ``tripod-ai.csv``.
 
     Args:
-        judged: The study.
+        evaluated: The study.
         folder: Where to; made if it is not there.
         progress: Called with what is being done.
 
@@ -174,20 +174,20 @@ def write_report(
     say = progress or _silent
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     say("tables")
-    items = checklist(judged)
-    for name, table in _tables(judged, items):
-        write_frame(table, folder / f"{name}.csv", judged.provenance)
-    _write_text(folder / "model-card.md", model_card(judged))
+    items = checklist(evaluated)
+    for name, table in _tables(evaluated, items):
+        write_frame(table, folder / f"{name}.csv", evaluated.provenance)
+    _write_text(folder / "model-card.md", model_card(evaluated))
     say("figures")
-    figures = Figures(judged, folder / "figures")
+    figures = Figures(evaluated, folder / "figures")
     whole = figures.overview()
-    findings = [(name, figures.of_finding(name)) for name in judged.study.findings]
+    findings = [(name, figures.of_finding(name)) for name in evaluated.study.findings]
     say("page")
     made = environment(Path(__file__).parent)
     page = made.get_template("report.html").render(
-        judged=judged, provenance=judged.provenance, cards=_cards(judged), flow=whole.pop("flow"),
-        overview=whole, findings=findings, methods=methods(judged), items=items, source=SOURCE,
-        tables=_shown(judged), mistakes=[_mistake(one) for one in judged.mistakes],
+        evaluated=evaluated, provenance=evaluated.provenance, cards=_cards(evaluated), flow=whole.pop("flow"),
+        overview=whole, findings=findings, methods=methods(evaluated), items=items, source=SOURCE,
+        tables=_shown(evaluated), mistakes=[_mistake(one) for one in evaluated.mistakes],
     )  # fmt: skip
     target = folder / "index.html"
     _write_text(target, page)
@@ -218,15 +218,15 @@ def _mistake(one: Mistake) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _cards(judged: Judgement) -> list[tuple[str, str, str]]:
+def _cards(evaluated: Judgement) -> list[tuple[str, str, str]]:
     """The figures at the top."""
-    means = judged.table[judged.table["finding"] == "mean"].set_index("measure")
+    means = evaluated.table[evaluated.table["finding"] == "mean"].set_index("measure")
     cards = [
-        ("images", f"{len(judged.study.labels):,}", f"of {judged.patients:,} patients"),
+        ("images", f"{len(evaluated.study.labels):,}", f"of {evaluated.patients:,} patients"),
         (
             "findings",
-            str(len(judged.study.findings)),
-            f"{sum(judged.positives.values()):,} present",
+            str(len(evaluated.study.findings)),
+            f"{sum(evaluated.positives.values()):,} present",
         ),
     ]
     for measure in ("auroc", "sensitivity", "specificity", "ece"):
@@ -237,42 +237,46 @@ def _cards(judged: Judgement) -> list[tuple[str, str, str]]:
     return cards
 
 
-def _tables(judged: Judgement, items: Sequence[Any]) -> Iterator[tuple[str, pd.DataFrame]]:
+def _tables(evaluated: Judgement, items: Sequence[Any]) -> Iterator[tuple[str, pd.DataFrame]]:
     """Every table of the folder under its name."""
     import pandas as pd
 
-    yield "performance", judged.table
+    yield "performance", evaluated.table
     for name, part in (
-        ("subgroups", judged.parts), ("differences", judged.differences), ("gaps", judged.gaps),
-        ("targets", judged.targets),
+        ("subgroups", evaluated.parts), ("differences", evaluated.differences), ("gaps", evaluated.gaps),
+        ("targets", evaluated.targets),
     ):  # fmt: skip
         if part is not None:
             yield name, part
-    yield "flow", pd.DataFrame(judged.study.flow(), columns=["images", "count"])
-    yield "confusion", _confusion(judged)
-    yield from _curves(judged)
-    rows = [(one.image, one.finding, one.kind, one.score, one.threshold) for one in judged.mistakes]
+    yield "flow", pd.DataFrame(evaluated.study.flow(), columns=["images", "count"])
+    yield "confusion", _confusion(evaluated)
+    yield from _curves(evaluated)
+    rows = [
+        (one.image, one.finding, one.kind, one.score, one.threshold) for one in evaluated.mistakes
+    ]
     head = ["image", "finding", "error", "score", "threshold"]
     yield "errors", pd.DataFrame(rows, columns=pd.Index(head))
     told = [(item.number, item.topic, item.state, item.answer) for item in items]
     yield "tripod-ai", pd.DataFrame(told, columns=["item", "topic", "state", "answer"])
 
 
-def _good(judged: Judgement) -> list[int]:
+def _good(evaluated: Judgement) -> list[int]:
     """Findings that have rows of both classes and every score."""
-    areas = judged.table[judged.table["measure"] == "auroc"].set_index("finding")["value"]
-    return [j for j, name in enumerate(judged.study.findings) if not math.isnan(areas[name])]
+    areas = evaluated.table[evaluated.table["measure"] == "auroc"].set_index("finding")["value"]
+    return [j for j, name in enumerate(evaluated.study.findings) if not math.isnan(areas[name])]
 
 
-def _confusion(judged: Judgement) -> pd.DataFrame:
+def _confusion(evaluated: Judgement) -> pd.DataFrame:
     import pandas as pd
 
     rows = []
-    for j in _good(judged):
-        name = judged.study.findings[j]
-        if name in judged.thresholds:
-            limit = judged.thresholds[name]
-            point = operating_point(judged.study.labels[:, j], judged.study.scores[:, j], limit)
+    for j in _good(evaluated):
+        name = evaluated.study.findings[j]
+        if name in evaluated.thresholds:
+            limit = evaluated.thresholds[name]
+            point = operating_point(
+                evaluated.study.labels[:, j], evaluated.study.scores[:, j], limit
+            )
             counts = (
                 point.true_positives, point.false_negatives, point.false_positives,
                 point.true_negatives,
@@ -282,16 +286,16 @@ def _confusion(judged: Judgement) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=pd.Index([*head, "true negative"]))
 
 
-def _curves(judged: Judgement) -> Iterator[tuple[str, pd.DataFrame]]:
+def _curves(evaluated: Judgement) -> Iterator[tuple[str, pd.DataFrame]]:
     import pandas as pd
 
-    study = judged.study
+    study = evaluated.study
     parts: dict[str, list[pd.DataFrame]] = {}
     makers: dict[str, Any] = {"roc": roc_curve, "precision-recall": precision_recall_curve}
-    for j in _good(judged):
+    for j in _good(evaluated):
         truth, given = study.labels[:, j], study.scores[:, j]
         made = {name: make(truth, given) for name, make in makers.items()}
-        if judged.has_probabilities:
+        if evaluated.has_probabilities:
             chances = probabilities_of(given, str(study.kind))
             made["reliability"] = reliability_curve(truth, chances, patient_ids=study.codes)
             made["decision-curve"] = net_benefit_curve(truth, chances, patient_ids=study.codes)
@@ -306,12 +310,12 @@ class Figures:
     """The figures of a study, each as a file and as an element of the page.
 
     Args:
-        judged: The study.
+        evaluated: The study.
         folder: Where the files go.
     """
 
-    def __init__(self, judged: Judgement, folder: Path) -> None:
-        self.judged, self.folder = judged, folder
+    def __init__(self, evaluated: Judgement, folder: Path) -> None:
+        self.evaluated, self.folder = evaluated, folder
 
     def _kept(self, display: Display, name: str, description: str) -> str:
         display.save(self.folder / f"{name}.svg")
@@ -322,17 +326,17 @@ class Figures:
         from torchxrayvision.plots import forest
         from torchxrayvision.report.flow import flow_svg
 
-        judged = self.judged
-        flow = flow_svg(judged.study)
+        evaluated = self.evaluated
+        flow = flow_svg(evaluated.study)
         _write_text(self.folder / "flow.svg", flow)
         made = {"flow": flow}
-        areas = judged.table[judged.table["measure"] == "auroc"]
+        areas = evaluated.table[evaluated.table["measure"] == "auroc"]
         shown = forest(areas, reference=0.5, title="AUROC of each finding", measure="AUROC")
         made["areas"] = self._kept(shown, "auroc", "AUROC of each finding with its interval")
-        if judged.gaps is not None and len(judged.gaps):
-            made |= self._gaps(judged.gaps)
-        if judged.differences is not None:
-            part = judged.differences[judged.differences["measure"] == "auroc"]
+        if evaluated.gaps is not None and len(evaluated.gaps):
+            made |= self._gaps(evaluated.gaps)
+        if evaluated.differences is not None:
+            part = evaluated.differences[evaluated.differences["measure"] == "auroc"]
             shown = forest(
                 part, label=["models", "finding"], value="difference", reference=0,
                 title="Difference of AUROC", measure="first minus second",
@@ -362,19 +366,19 @@ class Figures:
         """The figures of one finding; none where it has one class only."""
         from torchxrayvision import plots
 
-        judged, study = self.judged, self.judged.study
+        evaluated, study = self.evaluated, self.evaluated.study
         j = study.findings.index(name)
-        if j not in _good(judged):
+        if j not in _good(evaluated):
             return []
         truth, given, codes = study.labels[:, j], study.scores[:, j], study.codes
-        limit = judged.thresholds.get(name)
+        limit = evaluated.thresholds.get(name)
         more: dict[str, Any] = {"threshold": limit, "patient_ids": codes}
         shown: list[Display] = [
             plots.roc(truth, given, **more),
             plots.precision_recall(truth, given, **more),
             plots.scores(truth, given, threshold=limit),
         ]
-        if judged.has_probabilities:
+        if evaluated.has_probabilities:
             chances = probabilities_of(given, str(study.kind))
             shown += [
                 plots.reliability(truth, chances, patient_ids=codes),
@@ -387,13 +391,13 @@ class Figures:
         ]
 
 
-def _shown(judged: Judgement) -> dict[str, tuple[list[str], list[list[str]]]]:
+def _shown(evaluated: Judgement) -> dict[str, tuple[list[str], list[list[str]]]]:
     """Tables of the page: columns and rows of text."""
-    made = {"main": _pivot(judged, ("auroc", "average_precision"), counts=True)}
-    if judged.thresholds:
-        more = [m for m in ("ppv_at_prevalence", "npv_at_prevalence") if _has(judged, m)]
-        made["rates"] = _pivot(judged, (*_RATES, *more), threshold=True)
-        confusion = _confusion(judged)
+    made = {"main": _pivot(evaluated, ("auroc", "average_precision"), counts=True)}
+    if evaluated.thresholds:
+        more = [m for m in ("ppv_at_prevalence", "npv_at_prevalence") if _has(evaluated, m)]
+        made["rates"] = _pivot(evaluated, (*_RATES, *more), threshold=True)
+        confusion = _confusion(evaluated)
         made["confusion"] = (
             [*confusion.columns.drop("threshold")],
             [
@@ -401,49 +405,49 @@ def _shown(judged: Judgement) -> dict[str, tuple[list[str], list[list[str]]]]:
                 for row in confusion.itertuples(index=False, name=None)
             ],
         )
-    if judged.targets is not None and len(judged.targets):
+    if evaluated.targets is not None and len(evaluated.targets):
         made["targets"] = (
             ["finding", "rate", "target", "achieved", "within"],
             [
                 [
-                    row["finding"], row["rate"], f"{row['target']:g}", judged.cell(row),
+                    row["finding"], row["rate"], f"{row['target']:g}", evaluated.cell(row),
                     "yes" if row["low"] <= row["target"] <= row["high"] else "no",
                 ]
-                for row in judged.targets.to_dict("records")
+                for row in evaluated.targets.to_dict("records")
             ],
         )  # fmt: skip
-    if judged.has_probabilities:
-        made["probabilities"] = _pivot(judged, _CALIBRATION)
-    if judged.differences is not None:
-        made["differences"] = _compared(judged.differences)
-    if judged.gaps is not None:
-        made["gaps"] = _gap_rows(judged.gaps)
-    if judged.parts is not None:
-        made["subgroups"] = _subgroup_rows(judged)
+    if evaluated.has_probabilities:
+        made["probabilities"] = _pivot(evaluated, _CALIBRATION)
+    if evaluated.differences is not None:
+        made["differences"] = _compared(evaluated.differences)
+    if evaluated.gaps is not None:
+        made["gaps"] = _gap_rows(evaluated.gaps)
+    if evaluated.parts is not None:
+        made["subgroups"] = _subgroup_rows(evaluated)
     return made
 
 
-def _has(judged: Judgement, measure: str) -> bool:
-    return bool((judged.table["measure"] == measure).any())
+def _has(evaluated: Judgement, measure: str) -> bool:
+    return bool((evaluated.table["measure"] == measure).any())
 
 
 def _pivot(
-    judged: Judgement, measures: Sequence[str], *, counts: bool = False, threshold: bool = False
+    evaluated: Judgement, measures: Sequence[str], *, counts: bool = False, threshold: bool = False
 ) -> tuple[list[str], list[list[str]]]:
     head = ["finding", *(["n", "positives", "share", "patients"] if counts else [])]
     head += ["threshold"] if threshold else []
     rows = []
-    for name in [*judged.study.findings, "mean"]:
-        part = judged.table[judged.table["finding"] == name].set_index("measure")
+    for name in [*evaluated.study.findings, "mean"]:
+        part = evaluated.table[evaluated.table["finding"] == name].set_index("measure")
         first = part.loc["auroc"]
         row = [name]
         if counts:
             share = "" if name == "mean" else f"{first['positives'] / max(first['n'], 1):.1%}"
             row += [f"{first[c]:,}" for c in ("n", "positives")] + [share, f"{first['patients']:,}"]
         if threshold:
-            limit = judged.thresholds.get(name)
+            limit = evaluated.thresholds.get(name)
             row.append("" if limit is None else f"{limit:.4g}")
-        row += [judged.cell(part.loc[m]) if m in part.index else "–" for m in measures]
+        row += [evaluated.cell(part.loc[m]) if m in part.index else "–" for m in measures]
         rows.append(row)
     return head + [_MEASURES[m] for m in measures], rows
 
@@ -484,16 +488,16 @@ def _signed(row: Any, name: str) -> str:
     return f"{row[name]:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
 
 
-def _subgroup_rows(judged: Judgement) -> tuple[list[str], list[list[str]]]:
+def _subgroup_rows(evaluated: Judgement) -> tuple[list[str], list[list[str]]]:
     """The mean of every subgroup."""
-    if judged.parts is None:
+    if evaluated.parts is None:
         raise EvaluationError("no subgroups")
-    means = judged.parts[judged.parts["finding"] == "mean"]
+    means = evaluated.parts[evaluated.parts["finding"] == "mean"]
     rows = []
     for (attribute, subgroup), part in means.groupby(["attribute", "subgroup"], sort=False):
         by = part.set_index("measure")
         first = by.loc["auroc"]
-        cells = [judged.cell(by.loc[m]) for m in ("auroc", "sensitivity", "specificity")]
+        cells = [evaluated.cell(by.loc[m]) for m in ("auroc", "sensitivity", "specificity")]
         counts = [f"{first['n']:,}", f"{first['patients']:,}", str(first["findings"])]
         rows.append([str(subgroup), str(attribute), *counts, *cells])
     head = ["subgroup", "by", "images", "patients", "findings", "mean AUROC"]
