@@ -47,8 +47,8 @@ def model_card(evaluated: Judgement) -> str:
     lines += [f"    - {json.dumps(result)}" for result in results]
     lines += ["---", "", f"# {weights}", "", *_facts(evaluated, entry), "", "## Evaluation", ""]
     lines += [
-        f"{len(evaluated.study.labels):,} images of {evaluated.patients:,} patients; intervals are for "
-        "95 % confidence and count patients.",
+        f"{len(evaluated.study.labels):,} images of {evaluated.patients:,} patients; intervals are "
+        "for 95 % confidence and count patients.",
         "",
         "| finding | n | positives | AUROC | sensitivity | specificity |",
         "| --- | ---: | ---: | --- | --- | --- |",

@@ -57,7 +57,7 @@ def checklist(evaluated: Judgement) -> list[Item]:
     groups = ", ".join(evaluated.options.by) or ""
     models = ", ".join(other.name for other in evaluated.others)
     return [
-        Item("1", "title: that a model is evaluated, for whom and for what", evaluated.title + " …"),
+        Item("1", "title: that a model is evaluated, and for whom", evaluated.title + " …"),
         Item("2", "abstract", ""),
         Item("3", "background: clinical context, target population, health inequalities", ""),
         Item("4", "objectives", "evaluation of " + weights + " …"),

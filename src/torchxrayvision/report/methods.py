@@ -97,9 +97,9 @@ def methods(evaluated: Judgement) -> list[tuple[str, str]]:
                 f"Images were split by {', '.join(evaluated.options.by)}"
                 + (" and by every two of these" if evaluated.options.intersections else "")
                 + ". Each subgroup is compared with the rest of the images whose subgroup is "
-                f"known; both need {evaluated.options.least} patients. The gap of the sensitivity is "
-                "that of equal opportunity, at the same threshold for all. Means over findings are "
-                "over those that all subgroups of an attribute have.",
+                f"known; both need {evaluated.options.least} patients. The gap of the sensitivity "
+                "is that of equal opportunity, at the same threshold for all. Means over findings "
+                "are over those that all subgroups of an attribute have.",
             )
         )
     parts.append(

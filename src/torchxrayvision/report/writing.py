@@ -185,7 +185,8 @@ def write_report(
     say("page")
     made = environment(Path(__file__).parent)
     page = made.get_template("report.html").render(
-        evaluated=evaluated, provenance=evaluated.provenance, cards=_cards(evaluated), flow=whole.pop("flow"),
+        evaluated=evaluated, provenance=evaluated.provenance, cards=_cards(evaluated),
+        flow=whole.pop("flow"),
         overview=whole, findings=findings, methods=methods(evaluated), items=items, source=SOURCE,
         tables=_shown(evaluated), mistakes=[_mistake(one) for one in evaluated.mistakes],
     )  # fmt: skip
@@ -243,7 +244,8 @@ def _tables(evaluated: Judgement, items: Sequence[Any]) -> Iterator[tuple[str, p
 
     yield "performance", evaluated.table
     for name, part in (
-        ("subgroups", evaluated.parts), ("differences", evaluated.differences), ("gaps", evaluated.gaps),
+        ("subgroups", evaluated.parts), ("differences", evaluated.differences),
+        ("gaps", evaluated.gaps),
         ("targets", evaluated.targets),
     ):  # fmt: skip
         if part is not None:
