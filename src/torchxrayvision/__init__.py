@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torchxrayvision import (
+        audit,
         autoencoders,
         baseline_models,
         calibration,
@@ -54,6 +55,7 @@ __version__ = "2.0.0a1"
 
 __all__ = [
     "__version__",
+    "audit",
     "autoencoders",
     "baseline_models",
     "calibration",

@@ -43,11 +43,13 @@ DIFFERENT = {
     "precision": "masks and probabilities differ in what fast promises",
     "segmenter": "the page has one of its own accord, results only if asked",
     "seed": "the demonstration's own default is a seed whose films show everything",
-    "weights": "segmentation and classification have networks of their own",
+    "weights": "segmentation and classification have networks of their own; an audit may do "
+    "without",
     "workers": "training counts processes and takes 0 for none",
     "views": "a view is kept in a dataset and simulated in a phantom",
     "overwrite": "predict replaces the rows of an unfinished run as well",
     "restart": "as overwrite",
+    "patient": "an audit prints no default that another command has",
     "out_dir": "optional where the command has a name for it",
     "method": "ways to explain, and ways to calibrate",
     "to": "formats of a model and of a dataset, and the file of a calibration",
@@ -98,13 +100,13 @@ def test_lists_of_commands_are_not_cut(group):
 
 # What prints a table, and so prints JSON too.
 PRINTING = [
-    ("predict",), ("check",), ("evaluate",), ("info",), ("datasets", "list"),
+    ("predict",), ("check",), ("audit",), ("evaluate",), ("info",), ("datasets", "list"),
     ("datasets", "describe"), ("datasets", "verify"), ("datasets", "split"),
     ("weights", "list"), ("weights", "show"),
 ]  # fmt: skip
 WRITING = [
-    ("predict",), ("check",), ("evaluate",), ("segment",), ("explain",), ("results",), ("export",),
-    ("phantom",), ("datasets", "export"), ("datasets", "split"),
+    ("predict",), ("check",), ("audit",), ("evaluate",), ("segment",), ("explain",), ("results",),
+    ("export",), ("phantom",), ("datasets", "export"), ("datasets", "split"),
 ]  # fmt: skip
 
 
@@ -151,6 +153,7 @@ REFUSED = [
     ["predict", "a.png", "--shard", "1/2"],
     ["predict", "a.png", "--weights", "foo"],
     ["check"],
+    ["audit", "a.png", "--split", "part"],
     ["segment", "a.png", "--out-dir", "o", "--threshold", "2"],
     ["explain", "a.png", "--out-dir", "o", "--target", "Mass", "--method", "foo"],
     ["results", "a.dcm", "--out-dir", "o", "--as", "sr,foo"],

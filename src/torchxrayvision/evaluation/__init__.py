@@ -50,7 +50,12 @@ from torchxrayvision.evaluation.intervals import (
     mean_interval,
     wilson_interval,
 )
-from torchxrayvision.evaluation.joining import join_labels, patient_column, read_table
+from torchxrayvision.evaluation.joining import (
+    join_labels,
+    match_images,
+    patient_column,
+    read_table,
+)
 from torchxrayvision.evaluation.overlap import dice, iou
 from torchxrayvision.evaluation.performance import (
     difference_table,
@@ -119,6 +124,7 @@ __all__ = [
     "identifiers",
     "iou",
     "join_labels",
+    "match_images",
     "mean_auroc",
     "mean_interval",
     "net_benefit_curve",

@@ -205,6 +205,40 @@ def join_labels(predictions: pd.DataFrame, labels: pd.DataFrame) -> tuple[pd.Dat
     return rows.drop(columns="_image"), [str(name) for name in findings]
 
 
+def match_images(paths: pd.Series[str], labels: pd.DataFrame) -> tuple[pd.Series[Any], str]:
+    """The row of a table that each image has.
+
+    Args:
+        paths: Images as they were named, in any folder.
+        labels: One row per image, see `join_labels`.
+
+    Returns:
+        The position of the row of each image, -1 where there is none, int64 with the index of
+        `paths`; and the column of the table that names the images.
+
+    Raises:
+        EvaluationError: If no column names the images, or none of them is there.
+
+    Example:
+        >>> import pandas as pd
+        >>> table = pd.DataFrame({"file": ["b.png", "a.png"], "Mass": [0, 1]})
+        >>> rows, column = match_images(pd.Series(["in/a.png", "in/c.png"]), table)
+        >>> rows.tolist(), column
+        ([1, -1], 'file')
+    """
+    import pandas as pd
+
+    column = _named(labels, _IMAGES)
+    if column is None:
+        msg = f"a table needs a column that names images: {_SHOWN}; got {list(labels)[:8]}"
+        raise EvaluationError(msg)
+    kept = labels[column].astype(str).drop_duplicates()
+    keys = _matching(paths.astype(str), _names(kept, "labels"))
+    place = pd.Series(kept.index, index=pd.Index(keys[1]))
+    found = keys[0].map(place).fillna(-1).astype("int64")
+    return pd.Series(found.to_numpy(), index=paths.index), str(column)
+
+
 def _without_prefix(labels: pd.DataFrame) -> pd.DataFrame:
     """Labels of a dataset's export under the names of findings; the publisher's own give way."""
     prefixed = [name for name in labels if str(name).startswith(LABEL_PREFIX)]

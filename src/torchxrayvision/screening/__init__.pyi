@@ -5,4 +5,6 @@ from .checks import check_to_file as check_to_file
 from .checks import iter_checks as iter_checks
 from .checks import quick_check as quick_check
 from .pose import SIDE as SIDE
+from .pose import FrameMeasures as FrameMeasures
+from .pose import measure_frame as measure_frame
 from .pose import pose_of as pose_of

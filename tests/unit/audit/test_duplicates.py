@@ -1,0 +1,116 @@
+"""One film is found again whatever was done to it, and two films of one patient are two."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from torchxrayvision.audit import duplicates, fingerprints
+from torchxrayvision.audit.duplicates import Pair, by_hash, candidates, groups, search
+from torchxrayvision.phantom import simulate
+from torchxrayvision.phantom.files import grey_levels
+
+COUNT = 24
+
+
+@pytest.fixture(scope="module")
+def films():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield [grey_levels(simulate(i, seed=5, size=192).image, 8) for i in range(COUNT)]
+    torch.set_num_threads(threads)
+
+
+def encoded(grey):
+    stream = io.BytesIO()
+    Image.fromarray(grey).save(stream, "JPEG", quality=40)
+    return np.asarray(Image.open(stream))
+
+
+def windowed(grey):
+    low, high = np.percentile(grey, [5, 93])
+    return (np.clip((grey - low) / (high - low), 0, 1) ** 0.85 * 255).astype(np.uint8)
+
+
+CHANGES = {
+    "encoded": encoded,
+    "resized": lambda g: np.asarray(Image.fromarray(g).resize((110, 110))),
+    "cropped": lambda g: g[15:188, 4:177],
+    "windowed": windowed,
+    "inverted": lambda g: 255 - g,
+    "mirrored": lambda g: g[:, ::-1],
+    "rotated": lambda g: np.asarray(Image.fromarray(g).rotate(4, Image.Resampling.BILINEAR)),
+}
+
+
+def pictures(images, side=fingerprints.SIDE):
+    return np.stack([fingerprints.thumbnail(image, side) for image in images])
+
+
+def test_changed_films_are_found_and_their_changes_told(films):
+    images = [*films, *(change(films[i]) for i, change in enumerate(CHANGES.values()))]
+    large = pictures(images, duplicates.FINE_SIDE)
+    pairs = search(pictures(images), lambda rows: large[rows])
+    assert [(p.first, p.second) for p in pairs] == [(i, COUNT + i) for i in range(len(CHANGES))]
+    told = dict(zip(CHANGES, pairs, strict=True))
+    assert "cropped" in told["cropped"].how
+    assert told["inverted"].how == "inverted"
+    assert told["mirrored"].how == "mirrored"
+    assert "rotated by 4 degrees" in told["rotated"].how
+    assert told["encoded"].how == "encoded again, resized or windowed"
+
+
+def test_films_of_others_are_not_one(films):
+    large = pictures(films, duplicates.FINE_SIDE)
+    assert search(pictures(films), lambda rows: large[rows]) == []
+
+
+def test_pairs_among_the_reference_are_not_looked_for(films):
+    images = [films[0], films[1], films[0], films[2], films[2]]
+    pairs = candidates(pictures(images), others=2)
+    assert [0, 2] in pairs.tolist()
+    assert [3, 4] not in pairs.tolist()
+
+
+def test_the_embedding_adds_pairs_that_the_fingerprint_does_not_see(films, monkeypatch):
+    monkeypatch.setattr(duplicates, "_FEW", 0)
+    noise = np.random.default_rng(0).integers(0, 255, (192, 192)).astype(np.uint8)
+    images = [*films, noise]
+    features = np.random.default_rng(1).normal(size=(COUNT + 1, 16)).astype(np.float32)
+    features[COUNT] = features[3] * 1.01
+    assert [3, COUNT] not in candidates(pictures(images)).tolist()
+    assert [3, COUNT] in candidates(pictures(images), features).tolist()
+
+
+def test_the_descriptor_of_a_mirror_image_is_a_permutation(films):
+    grey = pictures(films[:4]).astype(np.uint8)
+    straight = fingerprints.describe(grey)[:, 0]
+    turned = fingerprints.describe(np.ascontiguousarray(grey[:, :, ::-1]))[:, 0]
+    np.testing.assert_allclose(fingerprints.mirrored(straight), turned, atol=1e-4)
+
+
+def test_blocks_do_not_change_what_is_found(films, monkeypatch):
+    grey = pictures([*films, films[2][:, ::-1]])
+    whole = candidates(grey).tolist()
+    monkeypatch.setattr(duplicates, "_BLOCK", 5)
+    assert candidates(grey).tolist() == whole
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_nothing_is_alike_in_too_few_images(count, films):
+    assert search(pictures(films)[:count]) == []
+
+
+def test_blank_images_are_no_pair():
+    grey = np.zeros((4, fingerprints.SIDE, fingerprints.SIDE), np.uint8)
+    assert search(grey) == []
+
+
+def test_groups_and_hashes():
+    pairs = by_hash(["a", "", "a", "b", "a"], "same bytes")
+    assert [(p.first, p.second) for p in pairs] == [(0, 2), (0, 4)]
+    assert groups(5, [*pairs, Pair(3, 4, 0.9, "mirrored")]).tolist() == [0, 1, 0, 0, 0]
