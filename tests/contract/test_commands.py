@@ -100,7 +100,8 @@ def test_lists_of_commands_are_not_cut(group):
 
 # What prints a table, and so prints JSON too.
 PRINTING = [
-    ("predict",), ("check",), ("audit",), ("evaluate",), ("info",), ("datasets", "list"),
+    ("predict",), ("check",), ("audit",), ("benchmark",), ("evaluate",), ("info",),
+    ("datasets", "list"),
     ("datasets", "describe"), ("datasets", "verify"), ("datasets", "split"),
     ("weights", "list"), ("weights", "show"),
 ]  # fmt: skip

@@ -45,6 +45,7 @@ WINDOWS: Final = (
 )
 """What is described of each image: top, left and side."""
 
+_BATCH: Final = 32  # images that are described together, so that they stay in fast memory
 _BLUR: Final = 1.2  # pixels, so that noise of an encoder draws no edges
 _AROUND: Final = 9  # pixels to each side that an edge is compared with
 _FLOOR: Final = 2.0  # grey levels of an edge below which it is noise
@@ -83,6 +84,13 @@ def describe(thumbnails: NDArray[np.uint8]) -> Floats:
     Returns:
         float32 (N, `WINDOWS`, `WIDTH`).
     """
+    described = [
+        _described(thumbnails[at : at + _BATCH]) for at in range(0, len(thumbnails), _BATCH)
+    ]
+    return np.concatenate([np.zeros((0, len(WINDOWS), WIDTH), np.float32), *described])
+
+
+def _described(thumbnails: NDArray[np.uint8]) -> Floats:
     import torch
 
     x = torch.from_numpy(np.ascontiguousarray(thumbnails)).float()[:, None]
@@ -96,7 +104,7 @@ def describe(thumbnails: NDArray[np.uint8]) -> Floats:
     steps = torch.arange(_DIRECTIONS).view(1, -1, 1, 1) * (2 * np.pi / _DIRECTIONS)
     edges = (double - steps).cos().clamp(min=0) * relative
     parts = [_pooled(edges, *window) for window in WINDOWS]
-    return torch.stack(parts, 1).numpy()
+    return np.asarray(torch.stack(parts, 1).numpy(), np.float32)
 
 
 def blurred(x: torch.Tensor, sigma: float) -> torch.Tensor:

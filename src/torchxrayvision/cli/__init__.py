@@ -10,6 +10,7 @@ import typer
 from torchxrayvision import __version__
 from torchxrayvision.cli import app as _app
 from torchxrayvision.cli import audit as _audit
+from torchxrayvision.cli import benchmark as _benchmark
 from torchxrayvision.cli import calibrate as _calibrate
 from torchxrayvision.cli import check as _check
 from torchxrayvision.cli import datasets as _datasets
@@ -102,6 +103,7 @@ for _function in (
     _explain.explain,
     _check.check,
     _audit.audit,
+    _benchmark.benchmark,
     _segment.segment,
     _results.results,
     _train.train,

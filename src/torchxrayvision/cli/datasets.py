@@ -138,6 +138,26 @@ def _typed(key: str, text: str, parameters: Mapping[str, inspect.Parameter]) -> 
     return text
 
 
+def typed_arguments(cls: type[SpecDataset], items: list[str]) -> dict[str, Any]:
+    """Arguments of a constructor out of ``NAME=VALUE``.
+
+    Args:
+        cls: Whose.
+        items: As the user wrote them.
+    """
+    parameters = _parameters(cls)
+    given: dict[str, Any] = {}
+    for item in items:
+        key, sign, value = item.partition("=")
+        if not sign:
+            raise typer.BadParameter(f"an argument is written as NAME=VALUE, got {item!r}")
+        if key not in parameters:
+            accepted = ", ".join(parameters)
+            raise typer.BadParameter(f"{cls.__name__} does not take {key}; it takes {accepted}")
+        given[key] = _typed(key, value, parameters)
+    return given
+
+
 def list_(
     as_json: AsJson = False,
 ) -> None:

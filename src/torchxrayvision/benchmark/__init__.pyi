@@ -1,0 +1,9 @@
+from .protocols import Protocol as Protocol
+from .protocols import Published as Published
+from .protocols import get_protocol as get_protocol
+from .protocols import list_protocols as list_protocols
+from .running import Cell as Cell
+from .running import benchmark as benchmark
+from .running import markdown as markdown
+from .running import plan as plan
+from .running import scores_of as scores_of
