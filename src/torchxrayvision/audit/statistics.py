@@ -57,7 +57,7 @@ def predicted_by(values: NDArray[Any], truth: Floats, folds: NDArray[np.int64]) 
         folds: See `folds_of`.
 
     Returns:
-        Rates, (N,).
+        Rates less their mean, (N,).
     """
     import pandas as pd
 
@@ -70,9 +70,10 @@ def predicted_by(values: NDArray[Any], truth: Floats, folds: NDArray[np.int64]) 
         positive = np.bincount(codes[rest], truth[rest], size)
         count = np.bincount(codes[rest], minlength=size)
         whole = truth[rest].mean() if rest.any() else 0.0
-        rates[folds == fold] = ((positive + _SMOOTH * whole) / (count + _SMOOTH))[
-            codes[folds == fold]
-        ]
+        # Without the mean: what a fold has more of, the others have less of, which would make
+        # the rates of an attribute that says nothing point the wrong way.
+        excess = (positive + _SMOOTH * whole) / (count + _SMOOTH) - whole
+        rates[folds == fold] = excess[codes[folds == fold]]
     return rates
 
 
@@ -104,12 +105,12 @@ def confounding(
         for finding in labels:
             truth = labels[finding].to_numpy(float)
             score = np.asarray(values, float) if numeric else predicted_by(values, truth, folds)
-            rows.append({"attribute": name, "label": finding, **_area(truth, score, ids, 0.95)})
-    columns = ["attribute", "label", "n", "positives", "auroc", "low", "high", "reason"]
-    table = pd.DataFrame(rows, columns=columns)
-    low, high = table["low"].astype(float), table["high"].astype(float)
-    table["flagged"] = (low > CONFOUNDED) | (high < 1 - CONFOUNDED)
-    return table
+            area = _area(truth, score, ids, 0.95)
+            # Rates point the right way by themselves; a number may point either way.
+            flagged = area["low"] > CONFOUNDED or (numeric and area["high"] < 1 - CONFOUNDED)
+            rows.append({"attribute": name, "label": finding, **area, "flagged": flagged})
+    columns = ["attribute", "label", "n", "positives", "auroc", "low", "high", "reason", "flagged"]
+    return pd.DataFrame(rows, columns=columns).astype({"flagged": bool})
 
 
 def _area(truth: Floats, score: Floats, ids: NDArray[Any], level: float) -> dict[str, Any]:

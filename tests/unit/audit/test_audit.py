@@ -249,6 +249,15 @@ def test_a_site_that_predicts_a_label_is_flagged_and_one_that_does_not_is_not():
     assert row["low"] < 0.8 < row["high"]
 
 
+def test_an_attribute_that_says_nothing_does_not_point_the_wrong_way():
+    rng = np.random.default_rng(3)
+    view = rng.choice(["PA", "AP"], 80).astype(object)
+    labels = pd.DataFrame({f"f{i}": (rng.random(80) < 0.15).astype(float) for i in range(20)})
+    table = confounding({"view": view}, labels, np.array([""] * 80, dtype=object))
+    assert not table["flagged"].any()
+    assert abs(table["auroc"].mean() - 0.5) < 0.06
+
+
 def test_folds_keep_patients_together():
     people = np.array([str(i // 3) for i in range(90)] + [""] * 10, dtype=object)
     folds = folds_of(people)
