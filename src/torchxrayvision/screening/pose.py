@@ -64,7 +64,14 @@ class FrameMeasures:
 
 
 def measure_frame(raster: Raster) -> FrameMeasures:
-    """Measure one image, of which every few pixels are looked at."""
+    """Measure one picture.
+
+    Args:
+        raster: As read; every few pixels are looked at.
+
+    Returns:
+        Its measures.
+    """
     grey, step = _seen(raster, _LONGEST)
     rows, columns = _without_bars(grey)
     inner = grey[rows, columns]
