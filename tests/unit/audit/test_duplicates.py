@@ -11,8 +11,7 @@ from PIL import Image
 
 from torchxrayvision.audit import duplicates, fingerprints
 from torchxrayvision.audit.duplicates import Pair, by_hash, candidates, groups, search
-from torchxrayvision.phantom import simulate
-from torchxrayvision.phantom.files import grey_levels
+from torchxrayvision.phantom import png_bytes, simulate
 
 COUNT = 24
 
@@ -21,7 +20,8 @@ COUNT = 24
 def films():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield [grey_levels(simulate(i, seed=5, size=192).image, 8) for i in range(COUNT)]
+    made = (png_bytes(simulate(i, seed=5, size=192).image) for i in range(COUNT))
+    yield [np.asarray(Image.open(io.BytesIO(data))) for data in made]
     torch.set_num_threads(threads)
 
 
