@@ -18,7 +18,10 @@ IMAGES = 3000
 PAUSE = 0.05  # seconds per image, so that all of them would take longer than the limit below
 LIMIT = 20
 SLOW = f"""
+import signal
 import time
+# Whoever runs the tests in the background of a shell leaves interrupts ignored to its children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from torchxrayvision.datasets import verification
 check = verification._check
 def slowly(*args, **options):

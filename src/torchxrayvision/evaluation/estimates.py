@@ -385,6 +385,9 @@ def difference(first: Estimate, second: Estimate, bound: float = 1.0) -> Interva
     nan = math.nan
     if reason or math.isnan(value):
         return Interval(value, nan, nan, a.n, a.positives, a.level, reason)
+    if a == b and np.array_equal(first.influence, second.influence):
+        # One estimate twice; MOVER would leave the skewness of its interval.
+        return Interval(value, value, value, a.n, a.positives, a.level)
     together = correlation(first.influence, second.influence)
     down = _reach(a.value - a.low, b.high - b.value, together)
     up = _reach(a.high - a.value, b.value - b.low, together)

@@ -74,7 +74,7 @@ def test_page_whose_checksum_is_wrong_is_not_read(tmp_path):
 @pytest.mark.parametrize("name", [None, ""])
 def test_rows_without_the_name_of_an_image(name):
     blank = FRAME.assign(path=[name, *FRAME["path"][1:]])
-    with pytest.raises(EvaluationError, match="1 rows of the labels name no image"):
+    with pytest.raises(EvaluationError, match="1 row of the labels without an image"):
         join_labels(FRAME, blank)
 
 

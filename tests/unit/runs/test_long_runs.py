@@ -74,7 +74,7 @@ def test_rows_are_complete_in_order_and_the_folder_is_gone(films, network, tmp_p
     assert (table["error"] != "").sum() == 8 == done.failed
     assert (done.total, done.resumed) == (COUNT, 0)
     assert table.loc[table["error"] == "", "Mass"].nunique() == COUNT - 8
-    assert [p.name for p in tmp_path.iterdir()] == ["t.csv"]
+    assert {p.name for p in tmp_path.iterdir()} == {"t.csv", "t.csv.provenance.json"}
 
 
 @pytest.mark.parametrize("ending", [".csv", ".json", ".parquet"])
@@ -336,7 +336,7 @@ def test_shards_join_to_the_bytes_of_one_run(films, network, reference, tmp_path
     done = join_shards(target)
     assert (done.total, done.failed) == (COUNT, 8)
     assert target.read_bytes() == reference[".csv"]
-    assert [p.name for p in tmp_path.iterdir()] == ["t.csv"]
+    assert {p.name for p in tmp_path.iterdir()} == {"t.csv", "t.csv.provenance.json"}
 
 
 def test_a_finished_shard_is_not_done_again(films, network, tmp_path):
