@@ -367,7 +367,7 @@ def test_the_numbers_of_measures_and_maps_are_those_of_the_commands(page, files,
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         (found,) = xrv.segmentation.segment([path], "demo-anatomy")
-        evidence = xrv.explain.explain_file(path, xrv.models.get_model("demo"), "Effusion")
+        full = xrv.explain.evidence_scale(xrv.models.get_model("demo"), "Effusion")
     page.click("#anatomy > summary")
     page.wait("document.querySelector('[data-measure=ratio]')")
     measured = found.measures()
@@ -382,7 +382,7 @@ def test_the_numbers_of_measures_and_maps_are_those_of_the_commands(page, files,
     page.click("button.map[data-finding=Effusion]")
     page.wait("xrv.state.pane.viewer.heat")
     page.wait("document.getElementById('legend-top').textContent")
-    assert page.text("#legend-top").startswith(f"{evidence.limit:.3g}")
+    assert page.text("#legend-top").startswith(f"{full:.3g}")
     assert page.find("#evidence-title").text == "Heat map: Effusion"
 
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from torchxrayvision.errors import UnknownNameError
-from torchxrayvision.explain import explain_raster
+from torchxrayvision.explain import evidence_scale, explain_raster
 from torchxrayvision.files import Provenance, sha256_of
 from torchxrayvision.inference import predictions, preprocessing_of
 from torchxrayvision.measures import area
-from torchxrayvision.pictures import palette, scale_of
+from torchxrayvision.pictures import palette
 from torchxrayvision.results import outlines
 from torchxrayvision.runs import fingerprint
 from torchxrayvision.segmentation import MEASURES, get_segmenter, main_structures, segment
@@ -78,7 +78,6 @@ class Classifier:
     checkpoint: Path | None = None
     calibration: Calibration | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
-    scales: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.kind = self.model.check_kind(None)
@@ -173,9 +172,8 @@ class Classifier:
             raise UnknownNameError("target", finding, list(self.columns))
         with self.lock:
             found = explain_raster("", raster, self.model, finding, method)
-            key = f"{method}/{finding}"
             # One scale per finding: as strong a colour for as strong evidence in every image.
-            scale = self.scales[key] = max(self.scales.get(key, 0.0), scale_of(found.heat))
+            scale = evidence_scale(self.model, finding, method)
         return Evidence.of(found, scale)
 
 

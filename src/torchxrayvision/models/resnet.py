@@ -158,7 +158,7 @@ class ResidualNetwork(nn.Module):
         """
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         for name in _STAGES:
-            x = self.get_submodule(name)(x)
+            x = getattr(self, name)(x)  # torch 2.7 cannot export `get_submodule`
         result: Tensor = self.avgpool(x)
         return result.flatten(1)
 

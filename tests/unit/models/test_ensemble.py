@@ -88,19 +88,26 @@ def test_operating_points_of_its_own():
     assert ((value > 0.5) == (mean > 0.4)).all()
 
 
-def test_an_ensemble_predicts_names_exports_and_embeds(tmp_path):
-    from torchxrayvision.inference import export
-
+def test_an_ensemble_predicts_names_and_embeds():
     both = Ensemble([member(["Mass"], 1), member(["Mass"], 2)], views=("whole", "mirror"))
     x = images()
     prediction = both.predict(x)
     assert prediction.kind == "probability"
     assert torch.equal(prediction.values["Mass"], both(x)[:, 0])
     assert both.embed(x).shape == (2, 4 * 64)
+
+
+def test_an_ensemble_exports(tmp_path):
+    if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 8):
+        pytest.skip("torch 2.7 cannot export the concatenation of views of any batch size")
+    from torchxrayvision.inference import export
+
+    both = Ensemble([member(["Mass"], 1), member(["Mass"], 2)], views=("whole", "mirror"))
     assert export(both, "torch-export", tmp_path / "both.pt2").difference < 1e-4
 
 
 def test_networks_of_both_kinds_go_together():
+    pytest.importorskip("timm", reason="the network of EVA-X is timm's: extra models")
     both = Ensemble([member(["Mass"], 1), synthetic_evax()])
     assert both(images(1, 256)).shape == (1, 2)
     assert both.input_resolution == 256

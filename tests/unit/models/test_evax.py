@@ -24,6 +24,8 @@ from torchxrayvision.models import (
 )
 from torchxrayvision.weights import EVAX_Weights, EVAXDenseNet_Weights, get
 
+pytest.importorskip("timm", reason="the networks of EVA-X are timm's: extra models")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
