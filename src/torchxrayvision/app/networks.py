@@ -78,6 +78,7 @@ class Classifier:
     checkpoint: Path | None = None
     calibration: Calibration | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
+    scales: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.kind = self.model.check_kind(None)
@@ -172,8 +173,11 @@ class Classifier:
             raise UnknownNameError("target", finding, list(self.columns))
         with self.lock:
             found = explain_raster("", raster, self.model, finding, method)
-            # One scale per finding: as strong a colour for as strong evidence in every image.
-            scale = evidence_scale(self.model, finding, method)
+            # One scale per finding: as strong a colour for as strong evidence in every image. To
+            # look it up hashes every tensor of the network, so it is kept.
+            if (method, finding) not in self.scales:
+                self.scales[method, finding] = evidence_scale(self.model, finding, method)
+            scale = self.scales[method, finding]
         return Evidence.of(found, scale)
 
 
