@@ -23,9 +23,10 @@ from support.image_files import dicom, jpeg, png, ramp, tiff
 from torchxrayvision.cli import app
 from torchxrayvision.datasets import Folder_Dataset
 from torchxrayvision.images import read_image
-from torchxrayvision.inputs import Skipped, expand
+from torchxrayvision.inputs import ReadOptions, Skipped, expand
 from torchxrayvision.models import Segmenter
 from torchxrayvision.screening import check
+from torchxrayvision.training import ImageCache
 
 GREY = ramp(48, 40, 255)
 
@@ -180,7 +181,7 @@ import os, time, runpy
 from torchxrayvision.inputs import load
 real = load.read_raster
 def faulty(source, **options):
-    name = os.path.basename(source)
+    name = os.path.basename(getattr(source, "name", source))
     if "crash" in name:
         os.kill(os.getpid(), 11)
     if "hang" in name:
@@ -217,6 +218,22 @@ def test_a_decoder_that_hangs_and_one_that_crashes_cost_one_row_each(tmp_path, n
         "a.png": "", "crash.png": "the process that read it died (signal 11)",
         "hang.png": "reading took longer than 20 s", "z.png": "",
     }  # fmt: skip
+
+
+@pytest.mark.usefixtures("faulty")
+def test_they_cost_the_images_of_a_training_one_row_each_too(tmp_path):
+    names = ["a.png", "crash.png", "hang.png", "z.png"]
+    (tmp_path / "films").mkdir()
+    for at, film in enumerate(names):  # other bytes each, or one would be taken for the other
+        Image.fromarray((GREY + at).astype(np.uint8)).save(tmp_path / "films" / film)
+    cache = ImageCache.build(
+        Folder_Dataset(tmp_path / "films"), 16, folder=tmp_path / "cache", skip_unreadable=True,
+        reading=ReadOptions(isolate=True, time_limit=20),
+    )  # fmt: skip
+    assert len(cache) == 2
+    reasons = {name: cache.unreadable[names.index(name)] for name in ("crash.png", "hang.png")}
+    assert "crash.png: the process that read it died (signal 11)" in reasons["crash.png"]
+    assert "hang.png: reading took longer than 20 s" in reasons["hang.png"]
 
 
 def test_a_dataset_finds_what_commands_find(folder):

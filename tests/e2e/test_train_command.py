@@ -38,7 +38,7 @@ def train(*arguments):
 
 def test_a_recipe_becomes_weights_and_is_not_overwritten(config, monkeypatch, capsys):
     cache = config.parent / "cache"
-    done = train("--config", config, "--cache", cache, "--workers", "0")
+    done = train("--config", config, "--cache", cache, "--workers", "1")
     assert done.exit_code == 0, done.output
     assert "mean AUROC" in done.output
     assert "epoch 1: training loss" in done.stderr
@@ -64,7 +64,7 @@ def test_a_mistyped_key_is_one_line(config, monkeypatch, capsys):
 
 def test_what_the_split_leaves_out_is_predicted_and_said_to_have_chosen_nothing(config):
     config.write_text("split = { fractions = [0.5, 0.25] }" + RECIPE)
-    done = train("--config", config, "--cache", config.parent / "cache", "--workers", "0")
+    done = train("--config", config, "--cache", config.parent / "cache", "--workers", "1")
     assert done.exit_code == 0, done.output
     assert "test, which chose nothing" in done.stdout
     names = {path.name for path in (config.parent / "run").iterdir()}

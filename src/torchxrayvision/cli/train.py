@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from torchxrayvision.cli.console import console, inform, progress_of, show_warnings
+from torchxrayvision.cli.options import Isolate, TimeLimit, Workers
 from torchxrayvision.errors import counted
+from torchxrayvision.inputs import ReadOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,10 +35,9 @@ def train(
     cache: Annotated[
         Path | None, typer.Option(help="Folder of prepared images; the package's if not given.")
     ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option("--workers", "-j", min=0, help="Processes that decode; one per processor."),
-    ] = None,
+    workers: Workers = None,
+    time_limit: TimeLimit = None,
+    isolate: Isolate = False,
 ) -> None:
     """Train a classifier: decode every image once, then fit, validate and keep the best weights."""
     from torchxrayvision.training import load_recipe
@@ -47,8 +48,9 @@ def train(
     folder = config.with_suffix("") if out_dir is None else out_dir
     state_to_resume(folder, resume)
     with show_warnings():
+        reading = ReadOptions.of(workers=workers, time_limit=time_limit, isolate=isolate)
         with progress_of(0) as prepared:
-            *images, test = prepare_parts(recipe, cache=cache, workers=workers, progress=prepared)
+            *images, test = prepare_parts(recipe, cache=cache, reading=reading, progress=prepared)
         result = fit(
             recipe, *images, test=test, out=folder, resume=resume,
             on_epoch=None if sys.stderr.isatty() else _print_epoch,  # a terminal has the bar

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 from dataclasses import dataclass
@@ -101,7 +102,9 @@ def read_file(
     options = options or ReadOptions()
     source = _source(file, options, archives)
     if isinstance(source, bytes):
-        return read_raster(source, frame=options.frame, limits=options.limits)
+        stream = io.BytesIO(source)
+        stream.name = file.given  # for the message of an error
+        return read_raster(stream, frame=options.frame, limits=options.limits)
     for _ in range(_TRIES):
         before = _state(file.path)
         try:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from torchxrayvision.inputs import ReadOptions
     from torchxrayvision.training.images.prepared import PreparedImages
     from torchxrayvision.training.recipe import Recipe, Source
 
@@ -32,6 +33,7 @@ def prepare(
     *,
     cache: str | os.PathLike[str] | None = None,
     workers: int | None = None,
+    reading: ReadOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[PreparedImages, PreparedImages]:
     """Build the datasets of a recipe, merge them, decode every image once, and split.
@@ -39,7 +41,8 @@ def prepare(
     Args:
         recipe: Names datasets, findings and split.
         cache: Folder of prepared images; None for the package's cache folder.
-        workers: Processes that decode; None for one per processor.
+        workers: Threads that read and prepare; None for one per processor.
+        reading: Limits for reading a file; its `workers`, if given, replace those above.
         progress: Called with (done, total) while images are prepared.
 
     Returns:
@@ -51,7 +54,9 @@ def prepare(
         UnknownNameError: If there is no dataset or official part of a name, or a finding that
             none of the datasets labels, nor the core models.
     """
-    train, validation, _ = prepare_parts(recipe, cache=cache, workers=workers, progress=progress)
+    train, validation, _ = prepare_parts(
+        recipe, cache=cache, workers=workers, reading=reading, progress=progress
+    )
     return train, validation
 
 
@@ -60,6 +65,7 @@ def prepare_parts(
     *,
     cache: str | os.PathLike[str] | None = None,
     workers: int | None = None,
+    reading: ReadOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[PreparedImages, PreparedImages, PreparedImages | None]:
     """As `prepare`, with the part that the split leaves out.
@@ -67,7 +73,8 @@ def prepare_parts(
     Args:
         recipe: Names datasets, findings and split.
         cache: Folder of prepared images; None for the package's cache folder.
-        workers: Processes that decode; None for one per processor.
+        workers: Threads that read and prepare; None for one per processor.
+        reading: Limits for reading a file; its `workers`, if given, replace those above.
         progress: Called with (done, total) while images are prepared.
 
     Returns:
@@ -93,7 +100,9 @@ def prepare_parts(
     whole = MergeDataset(sources)
     train, validation = _rows(whole, sources, recipe)
     size = recipe.cache_resolution or recipe.resolution
-    images = ImageCache.build(whole, size, folder=cache, workers=workers, progress=progress)
+    images = ImageCache.build(
+        whole, size, folder=cache, workers=workers, reading=reading, progress=progress
+    )
     left_out = np.setdiff1d(np.arange(len(whole)), np.concatenate([train, validation]))
     test = images.subset(left_out) if len(left_out) else None
     return images.subset(train), images.subset(validation), test

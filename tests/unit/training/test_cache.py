@@ -38,7 +38,7 @@ def films(tmp_path):
 @pytest.fixture
 def build(tmp_path):
     def built(dataset, size=SIZE, **kwargs):
-        return ImageCache.build(dataset, size, folder=tmp_path / "cache", workers=0, **kwargs)
+        return ImageCache.build(dataset, size, folder=tmp_path / "cache", workers=1, **kwargs)
 
     return built
 
@@ -195,7 +195,7 @@ def _build_until(films, folder, last):
         if done == last:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    ImageCache.build(tiny(films), SIZE, folder=folder, workers=0, progress=progress)
+    ImageCache.build(tiny(films), SIZE, folder=folder, workers=1, progress=progress)
 
 
 def test_processes_that_build_at_once_decode_each_image_once(films, tmp_path):
@@ -224,7 +224,7 @@ def _build_at_once(films, folder, gate, queue):
 
     cache_module._Prepare.prepared = counting  # in this process alone
     gate.wait()
-    cache = ImageCache.build(tiny(films), SIZE, folder=folder, workers=0)
+    cache = ImageCache.build(tiny(films), SIZE, folder=folder, workers=1)
     cache.verify()
     queue.put((len(done), cache.digest))
 
@@ -543,10 +543,10 @@ def test_an_unreadable_image_stops_or_is_left_out(films, build):
     assert "c.png" in cache.unreadable[2]
 
 
-def test_two_processes_give_the_same_array(films, tmp_path):
+def test_any_number_of_threads_gives_the_same_array(films, tmp_path):
     before = torch.get_rng_state()
     one, two = (
-        ImageCache.build(tiny(films), SIZE, folder=tmp_path / str(n), workers=n) for n in (0, 2)
+        ImageCache.build(tiny(films), SIZE, folder=tmp_path / str(n), workers=n) for n in (1, 2)
     )
     assert (one.folder / "images.bin").read_bytes() == (two.folder / "images.bin").read_bytes()
     assert torch.equal(torch.get_rng_state(), before)

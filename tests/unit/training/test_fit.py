@@ -218,7 +218,7 @@ def phantom_recipe(**changes):
 def test_datasets_are_merged_prepared_and_split_by_patient(tmp_path):
     two = phantom_recipe().datasets * 2
     how = dataclasses.replace(phantom_recipe(split=Split(fractions=(0.5, 0.3))), datasets=two)
-    train, validation = prepare(how, cache=tmp_path, workers=0)
+    train, validation = prepare(how, cache=tmp_path, workers=1)
     whole = 2 * len(Phantom_Dataset(**two[0].args))
     assert 0 < len(validation) < len(train) < whole
     assert not set(train.groups.tolist()) & set(validation.groups.tolist())
@@ -228,7 +228,7 @@ def test_datasets_are_merged_prepared_and_split_by_patient(tmp_path):
 
 def test_findings_of_the_core_models_may_be_without_labels(tmp_path):
     how = dataclasses.replace(phantom_recipe(), findings=("Effusion", "Lung Lesion"))
-    train, _ = prepare(how, cache=tmp_path, workers=0)
+    train, _ = prepare(how, cache=tmp_path, workers=1)
     assert np.isnan(train.labels[:, 1]).all()
     assert not np.isnan(train.labels[:, 0]).any()
 
@@ -258,7 +258,7 @@ def test_findings_of_the_core_models_may_be_without_labels(tmp_path):
 )
 def test_datasets_that_do_not_fit_are_refused(tmp_path, changes, error, message):
     with pytest.raises(error, match=message):
-        prepare(dataclasses.replace(phantom_recipe(), **changes), cache=tmp_path, workers=0)
+        prepare(dataclasses.replace(phantom_recipe(), **changes), cache=tmp_path, workers=1)
 
 
 def test_findings_that_are_nowhere_are_refused(tmp_path):
@@ -297,7 +297,7 @@ def array(rows, ids=None, **kwargs):
 
 def merged(tmp_path, rows, seed=0):
     dataset = Phantom_Dataset(n=30, size=32, seed=seed)
-    return ImageCache.build(SubsetDataset(dataset, rows), 16, folder=tmp_path / "cache", workers=0)
+    return ImageCache.build(SubsetDataset(dataset, rows), 16, folder=tmp_path / "cache", workers=1)
 
 
 @pytest.mark.parametrize("kind", ["same object", "rows", "patients", "ids", "copy", "test"])

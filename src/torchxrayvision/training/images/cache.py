@@ -4,31 +4,39 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
-import torch
 
 from torchxrayvision.datasets import MergeDataset, patients
-from torchxrayvision.errors import DatasetError, ImageReadError
+from torchxrayvision.errors import DatasetError, ImageReadError, XRVError
 from torchxrayvision.files import sha256_of
+from torchxrayvision.inputs import ReadOptions, prefetch
 from torchxrayvision.remote import make_folder
 from torchxrayvision.training.images.pool import Pool, content_key
 from torchxrayvision.training.images.prepared import PreparedImages, to_stored
-from torchxrayvision.training.images.sources import DIGEST, STAMP, FileLedger, Sources
+from torchxrayvision.training.images.sources import (
+    DIGEST,
+    NO_STAMP,
+    STAMP,
+    FileLedger,
+    Sources,
+)
 from torchxrayvision.transforms import XRayCenterCrop, XRayResizer
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
+    from torchxrayvision.inputs import Read
+
 logger = logging.getLogger(__name__)
 
-_SMALL: Final = 64  # images for which starting processes costs more than it saves
 _KEPT_AT_ONCE: Final = 1000  # files after which it is written down what they held
 
 
@@ -74,6 +82,7 @@ class ImageCache(PreparedImages):
         folder: str | os.PathLike[str] | None = None,
         dtype: str = "uint8",
         workers: int | None = None,
+        reading: ReadOptions | None = None,
         skip_unreadable: bool = False,
         verify: bool = False,
         progress: Callable[[int, int], None] | None = None,
@@ -89,7 +98,8 @@ class ImageCache(PreparedImages):
             size: Side of the prepared images in pixels.
             folder: Where arrays are kept; None for the package's cache folder.
             dtype: `"uint8"`, or `"uint16"` for twice the bytes and 256 times the grey levels.
-            workers: Processes that decode; None for one per processor, 0 for none beside this.
+            workers: Threads that read and prepare; None for one per processor.
+            reading: Limits for reading a file; its `workers`, if given, replace those above.
             skip_unreadable: Leave out images that cannot be read, and say so in `unreadable`.
             verify: Rely on nothing: read every file, whatever its size and times say, and compare
                 every image with its checksum. What differs is prepared again.
@@ -115,7 +125,9 @@ class ImageCache(PreparedImages):
         if len(work.missing):
             with _alone(root / f"{work.key}-{size}-{dtype}.lock"):
                 work.look()  # somebody may have finished while this one waited
-                work.do(_workers(workers, len(work.missing)), skip_unreadable, progress)
+                options = reading or ReadOptions()
+                options = replace(options, workers=options.workers or workers)
+                work.do(options, skip_unreadable, progress)
         return cls._over(work, dataset)
 
     @classmethod
@@ -202,12 +214,6 @@ def _root(folder: str | os.PathLike[str] | None) -> Path:
     return Path(cache_dir()) / "training"
 
 
-def _workers(workers: int | None, count: int) -> int:
-    if workers is not None:
-        return workers
-    return 0 if count < _SMALL else os.cpu_count() or 1
-
-
 def _patients(dataset: Any) -> NDArray[Any] | None:
     try:
         return patients(dataset)
@@ -269,36 +275,23 @@ class _Work:
         return np.flatnonzero(self.places < 0)
 
     def do(
-        self, workers: int, skip_unreadable: bool, progress: Callable[[int, int], None] | None
+        self,
+        options: ReadOptions,
+        skip_unreadable: bool,
+        progress: Callable[[int, int], None] | None,
     ) -> None:
         """Read what is missing, and prepare what is not in the pool; that outlives the process."""
         rows = self.missing.tolist()
-        loader = torch.utils.data.DataLoader(
-            _Prepare(self.sources, self.pool),
-            batch_size=None,
-            sampler=rows,
-            num_workers=workers,
-            collate_fn=_as_it_is,
-            generator=torch.Generator(),  # torch's own stays as it is
-        )
         added: dict[bytes, int] = {}  # the same bytes may stand in several rows
         done, total = len(self.places) - len(rows), len(self.places)
         read: list[tuple[int, tuple[int, ...]]] = []
+        make = _Prepare(self.sources, self.pool)
         try:
-            for row, digest, stamp, result in loader:
-                self.digests[row] = digest
-                read.append((row, stamp))
-                if isinstance(result, ImageReadError):
-                    if not skip_unreadable:
-                        raise result
-                    self.unreadable[row] = str(result)
-                    logger.warning("row %d is left out: %s", row, result)
-                elif isinstance(result, int):
-                    self.places[row] = result
-                else:
-                    if digest not in added:
-                        added[digest] = self.pool.add(result, digest)
-                    self.places[row] = added[digest]
+            for row, outcome in prefetch(rows, make, options):
+                if isinstance(outcome, str):  # stuck, or stumbled over something unforeseen
+                    outcome = _Prepared(ImageReadError(self.sources.name(row), outcome))
+                self._take(row, outcome, added, skip_unreadable)
+                read.append((row, outcome.stamp))
                 done += 1
                 if progress is not None:
                     progress(done, total)
@@ -312,6 +305,22 @@ class _Work:
         if len(late):
             self.pool.flush(late)
 
+    def _take(
+        self, row: int, made: _Prepared, added: dict[bytes, int], skip_unreadable: bool
+    ) -> None:
+        self.digests[row] = made.digest
+        if isinstance(made.result, XRVError):
+            if not (skip_unreadable and isinstance(made.result, ImageReadError)):
+                raise made.result
+            self.unreadable[row] = str(made.result)
+            logger.warning("row %d is left out: %s", row, made.result)
+        elif isinstance(made.result, int):
+            self.places[row] = made.result
+        else:
+            if made.digest not in added:
+                added[made.digest] = self.pool.add(made.result, made.digest)
+            self.places[row] = added[made.digest]
+
     def _keep(self, read: list[tuple[int, tuple[int, ...]]]) -> None:
         rows = [row for row, _ in read]
         stamps = np.array([stamp for _, stamp in read], np.int64).reshape(-1, STAMP)
@@ -319,30 +328,32 @@ class _Work:
         read.clear()
 
 
-class _Prepare(torch.utils.data.Dataset[Any]):
-    """Row to `(row, digest, stamp, result)`: pixels, their place in the pool, or an error."""
+class _Prepared(NamedTuple):
+    """What became of one row: its pixels, their place in the pool, or an error."""
+
+    result: NDArray[Any] | int | XRVError
+    digest: bytes = b""
+    stamp: tuple[int, ...] = NO_STAMP
+
+
+class _Prepare:
+    """Reads one row and prepares it, unless the pool has it."""
 
     def __init__(self, sources: Sources, pool: Pool) -> None:
-        self.sources, self.pool = sources, pool
+        self._sources, self._pool = sources, pool
         self._crop, self._resize = XRayCenterCrop(), XRayResizer(pool.size)
 
-    def __len__(self) -> int:
-        return len(self.sources)
-
-    def __getitem__(self, row: int) -> tuple[int, bytes, tuple[int, ...], Any]:
-        digest, stamp, decode = self.sources.read(row)
-        place = self.pool.find(np.array([digest], DIGEST))
-        if place[0] >= 0 and not len(self.pool.damaged(place)):
-            return row, digest, stamp, int(place[0])
+    def __call__(self, row: int, read: Read) -> _Prepared:
+        digest, stamp = b"", NO_STAMP
         try:
-            return row, digest, stamp, self.prepared(decode())
-        except ImageReadError as error:
-            return row, digest, stamp, error
+            digest, stamp, decode = self._sources.read(row)
+            place = self._pool.find(np.array([digest], DIGEST))
+            if place[0] >= 0 and not len(self._pool.damaged(place)):
+                return _Prepared(int(place[0]), digest, stamp)
+            return _Prepared(self.prepared(decode(read)), digest, stamp)
+        except XRVError as error:
+            return _Prepared(error, digest, stamp)
 
     def prepared(self, image: Any) -> NDArray[Any]:
         """The middle of an image at the size wanted, as whole numbers."""
-        return to_stored(self._resize(self._crop(image))[0], str(self.pool.dtype))
-
-
-def _as_it_is(item: Any) -> Any:
-    return item
+        return to_stored(self._resize(self._crop(image))[0], str(self._pool.dtype))

@@ -11,6 +11,7 @@ import sqlite3
 import time
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -18,12 +19,14 @@ import numpy as np
 from torchxrayvision.datasets import Files, ImageSource, IndexedFiles, MergeDataset, SubsetDataset
 from torchxrayvision.errors import DatasetError, ImageReadError
 from torchxrayvision.files import FileState
+from torchxrayvision.inputs import InputFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from torchxrayvision.inputs import Read
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +38,7 @@ STAMP: Final = 4
 
 # A file that is written twice within a tick of the clock looks the same after both.
 _TICK_NS: Final = 2_000_000_000
-_NO_STAMP: Final[tuple[int, ...]] = (0,) * STAMP
+NO_STAMP: Final[tuple[int, ...]] = (0,) * STAMP
 # The time of the entry cannot be set back, so a copy over the file is seen. Windows has none.
 _CHANGED: Final = 2 if os.name == "posix" else 1
 _ATTEMPTS: Final = 3
@@ -48,12 +51,12 @@ class Reading(NamedTuple):
         digest: Of the bytes; empty if there were none to read.
         stamp: State of the file while they were read; zeros if it cannot be relied on.
         decode: Makes float32 (1, H, W) in [-1024, 1024] of these very bytes, or raises
-            `ImageReadError`.
+            `ImageReadError`; given the function that decodes, here or in a process of its own.
     """
 
     digest: bytes
     stamp: tuple[int, ...]
-    decode: Callable[[], NDArray[np.float32]]
+    decode: Callable[[Read], NDArray[np.float32]]
 
 
 class Sources:
@@ -105,17 +108,20 @@ class Sources:
         images, line, context, common = self._at(row)
         if common:
             digest = _digest(common, images.name(line).encode())
-            return Reading(digest, _NO_STAMP, lambda: images.read(line, context))
+            return Reading(digest, NO_STAMP, lambda _: images.read(line, context))
         try:
             data, name, stamp = _bytes(images, line, context)
         except ImageReadError as error:
-            return Reading(b"", _NO_STAMP, partial(_refuse, error))
+            return Reading(b"", NO_STAMP, partial(_refuse, error))
         digest = _digest(_reader(images), data)
         if type(images).read is not ImageSource.read:  # an array, not a file of its own
-            return Reading(digest, stamp, lambda: images.read(line, context))
+            return Reading(digest, stamp, lambda _: images.read(line, context))
+        if images.plain:
+            file = InputFile(Path(name), name, data=data)
+            return Reading(digest, stamp, lambda read: read(file).to_array())
         stream = io.BytesIO(data)
         stream.name = name  # for the message of an error
-        return Reading(digest, stamp, lambda: images.reader(stream))
+        return Reading(digest, stamp, lambda _: images.reader(stream))
 
     def name(self, row: int) -> str:
         """What a message calls a row's image."""
@@ -129,7 +135,7 @@ class Sources:
         return leaf.spec.images, line, leaf._context, self._common[number]
 
 
-def _refuse(error: ImageReadError) -> NDArray[np.float32]:
+def _refuse(error: ImageReadError, _: Read) -> NDArray[np.float32]:
     raise error
 
 
@@ -178,7 +184,7 @@ def _bytes(images: Any, line: Any, context: Any) -> tuple[bytes, str, tuple[int,
         data, name = load(images.open(line, context) if member else path, DEFAULT_LIMITS)
         if _stamp(path) == before:
             settled = before[_CHANGED] < now - _TICK_NS
-            return data, f"{path}/{member}" if member else name, before if settled else _NO_STAMP
+            return data, f"{path}/{member}" if member else name, before if settled else NO_STAMP
     raise ImageReadError(str(path), "it changed while it was read", "try again when it is written")
 
 
