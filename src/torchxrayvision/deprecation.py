@@ -75,22 +75,28 @@ _CARRIED = {
 }
 
 
-def carried_names(package: str, names: str) -> Callable[[str], Any]:
+def carried_names(
+    package: str, names: str, otherwise: Callable[[str], Any] | None = None
+) -> Callable[[str], Any]:
     """A module's `__getattr__` for modules that the one of 1.5.7 had imported, as `models.nn`.
 
     Args:
         package: The module's `__name__`.
         names: What clients took from it, in one line.
+        otherwise: The module's other `__getattr__`, for the names of `__all__`.
     """
 
     def find(name: str) -> Any:
+        known = getattr(sys.modules[package], "__all__", ())
+        if otherwise is not None and name in known:
+            value = vars(sys.modules[package])[name] = otherwise(name)  # found at once from now on
+            return value
         if name in names.split():
             with contextlib.suppress(ModuleNotFoundError):  # not all of them are needed here
                 module, _, attribute = _CARRIED.get(name, name).partition(":")
                 found = importlib.import_module(module)
                 return getattr(found, attribute) if attribute else found
         msg = f"module {package!r} has no attribute {name!r}"
-        known = getattr(sys.modules[package], "__all__", ())
         if close := difflib.get_close_matches(name, known):
             msg += f"; did you mean {' or '.join(close)}?"
         raise AttributeError(msg)
@@ -120,7 +126,7 @@ class _Replaceable(types.ModuleType):
 
     def __setattr__(self, name: str, value: Any) -> None:
         place = _REPLACED[self.__name__].get(name)
-        if place is None or name not in self.__dict__:
+        if place is None:
             super().__setattr__(name, value)
             return
         if not place:
@@ -133,7 +139,7 @@ class _Replaceable(types.ModuleType):
             module, _, attribute = place.rpartition(".")
             user = importlib.import_module(module)
             key = f"{self.__name__}.{name}"
-            before = _originals.setdefault(key, (self.__dict__[name], getattr(user, attribute)))
+            before = _originals.setdefault(key, (getattr(self, name), getattr(user, attribute)))
             setattr(user, attribute, before[1] if value is before[0] else value)
         super().__setattr__(name, value)
 

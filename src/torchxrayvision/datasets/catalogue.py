@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import sys
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from torchxrayvision.datasets.pipeline import SpecDataset
 from torchxrayvision.errors import UnknownNameError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torchxrayvision.datasets.base import Dataset
-    from torchxrayvision.datasets.pipeline import SpecDataset
 
 # ---- Counts that describe a dataset: findings, views, sex and age.
 
@@ -145,23 +144,15 @@ class Card:
         return asdict(self)
 
 
-_CLASSES: dict[str, type[SpecDataset]] = {}  # by every public name, aliases too
-
-
-def publish(names: Mapping[str, Any]) -> None:
-    """Let the catalogue find the datasets among the names that the package defines."""
-    from torchxrayvision.datasets.pipeline import SpecDataset
-
-    _CLASSES.update(
-        (name, member)
-        for name, member in names.items()
-        if inspect.isclass(member) and issubclass(member, SpecDataset) and member != SpecDataset
-    )
-
-
 def _public() -> dict[str, type[SpecDataset]]:
     """Every name of a dataset with a release of its own, aliases too."""
-    return {name: member for name, member in _CLASSES.items() if "spec" in vars(member)}
+    package = sys.modules["torchxrayvision.datasets"]
+    members = ((name, getattr(package, name)) for name in package.__all__)
+    return {
+        name: member
+        for name, member in members
+        if inspect.isclass(member) and issubclass(member, SpecDataset) and "spec" in vars(member)
+    }
 
 
 def list_datasets() -> list[str]:
@@ -190,9 +181,11 @@ def get_dataset_class(name: str) -> type[SpecDataset]:
     Raises:
         UnknownNameError: If there is none.
     """
-    if name not in _CLASSES:
+    package = sys.modules["torchxrayvision.datasets"]
+    found = getattr(package, name) if name in package.__all__ else None
+    if not (inspect.isclass(found) and issubclass(found, SpecDataset)):
         raise _unknown(name)
-    return _CLASSES[name]
+    return found
 
 
 def find_dataset_class(name: str) -> type[SpecDataset]:

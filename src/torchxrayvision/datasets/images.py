@@ -222,6 +222,7 @@ class Files(_FilesBelow):
     """Files at a known path below the folder.
 
     Args:
+        path, argument, layout, reader: See `ImageSource`.
         folders: Where the path does not exist, the bare file name is looked for in these folders
             below the given one, as patterns such as ``"images_*/images"``: those that the release
             unpacks into, and ``"."`` for the folder itself. No other folder is searched, for it may
@@ -260,6 +261,7 @@ class IndexedFiles(_FilesBelow):
     ``path`` gives the key of a row. The folder is walked once for an object, at the first access.
 
     Args:
+        path, argument, layout, reader: See `ImageSource`.
         key: File name to key; the default is the name without its extension.
         extensions: Extensions that files of the release may have, in lower case; empty: any.
     """
