@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-__all__ = ["LIBRARY", "License", "PackagedFile", "Reference", "RemoteFile"]
+__all__ = ["LIBRARY", "License", "OwnFile", "PackagedFile", "Reference", "RemoteFile"]
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -73,6 +73,8 @@ class RemoteFile:
         size: Bytes, or None where unknown.
         certainty: ``"certain"`` when independent sources agree, so that a difference is an
             error; ``"reported"`` when one source says so, so that a difference is a warning.
+        copies: Other addresses that may hold the same bytes, asked after `url`. Only what has
+            `sha256` is taken from there, so that they are of no use where none is known.
 
     Raises:
         ValueError: If a field is malformed.
@@ -83,11 +85,13 @@ class RemoteFile:
     sha256: str | None = None
     size: int | None = None
     certainty: Literal["certain", "reported"] = "certain"
+    copies: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.url.startswith("https://"):
-            msg = f"url must start with https://, got {self.url!r}"
-            raise ValueError(msg)
+        for url in (self.url, *self.copies):
+            if not url.startswith("https://"):
+                msg = f"url must start with https://, got {url!r}"
+                raise ValueError(msg)
         if self.sha256 is not None:
             _check_sha256(self.sha256)
         _check_bare(self.filename)
@@ -113,6 +117,32 @@ class PackagedFile:
     filename: str
     sha256: str
     size: int
+
+    def __post_init__(self) -> None:
+        _check_sha256(self.sha256)
+        _check_bare(self.filename)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OwnFile:
+    """A file that a user added to the cache, with its hash of then.
+
+    Args:
+        folder: Where it lies, absolute.
+        filename: Name in that folder.
+        sha256: 64 hexadecimal digits.
+        size: Bytes, or None where it is gone.
+
+    Raises:
+        ValueError: If a field is malformed.
+    """
+
+    certainty: ClassVar[Literal["certain"]] = "certain"
+
+    folder: str
+    filename: str
+    sha256: str
+    size: int | None
 
     def __post_init__(self) -> None:
         _check_sha256(self.sha256)

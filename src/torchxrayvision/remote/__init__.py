@@ -13,6 +13,9 @@ Three environment variables, read at each call:
 - ``XRV_OFFLINE``: 1 forbids the network.
 - ``XRV_MIRROR``: folders or URL prefixes, separated by semicolons, tried before the published
   address. A mirror holds files by name. What it gives is checked like any other copy.
+
+Addresses on the Hugging Face Hub follow its own variables too: ``HF_ENDPOINT``, ``HF_HUB_OFFLINE``,
+``HF_TOKEN`` and ``HF_HOME`` (docs/hub.md).
 """
 
 from __future__ import annotations
@@ -32,16 +35,21 @@ from torchxrayvision.remote.cache import (
     verify,
 )
 from torchxrayvision.remote.fetching import fetch
+from torchxrayvision.remote.hub import HubAddress, HubModel, fetch_from_hub, look_up
 
 __all__ = [
+    "HubAddress",
+    "HubModel",
     "Verification",
     "cache_dir",
     "default_cache_dir",
     "fetch",
+    "fetch_from_hub",
     "forget",
     "is_as_made",
     "is_offline",
     "locate",
+    "look_up",
     "make_folder",
     "open_to_write",
     "remember_made",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from io import BufferedReader, BufferedWriter
 
-    from torchxrayvision.facts import PackagedFile, RemoteFile
+    from torchxrayvision.facts import OwnFile, PackagedFile, RemoteFile
 
 _log = logging.getLogger(__name__)
 
@@ -106,7 +106,12 @@ def is_offline() -> bool:
         ...     is_offline()
         True
     """
-    return os.environ.get("XRV_OFFLINE", "").strip().lower() in _YES
+    return is_yes(os.environ.get("XRV_OFFLINE"))
+
+
+def is_yes(value: str | None) -> bool:
+    """Whether the value of an environment variable means yes: 1, true, yes or on."""
+    return (value or "").strip().lower() in _YES
 
 
 def make_folder(folder: Path) -> None:
@@ -232,7 +237,7 @@ def sha256_once(path: Path) -> str:
     return _hash_once(path, FileState.of(path))[0]
 
 
-def examine(path: Path, file: RemoteFile | PackagedFile, pin: Pin | None) -> Verification:
+def examine(path: Path, file: RemoteFile | PackagedFile | OwnFile, pin: Pin | None) -> Verification:
     """Hash a file and compare it with what is published and with what was pinned.
 
     Raises:
@@ -258,7 +263,7 @@ def examine(path: Path, file: RemoteFile | PackagedFile, pin: Pin | None) -> Ver
 
 
 def _compare(
-    file: RemoteFile | PackagedFile, size: int, digest: str, pin: Pin | None
+    file: RemoteFile | PackagedFile | OwnFile, size: int, digest: str, pin: Pin | None
 ) -> tuple[Status, str]:
     difference = _difference(file, size, digest)
     if file.certainty == "certain":
@@ -277,7 +282,7 @@ def _compare(
     return "unknown", "nobody has published its checksum"
 
 
-def _difference(file: RemoteFile | PackagedFile, size: int, digest: str) -> str:
+def _difference(file: RemoteFile | PackagedFile | OwnFile, size: int, digest: str) -> str:
     if file.size is not None and size != file.size:
         return f"it has {size:,} bytes instead of {file.size:,}"
     if file.sha256 is not None and digest != file.sha256:
@@ -314,7 +319,7 @@ def locate(file: RemoteFile, cache: str | os.PathLike[str] | None = None) -> Pat
     return path if path.is_file() else None
 
 
-def verify(path: str | os.PathLike[str], file: RemoteFile | PackagedFile) -> Verification:
+def verify(path: str | os.PathLike[str], file: RemoteFile | PackagedFile | OwnFile) -> Verification:
     """Hash a file and compare it with what is known; nothing is changed or raised for a mismatch.
 
     A file is hashed once per process, and again when its size, times or inode change.
@@ -480,7 +485,7 @@ def is_as_made(path: Path) -> bool:
         return False
 
 
-def read_pin(folder: Path, file: RemoteFile | PackagedFile) -> Pin | None:
+def read_pin(folder: Path, file: RemoteFile | PackagedFile | OwnFile) -> Pin | None:
     """The pin of a file, or None.
 
     A damaged record matters only where it is all there is to compare with.

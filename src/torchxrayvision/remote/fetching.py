@@ -34,6 +34,7 @@ from torchxrayvision.remote.cache import (
     open_to_write,
     read_pin,
 )
+from torchxrayvision.remote.credentials import at_endpoint, hub_is_offline, is_hub
 from torchxrayvision.remote.transfer import HttpTransfer, SourceFailure, progress_bar
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Settings:
         window: Time over which that speed is measured.
         redirects: Longest chain of redirects.
         lock: Longest wait for another process that fetches the same file.
-        largest: Most bytes accepted from a server that does not declare a length.
+        largest: Most bytes accepted of a file whose length nobody has published.
     """
 
     resolve: float = 4.0
@@ -88,10 +89,14 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Mirror:
-    """One place that may hold a file: a URL, or the path of a file on this machine if `local`."""
+    """One place that may hold a file: a URL, or the path of a file on this machine if `local`.
+
+    Of an `exact` one only the bytes of the published checksum are taken, whoever published it.
+    """
 
     location: str
     local: bool
+    exact: bool = False
 
 
 def mirrors(filename: str) -> list[Mirror]:
@@ -113,6 +118,18 @@ def mirrors(filename: str) -> list[Mirror]:
     """
     entries = (entry.strip() for entry in os.environ.get("XRV_MIRROR", "").split(";"))
     return [_mirror(entry, filename) for entry in entries if entry]
+
+
+def sources(file: RemoteFile) -> list[Mirror]:
+    """Every place that may be asked for a file now, in order: mirrors, its address, its copies."""
+    places = [*mirrors(file.filename), Mirror(at_endpoint(file.url), local=False)]
+    if file.sha256 is not None:  # else nothing would tell a copy from another file
+        places += [Mirror(at_endpoint(url), local=False, exact=True) for url in file.copies]
+    return [place for place in places if place.local or not _is_forbidden(place.location)]
+
+
+def _is_forbidden(location: str) -> bool:
+    return is_offline() or (is_hub(location) and hub_is_offline())
 
 
 def _mirror(entry: str, filename: str) -> Mirror:
@@ -364,9 +381,7 @@ class Fetch:
     def _obtain(self) -> None:
         """Take the file from the first source that gives the right bytes."""
         failures: list[tuple[str, SourceFailure]] = []
-        for source in [*mirrors(self.file.filename), Mirror(self.file.url, local=False)]:
-            if not source.local and is_offline():
-                continue
+        for source in sources(self.file):
             try:
                 self._take(source)
             except SourceFailure as failure:
@@ -384,7 +399,8 @@ class Fetch:
         for whole in (False, True):
             resumed = self._transfer(source, partial, whole=whole)
             found = examine(partial.path, self.file, pin)
-            if found.ok:
+            other = source.exact and found.sha256 != self.file.sha256
+            if found.ok and not other:
                 replace_file(partial.path, self.target)
                 remove_partials(self.folder, self.file.filename)
                 self._trust(found, pin, f"the copy from {source.location}")
@@ -460,6 +476,8 @@ class Fetch:
         tried = [f"{where}: {failure.reason}" for where, failure in failures]
         if is_offline():
             tried.append("XRV_OFFLINE forbids the network")
+        elif hub_is_offline() and is_hub(at_endpoint(file.url)):
+            tried.append("HF_HUB_OFFLINE forbids to ask the Hub")
         known = [f"{file.size:,} bytes"] if file.size else []
         known += [f"sha256 {file.sha256}"] if file.sha256 else []
         facts = f" ({', '.join(known)})" if known else ""

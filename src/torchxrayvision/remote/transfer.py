@@ -18,6 +18,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from torchxrayvision.errors import ChecksumError, DownloadError, OfflineError, RemoteError
+from torchxrayvision.remote.credentials import is_hub, token_for
 
 if TYPE_CHECKING:
     import socket
@@ -43,6 +44,16 @@ _ADVICE = {
     HTTPStatus.GONE: "it was withdrawn; name a mirror in XRV_MIRROR",
     HTTPStatus.PROXY_AUTHENTICATION_REQUIRED: "the proxy wants credentials; see HTTPS_PROXY",
 }
+# What the Hub says in X-Error-Code, and what to do about it.
+_HUB_ADVICE = {
+    "GatedRepo": "its owners give it to those who accept their terms: do so on its page, then set "
+    "HF_TOKEN or run `hf auth login`",
+    "RepoNotFound": "the Hub has no such model, or it is private: set HF_TOKEN or run `hf auth "
+    "login`",
+    "RevisionNotFound": "the model has no such revision",
+    "EntryNotFound": "the model has no such file",
+}
+_WANTS_TOKEN = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
 _PASSING = frozenset(
     {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
 )
@@ -156,21 +167,13 @@ class HttpTransfer:
     def _open(
         self, session: requests.Session, headers: dict[str, str]
     ) -> Iterator[requests.Response]:
-        url = self.url
-        for _ in range(self.settings.redirects + 1):
-            try:
-                _await_name(session, url, self.settings.resolve)
-                response = session.get(
-                    url,
-                    headers=headers,
-                    stream=True,
-                    allow_redirects=False,
-                    timeout=(self.settings.connect, self.settings.read),
-                )
-            except (OSError, ValueError) as error:  # those of requests and urllib3 are either
-                self._watchdog.check()
-                raise failure_of_error(error) from error
-            with response:
+        url, known = self.url, False  # whether the Hub may see the token
+        for _ in range(self.settings.redirects + 2):
+            token = token_for(url)
+            with self._get(session, url, headers, token if known else None) as response:
+                if response.status_code in _WANTS_TOKEN and token and not known:
+                    known = True
+                    continue
                 if response.status_code not in _REDIRECTS:
                     yield response
                     return
@@ -178,6 +181,24 @@ class HttpTransfer:
                 url = next_address(url, response.headers.get("Location"), allow_http=plain)
         msg = f"more than {self.settings.redirects} redirects; the address leads in a circle"
         raise SourceFailure(msg)
+
+    def _get(
+        self, session: requests.Session, url: str, headers: dict[str, str], token: str | None
+    ) -> requests.Response:
+        if token is not None:
+            headers = {**headers, "Authorization": f"Bearer {token}"}
+        try:
+            _await_name(session, url, self.settings.resolve)
+            return session.get(
+                url,
+                headers=headers,
+                stream=True,
+                allow_redirects=False,
+                timeout=(self.settings.connect, self.settings.read),
+            )
+        except (OSError, ValueError) as error:  # those of requests and urllib3 are either
+            self._watchdog.check()
+            raise failure_of_error(error) from error
 
     def _prepare(self, response: requests.Response, resume: Resume | None) -> int | None:
         """Check the headers, make the partial file fit them, return the whole length."""
@@ -190,7 +211,7 @@ class HttpTransfer:
             msg = "the server refuses to resume where the transfer stopped"
             raise SourceFailure(msg, retry=True)
         if status != 200:
-            raise failure_of_status(status, response.headers)
+            raise failure_of_status(status, response.headers, hub=is_hub(response.url))
         total = _declared_length(response)
         self._refuse(response, total)
         validators = {
@@ -231,6 +252,11 @@ class HttpTransfer:
         if total is not None and self.file.certainty == "certain" and size not in (None, total):
             msg = f"the server declares {total:,} bytes instead of {size:,}"
             raise SourceFailure(msg, kind=ChecksumError)
+        if size is None and total is not None and total > self.settings.largest:
+            msg = (
+                f"the server declares {total:,} bytes; at most {self.settings.largest:,} are taken"
+            )
+            raise SourceFailure(msg)
         # Without length, framing and checksum, a broken transfer looks like a finished one.
         framed = total is not None or response.headers.get("Transfer-Encoding")
         if not framed and self.file.sha256 is None:
@@ -454,7 +480,9 @@ def _await_name(session: requests.Session, url: str, seconds: float) -> None:
         raise SourceFailure(msg, kind=OfflineError)
 
 
-def failure_of_status(status: int, headers: Mapping[str, str]) -> SourceFailure:
+def failure_of_status(
+    status: int, headers: Mapping[str, str], *, hub: bool = False
+) -> SourceFailure:
     """What an answer without the file means: final for client errors, else to be tried again."""
     try:
         phrase = HTTPStatus(status).phrase
@@ -462,6 +490,9 @@ def failure_of_status(status: int, headers: Mapping[str, str]) -> SourceFailure:
         phrase = "unknown status"
     passing = status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR
     advice = next((text for code, text in _ADVICE.items() if code == status), "")
+    if hub:
+        unnamed = "GatedRepo" if status in (401, 403) else ""
+        advice = _HUB_ADVICE.get(headers.get("X-Error-Code", unnamed), advice)
     reason = f"the server answered {status} {phrase}" + (f": {advice}" if advice else "")
     return SourceFailure(reason, retry=passing, pause=_pause(headers.get("Retry-After")))
 
