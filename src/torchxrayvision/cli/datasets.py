@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -325,6 +326,57 @@ def export(
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
+def croissant(
+    name: Name,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The file to write.", callback=file_to_write),
+    ] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the table of labels too, as Parquet in the folder of --output, and "
+            "describe its columns.",
+            callback=file_to_write,
+        ),
+    ] = None,
+    imgpath: ImgPath = None,
+    arguments: Arguments = None,
+    views: Views = None,
+    all_images: AllImages = True,
+    overwrite: Overwrite = False,
+) -> None:
+    """Print what is known about a dataset as Croissant, the JSON-LD of MLCommons.
+
+    Terms, citation, files with the hashes that are known, and the columns of their tables. With
+    --table a program that reads Croissant reads one row per image.
+    """
+    require_extension(output, ".json", ".jsonld")
+    refuse_existing(output, overwrite)
+    if table is not None:
+        if output is None or output.parent.resolve() != table.parent.resolve():
+            refuse("--table is described by its name: give --output in the same folder")
+        if table.suffix.lower() != ".parquet":
+            refuse(f"--table ends in .parquet, not {table.name}")
+        refuse_existing(table, overwrite)
+    from torchxrayvision.datasets import croissant as describe_as
+    from torchxrayvision.datasets import export_parquet, find_dataset_class
+    from torchxrayvision.files import write_atomically
+
+    cls = find_dataset_class(name)
+    if table is not None:
+        dataset = _build(cls, imgpath, arguments, _every_view(cls, views), all_images)
+        export_parquet(dataset, table)
+        inform(f"{count(len(dataset), 'row')} in {table}")
+    text = json.dumps(describe_as(cls, table=table), indent=2, ensure_ascii=False)
+    if output is None:
+        typer.echo(text)
+        return
+    with write_atomically(output) as part:
+        part.write_text(f"{text}\n", "utf-8")
+    inform(f"the description of {cls.__name__} in {output}")
+
+
 def split(
     name: Name,
     part: Annotated[
@@ -416,5 +468,5 @@ def _write_parts(parts: Mapping[str, Any], output: Path, fractions: str | None, 
 
 
 add_command(app, list_, "list")
-for _function in (describe, verify, split, export):
+for _function in (describe, verify, split, export, croissant):
     add_command(app, _function)

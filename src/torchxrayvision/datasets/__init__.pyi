@@ -27,6 +27,8 @@ from .export import label_table as label_table
 from .images import Files as Files
 from .images import ImageSource as ImageSource
 from .images import IndexedFiles as IndexedFiles
+from .jsonld import columns_of as columns_of
+from .jsonld import croissant as croissant
 from .pipeline import COMPAT as COMPAT
 from .pipeline import SpecDataset as SpecDataset
 from .release import USE_INCLUDED_FILE as USE_INCLUDED_FILE
