@@ -16,6 +16,7 @@
     │   └── ChecksumError                  the bytes are not those that were published or pinned
     ├── CheckpointError (ValueError)       a file holds no readable tensors
     │   └── StateMismatchError             the tensors are not those of the network
+    ├── WeightsError (ValueError)          weights that cannot be added or published as asked
     ├── DatasetError (ValueError)          a release and its tables do not fit the request
     │   ├── DatasetNotFoundError (FileNotFoundError)  a folder, table or image is missing
     │   ├── EmptyDatasetError              no row is left after the filters
@@ -96,6 +97,7 @@ __all__ = [
     "UnpinnedDownloadWarning",
     "UnsupportedImageError",
     "ViewError",
+    "WeightsError",
     "XRVError",
     "XRVWarning",
     "caller_stacklevel",
@@ -285,6 +287,10 @@ class StateMismatchError(CheckpointError):
                 more = f" and {len(names) - self.SHOWN} more" if len(names) > self.SHOWN else ""
                 parts.append(f"{len(names)} {label}: {', '.join(names[: self.SHOWN])}{more}")
         return "; ".join(parts)
+
+
+class WeightsError(XRVError, ValueError):
+    """Weights that cannot be added, exported or published as asked."""
 
 
 class DatasetError(XRVError, ValueError):

@@ -19,6 +19,7 @@ Example:
 
 from __future__ import annotations
 
+import json
 import stat
 import struct
 import zlib
@@ -73,6 +74,7 @@ def save_safetensors(
             rights = part.stat().st_mode
             save_file(_apart(tensors), part, dict(metadata))
             _check_header(part)
+            _sort_metadata(part)
             part.chmod(rights)
     except SafetensorError as error:
         raise OSError(f"{path}: {error}") from error
@@ -85,6 +87,18 @@ def _check_header(path: Path) -> None:
         length = int.from_bytes(file.read(8), "little")
     if length > _MAX_HEADER:
         raise Unreadable(f"a safetensors header of {length} bytes")
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put the words of the header in order: safetensors writes them in another one each time."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= length:  # what is shorter is filled with spaces, as the format has it
+            file.seek(8)
+            file.write(text.ljust(length))
 
 
 def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -7,6 +7,8 @@ Example:
 """
 
 from torchxrayvision.deprecation import carried_names, count_replacements
+from torchxrayvision.models.adding import Added as Added
+from torchxrayvision.models.adding import add_weights, convert
 from torchxrayvision.models.backbone import BACKBONES as BACKBONES
 from torchxrayvision.models.backbone import Backbone
 from torchxrayvision.models.backbone import check_file_arguments as check_file_arguments
@@ -32,6 +34,9 @@ from torchxrayvision.models.loading import operating_points as operating_points
 from torchxrayvision.models.loading import resolve_weights_argument as resolve_weights_argument
 from torchxrayvision.models.loading import save_checkpoint
 from torchxrayvision.models.loading import warn_of_terms as warn_of_terms
+from torchxrayvision.models.pretrained import from_pretrained, save_pretrained
+from torchxrayvision.models.publish import Upload as Upload
+from torchxrayvision.models.publish import export_hub, push_to_hub
 from torchxrayvision.models.resnet import BasicBlock as BasicBlock
 from torchxrayvision.models.resnet import Bottleneck as Bottleneck
 from torchxrayvision.models.resnet import ResidualNetwork as ResidualNetwork
@@ -82,7 +87,11 @@ __all__ = [
     "UNet",
     "XRayClassifier",
     "XRayModel",
+    "add_weights",
     "check_output_kind",
+    "convert",
+    "export_hub",
+    "from_pretrained",
     "get_densenet_params",
     "get_model",
     "get_weights",
@@ -90,7 +99,9 @@ __all__ = [
     "load_checkpoint",
     "model_urls",
     "op_norm",
+    "push_to_hub",
     "save_checkpoint",
+    "save_pretrained",
 ]
 
 __getattr__ = carried_names(

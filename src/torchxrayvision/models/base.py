@@ -183,6 +183,14 @@ class XRayModel(nn.Module, abc.ABC):
         """
         return self._rescale(prepared(x, self))
 
+    def fit_to(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take the form that tensors are for, of a network that comes in several.
+
+        Args:
+            tensors: By the names of the network.
+        """
+        del tensors  # most come in one form
+
     @property
     def _channels(self) -> int:
         """Channels of the images that this network takes."""

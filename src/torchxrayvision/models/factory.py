@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, cast, overload
 
 import torch
 
 from torchxrayvision.checkpoints import load_checkpoint as read_checkpoint
 from torchxrayvision.checkpoints import state_dict_of
 from torchxrayvision.errors import CheckpointError, UnknownNameError, XRVError
+from torchxrayvision.facts import OwnFile
 from torchxrayvision.models.backbone import BACKBONES, Backbone
 from torchxrayvision.models.base import load_strictly
-from torchxrayvision.models.densenet import DENSENETS, DenseNet, get_densenet_params
-from torchxrayvision.models.evax import EVAX_SIZES, EvaX, EvaXDenseNet
+from torchxrayvision.models.building import EVAX, build_classifier, recognise
+from torchxrayvision.models.densenet import DENSENETS, DenseNet
+from torchxrayvision.models.evax import EvaX, EvaXDenseNet
 from torchxrayvision.models.loading import (
     apply_facts,
     apply_metadata,
     backbone_of,
+    check_compat,
     normalise_names,
     read_header_facts,
     split_width,
     stated_architecture,
+    warn_of_terms,
 )
-from torchxrayvision.models.resnet import RESNETS, SMALL, WIDTH, Bottleneck, ResNet
+from torchxrayvision.models.pretrained import from_pretrained
+from torchxrayvision.models.resnet import RESNETS, Bottleneck, ResNet
 from torchxrayvision.models.unet import UNet
 from torchxrayvision.weights import fetch_weights, list_weights
 from torchxrayvision.weights import get as get_entry
@@ -36,10 +39,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from torchxrayvision.models.base import XRayClassifier
+    from torchxrayvision.models.scaling import ResizeRoute
     from torchxrayvision.weights import Weights, WeightsEnum
 
-_EVAX: Final = (*EVAX_SIZES, "evax-densenet121")
-_UNTRAINED: Final = (*DENSENETS, *RESNETS, *_EVAX, "unet")
+_UNTRAINED: Final = (*DENSENETS, *RESNETS, *EVAX, "unet")
 
 
 def list_models() -> list[str]:
@@ -56,16 +59,6 @@ def list_models() -> list[str]:
     return ours + list(_UNTRAINED)
 
 
-def _build(architecture: str, **kwargs: Any) -> XRayClassifier:
-    if architecture == "evax-densenet121":
-        return EvaXDenseNet(**kwargs)
-    if architecture in _EVAX:
-        return EvaX(architecture=architecture, **kwargs)
-    if architecture.startswith("resnet"):
-        return ResNet(architecture=architecture, **kwargs)
-    return DenseNet(**get_densenet_params(architecture), **kwargs)
-
-
 # A type checker learns from these names that the answer is not a classifier; any other text is.
 @overload
 def get_model(weights: Literal["unet", "demo-anatomy"], **kwargs: Any) -> UNet: ...
@@ -79,8 +72,9 @@ def get_model(weights: str | Weights | WeightsEnum, **kwargs: Any) -> XRayClassi
     """A model by the name of its weights, or an untrained one by its architecture.
 
     Args:
-        weights: A name of `list_models`, an alias, an enum member, or `"timm:NAME"` or
-            `"torchvision:NAME"` for a network of those libraries, see `Backbone`.
+        weights: A name of `list_models`, an alias, an enum member, a name that `xrv weights add`
+            gave, or `"timm:NAME"` or `"torchvision:NAME"` for a network of those libraries, see
+            `Backbone`.
         **kwargs: Passed to `DenseNet`, `ResNet`, `EvaX`, `UNet` or `Backbone`.
 
     Returns:
@@ -97,10 +91,12 @@ def get_model(weights: str | Weights | WeightsEnum, **kwargs: Any) -> XRayClassi
         ['', '']
     """
     if isinstance(weights, str) and weights in _UNTRAINED:
-        return UNet(**kwargs) if weights == "unet" else _build(weights, **kwargs)
+        return UNet(**kwargs) if weights == "unet" else build_classifier(weights, **kwargs)
     if isinstance(weights, str) and weights.startswith(BACKBONES):
         return Backbone(weights, **kwargs)
     entry = get_entry(weights)
+    if isinstance(entry.file, OwnFile):
+        return cast("XRayClassifier", _own(entry, **kwargs))
     name = split_width(entry.architecture, 0)[0]
     if name == "unet":
         return UNet(weights=entry, **kwargs)
@@ -108,12 +104,36 @@ def get_model(weights: str | Weights | WeightsEnum, **kwargs: Any) -> XRayClassi
         return DenseNet(weights=entry, **kwargs)
     if name in RESNETS:
         return ResNet(weights=entry, **kwargs)
-    if name in _EVAX:
+    if name in EVAX:
         return (EvaXDenseNet if name == "evax-densenet121" else EvaX)(weights=entry, **kwargs)
     advice = f"those are weights of {entry.architecture}, whose class is in baseline_models"
     if entry.architecture.startswith("autoencoder"):
         advice += " or autoencoders"
     raise UnknownNameError("model", entry.name, list_models(), advice)
+
+
+def _own(
+    entry: Weights,
+    *,
+    compat: str | None = None,
+    output: str | None = None,
+    resize_route: ResizeRoute | None = None,
+    **others: Any,
+) -> Any:
+    """A network that the user added, of whatever kind it is; 1.5.7 has no numbers of it."""
+    if others:
+        msg = f"{entry.name} is a saved network, which does not take {', '.join(others)}"
+        raise TypeError(msg)
+    check_compat(compat)
+    fetch_weights(entry)  # which compares the bytes with those that were added
+    model: Any = from_pretrained(Path(cast("OwnFile", entry.file).folder))
+    model.weights = entry.name
+    if output is not None:
+        model.output = model.check_kind(output)
+    if resize_route is not None:
+        model.resize_route = resize_route
+    warn_of_terms(entry)
+    return model
 
 
 def get_weights(weights: str, cache_dir: str | None = None) -> str:
@@ -196,56 +216,13 @@ def _meta_model(
     tensors: dict[str, Tensor], entry: Weights | None, stated: str | None, path: str
 ) -> XRayClassifier:
     """The network that tensors belong to, without memory: every tensor is about to be replaced."""
-    name, outputs = _recognised(tensors, path)
+    name, outputs = recognise(tensors, path)
     if entry is not None:
         name, outputs = entry.architecture, len(entry.targets)
-    elif stated in _EVAX:  # by its tensors alone the DenseNet is that of the core models
+    elif stated in EVAX:  # by its tensors alone the DenseNet is that of the core models
         name = stated
     with torch.device("meta"):
-        return _build(name, num_classes=outputs, apply_sigmoid=True)
-
-
-def _recognised(tensors: dict[str, Tensor], path: str) -> tuple[str, int]:
-    """Architecture and number of outputs of a network, by the names and shapes of its tensors."""
-    name, head = None, None
-    if "classifier.weight" in tensors and "features.conv0.weight" in tensors:
-        name, head = _densenet_of(tensors), "classifier.weight"
-    elif "fc.weight" in tensors and "layer3.0.conv2.weight" in tensors:
-        name, head = _resnet_of(tensors), "fc.weight"
-    elif "cls_token" in tensors and "fc_norm.weight" in tensors:  # as the release has it
-        name, head = _evax_of(tensors["cls_token"]), "head.weight"
-    elif "body.cls_token" in tensors and "fc_norm.weight" in tensors:
-        name, head = _evax_of(tensors["body.cls_token"]), "classifier.weight"
-    last = None if head is None else tensors.get(head)
-    if name is None or last is None or last.dim() != 2:
-        some = ", ".join(list(tensors)[:3]) or "no tensor at all"
-        msg = (
-            f"{path}: not a DenseNet (121, 161, 169, 201), ResNet (18, 34, 50, 101) or EVA-X of "
-            f"this package; it holds {len(tensors)} tensors ({some}, ...)"
-        )
-        raise CheckpointError(msg)
-    return name, len(last)
-
-
-def _densenet_of(tensors: dict[str, Tensor]) -> str | None:
-    layer = re.compile(r"features\.denseblock(\d)\.denselayer\d+\.conv1\.weight")
-    counts = Counter(m[1] for m in map(layer.fullmatch, tensors) if m)
-    sizes = len(tensors["features.conv0.weight"]), tuple(counts[block] for block in "1234")
-    known = ((p["num_init_features"], p["block_config"]) for p in DENSENETS.values())
-    return dict(zip(known, DENSENETS, strict=True)).get(sizes)
-
-
-def _resnet_of(tensors: dict[str, Tensor]) -> str | None:
-    deep = "layer3.0.conv3.weight" in tensors  # where the blocks are bottlenecks
-    depth = sum(k.startswith("layer3.") and k.endswith(".conv1.weight") for k in tensors)
-    fitting = (n for n in RESNETS if (n not in SMALL) == deep)
-    name = next((n for n in fitting if RESNETS[n][2] == depth), None)
-    width = len(tensors["layer1.0.conv1.weight"])
-    return name if name is None or width == WIDTH else f"{name}-width{width}"
-
-
-def _evax_of(token: Tensor) -> str | None:
-    return next((n for n, (width, _, _) in EVAX_SIZES.items() if width == token.shape[-1]), None)
+        return build_classifier(name, num_classes=outputs, apply_sigmoid=True)
 
 
 def _meta_backbone(

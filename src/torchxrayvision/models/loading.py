@@ -18,6 +18,7 @@ from torchxrayvision.errors import (
     UnknownNameError,
     caller_stacklevel,
 )
+from torchxrayvision.facts import OwnFile
 from torchxrayvision.models.backbone import BACKBONES, Backbone, check_file_arguments
 from torchxrayvision.models.base import load_strictly
 from torchxrayvision.models.scaling import OUTPUT_KINDS
@@ -106,7 +107,12 @@ def load_weights(
         return
     warn_of_terms(entry)
     path = fetch_weights(entry, cache=cache_dir)
-    load_strictly(network, names(load_checkpoint(path)), source=str(path))
+    if isinstance(entry.file, OwnFile):  # as saved: the names are those of the whole model
+        tensors = load_checkpoint(path).tensors
+        model.fit_to(tensors)
+        load_strictly(model, tensors, source=str(path))
+    else:
+        load_strictly(network, names(load_checkpoint(path)), source=str(path))
     model.weights = entry.name
     model.weights_filename_local = str(path)
     model.eval()
@@ -234,7 +240,7 @@ def save_checkpoint(
     return described
 
 
-def header_of(model: XRayClassifier, input_resolution: int) -> dict[str, str]:
+def header_of(model: XRayClassifier, input_resolution: int | None) -> dict[str, str]:
     """What the header of a safetensors file says, for `load_checkpoint` to understand it."""
     return _header({**_described(model), "input_resolution": input_resolution})
 

@@ -34,6 +34,7 @@ from torchxrayvision.remote.cache import (
     sha256_once,
     verify,
 )
+from torchxrayvision.remote.credentials import endpoint, hub_is_offline, hub_token
 from torchxrayvision.remote.fetching import fetch
 from torchxrayvision.remote.hub import HubAddress, HubModel, fetch_from_hub, look_up
 
@@ -43,9 +44,12 @@ __all__ = [
     "Verification",
     "cache_dir",
     "default_cache_dir",
+    "endpoint",
     "fetch",
     "fetch_from_hub",
     "forget",
+    "hub_is_offline",
+    "hub_token",
     "is_as_made",
     "is_offline",
     "locate",

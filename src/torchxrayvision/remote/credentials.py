@@ -59,6 +59,11 @@ def token_for(url: str) -> str | None:
     return text if text and fit else None
 
 
+def hub_token() -> str | None:
+    """The token for the endpoint, if there is one."""
+    return token_for(f"{endpoint()}/")
+
+
 def _kept() -> str:
     if is_yes(os.environ.get("HF_HUB_DISABLE_IMPLICIT_TOKEN")):
         return ""

@@ -173,20 +173,21 @@ def look_up(address: HubAddress) -> HubModel:
 
 
 def _model_of(answer: Any, address: HubAddress) -> HubModel:
-    commit = answer.get("sha") if isinstance(answer, dict) else None
-    listed = answer.get("siblings") if isinstance(answer, dict) else None
-    fits = isinstance(commit, str) and _COMMIT.fullmatch(commit) and isinstance(listed, list)
-    if not fits or len(listed) > _MOST_FILES or (address.is_commit and commit != address.revision):
+    held = answer if isinstance(answer, dict) else {}
+    commit, listed = str(held.get("sha")), held.get("siblings")
+    listed = listed if isinstance(listed, list) and len(listed) <= _MOST_FILES else None
+    moved = address.is_commit and commit != address.revision
+    if not _COMMIT.fullmatch(commit) or listed is None or moved:
         msg = f"{address}: the Hub's answer does not name the commit and the files"
         raise DownloadError(f"{msg}. {_placing(address)}")
     files = [found for item in listed if (found := _file_of(item)) is not None]
-    card = answer.get("cardData")
+    card = held.get("cardData")
     stated = card.get("license") if isinstance(card, dict) else None
     return HubModel(
-        address=HubAddress(address.repo, str(commit), address.file),
+        address=HubAddress(address.repo, commit, address.file),
         asked=address.revision,
         files={file.path: file for file in files},
-        gated=answer.get("gated") not in (None, False),
+        gated=held.get("gated") not in (None, False),
         license=stated if isinstance(stated, str) and stated.isprintable() else "",
     )
 

@@ -1,15 +1,16 @@
-"""A model card in Markdown, with the metadata that the Hugging Face Hub reads."""
+"""The card of an evaluated model, with the metadata that the Hugging Face Hub reads."""
 
 from __future__ import annotations
 
-import json
 import math
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from torchxrayvision.report.writing import Judgement
+    from torchxrayvision.weights import ModelCard
 
-_METRICS = {"auroc": "roc_auc", "average_precision": "average_precision", "brier": "brier_score"}
+_MEASURES: Final = ("auroc", "average_precision", "brier")
 
 
 def model_card(evaluated: Judgement) -> str:
@@ -21,31 +22,8 @@ def model_card(evaluated: Judgement) -> str:
     Returns:
         Markdown with a header of YAML.
     """
-    made = evaluated.study.made
-    weights = str(made.get("weights") or "unnamed")
-    means = evaluated.table[evaluated.table["finding"] == "mean"].set_index("measure")
-    results = [
-        {"type": _METRICS[name], "name": name.replace("_", " "), "value": round(float(value), 4)}
-        for name, value in means["value"].items()
-        if name in _METRICS and not math.isnan(value)
-    ]
-    entry = _entry(weights)
-    lines = ["---", f"model_name: {json.dumps(weights)}", "library_name: torchxrayvision"]
-    if entry is not None and entry.license is not None:
-        lines += ["license: other", f"license_name: {json.dumps(entry.license.name)}"]
-    lines += ["tags: [radiology, chest-x-ray, image-classification]"]
-    lines += [
-        "pipeline_tag: image-classification",
-        "model-index:",
-        f"- name: {json.dumps(weights)}",
-    ]
-    lines += ["  results:", "  - task: {type: image-classification}"]
-    lines += [
-        f"    dataset: {{name: {json.dumps(evaluated.title)}, type: private}}",
-        "    metrics:",
-    ]
-    lines += [f"    - {json.dumps(result)}" for result in results]
-    lines += ["---", "", f"# {weights}", "", *_facts(evaluated, entry), "", "## Evaluation", ""]
+    card = _card(evaluated)
+    lines = [f"# {card.name}", "", *_facts(evaluated, card), "", "## Evaluation", ""]
     lines += [
         f"{len(evaluated.study.labels):,} images of {evaluated.patients:,} patients; intervals are "
         "for 95 % confidence and count patients.",
@@ -69,28 +47,46 @@ def model_card(evaluated: Judgement) -> str:
         f"Made by {evaluated.provenance.package}, `xrv evaluate --report`.",
         "",
     ]
-    return "\n".join(lines)
+    return card.to_hub("\n".join(lines))
 
 
-def _facts(evaluated: Judgement, entry: Any) -> list[str]:
+def _card(evaluated: Judgement) -> ModelCard:
+    """The one card that every weight has, with what was measured here."""
+    from torchxrayvision.errors import UnknownNameError
+    from torchxrayvision.facts import LIBRARY
+    from torchxrayvision.weights import NOT_STATED, Measured, ModelCard
+
+    name = str(evaluated.study.made.get("weights") or "unnamed")
+    means = evaluated.table[evaluated.table["finding"] == "mean"].set_index("measure")
+    measured = tuple(
+        Measured(dataset=evaluated.title, finding="mean", measure=measure, value=float(value))
+        for measure, value in means["value"].items()
+        if measure in _MEASURES and not math.isnan(value)
+    )
+    try:
+        known = ModelCard.of(name)
+    except UnknownNameError:  # of a network that nobody here knows more of
+        findings = tuple(evaluated.study.findings)
+        known = ModelCard(
+            name=name,
+            architecture="",
+            task="image-classification",
+            targets=findings,
+            trained=(True,) * len(findings),
+            license=NOT_STATED,
+            reference=LIBRARY,
+        )
+    return replace(known, name=name, metrics=measured, metrics_source="this study")
+
+
+def _facts(evaluated: Judgement, card: ModelCard) -> list[str]:
     made = evaluated.study.made
     facts = {
         "SHA-256 of weights and targets": made.get("weights_sha256"),
         "output": evaluated.kind_shown,
         "preprocessing": made.get("preprocessing"),
         "calibration": made.get("calibration", {}).get("sha256") if made.get("calibration") else "",
+        "architecture": card.architecture,
+        "trained on": ", ".join(card.trained_on),
     }
-    if entry is not None:
-        facts["architecture"] = entry.architecture
-        facts["trained on"] = ", ".join(entry.trained_on)
     return [f"- {name}: {value}" for name, value in facts.items() if value]
-
-
-def _entry(name: str) -> Any:
-    from torchxrayvision.errors import UnknownNameError
-    from torchxrayvision.weights import get_weights_entry
-
-    try:
-        return get_weights_entry(name)
-    except UnknownNameError:
-        return None

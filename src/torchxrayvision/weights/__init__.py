@@ -14,6 +14,12 @@ from typing import Final
 
 from torchxrayvision.deprecation import with_moved_names
 from torchxrayvision.weights.baselines import Baseline_Weights
+from torchxrayvision.weights.cards import Measured as Measured
+from torchxrayvision.weights.cards import ModelCard
+from torchxrayvision.weights.config import CARD_NAME as CARD_NAME
+from torchxrayvision.weights.config import CONFIG_NAME as CONFIG_NAME
+from torchxrayvision.weights.config import TENSORS_NAME as TENSORS_NAME
+from torchxrayvision.weights.config import ModelConfig as ModelConfig
 from torchxrayvision.weights.core import DenseNet121_Weights, ResNet50_Weights, model_urls_view
 from torchxrayvision.weights.demo import Demo_Weights
 from torchxrayvision.weights.dense import (
@@ -23,6 +29,11 @@ from torchxrayvision.weights.dense import (
     VQGAN_Weights,
 )
 from torchxrayvision.weights.evax import EVAX_Weights, EVAXDenseNet_Weights
+from torchxrayvision.weights.own import NOT_STATED as NOT_STATED
+from torchxrayvision.weights.own import own_folder as own_folder
+from torchxrayvision.weights.own import own_weights as own_weights
+from torchxrayvision.weights.own import remove_own as remove_own
+from torchxrayvision.weights.own import weights_of as weights_of
 from torchxrayvision.weights.registry import (
     Metrics,
     Preprocessing,
@@ -45,6 +56,7 @@ __all__ = [
     "EVAXDenseNet_Weights",
     "EVAX_Weights",
     "Metrics",
+    "ModelCard",
     "PSPNet_Weights",
     "Preprocessing",
     "ResNet50_Weights",

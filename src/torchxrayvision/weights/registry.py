@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from torchxrayvision.errors import ChecksumError, UnknownNameError
-from torchxrayvision.facts import PackagedFile
+from torchxrayvision.facts import OwnFile, PackagedFile
 
 if TYPE_CHECKING:
     import os
@@ -65,7 +65,7 @@ class Weights:
     Args:
         name: What users type, such as ``"densenet121-res224-all"``.
         aliases: Shorter names.
-        file: Where it is, on the network or in the package, and what its bytes are.
+        file: Where it is, on the network, in the package or in the cache, and what its bytes are.
         container: How its tensors are packed; `"zip"` is one of several state dicts.
         architecture: The network that they fit, such as ``"densenet121"``.
         targets: Name of each output in order, P of them; ``""`` where the output was not trained.
@@ -95,7 +95,7 @@ class Weights:
     """
 
     name: str
-    file: RemoteFile | PackagedFile
+    file: RemoteFile | PackagedFile | OwnFile
     container: Container
     architecture: str
     targets: tuple[str, ...]
@@ -316,9 +316,29 @@ def get_weights_entry(name: str | Weights | WeightsEnum) -> Weights:
         return record
     if isinstance(name, Weights):
         return name
-    if isinstance(name, str) and name in _by_name:
-        return _by_name[name]
-    raise UnknownNameError("weights", name, _by_name)
+    if isinstance(name, str):
+        if name in _by_name:
+            return _by_name[name]
+        for find, _ in _elsewhere:
+            if (found := find(name)) is not None:
+                return found
+    known = [*_by_name, *(one for _, names in _elsewhere for one in names())]
+    advice = _ADDED_FIRST if isinstance(name, str) and name.startswith("hf://") else ""
+    raise UnknownNameError("weights", name, known, advice)
+
+
+_ADDED_FIRST: Final = "a model of the Hub is added under a name first: `xrv weights add hf://...`"
+_elsewhere: list[tuple[Callable[[str], Weights | None], Callable[[], list[str]]]] = []
+
+
+def find_elsewhere(find: Callable[[str], Weights | None], names: Callable[[], list[str]]) -> None:
+    """Look for weights in another place too, after those that are registered.
+
+    Args:
+        find: The record of a name, or None.
+        names: Every name there.
+    """
+    _elsewhere.append((find, names))
 
 
 def list_weights() -> list[Weights]:
@@ -332,6 +352,12 @@ def list_weights() -> list[Weights]:
         ['densenet121-res224-all', 'densenet121-res224-nih']
     """
     return list(dict.fromkeys(_by_name.values()))
+
+
+def _local_path(file: PackagedFile | OwnFile) -> Path:
+    if isinstance(file, OwnFile):
+        return Path(file.folder) / file.filename
+    return packaged_path(file.folder, file.filename)
 
 
 def packaged_path(folder: str, filename: str) -> Path:
@@ -369,16 +395,17 @@ def fetch_weights(
     from torchxrayvision.remote import cache_dir, fetch, locate, make_folder, verify
 
     file = get_weights_entry(weights).file
-    if not isinstance(file, PackagedFile):
+    if not isinstance(file, PackagedFile | OwnFile):
         if download is not None and locate(file, cache) is None:
             folder = cache_dir() if cache is None else Path(cache).expanduser()
             make_folder(folder)
             download(file.url, str(folder / file.filename))
         return fetch(file, cache=cache, progress=progress)
-    path = packaged_path(file.folder, file.filename)
+    path = _local_path(file)
     found = verify(path, file)
     if not found.ok:
-        msg = f"{path}: {found.reason}; install torchxrayvision again"
+        again = "add the weights" if isinstance(file, OwnFile) else "install torchxrayvision"
+        msg = f"{path}: {found.reason}; {again} again"
         raise ChecksumError(msg)
     return path
 
@@ -401,9 +428,9 @@ def locate_weights(
     from torchxrayvision.remote import locate
 
     file = get_weights_entry(weights).file
-    if not isinstance(file, PackagedFile):
+    if not isinstance(file, PackagedFile | OwnFile):
         return locate(file, cache)
-    path = packaged_path(file.folder, file.filename)
+    path = _local_path(file)
     return path if path.is_file() else None
 
 

@@ -18,6 +18,8 @@ from torchxrayvision.baseline_models.riken.names import head_for, own_names
 from torchxrayvision.baseline_models.riken.net import LAYERS, Network, concat_head
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
     from torchxrayvision.checkpoints import Checkpoint
@@ -56,10 +58,18 @@ class AgeModel(PublishedClassifier):
     def _network(self) -> nn.Module:
         return Network(LAYERS, concat_head(512))
 
+    def fit_to(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take the head that tensors are for: fastai's usual one, or a plain layer.
+
+        Args:
+            tensors: By any names.
+        """
+        with torch.device("meta"):
+            self.model.head = head_for(tensors)
+
     def _names(self, checkpoint: Checkpoint) -> dict[str, Tensor]:
         # Not state_dict_of: every tensor of the archive belongs to the network.
-        with torch.device("meta"):
-            self.model.head = head_for(checkpoint.tensors)
+        self.fit_to(checkpoint.tensors)
         return own_names(checkpoint.tensors, self.model)
 
     def _embed(self, x: Tensor) -> Tensor:

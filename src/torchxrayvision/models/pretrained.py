@@ -1,0 +1,359 @@
+"""Saved networks as the ecosystem keeps them: a folder of `config.json` and `model.safetensors`.
+
+`from_pretrained` takes such a folder, or the name of one on the Hub. The architecture that the
+configuration names comes from a list, its arguments pass the checks that those of every file pass
+(`check_file_arguments`), and the tensors are loaded strictly: nothing in a folder chooses code.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from torchxrayvision.checkpoints import read_tensors, save_safetensors
+from torchxrayvision.errors import CheckpointError, ChecksumError, UnknownNameError, XRVError
+from torchxrayvision.files import write_atomically
+from torchxrayvision.models.backbone import BACKBONES, Backbone, check_file_arguments
+from torchxrayvision.models.base import XRayClassifier, load_strictly
+from torchxrayvision.models.building import EVAX, build_classifier, recognise
+from torchxrayvision.models.densenet import DENSENETS
+from torchxrayvision.models.evax import EvaX
+from torchxrayvision.models.loading import (
+    apply_facts,
+    header_of,
+    normalise_names,
+    operating_points,
+    split_width,
+)
+from torchxrayvision.models.resnet import RESNETS
+from torchxrayvision.models.scaling import Preprocess
+from torchxrayvision.models.unet import UNet
+from torchxrayvision.remote import HubAddress, fetch_from_hub, sha256_once
+from torchxrayvision.weights import CONFIG_NAME, TENSORS_NAME, ModelConfig, list_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from torchxrayvision.models.base import XRayModel
+
+# Networks whose packages build on this one, by the name of their architecture.
+_ELSEWHERE: Final = {
+    "autoencoder-resnet50": "autoencoders.ResNetAE",
+    "autoencoder-resnet101": "autoencoders.ResNetAE",
+    "jfhealthcare-densenet121": "baseline_models.jfhealthcare.DenseNet",
+    "emory_hiti-resnet34": "baseline_models.emory_hiti.RaceModel",
+    "mira-resnet34": "baseline_models.mira.SexModel",
+    "xinario-resnet50": "baseline_models.xinario.ViewModel",
+    "riken-senet154": "baseline_models.riken.AgeModel",
+    "chexpert-densenet121": "baseline_models.chexpert.DenseNet",
+    "pspnet": "baseline_models.chestx_det.PSPNet",
+    "unet-resnet50": "baseline_models.chestx_anatomy.UNetResNet50",
+    "vqgan": "baseline_models.ieee8023.VQGAN",
+}
+_WIDEST: Final = 1024
+_ALIGNED: Final = 64  # bytes, as torch allocates
+_POINTS: Final = "op_threshs"
+_GROUPS: Final = 3  # of the ensemble chexpert-densenet121, each of as many members
+_HEADER: Final = "torchxrayvision.config"
+
+
+def save_pretrained(
+    model: XRayModel, folder: str | Path, *, facts: ModelConfig | None = None
+) -> ModelConfig:
+    """Write a network as `config.json` and `model.safetensors`.
+
+    The same network gives the same bytes. Each file is whole or as it was, whatever stops the
+    process; the tensors come first, so that a configuration never lies beside those of another.
+
+    Args:
+        model: Any network of this package, trained here or published, or a `Backbone`.
+        folder: Where to; made if it is missing. Both files are replaced.
+        facts: Terms, reference, metrics, description and provenance to write beside the network's
+            own facts; those of its published weights by default.
+
+    Returns:
+        What `config.json` says.
+
+    Raises:
+        CheckpointError: If the network could not be read back: an `Ensemble`, one of your own
+            class, or a `Backbone` with arguments that no file may choose.
+
+    Example:
+        >>> import tempfile
+        >>> from torchxrayvision.models import ResNet
+        >>> folder = tempfile.mkdtemp()
+        >>> model = ResNet(architecture="resnet18-width8", num_classes=1)
+        >>> model.targets = ["Mass"]
+        >>> save_pretrained(model, folder).architecture
+        'resnet18-width8'
+        >>> from_pretrained(folder).targets
+        ['Mass']
+    """
+    folder = Path(folder)
+    tensors = {k: v for k, v in model.state_dict().items() if k != _POINTS}
+    config = _config_of(model, tensors, facts, str(folder))
+    folder.mkdir(parents=True, exist_ok=True)
+    header = {"format": "pt", _HEADER: json.dumps({"architecture": config.architecture})}
+    if isinstance(model, XRayClassifier):
+        header |= header_of(model, getattr(model, "input_resolution", None))
+    save_safetensors(folder / TENSORS_NAME, tensors, header)
+    config = replace(config, sha256=sha256_once(folder / TENSORS_NAME))
+    with write_atomically(folder / CONFIG_NAME) as part:
+        part.write_text(config.to_json(), "utf-8")
+    return config
+
+
+def _config_of(
+    model: XRayModel, tensors: Mapping[str, Tensor], facts: ModelConfig | None, source: str
+) -> ModelConfig:
+    architecture = architecture_of(model, tensors)
+    arguments = dict(model.arguments) if isinstance(model, Backbone) else {}
+    _check_architecture(architecture, arguments, source)
+    preprocess = getattr(model, "preprocess", None)
+    known = facts or _published(model)
+    blank = ModelConfig(architecture=architecture, targets=tuple(model.targets))
+    own: dict[str, Any] = {
+        "architecture": architecture,
+        "arguments": arguments,
+        "targets": tuple(model.targets),
+        "untrained": _untrained(model),
+        "input_resolution": getattr(model, "input_resolution", None),
+        "resize_route": model.resize_route,
+        "preprocessing": None
+        if preprocess is None
+        else {k: getattr(preprocess, k) for k in ("crop", "mean", "deviation")},
+        "raw": _raw(model),
+        "weights": model.weights,
+    }
+    if isinstance(model, XRayClassifier):
+        points = operating_points(model)
+        own["operating_points"] = None if points is None else tuple(points)
+        own |= {"output": model.output, "apply_sigmoid": bool(model.apply_sigmoid)}
+    return replace(known or blank, **own)
+
+
+def _untrained(model: XRayModel) -> tuple[str, ...]:
+    if model.weights is None:
+        return tuple(sorted(getattr(model, "untrained", ())))
+    pairs = zip(model.targets, model.trained, strict=True)
+    return tuple(name for name, known in pairs if name and not known)
+
+
+def _raw(model: XRayModel) -> str:
+    kind = getattr(model, "raw_kind", None) or getattr(model, "output_kind", "logit")
+    return kind if kind in ("logit", "probability", "years", "image") else "logit"
+
+
+def _published(model: XRayModel) -> ModelConfig | None:
+    """The facts of the published weights that a network holds."""
+    entry = next((e for e in list_weights() if e.name == model.weights), None)
+    if entry is None:
+        return None
+    source: dict[str, Any] = {"url": entry.url, "sha256": entry.file.sha256}
+    source |= {"container": entry.container, "weights": entry.name}
+    return ModelConfig(
+        architecture=entry.architecture,
+        targets=entry.targets,
+        trained_on=entry.trained_on,
+        license=entry.license,
+        reference=entry.reference,
+        metrics={test: dict(rows) for test, rows in entry.metrics.items()},
+        metrics_source=entry.metrics_source,
+        description=entry.description,
+        provenance={name: value for name, value in source.items() if value},
+    )
+
+
+def architecture_of(model: XRayModel, tensors: Mapping[str, Tensor] | None = None) -> str:
+    """The name by which `from_pretrained` builds such a network.
+
+    Args:
+        model: Any network.
+        tensors: Its state, if it is at hand.
+
+    Raises:
+        CheckpointError: If it is of no class that can be built by name.
+    """
+    place = f"{type(model).__module__}.{type(model).__name__}"
+    for name, known in _ELSEWHERE.items():
+        package, _, kind = f"torchxrayvision.{known}".rpartition(".")
+        if place.startswith(package) and place.endswith(f".{kind}"):
+            return _autoencoder_of(model) if name.startswith("autoencoder-") else name
+    if isinstance(model, UNet):
+        return f"unet-width{model.model.last.in_channels}"
+    stated = getattr(model, "architecture", "")
+    if isinstance(model, Backbone) or stated in EVAX:
+        return stated
+    if stated == "Ensemble":
+        msg = "an ensemble is saved member by member: save_pretrained(member, folder) for each"
+        raise CheckpointError(msg)
+    if type(model).__module__.startswith("torchxrayvision.models."):
+        held = model.state_dict() if tensors is None else tensors
+        return recognise(normalise_names(held), type(model).__name__)[0]
+    msg = f"{place} is a class of your own, which no file can name"
+    raise CheckpointError(f"{msg}; keep its state_dict with torchxrayvision.checkpoints")
+
+
+def _autoencoder_of(model: XRayModel) -> str:
+    deep = "layer3.22.conv1.weight" in model.state_dict()
+    return f"autoencoder-resnet{101 if deep else 50}"
+
+
+def _check_architecture(name: str, arguments: Mapping[str, Any], source: str) -> None:
+    """Refuse what is on no list, before anything is built."""
+    plain, width = split_width(name, 1)
+    if name.startswith(BACKBONES):
+        check_file_arguments(name, arguments, source)
+        return
+    known = (*DENSENETS, *RESNETS, *EVAX, "unet", *_ELSEWHERE)
+    widened = plain in (*RESNETS, "unet") and name == f"{plain}-width{width}"
+    if plain not in known or not (name == plain or widened) or not 1 <= width <= _WIDEST:
+        msg = f"{source}: no network {name[:60]!r} in this package; it has {', '.join(known)}"
+        raise CheckpointError(f"{msg}, and networks of timm and torchvision")
+    if arguments:
+        raise CheckpointError(f"{source}: {name} takes no arguments from a file")
+
+
+def from_pretrained(
+    name: str | Path,
+    *,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+) -> XRayModel:
+    """The network in a folder of `save_pretrained`, or in such a model on the Hub.
+
+    Args:
+        name: The folder, or ``"owner/name"`` or ``"hf://owner/name@revision"`` on the Hub. A
+            folder of that name comes first.
+        revision: Branch, tag or commit on the Hub; the newest of the main branch by default.
+        cache_dir: Folder for the download; None for the usual one.
+
+    Returns:
+        The network in evaluation mode, with the outputs of the one that was saved, bit for bit.
+
+    Raises:
+        UnknownNameError: If it is neither a folder nor an address on the Hub.
+        CheckpointError: If the files hold anything else than a network of this package.
+        ChecksumError: If the tensors are not those that the configuration names.
+        RemoteError: If they cannot be fetched.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        if isinstance(name, Path):
+            raise CheckpointError(f"{name}: there is no such folder")
+        address = HubAddress.parse(name)
+        if revision is not None:
+            address = HubAddress.parse(f"{address.repo}@{revision.replace('/', '%2F')}")
+        folder = fetch_from_hub(address, (CONFIG_NAME, TENSORS_NAME), cache=cache_dir)
+    config = ModelConfig.read(folder / CONFIG_NAME)
+    path = folder / TENSORS_NAME
+    if not path.is_file():
+        raise CheckpointError(f"{path}: the file does not exist; a saved model has it")
+    if config.sha256 is not None and sha256_once(path) != config.sha256:
+        msg = f"{path}: its sha256 is {sha256_once(path)}, {CONFIG_NAME} names {config.sha256}"
+        raise ChecksumError(f"{msg}; the two are not of one model, or the copy is damaged")
+    return _restored(config, path)
+
+
+def _restored(config: ModelConfig, path: Path) -> XRayModel:
+    checkpoint = read_tensors(path)
+    if checkpoint.container != "safetensors":
+        raise CheckpointError(f"{path}: a {checkpoint.container}, not safetensors")
+    # Mapped tensors lie wherever the file has them, for which kernels round in another way.
+    aligned = {
+        k: v if v.data_ptr() % _ALIGNED == 0 else v.clone() for k, v in checkpoint.tensors.items()
+    }
+    model = _built(config, aligned, path)
+    model.targets = list(config.targets)
+    model.input_resolution = config.input_resolution  # type: ignore[assignment] # None removes it
+    model.resize_route = config.resize_route  # type: ignore[assignment] # checked when it was read
+    if config.preprocessing is not None and hasattr(model, "preprocess"):
+        model.preprocess = Preprocess(**config.preprocessing)  # type: ignore[arg-type] # checked
+    model.weights = config.weights
+    if isinstance(model, XRayClassifier):
+        model.weights = None  # outputs that have no operating point are told apart by name below
+        _check_output(model, config, path)
+        apply_facts(model, _facts(config))
+        model.apply_sigmoid = config.apply_sigmoid
+        model.weights = config.weights
+    model.weights_filename_local = str(path)
+    return model.eval()
+
+
+def _check_output(model: XRayClassifier, config: ModelConfig, path: Path) -> None:
+    try:
+        model.check_kind(config.output)
+    except UnknownNameError as error:
+        raise CheckpointError(f"{path.with_name(CONFIG_NAME)}: {error}") from error
+
+
+def _facts(config: ModelConfig) -> dict[str, Any]:
+    points = config.operating_points
+    return {
+        "operating_points": None if points is None else list(points),
+        "output": config.output,
+        "untrained": config.untrained,
+    }
+
+
+def _built(config: ModelConfig, tensors: dict[str, Tensor], path: Path) -> XRayModel:
+    """The network with the tensors in their places."""
+    source = str(path.with_name(CONFIG_NAME))
+    _check_architecture(config.architecture, config.arguments, source)
+    if config.architecture == "vqgan":  # its sizes are read off its tensors
+        vqgan: XRayModel = _class(config.architecture)(ckpt_path=str(path))
+        return vqgan
+    try:
+        model = _untrained_network(config, tensors)
+    except XRVError:
+        raise
+    except Exception as error:  # whatever another library makes of values that do not fit
+        msg = f"{source}: {config.architecture} cannot be built: {str(error)[:200]}"
+        raise CheckpointError(msg) from error
+    if len(model.targets) != len(config.targets):
+        msg = f"{config.architecture} has {len(model.targets)} outputs"
+        raise CheckpointError(f"{source}: {len(config.targets)} targets, {msg}")
+    model.fit_to(tensors)
+    load_strictly(model, tensors, source=str(path))
+    return model
+
+
+def _untrained_network(config: ModelConfig, tensors: Mapping[str, Tensor]) -> XRayModel:
+    name, count = config.architecture, len(config.targets)
+    if name.startswith(BACKBONES):  # their own constants need memory
+        return Backbone(name, num_classes=count, **config.arguments)
+    if name == "chexpert-densenet121":
+        members = {k.split(".")[1] for k in tensors if k.startswith("members.")}
+        ensemble: XRayModel = _class(name)(None, max(1, len(members) // _GROUPS))
+        return ensemble
+    model: XRayModel
+    with torch.device("meta"):  # every tensor is about to be replaced
+        if name in _ELSEWHERE:
+            given: dict[str, Any] = {"weights": False}
+            if name.startswith("autoencoder-"):
+                given = {"architecture": name}
+            model = _class(name)(**given)
+        elif split_width(name, 0)[0] == "unet":
+            model = UNet(targets=config.targets, width=split_width(name, 16)[1])
+        else:
+            model = build_classifier(name, num_classes=count)
+    if isinstance(model, EvaX):
+        model.fill_constants()
+    return model
+
+
+def class_of(architecture: str) -> Any:
+    """The class of a network whose package builds on this one, or None."""
+    return _class(architecture) if architecture in _ELSEWHERE else None
+
+
+def _class(name: str) -> Any:
+    package, _, kind = f"torchxrayvision.{_ELSEWHERE[name]}".rpartition(".")
+    return getattr(importlib.import_module(package), kind)
