@@ -1,4 +1,4 @@
-"""`xrv weights`: what is published, what is known of it, what is here, fetch and verify."""
+"""`xrv weights`: what there is, what is known of it, what is here, fetch and verify."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from torchxrayvision.cli import own_weights as _own
 from torchxrayvision.cli.console import (
     EXIT_SOME_FAILED,
     add_command,
@@ -18,7 +19,7 @@ from torchxrayvision.cli.console import (
 from torchxrayvision.cli.options import AsJson
 
 app = typer.Typer(
-    help="Published weights: list, show, fetch, verify, path.",
+    help="Weights: list, show, fetch and verify published ones; add, convert and publish others.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -27,9 +28,9 @@ Names = Annotated[list[str] | None, typer.Argument(help="Names or aliases; all i
 
 
 def _entries(names: list[str] | None) -> list[Any]:
-    from torchxrayvision.weights import get, list_weights
+    from torchxrayvision.weights import get, list_weights, own_weights
 
-    return [get(name) for name in names] if names else list(list_weights())
+    return [get(name) for name in names] if names else [*list_weights(), *own_weights()]
 
 
 def _megabytes(size: int | None) -> str:
@@ -37,7 +38,7 @@ def _megabytes(size: int | None) -> str:
 
 
 def list_(as_json: AsJson = False) -> None:
-    """List every published weight, and whether it is on this machine."""
+    """List every published weight and those that were added, and whether they are here."""
     from rich.table import Table
 
     from torchxrayvision.weights import locate_weights
@@ -195,5 +196,7 @@ def verify(names: Names = None) -> None:
 
 
 add_command(app, list_, "list")
-for _function in (show, fetch, path, verify):
+for _function in (show, fetch, path, verify, _own.add, _own.remove, _own.convert, _own.card):
     add_command(app, _function)
+add_command(app, _own.export_hub, "export-hub")
+add_command(app, _own.push)
