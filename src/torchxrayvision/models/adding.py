@@ -223,6 +223,7 @@ def _from_hub(address: HubAddress) -> _Source:
     stated = License(
         name=_license_name(model.license),
         url=f"https://huggingface.co/{address.repo}",
+        commercial=False if "-nc" in model.license else None,
         note="The licence that the card on the Hub names.",
     )
     return _Source(

@@ -71,6 +71,7 @@ def model_urls_view() -> Mapping[str, dict[str, Any]]:
 
 
 _NAN = math.nan
+_HUB = "https://huggingface.co/torchxrayvision/"
 _RELEASE = "https://github.com/mlmed/torchxrayvision/releases/download/v1/"
 
 # Operating points and thresholds at a positive predictive value of 0.8, in the order of
@@ -224,10 +225,12 @@ def _densenet(
 ) -> Weights:
     """A DenseNet-121 on 224 x 224 pixels; `stem` is the first part of its file name."""
     filename = f"{stem or alias}-densenet121-d121-tw-lr001-rot45-tr15-sc15-seed0-best.pt"
+    # The Hub may hold the file in another form, which has another checksum and is not taken then.
+    copies = (f"{_HUB}densenet121-res224-{alias}/resolve/main/model.pt",) if sha256 else ()
     return Weights(
         name=f"densenet121-res224-{alias}",
         aliases=(alias,),
-        file=release_file(filename, sha256=sha256, size=size, certainty=certainty),
+        file=release_file(filename, sha256=sha256, size=size, certainty=certainty, copies=copies),
         container="pickled_module",
         architecture="densenet121",
         targets=tuple(
