@@ -214,9 +214,9 @@ def weights_page():
         "verify NAME` hashes the copy in the cache. *Certain*: independent sources agree on the "
         "checksum, so another file is an error. *Reported*: a single source names it, so another "
         "file is a warning. *Not published*: the first copy is trusted, recorded, and a later "
-        "change refused ([guide](guide.md#offline-and-mirrors)). A *second source* is asked where the "
-        "first one fails, and only bytes with the SHA-256 are taken. Weights of your own are added "
-        "under a name: [own weights and the Hub](hub.md).",
+        "change refused ([guide](guide.md#offline-and-mirrors)). A *second source* is asked where "
+        "the first one fails, and only bytes with the SHA-256 are taken. Weights of your own are "
+        "added under a name: [own weights and the Hub](hub.md).",
         "An *operating point* is the probability that becomes 0.5 in the default output. "
         "*ppv80* is the probability at which four of five positive predictions were right on the "
         "data it was chosen on. AUROC is what the publisher measured; none of it was "

@@ -64,6 +64,7 @@ LOOKS_INSIDE = {
     ("unit/inputs/test_readers.py", "inference.prediction"): "reads to compare engines",
     ("unit/segmentation/test_segment.py", "screening.pose"): "plants how a film lies",
     ("unit/models/test_file_arguments.py", "checkpoints.read"): "writes a hostile file",
+    ("unit/models/test_from_pretrained.py", "baseline_models.ieee8023.net"): "a small network",
     ("unit/models/test_file_arguments.py", "training.network"): "both readers of one file",
     ("unit/models/test_saved.py", "checkpoints.read"): "reads what was written",
     ("unit/tools/test_build_demo_weights.py", "training.images.prepared"): "counts what is read",

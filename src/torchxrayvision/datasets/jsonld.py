@@ -309,6 +309,9 @@ def columns_of(metadata: Mapping[str, Any]) -> dict[str, list[str]]:
     Args:
         metadata: What `croissant` gave.
 
+    Returns:
+        Name of the record set to the names of its columns, in order.
+
     Example:
         >>> columns_of(croissant("rsna"))["csvpath-rows"][0]
         'patientId'

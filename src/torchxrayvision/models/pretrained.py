@@ -307,11 +307,8 @@ def _built(config: ModelConfig, tensors: dict[str, Tensor], path: Path) -> XRayM
     """The network with the tensors in their places."""
     source = str(path.with_name(CONFIG_NAME))
     _check_architecture(config.architecture, config.arguments, source)
-    if config.architecture == "vqgan":  # its sizes are read off its tensors
-        vqgan: XRayModel = _class(config.architecture)(ckpt_path=str(path))
-        return vqgan
     try:
-        model = _untrained_network(config, tensors)
+        model = _untrained_network(config, tensors, path)
     except XRVError:
         raise
     except Exception as error:  # whatever another library makes of values that do not fit
@@ -325,8 +322,11 @@ def _built(config: ModelConfig, tensors: dict[str, Tensor], path: Path) -> XRayM
     return model
 
 
-def _untrained_network(config: ModelConfig, tensors: Mapping[str, Tensor]) -> XRayModel:
+def _untrained_network(config: ModelConfig, tensors: Mapping[str, Tensor], path: Path) -> XRayModel:
     name, count = config.architecture, len(config.targets)
+    if name == "vqgan":  # its sizes are read off its tensors
+        vqgan: XRayModel = _class(name)(ckpt_path=str(path))
+        return vqgan
     if name.startswith(BACKBONES):  # their own constants need memory
         return Backbone(name, num_classes=count, **config.arguments)
     if name == "chexpert-densenet121":

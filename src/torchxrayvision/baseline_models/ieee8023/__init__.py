@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from torchxrayvision.baseline_models.ieee8023.net import Config, Net
-from torchxrayvision.checkpoints import Checkpoint, load_checkpoint, state_dict_of
+from torchxrayvision.checkpoints import Checkpoint, load_checkpoint, state_dict_of, strip_prefix
 from torchxrayvision.models import (
     Prediction,
     XRayModel,
@@ -37,10 +37,13 @@ __all__ = ["VQGAN", "VQGAN_Weights", "model_urls"]
 
 # The discriminator and the perceptual network of training lie in the same file.
 _TRAINING_ONLY: Final = "loss."
+_WHOLE = "model."  # in front of the names of a saved model
 
 
 def _names(checkpoint: Checkpoint) -> dict[str, Tensor]:
     tensors = state_dict_of(checkpoint)
+    if all(name.startswith(_WHOLE) for name in tensors):
+        tensors = strip_prefix(tensors, _WHOLE)
     return {name: value for name, value in tensors.items() if not name.startswith(_TRAINING_ONLY)}
 
 
