@@ -1,9 +1,12 @@
+from .curves import CurveOptions as CurveOptions
 from .curves import DecisionCurveDisplay as DecisionCurveDisplay
+from .curves import LearningCurveDisplay as LearningCurveDisplay
 from .curves import PrecisionRecallDisplay as PrecisionRecallDisplay
 from .curves import ReliabilityDisplay as ReliabilityDisplay
 from .curves import RocDisplay as RocDisplay
 from .curves import ScoreDisplay as ScoreDisplay
 from .curves import decision_curve as decision_curve
+from .curves import learning_curve as learning_curve
 from .curves import precision_recall as precision_recall
 from .curves import reliability as reliability
 from .curves import roc as roc
@@ -12,4 +15,8 @@ from .forests import ForestDisplay as ForestDisplay
 from .forests import forest as forest
 from .radiographs import ContactSheetDisplay as ContactSheetDisplay
 from .radiographs import contact_sheet as contact_sheet
+from .studies import MatrixDisplay as MatrixDisplay
+from .studies import ShiftDisplay as ShiftDisplay
+from .studies import covariate_shift as covariate_shift
+from .studies import matrix as matrix
 from .style import Display as Display

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, TypedDict, Unpack
 
 import numpy as np
 
 from torchxrayvision.evaluation import (
+    MEAN,
     Interval,
     auroc_interval,
     average_precision_interval,
@@ -20,7 +21,7 @@ from torchxrayvision.evaluation import (
     reliability_curve,
     roc_curve,
 )
-from torchxrayvision.plots.style import ACCENT, BAD, RANGE, SOFT, Display, dress
+from torchxrayvision.plots.style import ACCENT, BAD, RANGE, SIDE, SOFT, Display, dress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +31,29 @@ if TYPE_CHECKING:
     from torchxrayvision.evaluation import CalibrationLine, OperatingPoint
 
 _POINTS: Final = 400  # of a curve: more are not seen and make files large
+
+
+class CurveOptions(TypedDict, total=False):
+    """What every figure of one finding takes.
+
+    Attributes:
+        name: Of the finding, for the title.
+        patient_ids: Patient of each row, shape (N,); None if each row is a patient of its own.
+        ax: Axes to draw on; None for new ones.
+    """
+
+    name: str
+    patient_ids: ArrayLike | None
+    ax: Axes | None
+
+
+def _point(
+    labels: ArrayLike, scores: ArrayLike, threshold: float | None, patient_ids: ArrayLike | None
+) -> OperatingPoint | None:
+    """Rates at a threshold, if there is one."""
+    if threshold is None or math.isnan(threshold):
+        return None
+    return operating_point(labels, scores, threshold, patient_ids)
 
 
 def _thinned(table: pd.DataFrame) -> pd.DataFrame:
@@ -63,16 +87,7 @@ class RocDisplay(Display):
     name: str = ""
     kind: ClassVar[str] = "roc"
 
-    def plot(self, ax: Axes | None = None) -> RocDisplay:
-        """Draw it.
-
-        Args:
-            ax: Axes to draw on; None for new ones.
-
-        Returns:
-            Itself.
-        """
-        ax = self._on(ax)
+    def _draw(self, ax: Axes) -> None:
         curve = _thinned(self.curve)
         ax.plot([0, 1], [0, 1], color=SOFT, linewidth=0.8, linestyle=(0, (4, 4)))
         ax.plot(1 - curve["specificity"], curve["sensitivity"], color=ACCENT, linewidth=1.6)
@@ -87,27 +102,22 @@ class RocDisplay(Display):
         ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         title = _titled(self.name, "AUROC", self.area)
         dress(ax, title, "1 - specificity", "sensitivity")
-        return self
 
 
 def roc(
     labels: ArrayLike,
     scores: ArrayLike,
     *,
-    name: str = "",
     threshold: float | None = None,
-    patient_ids: ArrayLike | None = None,
-    ax: Axes | None = None,
+    **options: Unpack[CurveOptions],
 ) -> RocDisplay:
     """ROC curve of one finding, with the AUROC and a threshold with its interval.
 
     Args:
         labels: 1 present, 0 absent, NaN unknown (left out), shape (N,).
         scores: Any scale that rises with the finding, shape (N,).
-        name: Of the finding.
         threshold: Drawn as a point with the intervals of its rates; None for none.
-        patient_ids: Patient of each row, shape (N,); None if each row is a patient of its own.
-        ax: Axes to draw on; None for new ones.
+        **options: ``name``, ``patient_ids`` and ``ax``, see `CurveOptions`.
 
     Returns:
         The display.
@@ -116,11 +126,11 @@ def roc(
         EvaluationError: If a class has no row, a score is missing, or shapes differ.
         DependencyError: If matplotlib is missing.
     """
-    point = None
-    if threshold is not None and not math.isnan(threshold):
-        point = operating_point(labels, scores, threshold, patient_ids)
+    patient_ids = options.get("patient_ids")
+    point = _point(labels, scores, threshold, patient_ids)
     area = auroc_interval(labels, scores, patient_ids)
-    return RocDisplay(roc_curve(labels, scores), area, point, name).plot(ax)
+    shown = RocDisplay(roc_curve(labels, scores), area, point, options.get("name", ""))
+    return shown.plot(options.get("ax"))
 
 
 @dataclass
@@ -142,16 +152,7 @@ class PrecisionRecallDisplay(Display):
     name: str = ""
     kind: ClassVar[str] = "precision-recall"
 
-    def plot(self, ax: Axes | None = None) -> PrecisionRecallDisplay:
-        """Draw it.
-
-        Args:
-            ax: Axes to draw on; None for new ones.
-
-        Returns:
-            Itself.
-        """
-        ax = self._on(ax)
+    def _draw(self, ax: Axes) -> None:
         curve = _thinned(self.curve)
         ax.axhline(self.prevalence, color=SOFT, linewidth=0.8, linestyle=(0, (4, 4)))
         ax.step(curve["recall"], curve["precision"], where="pre", color=ACCENT, linewidth=1.6)
@@ -159,27 +160,22 @@ class PrecisionRecallDisplay(Display):
             ax.plot([self.point.sensitivity.value], [self.point.ppv.value], "o", color=BAD, ms=5)
         ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         dress(ax, _titled(self.name, "average precision", self.average), "recall", "precision")
-        return self
 
 
 def precision_recall(
     labels: ArrayLike,
     scores: ArrayLike,
     *,
-    name: str = "",
     threshold: float | None = None,
-    patient_ids: ArrayLike | None = None,
-    ax: Axes | None = None,
+    **options: Unpack[CurveOptions],
 ) -> PrecisionRecallDisplay:
     """Precision-recall curve of one finding; dashed is what chance has.
 
     Args:
         labels: As in `roc`.
         scores: As in `roc`.
-        name: Of the finding.
         threshold: Drawn as a point; None for none.
-        patient_ids: As in `roc`.
-        ax: Axes to draw on; None for new ones.
+        **options: ``name``, ``patient_ids`` and ``ax``, see `CurveOptions`.
 
     Returns:
         The display.
@@ -188,13 +184,13 @@ def precision_recall(
         EvaluationError: As in `roc`.
         DependencyError: If matplotlib is missing.
     """
-    point = None
-    if threshold is not None and not math.isnan(threshold):
-        point = operating_point(labels, scores, threshold, patient_ids)
+    patient_ids = options.get("patient_ids")
+    point = _point(labels, scores, threshold, patient_ids)
     curve = precision_recall_curve(labels, scores)
     average = average_precision_interval(labels, scores, patient_ids)
     share = average.positives / average.n
-    return PrecisionRecallDisplay(curve, average, share, point, name).plot(ax)
+    shown = PrecisionRecallDisplay(curve, average, share, point, options.get("name", ""))
+    return shown.plot(options.get("ax"))
 
 
 @dataclass
@@ -214,16 +210,7 @@ class ReliabilityDisplay(Display):
     name: str = ""
     kind: ClassVar[str] = "reliability"
 
-    def plot(self, ax: Axes | None = None) -> ReliabilityDisplay:
-        """Draw it.
-
-        Args:
-            ax: Axes to draw on; None for new ones.
-
-        Returns:
-            Itself.
-        """
-        ax = self._on(ax)
+    def _draw(self, ax: Axes) -> None:
         curve = self.curve
         ax.plot([0, 1], [0, 1], color=SOFT, linewidth=0.8, linestyle=(0, (4, 4)))
         shown = curve[~curve["low"].isna()]
@@ -242,27 +229,22 @@ class ReliabilityDisplay(Display):
         line = "" if self.line is None else f", slope {self.line.slope:.2f}"
         title = f"{self.name}\nECE {self.error:.3f}{line}".strip()
         dress(ax, title, "predicted probability", "observed share")
-        return self
 
 
 def reliability(
     labels: ArrayLike,
     probabilities: ArrayLike,
     *,
-    name: str = "",
     bins: int = 10,
-    patient_ids: ArrayLike | None = None,
-    ax: Axes | None = None,
+    **options: Unpack[CurveOptions],
 ) -> ReliabilityDisplay:
     """Reliability diagram of one finding; the area of a point is the number of its images.
 
     Args:
         labels: As in `roc`.
         probabilities: In [0, 1], shape (N,).
-        name: Of the finding.
         bins: Of equal width.
-        patient_ids: As in `roc`.
-        ax: Axes to draw on; None for new ones.
+        **options: ``name``, ``patient_ids`` and ``ax``, see `CurveOptions`.
 
     Returns:
         The display.
@@ -273,13 +255,13 @@ def reliability(
     """
     from torchxrayvision.errors import EvaluationError
 
-    curve = reliability_curve(labels, probabilities, bins, patient_ids=patient_ids)
+    curve = reliability_curve(labels, probabilities, bins, patient_ids=options.get("patient_ids"))
     error = expected_calibration_error(labels, probabilities, bins)
     try:
         line = calibration_line(labels, probabilities)
     except EvaluationError:  # the classes are separated, which is no fault of the figure
         line = None
-    return ReliabilityDisplay(curve, error, line, name).plot(ax)
+    return ReliabilityDisplay(curve, error, line, options.get("name", "")).plot(options.get("ax"))
 
 
 @dataclass
@@ -295,16 +277,7 @@ class DecisionCurveDisplay(Display):
     name: str = ""
     kind: ClassVar[str] = "decision-curve"
 
-    def plot(self, ax: Axes | None = None) -> DecisionCurveDisplay:
-        """Draw it.
-
-        Args:
-            ax: Axes to draw on; None for new ones.
-
-        Returns:
-            Itself.
-        """
-        ax = self._on(ax)
+    def _draw(self, ax: Axes) -> None:
         curve, at = self.curve, self.curve["threshold"]
         ax.fill_between(at, curve["low"], curve["high"], color=RANGE, alpha=0.45, lw=0)
         ax.plot(at, curve["net_benefit"], color=ACCENT, linewidth=1.6, label="model")
@@ -319,25 +292,19 @@ class DecisionCurveDisplay(Display):
             "threshold probability",
             "net benefit",
         )
-        return self
 
 
 def decision_curve(
     labels: ArrayLike,
     probabilities: ArrayLike,
-    *,
-    name: str = "",
-    patient_ids: ArrayLike | None = None,
-    ax: Axes | None = None,
+    **options: Unpack[CurveOptions],
 ) -> DecisionCurveDisplay:
     """Decision curve of one finding, with a 95 % band, beside acting on all and on none.
 
     Args:
         labels: As in `roc`.
         probabilities: In [0, 1], shape (N,).
-        name: Of the finding.
-        patient_ids: As in `roc`.
-        ax: Axes to draw on; None for new ones.
+        **options: ``name``, ``patient_ids`` and ``ax``, see `CurveOptions`.
 
     Returns:
         The display.
@@ -346,8 +313,8 @@ def decision_curve(
         EvaluationError: As in `reliability`.
         DependencyError: If matplotlib is missing.
     """
-    curve = net_benefit_curve(labels, probabilities, patient_ids=patient_ids)
-    return DecisionCurveDisplay(curve, name).plot(ax)
+    curve = net_benefit_curve(labels, probabilities, patient_ids=options.get("patient_ids"))
+    return DecisionCurveDisplay(curve, options.get("name", "")).plot(options.get("ax"))
 
 
 @dataclass
@@ -369,43 +336,31 @@ class ScoreDisplay(Display):
     name: str = ""
     kind: ClassVar[str] = "scores"
 
-    def plot(self, ax: Axes | None = None) -> ScoreDisplay:
-        """Draw it.
-
-        Args:
-            ax: Axes to draw on; None for new ones.
-
-        Returns:
-            Itself.
-        """
-        ax = self._on(ax)
+    def _draw(self, ax: Axes) -> None:
         ax.stairs(self.absent, self.edges, fill=True, color=RANGE, alpha=0.7, label="without")
         ax.stairs(self.present, self.edges, color=ACCENT, linewidth=1.6, label="with the finding")
         if self.threshold is not None and not math.isnan(self.threshold):
             ax.axvline(self.threshold, color=BAD, linewidth=1, label="threshold")
         ax.legend(fontsize=8, frameon=False, labelcolor=SOFT)
         dress(ax, f"{self.name}\nscores by class".strip(), "score", "share of the class")
-        return self
 
 
 def scores(
     labels: ArrayLike,
     scores: ArrayLike,
     *,
-    name: str = "",
     threshold: float | None = None,
     bins: int = 30,
-    ax: Axes | None = None,
+    **options: Unpack[CurveOptions],
 ) -> ScoreDisplay:
     """Histograms of scores with and without the finding.
 
     Args:
         labels: As in `roc`.
         scores: As in `roc`.
-        name: Of the finding.
         threshold: Drawn as a line; None for none.
         bins: How many.
-        ax: Axes to draw on; None for new ones.
+        **options: ``name`` and ``ax``, see `CurveOptions`.
 
     Returns:
         The display.
@@ -420,4 +375,59 @@ def scores(
     )
     counts = [np.histogram(given[truth == side], edges)[0] for side in (1, 0)]
     shares = [count / max(int(count.sum()), 1) for count in counts]
-    return ScoreDisplay(shares[0], shares[1], edges, threshold, name).plot(ax)
+    shown = ScoreDisplay(shares[0], shares[1], edges, threshold, options.get("name", ""))
+    return shown.plot(options.get("ax"))
+
+
+@dataclass
+class LearningCurveDisplay(Display):
+    """AUROC of probes against the patients that they were fitted to.
+
+    Attributes:
+        table: From `training.learning_curve`.
+    """
+
+    table: pd.DataFrame
+    kind: ClassVar[str] = "learning-curve"
+
+    def _size(self) -> tuple[float, float]:
+        return 1.7 * SIDE, 1.2 * SIDE
+
+    def _draw(self, ax: Axes) -> None:
+        steps = list(dict.fromkeys(self.table["per_class"]))
+        place = {step: i for i, step in enumerate(steps)}
+        for name, part in self.table.groupby("finding", sort=False):
+            at, value = part["per_class"].map(place), part["auroc"]
+            if name != MEAN:
+                ax.plot(at, value, color=SOFT, linewidth=0.8, marker="o", markersize=2, alpha=0.8)
+                end = (at.iloc[-1], value.iloc[-1])
+                ax.annotate(
+                    str(name), end, xytext=(5, 0), textcoords="offset points", fontsize=7,
+                    color=SOFT, va="center",
+                )  # fmt: skip
+                continue
+            given = part["low"].notna()
+            ax.fill_between(
+                at[given], part["low"][given], part["high"][given], color=RANGE, alpha=0.45, lw=0
+            )
+            ax.plot(at, value, color=ACCENT, linewidth=1.8, marker="o", markersize=4)
+        ax.axhline(0.5, color=SOFT, linewidth=0.8, linestyle=(0, (4, 4)))
+        ax.set_xticks(range(len(steps)), steps)
+        ax.set_xlim(-0.3, len(steps) - 0.1 + 0.09 * len(steps))
+        dress(ax, "AUROC of linear probes", "patients of each class", "AUROC")
+
+
+def learning_curve(table: pd.DataFrame, *, ax: Axes | None = None) -> LearningCurveDisplay:
+    """Curves of `training.learning_curve`: each finding, and their mean with its 95 % band.
+
+    Args:
+        table: Of that function.
+        ax: Axes to draw on; None for new ones.
+
+    Returns:
+        The display.
+
+    Raises:
+        DependencyError: If matplotlib is missing.
+    """
+    return LearningCurveDisplay(table).plot(ax)

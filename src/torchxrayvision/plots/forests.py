@@ -33,17 +33,11 @@ class ForestDisplay(Display):
     measure: str = ""
     kind: ClassVar[str] = "forest"
 
-    def plot(self, ax: Axes | None = None) -> ForestDisplay:
-        """Draw it.
+    def _size(self) -> tuple[float, float]:
+        return 6.4, 0.9 + 0.24 * max(len(self.table), 2)
 
-        Args:
-            ax: Axes to draw on; None for new ones, as high as the table needs.
-
-        Returns:
-            Itself.
-        """
+    def _draw(self, ax: Axes) -> None:
         rows = self.table[::-1].reset_index(drop=True)
-        ax = self._on(ax, 6.4, 0.9 + 0.24 * max(len(rows), 2))
         if self.reference is not None:
             ax.axvline(self.reference, color=SOFT, linewidth=0.8, linestyle=(0, (4, 4)))
         for place, (value, low, high) in enumerate(
@@ -63,7 +57,6 @@ class ForestDisplay(Display):
         ax.tick_params(axis="y", colors=INK)
         ax.grid(visible=False, axis="y")
         ax.set_ylim(-0.7, len(rows) - 0.3)
-        return self
 
 
 def forest(

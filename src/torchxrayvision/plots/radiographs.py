@@ -31,21 +31,14 @@ class ContactSheetDisplay(Display):
     titles: list[str]
     kind: ClassVar[str] = "contact-sheet"
 
-    def plot(self, ax: Axes | None = None) -> ContactSheetDisplay:
-        """Draw it.
-
-        Args:
-            ax: Axes to draw on; None for new ones.
-
-        Returns:
-            Itself.
-        """
+    def _size(self) -> tuple[float, float]:
         height, width = self.picture.shape[:2]
-        ax = self._on(ax, 8.0, 8.0 * height / width)
+        return 8.0, 8.0 * height / width
+
+    def _draw(self, ax: Axes) -> None:
         ax.imshow(self.picture)
         ax.set_axis_off()
         ax.figure.set_facecolor(INK)
-        return self
 
 
 def contact_sheet(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 from torchxrayvision.errors import DependencyError
 from torchxrayvision.files import write_atomically
@@ -95,11 +95,30 @@ class Display:
     figure_: Figure
     kind: ClassVar[str] = "figure"
 
-    def _on(self, ax: Axes | None, width: float = SIDE, height: float = SIDE) -> Axes:
-        """The axes to draw on: the user's, or new ones."""
-        self.ax_ = new_axes(width, height) if ax is None else ax
+    def plot(self, ax: Axes | None = None) -> Self:
+        """Draw it.
+
+        Args:
+            ax: Axes to draw on; None for new ones, as large as it needs.
+
+        Returns:
+            Itself.
+
+        Raises:
+            DependencyError: If matplotlib is missing.
+        """
+        self.ax_ = new_axes(*self._size()) if ax is None else ax
         self.figure_ = self.ax_.figure  # type: ignore[assignment]
-        return self.ax_
+        self._draw(self.ax_)
+        return self
+
+    def _size(self) -> tuple[float, float]:
+        """Width and height of axes of its own, inches."""
+        return SIDE, SIDE
+
+    def _draw(self, ax: Axes) -> None:
+        """Draw on the axes."""
+        raise NotImplementedError
 
     def svg(self, description: str = "") -> str:
         """The figure as an element of an HTML page; its colours follow the page.
