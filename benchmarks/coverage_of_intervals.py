@@ -208,8 +208,13 @@ def simulated(some, studies: int, seed: int = 0, spread: float = 1.0) -> pd.Data
             for measure in MEASURES if spread == 1 else (areas,):
                 drawn = Studies(cell, number, seed + 10 * part, spread=spread)
                 rows += [{"measure": n} | cell._asdict() | found for n, found in measure(drawn)]
+    return pooled(pd.DataFrame(rows))
+
+
+def pooled(rows: pd.DataFrame) -> pd.DataFrame:
+    """Counts of several draws of a cell, as shares of the studies and of the intervals."""
     kinds = ["measure", *Cell._fields]
-    table = pd.DataFrame(rows).groupby(kinds, sort=False, as_index=False).sum()
+    table = rows.groupby(kinds, sort=False, as_index=False).sum()
     table[["coverage", "width"]] = table[["coverage", "width"]].div(table["given"], axis=0)
     table["given"] /= table["studies"].clip(lower=1)
     return table

@@ -306,7 +306,7 @@ ABOVE = {}
 def ceilings():
     scenarios = [("png", 5, read("png")), ("jpeg", 5, read("jpeg")), ("dicom", 8, read("dicom"))]
     scenarios += [("dataset", 15, dataset), ("model", 14, model), ("predict", 40, predict)]
-    for name, ceiling, scenario in [*scenarios, ("evaluate", 14, evaluate)]:
+    for name, ceiling, scenario in [*scenarios, ("evaluate", 9, evaluate)]:
         marks = [pytest.mark.xfail(reason=ABOVE[name], strict=True)] if name in ABOVE else []
         yield pytest.param(ceiling, scenario, id=name, marks=marks)
 

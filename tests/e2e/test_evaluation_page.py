@@ -46,7 +46,7 @@ def test_the_page_runs_from_top_to_bottom(tmp_path, monkeypatch):
         result = CliRunner().invoke(app, words[1:], catch_exceptions=False)
         assert result.exit_code == 0, f"{line}\n{result.output}"
         said.append(words[1])
-    assert said == ["predict", "calibrate", "predict", "evaluate"]
+    assert said == ["predict", "calibrate", "predict", "evaluate", "predict", "probe"]
     assert Calibration.load("site.json").findings["Mass"].threshold["target"] == "sensitivity"
     names = {}
     for block in blocks("python"):
@@ -54,5 +54,7 @@ def test_the_page_runs_from_top_to_bottom(tmp_path, monkeypatch):
         exec(compile(block, "evaluation.md", "exec"), names)
     assert names["table"]["measure"].nunique() == 11
     assert set(names["gaps"]["subgroup"]) == {"F"}
+    assert {"1", "10", "all"} == set(names["curve"]["per_class"])
+    assert Path("probes.svg").stat().st_size > 1000
     assert Path("roc.svg").stat().st_size > 1000
     assert Path("report/index.html").stat().st_size > 50_000

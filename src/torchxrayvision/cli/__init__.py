@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Final
 
 import typer
 
-from torchxrayvision import __version__
 from torchxrayvision.cli import app as _app
 from torchxrayvision.cli import audit as _audit
 from torchxrayvision.cli import benchmark as _benchmark
@@ -22,6 +21,7 @@ from torchxrayvision.cli import info as _info
 from torchxrayvision.cli import join as _join
 from torchxrayvision.cli import phantom as _phantom
 from torchxrayvision.cli import predict as _predict
+from torchxrayvision.cli import probe as _probe
 from torchxrayvision.cli import results as _results
 from torchxrayvision.cli import segment as _segment
 from torchxrayvision.cli import serve as _serve
@@ -32,8 +32,8 @@ from torchxrayvision.cli.console import (
     add_command,
     discard_output,
     force_utf8_streams,
+    general_options,
     inform,
-    set_verbosity,
     show_error,
     stderr_console,
 )
@@ -67,31 +67,7 @@ _RENAMED: Final[dict[str, dict[str, str]]] = {
 _ANYWHERE: Final = ("-q", "--quiet", "-v", "--verbose")
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"torchxrayvision {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    version: Annotated[  # noqa: ARG001 - its callback does the work
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Print results and errors only.")
-    ] = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Log in detail what is done.")
-    ] = False,
-) -> None:
-    """Chest radiographs: findings, datasets and models.
-
-    --quiet and --verbose may stand before or after the command.
-    """
-    set_verbosity(quiet=quiet, verbose=verbose)
-
-
+app.callback()(general_options)
 for _function in (
     _demo.demo,
     _app.app,
@@ -104,6 +80,7 @@ for _function in (
     _check.check,
     _audit.audit,
     _benchmark.benchmark,
+    _probe.probe,
     _segment.segment,
     _results.results,
     _train.train,

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, get_type_hints
 
 import typer
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from torchxrayvision.models import XRayClassifier
     from torchxrayvision.runs import Summary
 
+from torchxrayvision import __version__
 from torchxrayvision.errors import OutputError, counted
 
 EXIT_SOME_FAILED: Final = 1
@@ -149,6 +150,30 @@ def read_options(**given: Any) -> ReadOptions:
     from torchxrayvision.inputs import ReadOptions
 
     return ReadOptions.of(**given)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"torchxrayvision {__version__}")
+        raise typer.Exit
+
+
+def general_options(
+    version: Annotated[  # noqa: ARG001 - its callback does the work
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print results and errors only.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Log in detail what is done.")
+    ] = False,
+) -> None:
+    """Chest radiographs: findings, datasets and models.
+
+    --quiet and --verbose may stand before or after the command.
+    """
+    set_verbosity(quiet=quiet, verbose=verbose)
 
 
 def set_verbosity(*, quiet: bool, verbose: bool) -> None:

@@ -28,7 +28,6 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from torchxrayvision.evaluation.arguments import patient_codes as patient_numbers
 from torchxrayvision.evaluation.calibration import (
     CalibrationLine,
     brier_score,
@@ -36,8 +35,13 @@ from torchxrayvision.evaluation.calibration import (
     expected_calibration_error,
     reliability_curve,
 )
+from torchxrayvision.evaluation.comparisons import (
+    difference_table,
+    gap_table,
+    holm,
+    with_intersections,
+)
 from torchxrayvision.evaluation.discrimination import (
-    MEAN,
     auroc_interval,
     auroc_table,
     mean_auroc,
@@ -45,11 +49,13 @@ from torchxrayvision.evaluation.discrimination import (
 )
 from torchxrayvision.evaluation.estimates import DECISIONS, MEASURES, PROBABILITIES, RANKING
 from torchxrayvision.evaluation.intervals import (
+    MEAN,
     Interval,
     effective_rows,
     mean_interval,
     wilson_interval,
 )
+from torchxrayvision.evaluation.intervals import patient_codes as patient_numbers
 from torchxrayvision.evaluation.joining import (
     join_labels,
     match_images,
@@ -58,13 +64,10 @@ from torchxrayvision.evaluation.joining import (
 )
 from torchxrayvision.evaluation.overlap import dice, iou
 from torchxrayvision.evaluation.performance import (
-    difference_table,
-    gap_table,
-    holm,
+    MeasureOptions,
     performance_by,
     performance_table,
     probabilities_of,
-    with_intersections,
 )
 from torchxrayvision.evaluation.ranking import (
     auroc,
@@ -103,6 +106,7 @@ __all__ = [
     "RANKING",
     "CalibrationLine",
     "Interval",
+    "MeasureOptions",
     "OperatingPoint",
     "Study",
     "achieved_interval",

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from torchxrayvision.errors import EvaluationError
-from torchxrayvision.evaluation.arguments import (
+from torchxrayvision.evaluation.intervals import (
     column,
     matrix,
     patient_codes,
+    share_interval,
     with_former_names,
 )
-from torchxrayvision.evaluation.intervals import share_interval
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import ArrayLike, NDArray
 
-    from torchxrayvision.evaluation.arguments import Floats
+    from torchxrayvision.evaluation.intervals import Floats
 
 Bins = Literal["width", "quantile"]
 

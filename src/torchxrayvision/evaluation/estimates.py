@@ -10,29 +10,35 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from torchxrayvision.evaluation.arguments import problem_of
 from torchxrayvision.evaluation.calibration import binned, fit_logistic, logits_of
-from torchxrayvision.evaluation.discrimination import area_with_influence
 from torchxrayvision.evaluation.intervals import (
     Interval,
+    effective_rows,
+    problem_of,
     share_interval,
     t_of,
     too_few,
     wilson_interval,
     z_of,
 )
-from torchxrayvision.evaluation.ranking import precision_with_influence
+from torchxrayvision.evaluation.ranking import (
+    Area,
+    area_interval,
+    precision_with_influence,
+    spread_of_normal,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from torchxrayvision.evaluation.arguments import Floats, Rows
+    from torchxrayvision.evaluation.intervals import Floats, Rows
 
 RANKING: Final = ("auroc", "average_precision")
 """Measures that need scores alone."""
@@ -62,11 +68,22 @@ class Estimate:
         interval: Value, ends, counts, and why there is none.
         ends: Those that a mean over findings uses, also where patients are too few to show them.
         influence: To first order, (K,) over all patients; empty where there is no value.
+        spread: Variance that a share or an area would have if it were another one; None for others.
+        size: Rows of different patients that would show a share as closely; of an area alike.
+        freedom: Degrees of freedom: of a share those of its variance, of a measure of probabilities
+            those of the difference of two models; 0 for others.
+        rarer: Patients of the class that has fewer, and which it is.
+        patients: Patients of all rows, of a share those in its denominator.
     """
 
     interval: Interval
     ends: tuple[float, float]
     influence: Floats
+    spread: Callable[[float], float] | None = None
+    size: float = 0.0
+    freedom: float = 0.0
+    rarer: tuple[int, str] = (0, "")
+    patients: int = 0
 
     @property
     def value(self) -> float:
@@ -122,11 +139,12 @@ class Sample:
         """Rows with the finding."""
         return int(self.present.sum())
 
-    @property
+    @cached_property
     def patients(self) -> int:
         """Patients of all rows."""
         return len(np.unique(self.codes))
 
+    @cached_property
     def rarer(self) -> tuple[int, str]:
         """Patients of the class that has fewer, and which it is."""
         counts = {
@@ -148,12 +166,13 @@ class Sample:
         return np.asarray(summed, np.float64)
 
     def estimate(
-        self, value: float, ends: tuple[float, float], moved: Floats, reason: str = ""
+        self, value: float, ends: tuple[float, float], moved: Floats, reason: str = "", **more: Any
     ) -> Estimate:
         """A value with ends, which are not shown where there is a reason against them."""
         shown = (math.nan, math.nan) if reason else ends
         interval = Interval(value, *shown, self.n, self.positives, self.level, reason)
-        return Estimate(interval, ends, moved)
+        facts = {"rarer": self.rarer, "patients": self.patients}
+        return Estimate(interval, ends, moved, **(facts | more))
 
 
 def estimates_of(
@@ -188,16 +207,21 @@ def estimates_of(
 
 def _auroc(sample: Sample) -> Estimate:
     labels = sample.present.astype(np.float64)
-    return Estimate(
-        *area_with_influence(labels, sample.scores, sample.codes, sample.everyone, sample.level)
-    )
+    area = Area.of(labels, sample.scores, sample.codes, sample.everyone)
+    interval, ends = area_interval(area, sample.level)
+
+    def spread(value: float) -> float:
+        return area.scale * float(spread_of_normal(np.array([value]))[0])
+
+    more = {"spread": spread, "size": 1 / area.scale}
+    return sample.estimate(area.value, ends, area.influence, interval.reason, **more)
 
 
 def _average_precision(sample: Sample) -> Estimate:
     interval, ends, rows = precision_with_influence(
         sample.present, sample.scores, sample.codes, sample.level
     )
-    return Estimate(interval, ends, sample.by_patient(rows))
+    return sample.estimate(interval.value, ends, sample.by_patient(rows), interval.reason)
 
 
 def _share(
@@ -212,10 +236,21 @@ def _share(
         return sample.undefined(share.reason)
     moved = sample.by_patient(np.where(members, hits - share.value, 0.0) / share.n)
     ends = (share.low, share.high)
+    patients = len(np.unique(sample.codes[members]))
     if share.reason:
-        patients = len(np.unique(sample.codes[members]))
         ends = wilson_interval(share.value * patients, patients, sample.level)
-    return sample.estimate(share.value, ends, moved, share.reason)
+    size = effective_rows(hits, members, sample.codes)
+
+    def spread(value: float) -> float:
+        return value * (1 - value) / size
+
+    # Only rows of one patient that are together say how alike they are.
+    several = share.n - patients
+    more = {
+        "spread": spread, "size": size, "patients": patients,
+        "freedom": (patients - 1) * share.n / several if several else math.inf,
+    }  # fmt: skip
+    return sample.estimate(share.value, ends, moved, share.reason, **more)
 
 
 def _rate(sample: Sample, hits: NDArray[np.bool_], members: NDArray[np.bool_]) -> Estimate:
@@ -224,19 +259,27 @@ def _rate(sample: Sample, hits: NDArray[np.bool_], members: NDArray[np.bool_]) -
 
 
 def _predictive(sample: Sample, hits: NDArray[np.bool_], members: NDArray[np.bool_]) -> Estimate:
-    return _share(sample, hits, members, sample.rarer() if sample.patients < sample.n else None)
+    return _share(sample, hits, members, sample.rarer if sample.patients < sample.n else None)
 
 
 def _f1(sample: Sample, called: NDArray[np.bool_]) -> Estimate:
     """F1 is 2J / (1 + J) of the share J of rows called or present that are both."""
-    share = _share(sample, called & sample.present, called | sample.present, sample.rarer())
+    share = _share(sample, called & sample.present, called | sample.present, sample.rarer)
 
     def of(value: float) -> float:
         return 2 * value / (1 + value)
 
-    ends = (of(share.ends[0]), of(share.ends[1]))
+    ends, reason = (of(share.ends[0]), of(share.ends[1])), share.interval.reason
     moved = share.influence * 2 / (1 + share.value) ** 2
-    return sample.estimate(of(share.value), ends, moved, share.interval.reason)
+
+    def spread(value: float) -> float:
+        part = value / (2 - value)
+        return share.spread(part) * (2 / (1 + part) ** 2) ** 2 if share.spread else math.nan
+
+    more = {
+        "spread": spread, "size": share.size, "patients": share.patients, "freedom": share.freedom,
+    }  # fmt: skip
+    return sample.estimate(of(share.value), ends, moved, reason, **more)
 
 
 _DECISIONS: Final[dict[str, Callable[[Sample, NDArray[np.bool_]], Estimate]]] = {
@@ -249,24 +292,35 @@ _DECISIONS: Final[dict[str, Callable[[Sample, NDArray[np.bool_]], Estimate]]] = 
 
 
 def _with_reach(
-    sample: Sample, value: float, rows: Floats, least: int, bounds: tuple[float, float]
+    sample: Sample,
+    value: float,
+    rows: Floats,
+    least: int,
+    bounds: tuple[float, float],
+    freedom: tuple[float, float] | None = None,
 ) -> Estimate:
-    """Student's interval with the variance of the patients' influence."""
+    """Student's interval with the variance of the patients' influence.
+
+    The rarer class decides, so its patients are the degrees of freedom, unless others are given:
+    those of the value and those of a difference of two models.
+    """
     moved = sample.by_patient(rows)
-    few, which = sample.rarer()
+    few, which = sample.rarer
     reason = too_few(f"{few} {which}", least) if few < least else ""
     patients = sample.patients
     error = math.sqrt(patients / max(patients - 1, 1) * float(moved @ moved))
-    # The rarer class decides, so its patients are the degrees of freedom.
-    reach = t_of(sample.level, max(few - 1, 1)) * error
+    own, of_two = freedom or (few - 1, few - 1)
+    reach = t_of(sample.level, max(own, 1)) * error
     ends = (max(bounds[0], value - reach), min(bounds[1], value + reach))
-    return sample.estimate(value, ends, moved, reason)
+    return sample.estimate(value, ends, moved, reason, freedom=max(of_two, 1))
 
 
 def _brier(sample: Sample) -> Estimate:
     away = (sample.chances - sample.present) ** 2
     value = float(away.mean())
-    return _with_reach(sample, value, (away - value) / sample.n, _LEAST_FOR_BRIER, (0.0, 1.0))
+    rows, everyone = (away - value) / sample.n, sample.patients - 1
+    freedom = (everyone, everyone)  # rows of both classes weigh alike
+    return _with_reach(sample, value, rows, _LEAST_FOR_BRIER, (0.0, 1.0), freedom)
 
 
 def _line(sample: Sample, column: int) -> Estimate:
@@ -283,8 +337,9 @@ def _line(sample: Sample, column: int) -> Estimate:
     chance = 1 / (1 + np.exp(-(design @ weights + offset)))
     bread = np.linalg.pinv((design * (chance * (1 - chance))[:, None]).T @ design)
     rows = ((sample.present - chance)[:, None] * design) @ bread[:, column]
-    bounds = (-math.inf, math.inf)
-    return _with_reach(sample, float(weights[column]), rows, _LEAST_FOR_LINE, bounds)
+    bounds, few = (-math.inf, math.inf), sample.rarer[0]
+    freedom = None if column else (sample.patients - 1, 2 * few)
+    return _with_reach(sample, float(weights[column]), rows, _LEAST_FOR_LINE, bounds, freedom)
 
 
 def _ece(sample: Sample) -> Estimate:
@@ -362,51 +417,3 @@ def correlation(x: Floats, y: Floats) -> float:
     """Of two influences, (K,) each; 0 where one has no spread."""
     length = math.sqrt(float(x @ x) * float(y @ y))
     return min(max(float(x @ y) / length, -1.0), 1.0) if length > 0 else 0.0
-
-
-def difference(first: Estimate, second: Estimate, bound: float = 1.0) -> Interval:
-    """First minus second by MOVER: the two intervals and their correlation over patients.
-
-    Args:
-        first: Over the same patients as `second`, in the order of their codes.
-        second: The other.
-        bound: Largest difference there can be.
-
-    Returns:
-        The difference; `reason` says whose interval is missing.
-
-    Source:
-        Zou. Toward using confidence intervals to compare correlations. Psychological Methods 12,
-        2007.
-    """
-    a, b = first.interval, second.interval
-    value = a.value - b.value
-    reason = a.reason or b.reason
-    nan = math.nan
-    if reason or math.isnan(value):
-        return Interval(value, nan, nan, a.n, a.positives, a.level, reason)
-    if a == b and np.array_equal(first.influence, second.influence):
-        # One estimate twice; MOVER would leave the skewness of its interval.
-        return Interval(value, value, value, a.n, a.positives, a.level)
-    together = correlation(first.influence, second.influence)
-    down = _reach(a.value - a.low, b.high - b.value, together)
-    up = _reach(a.high - a.value, b.value - b.low, together)
-    ends = (max(-bound, value - down), min(bound, value + up))
-    return Interval(value, *ends, a.n, a.positives, a.level)
-
-
-def _reach(a: float, b: float, together: float) -> float:
-    return math.sqrt(max(0.0, a * a + b * b - 2 * together * a * b))
-
-
-def p_value(interval: Interval) -> float:
-    """Chance of a difference as far from 0, with the standard error on the side of 0.
-
-    It is below 1 - level where the interval leaves out 0, and only there; NaN without an interval.
-    """
-    if math.isnan(interval.low):
-        return math.nan
-    reach = interval.value - interval.low if interval.value > 0 else interval.high - interval.value
-    if reach <= 0:
-        return 1.0 if interval.value == 0 else 0.0
-    return math.erfc(z_of(interval.level) * abs(interval.value) / reach / math.sqrt(2))

@@ -1,28 +1,30 @@
-"""All measures at once: per finding and their mean, two models, subgroups against the rest."""
+"""All measures at once: per finding and their mean, of all rows and of subgroups."""
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypedDict, Unpack
 
 import numpy as np
 
 from torchxrayvision.errors import EvaluationError
-from torchxrayvision.evaluation.arguments import matrix, patient_codes
-from torchxrayvision.evaluation.discrimination import MEAN, combined, paired_difference
 from torchxrayvision.evaluation.estimates import (
     DECISIONS,
     MEASURES,
     Estimate,
     Sample,
     correlation,
-    difference,
     estimates_of,
-    p_value,
 )
-from torchxrayvision.evaluation.intervals import Interval, checked_level, too_few
+from torchxrayvision.evaluation.intervals import (
+    MEAN,
+    Interval,
+    checked_level,
+    combined,
+    matrix,
+    patient_codes,
+)
 from torchxrayvision.evaluation.subgroups import UNKNOWN, named
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import ArrayLike, NDArray
 
-    from torchxrayvision.evaluation.arguments import Floats, Rows
+    from torchxrayvision.evaluation.intervals import Floats, Rows
 
 KINDS: Final = ("probability", "operating-point", "logit")
 """What scores may be; logits become probabilities for the measures that need them."""
@@ -41,12 +43,39 @@ _NO_PROBABILITY: Final = (
     "--output-kind probability"
 )
 _UNKNOWN_KIND: Final = "nothing says that the scores are probabilities"
-# A measure that may leave [0, 1], with the largest difference of two.
-_UNBOUNDED: Final = ("calibration_slope", "calibration_intercept")
+
+UNBOUNDED: Final = ("calibration_slope", "calibration_intercept")
+"""Measures that may leave [0, 1]."""
+
+
+class MeasureOptions(TypedDict, total=False):
+    """What `performance_table`, `performance_by`, `difference_table` and `gap_table` share.
+
+    Attributes:
+        thresholds: One per finding or one for all, on the scale of the scores; NaN or None for
+            none.
+        patient_ids: Patient of each row, shape (N,); None if each row is a patient of its own.
+        kind: What the scores are: ``"probability"``, ``"logit"`` (taken as probabilities of a
+            logistic function), ``"operating-point"``, or None for anything else.
+        measures: Some of `MEASURES`; None for all.
+        level: Confidence of each interval, 0.95 if not given.
+
+    Example:
+        >>> labels, scores = [[0], [1]] * 20, [[0.2], [0.9]] * 20
+        >>> options: MeasureOptions = {"thresholds": 0.5, "measures": ["sensitivity"]}
+        >>> performance_table(labels, scores, ["Mass"], **options)["value"].tolist()
+        [1.0, 1.0]
+    """
+
+    thresholds: ArrayLike | None
+    patient_ids: ArrayLike | None
+    kind: str | None
+    measures: Sequence[str] | None
+    level: float
 
 
 @dataclass(frozen=True)
-class _Study:
+class LabelledScores:
     """Labels and scores that have been checked.
 
     Attributes:
@@ -94,18 +123,29 @@ class _Study:
         ]
 
 
-def _study(
+def labelled_scores(
     labels: ArrayLike,
     scores: ArrayLike,
     names: Sequence[str],
-    *,
-    thresholds: ArrayLike | None,
-    patient_ids: ArrayLike | None,
-    kind: str | None,
-    measures: Sequence[str] | None,
-    level: float,
-) -> _Study:
-    checked_level(level)
+    options: MeasureOptions,
+) -> LabelledScores:
+    """Check the arguments of a table.
+
+    Args:
+        labels: 1 present, 0 absent, NaN unknown, shape (N, P).
+        scores: Shape (N, P).
+        names: The P findings.
+        options: See there.
+
+    Returns:
+        All of it.
+
+    Raises:
+        EvaluationError: If shapes differ, a label is neither 0, 1 nor NaN, or scores are not of
+            that kind.
+    """
+    level, kind = checked_level(options.get("level", 0.95)), options.get("kind")
+    thresholds, measures = options.get("thresholds"), options.get("measures")
     known, given = matrix(labels, scores)
     if kind is not None and kind not in KINDS:
         msg = f"kind is one of {', '.join(KINDS)} or None, got {kind!r}"
@@ -114,27 +154,33 @@ def _study(
     if unknown := [name for name in wanted if name not in MEASURES]:
         msg = f"measures are {', '.join(MEASURES)}; got {', '.join(map(str, unknown))}"
         raise EvaluationError(msg)
-    limits = np.full(len(names), np.nan)
-    try:
-        if thresholds is not None:
-            limits = np.broadcast_to(np.asarray(thresholds, np.float64), len(names)).copy()
-        fits = known.shape[1] == len(names)
-    except ValueError:
-        fits = False
-    if not fits:
-        msg = (
-            f"{known.shape[1]} findings need as many names and one threshold or as many, got "
-            f"{len(names)} names and thresholds of shape {np.asarray(thresholds).shape}"
-        )
-        raise EvaluationError(msg)
+    limits = _limits(thresholds, known.shape[1], len(names))
     why = {"operating-point": _NO_PROBABILITY, None: _UNKNOWN_KIND}.get(kind, "")
     chances = _probabilities(given) if kind == "logit" else given
     low, high = float(np.nanmin(chances, initial=0)), float(np.nanmax(chances, initial=1))
     if kind is not None and (low < 0 or high > 1):
         msg = f"scores of kind {kind} lie in [0, 1], got {low:g} to {high:g}; is the kind logit?"
         raise EvaluationError(msg)
-    codes = patient_codes(patient_ids, len(known))
-    return _Study(known, given, chances, tuple(names), codes, limits, wanted, why, level)
+    codes = patient_codes(options.get("patient_ids"), len(known))
+    return LabelledScores(known, given, chances, tuple(names), codes, limits, wanted, why, level)
+
+
+def _limits(thresholds: ArrayLike | None, findings: int, names: int) -> Floats:
+    """A threshold for each finding; NaN for none."""
+    limits = np.full(names, np.nan)
+    try:
+        if thresholds is not None:
+            limits = np.broadcast_to(np.asarray(thresholds, np.float64), names).copy()
+        fits = findings == names
+    except ValueError:
+        fits = False
+    if not fits:
+        msg = (
+            f"{findings} findings need as many names and one threshold or as many, got "
+            f"{names} names and thresholds of shape {np.asarray(thresholds).shape}"
+        )
+        raise EvaluationError(msg)
+    return limits
 
 
 def _probabilities(logits: Floats) -> Floats:
@@ -146,12 +192,8 @@ def performance_table(
     scores: ArrayLike,
     names: Sequence[str],
     *,
-    thresholds: ArrayLike | None = None,
-    patient_ids: ArrayLike | None = None,
-    kind: str | None = None,
-    measures: Sequence[str] | None = None,
     prevalence: float | Mapping[str, float] | None = None,
-    level: float = 0.95,
+    **options: Unpack[MeasureOptions],
 ) -> pd.DataFrame:
     """Every measure of every finding, and its mean over findings, with intervals.
 
@@ -164,15 +206,10 @@ def performance_table(
         labels: 1 present, 0 absent, NaN unknown, shape (N, P).
         scores: Shape (N, P).
         names: The P findings.
-        thresholds: One per finding or one for all, on the scale of the scores; NaN or None for
-            none.
-        patient_ids: Patient of each row, shape (N,); None if each row is a patient of its own.
-        kind: What the scores are: ``"probability"``, ``"logit"`` (taken as probabilities of a
-            logistic function), ``"operating-point"``, or None for anything else.
-        measures: Some of them; None for all.
         prevalence: Share of a population that has the finding, for all or by finding: adds
             ``ppv_at_prevalence`` and ``npv_at_prevalence``.
-        level: Confidence.
+        **options: ``thresholds``, ``patient_ids``, ``kind``, ``measures`` and ``level``, see
+            `MeasureOptions`.
 
     Returns:
         ``finding``, ``measure``, ``value``, ``low``, ``high``, ``n`` rows with a label,
@@ -189,15 +226,12 @@ def performance_table(
         >>> table[table["measure"] == "brier"]["value"].round(3).tolist()
         [0.025, 0.025]
     """
-    study = _study(
-        labels, scores, names, thresholds=thresholds, patient_ids=patient_ids, kind=kind,
-        measures=measures, level=level,
-    )  # fmt: skip
+    study = labelled_scores(labels, scores, names, options)
     return _table(study, study.estimates(), prevalence)
 
 
 def _table(
-    study: _Study,
+    study: LabelledScores,
     found: list[dict[str, Estimate]],
     prevalence: float | Mapping[str, float] | None,
     rows: NDArray[np.bool_] | slice = slice(None),
@@ -214,19 +248,19 @@ def _table(
         for measure, estimate in estimates.items():
             limit = study.limits[j] if measure in DECISIONS else math.nan
             records.append(
-                {**facts, "measure": measure, "threshold": limit} | _flat(estimate.interval)
+                {**facts, "measure": measure, "threshold": limit} | flat(estimate.interval)
             )
         share = prevalence if isinstance(prevalence, float | int) else (prevalence or {}).get(name)
         if share is not None:
             pair = shifted_predictive_values(estimates, float(share))
             for measure, interval in zip(_SHIFTED, pair, strict=True):
                 extra = {"measure": measure, "threshold": study.limits[j], "prevalence": share}
-                records.append({**facts, **extra} | _flat(interval))
+                records.append({**facts, **extra} | flat(interval))
     everyone = len(np.unique(codes[labelled.any(axis=1)]))
     for measure in study.measures:
         mean, count = _mean(known, found, measure, None if only is None else only[measure])
         facts = {"finding": MEAN, "measure": measure, "patients": everyone, "findings": count}
-        records.append(facts | _flat(mean))
+        records.append(facts | flat(mean))
     columns = [
         "finding", "measure", "value", "low", "high", "n", "positives", "patients", "threshold",
         "prevalence", "findings", "reason",
@@ -240,12 +274,8 @@ def performance_by(
     names: Sequence[str],
     subgroups: Mapping[str, ArrayLike],
     *,
-    thresholds: ArrayLike | None = None,
-    patient_ids: ArrayLike | None = None,
-    kind: str | None = None,
-    measures: Sequence[str] | None = None,
     prevalence: float | Mapping[str, float] | None = None,
-    level: float = 0.95,
+    **options: Unpack[MeasureOptions],
 ) -> pd.DataFrame:
     """The table of `performance_table` within each subgroup.
 
@@ -257,12 +287,8 @@ def performance_by(
         scores: Shape (N, P).
         names: The P findings.
         subgroups: Attribute to its value on each row, (N,), as `subgroups_by` gives them.
-        thresholds: As in `performance_table`.
-        patient_ids: Patient of each row, shape (N,); None if each row is a patient of its own.
-        kind: As in `performance_table`.
-        measures: Some of them; None for all.
         prevalence: As in `performance_table`.
-        level: Confidence.
+        **options: See `MeasureOptions`.
 
     Returns:
         ``attribute``, ``subgroup`` and the columns of `performance_table`.
@@ -278,13 +304,10 @@ def performance_by(
     """
     import pandas as pd
 
-    study = _study(
-        labels, scores, names, thresholds=thresholds, patient_ids=patient_ids, kind=kind,
-        measures=measures, level=level,
-    )  # fmt: skip
+    study = labelled_scores(labels, scores, names, options)
     parts = []
     for attribute, values in subgroups.items():
-        members = _members(values, attribute, study)
+        members = members_of(values, attribute, study)
         groups = {value: members == value for value in sorted(set(members))}
         found = {value: study.estimates(rows) for value, rows in groups.items()}
         shared = _shared(
@@ -301,6 +324,17 @@ def performance_by(
     return pd.concat(parts, ignore_index=True)
 
 
+def members_of(values: ArrayLike, attribute: str, study: LabelledScores) -> NDArray[np.object_]:
+    """The subgroup of each row, (N,)."""
+    import pandas as pd
+
+    members = named(pd.Series(np.asarray(values).reshape(-1)))
+    if len(members) != len(study.known):
+        msg = f"subgroups[{attribute!r}] has {len(members)} values for {len(study.known)} rows"
+        raise EvaluationError(msg)
+    return members
+
+
 def _shared(groups: Sequence[list[dict[str, Estimate]]]) -> dict[str, list[int]]:
     """For each measure the findings that have it in all groups."""
     return {
@@ -313,7 +347,8 @@ def _shared(groups: Sequence[list[dict[str, Estimate]]]) -> dict[str, list[int]]
     }
 
 
-def _flat(interval: Interval) -> dict[str, object]:
+def flat(interval: Interval) -> dict[str, object]:
+    """An interval as columns of a table."""
     return {
         "value": interval.value, "low": interval.low, "high": interval.high, "n": interval.n,
         "positives": interval.positives, "reason": interval.reason,
@@ -339,7 +374,7 @@ def _mean(
         return Interval(math.nan, math.nan, math.nan, *counts, level, reason), 0
     parts = [all_of[j] for j in good]
     low, high = (np.array([e.ends[end] for e in parts]) for end in (0, 1))
-    unbounded = measure in _UNBOUNDED
+    unbounded = measure in UNBOUNDED
     interval = combined(
         known[:, good], np.array([e.value for e in parts]), low, high,
         np.stack([e.influence for e in parts]), [e.interval.reason for e in parts],
@@ -408,283 +443,6 @@ def _from_ratio(top: Estimate, bottom: Estimate, odds: float) -> Interval:
     up = reach(log(a.high / a.value), low_b) if b.low > 0 else math.inf
     low, high = (odds * math.exp(middle - down), odds * math.exp(min(middle + up, 500.0)))
     return Interval(value, low / (1 + low), high / (1 + high), a.n, a.positives, a.level)
-
-
-def holm(p_values: ArrayLike) -> Floats:
-    """P values corrected for their number, by Holm's step-down rule.
-
-    Args:
-        p_values: Shape (M,); NaN counts as a comparison that was not made.
-
-    Returns:
-        Corrected, shape (M,), in [0, 1]; those below 0.05 hold together with 95 % confidence.
-
-    Example:
-        >>> holm([0.01, 0.04, 0.03, float("nan")]).tolist()
-        [0.03, 0.06, 0.06, nan]
-
-    Source:
-        Holm. A simple sequentially rejective multiple test procedure. Scandinavian Journal of
-        Statistics 6, 1979.
-    """
-    given = np.asarray(p_values, np.float64).reshape(-1)
-    known = np.flatnonzero(~np.isnan(given))
-    order = known[np.argsort(given[known], kind="stable")]
-    factors = np.arange(len(order), 0, -1)
-    corrected = np.full(given.shape, np.nan)
-    corrected[order] = np.minimum(np.maximum.accumulate(given[order] * factors), 1.0)
-    return corrected
-
-
-def difference_table(
-    labels: ArrayLike,
-    scores: ArrayLike,
-    others: ArrayLike,
-    names: Sequence[str],
-    *,
-    thresholds: ArrayLike | None = None,
-    other_thresholds: ArrayLike | None = None,
-    patient_ids: ArrayLike | None = None,
-    kind: str | None = None,
-    measures: Sequence[str] | None = None,
-    level: float = 0.95,
-) -> pd.DataFrame:
-    """Two models on the same rows: every measure of the first minus that of the second.
-
-    Args:
-        labels: 1 present, 0 absent, NaN unknown, shape (N, P).
-        scores: Of the first model, shape (N, P).
-        others: Of the second model, shape (N, P).
-        names: The P findings.
-        thresholds: As in `performance_table`.
-        other_thresholds: Of the second model; None for the same.
-        patient_ids: Patient of each row, shape (N,); None if each row is a patient of its own.
-        kind: What the scores of both are, as in `performance_table`.
-        measures: Some of them; None for all.
-        level: Confidence of each interval, without correction.
-
-    Returns:
-        ``finding``, ``measure``, ``first``, ``second``, ``difference``, ``low``, ``high``, ``p``,
-        ``p_holm`` (corrected over the findings of the measure; the mean is one comparison and is
-        not corrected), ``n``, ``positives``, ``findings`` and ``reason``.
-
-    Raises:
-        EvaluationError: As in `performance_table`.
-
-    Example:
-        >>> labels = [[0], [1]] * 20
-        >>> better, worse = [[0.2], [0.9]] * 20, [[0.2], [0.9], [0.9], [0.2]] * 10
-        >>> table = difference_table(labels, better, worse, ["Mass"], measures=["auroc"])
-        >>> table["difference"].tolist()
-        [0.5, 0.5]
-    """
-    import pandas as pd
-
-    options = {"patient_ids": patient_ids, "kind": kind, "measures": measures, "level": level}
-    first = _study(labels, scores, names, thresholds=thresholds, **options)  # type: ignore[arg-type]
-    limits = thresholds if other_thresholds is None else other_thresholds
-    second = _study(labels, others, names, thresholds=limits, **options)  # type: ignore[arg-type]
-    ours, theirs = first.estimates(), second.estimates()
-    parts = [_differences(first, second, ours, theirs, measure) for measure in first.measures]
-    return pd.concat(parts, ignore_index=True)
-
-
-def _differences(
-    first: _Study,
-    second: _Study,
-    ours: list[dict[str, Estimate]],
-    theirs: list[dict[str, Estimate]],
-    measure: str,
-) -> pd.DataFrame:
-    """One measure: the findings and their mean."""
-    import pandas as pd
-
-    pairs = [(a[measure], b[measure]) for a, b in zip(ours, theirs, strict=True)]
-    bound = math.inf if measure in _UNBOUNDED else 1.0
-    found = [difference(a, b, bound) for a, b in pairs]
-    good = [j for j, d in enumerate(found) if not math.isnan(d.value)]
-    known = first.known
-    if measure == "auroc":  # the score interval of a difference holds better near 1
-        for j in good:
-            columns = (known[:, [j]], first.given[:, [j]], second.given[:, [j]])
-            found[j] = paired_difference(*columns, first.codes, first.level)
-    if good and measure == "auroc":
-        columns = (known[:, good], first.given[:, good], second.given[:, good])
-        mean = paired_difference(*columns, first.codes, first.level)
-    elif good:
-        moved = np.stack([pairs[j][0].influence - pairs[j][1].influence for j in good])
-        ends = [difference(_shown(pairs[j][0]), _shown(pairs[j][1]), bound) for j in good]
-        mean = combined(
-            known[:, good], np.array([found[j].value for j in good]),
-            np.array([d.low for d in ends]), np.array([d.high for d in ends]),
-            moved, [found[j].reason for j in good], -bound, first.level, bound,
-        )  # fmt: skip
-    else:
-        nan = math.nan
-        reason = found[0].reason if found else "no finding has this measure"
-        mean = Interval(nan, nan, nan, len(known), int((known == 1).sum()), first.level, reason)
-    values = [[e.value for e in side] for side in zip(*pairs, strict=True)]
-    averages = [float(np.mean([side[j] for j in good])) if good else math.nan for side in values]
-    rows = [
-        {"finding": name, "measure": measure, "first": a, "second": b, "findings": count}
-        | _flat(interval)
-        | {"p": p_value(interval)}
-        for name, a, b, count, interval in zip(
-            [*first.names, MEAN],
-            [*values[0], averages[0]],
-            [*values[1], averages[1]],
-            [*(int(j in good) for j in range(len(found))), len(good)],
-            [*found, mean],
-            strict=True,
-        )
-    ]
-    table = pd.DataFrame(rows).rename(columns={"value": "difference"})
-    table["p_holm"] = [*holm(table["p"].to_numpy()[:-1]), table["p"].iloc[-1]]
-    order = [
-        "finding", "measure", "first", "second", "difference", "low", "high", "p", "p_holm", "n",
-        "positives", "findings", "reason",
-    ]  # fmt: skip
-    return table.reindex(columns=order)
-
-
-def _shown(part: Estimate) -> Estimate:
-    """The estimate with the ends that are not shown for want of patients."""
-    low, high = part.ends
-    return replace(part, interval=replace(part.interval, low=low, high=high, reason=""))
-
-
-def gap_table(
-    labels: ArrayLike,
-    scores: ArrayLike,
-    names: Sequence[str],
-    subgroups: Mapping[str, ArrayLike],
-    *,
-    thresholds: ArrayLike | None = None,
-    patient_ids: ArrayLike | None = None,
-    kind: str | None = None,
-    measures: Sequence[str] = ("auroc", "sensitivity", "specificity"),
-    least: int = 20,
-    level: float = 0.95,
-) -> pd.DataFrame:
-    """Every subgroup against the rest of the rows whose subgroup is known.
-
-    The gap of ``sensitivity`` is that of equal opportunity; with that of ``specificity`` it is
-    that of equalised odds. Of an attribute with two subgroups the first is compared with the
-    second, once. A gap is a question: subgroups differ in how common and severe findings are.
-
-    Args:
-        labels: 1 present, 0 absent, NaN unknown, shape (N, P).
-        scores: Shape (N, P).
-        names: The P findings.
-        subgroups: Attribute to its value on each row, (N,), as `subgroups_by` gives them.
-        thresholds: As in `performance_table`.
-        patient_ids: Patient of each row, shape (N,); None if each row is a patient of its own.
-        kind: What the scores are, as in `performance_table`.
-        measures: Of `performance_table`.
-        least: Patients that both sides need; with fewer there is a reason instead of a gap.
-        level: Confidence of each interval, without correction.
-
-    Returns:
-        ``attribute``, ``subgroup``, ``rest``, ``finding``, ``measure``, ``value`` in the subgroup,
-        ``value_of_rest``, ``gap``, ``low``, ``high``, ``p``, ``p_holm`` (corrected over every gap
-        of the measure in the table), ``n``, ``positives``, ``patients`` and ``reason``.
-
-    Raises:
-        EvaluationError: As in `performance_table`, or if a subgroup is not one value per row.
-
-    Example:
-        >>> labels, scores = [[0], [1]] * 40, [[0.2], [0.9]] * 40
-        >>> table = gap_table(labels, scores, ["Mass"], {"sex": ["F", "F", "M", "M"] * 20})
-        >>> table.query("measure == 'auroc'")[["subgroup", "rest", "gap"]].to_dict("list")
-        {'subgroup': ['F'], 'rest': ['M'], 'gap': [0.0]}
-    """
-    import pandas as pd
-
-    study = _study(
-        labels, scores, names, thresholds=thresholds, patient_ids=patient_ids, kind=kind,
-        measures=measures, level=level,
-    )  # fmt: skip
-    records = [
-        record
-        for attribute, values in subgroups.items()
-        for record in _gaps(study, attribute, _members(values, attribute, study), least)
-    ]
-    columns = [
-        "attribute", "subgroup", "rest", "finding", "measure", "value", "value_of_rest", "gap",
-        "low", "high", "p", "p_holm", "n", "positives", "patients", "reason",
-    ]  # fmt: skip
-    table = pd.DataFrame(records).reindex(columns=columns)
-    for measure in measures:
-        rows = (table["measure"] == measure).to_numpy()
-        table.loc[rows, "p_holm"] = holm(table.loc[rows, "p"].to_numpy(np.float64))
-    return table
-
-
-def _members(values: ArrayLike, attribute: str, study: _Study) -> NDArray[np.object_]:
-    import pandas as pd
-
-    members = named(pd.Series(np.asarray(values).reshape(-1)))
-    if len(members) != len(study.known):
-        msg = f"subgroups[{attribute!r}] has {len(members)} values for {len(study.known)} rows"
-        raise EvaluationError(msg)
-    return members
-
-
-def _gaps(
-    study: _Study, attribute: str, members: NDArray[np.object_], least: int
-) -> list[dict[str, object]]:
-    groups = sorted(set(members) - {UNKNOWN})
-    if len(groups) < 2:
-        return []
-    known = members != UNKNOWN
-    records: list[dict[str, object]] = []
-    for group in groups[: 1 if len(groups) == 2 else None]:
-        rows = members == group
-        rest = known & ~rows
-        others = groups[1] if len(groups) == 2 else "all others"
-        small = min(len(np.unique(study.codes[side])) for side in (rows, rest))
-        reason = too_few(f"{small} in the subgroup or the rest", least) if small < least else ""
-        ours, theirs = study.estimates(rows), study.estimates(rest)
-        for j, name in enumerate(study.names):
-            labelled = rows & ~np.isnan(study.known[:, j])
-            facts = {
-                "attribute": attribute, "subgroup": group, "rest": others, "finding": name,
-                "patients": len(np.unique(study.codes[labelled])),
-            }  # fmt: skip
-            for measure in study.measures:
-                a, b = ours[j][measure], theirs[j][measure]
-                gap = difference(a, b, math.inf if measure in _UNBOUNDED else 1.0)
-                if reason:
-                    gap = replace(gap, low=math.nan, high=math.nan, reason=reason)
-                record = facts | _flat(gap) | {"measure": measure, "p": p_value(gap)}
-                record |= {"gap": gap.value, "value": a.value, "value_of_rest": b.value}
-                records.append(record)
-    return records
-
-
-def with_intersections(subgroups: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.object_]]:
-    """The attributes, and the intersections of every two of them.
-
-    Args:
-        subgroups: Attribute to its value on each row, (N,).
-
-    Returns:
-        The same and ``"sex & view"`` with values such as ``"F & PA"``; ``unknown`` where either
-        is.
-
-    Example:
-        >>> found = with_intersections({"sex": ["F", "M"], "view": ["PA", "unknown"]})
-        >>> found["sex & view"].tolist()
-        ['F & PA', 'unknown']
-    """
-    import pandas as pd
-
-    found = {name: named(pd.Series(np.asarray(v).reshape(-1))) for name, v in subgroups.items()}
-    for (first, a), (second, b) in itertools.combinations(list(found.items()), 2):
-        both = np.array([f"{x} & {y}" for x, y in zip(a, b, strict=True)], dtype=object)
-        both[(a == UNKNOWN) | (b == UNKNOWN)] = UNKNOWN
-        found[f"{first} & {second}"] = both
-    return found
 
 
 def probabilities_of(scores: ArrayLike, kind: str) -> Floats:

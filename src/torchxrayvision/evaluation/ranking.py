@@ -1,38 +1,58 @@
-"""How well scores rank: AUROC, average precision and the curves behind them."""
+"""How well the scores of one finding rank: AUROC, average precision, and the curves behind them.
+
+The variance of an AUROC is that of clustered data (DeLong, Obuchowski), and its interval inverts
+the score test: each end is an area that, with the variance which *it* would have, is just not
+refuted. Where a class has few patients the variance is drawn towards that of two normal
+distributions of the same area. `docs/intervals.md` shows how often the intervals hold the truth.
+"""
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from torchxrayvision.evaluation.arguments import (
-    column,
-    matrix,
-    patient_codes,
-    with_former_names,
-)
 from torchxrayvision.evaluation.intervals import (
     Interval,
     checked_level,
+    column,
+    matrix,
+    patient_codes,
     score_ends,
     t_of,
     too_few,
+    with_former_names,
+    z_of,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import ArrayLike, NDArray
 
-    from torchxrayvision.evaluation.arguments import Floats, Rows
+    from torchxrayvision.evaluation.intervals import Floats, Rows
 
 # Patients with the finding that average precision needs: with fewer its value lies up to one
 # standard error above the truth, and intervals around it held the truth in 79 to 93 % of studies.
 _LEAST_FOR_PRECISION: Final = 30
 # Weight, in patients, of the variance of a share against the variance that the scores show.
 _PRIOR: Final = 3
+
+# What follows was chosen by simulation, benchmarks/coverage_of_intervals.py.
+
+# Patients of each class that an area needs.
+LEAST_FOR_AREA: Final = 5
+# Weight of the variance of normal scores, in patients, against that which the scores show; and
+# how far it is widened, for scores are seldom quite normal.
+_PRIOR_PATIENTS: Final = 20
+_WIDENED: Final = 1.1
+# How alike images of one patient are until pairs of images show it, and the weight of that, in
+# pairs.
+_ALIKE: Final = 0.5
+_PRIOR_PAIRS: Final = 20
+_STEPS: Final = 40  # of a bisection: to twelve digits
 
 
 @dataclass(frozen=True)
@@ -81,6 +101,170 @@ class Ranking:
         np.add.at(steps, self.upto, 0.5)
         beaten = steps[::-1].cumsum()[::-1][1:]
         return ours, beaten / len(self.positives)
+
+
+@dataclass(frozen=True)
+class RankedClass:
+    """The rows of one class, by patient.
+
+    Attributes:
+        rows: How many.
+        patients: How many patients they come from.
+        pairs: Pairs of rows of one patient, each counted twice.
+        spread: Sum of squared deviations of the rows' placements.
+        summed: Sum of the deviations of each patient, (K,).
+    """
+
+    rows: int
+    patients: int
+    pairs: int
+    spread: float
+    summed: Floats
+
+    @classmethod
+    def of(cls, placements: Floats, area: float, codes: Rows, everyone: int) -> RankedClass:
+        """Sum up placements, (A,), of rows with patient codes (A,)."""
+        away = placements - area
+        sizes = np.bincount(codes)
+        return cls(
+            rows=len(away),
+            patients=int(np.count_nonzero(sizes)),
+            pairs=int(sizes @ sizes) - len(away),
+            spread=float(away @ away),
+            summed=np.asarray(np.bincount(codes, weights=away, minlength=everyone), np.float64),
+        )
+
+    @property
+    def likeness(self) -> float:
+        """Sum over pairs of rows of one patient of the product of deviations, in variances."""
+        return (float(self.summed @ self.summed) - self.spread) / self.spread * self.rows
+
+    @property
+    def influence(self) -> Floats:
+        """What each patient adds to the area; squares add up to the variance of the class."""
+        few = math.sqrt(self.patients / max(self.patients - 1, 1))
+        return self.summed * (few / self.rows)
+
+    def effective(self, alike: float) -> float:
+        """Rows of different patients that would tell as much."""
+        return self.rows / (1 + self.pairs / self.rows * alike)
+
+
+@dataclass(frozen=True)
+class Area:
+    """An AUROC and all that its interval needs.
+
+    Attributes:
+        value: The area.
+        scale: Variance over that of one pair of normal scores with the same area.
+        with_finding: Rows with the finding, by patient.
+        without: Rows without it.
+    """
+
+    value: float
+    scale: float
+    with_finding: RankedClass
+    without: RankedClass
+
+    @classmethod
+    def of(cls, labels: Floats, scores: Floats, codes: Rows, everyone: int) -> Area:
+        """Measure one finding; rows with a NaN label are in neither class."""
+        ranking = Ranking.of(labels, scores)
+        ours, theirs = ranking.placements()
+        value = ranking.area
+        a = RankedClass.of(ours, value, codes[ranking.positives], everyone)
+        b = RankedClass.of(theirs, value, codes[ranking.negatives], everyone)
+        return cls(value, _scale(value, a, b), a, b)
+
+    @property
+    def patients(self) -> int:
+        """Patients of the class that has fewer."""
+        return min(self.with_finding.patients, self.without.patients)
+
+    @property
+    def influence(self) -> Floats:
+        """What each patient adds to the area, (K,)."""
+        return self.with_finding.influence + self.without.influence
+
+    def lacks(self, needed: int) -> str:
+        """Why there is no interval; empty if there is one."""
+        if self.patients >= needed:
+            return ""
+        counts = (
+            f"{self.with_finding.patients} with the finding and {self.without.patients} without it"
+        )
+        return too_few(counts, needed)
+
+
+def _scale(value: float, a: RankedClass, b: RankedClass) -> float:
+    if value in (0.0, 1.0):  # a perfect ranking has no spread to judge by: patients count
+        return _WIDENED / a.effective(1.0) + _WIDENED / b.effective(1.0)
+    informative = [part for part in (a, b) if part.spread > 0]
+    pairs = sum(part.pairs for part in informative)
+    likeness = sum(part.likeness for part in informative)
+    alike = (likeness + _PRIOR_PAIRS * _ALIKE) / (pairs + _PRIOR_PAIRS)
+    alike = min(max(alike, 0.0), 1.0)
+    normal = float(spread_of_normal(np.array([value]))[0])
+    parts = []
+    for part in (a, b):
+        expected = _WIDENED * normal / part.effective(alike)
+        seen = float(part.influence @ part.influence)
+        weight = part.patients - 1
+        parts.append((_PRIOR_PATIENTS * expected + weight * seen) / (_PRIOR_PATIENTS + weight))
+    return sum(parts) / normal * (1 + _shared(a, b))
+
+
+def _shared(a: RankedClass, b: RankedClass) -> float:
+    """Covariance of the classes, which patients in both bring about, over their variance."""
+    everyone = int(np.count_nonzero((a.summed != 0) | (b.summed != 0)))
+    both = 2 * float(a.summed @ b.summed) / (a.rows * b.rows) * everyone / max(everyone - 1, 1)
+    own = float(a.influence @ a.influence) + float(b.influence @ b.influence)
+    if not own:  # every row of both classes is placed alike, so there is nothing to share
+        return 0.0
+    patients = min(a.patients, b.patients)
+    return max(both / own, -0.8) * patients / (patients + _PRIOR_PATIENTS)
+
+
+@functools.cache
+def _normal_table() -> tuple[Floats, Floats]:
+    """Areas and the variance of a placement, for normal scores of equal spread, by area."""
+    distances = np.linspace(-8.3, 8.3, 16_601)
+    areas = np.array([math.erfc(-x / math.sqrt(2)) / 2 for x in distances])
+    # Owen's T(x, 1 / sqrt 3): two rows without the finding that share one with it correlate by 1/2.
+    nodes, weights = np.polynomial.legendre.leggauss(32)
+    points = (nodes + 1) / 2 / math.sqrt(3)
+    inner = np.exp(-(distances[:, None] ** 2) * (1 + points**2) / 2) / (1 + points**2)
+    owen = inner @ weights / (2 * math.sqrt(3)) / (2 * math.pi)
+    variance = np.maximum(areas - 2 * owen - areas**2, 0.0)
+    return np.r_[0.0, areas, 1.0], np.r_[0.0, variance, 0.0]
+
+
+def spread_of_normal(areas: Floats) -> Floats:
+    """Variance of a placement of normal scores with these areas; 0 beyond 0 and 1."""
+    known, variance = _normal_table()
+    return np.asarray(np.interp(areas, known, variance), np.float64)
+
+
+def area_ends(values: Floats, scales: Floats, level: float) -> tuple[Floats, Floats]:
+    """Lowest and highest area that the score test does not refute, for each value."""
+    z = z_of(level)
+    start = np.stack([values, 1 - values])  # the highest area is the lowest of the other class
+    near, far = start, np.zeros_like(start)
+    for _ in range(_STEPS):
+        middle = (near + far) / 2
+        refuted = start - middle > z * np.sqrt(scales * spread_of_normal(middle))
+        near, far = np.where(refuted, near, middle), np.where(refuted, middle, far)
+    return far[0], 1 - far[1]
+
+
+def area_interval(area: Area, level: float) -> tuple[Interval, tuple[float, float]]:
+    """AUROC with its interval, and the ends though patients be few."""
+    low, high = area_ends(np.array([area.value]), np.array([area.scale]), level)
+    few = area.lacks(LEAST_FOR_AREA)
+    ends = float(low[0]), float(high[0])
+    shown = (math.nan, math.nan) if few else ends
+    counts = (area.with_finding.rows + area.without.rows, area.with_finding.rows)
+    return Interval(area.value, *shown, *counts, level, few), ends
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike) -> float:

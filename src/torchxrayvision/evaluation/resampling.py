@@ -10,15 +10,21 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from torchxrayvision.errors import EvaluationError
-from torchxrayvision.evaluation.arguments import patient_codes, with_former_names
-from torchxrayvision.evaluation.intervals import Interval, checked_level, t_of, too_few
+from torchxrayvision.evaluation.intervals import (
+    Interval,
+    checked_level,
+    patient_codes,
+    t_of,
+    too_few,
+    with_former_names,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from numpy.typing import ArrayLike, NDArray
 
-    from torchxrayvision.evaluation.arguments import Floats, Rows
+    from torchxrayvision.evaluation.intervals import Floats, Rows
 
 # Weights held at a time: eight megabytes, so that a pass over them stays near the processor.
 _CELLS: Final = 1_000_000

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from torchxrayvision.errors import EvaluationError
-from torchxrayvision.evaluation.arguments import patient_codes
+from torchxrayvision.evaluation.intervals import patient_codes
 from torchxrayvision.evaluation.joining import (
     image_column,
     join_labels,
@@ -24,7 +25,7 @@ from torchxrayvision.evaluation.thresholds import (
     threshold_at_specificity,
     youden_threshold,
 )
-from torchxrayvision.files import sha256_of
+from torchxrayvision.files import PROVENANCE_SUFFIX, sha256_of
 from torchxrayvision.labels import LABEL_PREFIX
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from torchxrayvision.evaluation.arguments import Floats
+    from torchxrayvision.evaluation.intervals import Floats
 
 CHOICES: Final = ("youden", "sensitivity", "specificity")
 
@@ -61,7 +62,7 @@ class Study:
         columns: Names of the columns of the labels.
         set_aside: Rows that were read and are not judged, for they were calibrated on.
         made: What the predictions say of what made them.
-        hashes: SHA-256 of both files.
+        files: The predictions and the labels.
     """
 
     name: str
@@ -80,7 +81,7 @@ class Study:
     columns: Sequence[str] = ()
     set_aside: int = 0
     made: Mapping[str, Any] = field(default_factory=dict)
-    hashes: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[Path, Path] | None = None
 
     @classmethod
     def read(
@@ -134,8 +135,6 @@ class Study:
         Raises:
             EvaluationError: See `read`.
         """
-        from torchxrayvision.provenance import read
-
         (scored, known), (first, second) = tables, files
         column = patient or patient_column(known)
         if column is not None and column not in known:
@@ -150,8 +149,7 @@ class Study:
         patients = None if column is None else identifiers(good[column])
         if column is None and (of_paths := patients_in_paths(good[image_column(known)])):
             column, patients = f"the paths, as in {of_paths[0]}", of_paths[1]
-        made = read(first) or {}
-        hashes = {"predictions_sha256": sha256_of(first), "labels_sha256": sha256_of(second)}
+        made = _said(first)
         return cls(
             name=first.stem,
             rows=good.drop(columns=_IMAGE),
@@ -168,8 +166,14 @@ class Study:
             unreadable=len(rows) - len(good),
             columns=[str(name).removeprefix(LABEL_PREFIX) for name in known],
             made=made,
-            hashes=hashes,
+            files=files,
         )
+
+    @cached_property
+    def hashes(self) -> Mapping[str, str]:
+        """SHA-256 of both files, read when it is asked for."""
+        names = ("predictions_sha256", "labels_sha256")
+        return {name: sha256_of(file) for name, file in zip(names, self.files or (), strict=False)}
 
     @property
     def codes(self) -> Any:
@@ -312,7 +316,18 @@ class Study:
         return found
 
 
+_SAY_THEMSELVES: Final = (".parquet", ".json")
 _IMAGE: Final = "_image_of_predictions"
+
+
+def _said(file: Path) -> Mapping[str, Any]:
+    """What a table says of what made it; text says it in a file beside."""
+    beside = file.with_name(file.name + PROVENANCE_SUFFIX)
+    if file.suffix.lower() not in _SAY_THEMSELVES and not beside.is_file():
+        return {}
+    from torchxrayvision.provenance import read
+
+    return read(file) or {}
 
 
 def _kind(path: Path, made: Mapping[str, Any], given: str | None) -> str | None:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from torchxrayvision.errors import EvaluationError
-from torchxrayvision.evaluation.arguments import (
+from torchxrayvision.evaluation.discrimination import intervals_of, table_of
+from torchxrayvision.evaluation.intervals import (
+    Interval,
     matrix,
     patient_codes,
     problem_of,
     with_former_names,
 )
-from torchxrayvision.evaluation.discrimination import intervals_of, table_of
-from torchxrayvision.evaluation.intervals import Interval
 from torchxrayvision.evaluation.joining import plain_name
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import ArrayLike, NDArray
 
-    from torchxrayvision.evaluation.arguments import Floats, Rows
+    from torchxrayvision.evaluation.intervals import Floats, Rows
 
 # Names of columns of ages in years, without case, spaces and punctuation.
 _AGES: Final = ("age", "ageyears", "patientage")

@@ -8,20 +8,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from torchxrayvision.errors import EvaluationError
-from torchxrayvision.evaluation.arguments import (
-    column,
-    matrix,
-    patient_codes,
-    problem_of,
-    with_former_names,
-)
 from torchxrayvision.evaluation.intervals import (
     Interval,
     checked_level,
+    column,
     effective_rows,
+    matrix,
     mean_interval,
+    patient_codes,
+    problem_of,
     share_interval,
     wilson_interval,
+    with_former_names,
 )
 from torchxrayvision.evaluation.ranking import roc_curve
 
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import ArrayLike
 
-    from torchxrayvision.evaluation.arguments import Floats, Rows
+    from torchxrayvision.evaluation.intervals import Floats, Rows
 
 
 @dataclass(frozen=True)

@@ -59,23 +59,28 @@ def methods(evaluated: Judgement) -> list[tuple[str, str]]:
         ),
         (
             "Intervals",
-            "All intervals are for 95 % confidence and account for several images per patient. "
+            "All intervals are for 95 % confidence. The unit of analysis is the image and the unit "
+            "of sampling the patient: variances are of sums over patients. They are formulas; "
+            "nothing is resampled and no seed is needed. "
             "AUROC: score interval with the variance of clustered data (DeLong, Obuchowski). "
             "Average precision: Wilson's interval with the variance of the patients' influence. "
             "Rates, predictive values and F1: Wilson's interval with the effective number of rows "
             "(Rao and Scott). "
             + (
                 "Brier score, slope and intercept: Student's interval with the patients' influence "
-                "(sandwich variance), degrees of freedom from the rarer class. ECE: the same, "
+                "(sandwich variance); degrees of freedom are the patients less 1, for the slope "
+                "those of the rarer class less 1. ECE: the same, "
                 "corrected for the bias that chance brings about, and withheld where the value is "
                 "near what chance alone would give. "
                 if evaluated.has_probabilities
                 else ""
             )
-            + "Means over findings, differences and gaps combine the intervals of their parts with "
-            "the correlation that patients show (MOVER; Donner and Zou). An interval is withheld, "
-            "and the reason given, where patients are too few for it to hold: simulations are in "
-            "docs/intervals.md of the software.",
+            + "Means over findings combine the intervals of the findings with the correlation that "
+            "patients show (Donner and Zou). "
+            + _of_comparisons(evaluated)
+            + "An interval is withheld, and the reason given, where patients are too few for it to "
+            "hold: how often each interval held the truth in simulations, and the patients that it "
+            "needs, are in docs/intervals.md of the software.",
         ),
     ]
     if evaluated.differences is not None or evaluated.gaps is not None:
@@ -105,7 +110,8 @@ def methods(evaluated: Judgement) -> list[tuple[str, str]]:
     parts.append(
         (
             "Software",
-            f"{evaluated.provenance.package}, command xrv evaluate. SHA-256 of the tables: "
+            f"{evaluated.provenance.package}, command xrv evaluate, with {_versions()}. SHA-256 of "
+            "the tables: "
             + ", ".join(
                 f"{name.removesuffix('_sha256')} {value}" for name, value in study.hashes.items()
             )
@@ -113,6 +119,37 @@ def methods(evaluated: Judgement) -> list[tuple[str, str]]:
         )
     )
     return parts
+
+
+def _of_comparisons(evaluated: Judgement) -> str:
+    """How differences and gaps have their intervals, where there are any."""
+    text = ""
+    if evaluated.differences is not None:
+        text += (
+            "Differences of two models are paired by patient. AUROC: score interval of the "
+            "difference with DeLong's correlation of clustered data. Sensitivity and specificity: "
+            "Tango's score interval with the effective number of rows. Predictive values and F1: "
+            "score interval with the correlation that patients show. Brier score, slope and "
+            "intercept: Student's interval of what each patient adds to the difference. Average "
+            "precision: both intervals combined with their correlation (MOVER, Zou). "
+        )
+    if evaluated.gaps is not None:
+        text += (
+            "Gaps of subgroups: score interval of a difference (Mee) with the effective numbers of "
+            "rows, the correlation of patients who are on both sides, and Welch's degrees of "
+            "freedom. "
+        )
+    return text
+
+
+def _versions() -> str:
+    """What the numbers were computed with."""
+    import platform
+
+    import numpy as np
+    import pandas as pd
+
+    return f"Python {platform.python_version()}, NumPy {np.__version__}, pandas {pd.__version__}"
 
 
 def _predictions(evaluated: Judgement) -> str:

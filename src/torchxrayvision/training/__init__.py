@@ -4,7 +4,8 @@
   file. `fit` carries it out on Lightning, in one process or several (extra `train`).
 - `PreparedImages` holds images that are ready for a network; `ImageCache` decodes those of any
   dataset once.
-- `linear_probe` and `few_shot` judge the features of a network without training it.
+- `linear_probe`, `few_shot` and `learning_curve` judge the features of a network without training
+  it.
 
 Example:
     >>> from torchxrayvision.training import STRONG, Recipe

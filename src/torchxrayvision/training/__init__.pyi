@@ -1,5 +1,7 @@
 from .data import prepare as prepare
 from .data import prepare_parts as prepare_parts
+from .few_patients import SHOTS as SHOTS
+from .few_patients import learning_curve as learning_curve
 from .fitting import Result as Result
 from .fitting import fit as fit
 from .fitting import state_to_resume as state_to_resume

@@ -134,7 +134,7 @@ def linear_probe(
         >>> bool(probe.auroc[0] > 0.95)
         True
     """
-    _require()
+    require_sklearn()
     features, labels = np.asarray(features, np.float64), np.asarray(labels, np.float64)
     if labels.shape != (len(features), len(names)):
         msg = f"{len(features)} features and {len(names)} findings, but labels {labels.shape}"
@@ -143,7 +143,7 @@ def linear_probe(
     groups = np.arange(len(features)) if groups is None else np.asarray(groups)
     mean, spread = features.mean(axis=0), features.std(axis=0)
     scaled = (features - mean) / np.where(spread > 0, spread, 1.0)
-    fitted = [_fit_one(scaled, column, groups, strengths, folds, seed) for column in labels.T]
+    fitted = [fit_one(scaled, column, groups, strengths, folds, seed) for column in labels.T]
     weight = np.stack([one[0] for one in fitted]) / np.where(spread > 0, spread, 1.0)
     bias, strength, areas = (np.array([one[i] for one in fitted]) for i in (1, 2, 3))
     return Probe(
@@ -155,7 +155,8 @@ def linear_probe(
     )
 
 
-def _require() -> None:
+def require_sklearn() -> None:
+    """Refuse where scikit-learn is missing."""
     try:
         import sklearn  # noqa: F401
     except ImportError:
@@ -168,7 +169,7 @@ def _model(strength: float) -> Any:
     return LogisticRegression(C=strength, max_iter=5000)
 
 
-def _fit_one(
+def fit_one(
     features: NDArray[np.float64],
     label: NDArray[np.float64],
     groups: NDArray[Any],
@@ -176,7 +177,19 @@ def _fit_one(
     folds: int,
     seed: int,
 ) -> tuple[NDArray[np.float64], float, float, float]:
-    """Weights, bias, C and AUROC of one finding."""
+    """Weights, bias, C and AUROC of one finding; C is 1 where patients are too few to choose it.
+
+    Args:
+        features: (N, D), scaled.
+        label: 1, 0 or NaN, (N,).
+        groups: The patient of each, (N,).
+        strengths: Values of C to choose from.
+        folds: Of the cross-validation.
+        seed: Of its parts.
+
+    Returns:
+        They are NaN for a finding that lacks positives or negatives, C where it was not chosen.
+    """
     known = ~np.isnan(label)
     x, y, patient = features[known], label[known] == 1, groups[known]
     if len(np.unique(y)) < 2:
@@ -249,7 +262,7 @@ def few_shot(
         >>> few_shot(x, x[:, :1] > 0, ["Mass"], (x, x[:, :1] > 0), shots=[4]).columns.tolist()
         ['finding', 'k', 'auroc', 'low', 'high']
     """
-    _require()
+    require_sklearn()
     import pandas as pd
 
     for table in (labels, test[1]):

@@ -9,8 +9,8 @@ from scipy import stats
 
 from torchxrayvision import evaluation
 from torchxrayvision.errors import EvaluationError
-from torchxrayvision.evaluation.discrimination import _Area
 from torchxrayvision.evaluation.intervals import t_of
+from torchxrayvision.evaluation.ranking import Area
 
 
 def binormal(rng, n, gap=1.2, share=0.3):
@@ -27,7 +27,7 @@ def delong_by_hand(labels, scores):
 
 def seen_variance(labels, scores):
     rows = len(labels)
-    area = _Area.of(labels, scores, np.arange(rows), rows)
+    area = Area.of(labels, scores, np.arange(rows), rows)
     return sum(part.influence @ part.influence for part in (area.with_finding, area.without))
 
 
