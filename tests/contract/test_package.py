@@ -286,6 +286,7 @@ ALLOWED = {
     "transforms/apply.py: np.random.seed": "lent to one call of a transform, then given back",
     "images/common.py: warnings.filterwarnings": "inside catch_warnings, for decoders only",
     "training/fitting.py: warnings.filterwarnings": "inside catch_warnings, for Lightning's code",
+    "benchmark/shift.py: torch.manual_seed": "inside fork_rng, for weights and order of a training",
     "training/module.py: torch.manual_seed": "inside fork_rng, then the caller's state again",
 }
 

@@ -1,3 +1,5 @@
+from .localising import localise as localise
+from .localising import otsu_region as otsu_region
 from .protocols import Protocol as Protocol
 from .protocols import Published as Published
 from .protocols import get_protocol as get_protocol
@@ -6,4 +8,7 @@ from .running import Cell as Cell
 from .running import benchmark as benchmark
 from .running import markdown as markdown
 from .running import plan as plan
+from .running import rows_of as rows_of
 from .running import scores_of as scores_of
+from .shift import Shift as Shift
+from .shift import covariate_shift as covariate_shift

@@ -48,6 +48,7 @@ class Protocol:
             have several endings.
         published: Numbers to compare with.
         note: What a reader must know.
+        masks: Argument that gives the masks of findings; explanations are scored where it is given.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Protocol:
     images_sha256: tuple[str, ...] = ()
     published: tuple[Published, ...] = ()
     note: str = ""
+    masks: str = ""
 
 
 _EVAX: Final = "README of EVA-X, https://github.com/hustvl/EVA-X"
@@ -76,6 +78,16 @@ def _pneumothorax(model: str, value: float, low: float, high: float, name: str =
     return Published(
         model=model, weights=name, finding="Pneumothorax", auroc=value, low=low, high=high,
         source=_ARK,
+    )  # fmt: skip
+
+
+def _chexlocalize(name: str, part: str, images: str, file: str) -> Protocol:
+    return Protocol(
+        name=name, title=f"CheXlocalize, {images} with radiologists' labels",
+        dataset="CheXlocalize_Dataset", part=part, arguments=("csvpath",),
+        masks="segmentation_jsonpath",
+        note=f"With --with segmentation_jsonpath=gt_segmentations_{file}.json explanations are "
+        "scored too: pointing game and IoU.",
     )  # fmt: skip
 
 
@@ -125,11 +137,8 @@ _PROTOCOLS: Final = (
         dataset="CheX_Dataset", part="valid", arguments=("csvpath",),
         findings=("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Effusion"),
     ),
-    Protocol(
-        name="chexlocalize",
-        title="CheXlocalize, CheXpert's 668 test images with radiologists' labels",
-        dataset="CheXlocalize_Dataset", part="test", arguments=("csvpath",),
-    ),
+    _chexlocalize("chexlocalize", "test", "CheXpert's 668 test images", "test"),
+    _chexlocalize("chexlocalize-valid", "valid", "CheXpert's 234 validation images", "val"),
     Protocol(
         name="vindr-test",
         title="VinDr-CXR, 3,000 test images with the common result of five readers",

@@ -193,7 +193,7 @@ def scores_of(
     import torch
 
     split = describe_split(rows)
-    order = sha256_of("\n".join(_names(rows)).encode())
+    order = sha256_of("\n".join(names_of(rows)).encode())
     key = sha256_of(f"{fingerprint(model)} {order} {model.input_resolution}".encode())[:24]
     cache.mkdir(parents=True, exist_ok=True)
     place, state = cache / f"{key}.f32", cache / f"{key}.json"
@@ -232,7 +232,8 @@ def scores_of(
     return np.array(scores)
 
 
-def _names(rows: Any) -> list[str]:
+def names_of(rows: Any) -> list[str]:
+    """The image of each row of a dataset or of a part of one."""
     inner = getattr(rows, "dataset", rows)
     chosen = getattr(rows, "idxs", range(len(rows)))
     return [inner.image_path(int(i)) for i in chosen]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -11,6 +12,7 @@ import typer
 from torchxrayvision.cli.console import (
     EXIT_SOME_FAILED,
     console,
+    count,
     folder_to_write,
     inform,
     load_classifier,
@@ -25,17 +27,25 @@ from torchxrayvision.cli.datasets import Arguments, ImgPath, typed_arguments
 from torchxrayvision.cli.options import AsJson, Overwrite, TimeLimit, Workers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import pandas as pd
+
     from torchxrayvision.benchmark import Cell, Protocol
+    from torchxrayvision.models import XRayClassifier
 
 _CROSS: Final = "cross-dataset"
+_SHIFT: Final = "covariate-shift"
 
 
 def benchmark(
     name: Annotated[
         str,
         typer.Argument(
-            help="nih-official, siim, rsna, chexpert-valid, chexlocalize, vindr-test, or "
-            "cross-dataset for every weights on every dataset of --on."
+            help="nih-official, siim, rsna, chexpert-valid, chexlocalize, chexlocalize-valid, "
+            "vindr-test, "
+            "cross-dataset for every weights on every dataset of --on, or covariate-shift on "
+            "simulated sites."
         ),
     ],
     imgpath: ImgPath = None,
@@ -50,6 +60,12 @@ def benchmark(
     models: Annotated[
         list[str] | None,
         typer.Option("--model", help="Weights to test, or a file; may be given several times."),
+    ] = None,
+    methods: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--method", help="Explanation to score where there are masks; may be repeated [all]."
+        ),
     ] = None,
     partial: Annotated[
         bool,
@@ -80,6 +96,9 @@ def benchmark(
     """
     from torchxrayvision.benchmark import get_protocol, plan
 
+    if name == _SHIFT:
+        _study_shift(arguments or [], out_dir, dry_run, overwrite, as_json)
+        return
     cells = _asked(on, arguments, imgpath) if name == _CROSS else []
     if name != _CROSS:
         protocol = get_protocol(name)
@@ -97,9 +116,134 @@ def benchmark(
         refuse_existing(table, overwrite)
     done = _run(cells, models or ["demo"], out_dir, workers, time_limit)
     _write(done, out_dir, name)
-    _show(done, as_json)
+    scored = [
+        _localised(protocol, given, models or ["demo"], methods, out_dir)
+        for protocol, given in cells
+        if protocol.masks and given.get(protocol.masks) is not None
+    ]
+    _show(done, as_json, scored)
     if any(cell.outside or (cell.problems and not partial) for cell in done):
         raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _study_shift(
+    items: list[str], out_dir: Path | None, dry_run: bool, overwrite: bool, as_json: bool
+) -> None:
+    """Covariate shift: its table, its figure where matplotlib is, and what it resumes from."""
+    from torchxrayvision.benchmark import Shift, covariate_shift
+    from torchxrayvision.errors import DatasetError
+
+    try:
+        shift = Shift.of(items)
+    except DatasetError as error:
+        refuse(f"--with: {error}")
+    if dry_run:
+        said = (
+            f"covariate-shift needs no data: {shift.pool} images with and without {shift.finding} "
+            f"of each of 2 sites at {shift.size} pixels, {shift.trainings} small networks"
+        )
+        if as_json:
+            print_json([{"benchmark": _SHIFT, "needs": [], "trainings": shift.trainings}])
+        else:
+            console().print(said, markup=False, soft_wrap=True)
+        return
+    if out_dir is None:
+        refuse("--out-dir FOLDER keeps the table, the figure and the networks' scores")
+    target = out_dir / "results.csv"
+    refuse_existing(target if target.exists() else None, overwrite)
+    with show_warnings(), run_progress() as progress:
+        try:
+            table = covariate_shift(shift, out_dir / "cache", on_progress=progress.move)
+        except DatasetError as error:
+            refuse(str(error))
+    _write_frame(table, target, {"benchmark": _SHIFT, **dataclasses.asdict(shift)})
+    _draw(
+        lambda plots: plots.covariate_shift(table, finding=shift.finding), out_dir / "results.svg"
+    )
+    if as_json:
+        print_json(table.to_dict("records"))
+        return
+    from rich.table import Table
+
+    shown = Table(box=None, pad_edge=False)
+    tests = list(dict.fromkeys(table["test"]))
+    for column in ("ratio", *tests):
+        shown.add_column(column, justify="right", no_wrap=True)
+    for ratio, part in table.groupby("ratio"):
+        by = part.set_index("test").to_dict("index")
+        shown.add_row(f"{ratio:g}", *(_with_ends(by[test], "auroc", "") for test in tests))
+    console().print(shown)
+    inform(f"{count(len(table), 'row')} in {target}")
+
+
+def _with_ends(row: Mapping[Any, Any], value: str, prefix: str) -> str:
+    low, high = row[f"{prefix}low"], row[f"{prefix}high"]
+    ends = "" if low != low else f" [{low:.3f}, {high:.3f}]"
+    return "" if row[value] != row[value] else f"{row[value]:.3f}{ends}"
+
+
+def _draw(make: Callable[[Any], Any], path: Path) -> None:
+    """A figure beside the table; without matplotlib there is none, and a line says so."""
+    from torchxrayvision import plots
+    from torchxrayvision.errors import DependencyError
+
+    try:
+        make(plots).save(path)
+    except DependencyError as error:
+        inform(f"no figure: {error}")
+        return
+    inform(f"the figure is {path}")
+
+
+def _write_frame(table: pd.DataFrame, target: Path, options: dict[str, Any], **more: Any) -> None:
+    from torchxrayvision.csvtext import write_frame
+    from torchxrayvision.provenance import Provenance
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    made = Provenance(command="xrv benchmark", output="AUROC", options=options, **more)
+    write_frame(table, target, made)
+
+
+def _localised(
+    protocol: Protocol,
+    given: dict[str, Any],
+    models: list[str],
+    methods: list[str] | None,
+    out_dir: Path,
+) -> pd.DataFrame:
+    """Explanations against the masks, for every model."""
+    import pandas as pd
+
+    from torchxrayvision.benchmark import localise, rows_of
+    from torchxrayvision.explain import METHODS
+
+    if unknown := sorted(set(methods or ()) - set(METHODS)):
+        refuse(f"--method is one of {', '.join(METHODS)}, got {', '.join(unknown)}")
+    tables = []
+    with show_warnings():
+        for name in models:
+            model = _load(name).eval()
+            inform(f"explanations of {name} on {protocol.title}")
+            marked = rows_of(
+                protocol, {**given, "pathology_masks": True}, int(model.input_resolution)
+            )
+            with run_progress() as progress:
+                table = localise(
+                    model, marked, out_dir / "cache", methods=methods or METHODS,
+                    on_progress=progress.move,
+                )  # fmt: skip
+            table.insert(0, "weights", name)
+            tables.append(table)
+    table = pd.concat(tables, ignore_index=True)
+    options = {"benchmark": protocol.name, "measure": "pointing game and IoU"}
+    _write_frame(table, out_dir / "explanations.csv", options)
+    inform(f"{count(len(table), 'row')} in {out_dir / 'explanations.csv'}")
+    return table
+
+
+def _load(name: str) -> XRayClassifier:
+    file = Path(name)
+    return load_classifier(None, file) if file.is_file() else load_classifier(name, None)
 
 
 def _given(dataset: str, arguments: list[str] | None, imgpath: Path | None) -> dict[str, Any]:
@@ -156,8 +300,7 @@ def _run(
     done = []
     with show_warnings():
         for name in models:
-            file = Path(name)
-            model = load_classifier(None, file) if file.is_file() else load_classifier(name, None)
+            model = _load(name)
             for number, (protocol, given) in enumerate(cells, start=1):
                 inform(f"{name} on {protocol.title}")
                 with run_progress() as progress:
@@ -198,15 +341,20 @@ def _write(done: list[Cell], out_dir: Path, name: str) -> None:
     write_frame(pd.concat(tables, ignore_index=True), out_dir / "results.csv", made)
     with write_atomically(out_dir / "results.md") as part:
         part.write_text(markdown(done), "utf-8")
+    if len(done) > 1:
+        means = pd.concat(tables, ignore_index=True)
+        means = means[means["finding"] == "mean"]
+        _draw(lambda plots: plots.matrix(means), out_dir / "results.svg")
 
 
-def _show(done: list[Cell], as_json: bool) -> None:
+def _show(done: list[Cell], as_json: bool, scored: list[pd.DataFrame]) -> None:
     from rich.table import Table
 
     from torchxrayvision.benchmark import markdown
 
     if as_json:
-        print_json([cell.to_dict() for cell in done])
+        explained = [{"explanations": table.to_dict("records")} for table in scored]
+        print_json([cell.to_dict() for cell in done] + explained)
         return
     if len(done) > 1:
         console().print(markdown(done), markup=False, soft_wrap=True)
@@ -225,6 +373,15 @@ def _show(done: list[Cell], as_json: bool) -> None:
         for problem in cell.problems:
             show_error(ValueError(f"not the rows of the benchmark: {problem}"))
         inform(f"{cell.failed} images could not be read" if cell.failed else "")
+    for table in scored:
+        shown = Table(box=None, pad_edge=False, title="explanations against the masks")
+        for column in ("weights", "method", "finding", "n", "hits", "chance", "IoU"):
+            shown.add_column(column, no_wrap=True)
+        for row in table.to_dict("records"):
+            hits, shared = (_with_ends(row, name, f"{name}_") for name in ("hits", "iou"))
+            which = [str(row[name]) for name in ("weights", "method", "finding", "n")]
+            shown.add_row(*which, hits, f"{row['chance']:.3f}", shared)
+        console().print(shown)
 
 
 def _show_plans(plans: list[dict[str, Any]], as_json: bool) -> None:

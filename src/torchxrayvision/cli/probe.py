@@ -233,7 +233,9 @@ def _give(
         from torchxrayvision.csvtext import write_frame
         from torchxrayvision.provenance import Provenance
 
-        facts = {name: study.made.get(name) for name in ("weights", "weights_sha256")}
+        facts: dict[str, Any] = {
+            name: study.made.get(name) for name in ("weights", "weights_sha256")
+        }
         write_frame(
             table, output, Provenance(command="xrv probe", inputs=dict(study.hashes), **facts)
         )

@@ -171,7 +171,7 @@ class Sample:
         """A value with ends, which are not shown where there is a reason against them."""
         shown = (math.nan, math.nan) if reason else ends
         interval = Interval(value, *shown, self.n, self.positives, self.level, reason)
-        facts = {"rarer": self.rarer, "patients": self.patients}
+        facts: dict[str, Any] = {"rarer": self.rarer, "patients": self.patients}
         return Estimate(interval, ends, moved, **(facts | more))
 
 

@@ -143,6 +143,7 @@ def test_the_matrix_of_simulated_sites(tmp_path):
     assert set(table["dataset"]) == set(on)
     assert (table["low"] <= table["auroc"]).all() or table["reason"].notna().any()
     assert provenance.read(tmp_path / "o" / "results.csv")["command"] == "xrv benchmark"
+    assert "mean AUROC" in (tmp_path / "o" / "results.svg").read_text("utf-8")
     assert run(*words, "--out-dir", tmp_path / "o").exit_code == 2
 
 
