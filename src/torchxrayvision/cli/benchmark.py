@@ -372,7 +372,7 @@ def _show(done: list[Cell], as_json: bool, scored: list[pd.DataFrame]) -> None:
         console().print(shown)
         for problem in cell.problems:
             show_error(ValueError(f"not the rows of the benchmark: {problem}"))
-        inform(f"{cell.failed} images could not be read" if cell.failed else "")
+        inform(f"{count(cell.failed, 'image')} could not be read" if cell.failed else "")
     for table in scored:
         shown = Table(box=None, pad_edge=False, title="explanations against the masks")
         for column in ("weights", "method", "finding", "n", "hits", "chance", "IoU"):

@@ -422,8 +422,8 @@ def split(
         print_json(rows)
     elif output != STDOUT:
         for row in rows:
-            people = "" if row["patients"] is None else f" of {row['patients']:,} patients"
-            line = f"{row['part']}: {row['images']:,} images{people}\n"
+            people = "" if row["patients"] is None else f" of {count(row['patients'], 'patient')}"
+            line = f"{row['part']}: {count(row['images'], 'image')}{people}\n"
             console().print(f"{line}  sha256 of the images {row['images_sha256']}")
     for row in rows:
         for problem in row["problems"]:

@@ -110,9 +110,9 @@ def _mercure(config: Path | None, in_dir: Path | None, out_dir: Path | None) -> 
         folders.append(given or Path(os.environ[name]))
     _log_to_stderr()
     done = run_mercure(*folders)
-    inform(f"{done.read} images read, {done.objects} objects in {folders[1]}")
+    inform(f"{count(done.read, 'image')} read, {count(done.objects, 'object')} in {folders[1]}")
     if done.failed:
-        inform(f"{sum(done.failed.values())} images could not be read; see result.json")
+        inform(f"{count(sum(done.failed.values()), 'image')} could not be read; see result.json")
         raise typer.Exit(EXIT_SOME_FAILED)
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from torchxrayvision.errors import ConfigError, ServiceError
+from torchxrayvision.errors import ConfigError, ServiceError, counted
 from torchxrayvision.files import write_atomically
 from torchxrayvision.service.config import config_of
 from torchxrayvision.service.operate import log_event
@@ -51,7 +51,8 @@ class MercureTask:
     def to_json(self) -> dict[str, Any]:
         """Content of `result.json`; nothing of a header."""
         failed, refused = sum(self.failed.values()), sum(self.refused.values())
-        text = f"{self.read} images read, {refused} refused, {failed} failed. Research use only"
+        read = counted(self.read, "image")
+        text = f"{read} read, {refused} refused, {failed} failed. Research use only"
         return {
             "read": self.read,
             "refused": self.refused,
