@@ -8,6 +8,7 @@ from .config import Model as Model
 from .config import Peer as Peer
 from .config import Pull as Pull
 from .config import Receive as Receive
+from .config import RemoteArchive as RemoteArchive
 from .config import Retention as Retention
 from .config import Target as Target
 from .config import Tls as Tls

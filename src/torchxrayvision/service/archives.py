@@ -19,7 +19,7 @@ from torchxrayvision.service.credentials import secret_of, tls_context
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from torchxrayvision.service.config import Pull, Target
+    from torchxrayvision.service.config import RemoteArchive, Target
     from torchxrayvision.service.deliver import ResultFile
 
 # PS3.4 annex B.5 and C.6.2: what `torchxrayvision.results` makes, and Study Root FIND.
@@ -42,7 +42,7 @@ _LATER: Final = (401, 403, 404, 407, 408, 409, 425, 429)  # settings or load, no
 _JSON: Final = "application/dicom+json"
 
 
-def open_session(entry: Target | Pull, key: str) -> requests.Session:
+def open_session(entry: RemoteArchive, key: str) -> requests.Session:
     """A session with the certificates and secrets of an archive.
 
     Args:

@@ -17,7 +17,7 @@ from torchxrayvision.errors import ConfigError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 _GIB: Final = 1 << 30
 _AET: Final = re.compile(r"[\x21-\x5b\x5d-\x7e](?:[\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?")
@@ -37,6 +37,7 @@ class Model:
     Args:
         weights: Published weights of the classifier; empty for no findings.
         checkpoint: A file of the user's own instead; see `load_checkpoint`.
+        calibration: What `xrv calibrate` wrote for these weights; none if not given.
         segmenter: Segmentation network; empty for no masks.
         mask_threshold: Least probability inside a mask, 0 to 1.
         upright: Whether rotated images are turned upright for the segmenter.
@@ -45,6 +46,7 @@ class Model:
 
     weights: str = "densenet121-res224-all"
     checkpoint: Path | None = None
+    calibration: Path | None = None
     segmenter: str = ""
     mask_threshold: float = _number(0.5, 0.0, 1.0)
     upright: bool = False
@@ -224,16 +226,37 @@ class Watch:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Pull:
-    """An archive that is asked for images by DICOMweb.
+class RemoteArchive:
+    """An archive, and what shows it who asks.
 
     Args:
-        name: For logs, and for the day that was reached.
+        name: For logs, metrics and records: letters, digits, `_`, `.`, `-`.
         url: Of the DICOMweb service, without `/studies`.
         token_file: File with a bearer token for it.
         user: Name for basic authentication, with `password_file`.
         password_file: See `user`.
-        tls: Certificates.
+        tls: Certificates; for C-STORE no TLS without them.
+    """
+
+    name: str
+    url: str = ""
+    token_file: Path | None = None
+    user: str = ""
+    password_file: Path | None = None
+    tls: Tls = Tls()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pull(RemoteArchive):
+    """An archive that is asked for images by DICOMweb.
+
+    Args:
+        name: See `RemoteArchive`.
+        url: See `RemoteArchive`.
+        token_file: See `RemoteArchive`.
+        user: See `RemoteArchive`.
+        password_file: See `RemoteArchive`.
+        tls: See `RemoteArchive`.
         modalities: Modality of the series, each asked for by itself; empty for any.
         body_parts: Body Part Examined of the series, each asked for by itself; empty for any.
         accessions: Accession numbers that are asked for, of any day.
@@ -244,12 +267,6 @@ class Pull:
         time_limit: Seconds for one request.
     """
 
-    name: str
-    url: str
-    token_file: Path | None = None
-    user: str = ""
-    password_file: Path | None = None
-    tls: Tls = Tls()
     modalities: tuple[str, ...] = ("CR", "DX")
     body_parts: tuple[str, ...] = ()
     accessions: tuple[str, ...] = ()
@@ -260,21 +277,21 @@ class Pull:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Target:
+class Target(RemoteArchive):
     """An archive that gets results.
 
     Args:
-        name: For logs and metrics: letters, digits, `_`, `.`, `-`.
+        name: See `RemoteArchive`.
+        url: See `RemoteArchive`.
+        token_file: See `RemoteArchive`.
+        user: See `RemoteArchive`.
+        password_file: See `RemoteArchive`.
+        tls: See `RemoteArchive`.
         kind: `"dicomweb"` for STOW-RS, `"dicom"` for C-STORE.
-        url: Of the DICOMweb service, without `/studies`.
-        token_file: File with a bearer token for it.
-        user: Name for basic authentication, with `password_file`.
-        password_file: See `user`.
         host: Of the C-STORE receiver.
         port: Of the C-STORE receiver.
         aet: AE title of the receiver.
         calling_aet: Own AE title there.
-        tls: Certificates; for `"dicom"` no TLS without them.
         kinds: Which objects it gets; empty for all.
         verify: Whether it is asked afterwards, by QIDO-RS or C-FIND, if it has them.
         verify_aet: AE title for C-FIND where it is another one.
@@ -282,17 +299,11 @@ class Target:
         connections: At the same time.
     """
 
-    name: str
     kind: Literal["dicomweb", "dicom"]
-    url: str = ""
-    token_file: Path | None = None
-    user: str = ""
-    password_file: Path | None = None
     host: str = ""
     port: int = _number(0, 0, 65_535)
     aet: str = ""
     calling_aet: str = "XRV"
-    tls: Tls = Tls()
     kinds: tuple[str, ...] = field(default=(), metadata={"choices": _KINDS})
     verify: bool = True
     verify_aet: str = ""
@@ -501,29 +512,44 @@ def _in_range(kind: type[Any], value: Any, key: str, rules: Mapping[str, Any]) -
 
 def _check_together(config: Config) -> None:
     """What no key shows by itself."""
-    kinds, model = config.results.kinds, config.model
-    if not kinds:
-        raise ConfigError("results.kinds", "is empty, expected kinds of objects to make")
-    if "seg" in kinds and not model.segmenter:
-        raise ConfigError("results.kinds", "names seg, which needs model.segmenter")
-    if not (model.weights or model.checkpoint or model.segmenter):
-        raise ConfigError("model", "names no network: set weights, checkpoint or segmenter")
+    _check_model(config.model, config.results.kinds)
     if config.receive is not None:
         _check_receive(config.receive)
     if config.http is not None:
         _check_http(config.http)
-    pulled = [pull.name for pull in config.pull]
-    for at, pull in enumerate(config.pull):
-        if pulled.index(pull.name) != at:
-            raise ConfigError(f"pull[{at}].name", f"is {pull.name!r} a second time")
-        _check_named(pull, f"pull[{at}]")
-        _check_web(pull, f"pull[{at}]")
-        _check_tls(pull.tls, f"pull[{at}].tls", server=False)
-    names = [target.name for target in config.targets]
-    for at, target in enumerate(config.targets):
-        if names.index(target.name) != at:
-            raise ConfigError(f"targets[{at}].name", f"is {target.name!r} a second time")
-        _check_target(target, f"targets[{at}]")
+    _check_archives(config.pull, "pull")
+    _check_archives(config.targets, "targets")
+
+
+def _check_model(model: Model, kinds: tuple[str, ...]) -> None:
+    if not kinds:
+        raise ConfigError("results.kinds", "is empty, expected kinds of objects to make")
+    if "seg" in kinds and not model.segmenter:
+        raise ConfigError("results.kinds", "names seg, which needs model.segmenter")
+    if not (model.weights or model.checkpoint):
+        if not model.segmenter:
+            raise ConfigError("model", "names no network: set weights, checkpoint or segmenter")
+        if model.calibration is not None:
+            raise ConfigError("model.calibration", "is for a classifier: set weights or checkpoint")
+    for name in ("checkpoint", "calibration"):
+        _check_file(getattr(model, name), f"model.{name}")
+
+
+def _check_archives(archives: Sequence[RemoteArchive], section: str) -> None:
+    names = set[str]()
+    for at, archive in enumerate(archives):
+        key = f"{section}[{at}]"
+        if archive.name in names:
+            raise ConfigError(f"{key}.name", f"is {archive.name!r} a second time")
+        names.add(archive.name)
+        if not _NAME.fullmatch(archive.name):
+            reason = f"is {_shown(archive.name)}, expected 1 to 40 letters, digits, _ . or -"
+            raise ConfigError(f"{key}.name", reason)
+        if isinstance(archive, Target) and archive.kind == "dicom":
+            _check_dicom(archive, key)
+        else:
+            _check_web(archive, key)
+        _check_tls(archive.tls, f"{key}.tls", server=False)
 
 
 def _check_receive(receive: Receive) -> None:
@@ -564,31 +590,20 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _check_named(entry: Target | Pull, key: str) -> None:
-    if not _NAME.fullmatch(entry.name):
-        reason = f"is {_shown(entry.name)}, expected 1 to 40 letters, digits, _ . or -"
-        raise ConfigError(f"{key}.name", reason)
-
-
-def _check_web(entry: Target | Pull, key: str) -> None:
+def _check_web(entry: RemoteArchive, key: str) -> None:
     if not entry.url.startswith(("http://", "https://")):
         raise ConfigError(f"{key}.url", f"is {_shown(entry.url)}, expected http(s)://...")
     if bool(entry.user) != (entry.password_file is not None):
         raise ConfigError(f"{key}.user", "goes together with password_file")
 
 
-def _check_target(target: Target, key: str) -> None:
-    _check_named(target, key)
-    if target.kind == "dicomweb":
-        _check_web(target, key)
-    else:
-        check_aet(target.aet, f"{key}.aet")
-        check_aet(target.calling_aet, f"{key}.calling_aet")
-        if target.verify_aet:
-            check_aet(target.verify_aet, f"{key}.verify_aet")
-        if not target.host or not target.port:
-            raise ConfigError(f"{key}.host", "and port are needed for C-STORE")
-    _check_tls(target.tls, f"{key}.tls", server=False)
+def _check_dicom(target: Target, key: str) -> None:
+    check_aet(target.aet, f"{key}.aet")
+    check_aet(target.calling_aet, f"{key}.calling_aet")
+    if target.verify_aet:
+        check_aet(target.verify_aet, f"{key}.verify_aet")
+    if not target.host or not target.port:
+        raise ConfigError(f"{key}.host", "and port are needed for C-STORE")
 
 
 def _check_tls(tls: Tls, key: str, *, server: bool) -> None:
@@ -597,9 +612,12 @@ def _check_tls(tls: Tls, key: str, *, server: bool) -> None:
     if server and tls.ca is not None and tls.certificate is None:
         raise ConfigError(f"{key}.ca", "needs certificate and key of the listener too")
     for name in ("certificate", "key", "ca"):
-        file = getattr(tls, name)
-        if file is not None and not file.is_file():
-            raise ConfigError(f"{key}.{name}", f"is {str(file)!r}, expected a file that exists")
+        _check_file(getattr(tls, name), f"{key}.{name}")
+
+
+def _check_file(file: Path | None, key: str) -> None:
+    if file is not None and not file.is_file():
+        raise ConfigError(key, f"is {str(file)!r}, expected a file that exists")
 
 
 def check_aet(text: str, key: str) -> None:

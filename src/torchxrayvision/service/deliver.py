@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-import threading
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from torchxrayvision.errors import DeliveryError, DependencyError
+from torchxrayvision.service.loops import Loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 _IDLE_SECONDS: Final = 0.1
 _RELEASE_SECONDS: Final = 3.0  # without work after which associations are released
-_FAULT_SECONDS: Final = 1.0
 _MISSING: Final = "took the objects, and has them not"
 _BATCH: Final = 16
 _LEASE_SECONDS: Final = 3600.0
@@ -82,7 +81,7 @@ def open_archive(target: Target, seconds: float) -> Archive:
         raise DependencyError(error.name or "pynetdicom", "the service", "serve") from None
 
 
-class Deliverer:
+class Deliverer(Loop):
     """A thread that serves one target over connections of its own.
 
     Args:
@@ -111,53 +110,33 @@ class Deliverer:
         log: Callable[..., None],
         number: int = 0,
     ) -> None:
+        super().__init__("delivery", _IDLE_SECONDS, log, target=target.name)
         self._settings = config.deliver
         self._target = target
         self._jobs = jobs
         self._spool = spool
         self._metrics = metrics
         self._owner = f"{owner}/{target.name}/{number}"
-        self._log = log
         self._archive = open_archive(target, config.deliver.time_limit)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(
-            target=self._run, name=f"xrv-deliver-{target.name}", daemon=True
-        )
+        self._used = time.monotonic()
 
-    def start(self) -> None:
-        """Begin to deliver."""
-        self._thread.start()
-
-    def stop(self, patience: float) -> None:
-        """Deliver no more; what is under way may be completed.
-
-        Args:
-            patience: Seconds.
-        """
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(patience)
-
-    def _run(self) -> None:
-        used = time.monotonic()
+    def look(self) -> None:
+        """Deliver what is due; connections are released where nothing was for a while."""
         while not self._stop.is_set():
-            try:
-                due = self._jobs.claim_deliveries(
-                    self._target.name, self._owner, _BATCH, _LEASE_SECONDS
-                )
-                if due:
-                    used = time.monotonic()
-                elif time.monotonic() - used > _RELEASE_SECONDS:
-                    self._archive.close()
-                for delivery in due:
-                    if self._stop.is_set():
-                        break
-                    self._one(delivery)
-                if not due:
-                    self._stop.wait(_IDLE_SECONDS)
-            except Exception as error:  # noqa: BLE001 - the disk of the queue may be full for a while
-                self._log("delivery_fault", target=self._target.name, error=type(error).__name__)
-                self._stop.wait(_FAULT_SECONDS)
+            due = self._jobs.claim_deliveries(
+                self._target.name, self._owner, _BATCH, _LEASE_SECONDS
+            )
+            if not due:
+                break
+            self._used = time.monotonic()
+            for delivery in due:
+                if self._stop.is_set():
+                    return
+                self._one(delivery)
+        if time.monotonic() - self._used > _RELEASE_SECONDS:
+            self._archive.close()
+
+    def _end(self) -> None:
         self._archive.close()
 
     def _one(self, delivery: Delivery) -> None:

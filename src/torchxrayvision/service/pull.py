@@ -7,15 +7,15 @@ a service that was killed goes on there. What the queue knows is not fetched aga
 from __future__ import annotations
 
 import datetime
-import threading
 from typing import TYPE_CHECKING, Any, Final
 
 import requests
 from dicomweb_client.api import DICOMwebClient
 
-from torchxrayvision.errors import DeliveryError, ImageReadError, OverloadError, RequestError
+from torchxrayvision.errors import DeliveryError, ImageReadError, RequestError
 from torchxrayvision.service.archives import open_session
 from torchxrayvision.service.gate import is_uid
+from torchxrayvision.service.loops import Loop
 from torchxrayvision.service.stow import Memory, Parts
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _ACCEPT: Final = 'multipart/related; type="application/dicom"; transfer-syntax=*
 _CHUNK: Final = 1 << 18
 
 
-class ArchivePull:
+class ArchivePull(Loop):
     """A thread that asks one archive.
 
     Args:
@@ -56,11 +56,11 @@ class ArchivePull:
         log: Callable[..., None],
         object_bytes: int,
     ) -> None:
+        super().__init__("pull", settings.every, log, archive=settings.name)
         self._settings = settings
         self._jobs = jobs
         self._accept = accept
         self._known = known
-        self._log = log
         self._most = object_bytes
         self._session = open_session(settings, f"pull.{settings.name}")
         self._url = settings.url.rstrip("/")
@@ -68,37 +68,9 @@ class ArchivePull:
         self._client.set_http_retry_params(retry=False)  # the next look does it
         self._complete: dict[str, int] = {}  # series of recent days to their instances
         self._left: set[str] = set()  # instances that cannot be read
-        self._stop = threading.Event()
-        self._thread = threading.Thread(
-            target=self._run, name=f"xrv-pull-{settings.name}", daemon=True
-        )
 
-    def start(self) -> None:
-        """Begin to ask."""
-        self._thread.start()
-
-    def stop(self, patience: float) -> None:
-        """Ask no more.
-
-        Args:
-            patience: Seconds for the image that is being fetched.
-        """
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(patience)
+    def _end(self) -> None:
         self._session.close()
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self.look()
-            except OverloadError as error:
-                self._log("overload", reason=str(error))
-            except DeliveryError as error:
-                self._log("pull_fault", archive=self._settings.name, error=str(error))
-            except Exception as error:  # noqa: BLE001 - an archive may answer anything
-                self._log("pull_fault", archive=self._settings.name, error=type(error).__name__)
-            self._stop.wait(self._settings.every)
 
     def look(self, today: datetime.date | None = None) -> int:
         """Ask for what is new, and fetch it.

@@ -9,9 +9,10 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from torchxrayvision.errors import DependencyError, OverloadError, ServiceError
+from torchxrayvision.errors import DependencyError, OverloadError, ServiceError, counted
 from torchxrayvision.service.deliver import Deliverer
 from torchxrayvision.service.gate import instance_of
 from torchxrayvision.service.operate import Metrics, gauges, log_event
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from torchxrayvision.service.config import Config, Pull
     from torchxrayvision.service.http import HttpServer
+    from torchxrayvision.service.loops import Loop
     from torchxrayvision.service.pull import ArchivePull
     from torchxrayvision.service.receive import Listener
 
@@ -192,7 +194,7 @@ class Service:
             raise OverloadError(msg)
         waiting = self.queue.waiting()
         if waiting >= self.config.limits.waiting:
-            msg = f"{waiting:,} images wait (limits.waiting)"
+            msg = f"{counted(waiting, 'image waits', 'images wait')} (limits.waiting)"
             raise OverloadError(msg)
 
     # ---- operate --------------------------------------------------------------------------------
@@ -234,13 +236,10 @@ class Service:
     def start(self) -> None:
         """Begin to receive, read and deliver; returns at once."""
         self._pool.start()
-        for deliverer in self._deliverers:
-            deliverer.start()
-        sources: list[FolderWatch | ArchivePull] = [*self._watches, *self._pulls]
-        for source in sources:
-            source.start()
-        self._closers += [lambda p=p: p.stop(_STOP_SECONDS) for p in self._deliverers]  # type: ignore[misc]
-        self._closers += [lambda p=p: p.stop(_STOP_SECONDS) for p in sources]  # type: ignore[misc]
+        loops: list[Loop] = [*self._deliverers, *self._watches, *self._pulls]
+        for loop in loops:
+            loop.start()
+        self._closers += [partial(loop.stop, _STOP_SECONDS) for loop in loops]
         if self._listener is not None:
             self._listener.start()
         if self._http is not None:

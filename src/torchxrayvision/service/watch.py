@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from torchxrayvision.errors import ImageReadError, OverloadError
+from torchxrayvision.errors import ImageReadError
 from torchxrayvision.files import FileState
+from torchxrayvision.service.loops import Loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _PART: Final = (".part", ".tmp", ".partial", ".crdownload")  # of writers that rename at the end
 
 
-class FolderWatch:
+class FolderWatch(Loop):
     """A thread that looks into a folder.
 
     What was taken is remembered as long as the service runs; afterwards the queue knows the
@@ -39,38 +39,12 @@ class FolderWatch:
         log: Callable[..., None],
         object_bytes: int,
     ) -> None:
+        super().__init__("watch", settings.every, log)
         self._settings = settings
         self._accept = accept
-        self._log = log
         self._most = object_bytes
         self._seen: dict[Path, tuple[FileState, float]] = {}
         self._taken: dict[Path, FileState] = {}
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="xrv-watch", daemon=True)
-
-    def start(self) -> None:
-        """Begin to look."""
-        self._thread.start()
-
-    def stop(self, patience: float) -> None:
-        """Look no more.
-
-        Args:
-            patience: Seconds for the file that is being taken.
-        """
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(patience)
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self.look()
-            except OverloadError as error:
-                self._log("overload", reason=str(error))
-            except Exception as error:  # noqa: BLE001 - a share may be gone for a while
-                self._log("watch_fault", error=type(error).__name__)
-            self._stop.wait(self._settings.every)
 
     def look(self) -> int:
         """Take what has settled.

@@ -7,6 +7,7 @@ from torchxrayvision.service import config_of, read_config
 
 TARGET = {"name": "pacs", "kind": "dicom", "host": "a", "port": 104, "aet": "PACS"}
 WEB = {"name": "web", "kind": "dicomweb", "url": "https://a/dicom-web"}
+WEB_PULL = {"name": "web", "url": "https://a/dicom-web"}
 
 
 def test_a_whole_file_is_read_with_paths_relative_to_it(tmp_path):
@@ -80,6 +81,13 @@ WRONG = {
     "targets[0].verify": ({"targets": [TARGET | {"verify": "yes"}]}, "true or false"),
     "watch[0].folder": ({"watch": [{}]}, "is missing"),
     "model": ({"model": {"weights": ""}}, "names no network"),
+    "model.calibration": ({"model": {"calibration": "none.json"}}, "a file that exists"),
+    "model.calibration ": (
+        {"model": {"weights": "", "segmenter": "demo-anatomy", "calibration": __file__}},
+        "is for a classifier"),
+    "model.checkpoint": ({"model": {"checkpoint": "none.pt"}}, "a file that exists"),
+    "pull[0].url": ({"pull": [{"name": "a"}]}, "http"),
+    "pull[1].name": ({"pull": [WEB_PULL, WEB_PULL]}, "a second time"),
 }  # fmt: skip
 
 
