@@ -4,6 +4,7 @@ import datetime
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -102,6 +103,32 @@ def test_the_example_of_settings_shows_the_defaults(tmp_path):
     assert every == plain
     assert isinstance(every, Config)
     assert text.count(" = ") > (DEPLOY / "serve.toml").read_text().count("\n# ") * 0.8
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze")
+def test_the_unit_is_understood_by_systemd(tmp_path):
+    text = (DEPLOY / "xrv-serve.service").read_text()
+    assert text.count("ExecStart=/opt/xrv/bin/xrv ") == 1
+    unit = tmp_path / "xrv-serve.service"
+    unit.write_text(text.replace("/opt/xrv/bin/xrv", sys.executable))  # which exists
+    command = ["systemd-analyze", "verify", "--man=no", str(unit)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    unit.write_text(unit.read_text().replace("[Service]", "[Service]\nRestrt=always"))
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert "Restrt" in done.stderr
+
+
+def test_the_container_copies_what_exists_and_runs_what_the_package_has():
+    lines = (DEPLOY / "Containerfile").read_text().splitlines()
+    copied = [name for line in lines if line.startswith("COPY ") for name in line.split()[1:-1]]
+    assert copied
+    for name in copied:
+        assert (DEPLOY.parent / name).exists(), name
+    stages = [line.split()[-1] for line in lines if line.startswith("FROM ")]
+    assert stages == ["base", "mercure", "service"]
+    commands = [line for line in lines if line.startswith("ENTRYPOINT ")]
+    assert commands == ['ENTRYPOINT ["xrv", "serve", "--mercure"]', 'ENTRYPOINT ["xrv", "serve"]']
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze")
