@@ -17,6 +17,7 @@ from torchxrayvision.cli.console import (
 )
 from torchxrayvision.cli.options import (
     BatchSize,
+    CalibrationFile,
     Checkpoint,
     Device,
     FromFile,
@@ -53,6 +54,7 @@ def results(
     ] = "sr,sc",
     weights: Weights = None,
     checkpoint: Checkpoint = None,
+    calibration: CalibrationFile = None,
     segmenter: Annotated[
         str | None,
         typer.Option(help="Segmentation network, such as chestx_det; no masks if not given."),
@@ -121,8 +123,8 @@ def results(
 
     with show_warnings(), run_progress() as progress:
         reader = _reader(
-            weights, checkpoint, segmenter, structure, upright, target, method, device, chosen,
-            batch_size,
+            weights, checkpoint, calibration, segmenter, structure, upright, target, method, device,
+            chosen, batch_size,
         )  # fmt: skip
         done = results_to_folder(
             names, reader, out_dir, chosen, segmentation_type=segmentation_type,
@@ -135,6 +137,7 @@ def results(
 def _reader(
     weights: str | None,
     checkpoint: Path | None,
+    calibration: Path | None,
     segmenter: str | None,
     structure: list[str] | None,
     upright: bool,
@@ -157,6 +160,7 @@ def _reader(
         classifier=model,
         segmenter=net,
         checkpoint=checkpoint,
+        calibration=calibration,
         structures=structure,
         upright=upright,
         targets=target or None,

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.results.readings import FindingValue, ImageReading
 
-_CALIBRATED: Final = frozenset[str]()  # kinds of a calibrated head; no network has one yet
 # What a number is, so that nobody takes it for the probability of a disease.
 _OUTPUTS: Final = {
     "operating-point": own_code("OUTPUT-OP", "Network output, 0.5 is the operating point"),
@@ -51,9 +50,15 @@ _PRESENCE: Final = own_code("PRESENCE-OP", "Network output against its operating
 _USE: Final = own_code("INTENDED-USE", "Intended use")
 _RESEARCH: Final = own_code("RESEARCH-ONLY", NOT_FOR_DIAGNOSIS)
 _OUTPUT: Final = own_code("OUTPUT", "Network output")
-_CERTAINTY: Final = Concept("111012", "DCM", "Certainty of Finding")
+# Of calibrated numbers only; a percentage, as TID 4006 and others have it.
+_CERTAINTY: Final = Quantity(Concept("111012", "DCM", "Certainty of Finding"), ("%", "percent"))
+_CALLED: Final = own_code("PRESENCE-CALIBRATED", "Network output against the chosen threshold")
+_SET: Final = own_code("CONFORMAL-SET", "Conformal set")
 _PRESENT: Final = Concept("52101004", "SCT", "Present")
 _ABSENT: Final = Concept("272519000", "SCT", "Absent")
+_SETS: Final = {
+    "present": _PRESENT, "absent": _ABSENT, "unsure": own_code("UNSURE", "Present or absent"),
+}  # fmt: skip
 _NOT_READ: Final = own_code("NOT-READ", "Not read by the networks")
 _RATIO: Final = own_code("CTR", "Cardiothoracic ratio")
 _EVIDENCE: Final = own_code("EVIDENCE-BOX", "Region of the strongest evidence of the network")
@@ -195,23 +200,33 @@ def _not_read(reading: ImageReading, reason: str) -> Group:
 
 
 def _finding(reading: ImageReading, finding: FindingValue) -> Group:
-    """One group: presence, number, who."""
-    name = _OUTPUTS.get(finding.kind, _OUTPUT)
-    if finding.kind in _CALIBRATED:
-        name = _CERTAINTY
+    """One group: presence, numbers, who."""
     unit = ("a", "year") if finding.kind == "years" else ("1", "no units")
     point = "none" if finding.point is None else f"{finding.point:.9g}"
-    presence = _PRESENT if finding.present else _ABSENT
+    settings = [f"operating point={point}"]
+    quantities = [Quantity(_OUTPUTS.get(finding.kind, _OUTPUT), unit)]
+    values = [_number(finding.value)]
+    evaluations = []
+    if finding.present is not None:
+        against = _CALLED if finding.threshold else _PRESENCE
+        evaluations.append((against, _PRESENT if finding.present else _ABSENT))
+    if finding.threshold:
+        settings.append(f"threshold={finding.threshold}")
+    if finding.certainty is not None:
+        quantities.append(_CERTAINTY)
+        values.append(round(100 * finding.certainty, 4))
+    if finding.conformal:
+        evaluations.append((_SET, _SETS[finding.conformal]))
     plan = _plan(
         reading,
         finding.label,
         finding=finding_code(finding.label),
         algorithm=reading.classifier,
-        settings=(f"operating point={point}",),
-        quantities=(Quantity(name, unit),),
-        evaluations=() if finding.present is None else ((_PRESENCE, presence),),
+        settings=tuple(settings),
+        quantities=tuple(quantities),
+        evaluations=tuple(evaluations),
     )
-    return Group(plan, (_number(finding.value),))
+    return Group(plan, tuple(values))
 
 
 def _ratio(reading: ImageReading, ratio: float) -> Group:

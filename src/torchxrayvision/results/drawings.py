@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydicom.dataset import Dataset
 
-    from torchxrayvision.results.readings import ImageReading
+    from torchxrayvision.results.readings import FindingValue, ImageReading
 
 _LETTERS: Final = 50  # lines of text that a picture has room for
 _WARNING: Final = (255, 220, 0)
@@ -31,6 +31,7 @@ _BOX: Final = (0, 255, 255)
 _SHADOW: Final = (0, 0, 0)
 # Only findings at or above their operating point are listed.
 _MEANING: Final = "Network output, not a probability of disease:"
+_CALIBRATED: Final = "Calibrated probability in %, or else network output:"
 _MOST_FINDINGS: Final = 6
 _MOST_LETTERS: Final = 60
 
@@ -169,15 +170,24 @@ def _words(reading: ImageReading, first: tuple[str, Any] | None) -> list[str]:
     networks = [a.name for a in (reading.classifier, reading.segmenter) if a is not None]
     words += [name[:_MOST_LETTERS] for name in networks]
     if reading.classifier is not None:
-        found = [f"{f.label} {f.value:.2f}" for f in reading.present[:_MOST_FINDINGS]]
+        shown = reading.present[:_MOST_FINDINGS]
+        calibrated = any(f.certainty is not None for f in shown)
+        meaning = _CALIBRATED if calibrated else _MEANING
+        found = [_said(finding) for finding in shown]
         rest = len(reading.present) - len(found)
-        words += [_MEANING, *found] if found else ["No finding reaches its operating point"]
+        words += [meaning, *found] if found else ["No finding reaches its operating point"]
         words += [f"and {rest} more"] if rest else []
     if reading.cardiothoracic_ratio is not None:
         words.append(f"Cardiothoracic ratio {reading.cardiothoracic_ratio:.2f}")
     if first is not None:
         words.append(f"Colour: evidence for {first[0]} ({reading.method})")
     return words
+
+
+def _said(finding: FindingValue) -> str:
+    certainty = finding.certainty
+    number = f"{finding.value:.2f}" if certainty is None else f"{100 * certainty:.0f} %"
+    return f"{finding.label} {number}"
 
 
 def presentation_state(reading: ImageReading) -> Dataset:

@@ -80,7 +80,7 @@ def make_objects(
         elif kind == "pm" and reading.heats:
             objects[kind] = [parametric_map(reading, label) for label in reading.heats]
         elif kind == "ko":
-            above = [f for f in reading.findings if f.value >= key_threshold]
+            above = [f for f in reading.findings if f.number >= key_threshold]
             if above:
                 text = f"{len(above)} findings at or above {key_threshold:g}"
                 objects[kind] = [key_objects([reading], text)]
@@ -187,6 +187,7 @@ def results_to_folder(
         command="xrv results",
         weights=None if reader.classifier is None else reader.classifier.weights,
         weights_sha256=prints[0],
+        calibration=reader.calibrated(),
         options={"kinds": list(chosen), **asked, **reader.settings(), "segmenter": prints[1]},
     )
 

@@ -13,7 +13,13 @@ import numpy as np
 from torchxrayvision.errors import ImageReadError, UnknownNameError
 from torchxrayvision.explain import explain_raster
 from torchxrayvision.files import FileState, sha256_of
-from torchxrayvision.inference import Choice, ClassifierEngine, input_size, open_engine
+from torchxrayvision.inference import (
+    Choice,
+    ClassifierEngine,
+    calibrated,
+    input_size,
+    open_engine,
+)
 from torchxrayvision.inputs import (
     AIR,
     InputFile,
@@ -42,6 +48,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydicom.dataset import Dataset
 
+    from torchxrayvision.calibration import Calibration
     from torchxrayvision.images import Raster
     from torchxrayvision.inputs import Read
     from torchxrayvision.models import Segmenter, XRayClassifier
@@ -70,6 +77,8 @@ class Reader:
         classifier: In evaluation mode, on its device; None for no findings.
         segmenter: In evaluation mode, on its device; None for no masks.
         checkpoint: The file of the classifier's weights, where it was loaded from one.
+        calibration: What `xrv calibrate` wrote for the classifier, or its file; with it findings
+            have probabilities, and thresholds if it chose some.
         mask_threshold: Least probability inside a mask.
         structures: Structures to keep, as a person would name them; None for all.
         upright: Whether rotated images are turned upright for the segmenter.
@@ -80,11 +89,14 @@ class Reader:
 
     Raises:
         UnknownNameError: If a structure or target is not one of its network.
+        CalibrationError: If the calibration is for other weights or other images.
+        ValueError: If there is a calibration without a classifier.
     """
 
     classifier: XRayClassifier | None = None
     segmenter: Segmenter | None = None
     checkpoint: Path | None = None
+    calibration: Calibration | str | os.PathLike[str] | None = None
     mask_threshold: float = 0.5
     structures: Sequence[str] | None = None
     upright: bool = False
@@ -93,6 +105,7 @@ class Reader:
     method: str = "gradcam"
     batch_size: int = 1
     _hashes: tuple[str, str] = field(init=False, repr=False)
+    _calibration: Calibration | None = field(init=False, repr=False, default=None)
     _engines: dict[int, ClassifierEngine] = field(init=False, repr=False, default_factory=dict)
     _lock: threading.Lock = field(init=False, repr=False, default_factory=threading.Lock)
 
@@ -102,12 +115,22 @@ class Reader:
         for target in self.targets or ():
             if target not in known:
                 raise UnknownNameError("target", target, known)
+        if self.calibration is not None:
+            if self.classifier is None:
+                msg = "a calibration goes together with a classifier, got none"
+                raise ValueError(msg)
+            found, _ = calibrated(self.calibration, self.classifier, None)
+            object.__setattr__(self, "_calibration", found)
         classes = _sha256(self.classifier, self.checkpoint)
         object.__setattr__(self, "_hashes", (classes, _sha256(self.segmenter, None)))
 
     def algorithms(self) -> tuple[Algorithm | None, Algorithm | None]:
         """Which networks answer: the classifier and the segmenter."""
         return self._about_classifier(), self._about_segmenter()
+
+    def calibrated(self) -> dict[str, Any] | None:
+        """What tables say of the calibration; None without one."""
+        return None if self._calibration is None else self._calibration.summary()
 
     def _chosen(self) -> list[str]:
         names = [] if self.segmenter is None else list(self.segmenter.targets)
@@ -117,10 +140,12 @@ class Reader:
         """What was asked of the networks, as JSON holds it: what decides on results but weights."""
         names = ("mask_threshold", "structures", "upright", "targets", "most", "method")
         values = {name: getattr(self, name) for name in names}
-        return {
+        said = {
             name: list(value) if isinstance(value, list | tuple) else value
             for name, value in values.items()
         }
+        calibration = self._calibration
+        return said | ({} if calibration is None else {"calibration": calibration.sha256})
 
     def read(self, path: str | os.PathLike[str]) -> ImageReading:
         """What the networks say of one DICOM radiograph.
@@ -188,7 +213,7 @@ class Reader:
         assert self.classifier is not None  # the caller asked
         with self._lock:
             if batch_size not in self._engines:
-                kind = self.classifier.check_kind(None)
+                kind = self._kind()
                 choice = Choice("torch")
                 self._engines[batch_size] = open_engine(self.classifier, kind, batch_size, choice)
             return self._engines[batch_size]
@@ -245,7 +270,17 @@ class Reader:
                 engine.input[place] = image.square
             values, _ = engine()
         points = getattr(model, "op_threshs", None)
-        return [_finding_values(model, engine.kind, row, points) for row in values[: len(images)]]
+        found = [_finding_values(model, engine.kind, row, points) for row in values[: len(images)]]
+        calibration = self._calibration
+        if calibration is not None:
+            found = [tuple(_calibrated(one, calibration) for one in each) for each in found]
+        return found
+
+    def _kind(self) -> str:
+        """What the numbers of the classifier are."""
+        assert self.classifier is not None  # the caller asked
+        wanted = None if self._calibration is None else self._calibration.output
+        return self.classifier.check_kind(wanted)
 
     def _masks(self, images: list[_Image]) -> list[Segmentation]:
         if self.segmenter is None:
@@ -257,8 +292,10 @@ class Reader:
     def _about_classifier(self) -> Algorithm | None:
         if self.classifier is None:
             return None
-        kind = self.classifier.check_kind(None)
-        return Algorithm(str(self.classifier.weights), self._hashes[0], (f"output={kind}",))
+        settings = [f"output={self._kind()}"]
+        if self._calibration is not None:
+            settings.append(f"calibration sha256={self._calibration.sha256}")
+        return Algorithm(str(self.classifier.weights), self._hashes[0], tuple(settings))
 
     def _about_segmenter(self) -> Algorithm | None:
         if self.segmenter is None:
@@ -273,7 +310,7 @@ class Reader:
             return {}, {}
         targets = self.targets
         if targets is None:
-            present = sorted((f for f in findings if f.present), key=lambda f: -f.value)
+            present = sorted((f for f in findings if f.present), key=lambda f: -f.number)
             targets = [f.label for f in present[: self.most]]
         heats, boxes = {}, {}
         for target in targets:
@@ -320,6 +357,24 @@ def _finding_values(
         point = None if point is None or np.isnan(point) else point
         findings.append(FindingValue(label, value, kind, point, _present(value, kind, point)))
     return tuple(findings)
+
+
+def _calibrated(finding: FindingValue, calibration: Calibration) -> FindingValue:
+    """A finding with what the calibration makes of its number."""
+    chosen = calibration.findings.get(finding.label)
+    if chosen is None:
+        return finding
+    value, kind = np.array([finding.value], np.float64), calibration.output
+    called, sets, threshold = chosen.call(value, kind), chosen.sets(value), ""
+    if called is not None and chosen.threshold is not None:
+        threshold = f"{chosen.threshold['on']} >= {float(chosen.threshold['at']):.9g}"
+    return replace(
+        finding,
+        certainty=float(np.float32(chosen.probabilities(value, kind)[0])),
+        present=finding.present if called is None else bool(called[0]),
+        threshold=threshold,
+        conformal="" if sets is None else str(sets[0]),
+    )
 
 
 def _present(value: float, kind: str, point: float | None) -> bool | None:

@@ -44,6 +44,7 @@ _SERIES: Final = {
     "ko": (9506, "AI selection"),
 }
 KINDS: Final = tuple(_SERIES)
+_LONG_STRING: Final = 64  # characters of VR LO
 # Type 2: they must be there, be it empty, and highdicom asks for them.
 _NEEDED: Final = (
     "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID",
@@ -102,7 +103,10 @@ class FindingValue:
         value: The number.
         kind: What the number is: `"operating-point"`, `"probability"`, `"logit"` or another.
         point: The operating point as a probability, or None where there is none.
-        present: Whether the number reaches it, or None where there is none.
+        present: Whether the number reaches it, or the threshold; None where there is neither.
+        certainty: Probability by a calibration, 0 to 1; None where the finding has none.
+        threshold: The threshold of the calibration in words; empty where it chose none.
+        conformal: `"present"`, `"absent"` or `"unsure"` by a calibration with sets, or empty.
     """
 
     label: str
@@ -110,6 +114,14 @@ class FindingValue:
     kind: str
     point: float | None = None
     present: bool | None = None
+    certainty: float | None = None
+    threshold: str = ""
+    conformal: str = ""
+
+    @property
+    def number(self) -> float:
+        """What `xrv predict` gives: the calibrated probability, or else the value."""
+        return self.value if self.certainty is None else self.certainty
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,8 +162,8 @@ class ImageReading:
 
     @property
     def present(self) -> list[FindingValue]:
-        """The findings at or above their operating point, the largest number first."""
-        return sorted((f for f in self.findings if f.present), key=lambda f: -f.value)
+        """The findings at or above operating point or threshold, the largest number first."""
+        return sorted((f for f in self.findings if f.present), key=lambda f: -f.number)
 
 
 def highdicom() -> Any:
@@ -303,6 +315,7 @@ def placing(reading: ImageReading, kind: str, *content: object) -> dict[str, Any
         "software_versions": __version__,
         "device_serial_number": networks[0].sha256[:32] if networks else "none",
         "series_description": f"{description}: {NOT_FOR_DIAGNOSIS}",
+        "contributing_equipment": [_equipment(network) for network in networks],
         "coding_schemes": [
             CodingSchemeIdentificationItem(
                 SCHEME,
@@ -312,6 +325,26 @@ def placing(reading: ImageReading, kind: str, *content: object) -> dict[str, Any
             )
         ],
     }
+
+
+def _equipment(network: Algorithm) -> Any:
+    """A network as an item of Contributing Equipment Sequence; its UID is one of the weights.
+
+    Source:
+        IHE Radiology, AI Results (AIR), section 6.5.3.1, asks for an item per algorithm. Its code
+        for the purpose is a placeholder, so that this is the one of DICOM's CID 7005.
+    """
+    hd = highdicom()
+    item = hd.ContributingEquipment(
+        manufacturer=MANUFACTURER,
+        purpose_of_reference=hd.sr.CodedConcept("109102", "DCM", "Processing Equipment"),
+        manufacturer_model_name=network.name[:_LONG_STRING],
+        software_versions=__version__,
+        device_serial_number=network.sha256 or None,
+        contribution_description="; ".join(network.settings) or None,
+    )
+    item.DeviceUID = stable_uid("network", network.name, network.sha256)
+    return item
 
 
 def add_study(made: Any, reading: ImageReading) -> None:

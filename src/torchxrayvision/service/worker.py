@@ -7,6 +7,7 @@ and it ends at once. It may crash, or be killed, without harm to the service.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import queue
@@ -130,6 +131,7 @@ def _reader(config: Config) -> Reader:
         classifier=None if classifier is None else classifier.to(model.device),
         segmenter=segmenter,
         checkpoint=model.checkpoint,
+        calibration=model.calibration,
         mask_threshold=model.mask_threshold,
         structures=answers.structures or None,
         upright=model.upright,
@@ -140,7 +142,10 @@ def _reader(config: Config) -> Reader:
 
 
 def model_version(reader: Reader, config: Config) -> str:
-    """What answers: networks, their files, and this package; an instance is answered once by each.
+    """What answers, and with what; an instance is answered once by each.
+
+    Networks and their files, calibration, this package, kinds of objects, and a digest of all
+    settings that decide on what the objects say: UIDs of results are made of it.
 
     Args:
         reader: The networks.
@@ -153,9 +158,13 @@ def model_version(reader: Reader, config: Config) -> str:
     for name, algorithm in zip(("classifier", "segmenter"), reader.algorithms(), strict=True):
         if algorithm is not None:
             parts.append(f"{name}={algorithm.name}@{algorithm.sha256[:16] or 'none'}")
-    if reader.segmenter is not None:
-        parts.append(f"threshold={config.model.mask_threshold:g}")
-    return " ".join(parts)
+    settings, answers = reader.settings(), config.results
+    if "calibration" in settings:
+        parts.append(f"calibration={settings['calibration'][:16]}")
+    parts.append(f"kinds={','.join(sorted(set(answers.kinds)))}")
+    decisive = [settings, answers.segmentation_type, answers.key_threshold]
+    digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+    return " ".join([*parts, f"settings={digest[:16]}"])
 
 
 def result_uid(instance: str, model: str, kind: str, index: int) -> str:

@@ -11,9 +11,14 @@ import pydicom
 import pytest
 from highdicom.sr.coding import CodedConcept
 
-from support.dicom_results import CASES, film, write
+from support.dicom_results import CASES, calibration_of, film, write
 from torchxrayvision import results
-from torchxrayvision.errors import ImageReadError, UnknownNameError, UnsupportedImageError
+from torchxrayvision.errors import (
+    CalibrationError,
+    ImageReadError,
+    UnknownNameError,
+    UnsupportedImageError,
+)
 from torchxrayvision.explain import explain_file
 from torchxrayvision.inference import predict
 from torchxrayvision.masks import polygon_to_mask
@@ -107,6 +112,63 @@ def test_the_report_says_what_predict_says(made, reader, case):
     assert {PRESENT, ABSENT} <= {
         i.value.value for g in found.values() for i in items(g, "CODE") if "value" in dir(i)
     }
+
+
+def test_a_calibrated_report_says_certainties_as_predict_does(made, reader, tmp_path):
+    path, plain, _ = made["PA"]
+    calibration = calibration_of(reader.classifier)
+    calibrated = dataclasses.replace(reader, calibration=calibration)
+    reading = calibrated.read(path)
+    names = results.save_objects({"sr": [results.structured_report(reading)]}, tmp_path)
+    table = predict(
+        [path], reader.classifier, engine="torch", batch_size=1, calibration=calibration
+    )
+    found = groups(tmp_path / names["sr"][0])
+    labels = [finding.label for finding in reading.findings]
+    without = [label for label in labels if label not in calibration.findings]
+    assert len(without) == 1
+    for label in labels:
+        numbers = {i.name.value: i for i in items(found[label], "NUM")}
+        codes = {i.name.value: i.value.value for i in items(found[label], "CODE")}
+        (before,) = (f for f in plain.findings if f.label == label)
+        assert np.float32(numbers["OUTPUT-OP"].value) == np.float32(before.value)
+        if label in without:
+            assert "111012" not in numbers
+            assert "PRESENCE-OP" in codes
+            continue
+        certainty = numbers["111012"]
+        assert float(certainty.value) == pytest.approx(
+            100 * table[f"calibrated {label}"][0], abs=1e-4
+        )
+        assert certainty.unit.value == "%"
+        called = table[f"call {label}"][0]
+        assert codes["PRESENCE-CALIBRATED"] == {"positive": PRESENT, "negative": ABSENT}[called]
+        assert "PRESENCE-OP" not in codes
+        sets = {"present": PRESENT, "absent": ABSENT, "unsure": "UNSURE"}
+        assert codes["CONFORMAL-SET"] == sets[table[f"set {label}"][0]]
+        parameters = [i.TextValue for i in items(found[label], "TEXT") if i.name.value == "111002"]
+        assert f"calibration sha256={calibration.sha256}" in parameters
+        assert "threshold=calibrated >= 0.3" in parameters
+
+
+def test_a_calibration_of_other_weights_is_refused(reader):
+    calibration = calibration_of(reader.classifier, weights_sha256="0" * 64)
+    with pytest.raises(CalibrationError, match="calibrate anew"):
+        dataclasses.replace(reader, calibration=calibration)
+    with pytest.raises(ValueError, match="goes together with a classifier"):
+        Reader(segmenter=reader.segmenter, calibration=calibration)
+
+
+def test_objects_say_which_networks_made_them(made, reader):
+    for several in made["PA"][2].values():
+        for file in several:
+            listed = pydicom.dcmread(file).ContributingEquipmentSequence
+            said = {i.get("ManufacturerModelName"): i for i in listed}
+            for network in (a for a in reader.algorithms() if a is not None):
+                item = said[network.name]
+                assert item.DeviceSerialNumber == network.sha256
+                assert item.DeviceUID.startswith("2.25.")
+                assert item.PurposeOfReferenceCodeSequence[0].CodeValue == "109102"
 
 
 @pytest.mark.parametrize("case", CASES)

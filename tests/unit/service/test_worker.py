@@ -7,12 +7,12 @@ import warnings
 import pydicom
 import pytest
 
-from support.dicom_results import write
+from support.dicom_results import calibration_of, write
 from torchxrayvision.errors import ServiceError
 from torchxrayvision.results import Reader
 from torchxrayvision.service import config_of
 from torchxrayvision.service.work import Worker, WorkerDiedError
-from torchxrayvision.service.worker import ImageWorker
+from torchxrayvision.service.worker import ImageWorker, model_version
 
 
 def config(tmp_path, **sections):
@@ -59,6 +59,63 @@ def test_the_model_is_networks_files_and_version(worker):
     assert worker.model.startswith("torchxrayvision=")
     for part in ("classifier=resnet18-res144-demo@", "segmenter=unet-res160-demo-anatomy@"):
         assert part in worker.model
+
+
+VERSIONS = {
+    "kinds": {"results": {"kinds": ["sr", "sc"]}},
+    "key threshold": {"results": {"kinds": ["sr", "sc", "seg"], "key_threshold": 0.7}},
+    "kind of masks": {"results": {"kinds": ["sr", "sc", "seg"], "segmentation_type": "LABELMAP"}},
+}
+
+
+@pytest.mark.parametrize("what", VERSIONS)
+def test_an_image_is_answered_anew_when_other_objects_are_asked_for(worker, tmp_path, what):
+    version = model_version(worker._reader, config(tmp_path, **VERSIONS[what]))
+    assert version != worker.model
+    assert version.split()[:3] == worker.model.split()[:3]  # the networks are the same
+    same = config(tmp_path, results={"kinds": ["seg", "sr", "sc"]})
+    assert model_version(worker._reader, same) == worker.model
+
+
+@pytest.mark.parametrize(
+    "change", [{"mask_threshold": 0.6}, {"upright": True}, {"method": "cam"}, {"targets": ["Mass"]}]
+)
+def test_an_image_is_answered_anew_by_networks_that_are_asked_otherwise(worker, tmp_path, change):
+    import dataclasses
+
+    reader = dataclasses.replace(worker._reader, **change)
+    assert model_version(reader, config(tmp_path)) != worker.model
+
+
+def test_a_calibration_makes_certainties_and_another_version(worker, film, tmp_path):
+    calibration_of(worker._reader.classifier).save(tmp_path / "own.json")
+    model = {"weights": "demo", "calibration": str(tmp_path / "own.json")}
+    settings = config(tmp_path, model=model, results={"kinds": ["sr"]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        calibrated = ImageWorker(settings)
+        plain = ImageWorker(config(tmp_path, model={"weights": "demo"}, results={"kinds": ["sr"]}))
+    assert " calibration=" in calibrated.model
+    assert calibrated.model != plain.model
+    texts = {}
+    for name, one in (("calibrated", calibrated), ("plain", plain)):
+        (said,) = one.answer(str(film), str(tmp_path / name))["objects"]
+        texts[name] = pydicom.dcmread(tmp_path / name / said["file"]).to_json(), said["uid"]
+    assert "Certainty of Finding" in texts["calibrated"][0]
+    assert "Certainty of Finding" not in texts["plain"][0]
+    assert texts["calibrated"][1] != texts["plain"][1]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [({"weights_sha256": "0" * 64}, "calibrate anew"),
+     ({"preprocessing": {"resolution": 1}}, "prepared in another way")],
+)  # fmt: skip
+def test_a_calibration_of_something_else_ends_the_start(worker, tmp_path, wrong, words):
+    calibration_of(worker._reader.classifier, **wrong).save(tmp_path / "other.json")
+    model = {"weights": "demo", "calibration": str(tmp_path / "other.json")}
+    with pytest.raises(ServiceError, match=words):
+        Worker(config(tmp_path, model=model, results={"kinds": ["sr"]}))
 
 
 @pytest.mark.parametrize("kind", ["modality", "view", "screening"])
