@@ -1,12 +1,15 @@
 """Two independent checkers find no error; they are Debian's dicom3tools and pixelmed-apps."""
 
-import os
+import dataclasses
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 from support.dicom_results import (
     CASES,
+    calibration_of,
     errors_of,
     needs_dciodvfy,
     needs_sr_validator,
@@ -14,7 +17,15 @@ from support.dicom_results import (
     write,
 )
 from torchxrayvision.errors import ImageReadError
-from torchxrayvision.results import KINDS, make_objects, save_objects, segmentation
+from torchxrayvision.results import (
+    KINDS,
+    ImageReading,
+    make_objects,
+    read_source,
+    save_objects,
+    segmentation,
+    structured_report,
+)
 
 
 @needs_dciodvfy
@@ -35,36 +46,90 @@ def test_dciodvfy_sees_an_error(made, tmp_path):
     assert errors_of(tmp_path / "broken.dcm")
 
 
-@needs_sr_validator
-def test_no_error_by_the_validator_of_reports(made):
-    assert sr_errors_of(made["PA"][2]["sr"][0], dict(os.environ)) == []
+@pytest.fixture(scope="module")
+def calibrated(reader):
+    return dataclasses.replace(reader, calibration=calibration_of(reader.classifier))
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(3600)  # a report takes Java ten seconds or more
+def refusal(path, folder):
+    """The file of a report on an image that was not read."""
+    source = read_source(path.read_bytes(), "the image")
+    reading = ImageReading(source, np.zeros((1, 1), np.uint8))
+    report = structured_report(reading, not_read="its modality is none of CR, DX")
+    (name,) = save_objects({"sr": [report]}, folder)["sr"]
+    return folder / name
+
+
+@needs_dciodvfy
+@pytest.mark.parametrize("case", CASES)
+def test_no_error_in_a_report_that_says_not_read(made, case, tmp_path):
+    assert errors_of(refusal(made[case][0], tmp_path)) == []
+
+
 @needs_dciodvfy
 @needs_sr_validator
-def test_no_error_on_forty_images(reader, tmp_path):
+def test_no_error_by_the_validator_of_reports(made, calibrated, tmp_path):
+    path, _, files = made["japanese"]
+    objects = make_objects(calibrated.read(made["PA"][0]), ["sr"])
+    (name,) = save_objects(objects, tmp_path)["sr"]
+    assert errors_of(tmp_path / name) == []
+    assert sr_errors_of(files["sr"][0], tmp_path / name, refusal(path, tmp_path)) == []
+
+
+@needs_sr_validator
+def test_the_validator_of_reports_sees_an_error(made, tmp_path):
+    import pydicom
+
+    broken = pydicom.dcmread(refusal(made["PA"][0], tmp_path))
+    del broken.ContentSequence[0]  # the language, which TID 1500 demands
+    broken.save_as(tmp_path / "broken.dcm")
+    assert sr_errors_of(tmp_path / "broken.dcm")
+
+
+def objects_of(path, readers, folder):
+    """Files of all kinds of objects of one image, the reports apart."""
+    folder.mkdir()
+    reports, others = [refusal(path, folder)], []
+    for reader in readers:
+        names = save_objects(make_objects(reader.read(path), KINDS, key_threshold=0), folder)
+        reports += [folder / name for name in names.pop("sr")]
+        others += [folder / name for several in names.values() for name in several]
+    return reports, others
+
+
+def check_all(images, readers, tmp_path):
+    """Both checkers on every object of every image."""
     reports = []
-    for index in range(4):
-        for case in CASES:
-            path = write(tmp_path, case, index)
-            out = tmp_path / f"{case}-{index}"
-            out.mkdir()
-            names = save_objects(make_objects(reader.read(path), KINDS, key_threshold=0), out)
-            for several in names.values():
-                for name in several:
-                    assert errors_of(out / name) == [], (case, index, name)
-            reports.append(out / names["sr"][0])
-    assert len(reports) >= 40
-    for report in reports:
-        assert sr_errors_of(report, dict(os.environ)) == [], report
+    for number, path in enumerate(images):
+        found, others = objects_of(path, readers, tmp_path / f"objects-{number}")
+        for file in (*found, *others):
+            assert errors_of(file) == [], (path.name, file.name)
+        reports += found
+    assert len(reports) >= 2 * len(images)
+    with ThreadPoolExecutor(2) as pool:  # a Java each
+        for errors in pool.map(lambda part: sr_errors_of(*part), (reports[::2], reports[1::2])):
+            assert errors == []
 
 
-@pytest.mark.shared
+@pytest.mark.validators
+@pytest.mark.timeout(3600)
 @needs_dciodvfy
+@needs_sr_validator
+def test_no_error_on_forty_images(reader, calibrated, tmp_path):
+    images = [write(tmp_path, case, index) for index in range(4) for case in CASES]
+    assert len(images) == 40
+    check_all(images[:30], [reader], tmp_path)
+    (tmp_path / "with").mkdir()
+    check_all(images[30:], [calibrated], tmp_path / "with")
+
+
+@pytest.mark.validators
+@pytest.mark.shared
+@pytest.mark.timeout(3600)
+@needs_dciodvfy
+@needs_sr_validator
 def test_no_error_on_samples(reader, tmp_path, shared):
-    read = 0
+    images = []
     for path in sorted((shared / "samples" / "dicom").iterdir()):
         try:
             with warnings.catch_warnings():
@@ -72,12 +137,12 @@ def test_no_error_on_samples(reader, tmp_path, shared):
                 reading = reader.read(path)
         except ImageReadError:
             continue
-        if not reading.source.SOPInstanceUID.is_valid:
-            continue  # no legal object can refer to it
-        read += 1
-        for name in save_objects(make_objects(reading, KINDS), tmp_path).values():
-            assert errors_of(tmp_path / name[0]) == [], (path.name, name)
-    assert read
+        if reading.source.SOPInstanceUID.is_valid:  # else no legal object can refer to it
+            images.append(path)
+    assert images
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        check_all(images, [reader], tmp_path)
 
 
 def test_a_label_map_is_of_its_own_class(made):
