@@ -170,7 +170,7 @@ def _group(reading: ImageReading, group: Group, image: bytes) -> bytes:
             made.append(piece)
         elif piece == "UIDREF":
             uid = stable_uid("tracking", reading.source.SOPInstanceUID, group.plan.name)
-            made.append(_encoded(_tracking(group.plan.name, uid)[1], ()))
+            made.append(_uid_item(uid))
         elif piece == "NUM":
             measured = _measurement(next(quantities), next(values))
             made.append(_encoded(measured[0], group.plan.character_set))
@@ -221,6 +221,20 @@ def _template(plan: GroupPlan) -> Any:
 
 def _tracking(name: str, uid: str) -> Any:
     return highdicom().sr.TrackingIdentifier(uid=uid, identifier=name)
+
+
+def _uid_item(uid: str) -> bytes:
+    value = uid.encode() + b"\0" * (len(uid) % 2)  # PS3.5 section 6.2
+    head, tail = _around_uid(len(value))
+    return head + value + tail
+
+
+@functools.lru_cache(maxsize=32)
+def _around_uid(length: int) -> tuple[bytes, bytes]:
+    """What stands before and after a tracking UID of so many bytes; lengths in it count them."""
+    stand_in = "1" * length
+    head, _, tail = _encoded(_tracking("none", stand_in)[1], ()).partition(stand_in.encode())
+    return head, tail
 
 
 def _algorithm(plan: GroupPlan) -> Any:
