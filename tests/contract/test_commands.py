@@ -37,6 +37,7 @@ DIFFERENT = {
     "batch_size": "the default: segmentation networks take one image at a time",
     "config": "a recipe of training, and the settings of the service",
     "device": "the default: explanations are computed where their tests hold them exact",
+    "dry_run": "a benchmark says what is there, an upload what would go",
     "engine": "the default: a conversion pays for long runs only",
     "number": "the demonstration needs some of every finding",
     "output": "export writes one file in the format that --to names, or a folder",

@@ -56,7 +56,7 @@ def add(
     ],
     name: Annotated[
         str,
-        typer.Option("--name", "-n", help="By which --weights finds them from now on."),
+        typer.Option("--name", help="By which --weights finds them from now on."),
     ] = "",
     like: Annotated[
         str | None,
@@ -67,7 +67,7 @@ def add(
         typer.Option(help="Names of the outputs, with commas, if none are stated."),
     ] = None,
     resolution: Annotated[
-        int | None, typer.Option(min=1, help="Side of the images, where nothing states it.")
+        int | None, typer.Option(min=1, help="Side of the images, where the model names none.")
     ] = None,
     license_name: LicenseName = None,
     license_url: LicenseUrl = "",
@@ -83,6 +83,10 @@ def add(
     terms = _license(license_name, license_url)
     if not name and not source.startswith("hf://") and not Path(source).expanduser().exists():
         refuse(f"{source}: there is no such file; name one, or hf://owner/name")
+    if source.startswith("hf://"):  # before torch is loaded: without a network it ends here
+        from torchxrayvision.remote import HubAddress, look_up
+
+        look_up(HubAddress.parse(source))
     names = [part.strip() for part in targets.split(",")] if targets is not None else None
     from torchxrayvision.models import add_weights
 

@@ -39,6 +39,7 @@ from torchxrayvision.weights import (
     Weights,
     list_weights,
     own_folder,
+    with_license,
 )
 
 if TYPE_CHECKING:
@@ -302,9 +303,9 @@ def _facts(
         config = replace(config, provenance=provenance)
     if like is not None and (entry := _registered(like)) is not None:
         config = replace(config, trained_on=entry.trained_on, reference=entry.reference)
-    terms = license or config.license or found.license
     provenance = {**found.provenance, **config.provenance}
-    return replace(config, license=terms, provenance=provenance)
+    config = replace(config, license=config.license or found.license, provenance=provenance)
+    return with_license(config, license, found.path.name)
 
 
 def convert(source: str | Path, output: str | Path, *, limits: Any = None) -> dict[str, Any]:

@@ -167,6 +167,8 @@ def _published(model: XRayModel) -> ModelConfig | None:
         metrics={test: dict(rows) for test, rows in entry.metrics.items()},
         metrics_source=entry.metrics_source,
         description=entry.description,
+        demonstration=entry.demonstration,
+        cell_maps=entry.cell_maps,
         provenance={name: value for name, value in source.items() if value},
     )
 

@@ -24,6 +24,7 @@ from torchxrayvision.weights import (
     ModelConfig,
     fetch_weights,
     get_weights_entry,
+    with_license,
 )
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def export_hub(
     Args:
         model: A network, a name of weights, a file of your own, or a folder of `save_pretrained`.
         folder: Where to; the three files are replaced.
-        license: Terms, where the model states none or others are meant.
+        license: Terms, where the model states none.
 
     Returns:
         What `config.json` says.
@@ -72,12 +73,13 @@ def export_hub(
     Raises:
         CheckpointError: If it is no network that can be read back.
         UnknownNameError: If nothing has that name.
+        WeightsError: If it is under other terms.
     """
     folder = Path(folder)
     facts, network = _loaded(model)
     config = save_pretrained(network, folder, facts=facts)
     if license is not None:
-        config = replace(config, license=license)
+        config = with_license(config, license, str(config.weights or model)[:80])
         with write_atomically(folder / CONFIG_NAME) as part:
             part.write_text(config.to_json(), "utf-8")
     return write_card(folder)
@@ -180,5 +182,6 @@ def _typed(repo: str, token: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001 - the client raises those of its own and of httpx
-        text = " ".join(str(error).replace(token, "***").split())[:400]
+        told = f"{error} ({error.__cause__})" if error.__cause__ else str(error)
+        text = " ".join(told.replace(token, "***").split())[:400]
         raise RemoteError(f"{repo}: the upload failed: {text}") from None

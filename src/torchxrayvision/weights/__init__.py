@@ -18,8 +18,10 @@ from torchxrayvision.weights.cards import Measured as Measured
 from torchxrayvision.weights.cards import ModelCard
 from torchxrayvision.weights.config import CARD_NAME as CARD_NAME
 from torchxrayvision.weights.config import CONFIG_NAME as CONFIG_NAME
+from torchxrayvision.weights.config import NOT_STATED as NOT_STATED
 from torchxrayvision.weights.config import TENSORS_NAME as TENSORS_NAME
 from torchxrayvision.weights.config import ModelConfig as ModelConfig
+from torchxrayvision.weights.config import with_license as with_license
 from torchxrayvision.weights.core import DenseNet121_Weights, ResNet50_Weights, model_urls_view
 from torchxrayvision.weights.demo import Demo_Weights
 from torchxrayvision.weights.dense import (
@@ -29,7 +31,6 @@ from torchxrayvision.weights.dense import (
     VQGAN_Weights,
 )
 from torchxrayvision.weights.evax import EVAX_Weights, EVAXDenseNet_Weights
-from torchxrayvision.weights.own import NOT_STATED as NOT_STATED
 from torchxrayvision.weights.own import own_folder as own_folder
 from torchxrayvision.weights.own import own_weights as own_weights
 from torchxrayvision.weights.own import remove_own as remove_own

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field, replace
+import re
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from torchxrayvision.facts import LIBRARY
-from torchxrayvision.weights.own import NOT_STATED
+from torchxrayvision.weights.config import NOT_STATED
 from torchxrayvision.weights.registry import card_of, get_weights_entry
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ LIMITS: Final = (
     "For research; not a medical device. Figures hold for patients and devices like those of the "
     "test set they were measured on, and a threshold for the population it was chosen on."
 )
+_WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+_NO_WORDS: Final = ("true", "false", "yes", "no", "on", "off", "null", "y", "n")
 _MANY: Final = 40  # outputs; more are listed in a paragraph
 
 
@@ -268,8 +271,7 @@ class ModelCard:
         Args:
             body: What follows the metadata; `to_markdown` by default.
         """
-        # JSON is YAML, and quotes what YAML would read in its own way.
-        head = [f"{name}: {json.dumps(value)}" for name, value in self.hub_metadata().items()]
+        head = [f"{name}: {_yaml(value)}" for name, value in self.hub_metadata().items()]
         return "\n".join(["---", *head, "---", "", body or self.to_markdown()])
 
     def _results(self) -> list[dict[str, Any]]:
@@ -340,9 +342,10 @@ class ModelCard:
         return "\n".join(lines)
 
 
-def with_license(card: ModelCard, license: License) -> ModelCard:  # noqa: A002 - its name
-    """The same card under other terms."""
-    return replace(card, license=license, missing=())
+def _yaml(value: Any) -> str:
+    """A value as YAML: a plain word, or JSON, which quotes what YAML would read in its own way."""
+    plain = isinstance(value, str) and _WORD.fullmatch(value) and value.lower() not in _NO_WORDS
+    return str(value) if plain else json.dumps(value)
 
 
 def _task(architecture: str, output: str) -> str:

@@ -11,7 +11,7 @@ import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Final, get_args
 
-from torchxrayvision.errors import CheckpointError
+from torchxrayvision.errors import CheckpointError, WeightsError
 from torchxrayvision.facts import License, Reference
 from torchxrayvision.weights.registry import Output
 
@@ -23,6 +23,7 @@ CONFIG_NAME: Final = "config.json"
 TENSORS_NAME: Final = "model.safetensors"
 CARD_NAME: Final = "README.md"
 LARGEST_CONFIG: Final = 1 << 20
+NOT_STATED: Final = License(name="not stated", note="Nobody has stated terms for these weights.")
 _LIBRARY: Final = "torchxrayvision"
 _FORMAT: Final = 1
 _MOST_TARGETS: Final = 10_000
@@ -52,6 +53,8 @@ class ModelConfig:
         metrics: Area under the ROC curve, by test set and target.
         metrics_source: Where those numbers come from.
         description: One paragraph.
+        demonstration: Whether they are there to try the package with.
+        cell_maps: Whether maps are read by cells, see `Weights`.
         provenance: Where the tensors came from.
         sha256: Of the file of tensors.
 
@@ -79,6 +82,8 @@ class ModelConfig:
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     metrics_source: str = ""
     description: str = ""
+    demonstration: bool = False
+    cell_maps: bool = False
     provenance: Mapping[str, Any] = field(default_factory=dict)
     sha256: str | None = None
 
@@ -234,6 +239,8 @@ _RULES: Final[dict[str, Callable[[Any], bool]]] = {
     "metrics": _metrics,
     "metrics_source": _text,
     "description": _text,
+    "demonstration": lambda v: type(v) is bool,
+    "cell_maps": lambda v: type(v) is bool,
     "provenance": _table,
     "sha256": _sha256,
 }
@@ -247,6 +254,21 @@ def _typed(name: str, value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def with_terms(config: ModelConfig, license: License | None) -> ModelConfig:  # noqa: A002 - its name
-    """The same with other terms, if any are given."""
-    return config if license is None else replace(config, license=license)
+def with_license(config: ModelConfig, license: License | None, source: str) -> ModelConfig:  # noqa: A002 - its name
+    """The same under terms that somebody states, if it has none of its own.
+
+    Args:
+        config: The facts of a model.
+        license: What is stated, or None.
+        source: What errors call the model.
+
+    Raises:
+        WeightsError: If it is under other terms, which nobody but its owner may change.
+    """
+    held = config.license
+    if license is None or held == license:
+        return config
+    if held is not None and held.name not in (NOT_STATED.name, license.name):
+        msg = f"{source} is under {held.name}: --license is for weights that state no terms"
+        raise WeightsError(msg)
+    return replace(config, license=license)

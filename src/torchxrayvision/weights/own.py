@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from torchxrayvision.errors import CheckpointError, ChecksumError, UnknownNameError
-from torchxrayvision.facts import LIBRARY, License, OwnFile
-from torchxrayvision.weights.config import CONFIG_NAME, TENSORS_NAME, ModelConfig
+from torchxrayvision.facts import LIBRARY, OwnFile
+from torchxrayvision.weights.config import CONFIG_NAME, NOT_STATED, TENSORS_NAME, ModelConfig
 from torchxrayvision.weights.registry import Output, Preprocessing, Weights, find_elsewhere
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 _FOLDER: Final = "own"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-NOT_STATED: Final = License(name="not stated", note="Nobody has stated terms for these weights.")
 
 
 def own_folder(name: str, cache: str | os.PathLike[str] | None = None) -> Path:
@@ -147,6 +146,8 @@ def weights_of(config: ModelConfig, folder: Path) -> Weights:
         metrics=config.metrics if config.metrics_source else {},
         metrics_source=config.metrics_source if config.metrics else "",
         description=config.description,
+        demonstration=config.demonstration,
+        cell_maps=config.cell_maps,
     )
 
 

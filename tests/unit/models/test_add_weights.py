@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import subprocess
 import sys
 import warnings
 from dataclasses import replace
@@ -44,7 +45,14 @@ from torchxrayvision.models import (
 )
 from torchxrayvision.runs import fingerprint
 from torchxrayvision.segmentation import get_segmenter
-from torchxrayvision.weights import ModelCard, get, list_weights, own_weights, remove_own
+from torchxrayvision.weights import (
+    ModelCard,
+    get,
+    list_weights,
+    own_folder,
+    own_weights,
+    remove_own,
+)
 
 MIT = License(name="MIT", url="https://opensource.org/license/mit")
 VARIABLES = ("HF_TOKEN", "HF_HUB_OFFLINE", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "XRV_MIRROR")
@@ -359,6 +367,27 @@ def test_export_reads_back_to_the_same(file, tmp_path):
     assert get("two").license == MIT
 
 
+def test_demonstration_weights_stay_demonstrations(tmp_path, monkeypatch):
+    with pytest.warns(UserWarning, match="demonstration"):
+        export_hub("demo", tmp_path / "hub")
+    add_weights(tmp_path / "hub", "mine")
+    assert get("mine").cell_maps == get("demo").cell_maps
+    with pytest.warns(UserWarning, match="mine: demonstration"):
+        assert get_model("mine").targets == list(get("demo").targets)
+
+
+def test_terms_that_are_stated_are_not_replaced(file, tmp_path):
+    add_weights(file, "one", license=MIT)
+    other = License(name="Apache-2.0")
+    for action in (
+        lambda: export_hub("one", tmp_path / "hub", license=other),
+        lambda: push_to_hub("one", "org/net", license=other, dry_run=True),
+        lambda: add_weights(own_folder("one"), "two", license=other),
+    ):
+        with pytest.raises(WeightsError, match="under MIT"):
+            action()
+
+
 # ---- published --------------------------------------------------------------------------------
 
 
@@ -380,6 +409,27 @@ def test_upload_needs_the_network_and_a_token(file, hub, monkeypatch):
     for repo in ("net", "hf://org/net@v1", "org/net/file.pt", "../x"):
         with pytest.raises((UnknownNameError, WeightsError)):
             push_to_hub(file, repo, license=MIT)
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content:DeprecationWarning")  # of huggingface_hub
+def test_uploaded_and_fetched_again_it_is_the_same(file, hub, monkeypatch):
+    """The client of the Hub uploads, the package downloads: the whole way around."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # the server plays plain Git LFS
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    sent = push_to_hub(file, "org/new", license=MIT)
+    assert sent.url.startswith(hub.url)
+    held = hub.repos["org/new"]
+    assert held.private
+    assert {n: hashlib.sha256(b).hexdigest() for n, b in held.files.items()} == {
+        name: digest for name, (_, digest) in sent.files.items()
+    }
+    stored = [headers for path, headers in hub.requests if path.startswith("/storage/")]
+    assert stored
+    assert not any("authorization" in map(str.lower, headers) for headers in stored)
+    content = held.files["model.safetensors"]
+    hub.large.script(Step(body=content, span=len(content)))
+    assert fingerprint(from_pretrained("org/new")) == fingerprint(load_checkpoint(file))
 
 
 class Client:
@@ -448,6 +498,29 @@ def test_commands_from_a_file_to_the_card(file, tmp_path, monkeypatch, capsys):
     assert run(monkeypatch, "convert", file, "-o", tmp_path / "x.pt") == 2
     assert run(monkeypatch, "remove", "one") == 0
     assert run(monkeypatch, "show", "one") == 2
+
+
+COMMAND = """
+import sys, time
+begun = time.process_time()
+from torchxrayvision.cli import main
+sys.argv = ["xrv", "weights", "add", "hf://org/net", "--name", "x"]
+try:
+    main()
+except SystemExit as ended:
+    print(ended.code, time.process_time() - begun, "torch" in sys.modules)
+"""
+
+
+def test_without_a_network_the_command_ends_before_torch_is_loaded(monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND], capture_output=True, text=True, check=True
+    )
+    code, seconds, loaded = done.stdout.split()
+    assert (code, loaded) == ("2", "False")
+    assert float(seconds) < 1.0
+    assert "xrv weights add FILE --name NAME" in done.stderr.replace("\n", " ")
 
 
 def test_an_address_is_no_name_until_it_was_added(monkeypatch, capsys):
