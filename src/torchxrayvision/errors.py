@@ -333,6 +333,10 @@ class ExportError(XRVError, RuntimeError):
     """An exported file gives other numbers than its model; it is not kept."""
 
 
+class GraphError(XRVError, ValueError):
+    """A graph of a network that cannot stand for it; the message says what to do."""
+
+
 class OutputError(XRVError, OSError):
     """Results cannot be written; what was finished is kept."""
 

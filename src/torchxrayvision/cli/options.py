@@ -128,6 +128,14 @@ Kind = Annotated[
     Literal["logit", "probability", "operating-point"] | None,
     typer.Option("--kind", help="What the numbers are, where the predictions do not say."),
 ]
+GraphFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--graph",
+        help="A classifier that `xrv export` wrote as ONNX or OpenVINO, instead of weights; needs "
+        "no PyTorch.",
+    ),
+]
 CalibrationFile = Annotated[
     Path | None,
     typer.Option("--calibration", help="What `xrv calibrate` wrote for these weights."),

@@ -36,6 +36,7 @@ from torchxrayvision.cli.options import (
     Device,
     Engine,
     FromFile,
+    GraphFile,
     Images,
     Output,
     Overwrite,
@@ -49,15 +50,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torchxrayvision.calibration import Calibration
-    from torchxrayvision.inference import Result, Shard, Summary
+    from torchxrayvision.inference import Graph, NamedClassifier, RayCluster, Result, Shard, Summary
     from torchxrayvision.models import XRayClassifier
+
+    Network = XRayClassifier | Graph
 
 _SIDE_BY_SIDE: Final = 4
 _TOP: Final = 3
 
 
 def write(
-    net: XRayClassifier,
+    net: Network,
     names: list[str],
     output: Path,
     how: dict[str, Any],
@@ -88,7 +91,7 @@ def _shard(text: str | None) -> Shard | None:
         refuse(str(error))
 
 
-def show(net: XRayClassifier, names: list[str], how: dict[str, Any], *, form: str = "") -> Summary:
+def show(net: Network, names: list[str], how: dict[str, Any], *, form: str = "") -> Summary:
     """Predict onto standard output, as `"csv"`, `"json"` or, by default, as suits what it is."""
     from torchxrayvision.inference import Summary, predictions
     from torchxrayvision.inputs import Skipped, expand
@@ -122,7 +125,7 @@ def _followed(results: Iterator[Result], total: int) -> Iterator[Result]:
 
 
 def _sink(
-    net: XRayClassifier, count: int, stack: ExitStack, form: str, how: dict[str, Any]
+    net: Network, count: int, stack: ExitStack, form: str, how: dict[str, Any]
 ) -> Callable[[Result], object]:
     """Where results go: a table or lines on a terminal, CSV elsewhere."""
     calibration = how["calibration"]
@@ -206,6 +209,7 @@ def predict(
     from_file: FromFile = None,
     weights: Weights = None,
     checkpoint: Checkpoint = None,
+    graph: GraphFile = None,
     output: Output = None,
     output_kind: Annotated[
         Literal["logit", "probability", "operating-point"] | None,
@@ -267,19 +271,26 @@ def predict(
         (output is None and (shard or overwrite), "--shard and --overwrite need --output FILE"),
         (output is None and cluster, "--cluster needs --output FILE"),
         (shared and not cluster, "--address, --cpus and --actors need --cluster ray"),
+        (graph and (weights or checkpoint or compat), "--graph stands alone: it is the network"),
+        (graph and cluster, "--cluster takes --weights or --checkpoint, not --graph"),
+        (graph and device not in (None, "cpu"), f"--graph runs on the CPU, not on {device}"),
     ):
         if wrong:
             refuse(reason)
     if cluster is None:  # nodes of a cluster have devices of their own
         checked_device(device)
-    if checkpoint is None:
-        _require_weights(weights)  # before the seconds that torch takes to load
     with show_warnings():
-        from torchxrayvision.inference import RayCluster, calibrated
+        from torchxrayvision.inference import NamedClassifier, calibrated, open_graph
 
-        net = load_classifier(weights, checkpoint, compat)
-        if cluster is None:
-            device = device or _best_device()
+        default = None if checkpoint else DEFAULT_WEIGHTS
+        named = NamedClassifier(weights=weights or default, checkpoint=checkpoint, compat=compat)
+        net: Network | None = None
+        if graph is not None:
+            net = open_graph(graph, engine)
+        elif cluster is None:
+            net = named.graph(engine, precision, device)
+        if net is None:
+            net, device = _loaded(named, weights, device, on_nodes=cluster is not None)
         made, wanted = calibrated(calibration, net, output_kind)
         how = {
             "kind": wanted, "batch_size": batch_size, "engine": engine,
@@ -287,14 +298,37 @@ def predict(
             "calibration": made,
         }  # fmt: skip
         if output is None:
-            done = show(net.to(device), names, how, form=form)
+            done = show(net, names, how, form=form)
         else:
             done = write(
                 net, names, output, how, shard=shard, embeddings=embeddings, overwrite=overwrite,
-                device=device,
-                cluster=RayCluster(address=address, cpus=cpus, actors=actors) if cluster else None,
+                device=device, cluster=_cluster(address, cpus, actors) if cluster else None,
             )  # fmt: skip
+        if graph is None and cluster is None:
+            named.keep_card(net)
     end_run(done, names)
+
+
+def _loaded(
+    named: NamedClassifier, weights: str | None, device: str | None, *, on_nodes: bool
+) -> tuple[XRayClassifier, str | None]:
+    """The network, on the best device of this machine unless nodes run it, and that device."""
+    from torchxrayvision.inference import require_torch
+
+    require_torch()
+    if named.checkpoint is None:
+        _require_weights(weights)  # before the seconds that torch takes to load
+    net = load_classifier(weights, named.checkpoint, named.compat)
+    if on_nodes:
+        return net, device
+    device = device or _best_device()
+    return net.to(device), device
+
+
+def _cluster(address: str | None, cpus: int | None, actors: int | None) -> RayCluster:
+    from torchxrayvision.inference import RayCluster
+
+    return RayCluster(address=address, cpus=cpus, actors=actors)
 
 
 def _require_weights(name: str | None) -> None:

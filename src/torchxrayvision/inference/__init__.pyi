@@ -2,11 +2,15 @@ from .cluster.ray import RayCluster as RayCluster
 from .engines.accelerate import Accelerated as Accelerated
 from .engines.accelerate import accelerate as accelerate
 from .engines.base import ClassifierEngine as ClassifierEngine
-from .engines.base import input_size as input_size
-from .engines.choose import Choice as Choice
 from .engines.choose import open_engine as open_engine
 from .engines.export import Exported as Exported
 from .engines.export import export as export
+from .engines.graph import Graph as Graph
+from .engines.graph import NamedClassifier as NamedClassifier
+from .engines.graph import open_graph as open_graph
+from .engines.graph import require_torch as require_torch
+from .engines.runtime import Choice as Choice
+from .engines.runtime import input_size as input_size
 from .prediction import CsvWriter as CsvWriter
 from .prediction import Result as Result
 from .prediction import Writer as Writer

@@ -9,10 +9,16 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import numpy as np
 
 from torchxrayvision.errors import ImageReadError, UnknownNameError
-from torchxrayvision.inference.engines.base import input_size
-from torchxrayvision.inference.engines.choose import choose_engine, open_engine
+from torchxrayvision.inference.engines.graph import (
+    choose,
+    fingerprint_of,
+    named_or_given,
+    open_classifier,
+    ready,
+    worth_measuring,
+)
+from torchxrayvision.inference.engines.runtime import input_size
 from torchxrayvision.inputs import AIR, Readers, ReadOptions, crop_and_resize, expand
-from torchxrayvision.models import get_model, temporarily_eval
 from torchxrayvision.runs import Batch, open_table
 from torchxrayvision.screening import quick_check
 
@@ -28,10 +34,13 @@ if TYPE_CHECKING:
     from torchxrayvision.calibration import Calibration
     from torchxrayvision.files import Provenance
     from torchxrayvision.inference.engines.base import ClassifierEngine
+    from torchxrayvision.inference.engines.graph import Graph, GraphEngine
     from torchxrayvision.inputs import InputFile, Paths, Read
     from torchxrayvision.models import XRayClassifier
 
     Checked = tuple[NDArray[np.float32], str]  # a prepared image and what the screening says
+    Engine = ClassifierEngine | GraphEngine
+    Classifier = XRayClassifier | Graph
 
 _CHECKS: Final = ("note", "refuse", "off")
 _REFUSED: Final = "refused: "
@@ -133,7 +142,7 @@ CsvWriter = open_writer = Writer
 
 
 def batches(
-    engine: ClassifierEngine,
+    engine: Engine,
     files: Iterable[InputFile],
     *,
     first: int = 0,
@@ -190,7 +199,7 @@ def open_readers(
 
 def batches_from(
     readers: Readers[InputFile, Checked],
-    engine: ClassifierEngine,
+    engine: Engine,
     files: Iterable[InputFile],
     *,
     first: int = 0,
@@ -204,9 +213,7 @@ def batches_from(
         first += len(chunk)
 
 
-def _batch(
-    engine: ClassifierEngine, first: int, images: list[Checked | str], features: bool
-) -> Batch:
+def _batch(engine: Engine, first: int, images: list[Checked | str], features: bool) -> Batch:
     count = len(images)
     values = np.full((count, engine.outputs), np.nan, np.float32)
     vectors = np.full((count, engine.width), np.nan, np.float32)
@@ -272,7 +279,7 @@ def results_of(
             yield Result(file.given, "", values, vector, check, cells)
 
 
-def preprocessing_of(model: XRayClassifier) -> dict[str, Any]:
+def preprocessing_of(model: Classifier) -> dict[str, Any]:
     """What is done to images before the network, as tables and calibrations say it.
 
     Args:
@@ -290,7 +297,7 @@ def preprocessing_of(model: XRayClassifier) -> dict[str, Any]:
 
 def calibrated(
     calibration: Calibration | str | os.PathLike[str] | None,
-    model: XRayClassifier,
+    model: Classifier,
     kind: str | None,
 ) -> tuple[Calibration | None, str | None]:
     """The calibration for these weights, and the kind of output that it takes.
@@ -310,10 +317,9 @@ def calibrated(
         return None, kind
     from torchxrayvision.calibration import Calibration as Record
     from torchxrayvision.errors import CalibrationError
-    from torchxrayvision.runs import fingerprint
 
     made = calibration if isinstance(calibration, Record) else Record.load(calibration)
-    made.check(fingerprint(model), preprocessing_of(model))
+    made.check(fingerprint_of(model), preprocessing_of(model))
     if kind is not None and kind != made.output:
         msg = (
             f"the calibration takes outputs of kind {made.output} and gives probabilities; "
@@ -326,7 +332,7 @@ def calibrated(
 
 def predict(
     paths: Paths,
-    model: str | XRayClassifier,
+    model: str | Classifier,
     *,
     output: str | None = None,
     batch_size: int = 8,
@@ -344,7 +350,7 @@ def predict(
 
     Args:
         paths: What `expand` takes: files, folders, patterns, lists, archives; one or several.
-        model: Name of published weights, or a model, which is afterwards as it was.
+        model: Name of published weights, or a model, which is afterwards as it was, or a `Graph`.
         output: `"logit"`, `"probability"` or `"operating-point"`; None for the model's default.
         batch_size: Images that go through the network together.
         workers: Threads that read images; None for one per processor.
@@ -370,16 +376,16 @@ def predict(
     """
     import pandas as pd
 
-    net = get_model(model) if isinstance(model, str) else model
-    made, output = calibrated(calibration, net, output)
-    with temporarily_eval(net, device):
-        results = list(
-            predictions(
-                net, list(expand(paths)), kind=output, batch_size=batch_size, engine=engine,
-                precision=precision, reading=ReadOptions(workers=workers), check=check,
-                calibration=made,
-            )
-        )  # fmt: skip
+    with named_or_given(model, engine, precision, device) as net:
+        made, output = calibrated(calibration, net, output)
+        with ready(net, device):
+            results = list(
+                predictions(
+                    net, list(expand(paths)), kind=output, batch_size=batch_size, engine=engine,
+                    precision=precision, reading=ReadOptions(workers=workers), check=check,
+                    calibration=made,
+                )
+            )  # fmt: skip
     table: dict[str, object] = {
         "path": [r.path for r in results],
         "error": [r.error for r in results],
@@ -399,7 +405,7 @@ def predict(
 
 
 def predictions(
-    model: XRayClassifier,
+    model: Classifier,
     files: Sequence[InputFile],
     *,
     kind: str | None = None,
@@ -428,14 +434,15 @@ def predictions(
     Yields:
         One result per file. A file that cannot be read gives a result with an error.
     """
+    model = worth_measuring(model, len(files))
     wanted = model.check_kind(kind)
     check_mode(check)
     size = max(1, min(batch_size, len(files)))  # one image must not cost a whole batch
-    choice = choose_engine(
+    choice = choose(
         model, size, engine, precision, images=len(files),
         sample=lambda: first_images(files, input_size(model), size, reading or ReadOptions()),
     )  # fmt: skip
-    runner = open_engine(model, wanted, size, choice)
+    runner = open_classifier(model, wanted, size, choice)
     for chunk, batch in batches(runner, files, reading=reading, features=embeddings, check=check):
         findings = columns_of(model.targets, model.trained)
         yield from results_of(chunk, batch, calibration, findings)

@@ -12,12 +12,18 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
-
 from torchxrayvision import __version__
-from torchxrayvision.errors import ResumeError, XRVWarning, caller_stacklevel
-from torchxrayvision.inference.engines.base import input_size
-from torchxrayvision.inference.engines.choose import Choice, choose_engine, open_engine
+from torchxrayvision.errors import GraphError, ResumeError, XRVWarning, caller_stacklevel
+from torchxrayvision.inference.engines.graph import (
+    Graph,
+    choose,
+    fingerprint_of,
+    named_or_given,
+    open_classifier,
+    ready,
+    worth_measuring,
+)
+from torchxrayvision.inference.engines.runtime import Choice, input_size, usable_threads
 from torchxrayvision.inference.prediction import (
     batches,
     calibrated,
@@ -28,14 +34,12 @@ from torchxrayvision.inference.prediction import (
     results_of,
 )
 from torchxrayvision.inputs import ReadOptions
-from torchxrayvision.models import get_model, temporarily_eval
 from torchxrayvision.provenance import Provenance
 from torchxrayvision.runs import (
     RunFolder,
     carry_out,
     check_format,
     describe_inputs,
-    fingerprint,
     read_manifest,
     writing,
 )
@@ -46,6 +50,8 @@ from torchxrayvision.runs import parse_shard as parse_shard
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+
+    import torch
 
     from torchxrayvision.calibration import Calibration
     from torchxrayvision.inference.cluster.ray import RayCluster
@@ -73,21 +79,22 @@ class Runner(Protocol):
 
 
 class LocalRunner:
-    """This process, with a network in evaluation mode on its device."""
+    """This process, with a network in evaluation mode on its device, or its graph."""
 
-    def __init__(self, net: XRayClassifier, reading: ReadOptions | None) -> None:
+    def __init__(self, net: XRayClassifier | Graph, reading: ReadOptions | None) -> None:
         self._net = net
         self._reading = reading or ReadOptions()
 
     def machine(self, options: dict[str, Any], images: int, listed: Path) -> dict[str, Any]:
         """See `Runner`."""
+        self._net = worth_measuring(self._net, images)
         return plan_environment(self._net, options, images, read_manifest(listed), self._reading)
 
     def batches(
         self, record: Record, listed: Path, start: int, stop: int
     ) -> Generator[Batch, None, None]:
         """See `Runner`."""
-        changed = environment_changes(record.machine, environment())
+        changed = environment_changes(record.machine, environment(self._net))
         if start > record.bounds[0] and changed:
             warnings.warn(
                 f"resuming a run that was begun elsewhere ({'; '.join(changed)}); the last "
@@ -95,13 +102,13 @@ class LocalRunner:
                 XRVWarning,
                 stacklevel=caller_stacklevel(),
             )
-        with threads(record.machine["threads"]):
-            engine = open_engine(
-                self._net,
-                record.options["output"],
-                record.batch_size,
-                Choice(**record.machine["engine"]),
-            )
+        choice, count = Choice(**record.machine["engine"]), record.machine["threads"]
+        net = self._net
+        if isinstance(net, Graph) and net.file_for(choice) is None and net.load is not None:
+            net = net.load()  # the run was begun with torch
+        with threads(net, count):
+            kind = record.options["output"]
+            engine = open_classifier(net, kind, record.batch_size, choice, count)
             done = batches(
                 engine,
                 read_manifest(listed, start, stop),
@@ -116,7 +123,7 @@ class LocalRunner:
 
 
 def plan_environment(
-    net: XRayClassifier,
+    net: XRayClassifier | Graph,
     options: dict[str, Any],
     images: int,
     sources: Iterable[InputFile],
@@ -124,15 +131,31 @@ def plan_environment(
 ) -> dict[str, Any]:
     """This machine, its threads and the engine for a run that begins, tried on the first images."""
     size = max(1, min(options["batch_size"], images))
-    chosen = choose_engine(
+    chosen = choose(
         net, size, options["engine"], options["precision"], images=images,
         sample=lambda: first_images(sources, input_size(net), size, reading),
     )  # fmt: skip
-    return {**environment(), "threads": torch.get_num_threads(), "engine": asdict(chosen)}
+    return {**environment(net), "threads": _threads(net), "engine": asdict(chosen)}
 
 
-def environment() -> dict[str, Any]:
-    """What the last bits of numbers depend on, of this process."""
+def _threads(net: XRayClassifier | Graph) -> int:
+    if isinstance(net, Graph):
+        return usable_threads()
+    import torch
+
+    return torch.get_num_threads()
+
+
+def environment(net: XRayClassifier | Graph | None = None) -> dict[str, Any]:
+    """What the last bits of numbers depend on, of this process.
+
+    Args:
+        net: What is run; None for a network.
+    """
+    if isinstance(net, Graph):
+        return net.environment()
+    import torch
+
     return {
         "torchxrayvision": __version__,
         "torch": torch.__version__,
@@ -146,8 +169,13 @@ def environment_changes(machine: dict[str, Any], found: dict[str, Any]) -> list[
 
 
 @contextlib.contextmanager
-def threads(count: int) -> Iterator[None]:
+def threads(net: XRayClassifier | Graph, count: int) -> Iterator[None]:
     """Let torch use as many threads as the run began with: sums depend on how they are split."""
+    if isinstance(net, Graph):  # which is told when it is opened
+        yield
+        return
+    import torch
+
     before = torch.get_num_threads()
     if count != before:
         torch.set_num_threads(count)
@@ -160,7 +188,7 @@ def threads(count: int) -> Iterator[None]:
 
 def predict_to_file(
     paths: Paths,
-    model: str | XRayClassifier,
+    model: str | XRayClassifier | Graph,
     output: str | os.PathLike[str],
     *,
     kind: str | None = None,
@@ -188,7 +216,7 @@ def predict_to_file(
 
     Args:
         paths: What `expand` takes: files, folders, patterns, lists, archives.
-        model: Name of published weights, or a model, which is afterwards as it was.
+        model: Name of published weights, or a model, which is afterwards as it was, or a `Graph`.
         output: The table, ending in `.csv`, `.parquet` or `.json`.
         kind: `"logit"`, `"probability"` or `"operating-point"`; None for the model's default.
         embeddings: Whether rows carry the features.
@@ -221,28 +249,50 @@ def predict_to_file(
     """
     target = Path(output)
     check_format(target)
-    net = get_model(model) if isinstance(model, str) else model
-    made, kind = calibrated(calibration, net, kind)
-    wanted = net.check_kind(kind)
-    options = {
-        "inputs": describe_inputs(paths, reading or ReadOptions()),
-        "model": fingerprint(net),
-        "weights": net.weights,
-        "resize_route": net.resize_route,
-        "resolution": input_size(net),
-        "columns": columns_of(net.targets, net.trained),
-        "output": wanted,
-        "embeddings": embeddings,
-        "batch_size": batch_size,
-        "engine": engine,
-        "precision": precision,
-        "check": check_mode(check),
-        "shard": None if shard is None else [shard.index, shard.count],
-    }
-    if made is not None:  # as JSON gives it back, for a run that resumes compares it
-        options["calibration"] = json.loads(json.dumps(made.to_dict()))
+    if cluster is not None and isinstance(model, str):
+        from torchxrayvision.models import get_model
 
-    folder = RunFolder(target, shard)
+        model = get_model(model)
+    with named_or_given(model, engine, precision, device) as net:
+        made, kind = calibrated(calibration, net, kind)
+        options = {
+            "inputs": describe_inputs(paths, reading or ReadOptions()),
+            "model": fingerprint_of(net),
+            "weights": net.weights,
+            "resize_route": net.resize_route,
+            "resolution": input_size(net),
+            "columns": columns_of(net.targets, net.trained),
+            "output": net.check_kind(kind),
+            "embeddings": embeddings,
+            "batch_size": batch_size,
+            "engine": engine,
+            "precision": precision,
+            "check": check_mode(check),
+            "shard": None if shard is None else [shard.index, shard.count],
+        }
+        if made is not None:  # as JSON gives it back, for a run that resumes compares it
+            options["calibration"] = json.loads(json.dumps(made.to_dict()))
+        return _carry_out(
+            net, RunFolder(target, shard), options, reading, device, cluster,
+            restart=restart, overwrite=overwrite, on_found=on_found, on_progress=on_progress,
+        )  # fmt: skip
+
+
+def _carry_out(
+    net: XRayClassifier | Graph,
+    folder: RunFolder,
+    options: dict[str, Any],
+    reading: ReadOptions | None,
+    device: str | torch.device | None,
+    cluster: RayCluster | None,
+    *,
+    restart: bool,
+    overwrite: bool,
+    on_found: Callable[[int], None] | None,
+    on_progress: Callable[[int, int], None] | None,
+) -> Summary:
+    """Begin or resume a run with these options, up to its table or the end of its shard."""
+    target, whole = folder.output, options["shard"] is None
 
     def machine(images: int) -> dict[str, Any]:
         return runner.machine(options, images, folder.sources)
@@ -251,7 +301,7 @@ def predict_to_file(
         if restart:
             folder.discard()
         with (
-            temporarily_eval(net, device if cluster is None else None),
+            ready(net, device if cluster is None else None),
             _runner(cluster, net, reading, device) as runner,
         ):
             with writing(folder.path):
@@ -261,9 +311,9 @@ def predict_to_file(
                 lambda start, stop: runner.batches(record, folder.sources, start, stop),
                 on_progress,
             )  # fmt: skip
-        if shard is None and summary.images:  # a cluster is free again meanwhile
+        if whole and summary.images:  # a cluster is free again meanwhile
             _write_table([folder], [record], target)
-    if shard is None or not summary.images:
+    if whole or not summary.images:
         folder.remove()
         return replace(summary, place=target)
     return summary
@@ -272,7 +322,7 @@ def predict_to_file(
 @contextlib.contextmanager
 def _runner(
     cluster: RayCluster | None,
-    net: XRayClassifier,
+    net: XRayClassifier | Graph,
     reading: ReadOptions | None,
     device: str | torch.device | None,
 ) -> Iterator[Runner]:
@@ -280,6 +330,8 @@ def _runner(
     if cluster is None:
         yield LocalRunner(net, reading)
         return
+    if isinstance(net, Graph):
+        raise GraphError(f"{net.path.name}: a cluster takes weights, not a graph")
     with cluster.runner(net, reading, device) as runner:
         yield runner
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,16 +12,19 @@ from torchxrayvision import __version__
 from torchxrayvision.checkpoints import load_checkpoint, save_safetensors, state_dict_of
 from torchxrayvision.errors import (
     CheckpointError,
-    DemonstrationWarning,
-    LicenseWarning,
     UnknownNameError,
-    caller_stacklevel,
 )
 from torchxrayvision.facts import OwnFile
 from torchxrayvision.models.backbone import BACKBONES, Backbone, check_file_arguments
 from torchxrayvision.models.base import load_strictly
 from torchxrayvision.models.scaling import OUTPUT_KINDS
-from torchxrayvision.weights import Weights, WeightsEnum, fetch_weights, list_weights
+from torchxrayvision.weights import (
+    Weights,
+    WeightsEnum,
+    fetch_weights,
+    list_weights,
+    warn_of_terms,
+)
 from torchxrayvision.weights import get as get_entry
 
 if TYPE_CHECKING:
@@ -116,32 +118,6 @@ def load_weights(
     model.weights = entry.name
     model.weights_filename_local = str(path)
     model.eval()
-
-
-def warn_of_terms(entry: Weights) -> None:
-    """Say aloud that weights may not be used commercially, or are for trying the package only.
-
-    Args:
-        entry: The weights.
-
-    Warns:
-        LicenseWarning: Python shows it once for each line that loads such weights.
-        DemonstrationWarning: Likewise.
-    """
-    if entry.license.commercial is False:
-        warnings.warn(
-            f"{entry.name}: these weights are under {entry.license.name}, which allows no "
-            f"commercial use; see {entry.license.url}",
-            LicenseWarning,
-            stacklevel=caller_stacklevel(),
-        )
-    if entry.demonstration:
-        warnings.warn(
-            f"{entry.name}: demonstration weights, to try the package with; their outputs are not "
-            "findings. `xrv weights show` says what they were trained on and how good they are",
-            DemonstrationWarning,
-            stacklevel=caller_stacklevel(),
-        )
 
 
 def load_core_weights(

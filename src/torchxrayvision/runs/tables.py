@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import json
+import math
 from typing import IO, TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
@@ -170,10 +171,12 @@ class JsonTable(_TextTable):
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON holds it, float32 with as many digits as it needs."""
+    """A value as JSON holds it: float32 with as many digits as it needs, null for NaN."""
     if isinstance(value, np.ndarray):
         return [float(str(each)) for each in value]
-    return float(str(value)) if isinstance(value, np.floating) else value
+    if isinstance(value, np.floating):
+        value = float(str(value))
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class ParquetTable(Table):

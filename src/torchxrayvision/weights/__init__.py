@@ -47,6 +47,7 @@ from torchxrayvision.weights.registry import (
     locate_weights,
     register,
     verify_weights,
+    warn_of_terms,
 )
 from torchxrayvision.weights.registry import get_weights_entry as get
 
@@ -75,6 +76,7 @@ __all__ = [
     "model_urls_view",
     "register",
     "verify_weights",
+    "warn_of_terms",
 ]
 
 _MOVED: Final = {

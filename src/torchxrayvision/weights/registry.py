@@ -5,13 +5,20 @@ from __future__ import annotations
 import importlib.resources
 import json
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
-from torchxrayvision.errors import ChecksumError, UnknownNameError
+from torchxrayvision.errors import (
+    ChecksumError,
+    DemonstrationWarning,
+    LicenseWarning,
+    UnknownNameError,
+    caller_stacklevel,
+)
 from torchxrayvision.facts import OwnFile, PackagedFile
 
 if TYPE_CHECKING:
@@ -483,3 +490,29 @@ def read_card(folder: str, filename: str) -> dict[str, Any]:
     path = packaged_path(folder, filename).with_suffix(".json")
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content
+
+
+def warn_of_terms(entry: Weights) -> None:
+    """Say aloud that weights may not be used commercially, or are for trying the package only.
+
+    Args:
+        entry: The weights.
+
+    Warns:
+        LicenseWarning: Python shows it once for each line that loads such weights.
+        DemonstrationWarning: Likewise.
+    """
+    if entry.license.commercial is False:
+        warnings.warn(
+            f"{entry.name}: these weights are under {entry.license.name}, which allows no "
+            f"commercial use; see {entry.license.url}",
+            LicenseWarning,
+            stacklevel=caller_stacklevel(),
+        )
+    if entry.demonstration:
+        warnings.warn(
+            f"{entry.name}: demonstration weights, to try the package with; their outputs are not "
+            "findings. `xrv weights show` says what they were trained on and how good they are",
+            DemonstrationWarning,
+            stacklevel=caller_stacklevel(),
+        )

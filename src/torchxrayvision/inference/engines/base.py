@@ -7,6 +7,7 @@ import copy
 import json
 import logging
 import os
+import platform
 import shutil
 import warnings
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -16,10 +17,24 @@ from torch import Tensor, nn
 
 from torchxrayvision import __version__
 from torchxrayvision.errors import DependencyError
+from torchxrayvision.files import sha256_of
+from torchxrayvision.inference.engines import winograd
+from torchxrayvision.inference.engines.kinds import convert
+from torchxrayvision.inference.engines.runtime import (
+    FOLDER,
+    INPUT,
+    example_image,
+    input_size,
+    processor,
+)
 from torchxrayvision.inputs import AIR
 from torchxrayvision.models import XRayClassifier, operating_points, scale_is_known
+from torchxrayvision.remote import cache_dir
+from torchxrayvision.runs import fingerprint
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     import onnx
     from numpy.typing import NDArray
@@ -27,7 +42,6 @@ if TYPE_CHECKING:
     from torchxrayvision.models import XRayModel
 
 
-INPUT: Final = "image"
 # Names of the outputs of a classifier of findings; other networks name theirs.
 OUTPUTS: Final = ("outputs", "logits", "features")
 _OPSET: Final = 20  # ONNX 1.15: read by ONNX Runtime from 1.17, OpenVINO from 2024.0
@@ -173,26 +187,77 @@ def _terms(name: str | None) -> dict[str, Any]:
     return {"license": entry.license.name}
 
 
-_log = logging.getLogger(__name__)
+def runs_as_graph(model: XRayModel) -> bool:
+    """Whether the numbers of a model can be made of what its graph gives, without torch."""
+    return (
+        isinstance(model, XRayClassifier)
+        and model.raw_kind == "logit"
+        and not model.exclusive
+        and all(
+            getattr(type(model), name) is getattr(XRayClassifier, name)
+            for name in ("convert", "named_values", "check_kind")
+        )
+    )
 
 
-def input_size(model: XRayModel) -> int:
-    """Side in pixels that a model takes.
+def graph_facts(model: XRayModel, size: int) -> dict[str, Any]:
+    """What is needed besides `describe` to run a classifier from its graph, see `Graph`.
 
     Args:
-        model: Any network of this package.
+        model: In evaluation mode, on the CPU in float32.
+        size: Side in pixels that the graph takes.
 
     Returns:
-        Its input resolution.
-
-    Raises:
-        ValueError: If it names none.
+        Nothing for a network that does not run so.
     """
-    size: int | None = getattr(model, "input_resolution", None)
-    if size is None:
-        msg = "this model names no input resolution; set model.input_resolution to a side in pixels"
-        raise ValueError(msg)
-    return size
+    if not isinstance(model, XRayClassifier) or not runs_as_graph(model):
+        return {}
+    image = torch.from_numpy(example_image(size))[None, None]
+    runs = {
+        "kinds": list(model.kinds),
+        "kind": model.check_kind(None),
+        "features": model.features_width,
+        "resize_route": model.resize_route,
+        "fingerprint": fingerprint(model),
+        "wide": has_wide_convolutions(model),
+        "network": parameter_shapes(model),
+        "example": reference(model, image)[0][0].tolist(),
+        "made_by": {"torch": torch.__version__, "processor": cpu(), "machine": processor()},
+    }
+    json.dumps(runs, allow_nan=False)
+    return {"runs": runs}
+
+
+def has_wide_convolutions(model: nn.Module) -> bool:
+    """Whether a network has convolutions that `minimal_filtering` would write anew."""
+    return any(
+        isinstance(layer, nn.Conv2d)
+        and layer.kernel_size == (3, 3)
+        and layer.stride == (1, 1)
+        and layer.groups == 1
+        and min(layer.in_channels, layer.out_channels) >= winograd.LEAST_CHANNELS
+        for layer in model.modules()
+    )
+
+
+def onnx_place(model: XRayModel, size: int) -> Path:
+    """Where the graph of a model lies in the cache folder, once there is one."""
+    made_by = f"{__version__}-{torch.__version__}-{size}"
+    key = sha256_of(f"{fingerprint(model)}-{made_by}".encode())[:24]
+    return cache_dir() / FOLDER / f"{key}.onnx"
+
+
+def parameter_shapes(model: XRayModel) -> list[str]:
+    """Name and shape of each parameter."""
+    return [f"{name}{tuple(value.shape)}" for name, value in model.named_parameters()]
+
+
+def cpu() -> str:
+    """The processor as torch uses it."""
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+
+
+_log = logging.getLogger(__name__)
 
 
 def _wanted(model: XRayModel) -> tuple[str, ...]:
@@ -279,6 +344,10 @@ class ClassifierEngine:
         self.outputs = len(model.targets)
         self.width = model.features_width
         self._model = model
+        # What runs without torch elsewhere gives the same bits here.
+        self._by_numpy = runs_as_graph(model) and not isinstance(engine, TorchEngine)
+        points = getattr(model, "op_threshs", None)
+        self._points = None if points is None else points.float().cpu().numpy()
 
     @property
     def batch_size(self) -> int:
@@ -297,6 +366,8 @@ class ClassifierEngine:
             Values of the kind asked for, shape (B, P), and features, shape (B, D), float32.
         """
         raw, features = self.engine.run()
+        if self._by_numpy:
+            return convert(raw.numpy(), self.kind, self._points), features.numpy()
         with torch.inference_mode():
             values = self._model.convert(raw, self.kind)
             return self._model.named_values(values, self.kind).numpy(), features.numpy()

@@ -2,39 +2,38 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import platform
 import statistics
 import time
 import warnings
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 import torch
 
-from torchxrayvision import __version__
-from torchxrayvision.errors import (
-    DependencyError,
-    PrecisionWarning,
-    UnknownNameError,
-    caller_stacklevel,
-)
-from torchxrayvision.files import sha256_of, write_atomically
+from torchxrayvision.errors import DependencyError, PrecisionWarning, caller_stacklevel
 from torchxrayvision.inference.engines.base import (
     ClassifierEngine,
     Engine,
     TorchEngine,
     example,
     has_compiler,
-    input_size,
+    has_wide_convolutions,
+    parameter_shapes,
     reference,
     weight_of,
 )
-from torchxrayvision.inference.engines.winograd import has_wide_convolutions
+from torchxrayvision.inference.engines.runtime import (
+    ENGINES,
+    SESSIONS,
+    Choice,
+    Memory,
+    check_names,
+    input_size,
+    is_installed,
+    measurement_key,
+)
 from torchxrayvision.models import Segmenter, XRayClassifier
-from torchxrayvision.remote import cache_dir, make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -120,36 +119,12 @@ def _worst_dice(one: torch.Tensor, other: torch.Tensor) -> float:
 
 _log = logging.getLogger(__name__)
 
-ENGINES: Final = ("auto", "torch", "onnx", "openvino")
-PRECISIONS: Final = ("exact", "fast")
 # Converting a network and timing it takes half a minute, which a faster engine wins back in one.
 WORTH_MEASURING: Final = 60.0  # seconds that the run takes in torch
 FEWEST_TIMED: Final = 32  # images; fewer are soon done, by any network, and not even timed
 # Compiling takes one to two minutes of a core and wins a sixth to a fourth (docs/speed.md).
 WORTH_COMPILING: Final = 600.0  # seconds that the run takes without
 _ROUNDS: Final = 3
-_MEMORY: Final = "engines.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """An engine and its arithmetic; the same choice gives the same numbers.
-
-    Args:
-        engine: `"torch"`, `"onnx"` or `"openvino"`.
-        arithmetic: `"float32"`, `"bfloat16"` or `"float16"`.
-        compiled: Whether torch compiles the network.
-        winograd: Whether ONNX Runtime computes wide 3 x 3 convolutions by Winograd's method.
-    """
-
-    engine: str
-    arithmetic: str = "float32"
-    compiled: bool = False
-    winograd: bool = False
-
-    def __str__(self) -> str:
-        how = ", compiled," if self.compiled else " by Winograd's method" if self.winograd else ""
-        return f"{self.engine}{how} in {self.arithmetic}"
 
 
 _TORCH: Final = Choice("torch")
@@ -231,7 +206,7 @@ def choose_engine(
     compilable = _compilable(model, candidates)
     if candidates == [_TORCH] and not compilable:
         return _TORCH
-    memory = _Memory(_key(model, batch_size, candidates))
+    memory = Memory(_key(model, candidates))
     remembered = memory.get()
     if remembered is None:
         seconds = _seconds(model, images)
@@ -241,7 +216,7 @@ def choose_engine(
             candidates = [choice for choice in candidates if not choice.winograd]
         elif compilable and seconds > WORTH_COMPILING:
             candidates.append(Choice("torch", compiled=True))
-            memory = _Memory(_key(model, batch_size, candidates))
+            memory = Memory(_key(model, candidates))
             remembered = memory.get()
     trial = _Trial(model, batch_size, sample())
     if remembered is not None:
@@ -254,10 +229,7 @@ def choose_engine(
 
 def _asked(model: XRayModel, engine: str, precision: str) -> list[Choice]:
     """The candidates for what was asked, once that makes sense."""
-    if engine not in ENGINES:
-        raise UnknownNameError("engine", engine, ENGINES)
-    if precision not in PRECISIONS:
-        raise UnknownNameError("precision", precision, PRECISIONS)
+    check_names(engine, precision)
     candidates = list(_candidates(model, engine, precision))
     if precision == "fast" and all(c.arithmetic == "float32" for c in candidates):
         warnings.warn(
@@ -276,12 +248,11 @@ def _candidates(model: XRayModel, engine: str, precision: str) -> Iterator[Choic
     for name in names:
         if name == "torch":
             reduced = TorchEngine.arithmetics(device)
-        elif engine == "auto" and (device.type != "cpu" or not _installed(name)):
+        elif engine == "auto" and (device.type != "cpu" or not is_installed(name)):
             continue
         else:
-            runtime = _runtime(name)
-            runtime.require()
-            reduced = runtime.arithmetics()
+            SESSIONS[name].require()
+            reduced = _runtime(name).arithmetics() if precision == "fast" else ()
         yield Choice(name)
         if name == "onnx" and has_wide_convolutions(model):
             yield Choice(name, winograd=True)
@@ -313,13 +284,6 @@ def _seconds_an_image(model: XRayModel) -> float:
         reference(model, image)
         times.append(time.perf_counter() - begun)
     return min(times)
-
-
-def _installed(name: str) -> bool:
-    from importlib.util import find_spec
-
-    # The converter is needed besides what runs the graph.
-    return all(find_spec(p) for p in (_runtime(name).package, "onnx", "onnxscript"))
 
 
 class _Trial:
@@ -385,61 +349,8 @@ class _Trial:
         return None
 
 
-def _key(model: XRayModel, batch_size: int, candidates: list[Choice]) -> str:
-    """What the measurement holds for: processor, versions, network, batch and candidates."""
-    about = {
-        "processor": _processor(),
-        "threads": torch.get_num_threads(),
-        "torchxrayvision": __version__,
-        "torch": torch.__version__,
-        "runtimes": {c.engine: _runtime(c.engine).require() for c in candidates if c != _TORCH
-                     and c.engine != "torch"},
-        "network": [f"{n}{tuple(p.shape)}" for n, p in model.named_parameters()],
-        "size": input_size(model),
-        "batch": batch_size,
-        "candidates": [asdict(c) for c in candidates],
-    }  # fmt: skip
-    return sha256_of(json.dumps(about, sort_keys=True).encode())[:24]
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
-            if line.startswith("model name"):
-                return line
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-class _Memory:
-    """What was measured on this machine, a small file in the cache folder."""
-
-    def __init__(self, key: str) -> None:
-        self._key = key
-        self._path = cache_dir() / _MEMORY
-
-    def _read(self) -> dict[str, Any]:
-        try:
-            entries = json.loads(self._path.read_text("utf-8"))
-        except (OSError, ValueError, RecursionError):
-            return {}
-        return entries if isinstance(entries, dict) else {}
-
-    def get(self) -> Choice | None:
-        """The choice made earlier."""
-        entry = self._read().get(self._key)
-        try:
-            return Choice(**{k: v for k, v in entry.items() if k != "seconds"}) if entry else None
-        except (AttributeError, TypeError, KeyError):
-            return None
-
-    def put(self, choice: Choice, seconds: dict[str, float]) -> None:
-        """Remember a choice; a folder that cannot be written costs the memory only."""
-        entries = {**self._read(), self._key: {**asdict(choice), "seconds": seconds}}
-        try:
-            make_folder(self._path.parent)
-            with write_atomically(self._path, durable=False) as part:
-                part.write_text(json.dumps(entries, indent=1), "utf-8")
-        except OSError as error:
-            _log.info("%s: %s", self._path, error)
+def _key(model: XRayModel, candidates: list[Choice]) -> str:
+    return measurement_key(
+        parameter_shapes(model), input_size(model), torch.get_num_threads(), torch.__version__,
+        candidates,
+    )  # fmt: skip

@@ -14,17 +14,18 @@ import numpy as np
 import torch
 
 from torchxrayvision.errors import DependencyError, ExportError, UnknownNameError
-from torchxrayvision.files import put_in_place
+from torchxrayvision.files import put_in_place, sha256_of
 from torchxrayvision.inference.engines.base import (
-    INPUT,
     describe,
     example,
+    graph_facts,
     graph_module,
     output_names,
     to_onnx,
     trace,
 )
-from torchxrayvision.inference.engines.onnx import import_openvino
+from torchxrayvision.inference.engines.graph import CARD_SUFFIX
+from torchxrayvision.inference.engines.runtime import INPUT, import_openvino
 
 if TYPE_CHECKING:
     import os
@@ -67,7 +68,9 @@ def export(
     The graph takes `image`, float32 of shape (batch, 1, S, S) in [-1024, 1024], any number of them,
     and gives `outputs`, as `model(image)` does; of a classifier also `logits` and `features`.
     Targets, operating points, resolution and the way to prepare an image are in the file as JSON
-    under the name `torchxrayvision`. `"safetensors"` holds the tensors instead of a graph.
+    under the name `torchxrayvision`. `"safetensors"` holds the tensors instead of a graph. Beside a
+    graph for ONNX or OpenVINO lies a card, ``FILE.json``, with which `xrv predict --graph FILE`
+    needs no torch.
 
     Args:
         model: A classifier or segmentation network.
@@ -109,6 +112,8 @@ def export(
         # Under its own name, as OpenVINO's two files find each other by it.
         files = FORMATS[to](net, size, Path(folder, target.name), json.dumps(metadata))
         difference = _compare(net, size, files.runner)
+        if to in ("onnx", "openvino"):
+            files = _with_card(files, {**metadata, **graph_facts(net, size)})
         for written in files.paths:
             put_in_place(written, target.with_name(written.name))
     return Exported(target, difference, metadata)
@@ -120,6 +125,15 @@ class _Files:
 
     paths: tuple[Path, ...]
     runner: Runner
+
+
+def _with_card(files: _Files, facts: dict[str, Any]) -> _Files:
+    """The files and a card of theirs, with which `predict` runs a classifier without torch."""
+    hashes = {written.name: sha256_of(written) for written in files.paths}
+    first = files.paths[0]
+    card = first.with_name(first.name + CARD_SUFFIX)
+    card.write_text(json.dumps({**facts, "files": hashes}, indent=1), "utf-8")
+    return _Files((*files.paths, card), files.runner)
 
 
 def _compare(net: XRayModel, size: int, runner: Runner) -> float:

@@ -3,55 +3,39 @@
 from __future__ import annotations
 
 import logging
-import sys
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from torchxrayvision import __version__
 from torchxrayvision.errors import DependencyError
-from torchxrayvision.files import sha256_of, write_atomically
+from torchxrayvision.files import write_atomically
 from torchxrayvision.inference.engines.base import (
-    INPUT,
     Engine,
     input_size,
+    onnx_place,
     output_names,
     to_onnx,
     trace,
 )
+from torchxrayvision.inference.engines.runtime import (
+    OnnxSession,
+    OpenVinoSession,
+    import_openvino,
+    winograd_file,
+)
 from torchxrayvision.inference.engines.winograd import minimal_filtering
-from torchxrayvision.remote import cache_dir, is_as_made, make_folder, remember_made
-from torchxrayvision.runs import fingerprint
+from torchxrayvision.remote import is_as_made, make_folder, remember_made
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import onnx
 
+    from torchxrayvision.inference.engines.runtime import Session
     from torchxrayvision.models import XRayModel
 
 _log = logging.getLogger(__name__)
-
-_FOLDER: Final = "engines"
-
-
-def import_openvino() -> Any:
-    """OpenVINO without its reports, which its import alone would send, offline or not.
-
-    Returns:
-        The module; as it is where somebody else imported it before.
-    """
-    name = "openvino_telemetry"
-    before = sys.modules.get(name)
-    sys.modules[name] = None  # type: ignore[assignment]  # as if it were not installed
-    try:
-        import openvino
-    finally:
-        del sys.modules[name]
-        if before is not None:
-            sys.modules[name] = before
-    return openvino
 
 
 def onnx_file(model: XRayModel, size: int, *, winograd: bool = False, fresh: bool = False) -> Path:
@@ -63,9 +47,7 @@ def onnx_file(model: XRayModel, size: int, *, winograd: bool = False, fresh: boo
     Raises:
         DependencyError: If onnx or onnxscript is missing.
     """
-    made_by = f"{__version__}-{torch.__version__}-{size}"
-    key = sha256_of(f"{fingerprint(model)}-{made_by}".encode())[:24]
-    path = cache_dir() / _FOLDER / f"{key}.onnx"
+    path = onnx_place(model, size)
     if fresh or not is_as_made(path):
         import copy
 
@@ -74,7 +56,7 @@ def onnx_file(model: XRayModel, size: int, *, winograd: bool = False, fresh: boo
     if not winograd:
         return path
     # A file too: held in memory while it is loaded, a large graph doubles what the process takes.
-    changed = path.with_suffix(".winograd.onnx")
+    changed = winograd_file(path)
     if fresh or not is_as_made(changed):
         import onnx
 
@@ -98,6 +80,7 @@ class OnnxEngine(Engine):
     name: ClassVar[str] = "onnx"
     extra: ClassVar[str] = "onnx"
     package: ClassVar[str] = "onnxruntime"
+    session: ClassVar[type[Session]] = OnnxSession
 
     def __init__(
         self,
@@ -114,19 +97,11 @@ class OnnxEngine(Engine):
         self._start(onnx_file(model, input_size(model), winograd=winograd, fresh=fresh))
 
     def _start(self, path: Path) -> None:
-        import onnxruntime
-
-        onnxruntime.disable_telemetry_events()  # of the builds for Windows
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3  # errors; warnings speak of its own optimisation
-        self._session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
+        threads = torch.get_num_threads()
+        self._session = self.session(path, self.input, self.wanted, threads, self._arithmetic)
 
     def _run(self) -> tuple[torch.Tensor, ...]:
-        answers = self._session.run(list(self.wanted), {INPUT: self.input})
-        return tuple(torch.from_numpy(answer) for answer in answers)
+        return tuple(torch.from_numpy(answer) for answer in self._session.run())
 
     @classmethod
     def require(cls) -> str:
@@ -152,23 +127,7 @@ class OpenVinoEngine(OnnxEngine):
     name = "openvino"
     extra = "openvino"
     package = "openvino"
-    _HINTS: ClassVar = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
-
-    def _start(self, path: Path) -> None:
-        core = import_openvino().Core()
-        graph = core.read_model(path)
-        graph.reshape(list(self.input.shape))  # a fixed shape is planned better than any
-        settings: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": self._HINTS[self._arithmetic],
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            "PERFORMANCE_HINT": "LATENCY",  # one batch at a time on all threads
-        }
-        self._compiled = core.compile_model(graph, "CPU", settings)
-        self._request = self._compiled.create_infer_request()
-
-    def _run(self) -> tuple[torch.Tensor, ...]:
-        answers = self._request.infer({INPUT: self.input}, share_inputs=True)
-        return tuple(torch.from_numpy(answers[name].copy()) for name in self.wanted)
+    session = OpenVinoSession
 
     @staticmethod
     def arithmetics() -> tuple[str, ...]:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from torch import nn
 
 if TYPE_CHECKING:
     import onnx
@@ -36,18 +35,6 @@ _OF_KERNEL: Final = np.array(
 _OF_PRODUCTS: Final = np.array(
     [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
 )
-
-
-def has_wide_convolutions(model: nn.Module) -> bool:
-    """Whether a network has convolutions that `minimal_filtering` would write anew."""
-    return any(
-        isinstance(layer, nn.Conv2d)
-        and layer.kernel_size == (3, 3)
-        and layer.stride == (1, 1)
-        and layer.groups == 1
-        and min(layer.in_channels, layer.out_channels) >= LEAST_CHANNELS
-        for layer in model.modules()
-    )
 
 
 def minimal_filtering(proto: onnx.ModelProto) -> onnx.ModelProto:

@@ -1,0 +1,617 @@
+"""A classifier as its graph and what is known of it, so that images are read without torch.
+
+A network that was converted once leaves two files: the graph, and beside it a card, JSON with the
+targets, the operating points, the resolution, and the fingerprint of the tensors. With both,
+`predict` needs a runtime of graphs and neither torch nor the weights. Cards of published weights
+lie in the cache folder and are found by name; `export` writes one as ``model.onnx.json``.
+
+A graph is used only if it is, by its hash, the one that the card was made for, and if this machine
+computes with it what PyTorch computed when the card was made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import platform
+import sys
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from torchxrayvision import __version__
+from torchxrayvision.errors import GraphError, UnknownNameError
+from torchxrayvision.files import sha256_of, write_atomically
+from torchxrayvision.inference.engines.kinds import convert, sigmoid
+from torchxrayvision.inference.engines.runtime import (
+    FOLDER,
+    SESSIONS,
+    Choice,
+    Memory,
+    aligned,
+    check_names,
+    exact_candidates,
+    example_image,
+    measurement_key,
+    processor,
+    usable_threads,
+    winograd_file,
+)
+from torchxrayvision.remote import cache_dir, is_as_made, make_folder, remember_made
+from torchxrayvision.weights import get, warn_of_terms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import torch
+    from numpy.typing import NDArray
+
+    from torchxrayvision.inference.engines.base import ClassifierEngine
+    from torchxrayvision.inference.engines.runtime import Session
+    from torchxrayvision.models import XRayClassifier
+
+_log = logging.getLogger(__name__)
+
+CARD_SUFFIX: Final = ".json"
+_FORMAT: Final = "torchxrayvision-2"
+# Most that a probability of the card's own image may differ from what PyTorch gave.
+_TOLERANCE: Final = 1e-4
+# What drivers of graphics processors leave where torch finds them.
+_DEVICES: Final = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd", "/dev/dri/renderD128")
+
+
+class Graph:
+    """A classifier of findings that runs without torch.
+
+    Args:
+        path: The graph, `.onnx` or `.xml`.
+        card: What is known of it, see the head of this module.
+        choice: What runs it.
+
+    Attributes:
+        targets: Names of the P outputs.
+        trained: For each output, whether it was trained.
+        weights: Name of the weights, or None.
+        input_resolution: Side of its images in pixels.
+        resize_route: As of the model.
+        fingerprint: SHA-256 of the tensors, see `torchxrayvision.runs.fingerprint`.
+        features_width: Number of features per image, D.
+        op_threshs: Operating points, shape (P,), NaN where there is none; None for none.
+        load: Loads the network itself, where that is known.
+        unmeasured: Whether another way to run it may be faster on this machine.
+    """
+
+    def __init__(self, path: Path, card: Mapping[str, Any], choice: Choice) -> None:
+        self.path, self.card, self.choice = path, card, choice
+        self.load: Callable[[], XRayClassifier] | None = None
+        self.unmeasured = False
+        try:
+            runs, points = card["runs"], card["operating_points"]
+            self.targets = [str(name) for name in card["targets"]]
+            self.trained = tuple(bool(known) for known in card["trained"])
+            self.weights: str | None = card["weights"]
+            self.input_resolution = int(card["input"]["shape"][-1])
+            self.resize_route = str(runs["resize_route"])
+            self.fingerprint = str(runs["fingerprint"])
+            self.features_width = int(runs["features"])
+            self.op_threshs = None if points is None else _array(points)
+            self._example = _array(runs["example"])
+            fits = card["format"] == _FORMAT and len(self.trained) == len(self.targets)
+        except (KeyError, TypeError, ValueError) as error:
+            msg = f"{path}: its card is damaged or of another version ({error!r})"
+            raise GraphError(msg) from error
+        for each in (self.op_threshs, self._example):
+            fits = fits and (each is None or each.shape == (len(self.targets),))
+        if not fits:
+            raise GraphError(f"{path}: its card contradicts itself, or is of another version")
+
+    def check_kind(self, kind: str | None) -> str:
+        """The kind of output that is asked for, as `XRayClassifier.check_kind`.
+
+        Raises:
+            UnknownNameError: If the network has no such output.
+        """
+        runs = self.card["runs"]
+        found: str = runs["kind"] if kind is None else kind
+        if found not in runs["kinds"]:
+            raise UnknownNameError(f"output kind of {self.card['network']}", found, runs["kinds"])
+        return found
+
+    def environment(self) -> dict[str, Any]:
+        """What the last bits of numbers depend on, as a run with torch would name it."""
+        made_by = self.card["runs"]["made_by"]
+        here = made_by["machine"] == processor()
+        found = made_by["processor"] if here else f"{platform.machine()} {processor()}"
+        return {"torchxrayvision": __version__, "torch": made_by["torch"], "processor": found}
+
+    def file_for(self, choice: Choice) -> Path | None:
+        """The graph that a choice runs, or None where only torch could."""
+        own = self.path.suffix == ".xml"  # of OpenVINO, which reads those of ONNX too
+        if choice.engine not in SESSIONS or (own and choice.engine != "openvino"):
+            return None
+        if not choice.winograd:
+            return self.path
+        path = winograd_file(self.path)
+        return path if is_as_made(path) else None
+
+    def open(self, kind: str, batch_size: int, choice: Choice, threads: int) -> GraphEngine:
+        """The network, ready to run.
+
+        Args:
+            kind: Meaning of the values.
+            batch_size: Images of a batch.
+            choice: What runs it.
+            threads: That it may use.
+
+        Raises:
+            DependencyError: If the package of the engine is missing.
+            GraphError: If there is no graph for the choice.
+        """
+        path = self.file_for(choice)
+        if path is None:
+            msg = f"{self.path.name} cannot be run by {choice}; load the weights instead"
+            raise GraphError(msg)
+        images = aligned((batch_size, 1, self.input_resolution, self.input_resolution))
+        session = SESSIONS[choice.engine]
+        wanted = list(self.card["outputs"])[1:]
+        made = session(path, images, wanted, threads, choice.arithmetic)
+        return GraphEngine(made, self, kind)
+
+    def verify(self) -> None:
+        """Compare this machine with PyTorch on the image of the card, once per runtime and machine.
+
+        Raises:
+            DependencyError: If the package of the engine is missing.
+            GraphError: If the numbers differ, or the runtime refuses the graph.
+        """
+        engine = SESSIONS[self.choice.engine]
+        about = [self.fingerprint, asdict(self.choice), self.card["files"], engine.require()]
+        key = sha256_of(json.dumps([*about, processor(), __version__]).encode())[:24]
+        memory = Memory(f"graph-{key}")
+        if memory.get() is not None:
+            return
+        try:
+            opened = self.open("logit", 1, self.choice, usable_threads())
+            opened.input[0] = example_image(self.input_resolution)
+            found = sigmoid(opened()[0][0])
+        except Exception as error:
+            if isinstance(error, ImportError):
+                raise
+            msg = f"{self.path}: {self.choice.engine} does not run it ({str(error)[:200]})"
+            raise GraphError(msg) from error
+        difference = float(np.abs(found - sigmoid(self._example)).max())
+        if not difference <= _TOLERANCE:  # NaN too
+            msg = (
+                f"{self.path}: on this machine its probabilities differ by {difference:.2g} from "
+                f"those of PyTorch, more than {_TOLERANCE:g}; it is not used"
+            )
+            raise GraphError(msg)
+        memory.put(self.choice, {})
+
+
+class GraphEngine:
+    """A graph whose logits become the numbers that were asked for, see `ClassifierEngine`.
+
+    Args:
+        session: Runs it.
+        graph: What is known of it.
+        kind: Meaning of the values.
+
+    Attributes:
+        input: Where the images go, shape (B, 1, S, S) float32.
+        outputs: Number of values per image, P.
+        width: Number of features per image, D.
+    """
+
+    def __init__(self, session: Session, graph: Graph, kind: str) -> None:
+        self.kind = kind
+        self.input = session.input
+        self.outputs = len(graph.targets)
+        self.width = graph.features_width
+        self._session = session
+        self._points = graph.op_threshs
+
+    @property
+    def batch_size(self) -> int:
+        """Images of a batch."""
+        return len(self.input)
+
+    @property
+    def size(self) -> int:
+        """Side of an image in pixels."""
+        return int(self.input.shape[-1])
+
+    def __call__(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Run what is in `input`.
+
+        Returns:
+            Values of the kind asked for, shape (B, P), and features, shape (B, D), float32.
+        """
+        logits, features = self._session.run()
+        return convert(logits, self.kind, self._points), features
+
+
+def _array(values: Sequence[float | None]) -> NDArray[np.float32]:
+    return np.array([np.nan if value is None else value for value in values], np.float32)
+
+
+def open_graph(path: Path, engine: str = "auto") -> Graph:
+    """A graph that `export` wrote, checked.
+
+    Args:
+        path: `.onnx` or `.xml`, with its card beside it.
+        engine: `"onnx"`, `"openvino"`, or `"auto"` for what the file was made for.
+
+    Returns:
+        It, ready to be given to `predict` in place of a model.
+
+    Raises:
+        GraphError: If the card is missing, the graph is not the one that it describes, or it gives
+            other numbers here.
+        DependencyError: If the package of the engine is missing.
+    """
+    card = _read_card(path)
+    for name, expected in card.get("files", {}).items():
+        try:
+            found = sha256_of(path.with_name(name))
+        except OSError as error:
+            raise GraphError(f"{path.with_name(name)}: {error.strerror}") from error
+        if found != expected:
+            msg = f"{path.with_name(name)} is not the file that {path.name}{CARD_SUFFIX} describes"
+            raise GraphError(msg)
+    if path.name not in card.get("files", {}):
+        raise GraphError(f"{path}{CARD_SUFFIX} describes another graph; export it again")
+    if "runs" not in card:
+        msg = f"{path}: only classifiers of findings run from a graph; use --weights"
+        raise GraphError(msg)
+    usual = "openvino" if path.suffix == ".xml" else "onnx"
+    if engine == "torch" or (usual == "openvino" and engine == "onnx"):
+        msg = f"{path.name} cannot be run by engine {engine}; leave the engine to auto"
+        raise GraphError(msg)
+    graph = Graph(path, card, Choice(usual if engine == "auto" else engine))
+    graph.verify()
+    return graph
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    place = path.with_name(path.name + CARD_SUFFIX)
+    try:
+        card = json.loads(place.read_text("utf-8"))
+    except OSError as error:
+        msg = (
+            f"{place}: {error.strerror}; "
+            f"`xrv export WEIGHTS --to onnx --output {path.name}` writes it beside the graph"
+        )
+        raise GraphError(msg) from error
+    except (ValueError, RecursionError) as error:
+        raise GraphError(f"{place} is not JSON; export the graph again") from error
+    if not isinstance(card, dict) or not isinstance(card.get("files", {}), dict):
+        raise GraphError(f"{place} is not a card of a graph; export the graph again")
+    return card
+
+
+def cached_graph(source: Sequence[Any], engine: str) -> Graph | None:
+    """The converted network of weights in the cache, if it is what a run would use.
+
+    Args:
+        source: What says which tensors they are: names, hashes and versions.
+        engine: `"onnx"`, `"openvino"`, or `"auto"` for what was measured to be the fastest here.
+
+    Returns:
+        The graph; None where torch has to be asked: nothing was converted or measured, another
+        version of torch is installed, or a graphics processor may be there.
+    """
+    if engine == "torch":
+        return None
+    place = card_place(source)
+    if not is_as_made(place):
+        return None
+    try:
+        card = json.loads(place.read_text("utf-8"))
+        choice, measured = _chosen(card, engine)
+        if choice is None:
+            return None
+        path = place.with_name(card["runs"]["graph"])
+        if not is_as_made(path):
+            return None
+        graph = Graph(path, card, choice)
+        graph.unmeasured = card["runs"]["wide"] and not measured and choice.engine == "onnx"
+        if graph.file_for(choice) is None:
+            return None
+        graph.verify()
+    except (OSError, ValueError, KeyError, GraphError) as error:
+        _log.info("%s is not used: %s", place, error)
+        return None
+    return graph
+
+
+def _chosen(card: Mapping[str, Any], engine: str) -> tuple[Choice | None, bool]:
+    """What a run with torch would use, None if that is torch or not known; whether it was timed."""
+    made_by, runs = card["runs"]["made_by"], card["runs"]
+    installed = torch_version()
+    if installed is not None and made_by["torch"].partition("+")[0] != installed.partition("+")[0]:
+        return None, False
+    if engine == "auto" and may_have_accelerator():
+        return None, False
+    candidates = list(exact_candidates(engine, wide=runs["wide"]))
+    key = measurement_key(
+        runs["network"], card["input"]["shape"][-1], usable_threads(), made_by["torch"], candidates
+    )
+    found = Memory(key).get()
+    if found is None:
+        return (None if engine == "auto" else Choice(engine)), False
+    return (found if found.engine in SESSIONS else None), True
+
+
+def torch_version() -> str | None:
+    """Of the torch that is installed, without importing it; None without one."""
+    try:
+        return version("torch")
+    except PackageNotFoundError:
+        return None
+
+
+def may_have_accelerator() -> bool:
+    """Whether torch could find a graphics processor here, as far as can be told without it."""
+    if torch_version() is None:
+        return False
+    if sys.platform != "linux":  # every Mac has one, and Windows does not tell
+        return True
+    return any(Path(place).exists() for place in _DEVICES)
+
+
+def card_place(source: Sequence[Any]) -> Path:
+    """Where the card of weights lies in the cache folder."""
+    key = sha256_of(json.dumps([__version__, *source]).encode())[:24]
+    return cache_dir() / FOLDER / f"card-{key}.json"
+
+
+def write_card(source: Sequence[Any], card: Mapping[str, Any], graph: Path) -> None:
+    """Keep what is known of a graph of the cache; a folder that cannot be written costs no more.
+
+    Args:
+        source: See `cached_graph`.
+        card: Facts of a classifier, see `graph_card`.
+        graph: In the cache folder.
+    """
+    place = card_place(source)
+    about = {**card, "files": {graph.name: sha256_of(graph)}}
+    about["runs"] = {**card["runs"], "graph": graph.name}
+    try:
+        make_folder(place.parent)
+        with write_atomically(place, durable=False) as part:
+            part.write_text(json.dumps(about, indent=1), "utf-8")
+        remember_made(place)
+    except OSError as error:
+        _log.info("%s: %s", place, error)
+
+
+# Images that a network of wide convolutions takes about a minute for, see `choose_engine`.
+_MANY: Final = 100
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NamedClassifier:
+    """What a user named: published weights, or a file of their own.
+
+    Args:
+        weights: Name of published weights; with a checkpoint, those whose facts apply.
+        checkpoint: The file.
+        compat: See `get_model`.
+    """
+
+    weights: str | None = None
+    checkpoint: Path | None = None
+    compat: str | None = None
+
+    def source(self) -> list[Any] | None:
+        """Which tensors these are, as JSON holds it; None where their hash is not known."""
+        known: list[Any] = [self.compat]
+        if self.weights is not None:
+            entry = get(self.weights)
+            known += [entry.name, entry.file.sha256, sha256_of(repr(entry).encode())]
+            certain = entry.file.sha256 is not None and entry.file.certainty == "certain"
+            if self.checkpoint is None and not certain:
+                return None
+        if self.checkpoint is not None:
+            known.append(sha256_of(self.checkpoint))
+        return known
+
+    def graph(
+        self,
+        engine: str = "auto",
+        precision: str = "exact",
+        device: str | torch.device | None = None,
+    ) -> Graph | None:
+        """The graph that runs in place of the network, if a run would use it.
+
+        Args:
+            engine: See `predict`.
+            precision: See `predict`.
+            device: As the user named it.
+
+        Returns:
+            None where torch is to be asked.
+
+        Warns:
+            LicenseWarning: As `get_model`.
+            DemonstrationWarning: As `get_model`.
+        """
+        check_names(engine, precision)
+        if precision != "exact" or str(device or "cpu") != "cpu" or engine == "torch":
+            return None
+        source = self.source()
+        found = None if source is None else cached_graph(source, engine)
+        if found is None:
+            return None
+        if self.weights is not None and self.checkpoint is None:
+            warn_of_terms(get(self.weights))
+        found.load = self.load
+        return found
+
+    def load(self) -> XRayClassifier:
+        """The network, in evaluation mode.
+
+        Raises:
+            GraphError: If torch is missing.
+        """
+        require_torch()
+        from torchxrayvision.models import get_model, load_checkpoint
+
+        if self.checkpoint is not None:
+            return load_checkpoint(self.checkpoint, weights=self.weights, compat=self.compat)
+        return get_model(self.weights or "", compat=self.compat)
+
+    def keep_card(self, model: XRayClassifier | Graph) -> None:
+        """Once the network was converted, let later runs do without torch.
+
+        Args:
+            model: What `load` gave, unchanged.
+        """
+        if isinstance(model, Graph):
+            return
+        from torchxrayvision.inference.engines.base import (
+            describe,
+            graph_facts,
+            onnx_place,
+            runs_as_graph,
+        )
+
+        source, size = self.source(), getattr(model, "input_resolution", None)
+        if source is None or size is None or not runs_as_graph(model):
+            return
+        if self.weights is not None and model.weights != get(self.weights).name:
+            return  # it is another one
+        graph = onnx_place(model, size)
+        if not graph.is_file() or is_as_made(card_place(source)) or not is_as_made(graph):
+            return
+        if next(model.parameters()).device.type == "cpu":
+            write_card(source, {**describe(model, size), **graph_facts(model, size)}, graph)
+
+
+def require_torch() -> None:
+    """Say what to do where a network is to be loaded and PyTorch is not installed.
+
+    Raises:
+        GraphError: If it is not.
+    """
+    if torch_version() is None:
+        msg = (
+            "PyTorch is not installed, and no graph of this network is in the cache: give one "
+            "with --graph FILE, which `xrv export` writes where PyTorch is, or install torch"
+        )
+        raise GraphError(msg)
+
+
+def worth_measuring(model: XRayClassifier | Graph, images: int) -> XRayClassifier | Graph:
+    """A graph as it is, or its network where a run is so long that engines are to be compared."""
+    if isinstance(model, Graph) and model.load is not None and torch_version() is not None:
+        return model.load() if model.unmeasured and images >= _MANY else model
+    return model
+
+
+def choose(
+    model: XRayClassifier | Graph,
+    batch_size: int,
+    engine: str,
+    precision: str,
+    *,
+    images: int,
+    sample: Callable[[], NDArray[np.float32]],
+) -> Choice:
+    """What runs a network or its graph; see `choose_engine`.
+
+    Raises:
+        GraphError: If the engine cannot run the graph.
+    """
+    if not isinstance(model, Graph):
+        from torchxrayvision.inference.engines.choose import choose_engine
+
+        return choose_engine(model, batch_size, engine, precision, images=images, sample=sample)
+    check_names(engine, precision)
+    choice = model.choice if engine in ("auto", model.choice.engine) else Choice(engine)
+    if model.file_for(choice) is None:
+        raise GraphError(f"{model.path.name} cannot be run by engine {engine}; leave it to auto")
+    return choice
+
+
+def open_classifier(
+    model: XRayClassifier | Graph,
+    kind: str,
+    batch_size: int,
+    choice: Choice,
+    threads: int | None = None,
+) -> ClassifierEngine | GraphEngine:
+    """A network or its graph, ready to run; see `open_engine`.
+
+    Args:
+        model: In evaluation mode.
+        kind: Meaning of the values.
+        batch_size: Images of a batch.
+        choice: What runs it.
+        threads: For a graph; None for as many as torch would use.
+    """
+    if isinstance(model, Graph):
+        return model.open(kind, batch_size, choice, threads or usable_threads())
+    from torchxrayvision.inference.engines.choose import open_engine
+
+    return open_engine(model, kind, batch_size, choice)
+
+
+def fingerprint_of(model: XRayClassifier | Graph) -> str:
+    """SHA-256 of the tensors of a network, or of the one that a graph was made of."""
+    if isinstance(model, Graph):
+        return model.fingerprint
+    from torchxrayvision.runs import fingerprint
+
+    return fingerprint(model)
+
+
+@contextlib.contextmanager
+def ready(
+    model: XRayClassifier | Graph, device: str | torch.device | None = None
+) -> Iterator[None]:
+    """A network in evaluation mode on a device meanwhile; a graph is as it is."""
+    if isinstance(model, Graph):
+        if str(device or "cpu") != "cpu":
+            raise GraphError(f"{model.path.name} runs on the CPU, not on {device}")
+        yield
+        return
+    from torchxrayvision.models import temporarily_eval
+
+    with temporarily_eval(model, device):
+        yield
+
+
+@contextlib.contextmanager
+def named_or_given(
+    model: str | XRayClassifier | Graph,
+    engine: str,
+    precision: str,
+    device: str | torch.device | None,
+) -> Iterator[XRayClassifier | Graph]:
+    """A model by its name, as a graph if that is in the cache; any other as it is.
+
+    A network that was converted meanwhile has a card afterwards, see `Graph`.
+    """
+    if not isinstance(model, str):
+        yield model
+        return
+    named = NamedClassifier(weights=model)
+    found = _registered(model) and named.graph(engine, precision, device)
+    net = found or named.load()
+    yield net
+    if _registered(model):
+        named.keep_card(net)
+
+
+def _registered(name: str) -> bool:
+    try:
+        get(name)
+    except UnknownNameError:
+        return False
+    return True
