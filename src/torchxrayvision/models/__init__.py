@@ -33,7 +33,6 @@ from torchxrayvision.models.loading import network_device as network_device
 from torchxrayvision.models.loading import operating_points as operating_points
 from torchxrayvision.models.loading import resolve_weights_argument as resolve_weights_argument
 from torchxrayvision.models.loading import save_checkpoint
-from torchxrayvision.models.loading import warn_of_terms as warn_of_terms
 from torchxrayvision.models.pretrained import from_pretrained, save_pretrained
 from torchxrayvision.models.publish import Upload as Upload
 from torchxrayvision.models.publish import export_hub, push_to_hub

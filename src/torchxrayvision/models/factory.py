@@ -25,12 +25,11 @@ from torchxrayvision.models.loading import (
     read_header_facts,
     split_width,
     stated_architecture,
-    warn_of_terms,
 )
 from torchxrayvision.models.pretrained import from_pretrained
 from torchxrayvision.models.resnet import RESNETS, Bottleneck, ResNet
 from torchxrayvision.models.unet import UNet
-from torchxrayvision.weights import fetch_weights, list_weights
+from torchxrayvision.weights import fetch_weights, list_weights, warn_of_terms
 from torchxrayvision.weights import get as get_entry
 
 if TYPE_CHECKING:

@@ -17,8 +17,9 @@ from torch import nn
 from torchxrayvision.baseline_models.chexpert.archive import MODELS, Archive
 from torchxrayvision.baseline_models.chexpert.net import GROUPS, TARGETS, TASKS, Member
 from torchxrayvision.errors import CheckpointError, UnknownNameError
-from torchxrayvision.models import XRayClassifier, register_stand_ins, warn_of_terms
+from torchxrayvision.models import XRayClassifier, register_stand_ins
 from torchxrayvision.weights import get as get_entry
+from torchxrayvision.weights import warn_of_terms
 
 if TYPE_CHECKING:
     import os

@@ -22,9 +22,14 @@ from torchxrayvision.models import (
     XRayModel,
     load_strictly,
     resolve_weights_argument,
+)
+from torchxrayvision.weights import (
+    VQGAN_Weights,
+    Weights,
+    WeightsEnum,
+    fetch_weights,
     warn_of_terms,
 )
-from torchxrayvision.weights import VQGAN_Weights, Weights, WeightsEnum, fetch_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

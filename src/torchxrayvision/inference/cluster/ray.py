@@ -17,7 +17,7 @@ import torch
 from torchxrayvision.errors import ClusterError, DependencyError, caller_stacklevel
 from torchxrayvision.inference.cluster.pool import Pool
 from torchxrayvision.inference.cluster.worker import ModelPayload, Part, RunConfig, Worker
-from torchxrayvision.inference.engines.choose import Choice
+from torchxrayvision.inference.engines.runtime import Choice
 from torchxrayvision.inputs import ReadOptions
 from torchxrayvision.runs import read_lines
 

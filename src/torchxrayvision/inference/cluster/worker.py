@@ -13,7 +13,7 @@ import torch
 
 from torchxrayvision import __version__
 from torchxrayvision.errors import ClusterError
-from torchxrayvision.inference.engines.choose import Choice, open_engine
+from torchxrayvision.inference.engines.choose import open_engine
 from torchxrayvision.inference.prediction import batches_from, open_readers
 from torchxrayvision.inference.runs import environment, plan_environment
 from torchxrayvision.runs import unpack
@@ -21,6 +21,7 @@ from torchxrayvision.runs import unpack
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from torchxrayvision.inference.engines.runtime import Choice
     from torchxrayvision.inputs import ReadOptions
     from torchxrayvision.models import OutputKind, XRayClassifier
     from torchxrayvision.runs import Batch

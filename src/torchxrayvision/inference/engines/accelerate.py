@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from torchxrayvision.inference.engines.base import example, input_size
+from torchxrayvision.inference.engines.base import example
 from torchxrayvision.inference.engines.choose import choose_engine, open_network
+from torchxrayvision.inference.engines.runtime import input_size
 from torchxrayvision.models import XRayClassifier, at_resolution, check_shape
 
 if TYPE_CHECKING:
-    from torchxrayvision.inference.engines.choose import Choice
+    from torchxrayvision.inference.engines.runtime import Choice
     from torchxrayvision.models import XRayModel
 
     Answers = torch.Tensor | dict[str, torch.Tensor]

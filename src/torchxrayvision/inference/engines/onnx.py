@@ -12,7 +12,6 @@ from torchxrayvision.errors import DependencyError
 from torchxrayvision.files import write_atomically
 from torchxrayvision.inference.engines.base import (
     Engine,
-    input_size,
     onnx_place,
     output_names,
     to_onnx,
@@ -22,6 +21,7 @@ from torchxrayvision.inference.engines.runtime import (
     OnnxSession,
     OpenVinoSession,
     import_openvino,
+    input_size,
     winograd_file,
 )
 from torchxrayvision.inference.engines.winograd import minimal_filtering

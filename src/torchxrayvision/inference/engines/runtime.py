@@ -84,7 +84,7 @@ def example_image(size: int) -> NDArray[np.float32]:
     places = np.arange(size) / size
     across, down = places[None, :], places[:, None]
     waves = np.sin(9 * across + 5 * down**2) * np.cos(7 * down - 4 * across**2)
-    return (700 * waves + 250 * np.cos(40 * across * down)).astype(np.float32)
+    return np.asarray(700 * waves + 250 * np.cos(40 * across * down), np.float32)
 
 
 def winograd_file(path: Path) -> Path:
