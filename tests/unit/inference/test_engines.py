@@ -472,7 +472,7 @@ from pathlib import Path
 
 asked = []
 socket.getaddrinfo = lambda host, *_, **__: asked.append(host) or []
-from torchxrayvision.inference.engines.onnx import import_openvino
+from torchxrayvision.inference.engines.runtime import import_openvino
 
 assert import_openvino().Core().available_devices
 import openvino.tools.ovc as tools
