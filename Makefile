@@ -8,7 +8,7 @@ DEV := $(VENV)/.installed-dev
 # An index with the CPU build of torch (pytorch.org/get-started names it) saves 4 GB on Linux.
 TORCH_INDEX ?=
 
-.PHONY: demo predict test lowest coverage check format wheel bench clean
+.PHONY: demo predict test lowest coverage check docs format wheel bench clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -61,12 +61,18 @@ check: $(DEV)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The site in docs/_build/html: a warning is an error, notebooks are run, every link of every page leads somewhere.
+docs: $(DEV)
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -j auto -W --keep-going -q -b html docs docs/_build/html
+	$(BIN)/python tools/check_site.py docs/_build/html
+
 # What is published: wheel and sdist, and the wheel alone tried in an environment of its own, offline.
 wheel: | $(BIN)/python
 	$(BIN)/python -m pip install --quiet build twine
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/twine check --strict dist/*
+	$(BIN)/python tools/release.py again dist
 	$(BIN)/python tools/release.py try dist $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
 
 format: $(DEV)

@@ -82,12 +82,13 @@ def datasets_page():
     ]
     header = ["class", "release", "findings", "masks", "knows", "table inside"]
     intro = wrapped(
+        "After this page you can choose a dataset, and know what it takes to get it.",
         f"{len(cards)} datasets, one interface. *Knows* lists the shared columns that the source "
         "allows: patient (`patientid`), day of the study (`offset_day_int`), age (`age_years`), "
         "sex (`sex_male`, `sex_female`) and view. Where the *table is inside*, labels and counts "
         "need no download. *Verified* says which columns were seen in a release or a copy of its "
         "tables; the others are read by name and tolerantly. How to use them: "
-        "[guide](guide.md#datasets). Read the terms of a release before you use it."
+        "[guide](guide.md#datasets). Read the terms of a release before you use it.",
     )
     return page(
         MADE,
@@ -210,6 +211,8 @@ def weights_page():
         for e in entries
     ]
     intro = wrapped(
+        "After this page you can choose a network by what it says, what it was trained on, how "
+        "well it does as far as that is known, and its terms.",
         "`xrv weights list` shows the same, `xrv weights fetch NAME` downloads one, `xrv weights "
         "verify NAME` hashes the copy in the cache. *Certain*: independent sources agree on the "
         "checksum, so another file is an error. *Reported*: a single source names it, so another "
@@ -337,10 +340,11 @@ def label_changes_page():
     header = ["dataset", "construction", "rows, 1.5.7", "rows", "images in both", "other labels"]
     header.append("same order up to row")
     intro = wrapped(
+        "After this page you know how the labels of each packaged table differ from 1.5.7's.",
         'Every packaged table, counted in both modes: `compat="xrv-1.5"` gives the rows and '
         "labels of 1.5.7, the default the right ones. Reasons: "
         "[differences from 1.5.7](differences-from-1.5.7.md). Releases whose tables are not inside "
-        "the package differ by the same rules and cannot be counted here."
+        "the package differ by the same rules and cannot be counted here.",
     )
     return page(
         MADE,

@@ -19,9 +19,10 @@ def commands_page():
         MADE,
         "# Commands",
         wrapped(
+            "After this page you know every command and its options.",
             "`xrv COMMAND --help` shows the same. The exit code is 0 when all went well, 1 when "
             "some files could not be read, 2 when a command could not begin, 130 when it was "
-            "interrupted."
+            "interrupted.",
         ),
         *sections(app, "xrv"),
     )

@@ -2,8 +2,9 @@
 
 python tools/release.py check        # versions agree, the change log names them, the tree is clean
 python tools/release.py try dist     # the wheel alone, in an environment of its own, offline
+python tools/release.py again dist   # a second build of this checkout has the same bytes
 
-The first command refuses what is not ready with exit code 1. After both: tag the commit `vVERSION`
+The first command refuses what is not ready with exit code 1. After all: tag the commit `vVERSION`
 and push the tag; the workflow `wheel` publishes what it built of it.
 """
 
@@ -27,7 +28,20 @@ TRIALS = (
     ("datasets", "list"),
     ("weights", "show", "demo"),
     ("demo", "--out-dir", "{folder}/demo"),
-    ("predict", "{folder}/demo/images", "--weights", "demo", "--output", "{folder}/findings.csv"),
+    ("predict", "{folder}/demo/films/images", "--weights", "demo", "--output", "demo.csv"),
+    # The commands of docs/get-started.md.
+    ("phantom", "--out-dir", "films", "-n", "6", "--seed", "3"),
+    ("predict", "films/images", "--weights", "demo", "--output", "findings.csv"),
+    (
+        "explain",
+        "films/images",
+        "--weights",
+        "demo",
+        "--target",
+        "Effusion",
+        "--out-dir",
+        "pictures",
+    ),
 )
 _BLOCKED = """
 import socket, sys
@@ -87,6 +101,24 @@ def check_wheel(wheel: Path) -> list[str]:
     return found
 
 
+def build_again(folder: Path) -> int:
+    """Build a second time, and compare the bytes of wheel and sdist with those in `folder`."""
+    with tempfile.TemporaryDirectory() as place:
+        build = [sys.executable, "-m", "build", "--outdir", place, str(ROOT)]
+        subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
+        made = sorted(Path(place).iterdir())
+        differ = [
+            path.name
+            for path in made
+            if not (folder / path.name).is_file()
+            or (folder / path.name).read_bytes() != path.read_bytes()
+        ]
+    print(
+        *([f"{name} differs" for name in differ] or [f"{len(made)} files are the same"]), sep="\n"
+    )
+    return 1 if differ else 0
+
+
 def try_wheel(folder: Path, index: str) -> int:
     """Install the wheel in an environment of its own and run commands without a network."""
     (wheel,) = folder.glob("*.whl")
@@ -116,12 +148,14 @@ def try_wheel(folder: Path, index: str) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("check", "try"))
+    parser.add_argument("what", choices=("check", "try", "again"))
     parser.add_argument("dist", nargs="?", type=Path, default=ROOT / "dist")
     parser.add_argument("--torch-index", default="", help="index with the CPU build of torch")
     options = parser.parse_args(arguments)
     if options.what == "try":
         return try_wheel(options.dist, options.torch_index)
+    if options.what == "again":
+        return build_again(options.dist)
     wrong = complaints(ROOT, datetime.datetime.now(tz=datetime.UTC).date())
     print(*(wrong or [f"{version_of(ROOT)} is ready"]), sep="\n")
     return 1 if wrong else 0

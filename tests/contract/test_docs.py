@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import shlex
 import shutil
@@ -26,9 +27,11 @@ from torchxrayvision.models import DenseNet
 from torchxrayvision.weights import registry as _registry
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md")])
+GALLERY = sorted((ROOT / "docs" / "gallery").glob("*.md"))
+PAGES = sorted([*(ROOT / "docs").glob("*.md"), *GALLERY, *ROOT.glob("*.md")])
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+FENCE = re.compile(r"^```([^\n`]*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+CELL = "{code-cell} python"  # of a notebook, which the build of the site runs
 
 
 def blocks(page, kind):
@@ -75,7 +78,8 @@ def test_commands_exist_with_their_options(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_python_compiles_and_names_what_exists(page):
-    for body in blocks(page, "python"):
+    cells = [re.sub(r"^:tags:.*\n", "", body) for body in blocks(page, CELL)]
+    for body in [*blocks(page, "python"), *cells]:
         compile(body, str(page), "exec")
         for text in re.findall(r"\bxrv(?:\.\w+)+", body):
             value = xrv
@@ -170,3 +174,96 @@ def test_a_stale_page_fails_the_check_and_is_left_alone(tmp_path):
     assert done.returncode == 1
     assert "stale: weights.md" in done.stderr
     assert page.read_text() == "old"
+
+
+# ---- The site that Sphinx makes of the pages; its build is a step of its own in .ci/run.
+
+
+def opening(page):
+    """The first paragraph after the heading."""
+    text = re.sub(r"\A---\n.*?^---\n", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    parts = [part.strip() for part in re.sub(r"<!--.*?-->", "", text).split("\n\n")]
+    return next(part for part in parts if part and not part.startswith("#"))
+
+
+SITE = [page for page in PAGES if page.parent != ROOT]
+
+
+@pytest.mark.parametrize("page", SITE, ids=[str(page.relative_to(ROOT)) for page in SITE])
+def test_every_page_says_what_one_can_do_after_it(page):
+    assert opening(page).startswith("After this page"), opening(page)[:80]
+
+
+def rows_of(page, heading):
+    """First and second cells of the table below a heading."""
+    (text,) = re.findall(rf"^## {heading}\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)
+    cells = [line.strip("|").split(" | ", 1) for line in text.splitlines() if line.startswith("|")]
+    return [(first.strip(), rest.strip()) for first, rest in cells[2:]]
+
+
+def test_everything_of_1_5_7_is_answered():
+    text = (ROOT / "docs" / "migration.md").read_text("utf-8")
+    listed = json.loads((ROOT / "tests/golden/answered.json").read_text("utf-8"))
+    api = json.loads((ROOT / "tests/golden/api.json").read_text("utf-8"))
+    names = {**{module: list(names) for module, names in api.items()}, **listed["names"]}
+    names.pop("calls", None)
+    expected = {
+        "Notebooks": set(listed["notebooks"]),
+        "Scripts": set(listed["scripts"]),
+        "Questions": set(listed["questions"]),
+        "Public names": {f"xrv.{module}.{n}" for module, found in names.items() for n in found},
+    }
+    for heading, wanted in expected.items():
+        answered = {}
+        for first, rest in rows_of(text, heading):
+            quoted = re.findall(r"`([^`]+)`", first)
+            answered |= dict.fromkeys(quoted if heading != "Questions" else [first], rest)
+        assert set(answered) == wanted
+        bare = [name for name, rest in answered.items() if "](" not in rest]
+        assert all("not needed" in answered[name] for name in bare), bare
+
+
+GONE = {"datapath", "thispath", "warning_log"}
+
+
+def test_names_that_stay_are_there():
+    text = (ROOT / "docs" / "migration.md").read_text("utf-8")
+    gone = [first for first, rest in rows_of(text, "Public names") if "#what-is-not-here" in rest]
+    assert {name.strip("`").rpartition(".")[2] for name in gone} == GONE
+    for first, _ in rows_of(text, "Public names"):
+        value = xrv
+        for part in first.strip("`").split(".")[1:] if first not in gone else []:
+            value = getattr(value, part)
+
+
+def test_every_public_name_has_its_page(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    docs_api = importlib.import_module("docs_api")
+    pages = docs_api.pages()
+    stubs = {path.parent.name for path in docs_api.ROOT.glob("*/__init__.pyi")}
+    packages = {*(set(xrv.__all__) - {"__version__"}), *stubs}
+    for package in packages:
+        module = importlib.import_module(f"torchxrayvision.{package}")
+        for name in module.__all__:
+            page = pages[f"torchxrayvision.{package}.{name}.rst"]
+            assert name in page
+    assert "DEFAULT_PATHOLOGIES" in pages["torchxrayvision.labels.rst"]
+    without = [item.full for item in docs_api.public_names() if not docs_api.summary(item)]
+    assert without == []
+
+
+def test_cards_can_be_filtered_by_what_they_are(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    cards = importlib.import_module("docs_cards")
+    facets = {
+        row["link"][1]: row["facets"] for row in cards.dataset_rows(lambda card: card.findings)
+    }
+    assert set(facets) == set(xrv.datasets.list_datasets())
+    assert "account, training, agreement" in facets["MIMIC_Dataset"]["access"]
+    assert facets["CheX_Dataset"]["licence"] == ["no commercial use"]
+    assert facets["TBX11K_Dataset"]["masks"] == ["findings", "boxes"]
+    assert "Mass" in facets["NIH_Dataset"]["finding"]
+    page = cards.filterable(cards.weights_rows(), ["name"], "weights")
+    for entry in xrv.weights.list_weights():
+        assert f"<code>{entry.name}</code>" in page
+    assert "0.81 (NIH" not in page or "measured by this package" in page

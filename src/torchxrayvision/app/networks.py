@@ -43,7 +43,7 @@ class Reading:
 
     Args:
         error: Why it says nothing, or an empty string.
-        check: What the screening says: `ok`, or `refused: ` or `noted: ` and the reason.
+        check: What the screening says: `ok`, or `refused:` or `noted:` and the reason.
         values: Of the kind that `xrv predict` gives, float32, shape (P,); None after an error.
         probabilities: Of the same outputs, float32, shape (P,), or None where there are none.
         embedding: Features of unit length, float32, shape (D,), or None after an error.

@@ -45,6 +45,7 @@ class Limits:
 
 
 DEFAULT = Limits()
+"""What a file may ask for where nobody says otherwise."""
 
 
 class Unreadable(Exception):  # noqa: N818 - a signal inside the reader, turned into CheckpointError

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     Picture = NDArray[np.uint8]
 
 IMAGES: Final = 60
+"""Radiographs that the demonstration makes where nobody says otherwise."""
+
 SEED: Final = 2027
 """Of simulated patients on whom the networks were not trained; each finding is on four or more."""
 

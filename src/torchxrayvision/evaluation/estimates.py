@@ -50,6 +50,7 @@ PROBABILITIES: Final = ("brier", "calibration_slope", "calibration_intercept", "
 """Measures of probabilities; the intercept is that with the slope held at 1."""
 
 MEASURES: Final = (*RANKING, *DECISIONS, *PROBABILITIES)
+"""Every measure of `performance_table`, in the order of its columns."""
 
 # Chosen by simulation, benchmarks/coverage_of_measures.py: patients of the rarer class.
 _LEAST_FOR_BRIER: Final = 10

@@ -106,6 +106,7 @@ def _advice(limit: str, option: str = "") -> str:
 
 
 DEFAULT_LIMITS = Limits()
+"""What an image may ask for where nobody says otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

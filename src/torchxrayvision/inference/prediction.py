@@ -55,7 +55,7 @@ class Result:
         error: What went wrong, or an empty string.
         outputs: One number per target, shape (P,) float32, or None after an error.
         embedding: Features, shape (D,) float32, if they were asked for.
-        check: What the screening says: `ok`, or `refused: ` or `noted: ` and the reason; empty
+        check: What the screening says: `ok`, or `refused:` or `noted:` and the reason; empty
             after an error and where it was not asked.
         cells: With a calibration, its columns instead of those of `outputs`.
     """
@@ -358,7 +358,7 @@ def predict(
         engine: `"torch"`, `"onnx"`, `"openvino"`, or `"auto"` for the fastest on this machine.
         precision: `"exact"`, or `"fast"` for probabilities within 0.01 of it.
         check: `"note"` fills a column `check` by the cheap part of the screening: `ok`, or
-            `refused: ` or `noted: ` and the reason, where refused is what `xrv check` would
+            `refused:` or `noted:` and the reason, where refused is what `xrv check` would
             refuse. `"refuse"` gives what is refused no numbers. `"off"` does neither.
         calibration: What `xrv calibrate` wrote for these weights, or its record: columns
             `calibrated <finding>` take the place of the outputs, with `call <finding>` and

@@ -339,7 +339,10 @@ def standardize(x: Tensor) -> Tensor:
 
 
 OutputKind = Literal["logit", "probability", "operating-point"]
+"""What `output=` takes: the kinds of number that a classifier gives."""
+
 OUTPUT_KINDS: Final[tuple[str, ...]] = get_args(OutputKind)
+"""The kinds of output by name, from the network's own numbers to what is shown by default."""
 
 
 def check_output_kind(kind: str) -> OutputKind:

@@ -44,6 +44,8 @@ _SERIES: Final = {
     "ko": (9506, "AI selection"),
 }
 KINDS: Final = tuple(_SERIES)
+"""The kinds of DICOM object, as `--as` takes them."""
+
 _LONG_STRING: Final = 64  # characters of VR LO
 # Type 2: they must be there, be it empty, and highdicom asks for them.
 _NEEDED: Final = (

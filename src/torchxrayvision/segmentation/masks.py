@@ -37,6 +37,8 @@ MEASURES: Final = (
     "lung_area_ratio",
     "spine_heart_distance",
 )
+"""What `Segmentation.measures` gives, in the order of the columns."""
+
 _STEPS: Final = 65535
 _RESOLUTION: Final = 512  # of networks that take any
 _DARKEST, _BRIGHTEST = 0.002, 0.998  # quantiles of the grey that a screen shows as black and white

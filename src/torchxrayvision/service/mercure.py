@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     from torchxrayvision.service.config import Config
 
 IN_DIR: Final = "MERCURE_IN_DIR"
+"""Variable that names the folder of received files."""
+
 OUT_DIR: Final = "MERCURE_OUT_DIR"
+"""Variable that names the folder for results."""
+
 _TASK: Final = "task.json"
 _RESULT: Final = "result.json"
 _SECTIONS: Final = ("model", "results", "gate", "limits")
