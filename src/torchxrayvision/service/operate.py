@@ -148,6 +148,8 @@ def gauges(jobs: Queue, spool_bytes: int, free_bytes: int, *, ready: bool) -> It
         free_bytes: On its disk.
         ready: Whether images are taken.
     """
+    yield from _head("model_info", "gauge", "What answers; always 1")
+    yield sample("model_info", 1, model=jobs.setting("model"))
     yield from _head("jobs", "gauge", "Images by state")
     for state, number in jobs.counts().items():
         yield sample("jobs", number, state=state)

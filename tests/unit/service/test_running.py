@@ -250,6 +250,7 @@ def test_metrics_are_those_that_prometheus_reads(running, archive):
     )
     assert 'xrv_read_total{outcome="read"} 1\n' in text
     assert "xrv_ready 1\n" in text
+    assert f'xrv_model_info{{model="{service.model}"}} 1\n' in text
     for line in text.splitlines():
         assert line.startswith("# ") or line.rsplit(" ", 1)[1].replace(".", "").isdigit(), line
 
