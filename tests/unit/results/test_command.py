@@ -9,9 +9,10 @@ import pydicom
 import pytest
 from typer.testing import CliRunner
 
-from support.dicom_results import write
+from support.dicom_results import calibration_of, write
 from torchxrayvision.cli import app
 from torchxrayvision.inputs import ReadOptions, expand
+from torchxrayvision.models import get_model
 from torchxrayvision.results import results_to_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -53,6 +54,23 @@ def test_one_row_per_file_and_no_word_of_the_header(tmp_path):
     for word in ("Müller", "Jörg", "A-17", "20240229", source.PatientID, source.StudyInstanceUID):
         assert word not in said
     assert len(list(out.iterdir())) == 6  # two of each kind, the table and its provenance
+
+
+def test_a_calibration_is_applied_and_said_and_one_of_other_weights_refused(tmp_path):
+    path, out, made = write(tmp_path, "PA"), tmp_path / "out", calibration_of(get_model("demo"))
+    made.save(tmp_path / "own.json")
+    calibration_of(get_model("demo"), weights_sha256="0" * 64).save(tmp_path / "other.json")
+    arguments = (path, "--out-dir", out, "--as", "sr", "--weights", "demo", "--calibration")
+    refused = run(*arguments, tmp_path / "other.json")
+    assert refused.exit_code != 0
+    assert "calibrate anew" in refused.output + str(refused.exception)
+    assert not (out / "results.csv").exists()
+    result = run(*arguments, tmp_path / "own.json")
+    assert result.exit_code == 0, result.output
+    (row,) = rows(out)
+    assert "Certainty of Finding" in pydicom.dcmread(out / row["sr"]).to_json()
+    told = json.loads((out / "results.csv.provenance.json").read_text("utf-8"))
+    assert told["calibration"]["sha256"] == made.sha256
 
 
 def test_results_are_replaced_only_when_asked(tmp_path):
