@@ -1,9 +1,8 @@
 """Every measure of one finding with its interval and with what each patient adds to it.
 
 What each patient adds, the influence, is what the rest needs: the mean over findings, differences
-of two models on the same patients, and gaps between subgroups that may share patients. All are
-combined by one rule, MOVER: the intervals of the parts, with the correlation that patients show.
-`docs/intervals.md` shows how often the results hold the truth.
+of two models on the same patients, and gaps between subgroups that may share patients, see
+`differences`. `docs/intervals.md` shows how often the results hold the truth.
 """
 
 from __future__ import annotations

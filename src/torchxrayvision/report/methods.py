@@ -30,7 +30,10 @@ def methods(evaluated: Judgement) -> list[tuple[str, str]]:
             "Images and reference",
             f"{len(study.labels):,} images of {evaluated.patients:,} patients had predictions and "
             "labels. Labels are 1 (present), 0 (absent) or missing; a row whose label of a finding "
-            "is missing is left out of that finding. " + unit,
+            "is missing is left out of that finding. "
+            + _missing(evaluated)
+            + unit
+            + _of_one(evaluated),
         ),
         ("Predictions", _predictions(evaluated)),
         ("Thresholds", evaluated.threshold_shown + " A row at or above the threshold is positive."),
@@ -121,13 +124,41 @@ def methods(evaluated: Judgement) -> list[tuple[str, str]]:
     return parts
 
 
+def _missing(evaluated: Judgement) -> str:
+    """How many labels are missing, where some are."""
+    import numpy as np
+
+    study = evaluated.study
+    counts = {
+        name: int(np.isnan(study.labels[:, j]).sum()) for j, name in enumerate(study.findings)
+    }
+    some = [f"{name} {count:,}" for name, count in counts.items() if count]
+    return f"Labels that are missing: {', '.join(some)}. " if some else "No label is missing. "
+
+
+def _of_one(evaluated: Judgement) -> str:
+    """How many images patients have, where the tables name patients."""
+    import numpy as np
+
+    if not evaluated.study.patient:
+        return ""
+    sizes = np.unique(evaluated.study.codes, return_counts=True)[1]
+    return f" A patient has {np.median(sizes):g} images in the median, and {sizes.max()} at most."
+
+
 def _of_comparisons(evaluated: Judgement) -> str:
     """How differences and gaps have their intervals, where there are any."""
     text = ""
     if evaluated.differences is not None:
+        others = ", ".join(
+            f"{other.name} ({other.made.get('weights') or 'weights not said'})"
+            for other in evaluated.others
+        )
         text += (
-            "Differences of two models are paired by patient. AUROC: score interval of the "
-            "difference with DeLong's correlation of clustered data. Sensitivity and specificity: "
+            f"The model is compared with {others} on the images that both have, at the same "
+            "thresholds. Differences of two models are paired by patient. AUROC: score interval "
+            "of the difference with DeLong's correlation of clustered data. Sensitivity and "
+            "specificity: "
             "Tango's score interval with the effective number of rows. Predictive values and F1: "
             "score interval with the correlation that patients show. Brier score, slope and "
             "intercept: Student's interval of what each patient adds to the difference. Average "
