@@ -167,8 +167,6 @@ LEFT = {
     ("audit/duplicates.py", "groups"),
     ("cli/audit.py", "film"),
     ("cli/audit.py", "films"),
-    ("training/images/prepared.py", "groups"),
-    ("training/probe.py", "groups"),
 }
 # Names and text in which such a word means something else.
 MEANT = {

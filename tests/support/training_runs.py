@@ -68,7 +68,7 @@ def data(count=40, seed=0, size=16):
     labels = rng.integers(0, 2, (count, 2)).astype(np.float32)
     images = rng.integers(0, 120, (count, size, size)) + 80 * labels[:, 0, None, None]
     labels[rng.random(count) < 0.3, 1] = np.nan
-    return PreparedImages(images.astype(np.uint8), labels, NAMES, groups=np.arange(count) // 2)
+    return PreparedImages(images.astype(np.uint8), labels, NAMES, patient_ids=np.arange(count) // 2)
 
 
 def recipe(**changes):

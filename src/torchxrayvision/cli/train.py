@@ -39,7 +39,11 @@ def train(
     time_limit: TimeLimit = None,
     isolate: Isolate = False,
 ) -> None:
-    """Train a classifier: decode every image once, then fit, validate and keep the best weights."""
+    """Train a classifier or an autoencoder: decode every image once, fit, keep the best weights.
+
+    With task = "reconstruction" in the recipe the network learns to draw its images again, and no
+    labels are needed.
+    """
     from torchxrayvision.training import load_recipe
 
     recipe = load_recipe(config)  # before the seconds that torch takes to load
@@ -59,9 +63,11 @@ def train(
         return
     for part, table in () if result.intervals is None else result.intervals.groupby("part"):
         _print_part(str(part), table, result)
-    _print(f"mean AUROC {result.mean_auroc:.3f}, {counted(result.epochs, 'epoch')}")
+    drawn = recipe.task == "reconstruction"
+    best = f"PSNR {result.psnr:.1f} dB" if drawn else f"mean AUROC {result.mean_auroc:.3f}"
+    _print(f"{best}, {counted(result.epochs, 'epoch')}")
     _print(f"weights: {result.best}")
-    _print(f"split, predictions and intervals: {folder}")
+    _print(f"split, {'reconstructions' if drawn else 'predictions'} and intervals: {folder}")
 
 
 def _print(line: str) -> None:
@@ -70,9 +76,12 @@ def _print(line: str) -> None:
 
 def _print_epoch(figures: Mapping[str, Any]) -> None:
     line = f"epoch {figures['epoch'] + 1}: training loss {figures['train_loss']:.4f}"
-    if "val_auroc" in figures:
+    if "val_loss" in figures:
         line += f", validation loss {figures['val_loss']:.4f}"
+    if "val_auroc" in figures:
         line += f", mean AUROC {figures['val_auroc']:.3f}"
+    if "val_psnr" in figures:
+        line += f", PSNR {figures['val_psnr']:.2f} dB"
     inform(line)
 
 
@@ -85,6 +94,9 @@ def _print_part(part: str, table: pd.DataFrame, result: Result) -> None:
     else:
         _print(f"{part}, which chose nothing")
     for row in table.to_dict("records"):
+        if "measure" in row:
+            _print(f"  {row['measure']}: {row['mean']:.3f} ({row['low']:.3f} to {row['high']:.3f})")
+            continue
         value = "no case" if math.isnan(row["auroc"]) else f"{row['auroc']:.3f}"
         known = not math.isnan(row["low"])
         interval = f" ({row['low']:.3f} to {row['high']:.3f})" if known else ""

@@ -56,6 +56,7 @@ from torchxrayvision.evaluation.intervals import (
     wilson_interval,
 )
 from torchxrayvision.evaluation.intervals import patient_codes as patient_numbers
+from torchxrayvision.evaluation.intervals import with_former_names as with_former_names
 from torchxrayvision.evaluation.joining import (
     join_labels,
     match_images,

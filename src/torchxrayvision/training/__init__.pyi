@@ -9,6 +9,8 @@ from .images.cache import ImageCache as ImageCache
 from .images.prepared import PreparedImages as PreparedImages
 from .loss import masked_bce as masked_bce
 from .loss import positive_weights as positive_weights
+from .loss import reconstruction_errors as reconstruction_errors
+from .loss import ssim as ssim
 from .loss import task_weights as task_weights
 from .parse import load_recipe as load_recipe
 from .parse import recipe_from_dict as recipe_from_dict
@@ -23,6 +25,7 @@ from .recipe import Augmentation as Augmentation
 from .recipe import Loss as Loss
 from .recipe import Optimiser as Optimiser
 from .recipe import Recipe as Recipe
+from .recipe import Reconstruction as Reconstruction
 from .recipe import Schedule as Schedule
 from .recipe import Source as Source
 from .recipe import Split as Split

@@ -10,7 +10,6 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 
 from torchxrayvision.files import write_atomically
-from torchxrayvision.models import save_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,7 +33,7 @@ def _nullable(value: Any) -> Any:
 
 
 class KeepWeights(Callback):
-    """Writes `best` when the mean AUROC grows, and `last` at the end of each epoch.
+    """Writes `best` when the monitored figure grows, and `last` at the end of each epoch.
 
     Args:
         folder: Where to.
@@ -48,8 +47,9 @@ class KeepWeights(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the weights if they are the best so far."""
         history: Any = pl_module.history
-        score = history[-1]["val_auroc"]
-        # Without any AUROC (no positive case) the first weights stand until one is known.
+        objective: Any = pl_module.objective
+        score = history[-1][objective.monitored]
+        # Without any figure (no positive case) the first weights stand until one is known.
         if score > self._best or len(history) == 1:
             self._best = -math.inf if math.isnan(score) else score
             self._keep(trainer, pl_module, "best")
@@ -65,11 +65,12 @@ class KeepWeights(Callback):
         network: Any = pl_module.eval_network
         figures = _nullable(history[-1]) if history else {}
         facts = {"epoch": trainer.current_epoch, "metrics": figures, **self._facts}
-        described = save_checkpoint(network, self._folder / f"{name}.safetensors", facts=facts)
+        objective: Any = pl_module.objective
+        described = objective.save(network, self._folder / f"{name}.safetensors", facts)
         write_json(self._folder / f"{name}.json", described)
 
     def state_dict(self) -> dict[str, Any]:
-        """The best mean AUROC so far."""
+        """The best figure so far."""
         return {"best": self._best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

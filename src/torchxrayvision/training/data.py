@@ -88,13 +88,7 @@ def prepare_parts(
     if not recipe.datasets:
         raise RecipeError("the recipe names no dataset; add one, or give fit the images")
     sources = [_dataset(source) for source in recipe.datasets]
-    labelled = tuple(dict.fromkeys(str(n) for source in sources for n in source.pathologies))
-    findings = recipe.findings or labelled
-    # The list of the core models may hold what these datasets do not label; a slip may not.
-    known = tuple(dict.fromkeys((*labelled, *DEFAULT_PATHOLOGIES)))
-    for name in findings:
-        if name not in known:
-            raise UnknownNameError("finding", name, known)
+    findings = _findings(recipe, sources)
     for source in sources:
         relabel_dataset(findings, source, silent=True)
     whole = MergeDataset(sources)
@@ -106,6 +100,18 @@ def prepare_parts(
     left_out = np.setdiff1d(np.arange(len(whole)), np.concatenate([train, validation]))
     test = images.subset(left_out) if len(left_out) else None
     return images.subset(train), images.subset(validation), test
+
+
+def _findings(recipe: Recipe, sources: list[Any]) -> tuple[str, ...]:
+    if recipe.task == "reconstruction":
+        return ()
+    labelled = tuple(dict.fromkeys(str(n) for source in sources for n in source.pathologies))
+    # The list of the core models may hold what these datasets do not label; a slip may not.
+    known = tuple(dict.fromkeys((*labelled, *DEFAULT_PATHOLOGIES)))
+    for name in recipe.findings:
+        if name not in known:
+            raise UnknownNameError("finding", name, known)
+    return recipe.findings or labelled
 
 
 def _dataset(source: Source) -> Any:
@@ -127,6 +133,10 @@ def _rows(
     if split.kind == "patients":
         parts = split_by_patient(whole, split.fractions, split.seed)
         return parts[0].idxs, parts[1].idxs
+    if split.kind == "images":
+        order = np.random.default_rng(split.seed).permutation(len(whole))
+        first, second = (round(len(whole) * share) for share in np.cumsum(split.fractions))
+        return np.sort(order[:first]), np.sort(order[first:second])
     starts = np.cumsum([0, *(len(source) for source in sources)])
     train: list[NDArray[np.int64]] = []
     validation: list[NDArray[np.int64]] = []

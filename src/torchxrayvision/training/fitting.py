@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any, Final
 from torchxrayvision.errors import DependencyError, RecipeError, ResumeError, counted
 from torchxrayvision.training.images.prepared import checked_labels
 from torchxrayvision.training.parse import recipe_to_dict
+from torchxrayvision.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     import pandas as pd
 
-    from torchxrayvision.models import XRayClassifier
+    from torchxrayvision.models import XRayModel
     from torchxrayvision.training.images.prepared import PreparedImages
-    from torchxrayvision.training.recipe import Recipe
 
 _STATE: Final = "resume.safetensors"
 # What may differ when a run goes on, because it does not change what the run ends with.
@@ -37,25 +37,31 @@ class Result:
     """What a run ended with.
 
     Attributes:
-        best: File of the weights with the largest mean AUROC; those of `last` if nothing
-            validated. `torchxrayvision.models.load_checkpoint` reads it.
+        best: File of the weights with the largest mean AUROC, or PSNR; those of `last` if nothing
+            validated. `torchxrayvision.models.load_checkpoint` reads it, or that of
+            `torchxrayvision.autoencoders`.
         last: File of the weights at the end.
         auroc: Finding to the AUROC of `best` on the validation images; NaN where there is no
             positive or no negative case. Empty if nothing validated.
         mean_auroc: Mean of those that are not NaN.
+        psnr: Of a reconstruction: mean ratio of peak to error of the validation images, in
+            decibels.
         epochs: How many were run.
-        history: One dict per epoch: `epoch`, `val_loss`, `val_auroc`, `auroc`.
+        history: One dict per epoch: `epoch`, `val_loss`, and `val_auroc` and `auroc`, or
+            `val_psnr` and `val_ssim`.
         best_epoch: The epoch of `best`, from 0; None if nothing validated.
         intervals: The table of `auroc.csv`: AUROC with 95 % intervals over patients, one row per
-            part (`validation`, `test`) and finding. The validation images chose the epoch, so
-            their figures are too high for other patients; `note` says so. Those of `test` chose
-            nothing. None in processes other than the first.
+            part (`validation`, `test`) and finding; of a reconstruction that of
+            `reconstruction.csv`, one row per part and measure. The validation images chose the
+            epoch, so their figures are too high for other patients; `note` says so. Those of
+            `test` chose nothing. None in processes other than the first.
     """
 
     best: Path
     last: Path
     auroc: Mapping[str, float] = field(default_factory=dict)
     mean_auroc: float = float("nan")
+    psnr: float = float("nan")
     epochs: int = 0
     history: tuple[Mapping[str, Any], ...] = ()
     best_epoch: int | None = None
@@ -70,17 +76,19 @@ def fit(
     out: str | os.PathLike[str],
     test: PreparedImages | None = None,
     resume: bool = False,
-    network: XRayClassifier | None = None,
+    network: XRayModel | None = None,
     cache: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
     on_epoch: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> Result:
-    """Train a classifier.
+    """Train a classifier or an autoencoder.
 
     One process trains on one device; started by `torchrun`, each process takes its share of every
     batch. In `out` appear `best` and `last` (safetensors with a JSON file beside), `recipe.json`,
     the logs of each start, the state to resume from, and in the end `split.csv`, `auroc.csv`,
-    `predictions-validation.csv` and `predictions-test.csv`. A run that was killed ends, when it is
+    `predictions-validation.csv` and `predictions-test.csv`, or, of a reconstruction,
+    `reconstruction.csv`, `reconstructions-validation.csv`, `reconstructions-test.csv` and
+    `reconstructions.png`. A run that was killed ends, when it is
     resumed, with the weights of an undisturbed one, bit for bit on a CPU with as many threads.
 
     Args:
@@ -92,7 +100,8 @@ def fit(
         test: Images of yet other patients, which the best weights predict once in the end; None
             with `train` for none, without it for those that the recipe's split leaves out.
         resume: Resume the run in `out`, or start it if there is none.
-        network: A classifier to train in the place of `recipe.model`; it is changed.
+        network: A classifier, or an autoencoder, to train in the place of `recipe.model`; it is
+            changed.
         cache: Folder of prepared images, where `train` is None; None for the package's.
         progress: Show a bar; None shows it on a terminal.
         on_epoch: Called after each epoch with its figures, in the first process: `epoch`,
@@ -151,7 +160,8 @@ def _with_findings(
 ) -> dict[str, PreparedImages]:
     """The parts that there are, with the findings of the recipe and labels that fit."""
     given = {part: images for part, images in parts.items() if images is not None}
-    names = recipe.findings or given["train"].names
+    labelled = recipe.task == "classification"
+    names = (recipe.findings or given["train"].names) if labelled else ()
     for part, images in given.items():
         if not len(images):
             raise RecipeError(f"no image is left for the part {part}; check datasets and split")
@@ -181,7 +191,7 @@ def _facts(
         positives = [int(n) for n in (images.labels == 1).sum(axis=0)]
         return {
             "images": len(images),
-            "patients": len(set(images.groups.tolist())),
+            "patients": len(set(images.patient_ids.tolist())),
             "positives": dict(zip(images.names, positives, strict=True)),
             "fingerprint": images.fingerprint(),
         }
@@ -214,7 +224,8 @@ def _check_same_run(state: Path, facts: dict[str, Any], folder: Path) -> None:
     from torchxrayvision.training.state import read_state
 
     kept = read_state(state)["facts"]
-    old, new = kept["recipe"], facts["recipe"]
+    # What an older version did not know was as it is by default.
+    old, new = recipe_to_dict(Recipe()) | kept["recipe"], facts["recipe"]
     changed = [key for key in new if key not in _FREE and old.get(key) != new[key]]
     if changed:
         was = ", ".join(f"{key} = {old.get(key)!r}" for key in changed)
@@ -251,7 +262,7 @@ def _run(
     recipe: Recipe,
     parts: Mapping[str, PreparedImages],
     folder: Path,
-    network: XRayClassifier | None,
+    network: XRayModel | None,
     facts: dict[str, Any],
     state: Path | None,
     progress: bool | None,
@@ -260,13 +271,14 @@ def _run(
     from torchxrayvision.checkpoints import read_tensors
     from torchxrayvision.training.callbacks import EpochFigures, write_json
     from torchxrayvision.training.module import Training
-    from torchxrayvision.training.network import network_of
+    from torchxrayvision.training.network import network_for
     from torchxrayvision.training.reports import write_reports
 
     train, validation = parts["train"], parts.get("validation")
-    net = network_of(recipe, train.names, network)
+    net = network_for(recipe, train.names, network)
     module = Training(net, recipe, train, validation, facts)
-    trainer = _trainer(recipe, folder, facts, validation is not None, progress)
+    monitored = module.objective.monitored
+    trainer = _trainer(recipe, folder, facts, monitored if validation else "", progress)
     if on_epoch is not None:
         trainer.callbacks.append(EpochFigures(on_epoch))
     if recipe.batch_size < trainer.world_size:
@@ -278,18 +290,18 @@ def _run(
             left.unlink()
         write_json(folder / "recipe.json", facts["recipe"])
     trainer.fit(module, ckpt_path=state)
-    result = _result(folder, module.history, trainer.current_epoch)
+    result = _result(folder, module.history, trainer.current_epoch, monitored)
     if not trainer.is_global_zero:
         return result
     kept = copy.deepcopy(module.eval_network)
     kept.load_state_dict(read_tensors(result.best).tensors)
     kept.to(trainer.strategy.root_device)
-    table = write_reports(folder, parts, kept, recipe.batch_size)
+    table = write_reports(folder, parts, kept, recipe)
     return dataclasses.replace(result, intervals=table)
 
 
 def _trainer(
-    recipe: Recipe, folder: Path, facts: dict[str, Any], validates: bool, progress: bool | None
+    recipe: Recipe, folder: Path, facts: dict[str, Any], monitored: str, progress: bool | None
 ) -> Any:
     from lightning.pytorch import Trainer
 
@@ -297,10 +309,10 @@ def _trainer(
     from torchxrayvision.training.state import TensorsAndJson
 
     callbacks: list[Any] = [KeepWeights(folder, facts)]
-    if recipe.patience and validates:
+    if recipe.patience and monitored:
         callbacks.append(
             StopEarly(
-                "val_auroc",
+                monitored,
                 mode="max",
                 patience=recipe.patience,
                 check_finite=False,
@@ -322,7 +334,7 @@ def _trainer(
         logger=_loggers(recipe, folder),
         callbacks=callbacks,
         plugins=[TensorsAndJson()],
-        limit_val_batches=1.0 if validates else 0,
+        limit_val_batches=1.0 if monitored else 0,
         num_sanity_val_steps=0,
         log_every_n_steps=10,
         use_distributed_sampler=False,
@@ -354,20 +366,21 @@ def _loggers(recipe: Recipe, folder: Path) -> list[Any]:
     return made
 
 
-def _result(folder: Path, history: list[dict[str, Any]], epochs: int) -> Result:
+def _result(folder: Path, history: list[dict[str, Any]], epochs: int, monitored: str) -> Result:
     last = folder / "last.safetensors"
     best = folder / "best.safetensors"
     if not history:
         return Result(best=last, last=last, epochs=epochs)
     top = history[0]
     for figures in history[1:]:  # NaN is never larger
-        larger = figures["val_auroc"] > top["val_auroc"]
-        top = figures if larger or top["val_auroc"] != top["val_auroc"] else top
+        larger = figures[monitored] > top[monitored]
+        top = figures if larger or top[monitored] != top[monitored] else top
     return Result(
         best=best,
         last=last,
-        auroc=top["auroc"],
-        mean_auroc=top["val_auroc"],
+        auroc=top.get("auroc", {}),
+        mean_auroc=top.get("val_auroc", float("nan")),
+        psnr=top.get("val_psnr", float("nan")),
         best_epoch=top["epoch"],
         epochs=epochs,
         history=tuple(history),

@@ -1,4 +1,4 @@
-"""Binary cross-entropy over the labels that are there."""
+"""Losses: cross-entropy over the labels that are there, and how far an image is from its copy."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
+
+    from torchxrayvision.training.recipe import Reconstruction
 
 
 def masked_bce(
@@ -107,3 +109,106 @@ def positive_weights(labels: NDArray[Any], kind: str) -> NDArray[np.float32]:
     both = (present > 0) & (absent > 0)
     ratio = np.divide(absent, present, out=np.ones(labels.shape[1]), where=both)
     return np.asarray(np.sqrt(ratio) if kind == "sqrt" else ratio, dtype=np.float32)
+
+
+def reconstruction_errors(
+    drawn: Tensor, images: Tensor, how: Reconstruction, *, every: bool = False
+) -> dict[str, Tensor]:
+    """How far images that a network drew are from those that it was given, each on its own.
+
+    Args:
+        drawn: (B, 1, S, S).
+        images: (B, 1, S, S) in [-1024, 1024].
+        how: What counts in the loss.
+        every: Whether errors that do not count are wanted too.
+
+    Returns:
+        `"loss"`, and with `every` `"squared"` and `"absolute"`, means as shares of the range and
+        of its square, and `"ssim"`, structural similarity; each (B,).
+
+    Example:
+        >>> from torchxrayvision.training import Reconstruction
+        >>> black, grey = torch.full((1, 1, 8, 8), -1024.0), torch.zeros(1, 1, 8, 8)
+        >>> reconstruction_errors(grey, black, Reconstruction())["loss"].item()
+        0.5
+    """
+    away = (drawn - images) / 2048
+    found = {}
+    if every or how.error == "mse":
+        found["squared"] = away.square().mean((1, 2, 3))
+    if every or how.error == "l1":
+        found["absolute"] = away.abs().mean((1, 2, 3))
+    if every or how.ssim:
+        found["ssim"] = ssim(drawn / 2048 + 0.5, images / 2048 + 0.5)
+    loss = found["squared" if how.error == "mse" else "absolute"]
+    if how.gradient:
+        down, across = away.diff(dim=2).abs(), away.diff(dim=3).abs()
+        loss = loss + how.gradient * (down.mean((1, 2, 3)) + across.mean((1, 2, 3)))
+    if how.ssim:
+        loss = loss + how.ssim * (1 - found["ssim"])
+    return {"loss": loss, **found}
+
+
+_WINDOW, _SIGMA = 11, 1.5
+_STABLE = (0.01**2, 0.03**2)  # of a range of 1
+
+
+def ssim(one: Tensor, other: Tensor) -> Tensor:
+    """Structural similarity of pairs of images.
+
+    Args:
+        one: (B, 1, S, S) in [0, 1].
+        other: The same.
+
+    Returns:
+        (B,), at most 1.
+
+    Example:
+        >>> grey = torch.rand(2, 1, 16, 16)
+        >>> ssim(grey, grey).tolist()
+        [1.0, 1.0]
+
+    Source:
+        Wang et al. Image quality assessment: from error visibility to structural similarity. IEEE
+        Transactions on Image Processing 2004. https://doi.org/10.1109/TIP.2003.819861
+    """
+    side = min(_WINDOW, one.shape[-1] - (one.shape[-1] + 1) % 2)
+    steps = torch.arange(side, dtype=one.dtype, device=one.device) - side // 2
+    line = torch.exp(-steps.square() / (2 * _SIGMA**2))
+    line = line / line.sum()
+
+    def around(x: Tensor) -> Tensor:
+        down = functional.conv2d(x, line.view(1, 1, -1, 1))
+        both: Tensor = functional.conv2d(down, line.view(1, 1, 1, -1))
+        return both
+
+    mean, mean_other = around(one), around(other)
+    spread = around(one.square()) - mean.square()
+    spread_other = around(other.square()) - mean_other.square()
+    together = around(one * other) - mean * mean_other
+    light, structure = _STABLE
+    alike = (2 * mean * mean_other + light) * (2 * together + structure)
+    most = (mean.square() + mean_other.square() + light) * (spread + spread_other + structure)
+    means: Tensor = (alike / most).mean((1, 2, 3))
+    return means
+
+
+def mean_of_images(each: Tensor, total: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """Mean of one number per image over the whole batch.
+
+    Args:
+        each: (B,), of this process.
+        total: See `masked_bce`.
+
+    Returns:
+        A scalar. Over several processes, their mean is that of the whole batch.
+
+    Example:
+        >>> mean_of_images(torch.tensor([1.0, 3.0])).item()
+        2.0
+    """
+    if total is None:
+        return each.mean()
+    images, processes = total(each.new_tensor([float(len(each)), 1.0])).tolist()
+    mean: Tensor = each.sum() * processes / images
+    return mean

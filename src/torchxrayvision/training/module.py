@@ -12,17 +12,15 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from torchxrayvision.errors import EvaluationError
-from torchxrayvision.evaluation import auroc
 from torchxrayvision.training.augment import augment, draw, mix
 from torchxrayvision.training.images.prepared import from_stored
-from torchxrayvision.training.loss import masked_bce, positive_weights, task_weights
+from torchxrayvision.training.objectives import objective_of
 from torchxrayvision.training.order import BatchDataset, Batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from torchxrayvision.models import XRayClassifier
+    from torchxrayvision.models import XRayModel
     from torchxrayvision.training.images.prepared import PreparedImages
     from torchxrayvision.training.recipe import Recipe
 
@@ -42,31 +40,6 @@ def seeded(*numbers: int, device: torch.device | None = None) -> Iterator[None]:
         yield
 
 
-def auroc_of(scores: Tensor, labels: Tensor) -> list[float]:
-    """Area under the ROC curve of each finding.
-
-    Args:
-        scores: (N, P).
-        labels: (N, P): 1, 0, NaN unknown.
-
-    Returns:
-        P values; NaN for a finding without a positive or without a negative label, or with a
-        score that is NaN.
-    """
-    areas = []
-    for score, label in zip(scores.double().T.cpu(), labels.double().T.cpu(), strict=True):
-        try:
-            areas.append(auroc(label.numpy(), score.numpy()))
-        except EvaluationError:  # rows of one class only, or scores that are not numbers
-            areas.append(math.nan)
-    return areas
-
-
-def _mean(values: list[float]) -> float:
-    known = [value for value in values if not math.isnan(value)]
-    return sum(known) / len(known) if known else math.nan
-
-
 class Training(LightningModule):
     """One network on its way through a recipe.
 
@@ -74,7 +47,7 @@ class Training(LightningModule):
     state of a run holds no generator.
 
     Args:
-        network: The classifier.
+        network: A classifier or an autoencoder, as the recipe says.
         recipe: The recipe.
         train: Images that it learns from.
         validation: Images that it is judged by, or None.
@@ -84,12 +57,9 @@ class Training(LightningModule):
         history: One dict of figures per epoch.
     """
 
-    task_weight: Tensor
-    positive_weight: Tensor
-
     def __init__(
         self,
-        network: XRayClassifier,
+        network: XRayModel,
         recipe: Recipe,
         train: PreparedImages,
         validation: PreparedImages | None,
@@ -102,30 +72,25 @@ class Training(LightningModule):
         self.history: list[dict[str, Any]] = []
         self._facts = facts
         self._position = (0, 0)
-        self._scores: tuple[Tensor, Tensor]
+        self._judged: tuple[Tensor, Tensor]
         self._batches: Batches
-        labels = train.labels
-        weights = {
-            "task_weight": task_weights(labels, recipe.loss.task_weights),
-            "positive_weight": positive_weights(labels, recipe.loss.positive_weights),
-        }
-        for name, values in weights.items():
-            self.register_buffer(name, torch.from_numpy(values), persistent=False)
+        self.objective = objective_of(recipe, train)
         if recipe.trainable == "head":
             network.requires_grad_(requires_grad=False)
-            network.head.requires_grad_(requires_grad=True)
+            head: Any = network.head
+            head.requires_grad_(requires_grad=True)
         self.average: AveragedModel | None = None
         if recipe.ema:
             averaged = AveragedModel(network, multi_avg_fn=_ema(recipe.ema), use_buffers=True)
             self.average = averaged.requires_grad_(requires_grad=False)
 
     @property
-    def eval_network(self) -> XRayClassifier:
+    def eval_network(self) -> XRayModel:
         """The network that is validated and kept: the average, where there is one."""
         if self.average is None:
             return self.network
         inner: Any = self.average.module
-        kept: XRayClassifier = inner
+        kept: XRayModel = inner
         return kept
 
     # Data
@@ -157,12 +122,9 @@ class Training(LightningModule):
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:  # noqa: ARG002
         """The loss of one batch."""
         images, labels = self._augmented(batch)
-        smoothing = self.recipe.loss.smoothing
-        labels = labels * (1 - smoothing) + smoothing / 2
-        with seeded(self.recipe.seed, self.global_step, self.global_rank, device=self.device):
-            logits = self.network(images, output="logit")
         total = self._total if self.trainer.world_size > 1 else None
-        loss = masked_bce(logits.float(), labels, self.task_weight, self.positive_weight, total)
+        with seeded(self.recipe.seed, self.global_step, self.global_rank, device=self.device):
+            loss = self.objective.loss(self.network, images, labels, total)
         self.log("train_loss", loss, on_step=True, on_epoch=True, batch_size=len(labels))
         return loss
 
@@ -209,38 +171,37 @@ class Training(LightningModule):
     # Validation
 
     def on_validation_epoch_start(self) -> None:
-        """Make room for the scores of every image."""
+        """Make room for the numbers of every image."""
         images = self.validation_images
-        shape = (0, 0) if images is None else images.labels.shape
-        self._scores = (
-            torch.zeros(shape, device=self.device),
-            torch.zeros(shape[0], 1, device=self.device),
+        count = 0 if images is None else len(images)
+        self._judged = (
+            torch.zeros(count, self.objective.numbers, device=self.device),
+            torch.zeros(count, 1, device=self.device),
         )
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:  # noqa: ARG002
-        """Score one batch."""
+        """Judge one batch."""
         images = self._ordered(from_stored(batch["pixels"]))
-        scores, seen = self._scores
-        scores[batch["indices"]] = self.eval_network(images, output="logit").float()
+        judged, seen = self._judged
+        judged[batch["indices"]] = self.objective.judge(self.eval_network, images)
         seen[batch["indices"]] = 1
 
     def on_validation_epoch_end(self) -> None:
-        """Area under the curve of each finding, and their mean."""
+        """Figures of the epoch."""
         images = self.validation_images
         if images is None:
             return
-        scores, seen = self._scores
+        judged, seen = self._judged
         if self.trainer.world_size > 1:
-            scores = self.trainer.strategy.reduce(scores, reduce_op="sum")
+            judged = self.trainer.strategy.reduce(judged, reduce_op="sum")
             seen = self.trainer.strategy.reduce(seen, reduce_op="sum")
-        scores = (scores / seen).cpu()
+        judged = (judged / seen).cpu()
         labels = torch.from_numpy(images.labels)
-        areas = auroc_of(scores, labels)
-        figures = {"val_loss": masked_bce(scores, labels).item(), "val_auroc": _mean(areas)}
-        by_finding = dict(zip(images.names, areas, strict=True))
-        self.history.append({"epoch": self.current_epoch, **figures, "auroc": by_finding})
+        figures, details = self.objective.figures(judged, labels)
+        self.history.append({"epoch": self.current_epoch, **figures, **details})
         self.log_dict(figures, prog_bar=True)
-        self.log_dict({f"val_auroc/{name}": area for name, area in by_finding.items()})
+        for kind, values in details.items():
+            self.log_dict({f"val_{kind}/{name}": value for name, value in values.items()})
 
     # Optimiser
 

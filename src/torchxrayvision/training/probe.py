@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from torchxrayvision.errors import DependencyError, ImageShapeError
-from torchxrayvision.evaluation import auroc
+from torchxrayvision.evaluation import auroc, with_former_names
 from torchxrayvision.training.images.prepared import checked_labels
 
 if TYPE_CHECKING:
@@ -98,11 +98,12 @@ class Probe:
         model.targets = [n if k else "" for n, k in zip(self.names, known, strict=True)]
 
 
+@with_former_names
 def linear_probe(
     features: NDArray[Any],
     labels: NDArray[Any],
     names: Sequence[str],
-    groups: NDArray[Any] | None = None,
+    patient_ids: NDArray[Any] | None = None,
     *,
     strengths: Sequence[float] = STRENGTHS,
     folds: int = 5,
@@ -114,7 +115,7 @@ def linear_probe(
         features: (N, D), such as `embed` gives.
         labels: (N, P): 1 present, 0 absent, NaN unknown, which are left out.
         names: The P findings.
-        groups: The patient of each image, (N,); None if every image is one of its own.
+        patient_ids: The patient of each image, (N,); None if every image is one of its own.
         strengths: Values of C to choose from.
         folds: Parts of the cross-validation; fewer where there are fewer patients with a finding.
         seed: Of the parts.
@@ -140,10 +141,10 @@ def linear_probe(
         msg = f"{len(features)} features and {len(names)} findings, but labels {labels.shape}"
         raise ImageShapeError(msg)
     checked_labels(labels, names)
-    groups = np.arange(len(features)) if groups is None else np.asarray(groups)
+    patient_ids = np.arange(len(features)) if patient_ids is None else np.asarray(patient_ids)
     mean, spread = features.mean(axis=0), features.std(axis=0)
     scaled = (features - mean) / np.where(spread > 0, spread, 1.0)
-    fitted = [fit_one(scaled, column, groups, strengths, folds, seed) for column in labels.T]
+    fitted = [fit_one(scaled, column, patient_ids, strengths, folds, seed) for column in labels.T]
     weight = np.stack([one[0] for one in fitted]) / np.where(spread > 0, spread, 1.0)
     bias, strength, areas = (np.array([one[i] for one in fitted]) for i in (1, 2, 3))
     return Probe(
@@ -172,7 +173,7 @@ def _model(strength: float) -> Any:
 def fit_one(
     features: NDArray[np.float64],
     label: NDArray[np.float64],
-    groups: NDArray[Any],
+    patient_ids: NDArray[Any],
     strengths: Sequence[float],
     folds: int,
     seed: int,
@@ -182,7 +183,7 @@ def fit_one(
     Args:
         features: (N, D), scaled.
         label: 1, 0 or NaN, (N,).
-        groups: The patient of each, (N,).
+        patient_ids: The patient of each, (N,).
         strengths: Values of C to choose from.
         folds: Of the cross-validation.
         seed: Of its parts.
@@ -191,7 +192,7 @@ def fit_one(
         They are NaN for a finding that lacks positives or negatives, C where it was not chosen.
     """
     known = ~np.isnan(label)
-    x, y, patient = features[known], label[known] == 1, groups[known]
+    x, y, patient = features[known], label[known] == 1, patient_ids[known]
     if len(np.unique(y)) < 2:
         return np.full(features.shape[1], np.nan), np.nan, np.nan, np.nan
     parts = min(folds, len(np.unique(patient[y])), len(np.unique(patient[~y])))

@@ -46,8 +46,9 @@ class Split:
 
     Args:
         kind: `"patients"`: random, by patient. `"official"`: the release's own parts.
-        fractions: Shares of the patients that train and that validate; the rest, if any, is left
-            out of the run, for a test.
+            `"images"`: random, by image, for sources that do not say whose their images are.
+        fractions: Shares of the patients, or images, that train and that validate; the rest, if
+            any, is left out of the run, for a test.
         train: Name of the official part that trains.
         validation: Name of the official part that validates.
         seed: Of the random split.
@@ -60,7 +61,7 @@ class Split:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _one_of(self, "kind", ("patients", "official"))
+        _one_of(self, "kind", ("patients", "official", "images"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +137,27 @@ class Loss:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reconstruction:
+    """How far a drawn image is from the given one, as shares of the range of grey values.
+
+    Args:
+        error: `"l1"`, the mean absolute difference, or `"mse"`, the mean of its square, which is
+            what the ratio of peak to error (PSNR) counts.
+        gradient: Weight of the mean absolute difference of neighbouring pixels' steps, which
+            keeps edges.
+        ssim: Weight of 1 minus structural similarity.
+    """
+
+    error: str = "l1"
+    gradient: float = 0.0
+    ssim: float = 0.0
+
+    def __post_init__(self) -> None:
+        _one_of(self, "error", ("l1", "mse"))
+        _within(self, 0, 1e3, "gradient", "ssim")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Optimiser:
     """How weights move.
 
@@ -183,11 +205,14 @@ class Recipe:
     """Everything that decides what a run ends with.
 
     Args:
+        task: `"classification"`: findings from images. `"reconstruction"`: an autoencoder, which
+            needs no labels.
         datasets: What it learns from; several are relabelled to `findings` and merged.
-        findings: Outputs in order; empty for those of the data.
+        findings: Outputs in order; empty for those of the data, and for a reconstruction.
         split: Of the datasets.
         model: A name of `torchxrayvision.models.list_models`, `"timm:NAME"` or
-            `"torchvision:NAME"`.
+            `"torchvision:NAME"`; for a reconstruction one of
+            `torchxrayvision.autoencoders.list_autoencoders`.
         model_args: Further arguments of that model.
         weights: A checkpoint file to start from; its last layer is kept if the findings agree.
         trainable: `"full"`, or `"head"` to train the last layer on frozen features.
@@ -195,6 +220,7 @@ class Recipe:
         cache_resolution: Side of the prepared images; 0 for `resolution`.
         augmentation: Random changes of training images.
         loss: Weights of labels.
+        reconstruction: What counts as an error of a drawn image.
         optimiser: How weights move.
         schedule: How the learning rate moves.
         epochs: Passes over the training images.
@@ -202,7 +228,8 @@ class Recipe:
         precision: `"32"`, `"bf16-mixed"` or `"16-mixed"`.
         channels_last: Keep activations in the order that convolutions prefer.
         ema: Decay of the average of the weights that is validated and kept; 0 for none.
-        patience: Epochs without a better mean AUROC before the run ends; 0 for never.
+        patience: Epochs without a better mean AUROC, or PSNR of a reconstruction, before the run
+            ends; 0 for never.
         checkpoint_steps: Steps between two states to resume from; 0 for epoch ends only.
         loggers: Of `"csv"` and `"tensorboard"`.
         accelerator: `"auto"`, `"cpu"`, `"gpu"`, `"mps"`.
@@ -216,6 +243,7 @@ class Recipe:
         'densenet121'
     """
 
+    task: str = "classification"
     datasets: tuple[Source, ...] = ()
     findings: tuple[str, ...] = ()
     split: Split = field(default_factory=Split)
@@ -227,6 +255,7 @@ class Recipe:
     cache_resolution: int = 0
     augmentation: Augmentation = PUBLISHED
     loss: Loss = field(default_factory=Loss)
+    reconstruction: Reconstruction = field(default_factory=Reconstruction)
     optimiser: Optimiser = field(default_factory=Optimiser)
     schedule: Schedule = field(default_factory=Schedule)
     epochs: int = 20
@@ -241,6 +270,7 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        _one_of(self, "task", ("classification", "reconstruction"))
         _one_of(self, "trainable", ("full", "head"))
         _one_of(self, "precision", ("32", "bf16-mixed", "16-mixed"))
         _one_of(self, "accelerator", ("auto", "cpu", "gpu", "mps"))
@@ -254,3 +284,14 @@ class Recipe:
         repeated = {name for name in self.findings if self.findings.count(name) > 1}
         if repeated:
             raise RecipeError(f"Recipe.findings names {sorted(repeated)} more than once")
+        self._check_reconstruction()
+
+    def _check_reconstruction(self) -> None:
+        if self.task != "reconstruction":
+            return
+        if self.findings:
+            raise RecipeError("task = 'reconstruction' has no findings; leave them out")
+        if self.trainable != "full":
+            raise RecipeError(
+                "task = 'reconstruction' trains the whole network; leave trainable out"
+            )

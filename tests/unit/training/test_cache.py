@@ -92,7 +92,7 @@ def test_it_holds_what_the_dataset_gives_to_half_a_level(films, build, dtype, st
         assert position == index
         assert np.abs(image - exact(index)).max() <= step / 2 + 1e-3
         np.testing.assert_array_equal(labels, dataset.labels[index])
-    assert cache.groups.tolist() == [0, 0, 1, 2]
+    assert cache.patient_ids.tolist() == [0, 0, 1, 2]
 
 
 def test_a_second_opening_decodes_nothing(films, build, decoded):
@@ -140,7 +140,7 @@ def test_another_preparation_or_order_is_another_array(films, build, other):
 def test_merged_releases_share_the_patients_of_one_cohort(films, build, cohort, patients):
     cache = build(MergeDataset([tiny(films), tiny(films, cohort=cohort)]))
     assert len(cache) == 8
-    assert len(set(cache.groups.tolist())) == patients
+    assert len(set(cache.patient_ids.tolist())) == patients
 
 
 def stop_after_three(build, films):
@@ -535,7 +535,7 @@ def test_an_unreadable_image_stops_or_is_left_out(films, build):
     assert list(cache.unreadable) == [2]
     assert len(cache) == 3
     assert [cache[i][1].tolist()[0] for i in (0, 1)] == [1.0, 0.0]
-    np.testing.assert_array_equal(cache.groups, [0, 0, 2])
+    np.testing.assert_array_equal(cache.patient_ids, [0, 0, 2])
     again = build(tiny(films), skip_unreadable=True)
     assert again.unreadable == cache.unreadable
     with pytest.raises(ImageReadError, match=r"c\.png"):
@@ -560,7 +560,7 @@ def test_transforms_are_refused(films, build):
 
 def test_a_subset_shares_the_array_and_has_its_own_fingerprint(films, build):
     cache = build(tiny(films))
-    part = cache.subset(cache.groups == 0)
+    part = cache.subset(cache.patient_ids == 0)
     assert len(part) == 2
     assert part.fingerprint() != cache.fingerprint()
     assert cache.subset([0, 1]).fingerprint() == part.fingerprint()

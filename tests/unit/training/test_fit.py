@@ -38,8 +38,9 @@ from torchxrayvision.training import (
     prepare,
 )
 from torchxrayvision.training.images.prepared import from_stored
-from torchxrayvision.training.module import Training, auroc_of
+from torchxrayvision.training.module import Training
 from torchxrayvision.training.network import network_of
+from torchxrayvision.training.objectives import auroc_of
 from torchxrayvision.training.state import pack, unpack
 
 
@@ -221,7 +222,7 @@ def test_datasets_are_merged_prepared_and_split_by_patient(tmp_path):
     train, validation = prepare(how, cache=tmp_path, workers=1)
     whole = 2 * len(Phantom_Dataset(**two[0].args))
     assert 0 < len(validation) < len(train) < whole
-    assert not set(train.groups.tolist()) & set(validation.groups.tolist())
+    assert not set(train.patient_ids.tolist()) & set(validation.patient_ids.tolist())
     assert train.names == ("Effusion",)
     assert train.size == 32
 
@@ -318,7 +319,7 @@ def test_parts_with_patients_in_common_are_refused(tmp_path, kind):
 
 
 def test_patients_in_common_are_seen_across_caches(tmp_path):
-    patients = merged(tmp_path, range(30)).groups
+    patients = merged(tmp_path, range(30)).patient_ids
     apart = int(np.argmax(patients > patients[10]))
     first, second = merged(tmp_path, range(apart)), merged(tmp_path, range(apart, 30))
     assert first.shared_patients(second) == 0

@@ -136,8 +136,8 @@ class ImageCache(PreparedImages):
         # The array of the pool holds other images too, in an order of its own.
         shape_only = np.broadcast_to(np.zeros((), pool.dtype), (count, pool.size, pool.size))
         rows = np.flatnonzero(work.places >= 0)
-        groups = _patients(dataset)
-        cache = cls(shape_only, dataset.labels, dataset.pathologies, groups, rows=rows)
+        patient_ids = _patients(dataset)
+        cache = cls(shape_only, dataset.labels, dataset.pathologies, patient_ids, rows=rows)
         cache.folder, cache.unreadable = pool.folder, work.unreadable
         cache.digest = content_key(work.digests, cache.size, str(pool.dtype))
         cache._pool, cache._pixels = pool, pool.pixels

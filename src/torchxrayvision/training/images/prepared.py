@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from torchxrayvision.errors import DatasetError, ImageShapeError
+from torchxrayvision.evaluation import with_former_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,16 +82,16 @@ class PreparedImages:
     Args:
         images: (N, S, S) or (N, 1, S, S): uint8 or uint16 over the whole range of the type, or
             floating point in [-1024, 1024]. A memory map stays one.
-        labels: (N, P): 1 present, 0 absent, NaN unknown.
+        labels: (N, P): 1 present, 0 absent, NaN unknown; None for images without labels.
         names: The P findings.
-        groups: The patient of each image, (N,), of any type; None if every image is one of its
+        patient_ids: The patient of each image, (N,), of any type; None if every image is one of its
             own.
         rows: Which of the images make up this dataset, in order; None for all.
 
     Attributes:
         names: The findings.
         labels: float32 (N, P), of the chosen rows.
-        groups: int64 (N,), of the chosen rows.
+        patient_ids: int64 (N,), of the chosen rows.
         size: Side of the images in pixels.
 
     Raises:
@@ -105,33 +106,37 @@ class PreparedImages:
         (2, 1, 8, 8)
     """
 
+    @with_former_names
     def __init__(
         self,
         images: NDArray[Any],
-        labels: NDArray[Any],
-        names: Sequence[str],
-        groups: NDArray[Any] | Sequence[Any] | None = None,
+        labels: NDArray[Any] | None = None,
+        names: Sequence[str] = (),
+        patient_ids: NDArray[Any] | Sequence[Any] | None = None,
         *,
         rows: NDArray[np.int64] | None = None,
     ) -> None:
         pixels = images[:, 0] if images.ndim == 4 and images.shape[1] == 1 else images
         if pixels.ndim != 3 or pixels.shape[1] != pixels.shape[2]:
             raise ImageShapeError(f"images must be of shape (N, S, S), got {images.shape}")
-        table = np.asarray(labels, dtype=np.float32)
+        none = np.zeros((len(pixels), 0), np.float32)
+        table = np.asarray(none if labels is None else labels, dtype=np.float32)
         if table.shape != (len(pixels), len(names)):
             msg = f"{len(pixels)} images and {len(names)} findings need labels of shape "
             raise ImageShapeError(f"{msg}{(len(pixels), len(names))}, got {table.shape}")
-        if groups is not None and len(groups) != len(pixels):
-            raise ImageShapeError(f"{len(groups)} groups for {len(pixels)} images; give one each")
+        if patient_ids is not None and len(patient_ids) != len(pixels):
+            raise ImageShapeError(
+                f"{len(patient_ids)} patient_ids for {len(pixels)} images; give one each"
+            )
         if pixels.dtype.kind != "f" and str(pixels.dtype) not in _LEVELS:
             raise ImageShapeError(f"images must be uint8, uint16 or float, got {pixels.dtype}")
         codes = np.arange(len(pixels))
-        if groups is not None:
-            codes = np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
+        if patient_ids is not None:
+            codes = np.unique(np.asarray(patient_ids), return_inverse=True)[1].reshape(-1)
         self._pixels = pixels
         self.rows = np.arange(len(pixels)) if rows is None else np.asarray(rows, dtype=np.int64)
         self._table, self._codes = table, codes.astype(np.int64)
-        self._patient_ids = None if groups is None else np.asarray(groups)
+        self._raw_ids = None if patient_ids is None else np.asarray(patient_ids)
         self.names = tuple(str(name) for name in names)
         self.size = int(pixels.shape[1])
 
@@ -142,7 +147,7 @@ class PreparedImages:
         return chosen
 
     @property
-    def groups(self) -> NDArray[np.int64]:
+    def patient_ids(self) -> NDArray[np.int64]:
         """The patient of each image, as a number; int64 (N,)."""
         chosen: NDArray[np.int64] = self._codes[self.rows]
         return chosen
@@ -162,12 +167,11 @@ class PreparedImages:
             The count; an image without a patient is one of its own.
         """
         if self._codes is other._codes:
-            return len(np.intersect1d(self.groups, other.groups))
-        if self._patient_ids is None or other._patient_ids is None:
+            return len(np.intersect1d(self.patient_ids, other.patient_ids))
+        if self._raw_ids is None or other._raw_ids is None:
             return 0
         return len(
-            set(self._patient_ids[self.rows].tolist())
-            & set(other._patient_ids[other.rows].tolist())
+            set(self._raw_ids[self.rows].tolist()) & set(other._raw_ids[other.rows].tolist())
         )
 
     def __len__(self) -> int:
@@ -216,16 +220,16 @@ class PreparedImages:
         """The same images with other findings; those that are not there are NaN.
 
         Args:
-            names: Findings wanted, in order.
+            names: Findings wanted, in order; none for images without labels.
 
         Returns:
             A dataset over the same array.
 
         Raises:
-            DatasetError: If none of them is there.
+            DatasetError: If some are wanted and none of them is there.
         """
         known = [name for name in names if name in self.names]
-        if not known:
+        if names and not known:
             msg = f"none of {', '.join(names)} is among the findings {', '.join(self.names)}"
             raise DatasetError(msg)
         table = np.full((len(self._table), len(names)), np.nan, dtype=np.float32)

@@ -1,12 +1,4 @@
-"""Residual autoencoders for radiographs: from an image to a small code and back.
-
-Example:
-    >>> import torch
-    >>> from torchxrayvision.autoencoders import ResNetAE50
-    >>> model = ResNetAE50()
-    >>> model.encode(torch.full((1, 1, 224, 224), -1024.0)).shape
-    torch.Size([1, 512, 3, 3])
-"""
+"""The residual autoencoder that has published weights."""
 
 from __future__ import annotations
 
@@ -15,12 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from torch import Tensor, nn
 
-from torchxrayvision.deprecation import carried_names
-from torchxrayvision.errors import ImageShapeError, UnknownNameError
+from torchxrayvision.autoencoders.base import Autoencoder
+from torchxrayvision.errors import UnknownNameError
 from torchxrayvision.models import (
-    Prediction,
-    XRayModel,
-    checked,
     load_weights,
     network_device,
     resolve_weights_argument,
@@ -28,11 +17,9 @@ from torchxrayvision.models import (
 from torchxrayvision.weights import ResNetAE_Weights, Weights, WeightsEnum
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-__all__ = ["ResNetAE", "ResNetAE50", "ResNetAE101", "ResNetAE_Weights", "model_urls"]
-
-_BLOCKS: Final[dict[str, tuple[int, int, int, int]]] = {
+BLOCKS: Final[dict[str, tuple[int, int, int, int]]] = {
     "autoencoder-resnet50": (3, 4, 6, 3),
     "autoencoder-resnet101": (3, 4, 23, 2),
 }
@@ -69,7 +56,9 @@ def _pointwise(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 1, stride, bias=False)
 
 
-class _Down(_Block):
+class Down(_Block):
+    """A block that may halve the side."""
+
     def __init__(self, inputs: int, width: int, outputs: int, stride: int, change: bool) -> None:
         middle = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
         super().__init__(_pointwise(inputs, width), middle, _pointwise(width, outputs))
@@ -83,7 +72,9 @@ class _Down(_Block):
         return x if self.downsample is None else self.downsample(x)
 
 
-class _Up(_Block):
+class Up(_Block):
+    """A block that may enlarge the side."""
+
     def __init__(self, inputs: int, width: int, outputs: int, stride: int) -> None:
         # Several sizes shrink to the same one by the stride; one pixel more gives the right one.
         middle = (
@@ -108,17 +99,17 @@ class _Up(_Block):
 def _down_stage(inputs: int, width: int, blocks: int, stride: int) -> tuple[nn.Sequential, int]:
     outputs = 4 * width
     change = stride != 1 or inputs != outputs
-    layers = [_Down(inputs, width, outputs, stride, change)]
-    layers += [_Down(outputs, width, outputs, 1, False) for _ in range(blocks - 1)]
+    layers = [Down(inputs, width, outputs, stride, change)]
+    layers += [Down(outputs, width, outputs, 1, False) for _ in range(blocks - 1)]
     return nn.Sequential(*layers), outputs
 
 
 def _up_stage(inputs: int, blocks: int, stride: int) -> nn.Sequential:
-    layers = [_Up(inputs, inputs // 4, inputs, 1) for _ in range(blocks - 1)]
-    return nn.Sequential(*layers, _Up(inputs, inputs // 4, inputs // 2, stride))
+    layers = [Up(inputs, inputs // 4, inputs, 1) for _ in range(blocks - 1)]
+    return nn.Sequential(*layers, Up(inputs, inputs // 4, inputs // 2, stride))
 
 
-class ResNetAE(XRayModel):
+class ResNetAE(Autoencoder):
     """Autoencoder of a ResNet and its mirror image: 224 x 224 pixels to 512 x 3 x 3 and back.
 
     As in 1.5.7, images of another size are refused with weights and taken as they are without, so
@@ -146,9 +137,6 @@ class ResNetAE(XRayModel):
     """
 
     resizes = False
-    output_names = ("z", "out")
-    output_kind = "image"
-    output_kinds = ("code", output_kind)  # of each output
 
     def __init__(
         self,
@@ -159,14 +147,15 @@ class ResNetAE(XRayModel):
     ) -> None:
         entry = resolve_weights_argument(weights, default="101-elastic", family="autoencoder")
         architecture = architecture if entry is None else entry.architecture
-        if architecture not in _BLOCKS:
-            raise UnknownNameError("autoencoder", architecture, _BLOCKS)
+        if architecture not in BLOCKS:
+            raise UnknownNameError("autoencoder", architecture, BLOCKS)
         super().__init__(
             targets=["Reconstruction"],
             input_resolution=None if entry is None else entry.input_resolution,
         )
+        self.architecture = architecture
         with network_device(entry):
-            self._build(_BLOCKS[architecture])
+            self._build(BLOCKS[architecture])
         load_weights(self, self, entry, cache_dir=cache_dir)
 
     def _build(self, blocks: tuple[int, int, int, int]) -> None:
@@ -183,7 +172,7 @@ class ResNetAE(XRayModel):
         for stage, (count, stride) in enumerate(zip(reversed(blocks), strides, strict=True), 1):
             setattr(self, f"uplayer{stage}", _up_stage(channels, count, stride))
             channels //= 2
-        self.uplayer_top = _Up(channels, 64, 64, 2)
+        self.uplayer_top = Up(channels, 64, 64, 2)
         self.conv1_1 = nn.ConvTranspose2d(64, 1, 1, bias=False)
 
     @property
@@ -204,90 +193,11 @@ class ResNetAE(XRayModel):
     def _embed(self, x: Tensor) -> Tensor:
         return self._code(x).mean((2, 3))
 
-    def encode(self, x: Tensor, check_resolution: bool = True) -> Tensor:
-        """The code of each image.
-
-        Args:
-            x: Images, shape (B, 1, S, S) in [-1024, 1024]; S = 224 with weights.
-            check_resolution: False takes images of any size with weights too.
-
-        Returns:
-            Shape (B, 512, H, W); H = W = 3 at 224 x 224 pixels.
-
-        Raises:
-            ImageShapeError: If there are weights and the images have not their resolution.
-        """
-        return self._code(self.prepare(x) if check_resolution else checked(x, self))
-
-    def features(self, x: Tensor) -> Tensor:
-        """The code of each image, under the name of 1.5.7; the same as `encode`.
-
-        Args:
-            x: Images, shape (B, 1, S, S) in [-1024, 1024].
-
-        Returns:
-            Shape (B, 512, 3, 3).
-        """
-        return self.encode(x)
-
-    def decode(self, z: Tensor, image_size: Sequence[int] | None = None) -> Tensor:
-        """The image of each code.
-
-        Args:
-            z: Codes, shape (B, 512, H, W), as `encode` gives them.
-            image_size: Shape that the images must have; its last two numbers are compared. None
-                takes what comes.
-
-        Returns:
-            Shape (B, 1, 224, 224) for codes of 3 x 3, nominally in [-1024, 1024]; not clipped.
-
-        Raises:
-            ImageShapeError: If the codes give images of another size.
-        """
+    def _image(self, z: Tensor) -> Tensor:
         for stage in range(1, 5):
             z = getattr(self, f"uplayer{stage}")(z)
         image: Tensor = self.conv1_1(self.uplayer_top(z))
-        if image_size is not None and tuple(image.shape[-2:]) != tuple(image_size)[-2:]:
-            msg = (
-                f"these codes give images of {tuple(image.shape[-2:])}, not of "
-                f"{tuple(image_size)[-2:]}; encode images of 224 x 224 pixels, or leave "
-                "image_size out"
-            )
-            raise ImageShapeError(msg)
         return image
-
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Encode and decode.
-
-        Args:
-            x: Images, shape (B, 1, S, S) in [-1024, 1024].
-
-        Returns:
-            `"z"`, the codes (B, 512, 3, 3), and `"out"`, the images (B, 1, 224, 224).
-        """
-        z = self.encode(x)
-        return {"z": z, "out": self.decode(z)}
-
-    def predict(self, x: Tensor) -> Prediction:
-        """The reconstruction, by name.
-
-        Args:
-            x: Images, shape (B, 1, S, S) in [-1024, 1024].
-
-        Returns:
-            `"Reconstruction"`, shape (B, 224, 224), of kind `"image"`; nothing if untrained.
-        """
-        named = {"Reconstruction": self(x)["out"][:, 0]} if any(self.trained) else {}
-        return Prediction("image", named)
-
-    if TYPE_CHECKING:
-
-        def __call__(self, x: Tensor) -> dict[str, Tensor]: ...  # type: ignore[override] # noqa: D102
-
-
-# Under these names 1.5.7 has them, and pickled whole modules name them.
-_ResNetAE, Bottleneck, DeconvBottleneck = ResNetAE, _Down, _Up
-__getattr__ = carried_names(__name__, "nn os pathlib requests sys torch utils")
 
 
 def ResNetAE50() -> ResNetAE:  # noqa: N802 - public name of 1.5.7
