@@ -45,15 +45,16 @@ DIFFERENT = {
     "segmenter": "the page has one of its own accord, results only if asked",
     "seed": "the demonstration's own default is a seed whose films show everything",
     "weights": "segmentation and classification have networks of their own; an audit may do "
-    "without",
+    "without; similar images are found offline",
     "workers": "training counts processes and takes 0 for none",
     "views": "a view is kept in a dataset and simulated in a phantom",
     "overwrite": "predict replaces the rows of an unfinished run as well",
     "restart": "as overwrite",
     "patient": "an audit prints no default that another command has",
     "out_dir": "optional where the command has a name for it",
-    "method": "ways to explain, and ways to calibrate",
-    "to": "formats of a model and of a dataset, and the file of a calibration",
+    "method": "ways to explain, to calibrate and to search",
+    "to": "formats of a model and of a dataset, the file of a calibration, and the image that "
+    "others are compared with",
 }
 
 
@@ -101,14 +102,14 @@ def test_lists_of_commands_are_not_cut(group):
 
 # What prints a table, and so prints JSON too.
 PRINTING = [
-    ("predict",), ("check",), ("audit",), ("benchmark",), ("evaluate",), ("info",),
+    ("predict",), ("check",), ("audit",), ("benchmark",), ("evaluate",), ("info",), ("similar",),
     ("datasets", "list"),
     ("datasets", "describe"), ("datasets", "verify"), ("datasets", "split"),
     ("weights", "list"), ("weights", "show"),
 ]  # fmt: skip
 WRITING = [
     ("predict",), ("check",), ("audit",), ("evaluate",), ("segment",), ("explain",), ("results",),
-    ("export",), ("phantom",), ("datasets", "export"), ("datasets", "split"),
+    ("export",), ("phantom",), ("datasets", "export"), ("datasets", "split"), ("similar",),
 ]  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from torchxrayvision.cli import probe as _probe
 from torchxrayvision.cli import results as _results
 from torchxrayvision.cli import segment as _segment
 from torchxrayvision.cli import serve as _serve
+from torchxrayvision.cli import similar as _similar
 from torchxrayvision.cli import train as _train
 from torchxrayvision.cli import weights as _weights
 from torchxrayvision.cli.console import (
@@ -81,6 +82,7 @@ for _function in (
     _audit.audit,
     _benchmark.benchmark,
     _probe.probe,
+    _similar.similar,
     _segment.segment,
     _results.results,
     _train.train,

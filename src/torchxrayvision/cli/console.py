@@ -27,7 +27,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from torchxrayvision.inputs import ReadOptions
-    from torchxrayvision.models import XRayClassifier
+    from torchxrayvision.models import XRayClassifier, XRayModel
     from torchxrayvision.runs import Summary
 
 from torchxrayvision import __version__
@@ -352,6 +352,16 @@ def load_classifier(
     if checkpoint is not None:
         return load_checkpoint(checkpoint, weights=weights, compat=compat)
     return get_model(weights or DEFAULT_WEIGHTS, compat=compat)
+
+
+def load_network(weights: str | None, checkpoint: Path | None) -> XRayModel:
+    """The network with `embed`, in evaluation mode, that the options name: `demo` if none does."""
+    from torchxrayvision.autoencoders import is_autoencoder_file
+    from torchxrayvision.autoencoders import load_checkpoint as load_autoencoder
+
+    if checkpoint is not None and weights is None and is_autoencoder_file(checkpoint):
+        return load_autoencoder(checkpoint)
+    return load_classifier(weights or (None if checkpoint else "demo"), checkpoint)
 
 
 def folder_to_write(path: Path | None) -> Path | None:

@@ -293,13 +293,32 @@ def pose_of(thumbnail: Float32, model: PoseModel | None = None) -> Pose:
     )
 
 
+def appearance(thumbnail: Float32) -> Float32:
+    """What an image shows where, whatever its exposure: to find it again, or images like it.
+
+    Directions of edges and coarse brightness of the ranks of grey values, as differences from what
+    chest radiographs have in common, each relative to how much these vary.
+
+    Args:
+        thumbnail: Shape (SIDE, SIDE), any linear scale of grey.
+
+    Returns:
+        Shape (768,).
+
+    Example:
+        >>> appearance(np.eye(SIDE, dtype=np.float32)).shape
+        (768,)
+    """
+    return _model().standardised(features(ranks_of(thumbnail)))
+
+
 def is_surely_upright(thumbnail: Float32) -> bool:
     """Whether a thumbnail is an upright frontal chest radiograph beyond doubt.
 
     An eighth of the work of `pose_of`, which is to be asked where the answer is no.
     """
     model = _model()
-    z = model.standardised(features(_ranks(thumbnail)))
+    z = model.standardised(features(ranks_of(thumbnail)))
     weight, at_chest = (float(value) for value in model.numbers[:2])
     return bool(z @ model.chest + weight * model.distance(z) + at_chest > _SURE)
 
@@ -310,12 +329,12 @@ def poses(thumbnail: Float32) -> list[Float32]:
     Returns:
         0 to 3 quarter turns counterclockwise, then the same with inverted grey.
     """
-    ranks = _ranks(thumbnail)
+    ranks = ranks_of(thumbnail)
     turned = [np.rot90(ranks, turns) for turns in range(4)]
     return turned + [1 - image for image in turned]
 
 
-def _ranks(image: Float32) -> Float32:
+def ranks_of(image: Float32) -> Float32:
     """Share of darker pixels: free of exposure, and inverting it inverts the image."""
     low, high = float(image.min()), float(image.max())
     if high <= low:
