@@ -107,6 +107,20 @@ Structures = Annotated[
 Upright = Annotated[
     bool, typer.Option("--upright", help="Turn rotated radiographs upright for the network.")
 ]
+Ood = Annotated[
+    bool,
+    typer.Option(
+        "--ood", help="Refuse what lies far from the frontal radiographs that the package knows."
+    ),
+]
+ReferencePath = Annotated[
+    Path | None,
+    typer.Option(
+        "--reference",
+        help="As --ood, but far from these images: a file of `xrv check --write-reference`, or, "
+        "for xrv check, a folder.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the random numbers.")]
 Count = Annotated[

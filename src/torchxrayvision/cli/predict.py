@@ -38,9 +38,11 @@ from torchxrayvision.cli.options import (
     FromFile,
     GraphFile,
     Images,
+    Ood,
     Output,
     Overwrite,
     Precision,
+    ReferencePath,
     Weights,
     reads_images,
 )
@@ -231,6 +233,8 @@ def predict(
             "upright frontal chest radiograph, or off."
         ),
     ] = "note",
+    ood: Ood = False,
+    reference: ReferencePath = None,
     shard: Annotated[
         str | None,
         typer.Option(help="2/8 computes part 2 of 8; `xrv join` makes the table of all parts."),
@@ -274,6 +278,7 @@ def predict(
         (graph and (weights or checkpoint or compat), "--graph stands alone: it is the network"),
         (graph and cluster, "--cluster takes --weights or --checkpoint, not --graph"),
         (graph and device not in (None, "cpu"), f"--graph runs on the CPU, not on {device}"),
+        *_reference_faults(reference, ood, check),
     ):
         if wrong:
             refuse(reason)
@@ -296,6 +301,7 @@ def predict(
             "kind": wanted, "batch_size": batch_size, "engine": engine,
             "precision": precision, "reading": reading(), "check": check,
             "calibration": made,
+            "reference": str(reference) if reference else "packaged" if ood else None,
         }  # fmt: skip
         if output is None:
             done = show(net, names, how, form=form)
@@ -329,6 +335,17 @@ def _cluster(address: str | None, cpus: int | None, actors: int | None) -> RayCl
     from torchxrayvision.inference import RayCluster
 
     return RayCluster(address=address, cpus=cpus, actors=actors)
+
+
+def _reference_faults(reference: Path | None, ood: bool, check: str) -> Iterator[tuple[bool, str]]:
+    """What cannot be asked of the comparison with known images."""
+    if reference is not None:
+        write = f"xrv check --reference {reference} --write-reference FILE.safetensors"
+        yield reference.is_dir(), f"--reference takes a file here; write it with {write}"
+    yield (
+        check == "off" and (ood or reference is not None),
+        "--ood and --reference are a part of the screening: leave --check off away",
+    )
 
 
 def _require_weights(name: str | None) -> None:

@@ -20,7 +20,7 @@ from torchxrayvision.inference.engines.graph import (
 from torchxrayvision.inference.engines.runtime import input_size
 from torchxrayvision.inputs import AIR, Readers, ReadOptions, crop_and_resize, expand
 from torchxrayvision.runs import Batch, open_table
-from torchxrayvision.screening import quick_check
+from torchxrayvision.screening import quick_check, reference_named
 
 if TYPE_CHECKING:
     import os
@@ -149,6 +149,7 @@ def batches(
     reading: ReadOptions | None = None,
     features: bool = False,
     check: str = "note",
+    reference: str | None = None,
 ) -> Generator[tuple[list[InputFile], Batch], None, None]:
     """Predict every file, batch by batch, in order.
 
@@ -162,11 +163,12 @@ def batches(
         reading: How files are read.
         features: Whether batches carry the features.
         check: See `predict`.
+        reference: See `predict`.
 
     Yields:
         The files of a batch and what came of them.
     """
-    with open_readers(engine.size, reading, check) as readers:
+    with open_readers(engine.size, reading, check, reference) as readers:
         yield from batches_from(readers, engine, files, first=first, features=features)
 
 
@@ -182,14 +184,15 @@ def check_mode(name: str) -> str:
 
 
 def open_readers(
-    size: int, options: ReadOptions | None, check: str = "off"
+    size: int, options: ReadOptions | None, check: str = "off", reference: str | None = None
 ) -> Readers[InputFile, Checked]:
     """Workers that read images of one side for an engine; to be closed."""
+    far = None if check == "off" else reference_named(reference)
 
     def make(file: InputFile, read: Read) -> Checked:
         raster = read(file)
         square = crop_and_resize(file, raster, size)
-        found = "" if check == "off" else quick_check(file, raster, square)
+        found = "" if check == "off" else quick_check(file, raster, square, far)
         if check == "refuse" and found.startswith(_REFUSED):
             raise ImageReadError(file.path, found)
         return square, found
@@ -341,6 +344,7 @@ def predict(
     engine: str = "auto",
     precision: str = "exact",
     check: str = "note",
+    reference: str | None = None,
     calibration: Calibration | str | os.PathLike[str] | None = None,
 ) -> pd.DataFrame:
     """Predict the findings of radiographs.
@@ -360,6 +364,8 @@ def predict(
         check: `"note"` fills a column `check` by the cheap part of the screening: `ok`, or
             `refused:` or `noted:` and the reason, where refused is what `xrv check` would
             refuse. `"refuse"` gives what is refused no numbers. `"off"` does neither.
+        reference: What lies far from it is refused too: `"packaged"`, or the file of a
+            `screening.Reference`; None for neither.
         calibration: What `xrv calibrate` wrote for these weights, or its record: columns
             `calibrated <finding>` take the place of the outputs, with `call <finding>` and
             `set <finding>` where it holds thresholds and sets.
@@ -383,7 +389,7 @@ def predict(
                 predictions(
                     net, list(expand(paths)), kind=output, batch_size=batch_size, engine=engine,
                     precision=precision, reading=ReadOptions(workers=workers), check=check,
-                    calibration=made,
+                    reference=reference, calibration=made,
                 )
             )  # fmt: skip
     table: dict[str, object] = {
@@ -415,6 +421,7 @@ def predictions(
     reading: ReadOptions | None = None,
     embeddings: bool = False,
     check: str = "note",
+    reference: str | None = None,
     calibration: Calibration | None = None,
 ) -> Iterator[Result]:
     """Predict every file, one result each, in order, as they are done.
@@ -429,6 +436,7 @@ def predictions(
         reading: How files are read.
         embeddings: Whether results carry the features.
         check: See `predict`.
+        reference: See `predict`.
         calibration: For these weights; results carry its `cells`.
 
     Yields:
@@ -443,6 +451,8 @@ def predictions(
         sample=lambda: first_images(files, input_size(model), size, reading or ReadOptions()),
     )  # fmt: skip
     runner = open_classifier(model, wanted, size, choice)
-    for chunk, batch in batches(runner, files, reading=reading, features=embeddings, check=check):
+    for chunk, batch in batches(
+        runner, files, reading=reading, features=embeddings, check=check, reference=reference
+    ):
         findings = columns_of(model.targets, model.trained)
         yield from results_of(chunk, batch, calibration, findings)

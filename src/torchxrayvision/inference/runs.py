@@ -46,6 +46,7 @@ from torchxrayvision.runs import (
 from torchxrayvision.runs import Shard as Shard  # exported by the package
 from torchxrayvision.runs import Summary as Summary
 from torchxrayvision.runs import parse_shard as parse_shard
+from torchxrayvision.screening import reference_named
 
 if TYPE_CHECKING:
     import os
@@ -116,6 +117,7 @@ class LocalRunner:
                 reading=self._reading,
                 features=record.options["embeddings"],
                 check=record.options["check"],
+                reference=record.options.get("reference", {}).get("name"),
             )
             with contextlib.closing(done):  # ends the workers, whatever happens here
                 for _, batch in done:
@@ -198,6 +200,7 @@ def predict_to_file(
     precision: str = "exact",
     device: str | torch.device | None = None,
     check: str = "note",
+    reference: str | None = None,
     shard: Shard | None = None,
     restart: bool = False,
     overwrite: bool = False,
@@ -226,6 +229,7 @@ def predict_to_file(
         device: Where the network runs meanwhile; None leaves it where it is, and takes the GPUs of
             a cluster.
         check: See `predict`.
+        reference: See `predict`; every node of a cluster needs the file under this name.
         shard: Do this part only; `join_shards` makes the table of all.
         restart: Throw the rows of an unfinished run away, whatever its options.
         overwrite: Replace an existing table, and throw away an unfinished run that has other
@@ -270,6 +274,9 @@ def predict_to_file(
             "check": check_mode(check),
             "shard": None if shard is None else [shard.index, shard.count],
         }
+        far = reference_named(reference)
+        if far is not None:
+            options["reference"] = {"name": reference, "sha256": far.digest}
         if made is not None:  # as JSON gives it back, for a run that resumes compares it
             options["calibration"] = json.loads(json.dumps(made.to_dict()))
         return _carry_out(
@@ -351,6 +358,7 @@ def _write_table(folders: Sequence[RunFolder], records: Sequence[Record], target
         },
         options={
             **{name: options[name] for name in ("batch_size", "precision", "check")},
+            **({"reference": options["reference"]} if "reference" in options else {}),
             "engine": record.machine["engine"]["engine"], "torch": record.machine["torch"],
         },
         inputs={"images": record.manifest.count, "names_sha256": record.manifest.digest},

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from torchxrayvision.images import Raster
     from torchxrayvision.inputs import Read
     from torchxrayvision.models import Segmenter, XRayClassifier
+    from torchxrayvision.screening import Reference
     from torchxrayvision.segmentation import Prepared
 
 _OP = "operating-point"
@@ -86,6 +87,7 @@ class Reader:
         most: How many, if `targets` is None; 0 for no heat maps.
         method: Of `explain_file`: `"gradcam"`, `"gradcam++"` or `"cam"`.
         batch_size: Images that `read_all` takes through the networks together.
+        reference: What lies far from it is refused by the screening; None for none.
 
     Raises:
         UnknownNameError: If a structure or target is not one of its network.
@@ -104,6 +106,7 @@ class Reader:
     most: int = 1
     method: str = "gradcam"
     batch_size: int = 1
+    reference: Reference | None = None
     _hashes: tuple[str, str] = field(init=False, repr=False)
     _calibration: Calibration | None = field(init=False, repr=False, default=None)
     _engines: dict[int, ClassifierEngine] = field(init=False, repr=False, default_factory=dict)
@@ -140,6 +143,8 @@ class Reader:
         """What was asked of the networks, as JSON holds it: what decides on results but weights."""
         names = ("mask_threshold", "structures", "upright", "targets", "most", "method")
         values = {name: getattr(self, name) for name in names}
+        if self.reference is not None:
+            values["reference"] = self.reference.digest
         said = {
             name: list(value) if isinstance(value, list | tuple) else value
             for name, value in values.items()
@@ -204,7 +209,7 @@ class Reader:
         square, prepared, check = None, None, ""
         if self.classifier is not None:
             square = crop_and_resize(known, raster, input_size(self.classifier))
-            check = quick_check(known, raster, square)
+            check = quick_check(known, raster, square, self.reference)
         if self.segmenter is not None:
             prepared = self._segmenting().prepare(known, raster)
         return _Image(replace(file, data=None), source, raster, check, square, prepared)

@@ -4,7 +4,14 @@ from .checks import check as check
 from .checks import check_to_file as check_to_file
 from .checks import iter_checks as iter_checks
 from .checks import quick_check as quick_check
+from .checks import reference_named as reference_named
 from .pose import SIDE as SIDE
 from .pose import FrameMeasures as FrameMeasures
+from .pose import appearance as appearance
 from .pose import measure_frame as measure_frame
 from .pose import pose_of as pose_of
+from .reference import Reference as Reference
+from .reference import Score as Score
+from .reference import fit_reference as fit_reference
+from .reference import load_reference as load_reference
+from .reference import reference_of as reference_of

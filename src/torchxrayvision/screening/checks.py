@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from torchxrayvision.images import Raster
     from torchxrayvision.inputs import InputFile, Paths, Read, Skipped
     from torchxrayvision.runs import Batch, Record, Summary
+    from torchxrayvision.screening.reference import Reference, Score
 
 _KEYWORDS: Final = ("Modality", "BodyPartExamined", "ViewPosition", "PhotometricInterpretation")
 # Projection radiography, film that was scanned, and what secondary captures are stored as.
@@ -141,8 +143,8 @@ def contradictions(header: Header, pose: Pose) -> Iterator[str]:
         yield f"PhotometricInterpretation says {header.photometric}, {right} shows it right"
 
 
-REFUSED: Final = ("blank", "not-chest", "lateral", "rotated", "inverted")
-"""Remarks for which a file is refused."""
+REFUSED: Final = ("blank", "not-chest", "lateral", "rotated", "inverted", "unfamiliar")
+"""Remarks for which a file is refused; the last is only made where a reference is given."""
 
 NOTED: Final = ("mirrored", "bars", "text", "exposure", "header")
 """Remarks that leave it to the reader."""
@@ -161,6 +163,7 @@ _COLUMNS: Final = {
     "turned_clockwise": "integer", "inverted": "flag", "chest_score": "number", "bars": "number",
     "letters": "integer", "contrast": "number", "remarks": "text",
 }  # fmt: skip
+_DISTANCES: Final = {"embedding_distance": "number", "reconstruction_error": "number"}
 _QUICK_SIDE: Final = 32  # rows and columns, or a few more, that the quick check looks at
 
 
@@ -187,6 +190,7 @@ class Check:
         remarks: What was found, the gravest first.
         pose: How the image lies, or None after an error.
         plate: Measures of bars, text and exposure, or None after an error.
+        score: How far the image lies from the reference, where one was given.
         allowed: Remarks for which the caller does not refuse a file.
     """
 
@@ -196,6 +200,7 @@ class Check:
     pose: Pose | None = None
     plate: FrameMeasures | None = None
     allowed: frozenset[str] = frozenset()
+    score: Score | None = None
 
     @property
     def codes(self) -> tuple[str, ...]:
@@ -227,7 +232,16 @@ class Check:
             "letters": plate.letters if plate else None,
             "contrast": round(plate.contrast, 3) if plate else None,
             "remarks": "; ".join(remark.message for remark in self.remarks),
+            **self._distances(),
         }
+
+    def _distances(self) -> dict[str, float | None]:
+        """The scores, where a reference was given."""
+        if self.score is None:
+            return {}
+        pair = self.score.distance, self.score.error
+        values = (round(value, 4) if math.isfinite(value) else None for value in pair)
+        return dict(zip(_DISTANCES, values, strict=True))
 
 
 def iter_checks(
@@ -238,6 +252,7 @@ def iter_checks(
     view_model: Any = None,
     reading: ReadOptions | None = None,
     skipped: Skipped | None = None,
+    reference: Reference | None = None,
 ) -> Iterator[Check]:
     """Check files one after the other, as they are done.
 
@@ -249,6 +264,7 @@ def iter_checks(
             takes the published one if its weights are in the cache.
         reading: How files are read; None for `workers` threads.
         skipped: Counts files of folders that are no images.
+        reference: Refuses what lies far from it too, see `load_reference` and `fit_reference`.
 
     Yields:
         One result per file, in order.
@@ -259,7 +275,7 @@ def iter_checks(
     allowed = _allowed(allow)
     reading = reading or ReadOptions(workers=workers)
     files = expand(paths, strict=reading.strict, skipped=skipped)
-    return _checks(files, allowed, view_model, reading)
+    return _checks(files, allowed, view_model, reading, reference)
 
 
 def _allowed(codes: Iterable[str]) -> frozenset[str]:
@@ -270,12 +286,16 @@ def _allowed(codes: Iterable[str]) -> frozenset[str]:
 
 
 def _checks(
-    files: Iterable[InputFile], allowed: frozenset[str], view_model: Any, reading: ReadOptions
+    files: Iterable[InputFile],
+    allowed: frozenset[str],
+    view_model: Any,
+    reading: ReadOptions,
+    reference: Reference | None,
 ) -> Generator[Check, None, None]:
     look = view_model or _cached_view_model()
 
     def one(file: InputFile, read: Read) -> Check:
-        return _check(file, read(file), look, allowed)
+        return _check(file, read(file), look, allowed, reference)
 
     with Readers(one, reading) as readers:
         for file, made in readers.map(files):
@@ -288,6 +308,7 @@ def check_to_file(
     *,
     allow: Iterable[str] = (),
     view_model: Any = None,
+    reference: Reference | None = None,
     reading: ReadOptions | None = None,
     overwrite: bool = False,
     on_found: Callable[[int], None] | None = None,
@@ -301,6 +322,7 @@ def check_to_file(
         output: The table, ending in `.csv`, `.parquet` or `.json`; columns as those of `check`.
         allow: See `iter_checks`.
         view_model: See `iter_checks`.
+        reference: See `iter_checks`.
         reading: How files are read.
         overwrite: See `torchxrayvision.inference.predict_to_file`.
         on_found: See `torchxrayvision.inference.predict_to_file`.
@@ -325,23 +347,27 @@ def check_to_file(
         "view_model": None if look is None else fingerprint(look),
         "batch_size": _BATCH,
     }
+    if reference is not None:
+        options["reference"] = reference.digest
+    columns = _COLUMNS | ({} if reference is None else _DISTANCES)
     verdicts: Counter[str] = Counter()
 
     def compute(
         folder: RunFolder, record: Record, start: int, stop: int
     ) -> Generator[Batch, None, None]:
         files = read_manifest(folder.sources, start, stop)
-        with contextlib.closing(_checks(files, allowed, look, how)) as done:
+        with contextlib.closing(_checks(files, allowed, look, how, reference)) as done:
             yield from in_batches(
                 done, start, record.batch_size, lambda found: (found.error, found.to_row())
             )
 
     def write(part: Path, rows: Iterator[dict[str, Any]]) -> None:
+        told = {"allow": "check", "reference": "reference"}
         provenance = Provenance(
             command="xrv check", weights_sha256=options["view_model"],
-            options={"allow": options["check"]},
+            options={key: options[of] for key, of in told.items() if of in options},
         )  # fmt: skip
-        with open_table(target, _COLUMNS, part, provenance=provenance) as table:
+        with open_table(target, columns, part, provenance=provenance) as table:
             for row in rows:
                 verdicts[row["verdict"]] += 1
                 table.write(row)
@@ -355,30 +381,44 @@ def check_to_file(
     return verdicts
 
 
-def check(paths: Paths, *, allow: Iterable[str] = (), workers: int = 1) -> pd.DataFrame:
+def check(
+    paths: Paths,
+    *,
+    allow: Iterable[str] = (),
+    workers: int = 1,
+    reference: Reference | None = None,
+) -> pd.DataFrame:
     """Check files, and return a table.
 
     Args:
         paths: A file or folder, or several; see `expand`.
         allow: Codes of `REFUSED` for which no file is refused.
         workers: Threads.
+        reference: See `iter_checks`.
 
     Returns:
         One row per file: `path`, `error`, `verdict` (ok, noted, refused, error), `codes`,
         `turned_clockwise` (degrees), `inverted`, `chest_score` (above 0 is a frontal chest
         radiograph), `bars` (share of the image), `letters`, `contrast` (share of the declared
-        range), `remarks`.
+        range), `remarks`; with a reference `embedding_distance` and `reconstruction_error`.
 
     Raises:
         UnknownNameError: If there is no such code.
     """
     import pandas as pd
 
-    rows = [result.to_row() for result in iter_checks(paths, allow=allow, workers=workers)]
-    return pd.DataFrame(rows, columns=list(Check("", "").to_row()))
+    found = iter_checks(paths, allow=allow, workers=workers, reference=reference)
+    columns = [*Check("", "").to_row(), *({} if reference is None else _DISTANCES)]
+    return pd.DataFrame([result.to_row() for result in found], columns=columns)
 
 
-def _check(file: InputFile, raster: Raster, view_model: Any, allowed: frozenset[str]) -> Check:
+def _check(
+    file: InputFile,
+    raster: Raster,
+    view_model: Any,
+    allowed: frozenset[str],
+    reference: Reference | None,
+) -> Check:
     plate = measure_frame(raster)
     pose = _pose(file, raster, plate.inside, plate.bars)
     header = read_header(file) if raster.info.format == "dicom" else Header()
@@ -389,10 +429,47 @@ def _check(file: InputFile, raster: Raster, view_model: Any, allowed: frozenset[
     remarks = [*_of_pose(pose, lateral, header), *_of_plate(plate)]
     remarks += [Finding("header", text) for text in contradictions(header, pose)]
     remarks += [Finding("header", note) for note in raster.info.notes]
-    return Check(file.given, "", tuple(remarks), pose, plate, allowed)
+    score = None
+    if reference is not None:
+        score = _score(file, raster, reference)
+        remarks = [*_of_score(score, reference), *remarks]
+    return Check(file.given, "", tuple(remarks), pose, plate, allowed, score)
 
 
-def quick_check(file: InputFile, raster: Raster, square: NDArray[np.float32]) -> str:
+def _score(file: InputFile, raster: Raster, reference: Reference) -> Score:
+    return reference.scores(crop_and_resize(file, raster, reference.side)[None])[0]
+
+
+def _of_score(score: Score, reference: Reference) -> Iterator[Finding]:
+    if reasons := reference.reasons(score):
+        yield Finding("unfamiliar", "; ".join(reasons))
+
+
+def reference_named(name: str | None) -> Reference | None:
+    """The reference that a setting means.
+
+    Args:
+        name: `"packaged"`, a file of `Reference.save`, or None for none.
+
+    Returns:
+        The reference, or None.
+
+    Raises:
+        CheckpointError: If the file is no reference.
+    """
+    if name is None:
+        return None
+    from torchxrayvision.screening.reference import load_reference
+
+    return load_reference(None if name == "packaged" else name)
+
+
+def quick_check(
+    file: InputFile,
+    raster: Raster,
+    square: NDArray[np.float32],
+    reference: Reference | None = None,
+) -> str:
     """What the cheap part of the screening says of an image that a network is given anyway.
 
     Bars, text, headers, exchanged sides and the view model are left to `iter_checks`.
@@ -401,11 +478,14 @@ def quick_check(file: InputFile, raster: Raster, square: NDArray[np.float32]) ->
         file: Where the image is from.
         raster: As read.
         square: As a network gets it, float32, shape (1, R, R).
+        reference: See `iter_checks`.
 
     Returns:
         `"ok"`, or `"refused: "` or `"noted: "` and the reasons.
     """
     findings = list(_quick_findings(file, raster, square))
+    if reference is not None and not any(finding.code == "blank" for finding in findings):
+        findings += _of_score(_score(file, raster, reference), reference)
     verdict = Check(file.given, "", tuple(findings)).verdict
     reasons = "; ".join(finding.message for finding in findings)
     return f"{verdict}: {reasons}" if reasons else verdict

@@ -83,6 +83,8 @@ class GateRules:
         body_parts: Body Part Examined (0018,0015) is one of these; `""` for not said.
         views: View Position (0018,5101) is one of these; `""` for not said; empty for all.
         screening: `"refuse"` refuses what the screening refuses, `"note"` lets it pass.
+        reference: What lies far from it is refused by the screening too: `"packaged"`, or a file
+            of `xrv check --write-reference`; empty for neither.
         answer_refused: Whether a refused image gets a report that says so and why.
     """
 
@@ -90,6 +92,7 @@ class GateRules:
     body_parts: tuple[str, ...] = ("CHEST", "THORAX", "LUNG", "RIB", "RIBS", "")
     views: tuple[str, ...] = ("PA", "AP", "")
     screening: Literal["refuse", "note"] = "refuse"
+    reference: str = ""
     answer_refused: bool = False
 
 

@@ -116,6 +116,7 @@ class ImageWorker:
 def _reader(config: Config) -> Reader:
     from torchxrayvision.models import get_model, load_checkpoint
     from torchxrayvision.results import Reader
+    from torchxrayvision.screening import reference_named
     from torchxrayvision.segmentation import get_segmenter
 
     model, answers = config.model, config.results
@@ -137,6 +138,7 @@ def _reader(config: Config) -> Reader:
         upright=model.upright,
         targets=answers.evidence or None,
         most=1 if drawn else 0,
+        reference=reference_named(config.gate.reference or None),
         method=answers.method,
     )
 

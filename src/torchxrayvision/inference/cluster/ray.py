@@ -203,6 +203,7 @@ class _RayRunner:
                 batch_size=record.batch_size,
                 features=record.options["embeddings"],
                 check=record.options["check"],
+                reference=record.options.get("reference", {}).get("name"),
                 choice=Choice(**record.machine["engine"]),
                 reading=replace(self._reading, workers=self._reading.workers or cpus),
             )

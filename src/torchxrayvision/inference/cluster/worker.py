@@ -57,6 +57,7 @@ class RunConfig:
         batch_size: Images of a batch.
         features: Whether batches carry the features.
         check: See `predict`.
+        reference: See `predict`.
         choice: What runs the network.
         reading: How files are read, with the number of workers.
     """
@@ -65,6 +66,7 @@ class RunConfig:
     batch_size: int
     features: bool
     check: str
+    reference: str | None
     choice: Choice
     reading: ReadOptions
 
@@ -133,7 +135,9 @@ class Worker:
         net = self._prepare(model)
         self._config = config
         self._engine = open_engine(net, config.kind, config.batch_size, config.choice)
-        self._readers = open_readers(self._engine.size, config.reading, config.check)
+        self._readers = open_readers(
+            self._engine.size, config.reading, config.check, config.reference
+        )
         return environment()
 
     def _prepare(self, model: ModelPayload) -> XRayClassifier:
@@ -159,7 +163,9 @@ class Worker:
         if not isolate:
             return self._answer(part, self._readers)
         careful = replace(self._config.reading, isolate=True)
-        with open_readers(self._engine.size, careful, self._config.check) as readers:
+        with open_readers(
+            self._engine.size, careful, self._config.check, self._config.reference
+        ) as readers:
             return self._answer(part, readers)
 
     def _answer(self, part: Part, readers: Any) -> Answer:
