@@ -24,7 +24,7 @@ FILES = ("best.safetensors", "last.safetensors")
 
 def command(folder: Path, cache: Path, *more: str) -> list[str]:
     words = ["train", "--config", str(CONFIG), "--out-dir", str(folder), "--cache", str(cache)]
-    return [sys.executable, "-m", "torchxrayvision", *words, "--workers", "0", *more]
+    return [sys.executable, "-m", "torchxrayvision", *words, "--workers", "1", *more]
 
 
 def spent() -> float:

@@ -1,4 +1,4 @@
-"""What a run learns, what it is judged by and how its network is kept: findings, or the image."""
+"""What a run learns, what it is values by and how its network is kept: findings, or the image."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Objective(nn.Module, abc.ABC):
 
     Attributes:
         monitored: The figure of an epoch that is larger where weights are better.
-        numbers: How many numbers per image an epoch is judged by.
+        numbers: How many numbers per image an epoch is values by.
     """
 
     monitored: ClassVar[str]
@@ -57,16 +57,16 @@ class Objective(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def judge(self, network: Any, images: Tensor) -> Tensor:
-        """What an epoch is judged by: (B, `numbers`) of a batch that is not augmented."""
+        """What an epoch is values by: (B, `numbers`) of a batch that is not augmented."""
 
     @abc.abstractmethod
     def figures(
-        self, judged: Tensor, labels: Tensor
+        self, values: Tensor, labels: Tensor
     ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
         """Figures of an epoch, `val_loss` and `monitored` among them, and those by finding.
 
         Args:
-            judged: (N, `numbers`) of all images.
+            values: (N, `numbers`) of all images.
             labels: (N, P).
         """
 
@@ -83,7 +83,7 @@ def objective_of(recipe: Recipe, train: PreparedImages) -> Objective:
 
 
 class Classify(Objective):
-    """Findings by binary cross-entropy, judged by their mean AUROC."""
+    """Findings by binary cross-entropy, values by their mean AUROC."""
 
     monitored = "val_auroc"
     task_weight: Tensor
@@ -113,11 +113,11 @@ class Classify(Objective):
         return logits
 
     def figures(
-        self, judged: Tensor, labels: Tensor
+        self, values: Tensor, labels: Tensor
     ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
         """Loss and mean AUROC; AUROC of each finding."""
-        areas = auroc_of(judged, labels)
-        figures = {"val_loss": masked_bce(judged, labels).item(), "val_auroc": _mean(areas)}
+        areas = auroc_of(values, labels)
+        figures = {"val_loss": masked_bce(values, labels).item(), "val_auroc": _mean(areas)}
         return figures, {"auroc": dict(zip(self._names, areas, strict=True))}
 
     def save(self, network: Any, path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,7 +126,7 @@ class Classify(Objective):
 
 
 class Reconstruct(Objective):
-    """The image itself, judged by the mean ratio of peak to error (PSNR) of the images."""
+    """The image itself, values by the mean ratio of peak to error (PSNR) of the images."""
 
     monitored = "val_psnr"
     numbers = 4  # loss, squared error, absolute error, structural similarity
@@ -155,14 +155,14 @@ class Reconstruct(Objective):
 
     def figures(
         self,
-        judged: Tensor,
+        values: Tensor,
         labels: Tensor,  # noqa: ARG002
     ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
         """Loss, PSNR in decibels and structural similarity, each the mean over the images."""
         figures = {
-            "val_loss": judged[:, 0].mean().item(),
-            "val_psnr": psnr_of(judged[:, 1]).mean().item(),
-            "val_ssim": judged[:, 3].mean().item(),
+            "val_loss": values[:, 0].mean().item(),
+            "val_psnr": psnr_of(values[:, 1]).mean().item(),
+            "val_ssim": values[:, 3].mean().item(),
         }
         return figures, {}
 

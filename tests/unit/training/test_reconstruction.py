@@ -170,9 +170,9 @@ def test_datasets_need_no_labels(tmp_path):
         }
     )
     with pytest.raises(DatasetError, match="patients are not known"):
-        prepare_parts(parsed, cache=tmp_path / "cache", workers=0)
+        prepare_parts(parsed, cache=tmp_path / "cache", workers=1)
     parsed = dataclasses.replace(parsed, split=Split(kind="images"))
-    train, validation, _ = prepare_parts(parsed, cache=tmp_path / "cache", workers=0)
+    train, validation, _ = prepare_parts(parsed, cache=tmp_path / "cache", workers=1)
     assert not set(train.paths) & set(validation.paths)
     assert (len(train), len(validation), train.labels.shape) == (8, 2, (8, 0))
 
