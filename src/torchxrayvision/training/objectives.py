@@ -1,4 +1,4 @@
-"""What a run learns, what it is values by and how its network is kept: findings, or the image."""
+"""What a run learns, what it is judged by and how its network is kept: findings, or the image."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Objective(nn.Module, abc.ABC):
 
     Attributes:
         monitored: The figure of an epoch that is larger where weights are better.
-        numbers: How many numbers per image an epoch is values by.
+        numbers: How many numbers per image an epoch is judged by.
     """
 
     monitored: ClassVar[str]
@@ -57,7 +57,7 @@ class Objective(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def judge(self, network: Any, images: Tensor) -> Tensor:
-        """What an epoch is values by: (B, `numbers`) of a batch that is not augmented."""
+        """What an epoch is judged by: (B, `numbers`) of a batch that is not augmented."""
 
     @abc.abstractmethod
     def figures(
@@ -83,7 +83,7 @@ def objective_of(recipe: Recipe, train: PreparedImages) -> Objective:
 
 
 class Classify(Objective):
-    """Findings by binary cross-entropy, values by their mean AUROC."""
+    """Findings by binary cross-entropy, judged by their mean AUROC."""
 
     monitored = "val_auroc"
     task_weight: Tensor
@@ -126,7 +126,7 @@ class Classify(Objective):
 
 
 class Reconstruct(Objective):
-    """The image itself, values by the mean ratio of peak to error (PSNR) of the images."""
+    """The image itself, judged by the mean ratio of peak to error (PSNR) of the images."""
 
     monitored = "val_psnr"
     numbers = 4  # loss, squared error, absolute error, structural similarity
