@@ -74,6 +74,17 @@ def imagecodecs() -> Decode:
     return lambda data: png_decode(data)
 
 
+def kornia() -> Decode:
+    from kornia_rs import io as kornia_io
+
+    def decode(data: bytes) -> Any:
+        width, height, bits = struct.unpack_from(">IIB", data, 16)
+        read = kornia_io.decode_image_png_u16 if bits == 16 else kornia_io.decode_image_png_u8
+        return read(data, (height, width), "mono")[..., 0]
+
+    return decode
+
+
 def inflate_zlib() -> Decode:
     return lambda data: zlib.decompress(compressed(data))
 
@@ -90,6 +101,7 @@ DECODERS = {
     "torchvision": torchvision,
     "OpenCV": opencv,
     "imagecodecs": imagecodecs,
+    "kornia-rs": kornia,
     "inflate by zlib": inflate_zlib,
     "inflate by ISA-L": inflate_isal,
 }
@@ -176,7 +188,7 @@ def judge(name: str, file: bytes, queue: Any) -> None:
 def robustness() -> None:
     """One process a file, forked, so that a crash is seen and ends nothing."""
     context = multiprocessing.get_context("fork")
-    for name in list(DECODERS)[:5]:
+    for name in list(DECODERS)[:6]:
         try:
             DECODERS[name]()
         except ImportError:
