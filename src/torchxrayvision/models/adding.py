@@ -19,7 +19,7 @@ from torchxrayvision.errors import (
 from torchxrayvision.facts import License, RemoteFile
 from torchxrayvision.files import write_atomically
 from torchxrayvision.models.factory import load_checkpoint
-from torchxrayvision.models.pretrained import from_pretrained, save_pretrained
+from torchxrayvision.models.pretrained import from_pretrained, reader_of, save_pretrained
 from torchxrayvision.remote import (
     HubAddress,
     cache_dir,
@@ -279,6 +279,10 @@ def _read(
         return from_pretrained(found.folder)
     if targets is not None and like is not None:
         raise WeightsError("--like names the outputs already: leave --targets out")
+    autoencoder = reader_of(found.path)
+    if autoencoder is not None:
+        made: XRayModel = autoencoder(found.path)
+        return made
     model: XRayModel = load_checkpoint(
         found.path, weights=like, targets=targets, input_resolution=side
     )

@@ -43,10 +43,13 @@ if TYPE_CHECKING:
 
     from torchxrayvision.models.base import XRayModel
 
+_COMPACT: Final = "autoencoder-compact"
+_COMPACT_ARGUMENTS: Final = ("width", "code", "levels", "dense")  # whose values the class checks
 # Networks whose packages build on this one, by the name of their architecture.
 _ELSEWHERE: Final = {
     "autoencoder-resnet50": "autoencoders.ResNetAE",
     "autoencoder-resnet101": "autoencoders.ResNetAE",
+    _COMPACT: "autoencoders.CompactAE",
     "jfhealthcare-densenet121": "baseline_models.jfhealthcare.DenseNet",
     "emory_hiti-resnet34": "baseline_models.emory_hiti.RaceModel",
     "mira-resnet34": "baseline_models.mira.SexModel",
@@ -114,7 +117,7 @@ def _config_of(
     model: XRayModel, tensors: Mapping[str, Tensor], facts: ModelConfig | None, source: str
 ) -> ModelConfig:
     architecture = architecture_of(model, tensors)
-    arguments = dict(model.arguments) if isinstance(model, Backbone) else {}
+    arguments = dict(getattr(model, "arguments", {}))
     _check_architecture(architecture, arguments, source)
     preprocess = getattr(model, "preprocess", None)
     known = facts or _published(model)
@@ -187,7 +190,7 @@ def architecture_of(model: XRayModel, tensors: Mapping[str, Tensor] | None = Non
     for name, known in _ELSEWHERE.items():
         package, _, kind = f"torchxrayvision.{known}".rpartition(".")
         if place.startswith(package) and place.endswith(f".{kind}"):
-            return _autoencoder_of(model) if name.startswith("autoencoder-") else name
+            return getattr(model, "architecture", "") or name
     if isinstance(model, UNet):
         return f"unet-width{model.model.last.in_channels}"
     stated = getattr(model, "architecture", "")
@@ -203,11 +206,6 @@ def architecture_of(model: XRayModel, tensors: Mapping[str, Tensor] | None = Non
     raise CheckpointError(f"{msg}; keep its state_dict with torchxrayvision.checkpoints")
 
 
-def _autoencoder_of(model: XRayModel) -> str:
-    deep = "layer3.22.conv1.weight" in model.state_dict()
-    return f"autoencoder-resnet{101 if deep else 50}"
-
-
 def _check_architecture(name: str, arguments: Mapping[str, Any], source: str) -> None:
     """Refuse what is on no list, before anything is built."""
     plain, width = split_width(name, 1)
@@ -219,6 +217,8 @@ def _check_architecture(name: str, arguments: Mapping[str, Any], source: str) ->
     if plain not in known or not (name == plain or widened) or not 1 <= width <= _WIDEST:
         msg = f"{source}: no network {name[:60]!r} in this package; it has {', '.join(known)}"
         raise CheckpointError(f"{msg}, and networks of timm and torchvision")
+    if name == _COMPACT and set(arguments) <= set(_COMPACT_ARGUMENTS):
+        return
     if arguments:
         raise CheckpointError(f"{source}: {name} takes no arguments from a file")
 
@@ -339,7 +339,9 @@ def _untrained_network(config: ModelConfig, tensors: Mapping[str, Tensor], path:
     with torch.device("meta"):  # every tensor is about to be replaced
         if name in _ELSEWHERE:
             given: dict[str, Any] = {"weights": False}
-            if name.startswith("autoencoder-"):
+            if name == _COMPACT:
+                given = {**config.arguments, "input_resolution": config.input_resolution}
+            elif name.startswith("autoencoder-"):
                 given = {"architecture": name}
             model = _class(name)(**given)
         elif split_width(name, 0)[0] == "unet":
@@ -349,6 +351,16 @@ def _untrained_network(config: ModelConfig, tensors: Mapping[str, Tensor], path:
     if isinstance(model, EvaX):
         model.fill_constants()
     return model
+
+
+def reader_of(path: Path) -> Any:
+    """What reads a file of an autoencoder that `xrv train` wrote, or None for another file.
+
+    Args:
+        path: The file.
+    """
+    package = importlib.import_module("torchxrayvision.autoencoders")
+    return package.load_checkpoint if package.is_autoencoder_file(path) else None
 
 
 def class_of(architecture: str) -> Any:

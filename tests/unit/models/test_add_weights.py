@@ -17,6 +17,8 @@ import torch
 from support.file_server import Server, Step
 from support.hub_server import Hub, Repo, serving
 from support.networks import published, synthetic, write
+from torchxrayvision.autoencoders import CompactAE
+from torchxrayvision.autoencoders import save_checkpoint as save_autoencoder
 from torchxrayvision.cli import main
 from torchxrayvision.errors import (
     CheckpointError,
@@ -150,6 +152,14 @@ def test_segmentation_networks_are_found_too(tmp_path):
     add_weights(tmp_path / "saved", "lungs", license=MIT)
     for found in (get_segmenter("lungs"), get_model("lungs"), UNet("lungs")):
         assert torch.equal(answers(found), answers(net))
+
+
+def test_autoencoder_that_training_wrote(tmp_path):
+    net = synthetic(CompactAE(width=4, code=3))
+    save_autoencoder(net, tmp_path / "best.safetensors")
+    add_weights(tmp_path / "best.safetensors", "drawn")
+    again = get_model("drawn")
+    assert torch.equal(answers(again)["out"], answers(net.eval())["out"])
 
 
 def test_published_file_is_known_by_its_hash_and_put_in_its_place(tmp_path, cache, monkeypatch):

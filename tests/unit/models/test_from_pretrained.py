@@ -12,7 +12,7 @@ import torch
 from support.dense import VQGANS, lightning, vqgan_state
 from support.networks import synthetic
 from torchxrayvision import baseline_models as others
-from torchxrayvision.autoencoders import ResNetAE
+from torchxrayvision.autoencoders import CompactAE, ResNetAE
 from torchxrayvision.errors import CheckpointError, ChecksumError, UnknownNameError
 from torchxrayvision.models import (
     Backbone,
@@ -62,6 +62,7 @@ BUILD = {
     "unet-width4": lambda: small(UNet(targets=["Left Lung", "Heart"], width=4)),
     "autoencoder-resnet50": lambda: small(ResNetAE(architecture="autoencoder-resnet50"), 224),
     "autoencoder-resnet101": lambda: small(ResNetAE(), 224),
+    "autoencoder-compact": lambda: small(CompactAE(width=4, code=3, levels=3, dense=5)),
     "torchvision:resnet18": lambda: core(Backbone("torchvision:resnet18", num_classes=3)),
     "timm:resnet10t": lambda: core(
         Backbone("timm:resnet10t", num_classes=3, drop_rate=0.1, act_layer="silu")
@@ -205,6 +206,10 @@ CHANGES = {
         "may not set 'pretrained'",
     ),
     "arguments_of_ours": ({"arguments": {"width": 3}}, "takes no arguments"),
+    "arguments_of_an_autoencoder": (
+        {"architecture": "autoencoder-compact", "arguments": {"width": 10**9}},
+        "cannot be built",
+    ),
     "targets_no_list": ({"targets": "Mass"}, "targets"),
     "too_few_targets": ({"targets": ["Mass"], "operating_points": None}, "does not fit"),
     "million_targets": ({"targets": ["x"] * 1_000_000}, "larger than|targets"),
