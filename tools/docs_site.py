@@ -248,7 +248,9 @@ def link_names(app, doctree):
             node["reftarget"] = found
             node.attributes.pop("refspecific", None)
         elif len(finder(app).by_short.get(node["reftarget"], [])) > 1:
-            node.replace_self(node.children)  # which of them is meant cannot be told
+            # Which of them is meant cannot be told: the text stays. Annotations offer two texts.
+            plain = [c for c in node.children if not isinstance(c, addnodes.pending_xref_condition)]
+            node.replace_self(plain or [nodes.Text(node["reftarget"])])
     if app.env.docname.startswith("api/"):
         return
     for node in list(doctree.findall(nodes.literal)):
