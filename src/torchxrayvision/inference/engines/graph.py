@@ -78,7 +78,7 @@ class Graph:
         weights: Name of the weights, or None.
         input_resolution: Side of its images in pixels.
         resize_route: As of the model.
-        fingerprint: SHA-256 of the tensors, see `torchxrayvision.runs.fingerprint`.
+        fingerprint: SHA-256 of the tensors, see `runs.fingerprint`.
         features_width: Number of features per image, D.
         op_threshs: Operating points, shape (P,), NaN where there is none; None for none.
         load: Loads the network itself, where that is known.
