@@ -172,9 +172,20 @@ def turn_page(app, docname, source):
         whole = (folder / path).resolve().relative_to(ROOT.resolve()).as_posix()
         return f"{before}{link_to(whole, fragment, mark)}{after}"
 
+    if docname == "user-guide":
+        text = text.replace(
+            "\ncovariate-shift\n", "\n".join(["\ncovariate-shift", *unlisted(), ""])
+        )
     if docname in ("datasets", "weights"):
         text = list_page(docname, docs_cards.sections(text))
     source[0] = SHELL.sub("```sh\n", outside_fences(text, lambda part: LINK.sub(turned, part)))
+
+
+def unlisted():
+    """Pages that no list of the sections names: they come last in the user guide."""
+    sections = [DOCS / "index.md", DOCS / "user-guide.md", *sorted(DOCS.glob("section-*.md"))]
+    named = {line for path in sections for line in path.read_text("utf-8").splitlines()}
+    return sorted({path.stem for path in DOCS.glob("*.md")} - named - {"index"})
 
 
 def list_page(kind, parts):
