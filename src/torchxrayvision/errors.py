@@ -33,6 +33,7 @@
     ├── ExplanationError (ValueError)      a network does not allow the explanation asked for
     ├── EvaluationError (ValueError)       labels and scores that give no such measure
     ├── CalibrationError (ValueError)      a calibration that fails, or is for other outputs
+    ├── PromptError (ValueError)           texts that cannot be compared with an image
     ├── RecipeError (ValueError)           a training run that cannot be carried out as described
     └── DependencyError (ImportError)      an optional package is missing
 
@@ -87,6 +88,7 @@ __all__ = [
     "OutputError",
     "OverloadError",
     "PrecisionWarning",
+    "PromptError",
     "RecipeError",
     "RemoteError",
     "ResumeError",
@@ -434,6 +436,10 @@ class DeliveryError(XRVError, OSError):
 
 class ExplanationError(XRVError, ValueError):
     """A network does not allow the explanation that was asked for."""
+
+
+class PromptError(XRVError, ValueError):
+    """Texts that a zero-shot network cannot compare with an image."""
 
 
 class RecipeError(XRVError, ValueError):

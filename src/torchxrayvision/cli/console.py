@@ -351,7 +351,8 @@ def load_classifier(
 
     if checkpoint is not None:
         return load_checkpoint(checkpoint, weights=weights, compat=compat)
-    return get_model(weights or DEFAULT_WEIGHTS, compat=compat)
+    asked = {} if compat is None else {"compat": compat}  # networks of other groups have none
+    return get_model(weights or DEFAULT_WEIGHTS, **asked)
 
 
 def load_network(weights: str | None, checkpoint: Path | None) -> XRayModel:

@@ -197,8 +197,12 @@ class XRayModel(nn.Module, abc.ABC):
         return 1
 
     def _rescale(self, x: Tensor) -> Tensor:
-        """From [-1024, 1024] in one channel to the scale and channels of the network."""
-        return x
+        """From [-1024, 1024] in one channel to the scale and channels of the network.
+
+        A network of a release that prepares images in its own way has that as `preprocess`.
+        """
+        preprocess = getattr(self, "preprocess", None)
+        return x if preprocess is None else preprocess(x)
 
     @abc.abstractmethod
     def _embed(self, x: Tensor) -> Tensor:

@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 
 def replaced_method(instance: Any, name: str, own: Callable[..., Any]) -> Callable[..., Any] | None:
     """The method that a subclass or an instance has in place of the package's own, if any."""
-    found = getattr(instance, name)
-    return None if getattr(found, "__func__", None) is own else found
+    # The class is asked, not the bound method: under torch.compile a bound method has no function
+    # that could be compared, and the package's own would pass for a replaced one.
+    if name not in vars(instance) and getattr(type(instance), name) is own:
+        return None
+    found: Callable[..., Any] = getattr(instance, name)
+    return found
 
 
 def restore(

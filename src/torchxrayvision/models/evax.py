@@ -11,13 +11,11 @@ representation for neon genesis. https://arxiv.org/abs/2303.11331, section 2.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import torch
 from torch import Tensor, nn
 
-from torchxrayvision.checkpoints import state_dict_of
 from torchxrayvision.errors import DependencyError, StateMismatchError, UnknownNameError
 from torchxrayvision.models.base import XRayClassifier, default_targets
 from torchxrayvision.models.densenet import DenseNet
@@ -25,15 +23,15 @@ from torchxrayvision.models.loading import (
     apply_metadata,
     load_weights,
     network_device,
+    preprocess_of,
+    renamed_by,
     resolve_weights_argument,
 )
-from torchxrayvision.models.scaling import Preprocess
 from torchxrayvision.weights import EVAX_Weights, EVAXDenseNet_Weights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torchxrayvision.checkpoints import Checkpoint
     from torchxrayvision.models.scaling import ResizeRoute
     from torchxrayvision.weights import Weights, WeightsEnum
 
@@ -161,7 +159,7 @@ class EvaX(XRayClassifier):
             output=output,
         )
         self.architecture = architecture  # type: ignore[misc] # one class, three networks
-        self.preprocess = _preprocess(facts)
+        self.preprocess = preprocess_of(facts)
         with network_device(entry):
             self.body = _network(architecture)
             width = EVAX_SIZES[architecture][0]
@@ -170,7 +168,7 @@ class EvaX(XRayClassifier):
             self.classifier = nn.Linear(width, num_classes)
         if entry is not None:
             self.fill_constants()
-            load_weights(self, self, entry, cache_dir=cache_dir, names=self._state_of)
+            load_weights(self, self, entry, cache_dir=cache_dir, names=renamed_by(self.own_names))
             apply_metadata(self, entry, None, op_threshs)
 
     @property
@@ -180,10 +178,6 @@ class EvaX(XRayClassifier):
 
     def _replace_head(self, layer: nn.Linear) -> None:
         self.classifier = layer
-
-    def _rescale(self, x: Tensor) -> Tensor:
-        prepared: Tensor = self.preprocess(x)
-        return prepared
 
     def _embed(self, x: Tensor) -> Tensor:
         features: Tensor = self.fc_norm(self._map(x).mean((2, 3)))
@@ -203,9 +197,6 @@ class EvaX(XRayClassifier):
             Shape (B, D, 14, 14).
         """
         return self._map(self.prepare(x))
-
-    def _state_of(self, checkpoint: Checkpoint) -> dict[str, Tensor]:
-        return self.own_names(state_dict_of(checkpoint), str(checkpoint.path))
 
     def fill_constants(self) -> None:
         """Give what timm computes memory: it is part of no file, and may be built without any."""
@@ -308,20 +299,10 @@ class EvaXDenseNet(DenseNet):
             )
         facts = entry or default
         self.input_resolution = facts.input_resolution
-        self.preprocess = _preprocess(facts)
+        self.preprocess = preprocess_of(facts)
         if entry is not None:
-            load_weights(self, self, entry, cache_dir=cache_dir, names=self._state_of)
+            load_weights(self, self, entry, cache_dir=cache_dir, names=renamed_by(self.own_names))
             apply_metadata(self, entry, None, op_threshs)
-
-    def _rescale(self, x: Tensor) -> Tensor:
-        prepared: Tensor = self.preprocess(x)
-        return prepared
-
-    def _pooled(self, x: Tensor) -> Tensor:
-        return self._embed(x)  # 1.5.7 has no such network whose methods were replaced
-
-    def _state_of(self, checkpoint: Checkpoint) -> dict[str, Tensor]:
-        return self.own_names(state_dict_of(checkpoint), str(checkpoint.path))
 
     def own_names(self, found: dict[str, Tensor], source: str) -> dict[str, Tensor]:
         """The tensors of a file of the release, for one grey channel.
@@ -341,10 +322,3 @@ def _add_channels(named: dict[str, Tensor], first: str) -> None:
     kernel = named.get(first)
     if kernel is not None and kernel.dim() == 4 and kernel.shape[1] == 3:
         named[first] = kernel.double().sum(1, keepdim=True).to(kernel.dtype)
-
-
-def _preprocess(entry: Weights) -> Preprocess:
-    if entry.preprocessing is None:  # weights of a user's own
-        msg = f"weights {entry.name!r} name no preprocessing, which this network needs"
-        raise ValueError(msg)
-    return Preprocess(**dataclasses.asdict(entry.preprocessing))

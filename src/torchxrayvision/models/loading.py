@@ -17,7 +17,7 @@ from torchxrayvision.errors import (
 from torchxrayvision.facts import OwnFile
 from torchxrayvision.models.backbone import BACKBONES, Backbone, check_file_arguments
 from torchxrayvision.models.base import load_strictly
-from torchxrayvision.models.scaling import OUTPUT_KINDS
+from torchxrayvision.models.scaling import OUTPUT_KINDS, Preprocess
 from torchxrayvision.weights import (
     Weights,
     WeightsEnum,
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from torchxrayvision.checkpoints import Checkpoint
     from torchxrayvision.models.base import XRayClassifier, XRayModel
-
 
 def resolve_weights_argument(
     weights: bool | str | Weights | WeightsEnum | None, *, default: str = "", family: str = ""
@@ -87,6 +86,7 @@ def load_weights(
     *,
     cache_dir: str | None,
     names: Callable[[Checkpoint], dict[str, Tensor]] = state_dict_of,
+    path: Path | None = None,
 ) -> None:
     """Fetch, read, load strictly, say where the tensors came from, switch to evaluation mode.
 
@@ -96,6 +96,7 @@ def load_weights(
         entry: The weights; None leaves everything as it is.
         cache_dir: Folder for the download; None for the usual one.
         names: Turns what the file holds into tensors under the names of the network.
+        path: The file, where the user has it in a place of its own.
 
     Raises:
         RemoteError: If the file cannot be fetched.
@@ -108,7 +109,7 @@ def load_weights(
     if entry is None:
         return
     warn_of_terms(entry)
-    path = fetch_weights(entry, cache=cache_dir)
+    path = fetch_weights(entry, cache=cache_dir) if path is None else path
     if isinstance(entry.file, OwnFile):  # as saved: the names are those of the whole model
         tensors = load_checkpoint(path).tensors
         model.fit_to(tensors)
@@ -118,6 +119,29 @@ def load_weights(
     model.weights = entry.name
     model.weights_filename_local = str(path)
     model.eval()
+
+
+def renamed_by(
+    own_names: Callable[[dict[str, Tensor], str], dict[str, Tensor]],
+) -> Callable[[Checkpoint], dict[str, Tensor]]:
+    """For `names` of `load_weights`: tensors of a release under the names of a network.
+
+    Args:
+        own_names: Takes the tensors and what errors call their file.
+    """
+    return lambda checkpoint: own_names(state_dict_of(checkpoint), str(checkpoint.path))
+
+
+def preprocess_of(entry: Weights) -> Preprocess:
+    """What the authors of weights do with square pictures, as a layer.
+
+    Raises:
+        ValueError: If the entry names nothing, as one of a user's own may.
+    """
+    if entry.preprocessing is None:
+        msg = f"weights {entry.name!r} name no preprocessing, which this network needs"
+        raise ValueError(msg)
+    return Preprocess.of(entry.preprocessing)
 
 
 def load_core_weights(
@@ -233,7 +257,7 @@ def _described(model: XRayClassifier) -> dict[str, Any]:
         "untrained": _untrained(model),
         "output": model.output,
         "architecture": model.architecture,
-        "arguments": model.arguments if isinstance(model, Backbone) else {},
+        "arguments": getattr(model, "arguments", {}),  # of a `Backbone` or an encoder
         "torchxrayvision": __version__,
     }
 
@@ -307,6 +331,18 @@ def apply_facts(model: XRayClassifier, facts: Mapping[str, Any]) -> None:
     model.untrained = frozenset(facts.get("untrained") or ())
 
 
+def file_arguments(values: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """What the header of a file says that its network was built with.
+
+    Raises:
+        CheckpointError: If that is no table.
+    """
+    arguments = _decoded(values, path).get("arguments", {})
+    if not isinstance(arguments, dict):
+        raise CheckpointError(f"{path}: the header's arguments are not a table")
+    return arguments
+
+
 def backbone_of(values: Mapping[str, Any], path: str) -> tuple[str, dict[str, Any]] | None:
     """Name and arguments of the `Backbone` in a file, or None if it holds another network.
 
@@ -314,11 +350,10 @@ def backbone_of(values: Mapping[str, Any], path: str) -> tuple[str, dict[str, An
         CheckpointError: If the header asks for more than the shape of a network.
     """
     facts = _decoded(values, path)
-    name, arguments = facts.get("architecture"), facts.get("arguments", {})
+    name = facts.get("architecture")
     if not isinstance(name, str) or not name.startswith(BACKBONES):
         return None
-    if not isinstance(arguments, dict):
-        raise CheckpointError(f"{path}: the header's arguments are not a table")
+    arguments = file_arguments(values, path)
     check_file_arguments(name, arguments, path)
     return name, arguments
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torchxrayvision.models.base import XRayModel
+    from torchxrayvision.weights import Preprocessing
 
 ResizeRoute = Literal["antialias", "bilinear", "bicubic"]
 
@@ -310,6 +311,15 @@ class Preprocess(nn.Module):
     def __init__(self, *, crop: int, mean: float, deviation: float) -> None:
         super().__init__()
         self.crop, self.mean, self.deviation = crop, mean, deviation
+
+    @classmethod
+    def of(cls, facts: Preprocessing) -> Preprocess:
+        """The layer for what a record of weights says, whose colours are one grey here.
+
+        Where mean and deviation differ between the colours, their means are taken: a grey image
+        is standardised once, and the first layer of the network makes up for the rest.
+        """
+        return cls(crop=facts.crop, mean=facts.grey_mean, deviation=facts.grey_deviation)
 
     def forward(self, x: Tensor) -> Tensor:
         """From (B, 1, S, S) in [-1024, 1024] to (B, 1, crop, crop), standardised."""

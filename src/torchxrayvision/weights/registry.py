@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import json
+import logging
 import math
 import warnings
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ from torchxrayvision.errors import (
     ChecksumError,
     DemonstrationWarning,
     LicenseWarning,
+    OfflineError,
+    RemoteError,
     UnknownNameError,
     caller_stacklevel,
 )
@@ -31,7 +34,11 @@ if TYPE_CHECKING:
 Container = Literal[
     "pickled_module", "state_dict", "lightning", "torchscript", "safetensors", "zip"
 ]
-Output = Literal["logit", "probability", "log-probability", "years", "image"]
+Output = Literal[
+    "logit", "probability", "log-probability", "years", "image", "embedding", "similarity"
+]
+
+_log = logging.getLogger(__name__)
 
 
 class Metrics(dict[str, Mapping[str, float]]):
@@ -56,13 +63,42 @@ class Preprocessing:
 
     Args:
         crop: Side of the middle that is kept of `input_resolution` pixels a side.
-        mean: Of pixels in [0, 1], subtracted; the same in every channel.
-        deviation: By which the rest is divided.
+        mean: Of pixels in [0, 1], subtracted; one number, or one per colour.
+        deviation: By which the rest is divided; likewise.
+        resampling: How they bring a picture to its square.
+
+    Example:
+        >>> facts = Preprocessing(crop=224, mean=(0.5, 0.4, 0.3), deviation=0.25)
+        >>> facts.grey_mean, facts.colours()[1]
+        (0.4, (0.4, 0.25))
     """
 
     crop: int
-    mean: float
-    deviation: float
+    mean: float | tuple[float, float, float]
+    deviation: float | tuple[float, float, float]
+    resampling: Literal["bicubic", "bilinear"] = "bicubic"
+
+    def colours(self) -> tuple[tuple[float, float], ...]:
+        """Mean and deviation of red, green and blue."""
+        return tuple(zip(_three(self.mean), _three(self.deviation), strict=True))
+
+    @property
+    def grey_mean(self) -> float:
+        """The mean over the colours."""
+        return _grey(self.mean)
+
+    @property
+    def grey_deviation(self) -> float:
+        """The mean deviation of the colours."""
+        return _grey(self.deviation)
+
+
+def _three(value: float | tuple[float, float, float]) -> tuple[float, ...]:
+    return value if isinstance(value, tuple) else (value,) * 3
+
+
+def _grey(value: float | tuple[float, float, float]) -> float:
+    return math.fsum(value) / 3 if isinstance(value, tuple) else value
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -76,10 +112,13 @@ class Weights:
         container: How its tensors are packed; `"zip"` is one of several state dicts.
         architecture: The network that they fit, such as ``"densenet121"``.
         targets: Name of each output in order, P of them; ``""`` where the output was not trained.
+            None of a network that gives features, or takes its findings as text.
         input_resolution: Side of the square input in pixels.
         pixel_range: Least and largest pixel value of the input, air first.
         preprocessing: What becomes of the square input, where it is not only rescaled.
-        output: What a raw output is.
+        output: What a raw output is; `"similarity"` with a text, which the user gives.
+        companions: Other files of the release that the network needs: its configuration, and the
+            vocabulary of the texts it takes.
         operating_points: For each output the probability that counts as 0.5 after calibration, in
             (0, 1); NaN where there is none. None if the checkpoint has no operating points.
         compat_operating_points: As 1.5.7 publishes them; `operating_points` by default. They
@@ -114,6 +153,7 @@ class Weights:
     pixel_range: tuple[float, float] = (-1024.0, 1024.0)
     preprocessing: Preprocessing | None = None
     output: Output = "logit"
+    companions: tuple[RemoteFile, ...] = ()
     operating_points: tuple[float, ...] | None = None
     compat_operating_points: tuple[float, ...] | None = None
     ppv80: tuple[float, ...] | None = None
@@ -175,7 +215,8 @@ def _complaints_about_names(weights: Weights) -> Iterator[str]:
     if not all(names) or len(set(names)) != len(names):
         yield f"name and aliases must be distinct and not empty, got {names!r}"
     named = [target for target in weights.targets if target]
-    if not named or len(set(named)) != len(named):
+    nameless = weights.output in ("embedding", "similarity")
+    if nameless != (not named) or len(set(named)) != len(named):
         yield f"targets must be distinct and not all empty, got {weights.targets!r}"
     if weights.input_resolution < 1:
         yield f"input_resolution must be positive, got {weights.input_resolution}"
@@ -288,18 +329,23 @@ def register(entry: _T) -> _T:
 def _add(entries: list[Weights]) -> None:
     # All or nothing: a rejected enum leaves no half of itself behind.
     names = dict(_by_name)
-    files = {known.file.filename: known.name for known in _by_name.values()}
+    files = {name: known.name for known in _by_name.values() for name in _filenames(known)}
     for entry in entries:
         for name in (entry.name, *entry.aliases):
             if name in names:
                 msg = f"weights {entry.name!r}: the name {name!r} is taken by {names[name].name!r}"
                 raise ValueError(msg)
             names[name] = entry
-        other = files.setdefault(entry.file.filename, entry.name)
-        if other != entry.name:
-            msg = f"weights {entry.name!r}: {entry.file.filename} is the file of {other!r}"
-            raise ValueError(msg)
+        for filename in _filenames(entry):
+            other = files.setdefault(filename, entry.name)
+            if other != entry.name:
+                msg = f"weights {entry.name!r}: {filename} is the file of {other!r}"
+                raise ValueError(msg)
     _by_name.update(names)
+
+
+def _filenames(entry: Weights) -> list[str]:
+    return [file.filename for file in (entry.file, *entry.companions)]
 
 
 def get_weights_entry(name: str | Weights | WeightsEnum) -> Weights:
@@ -417,6 +463,41 @@ def fetch_weights(
     return path
 
 
+def fetch_companions(
+    weights: str | Weights | WeightsEnum, *, cache: str | os.PathLike[str] | None = None
+) -> dict[str, Path]:
+    """The files that a release has beside its tensors, downloaded where they are not here yet.
+
+    Args:
+        weights: Name, alias, record or enum member.
+        cache: Cache folder; `torchxrayvision.remote.cache_dir` by default.
+
+    Returns:
+        Name in the release to the local path; without those that cannot be had.
+
+    Raises:
+        UnknownNameError: If nothing has that name.
+        ChecksumError: If one is not the file that was trusted before.
+    """
+    from torchxrayvision.remote import fetch, locate
+
+    found: dict[str, Path] = {}
+    reachable = True
+    for file in get_weights_entry(weights).companions:
+        path = locate(file, cache)
+        if path is not None or reachable:
+            try:
+                path = fetch(file, cache=cache, progress=False)
+            except ChecksumError:
+                raise
+            except RemoteError as error:
+                _log.info("%s: %s", file.filename, error)
+                reachable = not isinstance(error, OfflineError)
+                continue
+            found[file.url.rpartition("/")[2]] = path
+    return found
+
+
 def locate_weights(
     weights: str | Weights | WeightsEnum, cache: str | os.PathLike[str] | None = None
 ) -> Path | None:
@@ -495,6 +576,8 @@ def read_card(folder: str, filename: str) -> dict[str, Any]:
 def warn_of_terms(entry: Weights) -> None:
     """Say aloud that weights may not be used commercially, or are for trying the package only.
 
+    The terms of all others are logged.
+
     Args:
         entry: The weights.
 
@@ -502,6 +585,7 @@ def warn_of_terms(entry: Weights) -> None:
         LicenseWarning: Python shows it once for each line that loads such weights.
         DemonstrationWarning: Likewise.
     """
+    _log.info("%s: %s, %s", entry.name, entry.license.name, entry.license.url)
     if entry.license.commercial is False:
         warnings.warn(
             f"{entry.name}: these weights are under {entry.license.name}, which allows no "
