@@ -15,12 +15,14 @@ from torchxrayvision.errors import ImageShapeError, StateMismatchError
 from torchxrayvision.models import (
     OUTPUT_KINDS,
     DenseNet,
+    Encoder,
     EvaX,
     EvaXDenseNet,
     ResNet,
     list_models,
 )
 from torchxrayvision.models.base import load_strictly
+from torchxrayvision.weights import list_weights
 
 POINTS = torch.tensor([0.3, float("nan"), 0.6])
 SMALL = {"growth_rate": 8, "block_config": (2, 2, 2, 2), "num_init_features": 16}
@@ -30,11 +32,19 @@ BUILDERS = {
     "resnet50": lambda: ResNet(num_classes=3, op_threshs=POINTS),
     "evax-tiny": lambda: EvaX(num_classes=3, op_threshs=POINTS, apply_sigmoid=False),
     "evax-densenet121": lambda: EvaXDenseNet(num_classes=3, op_threshs=POINTS, apply_sigmoid=False),
+    **{
+        name: lambda name=name: Encoder(
+            architecture=f"{name}-width64-depth2", num_classes=3, op_threshs=POINTS
+        )
+        for name in ("dinov2-base14", "dinov2-base14-reg4", "dinov2-large16-reg4")
+    },
 }
+ZERO_SHOT = {"chexficient-base14", "clip-base16", "siglip-so400m14"}
+"""Their findings are texts: tests/contract/test_zero_shot.py."""
 # timm multiplies by the matrix of queries, keys and values without calling its layer, attends in
 # one fused step, and looks positions up in a table.
 PASSED_BY = (".attn.qkv", ".attn.attn_drop", ".rope")
-FIXED = ("evax-tiny", "evax-densenet121")
+FIXED = tuple(name for name in BUILDERS if name.startswith(("evax-", "dinov2-")))
 """Their preprocessing belongs to one resolution."""
 SIZE = 64
 
@@ -60,12 +70,15 @@ def synthetic_parts(net):
 
 
 def test_every_architecture_is_tested_or_a_deeper_one_of_a_tested_family():
-    bare = [name for name in list_models() if "-res" not in name and name != "unet"]
+    published = {entry.name for entry in list_weights()}
+    bare = [n for n in list_models() if n not in {*published, *ZERO_SHOT, "unet"}]
     assert {family(name) for name in bare} == {family(name) for name in BUILDERS}
 
 
 def family(name):
     """What a name is without its size."""
+    if name.startswith("dinov2-"):
+        return re.sub(r"small|base|large", "", name)
     return re.sub(r"(\d+|-tiny|-small|-base)$", "", name)
 
 
@@ -124,7 +137,7 @@ def test_full_backward_hooks_on_every_layer_work(model):
     # Dense layers take a list of tensors, which torch's hooks do not look into; layers below them
     # take tensors.
     layers = {n: m for n, m in net.named_modules() if next(m.children(), None) is None}
-    if isinstance(net, EvaX):
+    if isinstance(net, EvaX | Encoder):
         layers = {n: m for n, m in layers.items() if not n.endswith(PASSED_BY)}
     for name, module in layers.items():
         module.register_full_backward_hook(lambda *_, name=name: seen.add(name))

@@ -61,16 +61,16 @@ def attention_rollout(
         # Half of what a block gives went past its attention.
         step = (layer + torch.eye(layer.shape[-1], device=layer.device)) / 2
         flow = step / step.sum(-1, keepdim=True) @ flow
-    patches = _of_patches(flow)
+    patches = _of_patches(flow, from_class=getattr(model, "pools_class_token", False))
     return positions.enlarged(patches, (x.shape[-2], x.shape[-1])) if upsample else patches
 
 
-def _of_patches(flow: Tensor) -> Tensor:
-    """Share of each patch in the mean over all of them, shape (B, H, W)."""
+def _of_patches(flow: Tensor, *, from_class: bool) -> Tensor:
+    """Share of each patch in what is pooled, (B, H, W): the first token, or the mean of patches."""
     tokens = flow.shape[-1]
     side = int(tokens**0.5)
     others = tokens - side * side  # class and register tokens come first
-    shares = flow[:, others:, others:].mean(1)
+    shares = flow[:, 0, others:] if from_class else flow[:, others:, others:].mean(1)
     shares = shares / shares.sum(-1, keepdim=True)
     return shares.reshape(-1, side, side)
 

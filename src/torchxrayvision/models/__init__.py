@@ -24,6 +24,7 @@ from torchxrayvision.models.densenet import Transition as Transition
 from torchxrayvision.models.densenet import dense_features as dense_features
 from torchxrayvision.models.densenet import initialise as initialise
 from torchxrayvision.models.densenet import pooled as pooled
+from torchxrayvision.models.encoder import Encoder
 from torchxrayvision.models.ensemble import Ensemble
 from torchxrayvision.models.evax import EvaX, EvaXDenseNet
 from torchxrayvision.models.factory import get_model, get_weights, list_models, load_checkpoint
@@ -34,6 +35,10 @@ from torchxrayvision.models.loading import operating_points as operating_points
 from torchxrayvision.models.loading import resolve_weights_argument as resolve_weights_argument
 from torchxrayvision.models.loading import save_checkpoint
 from torchxrayvision.models.pretrained import from_pretrained, save_pretrained
+from torchxrayvision.models.prompts import Prompts as Prompts
+from torchxrayvision.models.prompts import known_prompts as known_prompts
+from torchxrayvision.models.prompts import prompts_of as prompts_of
+from torchxrayvision.models.prompts import read_prompts as read_prompts
 from torchxrayvision.models.publish import Upload as Upload
 from torchxrayvision.models.publish import export_hub, push_to_hub
 from torchxrayvision.models.resnet import BasicBlock as BasicBlock
@@ -53,11 +58,14 @@ from torchxrayvision.models.scaling import imagenet_standardize as imagenet_stan
 from torchxrayvision.models.scaling import resize as resize
 from torchxrayvision.models.scaling import scale_is_known as scale_is_known
 from torchxrayvision.models.unet import Segmenter, UNet
+from torchxrayvision.models.zeroshot import ZeroShot
 from torchxrayvision.weights import (
     DenseNet121_Weights,
+    Encoder_Weights,
     EVAX_Weights,
     EVAXDenseNet_Weights,
     ResNet50_Weights,
+    ZeroShot_Weights,
     model_urls_view,
 )
 
@@ -74,6 +82,8 @@ __all__ = [
     "DenseNet121_Weights",
     "EVAXDenseNet_Weights",
     "EVAX_Weights",
+    "Encoder",
+    "Encoder_Weights",
     "Ensemble",
     "EvaX",
     "EvaXDenseNet",
@@ -86,6 +96,8 @@ __all__ = [
     "UNet",
     "XRayClassifier",
     "XRayModel",
+    "ZeroShot",
+    "ZeroShot_Weights",
     "add_weights",
     "check_output_kind",
     "convert",

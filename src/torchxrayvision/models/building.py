@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from torchxrayvision.errors import CheckpointError
 from torchxrayvision.models.densenet import DENSENETS, DenseNet, get_densenet_params
+from torchxrayvision.models.encoder import Encoder
 from torchxrayvision.models.evax import EVAX_SIZES, EvaX, EvaXDenseNet
 from torchxrayvision.models.resnet import RESNETS, SMALL, WIDTH, ResNet
+from torchxrayvision.models.zeroshot import ZERO_SHOT, ZeroShot
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,6 +25,10 @@ def build_classifier(architecture: str, **kwargs: Any) -> XRayClassifier:
     """An untrained classifier of this package, by the name of its architecture."""
     if architecture == "evax-densenet121":
         return EvaXDenseNet(**kwargs)
+    if architecture.startswith("dinov2-"):
+        return Encoder(architecture=architecture, **kwargs)
+    if architecture in ZERO_SHOT:
+        return ZeroShot(architecture=architecture, **kwargs)
     if architecture in EVAX:
         return EvaX(architecture=architecture, **kwargs)
     if architecture.startswith("resnet"):

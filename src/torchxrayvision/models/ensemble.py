@@ -39,7 +39,8 @@ class Ensemble(XRayClassifier):
         output: What `forward` gives by default; `"probability"` if None.
 
     Raises:
-        ValueError: If there is no member, no view, or not one positive weight per member.
+        ValueError: If there is no member, no view, not one positive weight per member, or a
+            member gives no probabilities.
         UnknownNameError: If weights or a view of that name do not exist.
 
     Example:
@@ -70,6 +71,9 @@ class Ensemble(XRayClassifier):
         shares = [1.0] * len(nets) if weights is None else list(weights)
         if not nets or len(shares) != len(nets) or not all(share > 0 for share in shares):
             msg = f"{len(nets)} members and weights {shares}: give one positive weight per member"
+            raise ValueError(msg)
+        if lacking := [net for net in nets if "probability" not in net.kinds]:
+            msg = f"{type(lacking[0]).__name__} gives no probabilities that could be averaged"
             raise ValueError(msg)
         if not views:
             raise ValueError(f"an ensemble needs one view at least, of {', '.join(VIEWS)}")

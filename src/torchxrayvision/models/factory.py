@@ -15,12 +15,14 @@ from torchxrayvision.models.backbone import BACKBONES, Backbone
 from torchxrayvision.models.base import load_strictly
 from torchxrayvision.models.building import EVAX, build_classifier, recognise
 from torchxrayvision.models.densenet import DENSENETS, DenseNet
+from torchxrayvision.models.encoder import ENCODERS, Encoder
 from torchxrayvision.models.evax import EvaX, EvaXDenseNet
 from torchxrayvision.models.loading import (
     apply_facts,
     apply_metadata,
     backbone_of,
     check_compat,
+    file_arguments,
     normalise_names,
     read_header_facts,
     split_width,
@@ -29,6 +31,7 @@ from torchxrayvision.models.loading import (
 from torchxrayvision.models.pretrained import from_pretrained
 from torchxrayvision.models.resnet import RESNETS, Bottleneck, ResNet
 from torchxrayvision.models.unet import UNet
+from torchxrayvision.models.zeroshot import ZERO_SHOT, ZeroShot
 from torchxrayvision.weights import fetch_weights, list_weights, warn_of_terms
 from torchxrayvision.weights import get as get_entry
 
@@ -41,7 +44,18 @@ if TYPE_CHECKING:
     from torchxrayvision.models.scaling import ResizeRoute
     from torchxrayvision.weights import Weights, WeightsEnum
 
-_UNTRAINED: Final = (*DENSENETS, *RESNETS, *EVAX, "unet")
+_UNTRAINED: Final = (*DENSENETS, *RESNETS, *EVAX, *ENCODERS, *ZERO_SHOT, "unet")
+
+
+# How architectures start, and the class of their networks; the first that fits counts.
+_NETWORKS: Final[tuple[tuple[tuple[str, ...], Any], ...]] = (
+    (tuple(DENSENETS), DenseNet),
+    (tuple(RESNETS), ResNet),
+    (("evax-densenet121",), EvaXDenseNet),
+    (("evax-",), EvaX),
+    (("dinov2-",), Encoder),
+    (tuple(ZERO_SHOT), ZeroShot),
+)
 
 
 def list_models() -> list[str]:
@@ -74,7 +88,8 @@ def get_model(weights: str | Weights | WeightsEnum, **kwargs: Any) -> XRayClassi
         weights: A name of `list_models`, an alias, an enum member, a name that `xrv weights add`
             gave, or `"timm:NAME"` or `"torchvision:NAME"` for a network of those libraries, see
             `Backbone`.
-        **kwargs: Passed to `DenseNet`, `ResNet`, `EvaX`, `UNet` or `Backbone`.
+        **kwargs: Passed to `DenseNet`, `ResNet`, `EvaX`, `Encoder`, `ZeroShot`, `UNet` or
+            `Backbone`.
 
     Returns:
         The model; in evaluation mode if it has weights.
@@ -99,12 +114,10 @@ def get_model(weights: str | Weights | WeightsEnum, **kwargs: Any) -> XRayClassi
     name = split_width(entry.architecture, 0)[0]
     if name == "unet":
         return UNet(weights=entry, **kwargs)
-    if name in DENSENETS:
-        return DenseNet(weights=entry, **kwargs)
-    if name in RESNETS:
-        return ResNet(weights=entry, **kwargs)
-    if name in EVAX:
-        return (EvaXDenseNet if name == "evax-densenet121" else EvaX)(weights=entry, **kwargs)
+    for starts, network in _NETWORKS:
+        if name.startswith(starts):
+            made: XRayClassifier = network(weights=entry, **kwargs)
+            return made
     advice = f"those are weights of {entry.architecture}, whose class is in baseline_models"
     if entry.architecture.startswith("autoencoder"):
         advice += " or autoencoders"
@@ -156,16 +169,18 @@ def load_checkpoint(
     input_resolution: int | None = None,
     compat: str | None = None,
 ) -> XRayClassifier:
-    """Load a DenseNet, ResNet or EVA-X from a file of your own, without executing anything in it.
+    """Load a classifier or encoder from a file of your own, without executing anything in it.
 
     Reads whole pickled modules, state dictionaries, DataParallel and Lightning checkpoints and
-    safetensors; the architecture is recognised by the tensors. A file of `save_checkpoint`, as
-    training writes them, says its targets, resolution and operating points itself, and may hold a
-    `Backbone`.
+    safetensors; a DenseNet, ResNet or EVA-X is recognised by the tensors. A file of
+    `save_checkpoint`, as training writes them, says its targets, resolution and operating points
+    itself, and may hold an `Encoder` or a `Backbone`.
 
     Args:
         path: The file.
-        weights: Published weights whose targets, resolution and operating points apply.
+        weights: Published weights whose targets, resolution and operating points apply. Of an
+            encoder or zero-shot network the file is that of the release, with the files of its
+            folder.
         targets: Names of the outputs, if `weights` is not given; None takes those in the file,
             else the 18 findings of the core models if there are 18 outputs, else numbered names.
         input_resolution: Side in pixels that the network was trained at, if `weights` is not
@@ -180,8 +195,10 @@ def load_checkpoint(
     Raises:
         CheckpointError: If the file is not one of these networks, or does not fit `weights`.
     """
-    checkpoint = read_checkpoint(path)
     entry = None if weights is None else get_entry(weights)
+    if entry is not None and entry.output in ("embedding", "similarity"):
+        return get_model(entry, folder=path)
+    checkpoint = read_checkpoint(path)
     backbone = backbone_of(checkpoint.values, str(path)) if entry is None else None
     if backbone is not None:
         tensors = {k: v for k, v in checkpoint.tensors.items() if k != "op_threshs"}
@@ -189,10 +206,11 @@ def load_checkpoint(
     else:
         tensors = normalise_names(state_dict_of(checkpoint))
         stated = None if entry else stated_architecture(checkpoint.values, str(path))
-        model = _meta_model(tensors, entry, stated, str(path))
+        arguments = file_arguments(checkpoint.values, str(path))
+        model = _meta_model(tensors, entry, stated, arguments, str(path))
         if isinstance(model, EvaX):
             model.fill_constants()
-        if isinstance(model, EvaX | EvaXDenseNet):
+        if isinstance(model, EvaX | EvaXDenseNet | Encoder):
             tensors = model.own_names(tensors, str(path))
     network = model.model if isinstance(model, ResNet) else model
     load_strictly(network, tensors, source=str(path))
@@ -205,6 +223,8 @@ def load_checkpoint(
         deep = isinstance(model, ResNet) and model.model.block is Bottleneck
         evax = isinstance(model, EvaX | EvaXDenseNet)
         native = 512 if deep else 256 if evax else 224
+        if isinstance(model, Encoder):
+            native = model.input_resolution
         model.input_resolution = input_resolution or facts.get("input_resolution", native)
         apply_facts(model, facts)
     model.weights = Path(path).stem
@@ -212,9 +232,18 @@ def load_checkpoint(
 
 
 def _meta_model(
-    tensors: dict[str, Tensor], entry: Weights | None, stated: str | None, path: str
+    tensors: dict[str, Tensor],
+    entry: Weights | None,
+    stated: str | None,
+    arguments: dict[str, Any],
+    path: str,
 ) -> XRayClassifier:
     """The network that tensors belong to, without memory: every tensor is about to be replaced."""
+    if stated is not None and stated.startswith("dinov2-"):
+        with torch.device("meta"):
+            head = tensors.get("classifier.bias")
+            outputs = 0 if head is None else head.numel()
+            return Encoder.of_arguments(stated, outputs, arguments, path)
     name, outputs = recognise(tensors, path)
     if entry is not None:
         name, outputs = entry.architecture, len(entry.targets)

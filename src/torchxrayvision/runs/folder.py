@@ -186,6 +186,10 @@ def fingerprint(model: Any) -> str:
     about = [type(model).__name__, *(getattr(model, name, None) for name in facts)]
     if views := getattr(model, "views", None):  # an ensemble of whole models
         about += [views, *(fingerprint(member) for member in model.members)]
+    if hasattr(model, "pooling"):  # an encoder, whose features depend on how it was built
+        about.append(model.arguments)
+    if contrast := getattr(model, "contrast", None):
+        about.append(contrast)
     digest.update(json.dumps(about, default=list).encode())
     for name, tensor in model.state_dict().items():
         value = tensor.detach().cpu().contiguous()

@@ -30,6 +30,7 @@ from torchxrayvision.weights.dense import (
     UNetResNet50_Weights,
     VQGAN_Weights,
 )
+from torchxrayvision.weights.encoders import Encoder_Weights
 from torchxrayvision.weights.evax import EVAX_Weights, EVAXDenseNet_Weights
 from torchxrayvision.weights.own import own_folder as own_folder
 from torchxrayvision.weights.own import own_weights as own_weights
@@ -41,6 +42,7 @@ from torchxrayvision.weights.registry import (
     Weights,
     WeightsEnum,
     card_of,
+    fetch_companions,
     fetch_weights,
     get_weights_entry,
     list_weights,
@@ -50,6 +52,7 @@ from torchxrayvision.weights.registry import (
     warn_of_terms,
 )
 from torchxrayvision.weights.registry import get_weights_entry as get
+from torchxrayvision.weights.zeroshot import ZeroShot_Weights
 
 __all__ = [
     "Baseline_Weights",
@@ -57,6 +60,7 @@ __all__ = [
     "DenseNet121_Weights",
     "EVAXDenseNet_Weights",
     "EVAX_Weights",
+    "Encoder_Weights",
     "Metrics",
     "ModelCard",
     "PSPNet_Weights",
@@ -67,7 +71,9 @@ __all__ = [
     "VQGAN_Weights",
     "Weights",
     "WeightsEnum",
+    "ZeroShot_Weights",
     "card_of",
+    "fetch_companions",
     "fetch_weights",
     "get",
     "get_weights_entry",

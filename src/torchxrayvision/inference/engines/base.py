@@ -59,6 +59,17 @@ class _Classifier(nn.Module):
         return self.model.convert(raw, self.model.output_kind), raw, features
 
 
+class _Features(nn.Module):
+    """What an encoder gives that has no findings."""
+
+    def __init__(self, model: XRayClassifier) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> tuple[Tensor]:
+        return (self.model.embed(image),)
+
+
 class _Whole(nn.Module):
     """What any other network gives."""
 
@@ -75,11 +86,20 @@ def output_names(model: XRayModel) -> tuple[str, ...]:
     """What the outputs of `graph_module` are called, in order."""
     if not isinstance(model, XRayClassifier):
         return model.output_names
+    if gives_features_only(model):
+        return OUTPUTS[2:]
     return OUTPUTS if model.raw_kind == "logit" else (OUTPUTS[0], "raw", OUTPUTS[2])
+
+
+def gives_features_only(model: XRayModel) -> bool:
+    """Whether a network is an encoder without findings."""
+    return isinstance(model, XRayClassifier) and model.raw_kind == "embedding"
 
 
 def graph_module(model: XRayModel) -> nn.Module:
     """The model with the outputs that a graph has, in evaluation mode."""
+    if isinstance(model, XRayClassifier) and gives_features_only(model):
+        return _Features(model).eval()
     chosen = _Classifier(model) if isinstance(model, XRayClassifier) else _Whole(model)
     return chosen.eval()
 
@@ -166,6 +186,7 @@ def describe(model: XRayModel, size: int) -> dict[str, Any]:
         about["outputs"] = dict(zip(model.output_names, kinds, strict=True))
     else:
         kinds = (model.output_kind, model.raw_kind, "pooled features")
+        kinds = kinds[-len(output_names(model)) :]
         about["outputs"] = dict(zip(output_names(model), kinds, strict=True))
         about["operating_points"] = operating_points(model)
     about |= _terms(model.weights)
@@ -262,7 +283,8 @@ _log = logging.getLogger(__name__)
 
 def _wanted(model: XRayModel) -> tuple[str, ...]:
     """Calibration is the same for all engines, so theirs are the raw outputs and features."""
-    return output_names(model)[1:] if isinstance(model, XRayClassifier) else model.output_names
+    names = output_names(model)
+    return names[1:] if isinstance(model, XRayClassifier) and len(names) > 1 else names
 
 
 class Engine(abc.ABC):
@@ -365,7 +387,8 @@ class ClassifierEngine:
         Returns:
             Values of the kind asked for, shape (B, P), and features, shape (B, D), float32.
         """
-        raw, features = self.engine.run()
+        *given, features = self.engine.run()
+        raw = given[0] if given else features  # an encoder has no outputs besides
         if self._by_numpy:
             return convert(raw.numpy(), self.kind, self._points), features.numpy()
         with torch.inference_mode():
@@ -423,7 +446,7 @@ class TorchEngine(Engine):
             else:
                 return tuple(given.float().cpu() for given in found[-len(self.wanted) :])
         with torch.autocast(device.type, torch.bfloat16, enabled=self._reduced):
-            if isinstance(self._model, XRayClassifier):
+            if isinstance(self._model, XRayClassifier) and len(self.wanted) > 1:
                 found = self._model.features_and_raw(images)[::-1]
             else:
                 found = self._module(images)

@@ -224,11 +224,12 @@ def _safetensors(
 ) -> _Files:
     from safetensors.torch import load_file, save_file
 
-    from torchxrayvision.models import Backbone, DenseNet, EvaX, ResNet, header_of
+    from torchxrayvision.models import Backbone, DenseNet, Encoder, EvaX, ResNet, header_of
 
     tensors = {name: value.contiguous() for name, value in net.state_dict().items()}
     # `load_checkpoint` knows these networks; names and resolution must reach it.
-    header = header_of(net, size) if isinstance(net, DenseNet | EvaX | ResNet | Backbone) else {}
+    known = isinstance(net, DenseNet | Encoder | EvaX | ResNet | Backbone)
+    header = header_of(net, size) if known else {}
     save_file(tensors, target, {METADATA: metadata, **header})
 
     def run(images: torch.Tensor) -> list[torch.Tensor]:
