@@ -231,6 +231,7 @@ def weights_page():
 
 
 def weights_section(e):
+    beside = ", ".join(link(f.url.rpartition("/")[2], f.url) for f in e.companions)
     facts = [
         ("file", link(e.file.filename, e.url) + ("" if e.url else ", installed with the package")),
         ("second source", " ".join(link("Hub", u) for u in getattr(e.file, "copies", ()))),
@@ -239,6 +240,7 @@ def weights_section(e):
             "SHA-256",
             f"`{e.file.sha256}` ({e.file.certainty})" if e.file.sha256 else "not published",
         ),
+        ("beside it", beside),
         ("container", e.container.replace("_", " ")),
         ("licence", licence(e.license)),
         ("reference", cite(e.reference)),
@@ -279,6 +281,12 @@ def interval(measured):
 
 
 def targets_table(e):
+    if not e.targets:
+        return {
+            "embedding": "Gives features and no findings ([encoders](encoders.md)).",
+            "similarity": "Compares images with texts of yours "
+            "([zero-shot networks](encoders.md#words-instead-of-findings)).",
+        }[e.output]
     if len(e.targets) > MANY:
         return f"Outputs, in order: {', '.join(e.targets)}."
     blank = (math.nan,) * len(e.targets)

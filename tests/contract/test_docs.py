@@ -115,6 +115,16 @@ def workplace(tmp_path, monkeypatch):
     torch.set_num_threads(threads)
 
 
+def test_the_page_of_encoders_runs_from_top_to_bottom():
+    pytest.importorskip("timm")
+    names = {}
+    for body in blocks(ROOT / "docs" / "encoders.md", "python"):
+        exec(compile(body, "encoders.md", "exec"), names)
+    assert names["features"].shape == (2, 64)
+    assert names["places"].shape == (2, 64, 37, 37)
+    assert names["logits"].shape == (2, 2)
+
+
 def test_the_guide_runs_from_top_to_bottom(workplace, monkeypatch):
     original = xrv.datasets.NIH_Dataset.__init__
 

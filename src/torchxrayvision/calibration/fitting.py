@@ -9,9 +9,19 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from torchxrayvision.calibration.choosing import choose_threshold, conformal_limits, parse_target
-from torchxrayvision.calibration.record import Calibration, FindingCalibration, logits_of
+from torchxrayvision.calibration.record import (
+    KINDS,
+    Calibration,
+    FindingCalibration,
+    logits_of,
+)
 from torchxrayvision.errors import CalibrationError, DependencyError
-from torchxrayvision.evaluation import brier_score, expected_calibration_error, mean_interval
+from torchxrayvision.evaluation import (
+    RANKS_ONLY,
+    brier_score,
+    expected_calibration_error,
+    mean_interval,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -51,7 +61,9 @@ def fit(
         labels: 1 present, 0 absent, NaN unknown (left out), shape (N, P).
         outputs: Of the network, shape (N, P).
         names: The P findings.
-        output: What the outputs are: ``"probability"``, ``"logit"`` or ``"operating-point"``.
+        output: What the outputs are: ``"probability"``, ``"logit"``, ``"operating-point"``, or
+            ``"zero-shot"`` or ``"similarity"`` of a zero-shot network, which are never left as
+            they are.
         patient_ids: Patient of each row, shape (N,); None if each row is a patient of its own.
         method: One of `METHODS` for all findings; None to choose.
         target: What thresholds are to achieve, see `parse_target`; None for no thresholds.
@@ -78,12 +90,11 @@ def fit(
     from torchxrayvision.evaluation import patient_numbers
 
     _need_sklearn()
-    if output not in ("probability", "logit", "operating-point") or (
-        method is not None and method not in METHODS
-    ):
+    methods = METHODS[1:] if output in RANKS_ONLY else METHODS
+    if output not in KINDS or (method is not None and method not in methods):
         msg = (
-            "output is probability, logit or operating-point and method one of "
-            f"{', '.join(METHODS)}; got {output!r} and {method!r}"
+            f"output is one of {', '.join(KINDS)} and method one of {', '.join(methods)} for it; "
+            f"got {output!r} and {method!r}"
         )
         raise CalibrationError(msg)
     wanted = None if target is None else parse_target(target)
@@ -101,8 +112,12 @@ def fit(
         sample = _Sample.of(known[:, j], given[:, j], codes, output)
         if sample.reason:
             skipped[name] = sample.reason
+            continue
+        made = _fitted(sample, method, wanted, coverage, folds, seed, methods)
+        if made.method not in methods:
+            skipped[name] = "its scores do not rise with the finding"
         else:
-            found[name] = _fitted(sample, method, wanted, coverage, folds, seed)
+            found[name] = made
     if not found:
         reasons = "; ".join(f"{name}: {why}" for name, why in list(skipped.items())[:3])
         msg = f"no finding can be calibrated ({reasons})"
@@ -141,7 +156,8 @@ class _Sample:
                 f"{counts[0]} patients with the finding and {counts[1]} without it, {_LEAST} of "
                 "each are needed"
             )
-        if kind != "logit" and len(x) and not reason and not (0 <= x.min() <= x.max() <= 1):
+        bounded = kind not in ("logit", "similarity")
+        if bounded and len(x) and not reason and not (0 <= x.min() <= x.max() <= 1):
             reason = f"outputs of kind {kind} lie in [0, 1], got {x.min():g} to {x.max():g}"
         return cls(y, x, logits_of(x, kind) if not reason else x, c, kind, reason)
 
@@ -153,11 +169,12 @@ def _fitted(
     coverage: float | None,
     folds: int,
     seed: int,
+    methods: Sequence[str],
 ) -> FindingCalibration:
     splits = _splits(sample, folds, seed)
     held = {name: _held_out(sample, name, splits) for name in METHODS}
     losses = {name: _log_loss(sample.labels, chances) for name, chances in held.items()}
-    chosen = method or _simplest_good(losses, sample.codes)
+    chosen = method or _simplest_good({name: losses[name] for name in methods}, sample.codes)
     parameters = _FITTERS[chosen](sample.logits, sample.labels)
     if parameters is None:
         chosen, parameters = "unchanged", {}
@@ -219,8 +236,8 @@ def _log_loss(labels: Floats, chances: Floats) -> Floats:
 
 
 def _simplest_good(losses: Mapping[str, Floats], codes: Rows) -> str:
-    best = min(METHODS, key=lambda name: float(losses[name].mean()))
-    for name in METHODS:
+    best = min(losses, key=lambda name: float(losses[name].mean()))
+    for name in losses:
         worse = mean_interval(losses[name] - losses[best], codes, 0.6827)
         # `low` is one standard error below the mean; without spread the losses are the same.
         if math.isnan(worse.low) or worse.low <= 0:

@@ -38,7 +38,8 @@ _PARAMETERS: Final = {
     "platt": ("scale", "shift"),
     "isotonic": ("at", "probability"),
 }
-_KINDS: Final = ("probability", "operating-point", "logit")
+KINDS: Final = ("probability", "logit", "operating-point", "zero-shot", "similarity")
+"""What outputs may be that a calibration takes."""
 
 
 def logits_of(outputs: ArrayLike, kind: str) -> Floats:
@@ -46,14 +47,15 @@ def logits_of(outputs: ArrayLike, kind: str) -> Floats:
 
     Args:
         outputs: Any shape.
-        kind: What they are; those scaled to operating points are taken as if they were
-            probabilities, whose meaning the calibration restores.
+        kind: What they are; those scaled to operating points, and the scores of zero-shot
+            networks, are taken as if they were probabilities or logits, whose meaning the
+            calibration restores.
 
     Returns:
         float64, of the same shape.
     """
     given = np.asarray(outputs, np.float64)
-    if kind == "logit":
+    if kind in ("logit", "similarity"):
         return given
     clipped = np.clip(given, _TINY, 1 - _TINY)
     return np.asarray(np.log(clipped / (1 - clipped)), np.float64)
@@ -131,7 +133,7 @@ class Calibration:
     """Probabilities, thresholds and sets for the outputs of certain weights.
 
     Attributes:
-        output: What outputs it takes: `"probability"`, `"logit"` or `"operating-point"`.
+        output: What outputs it takes, one of `KINDS`.
         findings: Name to what was chosen.
         skipped: Findings for which nothing could be chosen, and why.
         weights: Name of the weights, or None.
@@ -194,7 +196,7 @@ class Calibration:
                 skipped={str(n): str(why) for n, why in record["skipped"].items()},
                 **{name: record[name] for name in _FACTS},
             )
-            if made.output not in _KINDS:
+            if made.output not in KINDS:
                 raise ValueError(made.output)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             msg = f"its content is damaged ({error})"

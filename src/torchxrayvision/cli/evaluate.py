@@ -372,7 +372,7 @@ def _thresholds(
     calibration: Path | None,
 ) -> dict[str, float]:
     """Finding to threshold, on the scale of the scores."""
-    from torchxrayvision.evaluation import published_thresholds
+    from torchxrayvision.evaluation import RANKS_ONLY, published_thresholds
 
     if sum(source is not None for source in (given, table, calibration)) > 1:
         refuse("--operating-point, --threshold-from and --calibration exclude each other; give one")
@@ -387,6 +387,11 @@ def _thresholds(
         except ValueError as error:
             refuse(f"--threshold-at {choice}: {error}")
     if given not in (None, "published"):
+        if study.kind in RANKS_ONLY:
+            refuse(
+                f"scores of kind {study.kind} have no scale, so that no threshold is known: choose "
+                "one on labelled images with --threshold-from or xrv calibrate --reach"
+            )
         try:
             return dict.fromkeys(study.findings, float(str(given)))
         except ValueError:

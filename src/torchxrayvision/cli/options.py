@@ -139,7 +139,7 @@ Patient = Annotated[
     ),
 ]
 Kind = Annotated[
-    Literal["logit", "probability", "operating-point"] | None,
+    Literal["logit", "probability", "operating-point", "zero-shot", "similarity"] | None,
     typer.Option("--kind", help="What the numbers are, where the predictions do not say."),
 ]
 GraphFile = Annotated[

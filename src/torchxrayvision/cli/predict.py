@@ -46,7 +46,7 @@ from torchxrayvision.cli.options import (
     Weights,
     reads_images,
 )
-from torchxrayvision.errors import RemoteError
+from torchxrayvision.errors import RemoteError, UnknownNameError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -214,9 +214,31 @@ def predict(
     graph: GraphFile = None,
     output: Output = None,
     output_kind: Annotated[
-        Literal["logit", "probability", "operating-point"] | None,
+        Literal["logit", "probability", "operating-point", "zero-shot", "similarity"] | None,
         typer.Option(help="What the numbers are; operating-point unless the weights say else."),
     ] = None,
+    zero_shot: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--zero-shot",
+            metavar="TEXT",
+            help="A finding in words, for weights that compare images with texts; may be given "
+            "several times.",
+        ),
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            help='Texts of your own: JSON of finding to {"positive": [...], "negative": [...]}.'
+        ),
+    ] = None,
+    contrast: Annotated[
+        Literal["negation", "findings"],
+        typer.Option(
+            help="With --zero-shot: compare each finding with its own negative texts, or all "
+            "findings with each other, whose shares then add to 1."
+        ),
+    ] = "negation",
     calibration: CalibrationFile = None,
     embeddings: Annotated[
         bool, typer.Option("--embeddings", help="Write the features of the images too.")
@@ -279,6 +301,8 @@ def predict(
         (graph and cluster, "--cluster takes --weights or --checkpoint, not --graph"),
         (graph and device not in (None, "cpu"), f"--graph runs on the CPU, not on {device}"),
         *_reference_faults(reference, ood, check),
+        (prompts and not zero_shot, "--prompts needs --zero-shot"),
+        *_unfit(weights, checkpoint, embeddings, bool(zero_shot)),
     ):
         if wrong:
             refuse(reason)
@@ -292,10 +316,13 @@ def predict(
         net: Network | None = None
         if graph is not None:
             net = open_graph(graph, engine)
-        elif cluster is None:
+        elif cluster is None and not zero_shot:
             net = named.graph(engine, precision, device)
         if net is None:
-            net, device = _loaded(named, weights, device, on_nodes=cluster is not None)
+            net, device = _loaded(
+                named, weights, device, on_nodes=cluster is not None,
+                words=(zero_shot or [], prompts, contrast),
+            )  # fmt: skip
         made, wanted = calibrated(calibration, net, output_kind)
         how = {
             "kind": wanted, "batch_size": batch_size, "engine": engine,
@@ -310,13 +337,18 @@ def predict(
                 net, names, output, how, shard=shard, embeddings=embeddings, overwrite=overwrite,
                 device=device, cluster=_cluster(address, cpus, actors) if cluster else None,
             )  # fmt: skip
-        if graph is None and cluster is None:
+        if graph is None and cluster is None and not zero_shot:
             named.keep_card(net)
     end_run(done, names)
 
 
 def _loaded(
-    named: NamedClassifier, weights: str | None, device: str | None, *, on_nodes: bool
+    named: NamedClassifier,
+    weights: str | None,
+    device: str | None,
+    *,
+    on_nodes: bool,
+    words: tuple[list[str], Path | None, Literal["negation", "findings"]],
 ) -> tuple[XRayClassifier, str | None]:
     """The network, on the best device of this machine unless nodes run it, and that device."""
     from torchxrayvision.inference import require_torch
@@ -325,6 +357,8 @@ def _loaded(
     if named.checkpoint is None:
         _require_weights(weights)  # before the seconds that torch takes to load
     net = load_classifier(weights, named.checkpoint, named.compat)
+    if words[0]:
+        _look_for(net, *words)
     if on_nodes:
         return net, device
     device = device or _best_device()
@@ -346,6 +380,48 @@ def _reference_faults(reference: Path | None, ood: bool, check: str) -> Iterator
         check == "off" and (ood or reference is not None),
         "--ood and --reference are a part of the screening: leave --check off away",
     )
+
+
+def _unfit(
+    weights: str | None, checkpoint: Path | None, embeddings: bool, zero_shot: bool
+) -> list[tuple[bool, str]]:
+    """What the weights give that the options do not ask for, and the other way round."""
+    if weights is None and checkpoint is not None:
+        return []  # the file says what is in it
+    from torchxrayvision.weights import get
+
+    try:
+        entry = get(weights or DEFAULT_WEIGHTS)
+    except UnknownNameError:  # which loading says better
+        return []
+    return [
+        (
+            entry.output == "embedding" and not embeddings,
+            f"{entry.name} gives features and no findings: --embeddings --output FILE.parquet",
+        ),
+        (
+            entry.output == "similarity" and not zero_shot,
+            f"{entry.name} compares images with texts: --zero-shot 'pleural effusion'",
+        ),
+        (
+            entry.output != "similarity" and zero_shot,
+            f"{entry.name} has findings of its own; --zero-shot needs weights such as xrayclip",
+        ),
+    ]
+
+
+def _look_for(
+    net: XRayClassifier,
+    findings: list[str],
+    prompts: Path | None,
+    contrast: Literal["negation", "findings"],
+) -> None:
+    from torchxrayvision.models import ZeroShot, read_prompts
+
+    if not isinstance(net, ZeroShot):
+        refuse(f"--zero-shot needs a network that compares images with texts, not {net!r}")
+    own = None if prompts is None else read_prompts(prompts)
+    net.set_findings(findings, own, contrast)
 
 
 def _require_weights(name: str | None) -> None:

@@ -65,6 +65,7 @@ from torchxrayvision.evaluation.joining import (
 )
 from torchxrayvision.evaluation.overlap import dice, iou
 from torchxrayvision.evaluation.performance import (
+    RANKS_ONLY,
     MeasureOptions,
     performance_by,
     performance_table,
@@ -105,6 +106,7 @@ __all__ = [
     "MEASURES",
     "PROBABILITIES",
     "RANKING",
+    "RANKS_ONLY",
     "CalibrationLine",
     "Interval",
     "MeasureOptions",

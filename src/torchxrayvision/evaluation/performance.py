@@ -35,14 +35,27 @@ if TYPE_CHECKING:
 
     from torchxrayvision.evaluation.intervals import Floats, Rows
 
-KINDS: Final = ("probability", "operating-point", "logit")
+KINDS: Final = ("probability", "operating-point", "logit", "zero-shot", "similarity")
 """What scores may be; logits become probabilities for the measures that need them."""
+
+RANKS_ONLY: Final = ("zero-shot", "similarity")
+"""Those that order images and have no scale, so that no threshold is known before calibration."""
 
 _NO_PROBABILITY: Final = (
     "outputs scaled to operating points are no probabilities; predict with "
     "--output-kind probability"
 )
+_NO_SCALE: Final = (
+    "scores of a zero-shot network order images and have no scale; make them probabilities with "
+    "xrv calibrate"
+)
 _UNKNOWN_KIND: Final = "nothing says that the scores are probabilities"
+# Why scores of a kind are no probabilities.
+_WHY: Final[dict[str | None, str]] = {
+    "operating-point": _NO_PROBABILITY,
+    **dict.fromkeys(RANKS_ONLY, _NO_SCALE),
+    None: _UNKNOWN_KIND,
+}
 
 UNBOUNDED: Final = ("calibration_slope", "calibration_intercept")
 """Measures that may leave [0, 1]."""
@@ -56,7 +69,8 @@ class MeasureOptions(TypedDict, total=False):
             none.
         patient_ids: Patient of each row, shape (N,); None if each row is a patient of its own.
         kind: What the scores are: ``"probability"``, ``"logit"`` (taken as probabilities of a
-            logistic function), ``"operating-point"``, or None for anything else.
+            logistic function), ``"operating-point"``, ``"zero-shot"`` or ``"similarity"`` (which
+            order images only), or None for anything else.
         measures: Some of `MEASURES`; None for all.
         level: Confidence of each interval, 0.95 if not given.
 
@@ -155,10 +169,10 @@ def labelled_scores(
         msg = f"measures are {', '.join(MEASURES)}; got {', '.join(map(str, unknown))}"
         raise EvaluationError(msg)
     limits = _limits(thresholds, known.shape[1], len(names))
-    why = {"operating-point": _NO_PROBABILITY, None: _UNKNOWN_KIND}.get(kind, "")
+    why = _WHY.get(kind, "")
     chances = _probabilities(given) if kind == "logit" else given
     low, high = float(np.nanmin(chances, initial=0)), float(np.nanmax(chances, initial=1))
-    if kind is not None and (low < 0 or high > 1):
+    if kind not in (None, "similarity") and (low < 0 or high > 1):
         msg = f"scores of kind {kind} lie in [0, 1], got {low:g} to {high:g}; is the kind logit?"
         raise EvaluationError(msg)
     codes = patient_codes(options.get("patient_ids"), len(known))
@@ -466,5 +480,5 @@ def probabilities_of(scores: ArrayLike, kind: str) -> Floats:
     if kind == "logit":
         return _probabilities(given)
     if kind != "probability":
-        raise EvaluationError(_NO_PROBABILITY if kind == "operating-point" else _UNKNOWN_KIND)
+        raise EvaluationError(_WHY.get(kind, _UNKNOWN_KIND))
     return given

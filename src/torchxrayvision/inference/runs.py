@@ -277,6 +277,11 @@ def predict_to_file(
         far = reference_named(reference)
         if far is not None:
             options["reference"] = {"name": reference, "sha256": far.digest}
+        if texts := getattr(net, "prompts", None):  # what a zero-shot network compares with
+            options["prompts"] = {
+                name: {"positive": list(one.positive), "negative": list(one.negative)}
+                for name, one in texts.items()
+            }
         if made is not None:  # as JSON gives it back, for a run that resumes compares it
             options["calibration"] = json.loads(json.dumps(made.to_dict()))
         return _carry_out(
@@ -357,8 +362,11 @@ def _write_table(folders: Sequence[RunFolder], records: Sequence[Record], target
             "resize_route": options["resize_route"],
         },
         options={
-            **{name: options[name] for name in ("batch_size", "precision", "check")},
-            **({"reference": options["reference"]} if "reference" in options else {}),
+            **{
+                name: options[name]
+                for name in ("batch_size", "precision", "check", "prompts", "reference")
+                if name in options
+            },
             "engine": record.machine["engine"]["engine"], "torch": record.machine["torch"],
         },
         inputs={"images": record.manifest.count, "names_sha256": record.manifest.digest},

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from torchxrayvision.checkpoints import Checkpoint
     from torchxrayvision.models.base import XRayClassifier, XRayModel
 
+
 def resolve_weights_argument(
     weights: bool | str | Weights | WeightsEnum | None, *, default: str = "", family: str = ""
 ) -> Weights | None:

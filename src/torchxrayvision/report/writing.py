@@ -36,6 +36,8 @@ KINDS: Final = {
     "logit": "logits, whose logistic function is taken for probabilities",
     "operating-point": "outputs scaled so that the published operating point lies at 0.5, which "
     "are no probabilities",
+    "zero-shot": "scores of a zero-shot network, which order images and are no probabilities",
+    "similarity": "similarities of a zero-shot network, which order images and have no scale",
     None: "scores of unknown meaning, which only rise with the finding",
 }
 _MEASURES: Final = {

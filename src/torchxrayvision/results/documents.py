@@ -44,6 +44,8 @@ _OUTPUTS: Final = {
     "probability": own_code("OUTPUT-SIGMOID", "Network output in 0 to 1, not calibrated"),
     "logit": own_code("OUTPUT-LOGIT", "Network output, logit"),
     "log-probability": own_code("OUTPUT-LOG-PROB", "Network output, log-probability"),
+    "zero-shot": own_code("OUTPUT-ZERO-SHOT", "Zero-shot score in 0 to 1, without a scale"),
+    "similarity": own_code("OUTPUT-SIMILARITY", "Similarity with a text, without a scale"),
     "years": own_code("OUTPUT-YEARS", "Network output in years"),
 }
 _PRESENCE: Final = own_code("PRESENCE-OP", "Network output against its operating point")
