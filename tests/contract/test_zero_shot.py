@@ -10,8 +10,7 @@ import torch
 from torch.func import vmap
 
 from torchxrayvision.errors import ImageShapeError, StateMismatchError
-from torchxrayvision.models import ZeroShot, list_models
-from torchxrayvision.models.base import load_strictly
+from torchxrayvision.models import ZeroShot, list_models, load_strictly
 from torchxrayvision.weights import list_weights
 
 pytest.importorskip("timm", reason="image encoders are timm's: extra zero-shot")

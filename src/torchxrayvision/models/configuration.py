@@ -13,7 +13,7 @@ import math
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from torchxrayvision.errors import CheckpointError, XRVWarning, caller_stacklevel
 from torchxrayvision.models.vit import ACTIVATIONS
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from torchxrayvision.weights import Preprocessing
 
 _LARGEST: Final = 1 << 20  # bytes; such files hold a few hundred
-_RESAMPLING: Final = {2: "bilinear", 3: "bicubic"}  # numbers of Pillow
+# Numbers of Pillow.
+_RESAMPLING: Final[dict[int, Literal["bilinear", "bicubic"]]] = {2: "bilinear", 3: "bicubic"}
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -170,11 +171,12 @@ def stated_preprocessing(facts: Preprocessing, beside: Mapping[str, Path]) -> Pr
         return facts
     config = read_json(path)
     made = facts
-    for key, field in (("image_mean", "mean"), ("image_std", "deviation")):
-        if key in config:
-            made = replace(made, **{field: _three_numbers(config[key], key, path)})
-    if config.get("resample") in _RESAMPLING:
-        made = replace(made, resampling=_RESAMPLING[config["resample"]])
+    if "image_mean" in config:
+        made = replace(made, mean=_three_numbers(config["image_mean"], "image_mean", path))
+    if "image_std" in config:
+        made = replace(made, deviation=_three_numbers(config["image_std"], "image_std", path))
+    if (number := config.get("resample")) in (2, 3):
+        made = replace(made, resampling=_RESAMPLING[number])
     if made.colours() != facts.colours() or made.resampling != facts.resampling:
         warnings.warn(
             f"{path}: images are standardised by {made.mean} and {made.deviation} and resampled "
@@ -185,9 +187,10 @@ def stated_preprocessing(facts: Preprocessing, beside: Mapping[str, Path]) -> Pr
     return made
 
 
-def _three_numbers(value: Any, key: str, path: Path) -> tuple[float, ...]:
+def _three_numbers(value: Any, key: str, path: Path) -> tuple[float, float, float]:
     numbers = value if isinstance(value, list) else []
     good = [n for n in numbers if type(n) in (int, float) and math.isfinite(n) and abs(n) <= 255]
     if len(good) != 3 or len(numbers) != 3 or (key == "image_std" and min(good) <= 0):
         raise CheckpointError(f"{path}: {key} is {repr(value)[:60]}, not one number per colour")
-    return tuple(float(n) for n in good)
+    red, green, blue = map(float, good)
+    return red, green, blue

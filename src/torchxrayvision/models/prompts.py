@@ -75,7 +75,8 @@ def prompts_of(finding: str, own: Mapping[str, Prompts] | None = None) -> Prompt
         if _plain(name) == _plain(finding):
             return prompts
     data = _packaged()
-    entry = next((v for k, v in data["findings"].items() if _plain(k) == _plain(finding)), {})
+    known: dict[str, dict[str, list[str]]] = data["findings"]
+    entry = next((v for k, v in known.items() if _plain(k) == _plain(finding)), {})
     if "positive" in entry:
         return Prompts(tuple(entry["positive"]), tuple(entry["negative"]))
     terms = entry.get("terms", [finding.strip()])

@@ -161,7 +161,8 @@ class TextEncoder(nn.Module):
         if self.last is not None:
             pooled: Tensor = self.last(x[:, -1])
             return pooled
-        return x[torch.arange(len(x), device=x.device), known.sum(1) - 1]  # the end of the text
+        end: Tensor = x[torch.arange(len(x), device=x.device), known.sum(1) - 1]  # of the text
+        return end
 
 
 _BERT_BLOCK: Final = {

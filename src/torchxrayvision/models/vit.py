@@ -130,7 +130,8 @@ def build_vit(shape: VitShape, extra: str = "models") -> nn.Module:
         DependencyError: If timm is missing.
     """
     try:
-        from timm.layers import SwiGLUPacked, get_act_layer
+        from timm.layers.create_act import get_act_layer
+        from timm.layers.mlp import SwiGLUPacked
         from timm.models.vision_transformer import VisionTransformer
     except ImportError:
         raise DependencyError("timm", "A vision transformer", extra) from None

@@ -228,8 +228,8 @@ def _safetensors(
 
     tensors = {name: value.contiguous() for name, value in net.state_dict().items()}
     # `load_checkpoint` knows these networks; names and resolution must reach it.
-    known = isinstance(net, DenseNet | Encoder | EvaX | ResNet | Backbone)
-    header = header_of(net, size) if known else {}
+    known = (Backbone, DenseNet, Encoder, EvaX, ResNet)
+    header = header_of(net, size) if isinstance(net, known) else {}
     save_file(tensors, target, {METADATA: metadata, **header})
 
     def run(images: torch.Tensor) -> list[torch.Tensor]:
