@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -198,6 +199,32 @@ def test_intervals_of_all_measures_hold_the_truth(measures, prevalence, likeness
     spread = 4 * np.sqrt(0.95 * 0.05 / (table["studies"] * given["given"]))
     outside = given[(given["coverage"] - 0.95).abs() > spread[given.index]]
     assert outside.empty, outside.to_string()
+
+
+def test_the_page_shows_all_measures_of_the_file(measures):
+    table = pd.read_csv(ROOT / "docs" / "measures.csv")
+    page = (ROOT / "docs" / "intervals.md").read_text("utf-8")
+    assert measures.page(table, measures.AREAS) in page
+    assert len(table) == len(list(measures.cells())) * table["measure"].nunique()
+    outside, given = outside_of(table)
+    said = re.search(r"Of (\d+) figures, (\d+) lie between 93 and 97 %", page)
+    assert (int(said[1]), int(said[2])) == (len(given), len(given) - len(outside))
+
+
+def outside_of(table):
+    """Figures outside of 93 to 97 %, and all figures with their standard errors."""
+    given = table[table["given"] >= 0.1]
+    error = np.sqrt(0.95 * 0.05 / (given["studies"] * given["given"]))
+    given = given.assign(error=error)
+    return given[~given["coverage"].between(0.93, 0.97)], given
+
+
+def test_every_measure_of_the_file_is_95_percent_or_too_few():
+    """93 to 97 %, with two standard errors of the studies that were simulated."""
+    outside, given = outside_of(pd.read_csv(ROOT / "docs" / "measures.csv"))
+    low, high = 0.93 - 2 * outside["error"], 0.97 + 2 * outside["error"]
+    assert outside["coverage"].between(low, high).all(), outside.to_string()
+    assert len(outside) < 0.03 * len(given)
 
 
 def test_models_that_few_patients_decide_are_not_compared():
