@@ -47,6 +47,10 @@ DIFFERENT = {
     "weights": "segmentation and classification have networks of their own; an audit may do "
     "without; similar images are found offline",
     "workers": "training counts processes and takes 0 for none",
+    "hold_out": "patients are left to the evaluation, or to the probes' own test",
+    "images": "a report shows some, a probe is fitted to all",
+    "methods": "explanations that are scored; see method",
+    "split": "an audit takes any parts, a probe those that train and test",
     "views": "a view is kept in a dataset and simulated in a phantom",
     "overwrite": "predict replaces the rows of an unfinished run as well",
     "restart": "as overwrite",
