@@ -1,6 +1,7 @@
 """The files in deploy/: the Orthanc that forwards and takes back, and settings that can be read."""
 
 import datetime
+import json
 import re
 import shutil
 import subprocess
@@ -126,9 +127,10 @@ def test_the_container_copies_what_exists_and_runs_what_the_package_has():
     for name in copied:
         assert (DEPLOY.parent / name).exists(), name
     stages = [line.split()[-1] for line in lines if line.startswith("FROM ")]
-    assert stages == ["base", "mercure", "service"]
+    assert stages == ["predict", "base", "mercure", "service"]
     commands = [line for line in lines if line.startswith("ENTRYPOINT ")]
-    assert commands == ['ENTRYPOINT ["xrv", "serve", "--mercure"]', 'ENTRYPOINT ["xrv", "serve"]']
+    programs = (["predict"], ["serve", "--mercure"], ["serve"])
+    assert commands == [f"ENTRYPOINT {json.dumps(['xrv', *words])}" for words in programs]
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze")

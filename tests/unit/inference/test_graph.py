@@ -222,6 +222,15 @@ def test_torch_is_asked_for_what_a_graph_cannot(named, asked):
     assert named.graph(**{"engine": "onnx", **asked}) is None
 
 
+@pytest.mark.parametrize(("images", "network"), [(500, False), (700, True)])
+def test_a_long_run_loads_a_network_that_may_gain_by_winograds_method(named, images, network):
+    graph = named.graph("onnx")
+    assert graph.unmeasured
+    assert graph.card["runs"]["seconds"] > 0
+    graph.card["runs"]["seconds"] = 0.1
+    assert (_graph.worth_measuring(graph, images) is not graph) is network
+
+
 def test_another_torch_converts_anew(named, monkeypatch):
     monkeypatch.setattr(_graph, "torch_version", lambda: "2.0.0")
     assert named.graph("onnx") is None

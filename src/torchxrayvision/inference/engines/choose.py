@@ -26,6 +26,7 @@ from torchxrayvision.inference.engines.base import (
 from torchxrayvision.inference.engines.runtime import (
     ENGINES,
     SESSIONS,
+    WORTH_MEASURING,
     Choice,
     Memory,
     check_names,
@@ -119,8 +120,6 @@ def _worst_dice(one: torch.Tensor, other: torch.Tensor) -> float:
 
 _log = logging.getLogger(__name__)
 
-# Converting a network and timing it takes half a minute, which a faster engine wins back in one.
-WORTH_MEASURING: Final = 60.0  # seconds that the run takes in torch
 FEWEST_TIMED: Final = 32  # images; fewer are soon done, by any network, and not even timed
 # Compiling takes one to two minutes of a core and wins a sixth to a fourth (docs/speed.md).
 WORTH_COMPILING: Final = 600.0  # seconds that the run takes without
@@ -273,6 +272,11 @@ def _compilable(model: XRayModel, candidates: list[Choice]) -> bool:
 def _seconds(model: XRayModel, images: int) -> float:
     """What PyTorch would take for a run, roughly; 0 where it is too short to ask."""
     return images * _seconds_an_image(model) if images >= FEWEST_TIMED else 0.0
+
+
+def seconds_an_image(model: XRayModel) -> float:
+    """What PyTorch takes for one image of a run, on its device."""
+    return _seconds_an_image(model)
 
 
 def _seconds_an_image(model: XRayModel) -> float:

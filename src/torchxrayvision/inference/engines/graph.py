@@ -30,6 +30,7 @@ from torchxrayvision.inference.engines.kinds import convert, sigmoid
 from torchxrayvision.inference.engines.runtime import (
     FOLDER,
     SESSIONS,
+    WORTH_MEASURING,
     Choice,
     Memory,
     aligned,
@@ -390,10 +391,6 @@ def write_card(source: Sequence[Any], card: Mapping[str, Any], graph: Path) -> N
         _log.info("%s: %s", place, error)
 
 
-# Images that a network of wide convolutions takes about a minute for, see `choose_engine`.
-_MANY: Final = 100
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NamedClassifier:
     """What a user named: published weights, or a file of their own.
@@ -480,6 +477,7 @@ class NamedClassifier:
             onnx_place,
             runs_as_graph,
         )
+        from torchxrayvision.inference.engines.choose import seconds_an_image
 
         source, size = self.source(), getattr(model, "input_resolution", None)
         if source is None or size is None or not runs_as_graph(model):
@@ -490,7 +488,9 @@ class NamedClassifier:
         if not graph.is_file() or is_as_made(card_place(source)) or not is_as_made(graph):
             return
         if next(model.parameters()).device.type == "cpu":
-            write_card(source, {**describe(model, size), **graph_facts(model, size)}, graph)
+            card = {**describe(model, size), **graph_facts(model, size)}
+            card["runs"]["seconds"] = seconds_an_image(model)
+            write_card(source, card, graph)
 
 
 def require_torch() -> None:
@@ -509,9 +509,10 @@ def require_torch() -> None:
 
 def worth_measuring(model: XRayClassifier | Graph, images: int) -> XRayClassifier | Graph:
     """A graph as it is, or its network where a run is so long that engines are to be compared."""
-    if isinstance(model, Graph) and model.load is not None and torch_version() is not None:
-        return model.load() if model.unmeasured and images >= _MANY else model
-    return model
+    if not isinstance(model, Graph) or model.load is None or torch_version() is None:
+        return model
+    seconds = images * model.card["runs"].get("seconds", 0.0)  # that torch takes
+    return model.load() if model.unmeasured and seconds >= WORTH_MEASURING else model
 
 
 def choose(

@@ -241,6 +241,9 @@ SESSIONS: Final[dict[str, type[Session]]] = {"onnx": OnnxSession, "openvino": Op
 
 ENGINES: Final = ("auto", "torch", "onnx", "openvino")
 PRECISIONS: Final = ("exact", "fast")
+# Converting a network and timing it takes half a minute, which a faster engine wins back in one.
+WORTH_MEASURING: Final = 60.0
+"""Seconds that a run takes in torch."""
 _MEMORY: Final = "engines.json"
 
 
