@@ -143,7 +143,9 @@ def main() -> None:
                 used = resource.getrusage(resource.RUSAGE_SELF)
                 began.update(wall=time.monotonic(), cpu=used.ru_utime + used.ru_stime)
             if done % 2000 == 0 or done == total:
-                print(what, done, total, flush=True)
+                used = resource.getrusage(resource.RUSAGE_SELF)
+                cpu = used.ru_utime + used.ru_stime
+                print(f"{what} {done} of {total}: {cpu:.0f} s of processor time", flush=True)
 
         found = audit(list(table["path"]), table, model=get_model("demo").eval(), on_progress=note)
         used = resource.getrusage(resource.RUSAGE_SELF)

@@ -162,14 +162,6 @@ WORDS = {
     "lots": "draws",
     "judged": "eval",
 }
-# Names and words that are left from before, by the file that holds them; to become empty.
-LEFT = {
-    *((f"audit/{name}.py", "film") for name in ("checks", "duplicates", "fingerprints", "run")),
-    *((f"audit/{name}.py", "films") for name in ("checks", "duplicates", "fingerprints", "run")),
-    ("audit/duplicates.py", "groups"),
-    ("cli/audit.py", "film"),
-    ("cli/audit.py", "films"),
-}
 # Names and text in which such a word means something else.
 MEANT = {
     ("demo/walkthrough.py", "films"): "the name of a folder",
@@ -227,13 +219,13 @@ def test_the_glossary_names_words():
 def test_public_names_use_the_words_of_the_glossary():
     said = forbidden_in(public_names, glossary_words() | set(WORDS))
     found = {(place, name) for place, name, _ in said}
-    found -= LEFT | set(MEANT)
+    found -= set(MEANT)
     assert not found, f"use other words: {sorted(found)}"
 
 
 def test_docstrings_and_help_use_the_words_of_the_glossary():
     found = {(place, word) for place, _, word in forbidden_in(prose, glossary_words())}
-    found -= LEFT | set(MEANT)
+    found -= set(MEANT)
     assert not found, f"use other words: {sorted(found)}"
 
 

@@ -157,3 +157,25 @@ def test_maps_and_masks_say_what_made_them(folder):
     facts = json.loads(run("info", masks / "labels.png", "--json").output)
     assert facts[0]["made_by"]["weights"] == "unet-res160-demo-anatomy"
     assert facts[0]["height"] == 64
+
+
+def test_simulated_releases_and_exported_folders_say_what_made_them(tmp_path):
+    phantom = run("phantom", "--out-dir", tmp_path / "r", "-n", 2, "--layout", "nih", "--size", 32)
+    assert phantom.exit_code == 0, phantom.output
+    (table,) = (tmp_path / "r").rglob("Data_Entry*.csv")
+    said = provenance.read(table)
+    assert said["command"] == "xrv phantom"
+    assert said["options"]["layout"] == "nih"
+    shown = run("info", table, "--json")
+    assert json.loads(shown.stdout)[0]["made_by"]["inputs"] == {"images": 2}
+
+    done = run(
+        "datasets", "export", "nih", "--imgpath", tmp_path / "r" / "images", "--with",
+        f"csvpath={table}", "--view", "*", "--all-images", "--to", "folder", "--output",
+        tmp_path / "out",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    files = sorted((tmp_path / "out").iterdir())
+    assert {path.suffix for path in files} == {".png", ".json"}
+    for path in files:
+        assert provenance.read(path)["inputs"] == {"dataset": "NIH_Dataset", "images": 2}, path

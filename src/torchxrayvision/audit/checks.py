@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
-from torchxrayvision import tables
-from torchxrayvision.audit.duplicates import Pair, groups
+from torchxrayvision.audit.duplicates import Pair, exposures
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -23,16 +22,6 @@ _AGES: Final = ("age", "age_years", "patient age", "patientage")
 _NORMAL: Final = ("no finding", "normal", "no_finding", "nofinding")
 _ALLOWED: Final = (0.0, 1.0, -1.0)
 _MANY: Final = 0.05  # share of files that cannot be read from which on something is wrong at large
-# Packaged table, column that names images, name to show.
-_PUBLIC: Final = (
-    ("nih", "Image Index", "NIH ChestX-ray14"),
-    ("rsna", "patientId", "RSNA Pneumonia Detection Challenge"),
-    ("siim", "ImageId", "SIIM-ACR Pneumothorax Segmentation"),
-    ("padchest", "ImageID", "PadChest"),
-    ("vindr", "image_id", "VinDr-CXR"),
-    ("openi", "imageid", "Open-i"),
-)
-_SUFFIX: Final = re.compile(r"(\.(png|jpe?g|dcm|dicom|tiff?|bmp|webp|gz))+$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,11 +83,11 @@ def file_issues(table: pd.DataFrame) -> Iterator[Issue]:
 def duplicate_issues(
     names: Sequence[str], pairs: Sequence[Pair], people: NDArray[Any], split: NDArray[Any] | None
 ) -> Iterator[Issue]:
-    """One film twice, under two patients, or on two sides of a split.
+    """One exposure twice, under two patients, or on two sides of a split.
 
     Args:
         names: Of the images.
-        pairs: Of them, rows that are one film.
+        pairs: Of them, rows that show one exposure.
         people: Patient of each row, empty text where unknown.
         split: Part of each row, empty text for none; None without a split.
 
@@ -117,7 +106,9 @@ def duplicate_issues(
     aliases = [p for p in known if people[p.first] != people[p.second]]
     if aliases:
         rows = [names[p.second] for p in aliases]
-        yield issue("warning", "one film, two patients", rows, "{n} films bear two patients.")
+        yield issue(
+            "warning", "one exposure, two patients", rows, "{n} exposures bear two patients."
+        )
     if split is None:
         return
     crossing = [
@@ -126,14 +117,14 @@ def duplicate_issues(
     ]  # fmt: skip
     if crossing:
         rows = [names[p.second] for p in crossing]
-        text = "{n} films are in two parts of the split."
-        yield issue("blocker", "film in two splits", rows, text)
+        text = "{n} exposures are in two parts of the split."
+        yield issue("blocker", "exposure in two splits", rows, text)
 
 
 def leak_issues(
     people: NDArray[Any], split: NDArray[Any] | None, pairs: Sequence[Pair]
 ) -> Iterator[Issue]:
-    """Patients on two sides of a split, under one number or under two that one film tells.
+    """Patients on two sides of a split, under one number or under two that one exposure tells.
 
     Args:
         people: See `duplicate_issues`.
@@ -153,7 +144,9 @@ def leak_issues(
     through = sorted(leaking_patients(united, split) - set(direct))
     told = [name for name in through if not set(name.split(" = ")) & set(direct)]
     if told:
-        text = "{n} patients are in two parts of the split under two numbers: they share a film."
+        text = (
+            "{n} patients are in two parts of the split under two numbers: they share an exposure."
+        )
         yield issue("blocker", "patient in two splits under two ids", told, text)
     alike = sorted(_alike_numbers(people, split))
     if alike:
@@ -183,11 +176,11 @@ def leaking_patients(people: NDArray[Any], split: NDArray[Any]) -> set[str]:
 
 
 def united_patients(people: NDArray[Any], pairs: Sequence[Pair]) -> NDArray[Any]:
-    """Patients with one name where they share a film: ``"7 = 12"``.
+    """Patients with one name where they share an exposure: ``"7 = 12"``.
 
     Args:
         people: Patient of each row, empty text where unknown.
-        pairs: Rows that are one film.
+        pairs: Rows that show one exposure.
 
     Returns:
         Names, of the shape of `people`.
@@ -199,11 +192,11 @@ def united_patients(people: NDArray[Any], pairs: Sequence[Pair]) -> NDArray[Any]
         for p in pairs
         if people[p.first] and people[p.second]
     ]
-    film = groups(len(known), links)
+    exposure = exposures(len(known), links)
     members: dict[int, list[str]] = {}
-    for at, first in enumerate(film.tolist()):
+    for at, first in enumerate(exposure.tolist()):
         members.setdefault(first, []).append(known[at])
-    name = {person: " = ".join(members[int(film[at])]) for person, at in place.items()}
+    name = {person: " = ".join(members[int(exposure[at])]) for person, at in place.items()}
     return np.array([name.get(person, "") for person in people.tolist()], dtype=object)
 
 
@@ -283,11 +276,11 @@ def _ages(table: pd.DataFrame, names: pd.Series[str]) -> Iterator[Issue]:
 def disagreeing_duplicates(
     names: Sequence[str], pairs: Iterable[Pair], values: pd.DataFrame
 ) -> Iterator[Issue]:
-    """Images of one film whose labels differ.
+    """Images of one exposure whose labels differ.
 
     Args:
         names: Of the images.
-        pairs: Rows that are one film.
+        pairs: Rows that show one exposure.
         values: Labels of each row, NaN unknown.
 
     Yields:
@@ -301,53 +294,5 @@ def disagreeing_duplicates(
         if (a[known] != b[known]).any():
             found.append(f"{names[pair.first]} | {names[pair.second]}")
     if found:
-        text = "{n} pairs of images are one film with different labels."
+        text = "{n} pairs of images show one exposure with different labels."
         yield issue("warning", "duplicates that disagree", found, text)
-
-
-def public_issues(paths: Sequence[str]) -> Iterator[Issue]:
-    """Images of public collections, by their names, and of patients that NIH tests on.
-
-    Args:
-        paths: Of the images.
-
-    Yields:
-        Issues.
-    """
-    import pandas as pd
-
-    last = pd.Series([re.split(r"[\\/]", path)[-1] for path in paths], dtype=object)
-    stems = last.str.replace(_SUFFIX, "", regex=True)
-    seen: dict[str, pd.Series[str]] = {}
-    for name, column, title in _PUBLIC:
-        known = tables.load(name, [column])[column].astype(str)
-        known = known.str.replace(_SUFFIX, "", regex=True)
-        inside = stems[stems.isin(set(known))]
-        if len(inside):
-            seen[name] = inside
-            rows = [paths[at] for at in inside.index]
-            text = f"{{n}} images have names of {title}: do not train on it and test here."
-            yield issue("note", "public images", rows, text)
-    yield from _nih_relations(paths, seen)
-
-
-def _nih_relations(paths: Sequence[str], seen: dict[str, pd.Series[str]]) -> Iterator[Issue]:
-    origin: dict[Any, str] = {}
-    if "nih" in seen:
-        origin |= seen["nih"].to_dict()
-    if "rsna" in seen:
-        matches = tables.load("rsna_nih", ["patientId", "nih_image"]).dropna()
-        image = dict(zip(matches["patientId"], matches["nih_image"].str[:-4], strict=True))
-        origin |= {at: image[name] for at, name in seen["rsna"].items() if name in image}
-    if not origin:
-        return
-    tested = {f"{number:08d}" for number in tables.load("nih_test")["Patient ID"]}
-    rows = [paths[at] for at, image in origin.items() if image[:8] in tested]
-    if rows:
-        text = "{n} images are of patients in NIH's official test list."
-        yield issue("note", "patients of NIH's test list", rows, text)
-    first: dict[str, int] = {}
-    twice = [paths[at] for at, image in origin.items() if first.setdefault(image, at) != at]
-    if twice:
-        text = "{n} images are in the folder as NIH's and as RSNA's."
-        yield issue("warning", "public image twice", twice, text)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from torchxrayvision.audit.duplicates import FINE_SIDE
 from torchxrayvision.audit.fingerprints import SIDE, thumbnail
+from torchxrayvision.audit.overlay import FINE_SIDE
 from torchxrayvision.files import sha256_of
 from torchxrayvision.inputs import (
     Readers,
@@ -94,7 +94,7 @@ class Images:
 
 
 def collect(
-    paths: Iterable[str],
+    paths: Iterable[str | InputFile],
     folder: Path,
     model: XRayClassifier | None,
     *,

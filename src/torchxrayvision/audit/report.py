@@ -82,7 +82,7 @@ def _cards(audit: Audit) -> list[tuple[str, str, str]]:
     return [
         ("files", f"{len(audit.images):,}", f"{int((audit.images['error'] != '').sum()):,} unread"),
         ("patients", f"{len(people):,}" if people else "unknown", "by their numbers"),
-        ("pairs that are one film", f"{len(audit.duplicates):,}", "see below"),
+        ("pairs of one exposure", f"{len(audit.duplicates):,}", "see below"),
         ("issues", f"{len(audit.issues):,}", f"{len(audit.blockers)} blockers"),
     ]
 

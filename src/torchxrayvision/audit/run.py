@@ -16,11 +16,12 @@ from torchxrayvision.audit.checks import (
     file_issues,
     issue,
     leak_issues,
-    public_issues,
     table_issues,
 )
 from torchxrayvision.audit.collect import Images, collect
-from torchxrayvision.audit.duplicates import Pair, by_hash, search
+from torchxrayvision.audit.duplicates import Pair, by_hash, exposures, search
+from torchxrayvision.audit.public import public_issues, published_overlap
+from torchxrayvision.audit.reference import Reference, reference_of
 from torchxrayvision.audit.statistics import confounding, drift, suspicious_labels
 from torchxrayvision.errors import DependencyError, EvaluationError
 from torchxrayvision.evaluation import (
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from torchxrayvision.inputs import ReadOptions
+    from torchxrayvision.datasets import SpecDataset
+    from torchxrayvision.inputs import InputFile, ReadOptions
     from torchxrayvision.models import XRayClassifier
 
 # Columns that say how an image was made, and measures of the image itself, that no label may need.
@@ -60,7 +62,8 @@ class Audit:
 
     Attributes:
         issues: The gravest first.
-        images: One row per file: `Images.table` with ``film`` (the first image of the same film).
+        images: One row per file: `Images.table` with ``patient``, and ``exposure``: the first
+            image of the same exposure.
         duplicates: ``first``, ``second``, ``correlation``, ``how``.
         confounding: See `statistics.confounding`.
         suspicious: ``path``, ``label``, ``said``, ``probability``.
@@ -106,7 +109,7 @@ def audit(
     *,
     patient: str | None = None,
     split: str | None = None,
-    against: str | os.PathLike[str] | pd.DataFrame | None = None,
+    against: str | os.PathLike[str] | pd.DataFrame | SpecDataset | None = None,
     model: XRayClassifier | None = None,
     reading: ReadOptions | None = None,
     scratch: str | os.PathLike[str] | None = None,
@@ -114,7 +117,7 @@ def audit(
 ) -> Audit:
     """Look for what would make results on a collection wrong; nothing is changed.
 
-    Files that cannot be read; images that are one film, also after encoding, resizing, cropping,
+    Files that cannot be read; images of one exposure, also after encoding, resizing, cropping,
     windowing, inversion, mirroring or rotation by a few degrees; patients in two parts of a split;
     contradictions of the table; how well site, scanner, view and signs of text predict the labels;
     labels that the images contradict; and drift against a reference.
@@ -125,7 +128,9 @@ def audit(
         patient: Column of the table that names the patient; None finds one by its name, or takes
             the Patient ID of DICOM files.
         split: Column of the table that names the part; None finds one by its name.
-        against: A reference: a folder of images, or a table of labels or images.
+        against: A reference: a folder of images, a table of labels, or a dataset of
+            `torchxrayvision.datasets`, whose images are read where they are, and whose published
+            relations to other collections count.
         model: Network whose features are compared, in evaluation mode; None for pixels alone.
         reading: How files are read.
         scratch: Where thumbnails and features are kept meanwhile; None for the system's folder.
@@ -185,11 +190,11 @@ class _Run:
     ) -> Audit:
         import pandas as pd
 
-        reference = _reference(against)
+        reference = reference_of(against)
         images = self._collected(paths, "images")
         other = None
-        if isinstance(reference, list):
-            other = self._collected(reference, "reference")
+        if reference is not None and reference.files:
+            other = self._collected(reference.files, "reference")
         names = images.table["path"].tolist()
         self._issues += file_issues(images.table)
         facts = _Facts.of(images, labels, patient, split)
@@ -202,6 +207,8 @@ class _Run:
             self._issues += disagreeing_duplicates(names, inside, facts.labels)
         self._issues += public_issues(names)
         self._issues += self._overlap(names, pairs, other)
+        if reference is not None and reference.names:
+            self._issues += published_overlap(names, reference.names, reference.title)
         table = self._confounding(images, facts)
         suspicious = self._suspicious(images, facts)
         moved = self._drift(images, facts, other, reference)
@@ -210,7 +217,10 @@ class _Run:
         every = [*names, *(other.table["path"].tolist() if other else [])]
         return Audit(
             issues=self._issues,
-            images=images.table.assign(patient=facts.people),
+            images=images.table.assign(
+                patient=facts.people,
+                exposure=[names[row] for row in exposures(len(names), inside).tolist()],
+            ),
             duplicates=pd.DataFrame(
                 [(every[p.first], every[p.second], p.correlation, p.how) for p in pairs],
                 columns=["first", "second", "correlation", "how"],
@@ -223,7 +233,7 @@ class _Run:
             notes=self._notes,
         )
 
-    def _collected(self, paths: list[str], what: str) -> Images:
+    def _collected(self, paths: Sequence[str | InputFile], what: str) -> Images:
         place = self._folder / what
         place.mkdir()
         return collect(
@@ -232,31 +242,24 @@ class _Run:
         )  # fmt: skip
 
     def _pairs(self, images: Images, other: Images | None) -> list[Pair]:
-        """Images that are one film: by bytes, by pixels, by structure."""
+        """Images of one exposure: by bytes, by pixels, by structure."""
         both = [images] if other is None else [images, other]
         count = len(images.table)
-        good = np.concatenate([(part.table["error"] == "").to_numpy(bool) for part in both])
         found: dict[tuple[int, int], Pair] = {}
         for column, how in (("bytes_sha256", "same bytes"), ("pixels_sha256", "same pixels")):
             keys = [key for part in both for key in part.table[column].tolist()]
             for pair in by_hash(keys, how):
                 if pair.first < count:
                     found.setdefault((pair.first, pair.second), pair)
-        rows = np.flatnonzero(good)
-        if len(rows) > 1:
-            thumbnails = _joined([part.thumbnails for part in both])
-            features = None
-            if all(part.features is not None for part in both):
-                features = _joined([np.asarray(part.features) for part in both])
-            for pair in search(
-                thumbnails[rows] if len(rows) < len(good) else thumbnails,
-                lambda asked: _larger(both, rows[asked]),
-                None if features is None else features[rows],
-                others=0 if other is None else int(good[count:].sum()),
-                on_progress=lambda done, total: self._say("comparing pairs", done, total),
-            ):
-                a, b = int(rows[pair.first]), int(rows[pair.second])
-                found.setdefault((a, b), Pair(a, b, pair.correlation, pair.how))
+        features = [part.features for part in both if part.features is not None]
+        for pair in search(
+            _Stacked([part.thumbnails for part in both]),
+            lambda asked: _larger(both, asked),
+            _Stacked(features) if len(features) == len(both) else None,
+            others=0 if other is None else len(other.table),
+            on_progress=self._say,
+        ):
+            found.setdefault((pair.first, pair.second), pair)
         kept = [pair for pair in found.values() if pair.first < count]
         return sorted(kept, key=lambda pair: (pair.first, pair.second))
 
@@ -302,7 +305,7 @@ class _Run:
         return found.assign(path=paths)[["path", "label", "said", "probability"]]
 
     def _drift(
-        self, images: Images, facts: _Facts, other: Images | None, reference: Any
+        self, images: Images, facts: _Facts, other: Images | None, reference: Reference | None
     ) -> pd.DataFrame:
         import pandas as pd
 
@@ -310,17 +313,18 @@ class _Run:
             return pd.DataFrame()
         here: dict[str, NDArray[Any]] = {}
         there: dict[str, NDArray[Any]] = {}
-        if other is not None:
-            here, there = _measures(images, _DRIFTING), _measures(other, _DRIFTING)
-            people = [facts.people, other.table["patient"].to_numpy(object)]
-            strata = [facts.strata, _strata(other.table)]
-            features = [images.features, other.features]
+        if reference.table is None:
+            known = _Facts.of(other, None, None, None) if other is not None else facts
         else:
-            known = _Facts.of_table(reference)
-            here = {str(c): facts.labels[c].to_numpy(float) for c in facts.labels} | facts.strata
-            there = {str(c): known.labels[c].to_numpy(float) for c in known.labels} | known.strata
-            people, strata = [facts.people, known.people], [facts.strata, known.strata]
-            features = [None, None]
+            known = _Facts.of_table(reference.table)
+            here = _known(facts.labels) | facts.strata
+            there = _known(known.labels) | known.strata
+        features: list[NDArray[np.float32] | None] = [None, None]
+        if other is not None:
+            here |= _measures(images, _DRIFTING)
+            there |= _measures(other, _DRIFTING)
+            features = [images.features, other.features]
+        people, strata = [facts.people, known.people], [facts.strata, known.strata]
         try:
             table = drift(here, there, people, strata, features)
         except DependencyError as error:
@@ -347,15 +351,36 @@ class _Run:
         )
 
 
-def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+def _known(labels: pd.DataFrame) -> dict[str, NDArray[Any]]:
+    """Findings as 1, 0 and NaN for whatever is unknown."""
+    return {str(c): labels[c].where(labels[c] >= 0).to_numpy(float) for c in labels}
 
 
-def _larger(parts: list[Images], rows: NDArray[np.integer]) -> NDArray[np.uint8]:
+class _Stacked:
+    """Rows of several arrays that stay in their files: what is asked for is read."""
+
+    def __init__(self, parts: Sequence[NDArray[Any]]) -> None:
+        self._parts = parts
+        self._starts = np.cumsum([0, *(len(part) for part in parts)])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __getitem__(self, asked: slice | NDArray[np.integer]) -> NDArray[Any]:
+        if len(self._parts) == 1:
+            return np.asarray(self._parts[0][asked])
+        rows = np.arange(len(self))[asked]
+        first = self._parts[0]
+        found = np.empty((len(rows), *first.shape[1:]), first.dtype)
+        for part, start in zip(self._parts, self._starts, strict=False):
+            inside = (rows >= start) & (rows < start + len(part))
+            found[inside] = part[rows[inside] - start]
+        return found
+
+
+def _larger(parts: list[Images], rows: Sequence[int]) -> NDArray[np.uint8]:
     count = len(parts[0].table)
-    pictures = [
-        parts[int(row >= count)].larger([int(row) - count * int(row >= count)])[0] for row in rows
-    ]
+    pictures = [parts[int(row >= count)].larger([row - count * (row >= count)])[0] for row in rows]
     return np.stack(pictures)
 
 
@@ -503,15 +528,3 @@ def _findings(table: pd.DataFrame, others: set[str | None]) -> pd.DataFrame:
         if len(known) and known.notna().all() and known.isin([0.0, 1.0, -1.0]).mean() > 0.8:
             found[column.removeprefix(LABEL_PREFIX)] = values
     return pd.DataFrame(found, index=table.index)
-
-
-def _reference(against: Any) -> Any:
-    """A list of paths of images, or a table."""
-    import pandas as pd
-
-    if against is None or isinstance(against, pd.DataFrame):
-        return against
-    path = Path(against)
-    if path.suffix.lower() in (".csv", ".parquet", ".json") and path.is_file():
-        return read_table(path)
-    return [str(against)]

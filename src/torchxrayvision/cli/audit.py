@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,7 +57,10 @@ def audit(
     ] = None,
     against: Annotated[
         str | None,
-        typer.Option(help="Reference: a folder of images, or a table of labels."),
+        typer.Option(
+            help="Reference: a folder of images, a table of labels, or a dataset and its "
+            "arguments, as 'nih imgpath=FOLDER'; without a folder its packaged table."
+        ),
     ] = None,
     weights: Annotated[
         str,
@@ -79,7 +84,7 @@ def audit(
 ) -> None:
     """Look for duplicates, leaks between splits, contradictions, confounding and drift.
 
-    Images that are one film are found also after encoding, resizing, cropping, windowing,
+    Images of one exposure are found also after encoding, resizing, cropping, windowing,
     inversion, mirroring or rotation by a few degrees. Nothing is changed. The exit code is 1 if a
     blocker is found: something that makes results on this collection wrong.
     """
@@ -97,12 +102,13 @@ def audit(
     from torchxrayvision.inputs import ReadOptions
 
     reading = ReadOptions.of(workers=workers, time_limit=time_limit, isolate=isolate, strict=strict)
+    reference = None if against is None else _reference(against)
     with show_warnings(), run_progress() as progress:
         plain = weights == "none" and checkpoint is None
         model = None if plain else load_classifier(weights, checkpoint).eval()
         try:
             done = look(
-                names, labels, patient=patient, split=split, against=against, model=model,
+                names, labels, patient=patient, split=split, against=reference, model=model,
                 reading=reading, on_progress=lambda _, at, total: progress.move(at, total),
             )  # fmt: skip
         except EvaluationError as error:
@@ -116,6 +122,32 @@ def audit(
     inform(done.skipped)
     if done.blockers:
         raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _reference(against: str) -> Any:
+    """What `--against` names: files that are there, or a dataset."""
+    from torchxrayvision.cli.datasets import typed_arguments
+    from torchxrayvision.datasets import find_dataset_class
+    from torchxrayvision.errors import UnknownNameError
+
+    if Path(against).exists() or any(sign in against for sign in "*?["):
+        return against
+    word, *rest = shlex.split(against) or [""]
+    try:
+        cls = find_dataset_class(word)
+    except UnknownNameError:
+        refuse(
+            f"--against {against!r} is neither a file or folder that is there nor a dataset; "
+            "`xrv datasets list` names them, and one with images is written as 'nih imgpath=FOLDER'"
+        )
+    given = typed_arguments(cls, rest)
+    for name, every in (("views", "*"), ("unique_patients", False)):
+        if name in inspect.signature(cls).parameters:
+            given.setdefault(name, every)
+    try:
+        return cls(**given)
+    except TypeError as error:  # an argument without a default
+        refuse(f"--against {against!r}: {error}; give it as {word} NAME=VALUE")
 
 
 def _print(done: Any, as_json: bool) -> None:

@@ -14,6 +14,7 @@ from torchxrayvision.errors import DatasetError
 from torchxrayvision.files import PROVENANCE_KEY, Provenance, write_atomically
 from torchxrayvision.inputs import ReadOptions, prefetch
 from torchxrayvision.labels import LABEL_PREFIX
+from torchxrayvision.provenance import png_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -96,6 +97,7 @@ def export_folder(
     The key is the position with nine digits, so that the order of names is the order of rows.
     Images are 16 bit grey, 0 for -1024 and 65535 for 1024; masks ``<key>.mask.<finding>.png``
     are 0 and 255. The JSON holds labels by finding (null for unknown) and the fields of the csv.
+    Each file says what made it, see `torchxrayvision.provenance`.
 
     Args:
         dataset: A dataset with images.
@@ -116,16 +118,17 @@ def export_folder(
         msg = f"{target} is not empty; name a new folder"
         raise DatasetError(msg)
     failed: dict[str, str] = {}
+    made = _provenance(dataset)
     options = replace(reading or ReadOptions(), workers=1, isolate=False)
     samples = prefetch(range(len(dataset)), lambda at, _: dataset[at], options)
     for position, sample in samples:
         key = f"{position:09d}"
-        record = _record(dataset, position)
+        record = _record(dataset, position) | {"provenance": made.to_dict()}
         if isinstance(sample, str):
             failed[key] = record["error"] = sample
             _log.info("row %d: %s", position, sample)
         else:
-            _write_sample(target, key, dataset, sample)
+            _write_sample(target, key, dataset, sample, made)
         text = json.dumps(record, ensure_ascii=False, allow_nan=False, default=str)
         (target / f"{key}.json").write_text(text, encoding="utf-8")
         if progress is not None:
@@ -157,9 +160,11 @@ def _scalar(value: Any) -> Any:
     return None if value != value else str(value)  # NaT is unequal to itself
 
 
-def _write_sample(folder: Path, key: str, dataset: Dataset, sample: Mapping[str, Any]) -> None:
+def _write_sample(
+    folder: Path, key: str, dataset: Dataset, sample: Mapping[str, Any], made: Provenance
+) -> None:
     scaled = (np.asarray(sample["img"], dtype=np.float64)[0] + 1024) * (65535 / 2048)
-    _png(folder / f"{key}.png", scaled.round().clip(0, 65535).astype(np.uint16))
+    _png(folder / f"{key}.png", scaled.round().clip(0, 65535).astype(np.uint16), made)
     named = {
         dataset.pathologies[index]: mask
         for index, mask in sample.get("pathology_masks", {}).items()
@@ -169,10 +174,11 @@ def _write_sample(folder: Path, key: str, dataset: Dataset, sample: Mapping[str,
         _png(
             folder / f"{key}.mask.{safe}.png",
             (np.asarray(mask)[0] > 0.5).astype(np.uint8) * np.uint8(255),
+            made,
         )
 
 
-def _png(path: Path, pixels: NDArray[Any]) -> None:
+def _png(path: Path, pixels: NDArray[Any], made: Provenance) -> None:
     from PIL import Image
 
-    Image.fromarray(pixels).save(path, compress_level=3)
+    Image.fromarray(pixels).save(path, compress_level=3, pnginfo=png_text(made))

@@ -63,6 +63,7 @@ if TYPE_CHECKING:
 
     from torchxrayvision.datasets.annotations import MaskSource
     from torchxrayvision.datasets.containers import SubsetDataset
+    from torchxrayvision.inputs import InputFile
 
 
 def as_place(path: str | os.PathLike[str] | None) -> Path | None:
@@ -459,6 +460,24 @@ class SpecDataset(Sliceable):
             Relative path.
         """
         return self.spec.images.name(self._row(self._position(idx)))
+
+    def image_file(self, idx: int) -> InputFile | None:
+        """Where the bytes of an image are, for whoever reads images without their labels.
+
+        Args:
+            idx: Position of the sample.
+
+        Returns:
+            A file, or a member of an archive; None if it is not there.
+
+        Raises:
+            DatasetNotFoundError: If the folder itself is missing.
+        """
+        images, row = self.spec.images, self._row(self._position(idx))
+        images.place(self._context)
+        if not images.exists(row, self._context):
+            return None
+        return images.input_file(row, self._context)
 
     def official_split(self, part: str) -> SubsetDataset:
         """One part that the release itself defines.

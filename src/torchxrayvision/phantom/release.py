@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torchxrayvision.errors import DatasetError, UnknownNameError, ViewError
+from torchxrayvision.files import Provenance
 from torchxrayvision.labels import CHEXPERT_RENAME, NIH14
 from torchxrayvision.masks import encode_gap_rle, mask_to_box, resize_mask, union
 from torchxrayvision.phantom.files import uid, write_dicom, write_jpeg, write_mask, write_png
@@ -360,7 +361,19 @@ def write_release(
     simulations = _simulated(
         n, progress, seed=seed, size=size or chosen.size, site=site, views=views or chosen.views
     )
-    return chosen.write(target, simulations, seed)
+    arguments = chosen.write(target, simulations, seed)
+    made = Provenance(
+        command="xrv phantom",
+        output="labels",
+        options={
+            "layout": layout, "seed": seed, "size": size or chosen.size, "site": site,
+            "views": [*(views or chosen.views)],
+        },
+        inputs={"images": n},
+    )  # fmt: skip
+    for table in sorted(target.rglob("*.csv")):
+        made.write_beside(table, table)
+    return arguments
 
 
 def _empty(folder: Path) -> Path:

@@ -13,18 +13,18 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from support.image_files import dicom, ramp
-from torchxrayvision import provenance
+from torchxrayvision import provenance, tables
 from torchxrayvision.audit import Issue, audit
 from torchxrayvision.audit.checks import (
     leaking_patients,
-    public_issues,
     table_issues,
     united_patients,
 )
 from torchxrayvision.audit.duplicates import Pair
+from torchxrayvision.audit.public import public_issues, published_overlap
 from torchxrayvision.audit.statistics import confounding, drift, folds_of, suspicious_labels
 from torchxrayvision.cli import app
-from torchxrayvision.phantom import png_bytes, simulate
+from torchxrayvision.phantom import png_bytes, simulate, write_release
 
 COUNT = 16
 
@@ -89,10 +89,10 @@ def test_planted_faults_are_found_and_told(planted, tmp_path):
     assert done.exit_code == 1, done.output
     found = json.loads(done.stdout)
     told = {(i["severity"], i["kind"]): i["count"] for i in found["issues"]}
-    assert told[("blocker", "film in two splits")] == 1
+    assert told[("blocker", "exposure in two splits")] == 1
     assert told[("blocker", "patient in two splits")] == 1
     assert told[("blocker", "patient in two splits under two ids")] == 1
-    assert told[("warning", "one film, two patients")] == 1
+    assert told[("warning", "one exposure, two patients")] == 1
     assert told[("warning", "duplicate")] == 2
     assert told[("warning", "duplicates that disagree")] == 1
     assert told[("warning", "contradiction")] == 1
@@ -156,6 +156,45 @@ def test_what_is_in_the_reference_too_is_a_blocker(films, tmp_path):
     assert found.kind == "overlap with the reference"
     assert [name[-6:] for name in found.rows] == ["00.png", "04.png"]
     assert set(done.drift["measure"]) >= {"mean", "contrast"}
+
+
+def test_a_dataset_is_a_reference_by_name(films, tmp_path):
+    """Its images are read, its labels compared, and the one that both have is told."""
+    release = tmp_path / "release"
+    given = write_release(release, 4, seed=11, layout="nih", size=128)
+    mine = tmp_path / "mine"
+    shutil.copytree(films, mine)
+    (image, *_) = sorted((release / "images").glob("*.png"))
+    shutil.copy(image, mine / "renamed.png")
+    words = " ".join(f"{name}={value}" for name, value in given.items())
+    done = run(
+        "audit", mine, "--against", f"nih {words}", "--weights", "none", "--workers", 1, "--json"
+    )
+    assert done.exit_code == 1, done.output
+    told = {(i["severity"], i["kind"]): i["count"] for i in json.loads(done.stdout)["issues"]}
+    assert told[("blocker", "overlap with the reference")] == 1
+
+
+def test_what_is_no_reference_is_refused(films):
+    done = run("audit", films, "--against", "nowhere", "--weights", "none")
+    assert done.exit_code == 2
+    assert "nor a dataset" in " ".join(done.output.split())
+
+
+def test_published_cross_references_tell_images_and_patients_of_a_reference():
+    rsna = "00436515-870c-4b36-a041-de91049b9ab4"  # of patient 20673's film at NIH
+    (match,) = tables.load("rsna_nih").query("patientId == @rsna")["nih_image"]
+    found = {
+        i.kind: i
+        for i in published_overlap(
+            [f"x/{rsna}.dcm", "00000003_001.png", "scan1.png"],
+            [match, "00000003_000.png", "scan1.png"],
+            "NIH_Dataset",
+        )
+    }
+    assert found["published image of the reference"].rows == (f"x/{rsna}.dcm",)
+    assert found["patient of the reference"].rows == ("00000003_001.png",)
+    assert {i.severity for i in found.values()} == {"blocker"}
 
 
 def test_patients_of_dicom_files_are_known_and_not_written(tmp_path):

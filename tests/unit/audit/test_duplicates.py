@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from torchxrayvision.audit import duplicates, fingerprints
-from torchxrayvision.audit.duplicates import Pair, by_hash, candidates, groups, search
+from torchxrayvision.audit import fingerprints, nearest, overlay
+from torchxrayvision.audit.duplicates import Pair, by_hash, exposures, search
+from torchxrayvision.audit.nearest import candidates
 from torchxrayvision.phantom import png_bytes, simulate
 
 COUNT = 24
@@ -53,7 +54,7 @@ def pictures(images, side=fingerprints.SIDE):
 
 def test_changed_films_are_found_and_their_changes_told(films):
     images = [*films, *(change(films[i]) for i, change in enumerate(CHANGES.values()))]
-    large = pictures(images, duplicates.FINE_SIDE)
+    large = pictures(images, overlay.FINE_SIDE)
     pairs = search(pictures(images), lambda rows: large[rows])
     assert [(p.first, p.second) for p in pairs] == [(i, COUNT + i) for i in range(len(CHANGES))]
     told = dict(zip(CHANGES, pairs, strict=True))
@@ -65,39 +66,42 @@ def test_changed_films_are_found_and_their_changes_told(films):
 
 
 def test_films_of_others_are_not_one(films):
-    large = pictures(films, duplicates.FINE_SIDE)
+    large = pictures(films, overlay.FINE_SIDE)
     assert search(pictures(films), lambda rows: large[rows]) == []
 
 
 def test_pairs_among_the_reference_are_not_looked_for(films):
     images = [films[0], films[1], films[0], films[2], films[2]]
-    pairs = candidates(pictures(images), others=2)
-    assert [0, 2] in pairs.tolist()
-    assert [3, 4] not in pairs.tolist()
+    pairs = candidates(pictures(images), others=2).pairs().tolist()
+    assert [0, 2] in pairs
+    assert [3, 4] not in pairs
 
 
 def test_the_embedding_adds_pairs_that_the_fingerprint_does_not_see(films, monkeypatch):
-    monkeypatch.setattr(duplicates, "_FEW", 0)
+    monkeypatch.setattr(nearest, "_FEW", 0)
     noise = np.random.default_rng(0).integers(0, 255, (192, 192)).astype(np.uint8)
     images = [*films, noise]
     features = np.random.default_rng(1).normal(size=(COUNT + 1, 16)).astype(np.float32)
     features[COUNT] = features[3] * 1.01
-    assert [3, COUNT] not in candidates(pictures(images)).tolist()
-    assert [3, COUNT] in candidates(pictures(images), features).tolist()
+    assert [3, COUNT] not in candidates(pictures(images)).pairs().tolist()
+    assert [3, COUNT] in candidates(pictures(images), features).pairs().tolist()
 
 
 def test_the_descriptor_of_a_mirror_image_is_a_permutation(films):
     grey = pictures(films[:4]).astype(np.uint8)
-    straight = fingerprints.describe(grey)[:, 0]
-    turned = fingerprints.describe(np.ascontiguousarray(grey[:, :, ::-1]))[:, 0]
+    straight = fingerprints.describe_whole(grey)
+    turned = fingerprints.describe_whole(np.ascontiguousarray(grey[:, :, ::-1]))
     np.testing.assert_allclose(fingerprints.mirrored(straight), turned, atol=1e-4)
 
 
 def test_blocks_do_not_change_what_is_found(films, monkeypatch):
     grey = pictures([*films, films[2][:, ::-1]])
-    whole = candidates(grey).tolist()
-    monkeypatch.setattr(duplicates, "_BLOCK", 5)
-    assert candidates(grey).tolist() == whole
+    whole = candidates(grey)
+    monkeypatch.setattr(nearest, "_BLOCK", 5)
+    monkeypatch.setattr(nearest, "_TILE", 7)
+    parts = candidates(grey)
+    assert parts.pairs().tolist() == whole.pairs().tolist()
+    assert parts.views.tolist() == whole.views.tolist()
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -113,4 +117,34 @@ def test_blank_images_are_no_pair():
 def test_groups_and_hashes():
     pairs = by_hash(["a", "", "a", "b", "a"], "same bytes")
     assert [(p.first, p.second) for p in pairs] == [(0, 2), (0, 4)]
-    assert groups(5, [*pairs, Pair(3, 4, 0.9, "mirrored")]).tolist() == [0, 1, 0, 0, 0]
+    assert exposures(5, [*pairs, Pair(3, 4, 0.9, "mirrored")]).tolist() == [0, 1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("view", range(2 * fingerprints.VIEWS))
+def test_the_map_of_a_view_lays_the_image_over_it(view, films):
+    """A view that was stored as an image is found by that view, and agrees without a step."""
+    grey = pictures(films[:1])
+    places = torch.from_numpy(fingerprints.view_maps()[view : view + 1])
+    source = torch.from_numpy(grey).float()[:, None]
+    source = source.flip(3) if view >= fingerprints.VIEWS else source
+    grid = torch.nn.functional.affine_grid(places, [1, 1, 96, 96], align_corners=False)
+    seen = torch.nn.functional.grid_sample(source, grid, align_corners=False)
+    stored = seen[:, 0].round().to(torch.uint8).numpy()
+    described = fingerprints.describe(grey)
+    views = np.concatenate([described, fingerprints.mirrored(described)], axis=1)[0]
+    away = np.linalg.norm(views - fingerprints.describe_whole(stored), axis=1)
+    assert int(away.argmin()) == view
+    mirror = np.array([view >= fingerprints.VIEWS])
+    found = overlay.compare(stored, grey, places.numpy(), mirror)
+    assert abs(found.correlation[0]) > 0.95
+    np.testing.assert_allclose(found.maps[0], places[0].numpy(), atol=0.02)
+
+
+def test_more_images_than_few_are_ranked_again_and_found(films, monkeypatch):
+    monkeypatch.setattr(nearest, "_FEW", 0)
+    images = [*films, *(change(films[i]) for i, change in enumerate(CHANGES.values()))]
+    found = candidates(pictures(images))
+    pairs = found.pairs().tolist()
+    assert all([i, COUNT + i] in pairs for i in range(len(CHANGES)))
+    assert found.similar.min() >= 0.6
+    assert np.bincount(found.asked).max() <= 2

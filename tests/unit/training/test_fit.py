@@ -17,11 +17,12 @@ import pytest
 import torch
 
 from support.training_runs import NAMES, data, parts, recipe, run, tiny_net
-from torchxrayvision import evaluation
+from torchxrayvision import evaluation, provenance
 from torchxrayvision.checkpoints import read_tensors
 from torchxrayvision.datasets import Phantom_Dataset, SubsetDataset
 from torchxrayvision.errors import DatasetError, DependencyError, RecipeError, UnknownNameError
 from torchxrayvision.models import DenseNet, load_checkpoint
+from torchxrayvision.runs import fingerprint
 from torchxrayvision.training import (
     Augmentation,
     ImageCache,
@@ -89,6 +90,7 @@ def test_weights_load_with_targets_and_resolution(tmp_path):
     assert model.targets == list(NAMES)
     assert model.input_resolution == 16
     assert not model.training
+    assert provenance.read(tmp_path / "split.csv")["weights_sha256"] == fingerprint(model)
     images = torch.full((1, 1, 16, 16), -1024.0)
     assert model(images).shape == (1, 2)
     again = network_of(recipe(weights=str(result.last), model="resnet18-width32"), NAMES)
@@ -347,6 +349,9 @@ def test_a_run_leaves_its_split_predictions_and_intervals(tmp_path):
     for part, images in (("validation", validation), ("test", test)):
         predicted = pd.read_csv(tmp_path / f"predictions-{part}.csv", dtype={"path": str})
         assert predicted["path"].tolist() == images.paths
+        made = provenance.read(tmp_path / f"predictions-{part}.csv")
+        assert (made["command"], made["output"]) == ("xrv train", "probability")
+        assert made["inputs"] == {"part": part, "images": 16}
         with torch.inference_mode():
             pixels = from_stored(torch.from_numpy(images.batch(range(16))[0]))
             expected = kept.eval()(pixels, output="probability").numpy()
@@ -355,6 +360,8 @@ def test_a_run_leaves_its_split_predictions_and_intervals(tmp_path):
         truth, score = images.labels[:, 0], predicted["Mass"]
         assert table.loc["Mass", "auroc"] == pytest.approx(evaluation.auroc(truth, score))
         assert ("chose the epoch" in table.loc["Mass", "note"]) == (part == "validation")
+    for name in ("split.csv", "auroc.csv"):
+        assert provenance.read(tmp_path / name)["command"] == "xrv train"
     written = pd.read_csv(tmp_path / "auroc.csv")
     assert written["auroc"].tolist() == pytest.approx(result.intervals["auroc"], nan_ok=True)
     mass = result.intervals.query("part == 'validation' and finding == 'Mass'")["auroc"].item()
