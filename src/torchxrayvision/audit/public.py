@@ -86,12 +86,16 @@ def nih_origins(seen: dict[str, pd.Series[str]]) -> dict[int, str]:
     """
     origin: dict[int, str] = {}
     if _NIH in seen:
-        origin |= {int(at): name for at, name in seen[_NIH].items()}
+        origin |= _by_row(seen[_NIH])
     if _RSNA in seen:
         matches = tables.load("rsna_nih", ["patientId", "nih_image"]).dropna()
         image = dict(zip(matches["patientId"], matches["nih_image"].str[:-4], strict=True))
-        origin |= {int(at): image[name] for at, name in seen[_RSNA].items() if name in image}
+        origin |= {at: image[name] for at, name in _by_row(seen[_RSNA]).items() if name in image}
     return origin
+
+
+def _by_row(names: pd.Series[str]) -> dict[int, str]:
+    return dict(zip(names.index.tolist(), names.tolist(), strict=True))
 
 
 def _nih_relations(paths: Sequence[str], origin: dict[int, str]) -> Iterator[Issue]:
@@ -126,8 +130,8 @@ def published_overlap(
     seen, known = _seen(ours), _seen(theirs)
     origin, origins = nih_origins(seen), nih_origins(known)
     images, patients = set(origins.values()), {image[:8] for image in origins.values()}
-    public = {int(at) for inside in seen.values() for at in inside.index}
-    same = public & {int(at) for at in ours.index[ours.isin(set(theirs))]}
+    public = {at for inside in seen.values() for at in inside.index.tolist()}
+    same = public & set(ours.index[ours.isin(set(theirs))].tolist())
     same |= {at for at, image in origin.items() if image in images}
     if same:
         text = f"{{n}} images are in {reference} too, by their names or published cross-references."

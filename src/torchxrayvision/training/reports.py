@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -11,8 +12,9 @@ import torch
 
 from torchxrayvision.errors import EvaluationError
 from torchxrayvision.evaluation import auroc_table, mean_interval
-from torchxrayvision.files import write_atomically
+from torchxrayvision.files import sha256_of, write_atomically
 from torchxrayvision.models import resize
+from torchxrayvision.provenance import Provenance
 from torchxrayvision.training.images.prepared import from_stored, to_stored
 from torchxrayvision.training.loss import reconstruction_errors
 from torchxrayvision.training.objectives import psnr_of
@@ -30,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 _SHOWN: Final = 6  # images in the picture of a part
 
+BEST: Final = "best.safetensors"
+
 CHOSE_THE_EPOCH = "these images chose the epoch, so the figures are too high for other patients"
 
 
@@ -37,6 +41,8 @@ def write_reports(
     folder: Path, parts: Mapping[str, PreparedImages | None], network: Any, recipe: Recipe
 ) -> pd.DataFrame:
     """Write `split.csv`, and of each part but `train` what the best weights make of it.
+
+    Beside each table is what made it, see `torchxrayvision.provenance`.
 
     Args:
         folder: Of the run.
@@ -53,7 +59,13 @@ def write_reports(
         pd.DataFrame({"path": images.paths, "patient": images.patient_ids, "part": part})
         for part, images in there.items()
     ]
-    pd.concat(split, ignore_index=True).to_csv(folder / "split.csv", index=False)
+    made = Provenance(
+        command="xrv train",
+        weights=BEST,
+        options={"weights_file_sha256": sha256_of(folder / BEST)},
+        inputs={part: len(images) for part, images in there.items()},
+    )
+    _write(pd.concat(split, ignore_index=True), folder / "split.csv", made)
     network.eval()
     drawn = recipe.task == "reconstruction"
     tables = []
@@ -61,9 +73,9 @@ def write_reports(
         if part == "train":
             continue
         table = (
-            _drawn(folder, part, images, network, recipe)
+            _drawn(folder, part, images, network, recipe, made)
             if drawn
-            else _predicted(folder, part, images, network, recipe)
+            else _predicted(folder, part, images, network, recipe, made)
         )
         if table is not None:
             table.insert(0, "part", part)
@@ -71,12 +83,23 @@ def write_reports(
     if not tables:
         return pd.DataFrame()
     found = pd.concat(tables, ignore_index=True)
-    found.to_csv(folder / ("reconstruction.csv" if drawn else "auroc.csv"), index=False)
+    _write(found, folder / ("reconstruction.csv" if drawn else "auroc.csv"), made)
     return found
 
 
+def _write(table: pd.DataFrame, path: Path, made: Provenance) -> None:
+    """A table and, beside it, what made it."""
+    table.to_csv(path, index=False)
+    made.write_beside(path, path)
+
+
 def _predicted(
-    folder: Path, part: str, images: PreparedImages, network: Any, recipe: Recipe
+    folder: Path,
+    part: str,
+    images: PreparedImages,
+    network: Any,
+    recipe: Recipe,
+    made: Provenance,
 ) -> pd.DataFrame | None:
     """Write the predictions of a part, and give the AUROC of each finding."""
     with torch.inference_mode():
@@ -86,7 +109,8 @@ def _predicted(
         ]
     predicted = pd.DataFrame(np.concatenate(scores), columns=list(images.names))
     predicted.insert(0, "path", images.paths)
-    predicted.to_csv(folder / f"predictions-{part}.csv", index=False)
+    said = replace(made, output="probability", inputs={"part": part, "images": len(images)})
+    _write(predicted, folder / f"predictions-{part}.csv", said)
     try:
         return auroc_table(images.labels, np.concatenate(scores), images.names, images.patient_ids)
     except EvaluationError as error:  # weights that diverged give no numbers
@@ -95,7 +119,12 @@ def _predicted(
 
 
 def _drawn(
-    folder: Path, part: str, images: PreparedImages, network: Any, recipe: Recipe
+    folder: Path,
+    part: str,
+    images: PreparedImages,
+    network: Any,
+    recipe: Recipe,
+    made: Provenance,
 ) -> pd.DataFrame:
     """Write the errors of each image of a part and a picture of some, and give their means."""
     errors: list[dict[str, NDArray[Any]]] = []
@@ -117,7 +146,8 @@ def _drawn(
     each = pd.DataFrame({key: np.concatenate([e[key] for e in errors]) for key in errors[0]})
     rows = each.copy()
     rows.insert(0, "path", images.paths)
-    rows.to_csv(folder / f"reconstructions-{part}.csv", index=False)
+    said = replace(made, inputs={"part": part, "images": len(images)})
+    _write(rows, folder / f"reconstructions-{part}.csv", said)
     _picture(folder / f"reconstructions-{part}.png", shown)
     return _measures(each, images.patient_ids)
 
