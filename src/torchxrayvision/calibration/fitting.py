@@ -93,7 +93,8 @@ def fit(
     methods = METHODS[1:] if output in RANKS_ONLY else METHODS
     if output not in KINDS or (method is not None and method not in methods):
         msg = (
-            f"output is one of {', '.join(KINDS)} and method one of {', '.join(methods)} for it; "
+            f"output is {', '.join(KINDS[:-1])} or {KINDS[-1]} and method one of "
+            f"{', '.join(methods)} for it; "
             f"got {output!r} and {method!r}"
         )
         raise CalibrationError(msg)
