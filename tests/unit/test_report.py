@@ -144,7 +144,7 @@ def test_figures_card_and_checklist_lie_beside(report):
             "mass-decision-curve.svg"} <= figures  # fmt: skip
     card = (report / "model-card.md").read_text("utf-8")
     assert card.startswith("---\nmodel_name: ")
-    assert 'library_name: "torchxrayvision"' in card
+    assert "library_name: torchxrayvision" in card
     assert "| Mass | 239 |" in card
     items = pd.read_csv(report / "tripod-ai.csv", keep_default_na=False)
     assert items["item"].tolist() == list(range(1, 28))
