@@ -39,8 +39,7 @@ def address():
     [
         ("threshold", "gallery/what-outputs-mean.html"),
         ("PadChest", "cards/datasets/pc_dataset.html"),
-        ("heatmap", "demo.html"),
-        ("heat map", "gallery/heatmaps.html"),
+        ("heatmap", "gallery/heatmaps.html"),
     ],
 )
 def test_search_finds(chromium, address, words, page):
