@@ -552,6 +552,12 @@ def test_any_number_of_threads_gives_the_same_array(films, tmp_path):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_the_former_name_of_patient_ids_works_with_a_warning(films, build):
+    cache = build(tiny(films))
+    with pytest.warns(DeprecationWarning, match="patient_ids"):
+        np.testing.assert_array_equal(cache.groups, cache.patient_ids)
+
+
 def test_transforms_are_refused(films, build):
     dataset = tiny(films, kwargs={"transform": XRayCenterCrop()})
     with pytest.raises(DatasetError, match="leave both out"):

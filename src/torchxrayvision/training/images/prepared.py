@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -151,6 +152,13 @@ class PreparedImages:
         """The patient of each image, as a number; int64 (N,)."""
         chosen: NDArray[np.int64] = self._codes[self.rows]
         return chosen
+
+    @property
+    def groups(self) -> NDArray[np.int64]:
+        """The former name of `patient_ids`."""
+        message = "groups of prepared images is now patient_ids; the old name goes in release 3"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        return self.patient_ids
 
     @property
     def paths(self) -> list[str]:
