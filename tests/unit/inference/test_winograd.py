@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn import functional
 
 from torchxrayvision.inference.engines import winograd as _winograd
-from torchxrayvision.inference.engines.winograd import has_wide_convolutions, minimal_filtering
+from torchxrayvision.inference.engines.base import has_wide_convolutions
+from torchxrayvision.inference.engines.winograd import minimal_filtering
 
 CHANNELS, FILTERS = 5, 6
 

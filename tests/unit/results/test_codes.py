@@ -9,8 +9,12 @@ from torchxrayvision.weights import get, list_weights
 
 IMAGES = {"image"}  # outputs that are pictures
 SEGMENTERS = [w.name for w in list_weights() if w.architecture.startswith(("pspnet", "unet"))]
+# Encoders have no findings, and networks that are asked in words have those that one asks for.
+WITHOUT = {"rad-dino", "rad-dino-maira-2", "cxformer-small", "cxformer-base", "chexfound",
+           "chexficient", "xrayclip", "medsiglip-448"}  # fmt: skip
 CLASSIFIERS = [
-    w for w in list_weights() if w.name not in SEGMENTERS and w.output not in IMAGES
+    w for w in list_weights()
+    if w.name not in WITHOUT and w.name not in SEGMENTERS and w.output not in IMAGES
 ]  # fmt: skip
 
 

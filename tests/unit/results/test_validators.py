@@ -81,7 +81,13 @@ def test_the_validator_of_reports_sees_an_error(made, tmp_path):
     import pydicom
 
     broken = pydicom.dcmread(refusal(made["PA"][0], tmp_path))
-    del broken.ContentSequence[0]  # the language, which TID 1500 demands
+    procedure = "121058"  # which TID 1500 demands
+    kept = [
+        item for item in broken.ContentSequence
+        if item.ConceptNameCodeSequence[0].CodeValue != procedure
+    ]  # fmt: skip
+    assert len(kept) < len(broken.ContentSequence)
+    broken.ContentSequence = kept
     broken.save_as(tmp_path / "broken.dcm")
     assert sr_errors_of(tmp_path / "broken.dcm")
 
