@@ -164,6 +164,7 @@ WORDS = {
 }
 # Names and text in which such a word means something else.
 MEANT = {
+    ("training/images/prepared.py", "groups"): "the former name of patient_ids, which warns",
     ("demo/walkthrough.py", "films"): "the name of a folder",
     ("results/groups.py", "groups"): "measurement groups of a report",
     ("results/groups.py", "encoded_groups"): "measurement groups of a report",

@@ -184,7 +184,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def _send(self, status, body, headers):
         self.send_response(status)
-        usual = {"Content-Type": "application/octet-stream", "Content-Length": str(len(body))}
+        usual = {
+            "Content-Type": "application/octet-stream",
+            "Content-Length": str(len(body)),
+            "Connection": "close",  # or a client keeps one that is closed a moment later
+        }
         for key, value in (usual | headers).items():
             self.send_header(key, value)
         self.end_headers()
