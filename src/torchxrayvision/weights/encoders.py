@@ -9,10 +9,11 @@ Numbers that the configuration beside a file states otherwise are taken from the
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from torchxrayvision.facts import License, Reference, RemoteFile
-from torchxrayvision.weights.registry import Preprocessing, Weights, WeightsEnum, register
+from torchxrayvision.weights.registry import Output, Preprocessing, Weights, WeightsEnum, register
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION: Final = (0.229, 0.224, 0.225)
@@ -87,19 +88,36 @@ def _imagenet(side: int) -> Preprocessing:
     return Preprocessing(crop=side, mean=IMAGENET_MEAN, deviation=IMAGENET_DEVIATION)
 
 
-def _encoder(
+def without_findings(
     name: str,
     repository: str,
     architecture: str,
     preprocessing: Preprocessing,
+    beside: tuple[str, ...] = (),
     *,
+    output: Output,
     trained_on: tuple[str, ...],
     terms: License,
     reference: Reference,
     description: str,
     revision: str = "main",
 ) -> Weights:
-    file, companions = release(repository, name, revision=revision)
+    """The record of a release whose network has no findings of its own.
+
+    Args:
+        name: Of the weights, and of the files in the cache.
+        repository: Owner and name.
+        architecture: As `Weights` has it.
+        preprocessing: Of the release; its crop is the side of an image.
+        beside: Other files that the network needs, besides its two configurations.
+        output: What it gives.
+        trained_on: Names of the data.
+        terms: Of use.
+        reference: What to cite.
+        description: One or two sentences.
+        revision: Branch, tag or commit.
+    """
+    file, companions = release(repository, name, beside, revision)
     return Weights(
         name=name,
         file=file,
@@ -107,7 +125,7 @@ def _encoder(
         container="safetensors",
         architecture=architecture,
         targets=(),
-        output="embedding",
+        output=output,
         input_resolution=preprocessing.crop,
         preprocessing=preprocessing,
         trained_on=trained_on,
@@ -116,6 +134,8 @@ def _encoder(
         description=description,
     )
 
+
+_encoder = partial(without_findings, output="embedding")
 
 _CXFORMER_TERMS: Final = License(
     name="CC BY-NC 4.0",

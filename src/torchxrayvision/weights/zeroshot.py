@@ -9,11 +9,12 @@ from there.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from torchxrayvision.facts import License, Reference
-from torchxrayvision.weights.encoders import release
-from torchxrayvision.weights.registry import Preprocessing, Weights, WeightsEnum, register
+from torchxrayvision.weights.encoders import without_findings
+from torchxrayvision.weights.registry import Preprocessing, WeightsEnum, register
 
 _CLIP_MEAN: Final = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_DEVIATION: Final = (0.26862954, 0.26130258, 0.27577711)
@@ -21,34 +22,7 @@ _BERT_FILES: Final = ("tokenizer.json", "vocab.txt", "tokenizer_config.json")
 _CLIP_FILES: Final = ("tokenizer.json", "vocab.json", "merges.txt")
 
 
-def _dual(
-    name: str,
-    repository: str,
-    architecture: str,
-    preprocessing: Preprocessing,
-    beside: tuple[str, ...],
-    *,
-    trained_on: tuple[str, ...],
-    terms: License,
-    reference: Reference,
-    description: str,
-) -> Weights:
-    file, companions = release(repository, name, beside)
-    return Weights(
-        name=name,
-        file=file,
-        companions=companions,
-        container="safetensors",
-        architecture=architecture,
-        targets=(),
-        output="similarity",
-        input_resolution=preprocessing.crop,
-        preprocessing=preprocessing,
-        trained_on=trained_on,
-        license=terms,
-        reference=reference,
-        description=description,
-    )
+_dual = partial(without_findings, output="similarity")
 
 
 def _clip(side: int) -> Preprocessing:

@@ -23,6 +23,7 @@ from torchxrayvision.inference.engines.kinds import convert
 from torchxrayvision.inference.engines.runtime import (
     FOLDER,
     INPUT,
+    BatchInput,
     example_image,
     input_size,
     processor,
@@ -344,7 +345,7 @@ def reference(model: XRayModel, images: torch.Tensor) -> tuple[torch.Tensor, ...
     return tuple(one.float().cpu() for one in given[-len(_wanted(model)) :])
 
 
-class ClassifierEngine:
+class ClassifierEngine(BatchInput):
     """An engine whose raw outputs become the numbers that were asked for.
 
     Args:
@@ -370,16 +371,6 @@ class ClassifierEngine:
         self._by_numpy = runs_as_graph(model) and not isinstance(engine, TorchEngine)
         points = getattr(model, "op_threshs", None)
         self._points = None if points is None else points.float().cpu().numpy()
-
-    @property
-    def batch_size(self) -> int:
-        """Images of a batch."""
-        return len(self.input)
-
-    @property
-    def size(self) -> int:
-        """Side of an image in pixels."""
-        return int(self.input.shape[-1])
 
     def __call__(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Run what is in `input`.

@@ -31,6 +31,7 @@ from torchxrayvision.inference.engines.runtime import (
     FOLDER,
     SESSIONS,
     WORTH_MEASURING,
+    BatchInput,
     Choice,
     Memory,
     aligned,
@@ -194,7 +195,7 @@ class Graph:
         memory.put(self.choice, {})
 
 
-class GraphEngine:
+class GraphEngine(BatchInput):
     """A graph whose logits become the numbers that were asked for, see `ClassifierEngine`.
 
     Args:
@@ -215,16 +216,6 @@ class GraphEngine:
         self.width = graph.features_width
         self._session = session
         self._points = graph.op_threshs
-
-    @property
-    def batch_size(self) -> int:
-        """Images of a batch."""
-        return len(self.input)
-
-    @property
-    def size(self) -> int:
-        """Side of an image in pixels."""
-        return int(self.input.shape[-1])
 
     def __call__(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Run what is in `input`.

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-from importlib.metadata import version
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from torchxrayvision.errors import DependencyError
 from torchxrayvision.files import write_atomically
 from torchxrayvision.inference.engines.base import (
     Engine,
@@ -78,8 +76,6 @@ class OnnxEngine(Engine):
     """ONNX Runtime on the CPU; `winograd` and `fresh` are those of `onnx_file`."""
 
     name: ClassVar[str] = "onnx"
-    extra: ClassVar[str] = "onnx"
-    package: ClassVar[str] = "onnxruntime"
     session: ClassVar[type[Session]] = OnnxSession
 
     def __init__(
@@ -110,10 +106,7 @@ class OnnxEngine(Engine):
         Raises:
             DependencyError: If it is missing.
         """
-        try:
-            return version(cls.package)
-        except ImportError as error:
-            raise DependencyError(cls.package, f"engine={cls.name!r}", cls.extra) from error
+        return cls.session.require()
 
     @staticmethod
     def arithmetics() -> tuple[str, ...]:
@@ -125,8 +118,6 @@ class OpenVinoEngine(OnnxEngine):
     """OpenVINO on the CPU; Winograd's method was slower than without (docs/speed.md)."""
 
     name = "openvino"
-    extra = "openvino"
-    package = "openvino"
     session = OpenVinoSession
 
     @staticmethod

@@ -141,6 +141,26 @@ def import_openvino() -> Any:
     return openvino
 
 
+class BatchInput:
+    """What holds the images of a batch.
+
+    Attributes:
+        input: Where they go, shape (B, 1, S, S) float32.
+    """
+
+    input: Float32
+
+    @property
+    def batch_size(self) -> int:
+        """Images of a batch."""
+        return len(self.input)
+
+    @property
+    def size(self) -> int:
+        """Side of an image in pixels."""
+        return int(self.input.shape[-1])
+
+
 class Session(abc.ABC):
     """A graph that is ready to run batches of one shape.
 
