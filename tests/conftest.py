@@ -35,6 +35,19 @@ def _room_for_the_next_module(tmp_path_factory, request):
 
 
 @pytest.fixture
+def fresh_compiler():
+    """torch.compile without what it compiled before in this process.
+
+    It keeps at most eight versions of one function, and every model of a parametrised test counts.
+    """
+    import torch
+
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+@pytest.fixture
 def _cache_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cache")
     yield folder

@@ -182,11 +182,13 @@ def test_export_gives_the_same_outputs(model):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("fresh_compiler")
 def test_compile_gives_the_same_outputs(model):
     compiled = torch.compile(model)
     torch.testing.assert_close(compiled(images(2)), model(images(2)), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.usefixtures("fresh_compiler")
 def test_compile_without_a_code_generator_traces_whole(model):
     compiled = torch.compile(model, backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(images(2, 80)), model(images(2, 80)))

@@ -105,6 +105,7 @@ def test_vmap_gives_what_a_batch_gives(model):
     torch.testing.assert_close(mapped, model(x), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.usefixtures("fresh_compiler")
 def test_compile_without_a_code_generator_traces_whole(model):
     compiled = torch.compile(model, backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(images(2)), model(images(2)))
