@@ -205,9 +205,15 @@ def connected_boxes(mask: ArrayLike) -> NDArray[np.int64]:
 
 def _runs(mask: Mask) -> NDArray[np.int64]:
     """Row, start and stop of every run of set pixels, by rows."""
-    edges = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
-    rows, starts = np.nonzero(edges > 0)
-    return np.stack([rows, starts, np.nonzero(edges < 0)[1]], axis=1)
+    height, width = mask.shape
+    closed = np.zeros((height, width + 1), bool)  # so that a run ends with its row
+    closed[:, :width] = mask
+    flat = closed.reshape(-1)
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    if flat.size and flat[0]:
+        edges = np.concatenate([[0], edges])
+    rows, starts = np.divmod(edges[::2], width + 1)
+    return np.stack([rows, starts, edges[1::2] - rows * (width + 1)], axis=1)
 
 
 def _connected(runs: NDArray[np.int64]) -> NDArray[np.int64]:

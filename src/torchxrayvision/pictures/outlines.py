@@ -62,15 +62,18 @@ def draw_outlines(
     """
     from PIL import Image, ImageDraw, ImageFont
 
-    canvas = np.repeat(picture[..., None], 3, axis=2)
+    canvas = np.array(Image.fromarray(np.ascontiguousarray(picture)).convert("RGB"))
     short = min(picture.shape)
     thickness = thickness or max(1, round(short / _THICKNESS))
     places: dict[str, tuple[float, float]] = {}
     for (name, mask), colour in zip(masks.items(), palette, strict=True):
         box = _box(mask, thickness, picture.shape)
         if box is not None:
-            canvas[box][outline(mask[box], thickness)] = colour
-            places[name] = _centre(mask)
+            within = mask[box]
+            rows, columns = np.nonzero(outline(within, thickness))
+            canvas[rows + box[0].start, columns + box[1].start] = colour
+            row, column = _centre(within)
+            places[name] = (row + box[0].start, column + box[1].start)
     image = Image.fromarray(canvas)
     draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(max(9, short // _LETTERS))
@@ -79,7 +82,7 @@ def draw_outlines(
     if measured is not None:
         taken.append(_draw_widths(draw, measured, thickness, font))
     # The small structures first: their names have the least room to give way.
-    for name in sorted(places, key=lambda name: int(masks[name].sum())):
+    for name in sorted(places, key=lambda name: np.count_nonzero(masks[name])):
         _draw_name(draw, name, places[name], by_name[name], font, taken, picture.shape)
     return np.asarray(image)
 
@@ -112,11 +115,17 @@ def outline(mask: NDArray[np.bool_], thickness: int = 1) -> NDArray[np.bool_]:
         >>> outline(np.ones((3, 3), bool)).sum().item()
         8
     """
-    inner = mask
+    packed = np.packbits(mask, axis=1)  # eight pixels to a byte, the first in the highest bit
+    inner = packed
     for _ in range(thickness):
-        padded = np.pad(inner, 1)
-        inner = inner & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return mask & ~inner
+        around = np.pad(inner, 1)
+        kept, before, after = inner.copy(), around[1:-1, :-2], around[1:-1, 2:]
+        kept &= around[:-2, 1:-1]
+        kept &= around[2:, 1:-1]
+        kept &= (inner >> 1) | (before << 7)
+        kept &= (inner << 1) | (after >> 7)
+        inner = kept
+    return np.unpackbits(packed & ~inner, axis=1, count=mask.shape[1]).view(bool)
 
 
 def _centre(mask: NDArray[np.bool_]) -> tuple[float, float]:

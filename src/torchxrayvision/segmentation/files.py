@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import math
 import re
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 
@@ -40,6 +42,7 @@ from torchxrayvision.segmentation.networks import get_segmenter
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+    from concurrent.futures import Future
 
     import torch
     from numpy.typing import NDArray
@@ -47,6 +50,9 @@ if TYPE_CHECKING:
     from torchxrayvision.inputs import Paths
     from torchxrayvision.models import Segmenter
     from torchxrayvision.runs import Batch, Record, Summary
+
+_Item = TypeVar("_Item")
+_Made = TypeVar("_Made")
 
 _TABLE: Final = "measures.csv"
 _LENGTHS: Final = ("heart_width", "thorax_width", "spine_heart_distance")
@@ -232,8 +238,8 @@ class SegmentationFiles:
     ) -> NDArray[np.uint8]:
         """One number per pixel; the smaller structure where several are."""
         labels = np.zeros(shape, np.uint8)
-        for name in sorted(shown, key=lambda name: -int(shown[name].sum())):
-            labels[shown[name]] = self._index[name]
+        for name in sorted(shown, key=lambda name: -np.count_nonzero(shown[name])):
+            np.putmask(labels, shown[name], self._index[name])
         return labels
 
     def _indexed(self, labels: NDArray[np.uint8]) -> Any:
@@ -372,8 +378,11 @@ def segment_to_folder(
         listed = read_manifest(run.sources, start, stop)
         with temporarily_eval(net, device):
             segmenting.start(record.machine["engine"])
-            with contextlib.closing(segmenting.results(listed, how)) as results:
-                yield from in_batches(results, start, record.batch_size, saved)
+            with (
+                contextlib.closing(segmenting.results(listed, how)) as results,
+                contextlib.closing(_meanwhile(results, saved, record.batch_size)) as rows,
+            ):
+                yield from in_batches(rows, start, record.batch_size, lambda row: row)
 
     def write(part: Path, rows: Iterator[dict[str, Any]]) -> None:
         nonlocal turned
@@ -388,6 +397,26 @@ def segment_to_folder(
         on_found=on_found, on_progress=on_progress,
     )  # fmt: skip
     return summary, turned
+
+
+def _meanwhile(
+    items: Iterable[_Item], make: Callable[[_Item], _Made], most: int
+) -> Generator[_Made, None, None]:
+    """What is made of items, in order, on a thread of its own while the next ones are computed.
+
+    Args:
+        items: Computed where this is asked for the next one.
+        make: Called with one item after the other.
+        most: Items that may wait for it.
+    """
+    with ThreadPoolExecutor(1, "xrv-write") as pool:  # which ends what it began, whatever happens
+        waiting: deque[Future[_Made]] = deque()
+        for item in items:
+            waiting.append(pool.submit(make, item))
+            if len(waiting) > most:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _checked(only: Iterable[str] | None, names: Sequence[str], nifti: bool) -> list[str] | None:

@@ -7,7 +7,7 @@ import itertools
 import math
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -41,6 +41,7 @@ MEASURES: Final = (
 
 _STEPS: Final = 65535
 _RESOLUTION: Final = 512  # of networks that take any
+_BLOCK_PIXELS: Final = 1 << 16
 _DARKEST, _BRIGHTEST = 0.002, 0.998  # quantiles of the grey that a screen shows as black and white
 
 
@@ -101,11 +102,12 @@ class Masks(Mapping[str, "NDArray[np.bool_]"]):
         return self._maps[name] * np.float32(1 / _STEPS)
 
     def __getitem__(self, name: str) -> NDArray[np.bool_]:
-        shape = (self.placement.height, self.placement.width)
         if name not in self._made:
             mask = self.placement.mask_to_picture(self.of_square(name), self.threshold)
             self._made[name] = np.packbits(mask, axis=1)
-        return np.unpackbits(self._made[name], axis=1, count=shape[1]).view(bool)
+            return mask
+        width = self.placement.width
+        return np.unpackbits(self._made[name], axis=1, count=width).view(bool)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._maps)
@@ -115,8 +117,10 @@ class Masks(Mapping[str, "NDArray[np.bool_]"]):
 
 
 def _steps(plane: NDArray[Any]) -> NDArray[np.uint16]:
-    within = np.clip(np.nan_to_num(np.asarray(plane, np.float32)), 0, 1)
-    return np.rint(within * _STEPS).astype(np.uint16)
+    within = np.fmax(np.asarray(plane, np.float32), 0)  # NaN is 0
+    np.fmin(within, 1, out=within)
+    within *= _STEPS
+    return np.rint(within, out=within).astype(np.uint16)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,6 +144,7 @@ class Segmentation:
     picture: NDArray[np.uint8] | None = None
     pixel_spacing: tuple[float, float] | None = None
     turned: int = 0
+    _found: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def upright(self, plane: NDArray[Any]) -> NDArray[Any]:
         """A mask or picture of the file as the network saw it lie.
@@ -166,6 +171,12 @@ class Segmentation:
 
     def cardiothoracic(self) -> measures.Cardiothoracic | None:
         """Widths of heart and thorax in the upright image, or None if they cannot be measured."""
+        if "cardiothoracic" not in self._found:
+            self._found["cardiothoracic"] = self._cardiothoracic()
+        found: measures.Cardiothoracic | None = self._found["cardiothoracic"]
+        return found
+
+    def _cardiothoracic(self) -> measures.Cardiothoracic | None:
         if self.masks is None:
             return None
         try:
@@ -197,6 +208,11 @@ class Segmentation:
 
     def doubts(self) -> list[str]:
         """Why the measures of this image may be wrong, one clause each; empty for no reason."""
+        if "doubts" not in self._found:
+            self._found["doubts"] = self._doubts()
+        return list(self._found["doubts"])
+
+    def _doubts(self) -> list[str]:
         if self.masks is None:
             return []
         found = measures.doubts(self._of("Heart", "Left Lung", "Right Lung"))
@@ -412,8 +428,27 @@ def _prepared(file: InputFile, raster: Raster, size: int, upright: bool) -> Prep
 
 def _on_screen(raster: Raster) -> NDArray[np.uint8]:
     """The picture in 8 bits, its darkest pixels black and its brightest white."""
-    values = raster.to_array()[0]
-    low, high = np.quantile(values[::4, ::4], (_DARKEST, _BRIGHTEST))
+    seen = replace(raster, pixels=raster.pixels[::4, ::4]).to_array()
+    limits = np.quantile(seen[0], (_DARKEST, _BRIGHTEST))
+    codes = _codes(raster.pixels)
+    if codes is None:
+        return _shown(raster.to_array()[0], *limits)
+    table = _shown(replace(raster, pixels=codes[None]).to_array()[0, 0], *limits)
+    shown = np.empty(raster.shape, np.uint8)
+    rows = max(1, _BLOCK_PIXELS // max(1, shown.shape[1]))  # NumPy makes 8 bytes of each code
+    for start in range(0, len(shown), rows):
+        shown[start : start + rows] = table.take(raster.pixels[start : start + rows])
+    return shown
+
+
+def _codes(pixels: NDArray[Any]) -> NDArray[Any] | None:
+    """Every value that pixels of this type can have, by its bits; None where there are too many."""
+    if pixels.dtype.kind != "u" or pixels.dtype.itemsize > 2:
+        return None
+    return np.arange(1 << 8 * pixels.dtype.itemsize, dtype=pixels.dtype)
+
+
+def _shown(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.uint8]:
     values -= low
     values *= 255 / max(high - low, 1e-6)
     shown: NDArray[np.uint8] = np.clip(values, 0, 255).astype(np.uint8)

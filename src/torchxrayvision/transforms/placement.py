@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -12,6 +13,11 @@ from torchxrayvision.transforms.arrays import square_region
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+# Rounding moves the mean of two values, of two such means, by less than this part of the largest.
+_ROUNDING: Final = 1e-6
+_AXES_KEPT: Final = 32  # tens of kilobytes each
+_CELL_ROWS: Final = 64  # of old rows that are drawn together, so that numbers stay in the cache
 
 
 def resample(plane: ArrayLike, height: int, width: int) -> NDArray[Any]:
@@ -74,35 +80,137 @@ def _nearest(inputs: int, outputs: int) -> NDArray[np.int64]:
     return (2 * np.arange(outputs) + 1) * inputs // (2 * outputs)
 
 
-def _lines(
-    array: NDArray[np.float32], outputs: int, wanted: slice = slice(None)
-) -> NDArray[np.float32]:
-    """Resample along the first axis; only the lines that are wanted."""
-    inputs = array.shape[0]
-    if inputs == outputs:
-        return array[wanted]
-    centres, below, above = _neighbours(inputs, outputs)
-    below, above = below[wanted], above[wanted]
-    share = (centres[wanted] - below).astype(np.float32)[:, None]
-    lines: NDArray[np.float32] = array[below] * (1 - share) + array[above] * share
+def _lines(array: NDArray[np.float32], outputs: int) -> NDArray[np.float32]:
+    """Resample along the first axis."""
+    axis = _axis(array.shape[0], outputs)
+    if axis.same:
+        return array
+    share = axis.share[:, None]
+    lines: NDArray[np.float32] = array[axis.below] * (1 - share) + array[axis.above] * share
     return lines
 
 
-def _neighbours(inputs: int, outputs: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Where each new line lies among the old ones, and the two that it lies between."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Axis:
+    """Where the new lines along one axis lie among the old ones.
+
+    Args:
+        below: For each new line the old one before it; they never decrease.
+        above: And the one after it.
+        share: How much of the latter it takes, float32 in [0, 1].
+        first: For each old line, and one more, the first new one that lies at or after it.
+        same: Whether new and old lines are the same.
+    """
+
+    below: NDArray[np.int64]
+    above: NDArray[np.int64]
+    share: NDArray[np.float32]
+    first: NDArray[np.int64]
+    same: bool
+
+
+@lru_cache(maxsize=_AXES_KEPT)
+def _axis(inputs: int, outputs: int) -> _Axis:
     centres = np.clip((np.arange(outputs) + 0.5) * inputs / outputs - 0.5, 0, inputs - 1)
-    below = centres.astype(np.int64)
-    return centres, below, np.minimum(below + 1, inputs - 1)
+    same = inputs == outputs
+    below = np.arange(inputs) if same else centres.astype(np.int64)
+    above = below if same else np.minimum(below + 1, inputs - 1)
+    share = (centres - below).astype(np.float32)
+    first = np.searchsorted(below, np.arange(inputs + 1))
+    for array in (below, above, share, first):
+        array.flags.writeable = False
+    return _Axis(below, above, share, first, same)
 
 
-def _reached(marked: NDArray[np.bool_], outputs: int) -> slice:
-    """The new lines between the first and the last that see a marked old one."""
-    if len(marked) == outputs:
-        below = above = np.arange(outputs)
-    else:
-        _, below, above = _neighbours(len(marked), outputs)
-    lines = np.flatnonzero(marked[below] | marked[above])
-    return slice(int(lines[0]), int(lines[-1]) + 1) if len(lines) else slice(0, 0)
+def _draw_reached(array: NDArray[np.float32], threshold: float, out: NDArray[np.bool_]) -> None:
+    """Set where a map, resampled to the shape of `out`, reaches a threshold above 0.
+
+    What is drawn is ``resample(array, *out.shape) >= threshold``, bit for bit. New pixels lie in
+    cells between four old ones. A cell whose four values are well above the threshold is inside
+    and one whose four are well below it is outside, as rounding moves a mean by less than
+    `_ROUNDING`; only the cells along a border are computed, in the order of `resample`.
+
+    Args:
+        array: Shape (h, w).
+        threshold: Above 0.
+        out: Shape (H, W), False everywhere.
+    """
+    rows, columns = (_axis(n, m) for n, m in zip(array.shape, out.shape, strict=True))
+    level = np.float32(threshold)
+    whole = _over_cells(np.logical_and, array >= level * np.float32(1 + _ROUNDING), rows, columns)
+    touched = _over_cells(np.logical_or, array >= level * np.float32(1 - _ROUNDING), rows, columns)
+    top, bottom = _extent(np.any(touched, axis=1))
+    left, right = _extent(np.any(touched, axis=0))
+    across = slice(int(columns.first[left]), int(columns.first[right]))
+    for start in range(top, bottom, _CELL_ROWS):
+        cells = slice(start, min(start + _CELL_ROWS, bottom))
+        down = slice(int(rows.first[cells.start]), int(rows.first[cells.stop]))
+        inside = whole[cells].take(columns.below[across], axis=1)
+        out[down, across] = inside.take(rows.below[down] - start, axis=0)
+        border = (touched[cells] & ~whole[cells]).take(columns.below[across], axis=1)
+        border &= (rows.first[start + 1 : cells.stop + 1] > rows.first[cells])[:, None]
+        if border.any():
+            _draw_border(array, level, out, border, start, across.start)
+
+
+def _over_cells(
+    join: np.ufunc, marked: NDArray[np.bool_], rows: _Axis, columns: _Axis
+) -> NDArray[np.bool_]:
+    """For each old pixel what its mark and those after it, along both axes, come to."""
+    if not rows.same:
+        marked = np.concatenate([join(marked[:-1], marked[1:]), marked[-1:]])
+    if not columns.same:
+        marked = np.concatenate([join(marked[:, :-1], marked[:, 1:]), marked[:, -1:]], axis=1)
+    return marked
+
+
+def _extent(marked: NDArray[np.bool_]) -> tuple[int, int]:
+    """The first marked place and the one after the last; nothing where there is none."""
+    places = np.flatnonzero(marked)
+    return (int(places[0]), int(places[-1]) + 1) if places.size else (0, 0)
+
+
+def _draw_border(
+    array: NDArray[np.float32],
+    level: np.float32,
+    out: NDArray[np.bool_],
+    border: NDArray[np.bool_],
+    top: int,
+    left: int,
+) -> None:
+    """Compute the pixels of some cells, each as `resample` does.
+
+    Args:
+        array: Shape (h, w).
+        level: Least value that is set.
+        out: Shape (H, W).
+        border: The cells, shape (old rows from `top`, new columns from `left`).
+        top: An old row.
+        left: A new column.
+    """
+    rows, columns = (_axis(n, m) for n, m in zip(array.shape, out.shape, strict=True))
+    places = np.flatnonzero(border)
+    row = places // border.shape[1]
+    x = places - row * border.shape[1] + left
+    row += top
+    before, after = columns.below.take(x), columns.above.take(x)
+    share = columns.share.take(x)
+    rest = 1 - share
+    values = array.ravel()
+    at, next_at = row * array.shape[1], row * array.shape[1]
+    if not rows.same:
+        next_at = np.minimum(row + 1, array.shape[0] - 1) * array.shape[1]
+    corners = [values.take(line + column) for column in (before, after) for line in (at, next_at)]
+    lines = np.arange(top, top + len(border))
+    first, last = rows.first[lines], rows.first[lines + 1] - 1
+    row -= top
+    for step in range(int((last - first).max()) + 1):
+        y = np.minimum(first + step, last)  # cells differ by one line: some do their last again
+        part = rows.share[y].take(row)
+        other = 1 - part
+        here = corners[0] * other + corners[1] * part
+        there = corners[2] * other + corners[3] * part
+        out[y.take(row), x] = here * rest + there * share >= level
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +320,8 @@ class Placement:
     def mask_to_picture(self, plane: ArrayLike, threshold: float) -> NDArray[np.bool_]:
         """Where a map reaches a threshold, in the image.
 
-        The same as ``to_picture(plane) >= threshold``, but only the part that a structure takes
-        up is resampled.
+        The same as ``to_picture(plane) >= threshold``, but only the border of a structure is
+        resampled.
 
         Args:
             plane: What a model gave for the square, shape (R, R) of any R.
@@ -223,15 +331,8 @@ class Placement:
             bool, shape (height, width).
         """
         array = np.asarray(plane).astype(np.float32, copy=False)
-        inside = array >= threshold
-        height, width = self._seen
-        rows = _reached(np.any(inside, axis=1), height)
-        columns = _reached(np.any(inside, axis=0), width)
-        square = np.zeros((height, width), bool)
-        part = _lines(_lines(array, height, rows).T, width, columns)
-        square[rows, columns] = (part >= threshold).T
         picture = np.zeros((self.height, self.width), bool)
-        picture[self._region] = np.rot90(square, -self.turns)
+        _draw_reached(array, threshold, np.rot90(picture[self._region], self.turns))
         return picture
 
     def point_to_picture(self, y: float, x: float, resolution: int) -> tuple[float, float]:

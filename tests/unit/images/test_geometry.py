@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torchxrayvision.errors import ImageShapeError
-from torchxrayvision.transforms import crop_box, prepare
+from torchxrayvision.transforms import crop_box, placement, prepare
 from torchxrayvision.transforms.placement import Placement, resample
 
 sizes = st.integers(40, 150)
@@ -47,7 +47,7 @@ def test_a_mask_returns_within_a_pixel(case, resolution):
     pictures(),
     st.sampled_from((1, 7, 64, 130)),
     st.sampled_from((0.02, 0.5, 0.999)),
-    st.sampled_from(("blob", "noise", "nothing", "all")),
+    st.sampled_from(("blob", "noise", "nothing", "all", "near", "two")),
     st.integers(0, 99),
 )
 @settings(max_examples=80, deadline=None)
@@ -59,11 +59,34 @@ def test_a_mask_is_where_the_map_reaches_the_threshold(case, resolution, thresho
         y, x = np.mgrid[:resolution, :resolution]
         row, column = rng.integers(0, resolution, 2)
         plane = np.exp(-((y - row) ** 2 + (x - column) ** 2) / 20).astype(np.float32)
+    elif kind == "near":  # within the rounding of a mean of them
+        plane = np.nextafter(np.float32(threshold), plane.round())
+    elif kind == "two":
+        plane = plane.round()
     elif kind != "noise":
         plane[:] = kind == "all"
     np.testing.assert_array_equal(
         place.mask_to_picture(plane, threshold), place.to_picture(plane) >= threshold
     )
+
+
+def test_only_the_border_of_a_structure_is_resampled(monkeypatch):
+    """A hundredth of the pixels here, whatever the size of the file."""
+    computed = []
+
+    def draw(array, level, out, border, *place):
+        computed.append(np.count_nonzero(border))
+        _draw(array, level, out, border, *place)
+
+    _draw = placement._draw_border
+    monkeypatch.setattr(placement, "_draw_border", draw)
+    y, x = np.mgrid[:256, :256] / 256 - 0.5
+    plane = (1 / (1 + np.exp(40 * (np.hypot(x, y) - 0.3)))).astype(np.float32)
+    place = Placement.in_middle(1500, 1024)
+    mask = place.mask_to_picture(plane, 0.5)
+    np.testing.assert_array_equal(mask, place.to_picture(plane) >= 0.5)
+    # Columns of cells that are crossed, each of four rows.
+    assert 0 < 4 * sum(computed) < 0.02 * mask.size
 
 
 @given(pictures(), st.sampled_from((64, 512)))

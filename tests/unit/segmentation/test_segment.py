@@ -2,6 +2,7 @@
 
 import csv
 import tarfile
+import threading
 
 import numpy as np
 import pytest
@@ -12,9 +13,12 @@ from typer.testing import CliRunner
 from torchxrayvision import measures, segmentation
 from torchxrayvision.cli import app
 from torchxrayvision.errors import DependencyError, UnknownNameError
+from torchxrayvision.images import ImageInfo, Raster
 from torchxrayvision.models import Segmenter
 from torchxrayvision.phantom import simulate
 from torchxrayvision.screening.pose import Pose
+from torchxrayvision.segmentation import files
+from torchxrayvision.segmentation import masks as masks_module
 from torchxrayvision.segmentation import networks as _segmenters
 from torchxrayvision.segmentation.masks import Masks
 from torchxrayvision.transforms import Placement
@@ -106,6 +110,68 @@ def test_maps_keep_their_numbers_in_two_bytes():
         assert np.abs(masks.probability(name) - plane).max() < 1e-5
         np.testing.assert_array_equal(masks[name], plane >= 0.5)
     assert masks.of_square("Heart")[0, :3].tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize("kind", ["u1", ">u2", "<u2", "f4"])
+@pytest.mark.parametrize("scale", [1.0, -1.0])
+def test_the_picture_is_as_bright_as_its_numbers_say(kind, scale):
+    """Stored codes are looked up in a table; each must get what arithmetic on the image gives."""
+    pixels = np.random.default_rng(0).integers(0, 250, (301, 203)).astype(kind)
+    info = ImageInfo(format="png", height=301, width=203, bits=8, photometric="MONOCHROME2")
+    raster = Raster(pixels=pixels, scale=scale * 2048 / 255, offset=-1024.0 * scale, info=info)
+    values = raster.to_array()[0]
+    low, high = np.quantile(values[::4, ::4], (0.002, 0.998))
+    values -= low
+    values *= 255 / (high - low)
+    shown = masks_module._on_screen(raster)
+    np.testing.assert_array_equal(shown, np.clip(values, 0, 255).astype(np.uint8))
+
+
+def test_files_are_written_while_the_network_runs_and_in_order():
+    """The network is asked for the next image before the files of the last one are there."""
+    begun, saved = threading.Event(), []
+
+    def results():
+        for number in range(4):
+            if number == 1:
+                begun.set()
+            yield number
+
+    def save(number):
+        assert number or begun.wait(30)
+        saved.append(number)
+        return -number
+
+    assert list(files._meanwhile(results(), save, 1)) == [0, -1, -2, -3]
+    assert saved == [0, 1, 2, 3]
+
+
+def test_no_more_results_wait_than_a_batch_holds():
+    release, computed = threading.Event(), []
+
+    def save(number):
+        assert release.wait(30)
+        return number
+
+    def results():
+        for number in range(10):
+            computed.append(number)
+            if number == 3:  # three wait, one is saved: nobody asks for more before one is done
+                release.set()
+            yield number
+
+    rows = files._meanwhile(results(), save, 3)
+    assert next(rows) == 0
+    assert computed == [0, 1, 2, 3]
+    assert list(rows) == list(range(1, 10))
+
+
+def test_a_disk_that_is_full_ends_the_run():
+    def save(number):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        list(files._meanwhile(iter(range(9)), save, 2))
 
 
 def test_another_engine_gives_the_same_masks(tmp_path, monkeypatch):
