@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import json
 import os
 import subprocess
@@ -9,6 +11,7 @@ import sys
 import threading
 import time
 import warnings
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,7 +25,12 @@ from torchxrayvision.errors import DependencyError, PrecisionWarning, UnknownNam
 from torchxrayvision.inference import predict, predict_to_file, predictions
 from torchxrayvision.inference.engines import choose as _choose
 from torchxrayvision.inference.engines import winograd as _winograd
-from torchxrayvision.inference.engines.base import TorchEngine, example, has_compiler
+from torchxrayvision.inference.engines.base import (
+    TorchEngine,
+    example,
+    has_compiler,
+    on_cpu,
+)
 from torchxrayvision.inference.engines.choose import Choice, choose_engine, open_engine
 from torchxrayvision.inference.engines.onnx import OnnxEngine, OpenVinoEngine, onnx_file
 from torchxrayvision.inputs import ReadOptions, expand
@@ -435,6 +443,34 @@ def test_a_model_changed_in_memory_is_another_graph(network, monkeypatch):
     assert len(made) == 1
 
 
+def test_of_a_large_network_one_engine_is_open_at_a_time(network, monkeypatch):
+    monkeypatch.setattr(_choose, "_ONE_BY_ONE", 0)
+    opened = weakref.WeakSet()
+    real = _choose.open_network
+
+    def counted(*args, **options):
+        gc.collect()
+        assert not opened
+        engine = real(*args, **options)
+        opened.add(engine)
+        return engine
+
+    monkeypatch.setattr(_choose, "open_network", counted)
+    trial = _choose._Trial(network, BATCH, example(long_run.SIZE, BATCH).numpy())
+    candidates = [Choice("torch"), Choice("onnx"), Choice("openvino")]
+    assert trial.fastest(candidates, "exact") in candidates
+    assert set(trial.seconds) == {str(choice) for choice in candidates}
+
+
+def test_a_network_is_converted_without_a_copy_of_its_weights(network):
+    shared = on_cpu(network)
+    for name, weight in network.state_dict(keep_vars=True).items():
+        assert shared.state_dict(keep_vars=True)[name].data_ptr() == weight.data_ptr(), name
+    assert {id(part) for part in shared.modules()}.isdisjoint(map(id, network.modules()))
+    halved = on_cpu(copy.deepcopy(network).half())
+    assert {weight.dtype for weight in halved.parameters()} == {torch.float32}
+
+
 @pytest.mark.parametrize("harm", ["exchanged", "link", "unrecorded", "forged"])
 def test_a_graph_that_is_not_what_was_written_here_is_converted_anew(
     network, converted, tmp_path, harm
@@ -462,8 +498,8 @@ def test_a_graph_that_is_not_what_was_written_here_is_converted_anew(
 
 
 class Proto:
-    def SerializeToString(self):  # noqa: N802 - protobuf's name
-        return b""
+    def write(self, path):
+        path.write_bytes(b"")
 
 
 TELEMETRY = """

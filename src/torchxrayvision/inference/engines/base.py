@@ -10,7 +10,7 @@ import os
 import platform
 import shutil
 import warnings
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from torchxrayvision.errors import DependencyError
 from torchxrayvision.files import sha256_of
 from torchxrayvision.inference.engines import winograd
 from torchxrayvision.inference.engines.kinds import convert
+from torchxrayvision.inference.engines.onnxfile import LightModel, lighten
 from torchxrayvision.inference.engines.runtime import (
     FOLDER,
     INPUT,
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
     from torchxrayvision.models import XRayModel
 
+
+_Model = TypeVar("_Model", bound=nn.Module)
 
 # Names of the outputs of a classifier of findings; other networks name theirs.
 OUTPUTS: Final = ("outputs", "logits", "features")
@@ -114,6 +117,20 @@ def example(size: int, count: int, seed: int = 0) -> Tensor:
     return ((smooth * 0.9 + noise * 0.1).clamp(0, 1) * 2048 - 1024).contiguous()
 
 
+def on_cpu(model: _Model) -> _Model:
+    """A model in float32 on the CPU that changes nothing of the one given.
+
+    Tensors that are there already are shared, as nothing writes to them.
+    """
+    shared = {
+        id(tensor): tensor
+        for tensor in (*model.parameters(), *model.buffers())
+        if tensor.device.type == "cpu"
+        and (tensor.dtype == torch.float32 or not tensor.is_floating_point())
+    }
+    return copy.deepcopy(model, shared).float().cpu()
+
+
 def trace(model: XRayModel, size: int) -> torch.export.ExportedProgram:
     """The graph of a model, in evaluation mode on the CPU, for any number of images of one size."""
     batch = torch.export.Dim("batch", min=1)
@@ -123,10 +140,10 @@ def trace(model: XRayModel, size: int) -> torch.export.ExportedProgram:
         )
 
 
-def to_onnx(
-    program: torch.export.ExportedProgram, names: tuple[str, ...] = OUTPUTS
-) -> onnx.ModelProto:
+def to_onnx(program: torch.export.ExportedProgram, names: tuple[str, ...] = OUTPUTS) -> LightModel:
     """The graph that `trace` gives in the format of ONNX, its outputs named by `output_names`.
+
+    The weights stay those of the program until they are written.
 
     Raises:
         DependencyError: If onnx or onnxscript is missing.
@@ -143,9 +160,9 @@ def to_onnx(
             output_names=list(names), verbose=False,
         )  # fmt: skip
     assert converted is not None  # which only dynamo=False gives
-    proto = converted.model_proto
-    _strip(proto)
-    return proto
+    light = lighten(converted.model)
+    _strip(light.proto)
+    return light
 
 
 def _strip(proto: onnx.ModelProto) -> None:

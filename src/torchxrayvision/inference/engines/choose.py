@@ -124,6 +124,7 @@ FEWEST_TIMED: Final = 32  # images; fewer are soon done, by any network, and not
 # Compiling takes one to two minutes of a core and wins a sixth to a fourth (docs/speed.md).
 WORTH_COMPILING: Final = 600.0  # seconds that the run takes without
 _ROUNDS: Final = 3
+_ONE_BY_ONE: Final = 100 << 20  # bytes of weights; an engine may hold them three times
 
 
 _TORCH: Final = Choice("torch")
@@ -290,6 +291,16 @@ def _seconds_an_image(model: XRayModel) -> float:
     return min(times)
 
 
+def _seconds_of(engine: Engine) -> float:
+    begun = time.perf_counter()
+    engine.run()
+    return time.perf_counter() - begun
+
+
+def _bytes_of(model: XRayModel) -> int:
+    return sum(weight.nbytes for weight in model.parameters())
+
+
 class _Trial:
     """Candidates on a few images, compared with PyTorch in float32 and timed."""
 
@@ -310,23 +321,36 @@ class _Trial:
 
     def fastest(self, candidates: list[Choice], precision: str) -> Choice:
         """The fastest of those that agree, PyTorch in float32 if none does."""
-        agreeing = []
-        for choice in candidates:
-            engine = self._agreeing(choice, precision)
-            if engine is not None:
-                agreeing.append((choice, engine))
-        if len(agreeing) < 2:
-            return agreeing[0][0] if agreeing else _TORCH
-        rounds: dict[Choice, list[float]] = {choice: [] for choice, _ in agreeing}
-        for _ in range(_ROUNDS):  # by turns, so that another load of the machine meets all
-            for choice, engine in agreeing:
-                begun = time.perf_counter()
-                engine.run()
-                rounds[choice].append(time.perf_counter() - begun)
+        if len(candidates) > 1 and _bytes_of(self._model) > _ONE_BY_ONE:
+            rounds = self._one_by_one(candidates, precision)
+        else:
+            rounds = self._by_turns(candidates, precision)
+        if len(rounds) < 2:
+            return next(iter(rounds), _TORCH)
         medians = {choice: statistics.median(times) for choice, times in rounds.items()}
         self.seconds = {str(choice): seconds for choice, seconds in medians.items()}
         _log.info("seconds per batch of %d: %s", self._batch_size, self.seconds)
         return min(medians, key=lambda choice: medians[choice])
+
+    def _by_turns(self, candidates: list[Choice], precision: str) -> dict[Choice, list[float]]:
+        """Times of those that agree, so that another load of the machine meets all; of one none."""
+        opened = ((choice, self._agreeing(choice, precision)) for choice in candidates)
+        agreeing = {choice: engine for choice, engine in opened if engine is not None}
+        rounds: dict[Choice, list[float]] = {choice: [] for choice in agreeing}
+        for _ in range(_ROUNDS if len(agreeing) > 1 else 0):
+            for choice, engine in agreeing.items():
+                rounds[choice].append(_seconds_of(engine))
+        return rounds
+
+    def _one_by_one(self, candidates: list[Choice], precision: str) -> dict[Choice, list[float]]:
+        """The same of a large network, of which no two engines are in memory at the same time."""
+        rounds = {}
+        for choice in candidates:
+            engine = self._agreeing(choice, precision)
+            if engine is not None:
+                rounds[choice] = [_seconds_of(engine) for _ in range(_ROUNDS)]
+            del engine  # before the next one is opened
+        return rounds
 
     def _agreeing(self, choice: Choice, precision: str) -> Engine | None:
         if choice == _TORCH:

@@ -20,6 +20,7 @@ from torchxrayvision.inference.engines.base import (
     example,
     graph_facts,
     graph_module,
+    on_cpu,
     output_names,
     to_onnx,
     trace,
@@ -106,7 +107,7 @@ def export(
     if to == "openvino" and target.suffix != ".xml":
         msg = f"OpenVINO writes a .xml with a .bin beside it; {target.name} ends otherwise"
         raise ValueError(msg)
-    net = copy.deepcopy(model).float().cpu().eval()  # the caller's stays where it is
+    net = on_cpu(model).eval()  # the caller's stays where it is
     metadata = {**describe(net, size), "export": to}
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
         # Under its own name, as OpenVINO's two files find each other by it.
@@ -165,13 +166,17 @@ def _compare(net: XRayModel, size: int, runner: Runner) -> float:
 
 
 def _onnx(net: XRayModel, size: int, target: Path, metadata: str) -> _Files:
-    proto = to_onnx(trace(net, size), output_names(net))
-    entry = proto.metadata_props.add()
+    light = to_onnx(trace(net, size), output_names(net))
+    entry = light.proto.metadata_props.add()
     entry.key, entry.value = METADATA, metadata
-    target.write_bytes(proto.SerializeToString())
+    light.write(target)
 
     def run(images: torch.Tensor) -> list[torch.Tensor]:
-        session = _onnxruntime().InferenceSession(str(target), providers=["CPUExecutionProvider"])
+        runtime = _onnxruntime()
+        options = runtime.SessionOptions()
+        # What it runs once is not worth the memory that it would keep for the next time.
+        options.enable_cpu_mem_arena = options.enable_mem_pattern = False
+        session = runtime.InferenceSession(str(target), options, providers=["CPUExecutionProvider"])
         return [torch.from_numpy(a) for a in session.run(None, {INPUT: images.numpy()})]
 
     return _Files((target,), run)
@@ -191,9 +196,12 @@ def _openvino(net: XRayModel, size: int, target: Path, metadata: str) -> _Files:
     except ImportError as error:
         raise DependencyError("openvino", "export to OpenVINO", "openvino") from error
     core = runtime.Core()
-    graph = core.read_model(to_onnx(trace(net, size), output_names(net)).SerializeToString())
+    source = target.with_suffix(".onnx")
+    to_onnx(trace(net, size), output_names(net)).write(source)
+    graph = core.read_model(source)
     graph.set_rt_info(metadata, [METADATA])
     runtime.save_model(graph, target, compress_to_fp16=False)
+    source.unlink()
 
     def run(images: torch.Tensor) -> list[torch.Tensor]:
         # Some processors would compute in less than float32 unless told.

@@ -10,11 +10,13 @@ import torch
 from torchxrayvision.files import write_atomically
 from torchxrayvision.inference.engines.base import (
     Engine,
+    on_cpu,
     onnx_place,
     output_names,
     to_onnx,
     trace,
 )
+from torchxrayvision.inference.engines.onnxfile import LightModel, read_light
 from torchxrayvision.inference.engines.runtime import (
     OnnxSession,
     OpenVinoSession,
@@ -27,8 +29,6 @@ from torchxrayvision.remote import is_as_made, make_folder, remember_made
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import onnx
 
     from torchxrayvision.inference.engines.runtime import Session
     from torchxrayvision.models import XRayModel
@@ -47,25 +47,22 @@ def onnx_file(model: XRayModel, size: int, *, winograd: bool = False, fresh: boo
     """
     path = onnx_place(model, size)
     if fresh or not is_as_made(path):
-        import copy
-
         # A graph is traced on the CPU in float32, whatever the model is on.
-        _write(to_onnx(trace(copy.deepcopy(model).float().cpu(), size), output_names(model)), path)
+        _write(to_onnx(trace(on_cpu(model), size), output_names(model)), path)
     if not winograd:
         return path
     # A file too: held in memory while it is loaded, a large graph doubles what the process takes.
     changed = winograd_file(path)
     if fresh or not is_as_made(changed):
-        import onnx
-
-        _write(minimal_filtering(onnx.load(path)), changed)
+        plain = read_light(path)
+        _write(LightModel(minimal_filtering(plain.proto), plain.values), changed)
     return changed
 
 
-def _write(proto: onnx.ModelProto, path: Path) -> None:
+def _write(graph: LightModel, path: Path) -> None:
     make_folder(path.parent)
     with write_atomically(path, durable=False) as part:
-        part.write_bytes(proto.SerializeToString())
+        graph.write(part)
     try:
         remember_made(path)
     except OSError as error:  # it is converted again the next time

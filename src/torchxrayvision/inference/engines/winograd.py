@@ -60,6 +60,9 @@ def minimal_filtering(proto: onnx.ModelProto) -> onnx.ModelProto:
         for value in (*inferred.value_info, *inferred.input)
     }
     kernels = {tensor.name: list(tensor.dims) for tensor in proto.graph.initializer}
+    for node in proto.graph.node:  # a part of one is one as well
+        if node.op_type == "Slice" and node.input[0] in kernels:
+            kernels[node.output[0]] = shapes.get(node.output[0], [])
     rectified = _rectified(proto.graph)
     changed = onnx.ModelProto()
     changed.CopyFrom(proto)
