@@ -5,7 +5,7 @@ The names of the layers are those of the published tensors.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -80,17 +80,56 @@ class _Pyramid(nn.Module):
         super().__init__()
         self.path_module_list = nn.ModuleList(_ConvNorm(channels, width, 1) for _ in _BINS)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def coarse(self, x: Tensor) -> list[Tensor]:
+        """The grids, (B, width, n, n) each."""
         side = x.shape[-1]
-        maps = [x]
+        found = []
         for bins, path in zip(_BINS, self.path_module_list, strict=True):
             # Whole cells only: where the side is no multiple, a grid is finer or leaves a rim out.
             cell = max(1, side // bins)
-            coarse = path(functional.avg_pool2d(x, cell, cell))
-            maps.append(
-                functional.interpolate(coarse, x.shape[-2:], mode="bilinear", align_corners=False)
-            )
-        return torch.cat(maps, 1)
+            found.append(path(functional.avg_pool2d(x, cell, cell)))
+        return found
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, *(_spread(grid, x.shape[-2:]) for grid in self.coarse(x))], 1)
+
+
+def _spread(grid: Tensor, size: torch.Size) -> Tensor:
+    return functional.interpolate(grid, size, mode="bilinear", align_corners=False)
+
+
+def _convolved(grids: list[Tensor], kernels: Tensor, size: torch.Size) -> Tensor:
+    """A 3 x 3 convolution of grids that are spread over a map, without the spread ones.
+
+    Both are linear, so the kernels may come first, one position after the other, on the few cells
+    of a grid; what each cell then adds to each pixel does not depend on the image.
+
+    Args:
+        grids: (B, C, n, n) each.
+        kernels: Of all grids, (O, C of all, 3, 3).
+        size: Rows and columns of the map.
+
+    Returns:
+        (B, O, rows, columns).
+    """
+    outputs = kernels.shape[0]
+    values, shares = [], []
+    parts = torch.split(kernels, [grid.shape[1] for grid in grids], 1)
+    for grid, kernel in zip(grids, parts, strict=True):
+        cells = grid.shape[-2] * grid.shape[-1]
+        by_position = kernel.permute(2, 3, 0, 1).reshape(9 * outputs, -1, 1, 1)
+        value = functional.conv2d(grid, by_position).reshape(-1, 9, outputs, cells)
+        values.append(value.permute(0, 2, 1, 3).reshape(-1, outputs, 9 * cells))
+        one_each = torch.eye(cells, dtype=grid.dtype, device=grid.device)
+        spread = _spread(one_each.reshape(cells, 1, *grid.shape[-2:]), size)
+        padded = functional.pad(spread[:, 0], (1, 1, 1, 1))
+        shares += [
+            padded[:, y : y + size[0], x : x + size[1]].reshape(cells, -1)
+            for y in range(3)
+            for x in range(3)
+        ]
+    product: Tensor = torch.cat(values, 2) @ torch.cat(shares)
+    return product.reshape(-1, outputs, *size)
 
 
 class PyramidNet(nn.Module):
@@ -125,8 +164,31 @@ class PyramidNet(nn.Module):
         x = self.convbnrelu1_3(self.convbnrelu1_2(self.convbnrelu1_1(x)))
         x = functional.max_pool2d(x, 3, 2, 1)
         x = self.res_block5(self.res_block4(self.res_block3(self.res_block2(x))))
-        out: Tensor = self.cbr_final(self.pyramid_pooling(x))
-        return out
+        layers = self._plain_layers
+        if torch.is_grad_enabled() or layers is None:
+            out: Tensor = self.cbr_final(self.pyramid_pooling(x))
+            return out
+        # Half the channels of this layer, the largest of all, come from the grids.
+        first, *others = layers
+        kernels: Tensor = first.weight
+        own = x.shape[1]
+        whole = functional.conv2d(x, kernels[:, :own], padding=1)
+        whole = whole + _convolved(
+            self.pyramid_pooling.coarse(x), kernels[:, own:], whole.shape[2:]
+        )
+        for layer in others:
+            whole = layer(whole)
+        return whole
+
+    @property
+    def _plain_layers(self) -> list[Any] | None:
+        """The layers of `cbr_final`, unless others took their place or somebody listens to them."""
+        unit = getattr(self.cbr_final, "cbr_unit", None)
+        if not isinstance(unit, nn.Sequential) or type(unit[0]) is not nn.Conv2d:
+            return None
+        parts: list[nn.Module] = [self.cbr_final, unit, unit[0], self.pyramid_pooling]
+        heard = any(part._forward_hooks or part._forward_pre_hooks for part in parts)
+        return None if heard or type(self.pyramid_pooling) is not _Pyramid else list(unit)
 
     def logits(self, maps: Tensor, side: int) -> Tensor:
         """Logits (B, P, side, side) of features."""
