@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import importlib
+import inspect
 import sys
 import types
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from torchxrayvision.errors import caller_stacklevel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["carried_names", "count_replacements", "with_moved_names"]
+__all__ = ["carried_names", "count_replacements", "with_former_names", "with_moved_names"]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 def with_moved_names(
@@ -151,3 +156,45 @@ def count_replacements(package: str) -> None:
         package: The module's `__name__`, one of those listed above.
     """
     sys.modules[package].__class__ = _Replaceable
+
+
+_FORMER: Final = {"groups": "patient_ids", "n": "replicates"}
+# Arguments of resampling, which intervals with a formula do not need.
+_RESAMPLING: Final = ("replicates", "seed")
+
+
+def with_former_names(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Let a function take the keyword arguments of 2.0.0a1: ``groups`` and ``n``.
+
+    A function whose interval has a formula takes ``replicates`` and ``seed`` too and needs neither:
+    the interval is the same whatever they are.
+
+    Args:
+        function: One that takes ``patient_ids``.
+
+    Returns:
+        The function; it warns with `DeprecationWarning` where a former name is used.
+    """
+    taken = inspect.signature(function).parameters
+
+    @functools.wraps(function)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        named: dict[str, Any] = dict(kwargs)
+        for former in [name for name in _FORMER if name in named and name not in taken]:
+            new = _FORMER[former]
+            warnings.warn(
+                f"{function.__name__}: the argument {former} is now {new}; "
+                "the old name goes in release 3",
+                DeprecationWarning,
+                stacklevel=2,
+            )
+            if new in named:
+                msg = f"{function.__name__}() got both {former} and {new}; give {new} alone"
+                raise TypeError(msg)
+            named[new] = named.pop(former)
+        for name in _RESAMPLING:
+            if name not in taken:
+                named.pop(name, None)
+        return function(*args, **named)
+
+    return call

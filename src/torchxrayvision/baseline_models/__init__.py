@@ -8,41 +8,11 @@ Example:
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+import lazy_loader
 
-if TYPE_CHECKING:
-    from torchxrayvision.baseline_models import (
-        chestx_anatomy,
-        chestx_det,
-        chexpert,
-        emory_hiti,
-        ieee8023,
-        jfhealthcare,
-        mira,
-        riken,
-        xinario,
-    )
+from torchxrayvision.deprecation import carried_names
 
-__all__ = [
-    "chestx_anatomy",
-    "chestx_det",
-    "chexpert",
-    "emory_hiti",
-    "ieee8023",
-    "jfhealthcare",
-    "mira",
-    "riken",
-    "xinario",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        return importlib.import_module(f"{__name__}.{name}")
-    msg = f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}"
-    raise AttributeError(msg)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+# Loaded at first use.
+# The names are those of `__init__.pyi`.
+_find, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__ = carried_names(__name__, "", _find)

@@ -15,7 +15,7 @@ from torchxrayvision.evaluation import (
     effective_rows,
     iou,
     mean_interval,
-    patient_numbers,
+    patient_codes,
     wilson_interval,
 )
 from torchxrayvision.explain import METHODS, attribute, pointing_game
@@ -122,9 +122,9 @@ def localise(
             if on_progress is not None:
                 on_progress(index + 1, len(rows))
     try:
-        people = patient_numbers(patients(rows), len(rows))
+        people = patient_codes(patients(rows), len(rows))
     except DatasetError:
-        people = patient_numbers(None, len(rows))
+        people = patient_codes(None, len(rows))
     return _table(done, people, able)
 
 

@@ -87,7 +87,7 @@ def fit(
         outputs for support vector machines. 1999. Zadrozny and Elkan. Transforming classifier
         scores into accurate multiclass probability estimates. KDD 2002.
     """
-    from torchxrayvision.evaluation import patient_numbers
+    from torchxrayvision.evaluation import patient_codes
 
     _need_sklearn()
     methods = METHODS[1:] if output in RANKS_ONLY else METHODS
@@ -106,7 +106,7 @@ def fit(
             f"{known.shape} and {given.shape}"
         )
         raise CalibrationError(msg)
-    codes = patient_numbers(patient_ids, len(known))
+    codes = patient_codes(patient_ids, len(known))
     found: dict[str, FindingCalibration] = {}
     skipped = {}
     for j, name in enumerate(names):

@@ -25,149 +25,16 @@ Example:
 
 from __future__ import annotations
 
-import warnings
-from typing import Any
+from typing import Final
 
-from torchxrayvision.evaluation.calibration import (
-    CalibrationLine,
-    brier_score,
-    calibration_line,
-    expected_calibration_error,
-    reliability_curve,
-)
-from torchxrayvision.evaluation.comparisons import (
-    difference_table,
-    gap_table,
-    holm,
-    with_intersections,
-)
-from torchxrayvision.evaluation.discrimination import (
-    auroc_interval,
-    auroc_table,
-    mean_auroc,
-    paired_difference,
-)
-from torchxrayvision.evaluation.estimates import DECISIONS, MEASURES, PROBABILITIES, RANKING
-from torchxrayvision.evaluation.intervals import (
-    MEAN,
-    Interval,
-    effective_rows,
-    mean_interval,
-    wilson_interval,
-)
-from torchxrayvision.evaluation.intervals import patient_codes as patient_numbers
-from torchxrayvision.evaluation.intervals import with_former_names as with_former_names
-from torchxrayvision.evaluation.joining import (
-    join_labels,
-    match_images,
-    patient_column,
-    read_table,
-)
-from torchxrayvision.evaluation.overlap import dice, iou
-from torchxrayvision.evaluation.performance import (
-    RANKS_ONLY,
-    MeasureOptions,
-    performance_by,
-    performance_table,
-    probabilities_of,
-)
-from torchxrayvision.evaluation.ranking import (
-    auroc,
-    average_precision,
-    average_precision_interval,
-    precision_recall_curve,
-    roc_curve,
-)
-from torchxrayvision.evaluation.resampling import bootstrap
-from torchxrayvision.evaluation.studies import Study, identifiers, published_thresholds
-from torchxrayvision.evaluation.subgroups import (
-    AGE_BANDS,
-    age_bands,
-    subgroup_table,
-    subgroups_by,
-    subgroups_of,
-)
-from torchxrayvision.evaluation.thresholds import (
-    OperatingPoint,
-    achieved_interval,
-    net_benefit_curve,
-    operating_point,
-    operating_table,
-    predictive_values,
-    threshold_at_sensitivity,
-    threshold_at_specificity,
-    youden_threshold,
-)
+import lazy_loader
 
-__all__ = [
-    "AGE_BANDS",
-    "DECISIONS",
-    "MEAN",
-    "MEASURES",
-    "PROBABILITIES",
-    "RANKING",
-    "RANKS_ONLY",
-    "CalibrationLine",
-    "Interval",
-    "MeasureOptions",
-    "OperatingPoint",
-    "Study",
-    "achieved_interval",
-    "age_bands",
-    "auroc",
-    "auroc_interval",
-    "auroc_table",
-    "average_precision",
-    "average_precision_interval",
-    "bootstrap",
-    "brier_score",
-    "calibration_line",
-    "dice",
-    "difference_table",
-    "effective_rows",
-    "expected_calibration_error",
-    "gap_table",
-    "holm",
-    "identifiers",
-    "iou",
-    "join_labels",
-    "match_images",
-    "mean_auroc",
-    "mean_interval",
-    "net_benefit_curve",
-    "operating_point",
-    "operating_table",
-    "paired_difference",
-    "patient_column",
-    "patient_numbers",
-    "performance_by",
-    "performance_table",
-    "precision_recall_curve",
-    "predictive_values",
-    "probabilities_of",
-    "published_thresholds",
-    "read_table",
-    "reliability_curve",
-    "roc_curve",
-    "subgroup_table",
-    "subgroups_by",
-    "subgroups_of",
-    "threshold_at_sensitivity",
-    "threshold_at_specificity",
-    "wilson_interval",
-    "with_intersections",
-    "youden_threshold",
-]
+from torchxrayvision.deprecation import with_moved_names
 
+# Loaded at first use.
+# The names are those of `__init__.pyi`.
+_find, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
-def __getattr__(name: str) -> Any:
-    if name == "delong_interval":  # the one rule of `auroc_interval` is better everywhere
-        warnings.warn(
-            "torchxrayvision.evaluation.delong_interval is now auroc_interval, whose interval "
-            "needs no resampling any more; the old name goes in release 3",
-            DeprecationWarning,
-            stacklevel=2,
-        )
-        return auroc_interval
-    msg = f"module {__name__!r} has no attribute {name!r}"
-    raise AttributeError(msg)
+# Its successor needs no resampling.
+_MOVED: Final = {"delong_interval": "torchxrayvision.evaluation.auroc_interval"}
+__getattr__ = with_moved_names(__name__, _MOVED, _find)

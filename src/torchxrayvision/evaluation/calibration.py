@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
+from torchxrayvision.deprecation import with_former_names
 from torchxrayvision.errors import EvaluationError
 from torchxrayvision.evaluation.intervals import (
     column,
     matrix,
     patient_codes,
     share_interval,
-    with_former_names,
 )
 
 if TYPE_CHECKING:

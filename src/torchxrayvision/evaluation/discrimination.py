@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from torchxrayvision.deprecation import with_former_names
 from torchxrayvision.errors import EvaluationError
 from torchxrayvision.evaluation.intervals import (
     MEAN,
@@ -21,7 +22,6 @@ from torchxrayvision.evaluation.intervals import (
     matrix,
     patient_codes,
     problem_of,
-    with_former_names,
     z_of,
 )
 from torchxrayvision.evaluation.ranking import (

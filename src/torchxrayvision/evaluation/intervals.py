@@ -6,19 +6,18 @@ The intervals here are those of shares, of means, and of a mean over findings.
 from __future__ import annotations
 
 import functools
-import inspect
 import math
-import warnings
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from torchxrayvision.deprecation import with_former_names
 from torchxrayvision.errors import EvaluationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -27,50 +26,6 @@ if TYPE_CHECKING:
 
 MEAN: Final = "mean"
 """Name of the row of a table that holds the mean over findings."""
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
-
-_FORMER: Final = {"groups": "patient_ids", "n": "replicates"}
-# Arguments of resampling, which intervals with a formula do not need.
-_RESAMPLING: Final = ("replicates", "seed")
-
-
-def with_former_names(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Let a function take the keyword arguments of 2.0.0a1: ``groups`` and ``n``.
-
-    A function whose interval has a formula takes ``replicates`` and ``seed`` too and needs neither:
-    the interval is the same whatever they are.
-
-    Args:
-        function: One that takes ``patient_ids``.
-
-    Returns:
-        The function; it warns with `DeprecationWarning` where a former name is used.
-    """
-    taken = inspect.signature(function).parameters
-
-    @functools.wraps(function)
-    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        named: dict[str, Any] = dict(kwargs)
-        for former in [name for name in _FORMER if name in named and name not in taken]:
-            new = _FORMER[former]
-            warnings.warn(
-                f"{function.__name__}: the argument {former} is now {new}; "
-                "the old name goes in release 3",
-                DeprecationWarning,
-                stacklevel=2,
-            )
-            if new in named:
-                msg = f"{function.__name__}() got both {former} and {new}; give {new} alone"
-                raise TypeError(msg)
-            named[new] = named.pop(former)
-        for name in _RESAMPLING:
-            if name not in taken:
-                named.pop(name, None)
-        return function(*args, **named)
-
-    return call
 
 
 def column(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], Floats]:

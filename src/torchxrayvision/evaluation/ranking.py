@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from torchxrayvision.deprecation import with_former_names
 from torchxrayvision.evaluation.intervals import (
     Interval,
     checked_level,
@@ -24,7 +25,6 @@ from torchxrayvision.evaluation.intervals import (
     score_ends,
     t_of,
     too_few,
-    with_former_names,
     z_of,
 )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from torchxrayvision.deprecation import with_former_names
 from torchxrayvision.errors import EvaluationError
 from torchxrayvision.evaluation.intervals import (
     Interval,
@@ -16,7 +17,6 @@ from torchxrayvision.evaluation.intervals import (
     patient_codes,
     t_of,
     too_few,
-    with_former_names,
 )
 
 if TYPE_CHECKING:

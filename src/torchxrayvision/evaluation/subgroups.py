@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from torchxrayvision.deprecation import with_former_names
 from torchxrayvision.errors import EvaluationError
 from torchxrayvision.evaluation.discrimination import intervals_of, table_of
 from torchxrayvision.evaluation.intervals import (
@@ -15,7 +16,6 @@ from torchxrayvision.evaluation.intervals import (
     matrix,
     patient_codes,
     problem_of,
-    with_former_names,
 )
 from torchxrayvision.evaluation.joining import plain_name
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from torchxrayvision.deprecation import with_former_names
 from torchxrayvision.errors import EvaluationError
 from torchxrayvision.evaluation.intervals import (
     Interval,
@@ -19,7 +20,6 @@ from torchxrayvision.evaluation.intervals import (
     problem_of,
     share_interval,
     wilson_interval,
-    with_former_names,
 )
 from torchxrayvision.evaluation.ranking import roc_curve
 

@@ -20,43 +20,8 @@ Addresses on the Hugging Face Hub follow its own variables too: ``HF_ENDPOINT``,
 
 from __future__ import annotations
 
-from torchxrayvision.remote.cache import (
-    Verification,
-    cache_dir,
-    default_cache_dir,
-    forget,
-    is_as_made,
-    is_offline,
-    locate,
-    make_folder,
-    open_to_write,
-    remember_made,
-    sha256_once,
-    verify,
-)
-from torchxrayvision.remote.credentials import endpoint, hub_is_offline, hub_token
-from torchxrayvision.remote.fetching import fetch
-from torchxrayvision.remote.hub import HubAddress, HubModel, fetch_from_hub, look_up
+import lazy_loader
 
-__all__ = [
-    "HubAddress",
-    "HubModel",
-    "Verification",
-    "cache_dir",
-    "default_cache_dir",
-    "endpoint",
-    "fetch",
-    "fetch_from_hub",
-    "forget",
-    "hub_is_offline",
-    "hub_token",
-    "is_as_made",
-    "is_offline",
-    "locate",
-    "look_up",
-    "make_folder",
-    "open_to_write",
-    "remember_made",
-    "sha256_once",
-    "verify",
-]
+# Loaded at first use.
+# The names are those of `__init__.pyi`.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from torchxrayvision.errors import DatasetError, ImageShapeError
-from torchxrayvision.evaluation import MEAN, auroc_interval, mean_auroc, patient_numbers
+from torchxrayvision.evaluation import MEAN, auroc_interval, mean_auroc, patient_codes
 from torchxrayvision.training.images.prepared import checked_labels
 from torchxrayvision.training.probe import STRENGTHS, fit_one, linear_probe, require_sklearn
 
@@ -132,7 +132,7 @@ class _Side:
             )
             raise ImageShapeError(msg)
         checked_labels(self.labels, names)
-        self.patients = patient_numbers(given[2], len(self.features))
+        self.patients = patient_codes(given[2], len(self.features))
         spread = self.features.std(axis=0)
         self.mean, self.spread = self.features.mean(axis=0), np.where(spread > 0, spread, 1.0)
 

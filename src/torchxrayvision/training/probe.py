@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from torchxrayvision.deprecation import with_former_names
 from torchxrayvision.errors import DependencyError, ImageShapeError
-from torchxrayvision.evaluation import auroc, with_former_names
+from torchxrayvision.evaluation import auroc
 from torchxrayvision.training.images.prepared import checked_labels
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from torchxrayvision.deprecation import with_former_names
 from torchxrayvision.errors import DatasetError, ImageShapeError
-from torchxrayvision.evaluation import with_former_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

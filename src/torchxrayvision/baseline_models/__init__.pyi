@@ -1,0 +1,9 @@
+from . import chestx_anatomy as chestx_anatomy
+from . import chestx_det as chestx_det
+from . import chexpert as chexpert
+from . import emory_hiti as emory_hiti
+from . import ieee8023 as ieee8023
+from . import jfhealthcare as jfhealthcare
+from . import mira as mira
+from . import riken as riken
+from . import xinario as xinario
