@@ -51,13 +51,14 @@ They derive from the built-in exception of the same meaning, so code that catche
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 __all__ = [
     "CalibrationError",
@@ -478,6 +479,26 @@ class DependencyError(XRVError, ImportError):
             f"{self.purpose} needs the package {self.package}: "
             f'pip install "torchxrayvision[{self.extra}]"'
         )
+
+
+@contextlib.contextmanager
+def needs_package(package: str, purpose: str, extra: str) -> Iterator[None]:
+    """Say what to install where an import in the block fails.
+
+    Args:
+        package: See `DependencyError`; empty for the one that is missing.
+        purpose: See `DependencyError`.
+        extra: See `DependencyError`.
+
+    Raises:
+        DependencyError: If a package is missing.
+    """
+    try:
+        yield
+    except DependencyError:
+        raise
+    except ImportError as error:
+        raise DependencyError(package or str(error.name), purpose, extra) from error
 
 
 class XRVWarning(UserWarning):

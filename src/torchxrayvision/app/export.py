@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from torchxrayvision import __version__
 from torchxrayvision.csvtext import CsvFile
-from torchxrayvision.errors import DependencyError, ImageReadError
+from torchxrayvision.errors import ImageReadError, needs_package
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -176,10 +176,8 @@ def send(files: Sequence[tuple[str, bytes]], target: str) -> int:
     """
     import pydicom
 
-    try:
+    with needs_package("dicomweb-client", "sending results", "app"):
         from dicomweb_client.api import DICOMwebClient
-    except ImportError:
-        raise DependencyError("dicomweb-client", "sending results", "app") from None
     objects = [pydicom.dcmread(io.BytesIO(content)) for _, content in files]
     client = DICOMwebClient(target)
     client.set_http_retry_params(retry=False)  # a person waits, and can try again

@@ -24,6 +24,7 @@ from torchxrayvision.errors import (
     RemoteError,
     UnknownNameError,
     XRVError,
+    needs_package,
 )
 from torchxrayvision.inputs import printable, reason_of
 from torchxrayvision.pictures import diverging, sequential
@@ -695,10 +696,8 @@ def create_app(
     Raises:
         DependencyError: If starlette is missing.
     """
-    try:
+    with needs_package("starlette", "the page", "app"):
         from starlette.applications import Starlette
-    except ImportError:
-        raise DependencyError("starlette", "the page", "app") from None
     page = Page(networks, settings or Settings(), access, on_closed)
     app: Starlette = Starlette(routes=list(_routes(page)))
     app.router.redirect_slashes = False
@@ -763,10 +762,8 @@ def serve(
         OSError: If the port is taken.
         DependencyError: If starlette or uvicorn are missing.
     """
-    try:
+    with needs_package("uvicorn", "the page", "app"):
         import uvicorn
-    except ImportError:
-        raise DependencyError("uvicorn", "the page", "app") from None
     Access(host, port, password=password)  # refused before the port is taken
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:

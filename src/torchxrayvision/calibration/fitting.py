@@ -15,7 +15,7 @@ from torchxrayvision.calibration.record import (
     FindingCalibration,
     logits_of,
 )
-from torchxrayvision.errors import CalibrationError, DependencyError
+from torchxrayvision.errors import CalibrationError, needs_package
 from torchxrayvision.evaluation import (
     RANKS_ONLY,
     brier_score,
@@ -89,7 +89,8 @@ def fit(
     """
     from torchxrayvision.evaluation import patient_codes
 
-    _need_sklearn()
+    with needs_package("scikit-learn", "calibration", "report"):
+        import sklearn  # noqa: F401
     methods = METHODS[1:] if output in RANKS_ONLY else METHODS
     if output not in KINDS or (method is not None and method not in methods):
         msg = (
@@ -124,13 +125,6 @@ def fit(
         msg = f"no finding can be calibrated ({reasons})"
         raise CalibrationError(msg)
     return Calibration(output=output, findings=found, skipped=skipped, **dict(facts or {}))
-
-
-def _need_sklearn() -> None:
-    try:
-        import sklearn  # noqa: F401
-    except ImportError:
-        raise DependencyError("scikit-learn", "calibration", "report") from None
 
 
 @dataclass(frozen=True)

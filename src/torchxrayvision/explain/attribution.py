@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 import torch
 from torch.nn import functional
 
-from torchxrayvision.errors import DependencyError, UnknownNameError
+from torchxrayvision.errors import UnknownNameError, needs_package
 from torchxrayvision.explain.cam import class_activation_map, grad_cam, grad_cam_plus_plus
 from torchxrayvision.explain.model import at_rest, checked, score, target_index
 from torchxrayvision.explain.rollout import attention_rollout
@@ -118,10 +118,8 @@ def occlusion(
         Zeiler, Fergus. Visualizing and understanding convolutional networks. ECCV 2014.
         https://arxiv.org/abs/1311.2901
     """
-    try:
+    with needs_package("captum", "occlusion", "explain"):
         from captum.attr import Occlusion
-    except ImportError as error:
-        raise DependencyError("captum", "occlusion", "explain") from error
     index = target_index(model, target)
     side = max(1, min(x.shape[-2:]) // 8) if window is None else window
     step = max(1, side // 2) if stride is None else stride
@@ -200,10 +198,8 @@ def integrated_gradients(
         https://arxiv.org/abs/1703.01365. On blurred baselines: Sturmfels et al. Visualizing the
         impact of feature attribution baselines. Distill 2020. https://doi.org/10.23915/distill.00022
     """
-    try:
+    with needs_package("captum", "integrated_gradients", "explain"):
         from captum.attr import IntegratedGradients
-    except ImportError as error:
-        raise DependencyError("captum", "integrated_gradients", "explain") from error
     index = target_index(model, target)
     with at_rest(model):
         pixels = checked(x).requires_grad_()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from torch import Tensor, nn
 
-from torchxrayvision.errors import CheckpointError, DependencyError, UnknownNameError
+from torchxrayvision.errors import CheckpointError, UnknownNameError, needs_package
 from torchxrayvision.models.base import XRayClassifier, default_targets
 
 if TYPE_CHECKING:
@@ -231,14 +231,6 @@ class Backbone(XRayClassifier):
         self.body, width = build(name, kwargs)
         self.classifier = nn.Linear(width, num_classes)
 
-    @property
-    def head(self) -> nn.Linear:
-        """The last layer, from embeddings to logits."""
-        return self.classifier
-
-    def _replace_head(self, layer: nn.Linear) -> None:
-        self.classifier = layer
-
     def _rescale(self, x: Tensor) -> Tensor:
         return x / 1024
 
@@ -248,10 +240,8 @@ class Backbone(XRayClassifier):
 
 
 def _from_timm(name: str, kwargs: dict[str, Any]) -> tuple[nn.Module, int]:
-    try:
+    with needs_package("timm", "A network of timm", "train"):
         import timm
-    except ImportError:
-        raise DependencyError("timm", "A network of timm", "train") from None
     if not timm.is_model(name):
         raise UnknownNameError("network of timm", name, timm.list_models())
     body: Any = timm.create_model(name, in_chans=1, num_classes=0, **kwargs)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import torch
 from torch import Tensor, nn
 
-from torchxrayvision.errors import DependencyError, StateMismatchError, UnknownNameError
+from torchxrayvision.errors import StateMismatchError, UnknownNameError, needs_package
 from torchxrayvision.models.base import XRayClassifier, default_targets
 from torchxrayvision.models.densenet import DenseNet
 from torchxrayvision.models.loading import (
@@ -60,10 +60,8 @@ _CLOSE: Final = 1e-3  # tables of cosines in the file against ours; half precisi
 def _network(architecture: str) -> nn.Module:
     if architecture not in EVAX_SIZES:
         raise UnknownNameError("EVA-X", architecture, EVAX_SIZES)
-    try:
+    with needs_package("timm", "EVA-X", "models"):
         from timm.models.eva import Eva
-    except ImportError:
-        raise DependencyError("timm", "EVA-X", "models") from None
     width, reach, apart = EVAX_SIZES[architecture]
     network: nn.Module = Eva(
         img_size=_SIDE,
@@ -170,14 +168,6 @@ class EvaX(XRayClassifier):
             self.fill_constants()
             load_weights(self, self, entry, cache_dir=cache_dir, names=renamed_by(self.own_names))
             apply_metadata(self, entry, None, op_threshs)
-
-    @property
-    def head(self) -> nn.Linear:
-        """The last layer, from embeddings to logits."""
-        return self.classifier
-
-    def _replace_head(self, layer: nn.Linear) -> None:
-        self.classifier = layer
 
     def _embed(self, x: Tensor) -> Tensor:
         features: Tensor = self.fc_norm(self._map(x).mean((2, 3)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchxrayvision.errors import DependencyError, OfflineError, RemoteError, WeightsError
+from torchxrayvision.errors import OfflineError, RemoteError, WeightsError, needs_package
 from torchxrayvision.facts import License, OwnFile
 from torchxrayvision.files import write_atomically
 from torchxrayvision.models.adding import write_card
@@ -160,10 +160,8 @@ def _send(folder: Path, repo: str, private: bool, message: str) -> str:
     if token is None:
         msg = f"{repo}: the Hub takes uploads with a token only; set HF_TOKEN or run"
         raise RemoteError(f"{msg} `hf auth login`")
-    try:
+    with needs_package("huggingface_hub", "Publishing on the Hub", "hub"):
         import huggingface_hub
-    except ImportError:
-        raise DependencyError("huggingface_hub", "Publishing on the Hub", "hub") from None
     client = huggingface_hub.HfApi(endpoint=hub_endpoint(), token=token)
     with _typed(repo, token):
         client.create_repo(repo, private=private, exist_ok=True)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from torchxrayvision.errors import CheckpointError, DependencyError
+from torchxrayvision.errors import CheckpointError, needs_package
 from torchxrayvision.models.configuration import read_json
 from torchxrayvision.models.vit import CLIP_BLOCK, blocks_renamed
 
@@ -282,10 +282,8 @@ def _without_punctuation(text: str) -> str:
 
 
 def _tokenizer(style: Style, beside: Mapping[str, Path]) -> Any:
-    try:
+    with needs_package("tokenizers", "Comparing images with texts", "zero-shot"):
         import tokenizers
-    except ImportError:
-        raise DependencyError("tokenizers", "Comparing images with texts", "zero-shot") from None
     path = beside.get("tokenizer.json")
     try:
         if path is not None:

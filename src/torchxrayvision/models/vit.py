@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import torch
 from torch import Tensor, nn
 
-from torchxrayvision.errors import DependencyError, UnknownNameError
+from torchxrayvision.errors import UnknownNameError, needs_package
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -129,12 +129,10 @@ def build_vit(shape: VitShape, extra: str = "models") -> nn.Module:
     Raises:
         DependencyError: If timm is missing.
     """
-    try:
+    with needs_package("timm", "A vision transformer", extra):
         from timm.layers.create_act import get_act_layer
         from timm.layers.mlp import SwiGLUPacked
         from timm.models.vision_transformer import VisionTransformer
-    except ImportError:
-        raise DependencyError("timm", "A vision transformer", extra) from None
     hidden = (shape.hidden or 4 * shape.width) * (2 if shape.gated else 1)
     gated = {"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU} if shape.gated else {}
     classed = shape.style != "siglip"

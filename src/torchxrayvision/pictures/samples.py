@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from torchxrayvision.errors import DependencyError
+from torchxrayvision.errors import needs_package
 from torchxrayvision.pictures.outlines import draw_outlines, palette
 from torchxrayvision.pictures.overlays import grey
 
@@ -76,11 +76,9 @@ def picture_axes(picture: NDArray[np.uint8], title: str, ax: Any = None) -> Any:
         DependencyError: If matplotlib is missing.
     """
     if ax is None:
-        try:
+        with needs_package("matplotlib", "a figure", "report"):
             from matplotlib.backends.backend_agg import FigureCanvasAgg
             from matplotlib.figure import Figure
-        except ImportError:
-            raise DependencyError("matplotlib", "a figure", "report") from None
         figure = Figure(figsize=(5, 5 * picture.shape[0] / picture.shape[1]), layout="constrained")
         FigureCanvasAgg(figure)
         ax = figure.add_subplot()

@@ -6,7 +6,7 @@ import io
 import re
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
-from torchxrayvision.errors import DependencyError
+from torchxrayvision.errors import needs_package
 from torchxrayvision.files import write_atomically
 
 if TYPE_CHECKING:
@@ -40,10 +40,8 @@ def matplotlib_or_error() -> Any:
     Raises:
         DependencyError: If it is not installed.
     """
-    try:
+    with needs_package("matplotlib", "a figure", "report"):
         import matplotlib as module
-    except ImportError:
-        raise DependencyError("matplotlib", "a figure", "report") from None
     return module
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from torchxrayvision.csvtext import write_frame
-from torchxrayvision.errors import DependencyError, EvaluationError
+from torchxrayvision.errors import EvaluationError, needs_package
 from torchxrayvision.evaluation import (
     net_benefit_curve,
     operating_point,
@@ -164,10 +164,8 @@ def write_report(
         DependencyError: If matplotlib or jinja2 is missing.
         OSError: If the folder cannot be written.
     """
-    try:
+    with needs_package("jinja2", "a report", "report"):
         import jinja2  # noqa: F401
-    except ImportError:
-        raise DependencyError("jinja2", "a report", "report") from None
     from torchxrayvision.pages import environment
     from torchxrayvision.report.card import model_card
     from torchxrayvision.report.checklist import SOURCE, checklist

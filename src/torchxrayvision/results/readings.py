@@ -14,11 +14,11 @@ import numpy as np
 
 from torchxrayvision import __version__
 from torchxrayvision.errors import (
-    DependencyError,
     ImageReadError,
     UnknownNameError,
     UnsupportedImageError,
     XRVError,
+    needs_package,
 )
 from torchxrayvision.images import silence_decoders, sniff
 from torchxrayvision.results.codes import SCHEME, Concept
@@ -174,10 +174,8 @@ def highdicom() -> Any:
     Raises:
         DependencyError: If it is missing.
     """
-    try:
+    with needs_package("highdicom", "DICOM results", "dicom-results"):
         import highdicom as module
-    except ImportError:
-        raise DependencyError("highdicom", "DICOM results", "dicom-results") from None
     return module
 
 

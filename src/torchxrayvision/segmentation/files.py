@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import numpy as np
 
 from torchxrayvision.csvtext import CsvFile
-from torchxrayvision.errors import DependencyError, UnknownNameError
+from torchxrayvision.errors import UnknownNameError, needs_package
 from torchxrayvision.inputs import ReadOptions
 from torchxrayvision.measures import area, chosen_parts, parts_of
 from torchxrayvision.models import temporarily_eval
@@ -467,8 +467,6 @@ def _affine(spacing: tuple[float, float], turns: int = 0) -> NDArray[np.float64]
 
 
 def _nibabel() -> Any:
-    try:
+    with needs_package("nibabel", "a label map as NIfTI", "nifti"):
         import nibabel
-    except ImportError as error:
-        raise DependencyError("nibabel", "a label map as NIfTI", "nifti") from error
     return nibabel

@@ -6,7 +6,7 @@ import random
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from torchxrayvision.errors import DeliveryError, DependencyError
+from torchxrayvision.errors import DeliveryError, needs_package
 from torchxrayvision.service.loops import Loop
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def open_archive(target: Target, seconds: float) -> Archive:
         ConfigError: If its certificates or files of secrets cannot be used.
         DependencyError: If the package that speaks to it is missing.
     """
-    try:
+    with needs_package("", "the service", "serve"):
         if target.kind == "dicomweb":
             from torchxrayvision.service.archives import DicomwebArchive
 
@@ -75,10 +75,6 @@ def open_archive(target: Target, seconds: float) -> Archive:
         from torchxrayvision.service.archives import DicomArchive
 
         return DicomArchive(target, seconds)
-    except ImportError as error:
-        if isinstance(error, DependencyError):
-            raise
-        raise DependencyError(error.name or "pynetdicom", "the service", "serve") from None
 
 
 class Deliverer(Loop):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from torchxrayvision.errors import DependencyError, OverloadError, ServiceError, counted
+from torchxrayvision.errors import OverloadError, ServiceError, counted, needs_package
 from torchxrayvision.service.deliver import Deliverer
 from torchxrayvision.service.gate import instance_of
 from torchxrayvision.service.operate import Metrics, gauges, log_event
@@ -113,10 +113,8 @@ class Service:
         settings = self.config.receive
         if settings is None:
             return None
-        try:
+        with needs_package("", "the service", "serve"):
             from torchxrayvision.service.receive import Listener
-        except ImportError as error:
-            raise DependencyError(error.name or "pynetdicom", "the service", "serve") from None
         listener = Listener(
             settings, self.config.limits, self._accept_named, self.metrics, log_event
         )
@@ -124,10 +122,8 @@ class Service:
         return listener
 
     def _pull(self, settings: Pull) -> ArchivePull:
-        try:
+        with needs_package("", "the service", "serve"):
             from torchxrayvision.service.pull import ArchivePull
-        except ImportError as error:
-            raise DependencyError(error.name or "dicomweb-client", "the service", "serve") from None
         return ArchivePull(
             settings, self.queue, lambda data: self.accept(data, "pull"), self._knows, log_event,
             self.config.limits.object_bytes,
@@ -139,10 +135,8 @@ class Service:
     def _listen_http(self) -> HttpServer | None:
         if self.config.http is None:
             return None
-        try:
+        with needs_package("", "the service", "serve"):
             from torchxrayvision.service.http import HttpServer
-        except ImportError as error:
-            raise DependencyError(error.name or "uvicorn", "the service", "serve") from None
         server = HttpServer(self.config.http, self.config.limits, self)
         self._closers.append(server.close)
         return server

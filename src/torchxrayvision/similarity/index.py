@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from torchxrayvision.errors import DependencyError, OutputError, UnknownNameError
+from torchxrayvision.errors import OutputError, UnknownNameError, needs_package
 from torchxrayvision.inputs import ReadOptions
 from torchxrayvision.provenance import Provenance
 from torchxrayvision.provenance import read as read_provenance
@@ -120,10 +120,8 @@ def _exact(vectors: Floats, queries: Floats, n: int) -> tuple[NDArray[np.int64],
 
 
 def _by_usearch(vectors: Floats, queries: Floats, n: int) -> tuple[NDArray[np.int64], Floats]:
-    try:
+    with needs_package("usearch", "The search method 'usearch'", "search"):
         from usearch.index import Index as Graph
-    except ImportError:
-        raise DependencyError("usearch", "The search method 'usearch'", "search") from None
     graph = Graph(ndim=vectors.shape[1], metric="ip", expansion_search=max(_EFFORT, 2 * n))
     graph.add(np.arange(len(vectors)), vectors)
     keys = np.asarray(graph.search(queries, n).keys, np.int64).reshape(len(queries), -1)
@@ -131,10 +129,8 @@ def _by_usearch(vectors: Floats, queries: Floats, n: int) -> tuple[NDArray[np.in
 
 
 def _by_faiss(vectors: Floats, queries: Floats, n: int) -> tuple[NDArray[np.int64], Floats]:
-    try:
+    with needs_package("faiss-cpu", "The search method 'faiss'", "search"):
         import faiss
-    except ImportError:
-        raise DependencyError("faiss-cpu", "The search method 'faiss'", "search") from None
     graph = faiss.IndexHNSWFlat(vectors.shape[1], _LINKS, faiss.METRIC_INNER_PRODUCT)
     graph.hnsw.efSearch = max(_EFFORT, 2 * n)
     graph.add(np.ascontiguousarray(vectors))

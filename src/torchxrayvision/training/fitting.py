@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from torchxrayvision.errors import DependencyError, RecipeError, ResumeError, counted
+from torchxrayvision.errors import RecipeError, ResumeError, counted, needs_package
 from torchxrayvision.training.images.prepared import checked_labels
 from torchxrayvision.training.parse import recipe_to_dict
 from torchxrayvision.training.recipe import Recipe
@@ -129,7 +129,8 @@ def fit(
         >>> fit(recipe, train, validation, out=tempfile.mkdtemp(), progress=False).epochs
         1
     """
-    _require()
+    with needs_package("lightning", "Training", "train"):
+        import lightning.pytorch  # noqa: F401
     folder = Path(out)
     state = state_to_resume(folder, resume)
     if train is None:
@@ -146,13 +147,6 @@ def fit(
     _check_apart(parts)
     with _quiet():
         return _run(recipe, parts, folder, network, facts, state, progress, on_epoch)
-
-
-def _require() -> None:
-    try:
-        import lightning.pytorch  # noqa: F401
-    except ImportError:
-        raise DependencyError("lightning", "Training", "train") from None
 
 
 def _with_findings(
@@ -359,10 +353,8 @@ def _loggers(recipe: Recipe, folder: Path) -> list[Any]:
     if "tensorboard" in recipe.loggers:
         from lightning.pytorch.loggers import TensorBoardLogger
 
-        try:
+        with needs_package("tensorboard", "The TensorBoard log", "train"):
             made.append(TensorBoardLogger(folder, name="tensorboard"))
-        except ModuleNotFoundError:
-            raise DependencyError("tensorboard", "The TensorBoard log", "train") from None
     return made
 
 

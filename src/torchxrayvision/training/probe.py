@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from torchxrayvision.deprecation import with_former_names
-from torchxrayvision.errors import DependencyError, ImageShapeError
+from torchxrayvision.errors import ImageShapeError, needs_package
 from torchxrayvision.evaluation import auroc
 from torchxrayvision.training.images.prepared import checked_labels
 
@@ -159,10 +159,8 @@ def linear_probe(
 
 def require_sklearn() -> None:
     """Refuse where scikit-learn is missing."""
-    try:
+    with needs_package("scikit-learn", "A linear probe", "train"):
         import sklearn  # noqa: F401
-    except ImportError:
-        raise DependencyError("scikit-learn", "A linear probe", "train") from None
 
 
 def _model(strength: float) -> Any:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args, overload
 
 import numpy as np
 
-from torchxrayvision.errors import DependencyError, ImageShapeError, UnknownNameError
+from torchxrayvision.errors import ImageShapeError, UnknownNameError, needs_package
 from torchxrayvision.transforms.resampling import resize
 
 if TYPE_CHECKING:
@@ -278,11 +278,8 @@ def _resize_skimage(image: NDArray[Any], size: int) -> NDArray[np.float32]:
 
 
 def _resize_cv2(image: NDArray[Any], size: int) -> NDArray[np.float32]:
-    try:
+    with needs_package("opencv-python-headless", "XRayResizer(engine='cv2')", "cv2"):
         import cv2
-    except ImportError as error:
-        purpose = "XRayResizer(engine='cv2')"
-        raise DependencyError("opencv-python-headless", purpose, "cv2") from error
     plane = image[0] if image.dtype in CV2_TYPES else image[0].astype(np.float32)
     resized = cv2.resize(plane, (size, size), interpolation=cv2.INTER_AREA)
     return np.asarray(resized, dtype=np.float32)[None]

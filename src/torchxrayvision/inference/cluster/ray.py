@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from torchxrayvision.errors import ClusterError, DependencyError, caller_stacklevel
+from torchxrayvision.errors import ClusterError, caller_stacklevel, needs_package
 from torchxrayvision.inference.cluster.pool import Pool
 from torchxrayvision.inference.cluster.worker import ModelPayload, Part, RunConfig, Worker
 from torchxrayvision.inference.engines.runtime import Choice
@@ -94,10 +94,8 @@ class RayCluster:
 
 
 def _ray() -> Any:
-    try:
+    with needs_package("ray", "a run on a Ray cluster", "ray"):
         import ray
-    except ImportError as error:
-        raise DependencyError("ray", "a run on a Ray cluster", "ray") from error
     return ray
 
 

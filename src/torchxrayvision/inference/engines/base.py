@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from torchxrayvision import __version__
-from torchxrayvision.errors import DependencyError
+from torchxrayvision.errors import needs_package
 from torchxrayvision.files import sha256_of
 from torchxrayvision.inference.engines import winograd
 from torchxrayvision.inference.engines.kinds import convert
@@ -148,11 +148,9 @@ def to_onnx(program: torch.export.ExportedProgram, names: tuple[str, ...] = OUTP
     Raises:
         DependencyError: If onnx or onnxscript is missing.
     """
-    try:
+    with needs_package("", "ONNX", "onnx"):
         import onnx  # noqa: F401 - named here, as torch's own message names no extra
         import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise DependencyError(str(error.name), "ONNX", "onnx") from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the converter, on its own deprecated parts
         converted = torch.onnx.export(

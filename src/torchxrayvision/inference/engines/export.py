@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import torch
 
-from torchxrayvision.errors import DependencyError, ExportError, UnknownNameError
+from torchxrayvision.errors import ExportError, UnknownNameError, needs_package
 from torchxrayvision.files import put_in_place, sha256_of
 from torchxrayvision.inference.engines.base import (
     describe,
@@ -172,29 +172,22 @@ def _onnx(net: XRayModel, size: int, target: Path, metadata: str) -> _Files:
     light.write(target)
 
     def run(images: torch.Tensor) -> list[torch.Tensor]:
-        runtime = _onnxruntime()
-        options = runtime.SessionOptions()
+        with needs_package("onnxruntime", "comparing an ONNX file", "onnx"):
+            import onnxruntime
+        options = onnxruntime.SessionOptions()
         # What it runs once is not worth the memory that it would keep for the next time.
         options.enable_cpu_mem_arena = options.enable_mem_pattern = False
-        session = runtime.InferenceSession(str(target), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            str(target), options, providers=["CPUExecutionProvider"]
+        )
         return [torch.from_numpy(a) for a in session.run(None, {INPUT: images.numpy()})]
 
     return _Files((target,), run)
 
 
-def _onnxruntime() -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise DependencyError("onnxruntime", "comparing an ONNX file", "onnx") from error
-    return onnxruntime
-
-
 def _openvino(net: XRayModel, size: int, target: Path, metadata: str) -> _Files:
-    try:
+    with needs_package("openvino", "export to OpenVINO", "openvino"):
         runtime = import_openvino()
-    except ImportError as error:
-        raise DependencyError("openvino", "export to OpenVINO", "openvino") from error
     core = runtime.Core()
     source = target.with_suffix(".onnx")
     to_onnx(trace(net, size), output_names(net)).write(source)
