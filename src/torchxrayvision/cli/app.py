@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from torchxrayvision.cli import options as opt
 from torchxrayvision.cli.console import (
     DEFAULT_WEIGHTS,
     inform,
@@ -15,7 +16,6 @@ from torchxrayvision.cli.console import (
     refuse,
     show_warnings,
 )
-from torchxrayvision.cli.options import CalibrationFile, Checkpoint, MaxPixels
 
 if TYPE_CHECKING:
     from torchxrayvision.app import Networks
@@ -40,8 +40,8 @@ def app(
             f"[{DEFAULT_WEIGHTS}].",
         ),
     ] = None,
-    checkpoint: Checkpoint = None,
-    calibration: CalibrationFile = None,
+    checkpoint: opt.Checkpoint = None,
+    calibration: opt.CalibrationFile = None,
     segmenter: Annotated[
         str | None,
         typer.Option(
@@ -71,7 +71,7 @@ def app(
     largest: Annotated[
         int, typer.Option("--max-file", min=1, help="Megabytes of the largest file it takes.")
     ] = 512,
-    max_pixels: MaxPixels = None,
+    max_pixels: opt.MaxPixels = None,
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")
     ] = True,

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from torchxrayvision.cli import options as opt
 from torchxrayvision.cli.console import (
     EXIT_SOME_FAILED,
     console,
@@ -22,24 +23,13 @@ from torchxrayvision.cli.console import (
     run_progress,
     show_warnings,
 )
-from torchxrayvision.cli.options import (
-    AsJson,
-    Checkpoint,
-    FromFile,
-    Images,
-    Isolate,
-    Overwrite,
-    Strict,
-    TimeLimit,
-    Workers,
-)
 
 _COLOURS = {"blocker": "red", "warning": "yellow", "note": "cyan"}
 
 
 def audit(
-    paths: Images = None,
-    from_file: FromFile = None,
+    paths: opt.Images = None,
+    from_file: opt.FromFile = None,
     labels: Annotated[
         Path | None,
         typer.Option(
@@ -66,7 +56,7 @@ def audit(
         str,
         typer.Option("--weights", "-w", help="Network whose features are compared; none for none."),
     ] = "demo",
-    checkpoint: Checkpoint = None,
+    checkpoint: opt.Checkpoint = None,
     out_dir: Annotated[
         Path | None,
         typer.Option(
@@ -75,12 +65,12 @@ def audit(
             callback=folder_to_write,
         ),
     ] = None,
-    workers: Workers = None,
-    time_limit: TimeLimit = None,
-    isolate: Isolate = False,
-    strict: Strict = False,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    workers: opt.Workers = None,
+    time_limit: opt.TimeLimit = None,
+    isolate: opt.Isolate = False,
+    strict: opt.Strict = False,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Look for duplicates, leaks between splits, contradictions, confounding and drift.
 

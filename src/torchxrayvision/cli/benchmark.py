@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from torchxrayvision.cli import options as opt
 from torchxrayvision.cli.console import (
     EXIT_SOME_FAILED,
     console,
@@ -24,7 +25,6 @@ from torchxrayvision.cli.console import (
     show_warnings,
 )
 from torchxrayvision.cli.datasets import Arguments, ImgPath, typed_arguments
-from torchxrayvision.cli.options import AsJson, Overwrite, TimeLimit, Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -82,10 +82,10 @@ def benchmark(
             callback=folder_to_write,
         ),
     ] = None,
-    workers: Workers = None,
-    time_limit: TimeLimit = None,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    workers: opt.Workers = None,
+    time_limit: opt.TimeLimit = None,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Compute a table of the field on your images, with intervals and the published numbers.
 

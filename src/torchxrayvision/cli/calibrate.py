@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from torchxrayvision.cli import options as opt
 from torchxrayvision.cli.console import (
     console,
     file_to_write,
@@ -16,7 +17,6 @@ from torchxrayvision.cli.console import (
     refuse,
     refuse_existing,
 )
-from torchxrayvision.cli.options import AsJson, Kind, Overwrite, Patient, Seed
 
 if TYPE_CHECKING:
     from torchxrayvision.calibration import Calibration
@@ -62,11 +62,11 @@ def calibrate(
         ),
     ] = None,
     folds: Annotated[int, typer.Option(min=2, help="Of the cross-validation.")] = 5,
-    patient: Patient = None,
-    kind: Kind = None,
-    seed: Seed = 0,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    patient: opt.Patient = None,
+    kind: opt.Kind = None,
+    seed: opt.Seed = 0,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Choose probabilities, thresholds and sets on labelled images, for xrv predict --calibration.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
+from torchxrayvision.cli import options as opt
 from torchxrayvision.cli.console import (
     EXIT_SOME_FAILED,
     STDOUT,
@@ -26,16 +27,6 @@ from torchxrayvision.cli.console import (
     run_progress,
     show_warnings,
 )
-from torchxrayvision.cli.options import (
-    AsJson,
-    FromFile,
-    Images,
-    Ood,
-    Output,
-    Overwrite,
-    ReferencePath,
-    reads_images,
-)
 
 if TYPE_CHECKING:
     from torchxrayvision.inputs import ReadOptions
@@ -44,17 +35,17 @@ if TYPE_CHECKING:
 _COLOURS = {"ok": "green", "noted": "yellow", "refused": "red", "error": "red"}
 
 
-@reads_images
+@opt.reads_images
 def check(
-    paths: Images = None,
-    from_file: FromFile = None,
-    output: Output = None,
+    paths: opt.Images = None,
+    from_file: opt.FromFile = None,
+    output: opt.Output = None,
     allow: Annotated[
         list[str] | None,
         typer.Option(help="Do not refuse for this, such as lateral; may be given several times."),
     ] = None,
-    ood: Ood = False,
-    reference: ReferencePath = None,
+    ood: opt.Ood = False,
+    reference: opt.ReferencePath = None,
     write_reference: Annotated[
         Path | None,
         typer.Option(
@@ -65,8 +56,8 @@ def check(
         ),
     ] = None,
     reading: Callable[..., Any] = read_options,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Tell files that models of frontal chest radiographs should not be given.
 

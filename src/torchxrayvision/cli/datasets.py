@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from torchxrayvision.cli import options as opt
 from torchxrayvision.cli.console import (
     EXIT_SOME_FAILED,
     STDOUT,
@@ -26,16 +27,6 @@ from torchxrayvision.cli.console import (
     require_extension,
     show_error,
     show_warnings,
-)
-from torchxrayvision.cli.options import (
-    AsJson,
-    Isolate,
-    Output,
-    Overwrite,
-    Seed,
-    TimeLimit,
-    Views,
-    Workers,
 )
 
 if TYPE_CHECKING:
@@ -160,7 +151,7 @@ def typed_arguments(cls: type[SpecDataset], items: list[str]) -> dict[str, Any]:
 
 
 def list_(
-    as_json: AsJson = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     """List every dataset, and whether its table is inside the package."""
     from rich.table import Table
@@ -193,9 +184,9 @@ def describe(
     name: Name,
     imgpath: ImgPath = None,
     arguments: Arguments = None,
-    views: Views = None,
+    views: opt.Views = None,
     all_images: AllImages = True,
-    as_json: AsJson = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Count findings, views, sex and age, of every view and image by default."""
     from torchxrayvision.datasets import describe as counts
@@ -246,15 +237,15 @@ def verify(
     name: Name,
     imgpath: ImgPath = None,
     arguments: Arguments = None,
-    views: Views = None,
+    views: opt.Views = None,
     all_images: AllImages = True,
     decode: Annotated[
         bool, typer.Option(help="Decode the pixels instead of only looking for the files.")
     ] = True,
-    workers: Workers = None,
-    time_limit: TimeLimit = None,
-    isolate: Isolate = False,
-    as_json: AsJson = False,
+    workers: opt.Workers = None,
+    time_limit: opt.TimeLimit = None,
+    isolate: opt.Isolate = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Check that every image is there, can be read and has its size, and find duplicates.
 
@@ -289,10 +280,10 @@ def export(
     ] = "parquet",
     imgpath: ImgPath = None,
     arguments: Arguments = None,
-    views: Views = None,
+    views: opt.Views = None,
     all_images: AllImages = False,
-    time_limit: TimeLimit = None,
-    overwrite: Overwrite = False,
+    time_limit: opt.TimeLimit = None,
+    overwrite: opt.Overwrite = False,
 ) -> None:
     """Write the labels as one Parquet file, or images, masks and labels as plain files.
 
@@ -342,9 +333,9 @@ def croissant(
     ] = None,
     imgpath: ImgPath = None,
     arguments: Arguments = None,
-    views: Views = None,
+    views: opt.Views = None,
     all_images: AllImages = True,
-    overwrite: Overwrite = False,
+    overwrite: opt.Overwrite = False,
 ) -> None:
     """Print what is known about a dataset as Croissant, the JSON-LD of MLCommons.
 
@@ -387,14 +378,14 @@ def split(
         str | None,
         typer.Option(help="Draw parts by patient instead: shares of the patients, as 0.7,0.1,0.2."),
     ] = None,
-    seed: Seed = 0,
-    output: Output = None,
+    seed: opt.Seed = 0,
+    output: opt.Output = None,
     imgpath: ImgPath = None,
     arguments: Arguments = None,
-    views: Views = None,
+    views: opt.Views = None,
     all_images: AllImages = True,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Print the official parts of a dataset, or parts drawn by patient, with their hashes.
 

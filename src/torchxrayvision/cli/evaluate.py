@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from torchxrayvision.cli import options as opt
 from torchxrayvision.cli.console import (
     EXIT_USAGE,
     STDOUT,
@@ -25,16 +26,6 @@ from torchxrayvision.cli.console import (
     show_error,
     show_warnings,
     stderr_console,
-)
-from torchxrayvision.cli.options import (
-    AsJson,
-    CalibrationFile,
-    Checkpoint,
-    Kind,
-    Output,
-    Overwrite,
-    Patient,
-    Weights,
 )
 from torchxrayvision.csvtext import write_frame
 
@@ -100,7 +91,7 @@ def evaluate(
             "imageid, and findings as 1, 0 or empty; or what `xrv datasets export` wrote."
         ),
     ],
-    output: Output = None,
+    output: opt.Output = None,
     compare: Annotated[
         list[Path] | None,
         typer.Option(
@@ -120,8 +111,8 @@ def evaluate(
     least: Annotated[
         int, typer.Option(min=1, help="Patients that a subgroup and the rest need for a gap.")
     ] = 20,
-    patient: Patient = None,
-    kind: Kind = None,
+    patient: opt.Patient = None,
+    kind: opt.Kind = None,
     operating_point: Annotated[
         str | None,
         typer.Option(
@@ -142,7 +133,7 @@ def evaluate(
             help="How --threshold-from chooses: youden, sensitivity=0.9 or specificity=0.9."
         ),
     ] = "youden",
-    calibration: CalibrationFile = None,
+    calibration: opt.CalibrationFile = None,
     held_out: Annotated[
         bool,
         typer.Option(
@@ -172,13 +163,13 @@ def evaluate(
             "be repeated."
         ),
     ] = None,
-    weights: Weights = None,
-    checkpoint: Checkpoint = None,
+    weights: opt.Weights = None,
+    checkpoint: opt.Checkpoint = None,
     title: Annotated[str | None, typer.Option(help="Of the report.")] = None,
     replicates: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,
     seed: Annotated[int | None, typer.Option(min=0, hidden=True)] = None,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Print what predictions are worth: every measure, with 95 % intervals that count patients.
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal
 
 import typer
 
+from torchxrayvision.cli import options as opt
 from torchxrayvision.cli.console import (
     end_run,
     load_classifier,
@@ -19,30 +20,20 @@ from torchxrayvision.cli.console import (
     show_error,
     show_warnings,
 )
-from torchxrayvision.cli.options import (
-    Checkpoint,
-    Device,
-    FromFile,
-    Images,
-    OutDir,
-    Overwrite,
-    Weights,
-    reads_images,
-)
 
 DEFAULT_AUTOENCODER: Final = "101-elastic"
 SUMMARY: Final = "explanations.json"
 _ANIMATED: Final = "counterfactual"
 
 
-@reads_images
+@opt.reads_images
 def explain(
     target: Annotated[
         list[str], typer.Option(help="Finding to explain; may be given several times.")
     ],
-    out_dir: OutDir,
-    paths: Images = None,
-    from_file: FromFile = None,
+    out_dir: opt.OutDir,
+    paths: opt.Images = None,
+    from_file: opt.FromFile = None,
     method: Annotated[
         Literal[
             "cam",
@@ -56,8 +47,8 @@ def explain(
         ],
         typer.Option(help="How; counterfactual writes an animation."),
     ] = "gradcam",
-    weights: Weights = None,
-    checkpoint: Checkpoint = None,
+    weights: opt.Weights = None,
+    checkpoint: opt.Checkpoint = None,
     autoencoder: Annotated[
         str, typer.Option(help="Weights of the autoencoder of a counterfactual.")
     ] = DEFAULT_AUTOENCODER,
@@ -67,9 +58,9 @@ def explain(
     boxes: Annotated[
         bool, typer.Option("--boxes", help="Draw a box around the strongest evidence.")
     ] = False,
-    device: Device = "cpu",
+    device: opt.Device = "cpu",
     reading: Callable[..., Any] = read_options,
-    overwrite: Overwrite = False,
+    overwrite: opt.Overwrite = False,
 ) -> None:
     """Write a heat map over the radiograph for each radiograph and finding.
 

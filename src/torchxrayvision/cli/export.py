@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from torchxrayvision.cli import options as opt
 from torchxrayvision.cli.console import (
     file_to_write,
     inform,
@@ -14,7 +15,6 @@ from torchxrayvision.cli.console import (
     refuse_existing,
     show_warnings,
 )
-from torchxrayvision.cli.options import Overwrite
 from torchxrayvision.errors import UnknownNameError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def export(
     resolution: Annotated[
         int | None, typer.Option(min=1, help="Side of the images, where the model names none.")
     ] = None,
-    overwrite: Overwrite = False,
+    overwrite: opt.Overwrite = False,
 ) -> None:
     """Write a model as ONNX, OpenVINO, torch.export or safetensors, and check the file.
 

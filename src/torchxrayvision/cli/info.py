@@ -8,8 +8,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from torchxrayvision.cli import options as opt
 from torchxrayvision.cli.console import EXIT_SOME_FAILED, console, print_json, show_error
-from torchxrayvision.cli.options import AsJson
 
 _RESULTS: Final = (".csv", ".parquet", ".json", ".html", ".htm")
 _UNKNOWN: Final = "not said, or changed since it was written"
@@ -22,7 +22,7 @@ def info(
             help="PNG, JPEG, TIFF or DICOM files; tables and reports that this program wrote."
         ),
     ],
-    as_json: AsJson = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Show format, size, depth and geometry of radiographs, and what made a result.
 

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
+from torchxrayvision.cli import options as opt
 from torchxrayvision.cli.console import EXIT_SOME_FAILED, count, inform
-from torchxrayvision.cli.options import Overwrite
 
 
 def join(
     output: Annotated[Path, typer.Argument(help="The table that the shards were given.")],
-    overwrite: Overwrite = False,
+    overwrite: opt.Overwrite = False,
 ) -> None:
     """Make the table of `xrv predict --shard i/n` runs, once all of them are done.
 

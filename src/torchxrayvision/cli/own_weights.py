@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from torchxrayvision.cli import options as opt
 from torchxrayvision.cli.console import (
     console,
     count,
@@ -18,7 +19,6 @@ from torchxrayvision.cli.console import (
     refuse_existing,
     show_warnings,
 )
-from torchxrayvision.cli.options import AsJson, Overwrite
 
 if TYPE_CHECKING:
     from torchxrayvision.facts import License
@@ -71,8 +71,8 @@ def add(
     ] = None,
     license_name: LicenseName = None,
     license_url: LicenseUrl = "",
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Bring weights from a file or the Hub into the cache, under a name that --weights takes.
 
@@ -128,8 +128,8 @@ def convert(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The file to write.", callback=file_to_write)
     ],
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Write the tensors of a checkpoint as safetensors, with where they came from.
 
@@ -159,8 +159,8 @@ def card(
     hub: Annotated[
         bool, typer.Option("--hub", help="With the metadata that the Hugging Face Hub reads.")
     ] = False,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Print the card of weights as Markdown, as JSON, or as the Hub reads it."""
     refuse_existing(output, overwrite)
@@ -192,7 +192,7 @@ def export_hub(
     ],
     license_name: LicenseName = None,
     license_url: LicenseUrl = "",
-    overwrite: Overwrite = False,
+    overwrite: opt.Overwrite = False,
 ) -> None:
     """Write a model as the Hub keeps it: config.json, model.safetensors and a card.
 
@@ -221,7 +221,7 @@ def push(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be uploaded, and ask nobody.")
     ] = False,
-    as_json: AsJson = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Upload a model with its card to the Hugging Face Hub (extra `hub`).
 

@@ -8,18 +8,18 @@ from typing import Annotated, Literal
 
 import typer
 
+from torchxrayvision.cli import options as opt
 from torchxrayvision.cli.console import console, inform, progress_of, refuse_existing
-from torchxrayvision.cli.options import Count, OutDir, Overwrite, Seed
 
 
 def phantom(
-    out_dir: OutDir,
-    number: Count = None,
+    out_dir: opt.OutDir,
+    number: opt.Count = None,
     layout: Annotated[
         Literal["folder", "nih", "chexpert", "rsna", "siim"],
         typer.Option(help="Release to imitate; folder holds PNG, JPEG, DICOM and masks."),
     ] = "folder",
-    seed: Seed = 0,
+    seed: opt.Seed = 0,
     size: Annotated[
         int | None, typer.Option(min=16, help="Side in pixels; as in the release if not given.")
     ] = None,
@@ -30,7 +30,7 @@ def phantom(
         list[str] | None,
         typer.Option("--view", help="View to simulate: PA, AP or L; may be given several times."),
     ] = None,
-    overwrite: Overwrite = False,
+    overwrite: opt.Overwrite = False,
 ) -> None:
     """Write simulated radiographs with known findings as files and tables of a release."""
     refuse_existing(out_dir, overwrite)

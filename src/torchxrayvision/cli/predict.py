@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
+from torchxrayvision.cli import options as opt
 from torchxrayvision.cli.console import (
     DEFAULT_WEIGHTS,
     STDOUT,
@@ -27,24 +28,6 @@ from torchxrayvision.cli.console import (
     show_error,
     show_warnings,
     stderr_console,
-)
-from torchxrayvision.cli.options import (
-    AsJson,
-    BatchSize,
-    CalibrationFile,
-    Checkpoint,
-    Device,
-    Engine,
-    FromFile,
-    GraphFile,
-    Images,
-    Ood,
-    Output,
-    Overwrite,
-    Precision,
-    ReferencePath,
-    Weights,
-    reads_images,
 )
 from torchxrayvision.errors import RemoteError, UnknownNameError
 
@@ -205,14 +188,14 @@ def _print_line(result: Result, columns: Values) -> None:
     console().print(line, soft_wrap=True)
 
 
-@reads_images
+@opt.reads_images
 def predict(
-    paths: Images = None,
-    from_file: FromFile = None,
-    weights: Weights = None,
-    checkpoint: Checkpoint = None,
-    graph: GraphFile = None,
-    output: Output = None,
+    paths: opt.Images = None,
+    from_file: opt.FromFile = None,
+    weights: opt.Weights = None,
+    checkpoint: opt.Checkpoint = None,
+    graph: opt.GraphFile = None,
+    output: opt.Output = None,
     output_kind: Annotated[
         Literal["logit", "probability", "operating-point", "zero-shot", "similarity"] | None,
         typer.Option(help="What the numbers are; operating-point unless the weights say else."),
@@ -239,14 +222,14 @@ def predict(
             "findings with each other, whose shares then add to 1."
         ),
     ] = "negation",
-    calibration: CalibrationFile = None,
+    calibration: opt.CalibrationFile = None,
     embeddings: Annotated[
         bool, typer.Option("--embeddings", help="Write the features of the images too.")
     ] = False,
-    batch_size: BatchSize = 8,
-    engine: Engine = "auto",
-    precision: Precision = "exact",
-    device: Device = None,
+    batch_size: opt.BatchSize = 8,
+    engine: opt.Engine = "auto",
+    precision: opt.Precision = "exact",
+    device: opt.Device = None,
     reading: Callable[..., Any] = read_options,
     check: Annotated[
         Literal["note", "refuse", "off"],
@@ -255,14 +238,14 @@ def predict(
             "upright frontal chest radiograph, or off."
         ),
     ] = "note",
-    ood: Ood = False,
-    reference: ReferencePath = None,
+    ood: opt.Ood = False,
+    reference: opt.ReferencePath = None,
     shard: Annotated[
         str | None,
         typer.Option(help="2/8 computes part 2 of 8; `xrv join` makes the table of all parts."),
     ] = None,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.AsJson = False,
     compat: Annotated[
         Literal["xrv-1.5"] | None, typer.Option(help="Operating points of that version.")
     ] = None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from torchxrayvision.cli import options as opt
 from torchxrayvision.cli.console import (
     EXIT_USAGE,
     console,
@@ -22,15 +23,6 @@ from torchxrayvision.cli.console import (
     run_progress,
     show_error,
     show_warnings,
-)
-from torchxrayvision.cli.options import (
-    AsJson,
-    Checkpoint,
-    Output,
-    Overwrite,
-    Patient,
-    Seed,
-    Weights,
 )
 
 if TYPE_CHECKING:
@@ -61,8 +53,8 @@ def probe(
             "--checkpoint; a run that was stopped resumes; may be repeated."
         ),
     ] = None,
-    weights: Weights = None,
-    checkpoint: Checkpoint = None,
+    weights: opt.Weights = None,
+    checkpoint: opt.Checkpoint = None,
     finding: Annotated[
         list[str] | None,
         typer.Option(
@@ -80,15 +72,15 @@ def probe(
         str | None,
         typer.Option(help="Column of the labels that says train or test, in place of --hold-out."),
     ] = None,
-    patient: Patient = None,
-    seed: Seed = 0,
-    output: Output = None,
+    patient: opt.Patient = None,
+    seed: opt.Seed = 0,
+    output: opt.Output = None,
     plot: Annotated[
         Path | None,
         typer.Option(help="Draw the curves: .svg, .png or .pdf.", callback=file_to_write),
     ] = None,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Fit linear probes to features of images, from few patients of each class and from all.
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from torchxrayvision.cli import options as opt
 from torchxrayvision.cli.console import (
     end_run,
     load_classifier,
@@ -15,24 +16,6 @@ from torchxrayvision.cli.console import (
     run_progress,
     show_warnings,
 )
-from torchxrayvision.cli.options import (
-    BatchSize,
-    CalibrationFile,
-    Checkpoint,
-    Device,
-    FromFile,
-    Images,
-    Isolate,
-    MaxPixels,
-    OutDir,
-    Overwrite,
-    Strict,
-    Structures,
-    TimeLimit,
-    Upright,
-    Weights,
-    Workers,
-)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,9 +24,9 @@ if TYPE_CHECKING:
 
 
 def results(
-    out_dir: OutDir,
-    paths: Images = None,
-    from_file: FromFile = None,
+    out_dir: opt.OutDir,
+    paths: opt.Images = None,
+    from_file: opt.FromFile = None,
     kinds: Annotated[
         str,
         typer.Option(
@@ -52,15 +35,15 @@ def results(
             "(outlines to lay over), pm (heat maps), ko (selection).",
         ),
     ] = "sr,sc",
-    weights: Weights = None,
-    checkpoint: Checkpoint = None,
-    calibration: CalibrationFile = None,
+    weights: opt.Weights = None,
+    checkpoint: opt.Checkpoint = None,
+    calibration: opt.CalibrationFile = None,
     segmenter: Annotated[
         str | None,
         typer.Option(help="Segmentation network, such as chestx_det; no masks if not given."),
     ] = None,
-    structure: Structures = None,
-    upright: Upright = False,
+    structure: opt.Structures = None,
+    upright: opt.Upright = False,
     target: Annotated[
         list[str] | None,
         typer.Option(
@@ -82,14 +65,14 @@ def results(
             "--key-threshold", help="Least number of a finding for which ko selects an image."
         ),
     ] = 0.5,
-    batch_size: BatchSize = 1,
-    device: Device = None,
-    workers: Workers = None,
-    time_limit: TimeLimit = None,
-    isolate: Isolate = False,
-    strict: Strict = False,
-    max_pixels: MaxPixels = None,
-    overwrite: Overwrite = False,
+    batch_size: opt.BatchSize = 1,
+    device: opt.Device = None,
+    workers: opt.Workers = None,
+    time_limit: opt.TimeLimit = None,
+    isolate: opt.Isolate = False,
+    strict: opt.Strict = False,
+    max_pixels: opt.MaxPixels = None,
+    overwrite: opt.Overwrite = False,
 ) -> None:
     """Write DICOM objects with findings, masks and evidence for each radiograph.
 

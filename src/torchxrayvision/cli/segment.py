@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from torchxrayvision.cli import options as opt
 from torchxrayvision.cli.console import (
     end_run,
     inform,
@@ -17,30 +18,18 @@ from torchxrayvision.cli.console import (
     run_progress,
     show_warnings,
 )
-from torchxrayvision.cli.options import (
-    BatchSize,
-    Device,
-    Engine,
-    FromFile,
-    Images,
-    OutDir,
-    Overwrite,
-    Structures,
-    Upright,
-    reads_images,
-)
 from torchxrayvision.errors import XRVError
 
 
-@reads_images
+@opt.reads_images
 def segment(
-    out_dir: OutDir,
-    paths: Images = None,
-    from_file: FromFile = None,
+    out_dir: opt.OutDir,
+    paths: opt.Images = None,
+    from_file: opt.FromFile = None,
     weights: Annotated[
         str, typer.Option("--weights", "-w", help="Segmentation network, such as chestx_det.")
     ] = "chestx_det",
-    structure: Structures = None,
+    structure: opt.Structures = None,
     threshold: Annotated[
         float, typer.Option(min=0, max=1, help="Least probability inside a mask.")
     ] = 0.5,
@@ -48,17 +37,17 @@ def segment(
         float | None,
         typer.Option(help="Millimetres per pixel, for files that do not say it themselves."),
     ] = None,
-    upright: Upright = False,
+    upright: opt.Upright = False,
     nifti: Annotated[bool, typer.Option("--nifti", help="Write label maps as NIfTI too.")] = False,
-    batch_size: BatchSize = 1,
-    engine: Engine = "torch",
+    batch_size: opt.BatchSize = 1,
+    engine: opt.Engine = "torch",
     precision: Annotated[
         Literal["exact", "fast"],
         typer.Option(help="fast: masks with a Dice coefficient of 0.995 or more to exact ones."),
     ] = "exact",
-    device: Device = None,
+    device: opt.Device = None,
     reading: Callable[..., Any] = read_options,
-    overwrite: Overwrite = False,
+    overwrite: opt.Overwrite = False,
 ) -> None:
     """Write masks, an overlay picture, areas and measures for each radiograph.
 

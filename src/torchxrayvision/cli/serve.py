@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from torchxrayvision.cli import options as opt
 from torchxrayvision.cli.console import (
     EXIT_SOME_FAILED,
     console,
@@ -19,7 +20,6 @@ from torchxrayvision.cli.console import (
     print_json,
     refuse,
 )
-from torchxrayvision.cli.options import AsJson
 
 if TYPE_CHECKING:
     from torchxrayvision.service import Config
@@ -125,7 +125,7 @@ def _settings(file: Path) -> Config:
 
 
 @app.command()
-def status(config: ConfigFile, as_json: AsJson = False) -> None:
+def status(config: ConfigFile, as_json: opt.AsJson = False) -> None:
     """Show what waits, what was delivered, and what needs somebody."""
     from torchxrayvision import service
 

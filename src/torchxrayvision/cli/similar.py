@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from torchxrayvision.cli import options as opt
 from torchxrayvision.cli.console import (
     STDOUT,
     console,
@@ -24,16 +25,6 @@ from torchxrayvision.cli.console import (
     run_progress,
     show_warnings,
 )
-from torchxrayvision.cli.options import (
-    AsJson,
-    Checkpoint,
-    Device,
-    FromFile,
-    Images,
-    Output,
-    Overwrite,
-    reads_images,
-)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,10 +33,10 @@ if TYPE_CHECKING:
     from torchxrayvision.similarity import Encoder, Index
 
 
-@reads_images
+@opt.reads_images
 def similar(
-    paths: Images = None,
-    from_file: FromFile = None,
+    paths: opt.Images = None,
+    from_file: opt.FromFile = None,
     to: Annotated[
         list[str] | None,
         typer.Option("--to", help="The radiograph to look for; may be given several times."),
@@ -71,20 +62,20 @@ def similar(
         str | None,
         typer.Option("--weights", "-w", help="Whose features are compared [demo]."),
     ] = None,
-    checkpoint: Checkpoint = None,
-    device: Device = None,
+    checkpoint: opt.Checkpoint = None,
+    device: opt.Device = None,
     method: Annotated[
         Literal["exact", "usearch", "faiss"],
         typer.Option(help="exact compares with every image; the others pay beyond 100,000."),
     ] = "exact",
-    output: Output = None,
+    output: opt.Output = None,
     sheet: Annotated[
         Path | None,
         typer.Option("--sheet", help="Draw the neighbours in this PNG.", callback=file_to_write),
     ] = None,
     reading: Callable[..., Any] = read_options,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Find the radiographs of a collection that are most like a given one.
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from torchxrayvision.cli import options as opt
 from torchxrayvision.cli.console import console, inform, progress_of, show_warnings
-from torchxrayvision.cli.options import Isolate, TimeLimit, Workers
 from torchxrayvision.errors import counted
 from torchxrayvision.inputs import ReadOptions
 
@@ -35,9 +35,9 @@ def train(
     cache: Annotated[
         Path | None, typer.Option(help="Folder of prepared images; the package's if not given.")
     ] = None,
-    workers: Workers = None,
-    time_limit: TimeLimit = None,
-    isolate: Isolate = False,
+    workers: opt.Workers = None,
+    time_limit: opt.TimeLimit = None,
+    isolate: opt.Isolate = False,
 ) -> None:
     """Train a classifier or an autoencoder: decode every image once, fit, keep the best weights.
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from torchxrayvision.cli import own_weights as _own
+from torchxrayvision.cli import options as opt
 from torchxrayvision.cli.console import (
     EXIT_SOME_FAILED,
     add_command,
@@ -16,7 +17,6 @@ from torchxrayvision.cli.console import (
     refuse,
     show_warnings,
 )
-from torchxrayvision.cli.options import AsJson
 
 app = typer.Typer(
     help="Weights: list, show, fetch and verify published ones; add, convert and publish others.",
@@ -37,7 +37,7 @@ def _megabytes(size: int | None) -> str:
     return "?" if size is None else f"{size / 1e6:.1f} MB"
 
 
-def list_(as_json: AsJson = False) -> None:
+def list_(as_json: opt.AsJson = False) -> None:
     """List every published weight and those that were added, and whether they are here."""
     from rich.table import Table
 
@@ -86,7 +86,7 @@ def _record(entry: Any) -> dict[str, Any]:
 
 def show(
     names: Annotated[list[str], typer.Argument(help="Names or aliases.")],
-    as_json: AsJson = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Print the cards of weights: outputs, terms, training data and metrics."""
     from torchxrayvision.weights import card_of
