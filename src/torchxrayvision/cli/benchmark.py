@@ -18,16 +18,18 @@ from torchxrayvision.cli.console import (
     inform,
     load_classifier,
     print_json,
+    print_table,
     refuse,
     refuse_existing,
     run_progress,
     show_error,
     show_warnings,
+    with_ends,
 )
 from torchxrayvision.cli.datasets import Arguments, ImgPath, typed_arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     import pandas as pd
 
@@ -163,23 +165,14 @@ def _study_shift(
     if as_json:
         print_json(table.to_dict("records"))
         return
-    from rich.table import Table
-
-    shown = Table(box=None, pad_edge=False)
     tests = list(dict.fromkeys(table["test"]))
-    for column in ("ratio", *tests):
-        shown.add_column(column, justify="right", no_wrap=True)
+    rows = []
     for ratio, part in table.groupby("ratio"):
-        by = part.set_index("test").to_dict("index")
-        shown.add_row(f"{ratio:g}", *(_with_ends(by[test], "auroc", "") for test in tests))
-    console().print(shown)
+        by = part.set_index("test")[["auroc", "low", "high"]]
+        rows.append([f"{ratio:g}", *(with_ends(*by.loc[test]) for test in tests)])
+    heads = ["ratio", *tests]
+    print_table(heads, rows, numbers=heads, whole=heads)
     inform(f"{count(len(table), 'row')} in {target}")
-
-
-def _with_ends(row: Mapping[Any, Any], value: str, prefix: str) -> str:
-    low, high = row[f"{prefix}low"], row[f"{prefix}high"]
-    ends = "" if low != low else f" [{low:.3f}, {high:.3f}]"
-    return "" if row[value] != row[value] else f"{row[value]:.3f}{ends}"
 
 
 def _draw(make: Callable[[Any], Any], path: Path) -> None:
@@ -348,8 +341,6 @@ def _write(done: list[Cell], out_dir: Path, name: str) -> None:
 
 
 def _show(done: list[Cell], as_json: bool, scored: list[pd.DataFrame]) -> None:
-    from rich.table import Table
-
     from torchxrayvision.benchmark import markdown
 
     if as_json:
@@ -359,29 +350,30 @@ def _show(done: list[Cell], as_json: bool, scored: list[pd.DataFrame]) -> None:
     if len(done) > 1:
         console().print(markdown(done), markup=False, soft_wrap=True)
     for cell in done:
-        shown = Table(box=None, pad_edge=False, title=f"{cell.weights} on {cell.dataset}")
-        for column in ("finding", "n", "positives", "AUROC", "95 % interval", "published", ""):
-            shown.add_column(column, no_wrap=True)
+        heads = ("finding", "n", "positives", "AUROC", "95 % interval", "published", "")
+        rows = []
         for row in cell.table.to_dict("records"):
             ends = str(row["reason"]) or f"{row['low']:.3f} to {row['high']:.3f}"
             said = row.get("published", float("nan"))
             published = "" if said != said else f"{said:.3f} ({row['model']})"
             area = "" if row["auroc"] != row["auroc"] else f"{row['auroc']:.3f}"
             facts = (str(row["finding"]), str(row["n"]), str(row["positives"]), area, ends)
-            shown.add_row(*facts, published, str(row.get("inside", "")))
-        console().print(shown)
+            rows.append([*facts, published, str(row.get("inside", ""))])
+        print_table(heads, rows, whole=heads, title=f"{cell.weights} on {cell.dataset}")
         for problem in cell.problems:
             show_error(ValueError(f"not the rows of the benchmark: {problem}"))
         inform(f"{count(cell.failed, 'image')} could not be read" if cell.failed else "")
     for table in scored:
-        shown = Table(box=None, pad_edge=False, title="explanations against the masks")
-        for column in ("weights", "method", "finding", "n", "hits", "chance", "IoU"):
-            shown.add_column(column, no_wrap=True)
+        heads = ("weights", "method", "finding", "n", "hits", "chance", "IoU")
+        rows = []
         for row in table.to_dict("records"):
-            hits, shared = (_with_ends(row, name, f"{name}_") for name in ("hits", "iou"))
-            which = [str(row[name]) for name in ("weights", "method", "finding", "n")]
-            shown.add_row(*which, hits, f"{row['chance']:.3f}", shared)
-        console().print(shown)
+            which = [str(row[name]) for name in heads[:4]]
+            hits, shared = (
+                with_ends(row[name], row[f"{name}_low"], row[f"{name}_high"])
+                for name in ("hits", "iou")
+            )
+            rows.append([*which, hits, f"{row['chance']:.3f}", shared])
+        print_table(heads, rows, whole=heads, title="explanations against the masks")
 
 
 def _show_plans(plans: list[dict[str, Any]], as_json: bool) -> None:

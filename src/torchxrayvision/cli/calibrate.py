@@ -10,12 +10,13 @@ import typer
 
 from torchxrayvision.cli import options as opt
 from torchxrayvision.cli.console import (
-    console,
     file_to_write,
     inform,
     print_json,
+    print_table,
     refuse,
     refuse_existing,
+    with_ends,
 )
 
 if TYPE_CHECKING:
@@ -128,14 +129,10 @@ def _fitted(study: Study, aside: dict[str, Any], **how: Any) -> Calibration:
 
 
 def _print(made: Calibration) -> None:
-    from rich.table import Table
-
     chosen = any(finding.threshold is not None for finding in made.findings.values())
-    shown = Table(box=None, pad_edge=False)
-    shown.add_column("finding", no_wrap=True)
-    heads = ["n", "positives", "method", "ECE before", "ECE after"]
-    for name in [*heads, *(["threshold", "sensitivity", "specificity", "PPV"] if chosen else [])]:
-        shown.add_column(name, justify="left" if name == "method" else "right")
+    heads = ["finding", "n", "positives", "method", "ECE before", "ECE after"]
+    heads += ["threshold", "sensitivity", "specificity", "PPV"] if chosen else []
+    rows = []
     for name, finding in made.findings.items():
         cells = [str(finding.counts["n"]), str(finding.counts["positives"]), finding.method]
         cells += [f"{finding.judged[m]['ece']:.3f}" for m in ("unchanged", finding.method)]
@@ -145,12 +142,10 @@ def _print(made: Calibration) -> None:
         elif chosen:
             rates = (threshold[rate] for rate in ("sensitivity", "specificity", "ppv"))
             cells += [f"{threshold['at']:.4g}", *map(_cell, rates)]
-        shown.add_row(name, *cells)
-    console().print(shown)
+        rows.append([name, *cells])
+    print_table(heads, rows, numbers={*heads[1:]} - {"method"}, whole=["finding"])
 
 
 def _cell(rate: dict[str, Any]) -> str:
     value, low, high = (math.nan if rate[k] is None else rate[k] for k in ("value", "low", "high"))
-    if math.isnan(value):
-        return ""
-    return f"{value:.3f}" if math.isnan(low) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    return with_ends(value, low, high)

@@ -14,11 +14,11 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NoReturn, get_type_hints
 
 import typer
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
@@ -236,6 +236,49 @@ def print_json(value: object) -> None:
     console()  # which says so if standard output is closed
     text = json.dumps(_without_nan(value), indent=1, ensure_ascii=False)
     typer.echo(text.translate({code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}))
+
+
+def print_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    numbers: Collection[str] = (),
+    whole: Collection[str] = (),
+    **style: Any,
+) -> None:
+    """Print a table; names of files and findings are shown as they are, never as markup.
+
+    Args:
+        columns: The heads.
+        rows: A text per column.
+        numbers: Heads of the columns that are aligned to the right.
+        whole: Heads of the columns whose texts are not broken where a terminal is narrow.
+        **style: Of `rich.table.Table`.
+    """
+    from rich.table import Table
+
+    shown = Table(**{"box": None, "pad_edge": False, **style})
+    for head in columns:
+        justify: Literal["left", "right"] = "right" if head in numbers else "left"
+        shown.add_column(Text(head), justify=justify, no_wrap=head in whole)
+    for row in rows:
+        shown.add_row(*map(Text, row))
+    console().print(shown)
+
+
+def with_ends(value: float, low: float, high: float, sign: str = "") -> str:
+    """A measure and its interval, "0.812 [0.780, 0.841]"; empty for what is NaN.
+
+    Args:
+        value: The measure.
+        low: Lower end.
+        high: Upper end.
+        sign: `"+"` for differences.
+    """
+    if math.isnan(value):
+        return ""
+    shown = f"{value:{sign}.3f}"
+    return shown if math.isnan(low) else f"{shown} [{low:{sign}.3f}, {high:{sign}.3f}]"
 
 
 def _without_nan(value: Any) -> Any:

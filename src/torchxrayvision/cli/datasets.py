@@ -21,6 +21,7 @@ from torchxrayvision.cli.console import (
     folder_to_write,
     inform,
     print_json,
+    print_table,
     progress_of,
     refuse,
     refuse_existing,
@@ -93,16 +94,7 @@ def _build(
         chosen["views"] = "*" if views == ["*"] else views
     if all_images and "unique_patients" in accepted:
         chosen["unique_patients"] = False
-    for item in arguments or []:
-        key, sign, value = item.partition("=")
-        if not sign:
-            raise typer.BadParameter(f"--with takes NAME=VALUE, got {item!r}")
-        chosen[key] = _typed(key, value, parameters)
-    unknown = [key for key in chosen if key not in accepted]
-    if unknown:
-        raise typer.BadParameter(
-            f"{cls.__name__} does not take {', '.join(unknown)}; it takes {', '.join(accepted)}"
-        )
+    chosen = typed_arguments(cls, arguments or [], chosen)
     missing = [
         p.name
         for p in parameters.values()
@@ -130,23 +122,27 @@ def _typed(key: str, text: str, parameters: Mapping[str, inspect.Parameter]) -> 
     return text
 
 
-def typed_arguments(cls: type[SpecDataset], items: list[str]) -> dict[str, Any]:
+def typed_arguments(
+    cls: type[SpecDataset], items: list[str], chosen: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Arguments of a constructor out of ``NAME=VALUE``.
 
     Args:
         cls: Whose.
         items: As the user wrote them.
+        chosen: Arguments that other options gave; those of `items` replace them.
     """
     parameters = _parameters(cls)
-    given: dict[str, Any] = {}
+    given = dict(chosen or {})
     for item in items:
         key, sign, value = item.partition("=")
         if not sign:
             raise typer.BadParameter(f"an argument is written as NAME=VALUE, got {item!r}")
-        if key not in parameters:
-            accepted = ", ".join(parameters)
-            raise typer.BadParameter(f"{cls.__name__} does not take {key}; it takes {accepted}")
         given[key] = _typed(key, value, parameters)
+    if unknown := [key for key in given if key not in parameters]:
+        raise typer.BadParameter(
+            f"{cls.__name__} does not take {', '.join(unknown)}; it takes {', '.join(parameters)}"
+        )
     return given
 
 
@@ -154,30 +150,26 @@ def list_(
     as_json: opt.AsJson = False,
 ) -> None:
     """List every dataset, and whether its table is inside the package."""
-    from rich.table import Table
-
     from torchxrayvision.datasets import card, get_dataset_class, list_datasets
 
     cards = [card(name) for name in list_datasets()]
     if as_json:
         print_json([c.to_dict() for c in cards])
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("name", "release", "findings", "masks", "table inside"):
-        table.add_column(column)
+    rows = []
     for item in cards:
         inside = next(iter(item.tables.values()), None) is not None  # the table of the images
         findings = item.findings
         if not findings and inside:  # the table decides, and it is here
             findings = tuple(get_dataset_class(item.name)().pathologies)
-        table.add_row(
-            item.name,
-            item.title,
-            str(len(findings)) if findings else "from the table",
-            "yes" if item.pathology_masks or item.semantic_masks or item.boxes else "",
-            "yes" if inside else "",
-        )
-    console().print(table)
+        rows.append(
+            [
+                item.name, item.title, str(len(findings)) if findings else "from the table",
+                "yes" if item.pathology_masks or item.semantic_masks or item.boxes else "",
+                "yes" if inside else "",
+            ]
+        )  # fmt: skip
+    print_table(["name", "release", "findings", "masks", "table inside"], rows)
 
 
 def describe(
@@ -208,29 +200,16 @@ def describe(
 
 
 def _print_findings(findings: dict[str, dict[str, int]]) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    table.add_column("finding")
-    for column in ("present", "absent", "unknown", "other"):
-        if column != "other" or any(counts["other"] for counts in findings.values()):
-            table.add_column(column, justify="right")
-    columns = [str(column.header) for column in table.columns[1:]]
-    for finding, counts in findings.items():
-        table.add_row(finding, *(f"{counts[column]:,}" for column in columns))
-    console().print(table)
+    columns = ["present", "absent", "unknown"]
+    if any(counts["other"] for counts in findings.values()):
+        columns.append("other")
+    rows = [[name, *(f"{n[column]:,}" for column in columns)] for name, n in findings.items()]
+    print_table(["finding", *columns], rows, numbers=columns)
 
 
 def _print_counts(group: str, counts: dict[str, int], total: int) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    table.add_column(group)
-    table.add_column("images", justify="right")
-    table.add_column("share", justify="right")
-    for value, found in counts.items():
-        table.add_row(value, f"{found:,}", f"{found / max(1, total):.1%}")
-    console().print(table)
+    rows = [[name, f"{n:,}", f"{n / max(1, total):.1%}"] for name, n in counts.items()]
+    print_table([group, "images", "share"], rows, numbers=["images", "share"])
 
 
 def verify(

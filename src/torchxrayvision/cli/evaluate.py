@@ -6,26 +6,25 @@ import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
 from torchxrayvision.cli import options as opt
 from torchxrayvision.cli.console import (
-    EXIT_USAGE,
     STDOUT,
-    console,
     count,
     folder_to_write,
     inform,
     load_classifier,
     print_json,
+    print_table,
     refuse,
     refuse_existing,
     require_extension,
-    show_error,
     show_warnings,
     stderr_console,
+    with_ends,
 )
 from torchxrayvision.csvtext import write_frame
 
@@ -42,12 +41,8 @@ if TYPE_CHECKING:
 
 _DECISIONS: Final = ("sensitivity", "specificity", "ppv", "npv", "f1")
 _OTHERS: Final = (
-    "average_precision",
-    "brier",
-    "calibration_slope",
-    "calibration_intercept",
-    "ece",
-)
+    "average_precision", "brier", "calibration_slope", "calibration_intercept", "ece",
+)  # fmt: skip
 _AT_PREVALENCE: Final = ("ppv_at_prevalence", "npv_at_prevalence")
 _HEADS: Final = {
     "average_precision": "average precision",
@@ -62,6 +57,7 @@ _HEADS: Final = {
     "ppv_at_prevalence": "PPV at",
     "npv_at_prevalence": "NPV at",
 }
+_BELOW: Final[dict[str, Any]] = {"pad_edge": True, "title_justify": "left", "title_style": "bold"}
 
 
 @dataclass(frozen=True)
@@ -74,6 +70,15 @@ class _Options:
     thresholds: dict[str, float]
     threshold_shown: str
     prevalence: dict[str, float]
+
+
+class _Source(NamedTuple):
+    """Where thresholds are from."""
+
+    given: str | None
+    table: tuple[Path, Path] | None
+    choice: str
+    calibration: Path | None
 
 
 def evaluate(
@@ -198,12 +203,13 @@ def evaluate(
             subgroups_by(pd.DataFrame(columns=pd.Index(study.columns)), by)
         except ValueError as error:
             refuse(str(error).replace("the table", str(labels), 1))
+    source = _Source(operating_point, threshold_from, threshold_at, calibration)
     options = _Options(
         by=by or [],
         intersections=intersections,
         least=least,
-        thresholds=_thresholds(study, operating_point, threshold_from, threshold_at, calibration),
-        threshold_shown=_shown(study, operating_point, threshold_from, threshold_at, calibration),
+        thresholds=_thresholds(study, source),
+        threshold_shown=_shown(study, source),
         prevalence=_prevalence(prevalence or [], study.findings),
     )
     table = _performance(study, options)
@@ -214,8 +220,7 @@ def evaluate(
         print_json(_as_json(table, differences, gaps))
     elif output is None:
         _print(table, study)
-        _print_differences(differences)
-        _print_gaps(gaps)
+        _print_comparisons(differences, gaps)
     else:
         _write(output, study, table, differences, gaps)
     if report is not None:
@@ -225,14 +230,9 @@ def evaluate(
         _report(made, report, images or [], net, targets)
 
 
-def _shown(
-    study: Study,
-    given: str | None,
-    table: tuple[Path, Path] | None,
-    choice: str,
-    calibration: Path | None,
-) -> str:
+def _shown(study: Study, source: _Source) -> str:
     """Where thresholds are from, as a sentence."""
+    given, table, choice, calibration = source
     if calibration is not None:
         made = _calibration(calibration)
         goals = {
@@ -344,8 +344,7 @@ def studies_of(
         tables = [read_table(path) for path in predictions]
         known = read_table(labels)
     except (OSError, ValueError) as error:
-        show_error(error)
-        raise typer.Exit(EXIT_USAGE) from None
+        refuse(str(error))
     if patient is not None and patient not in known:
         refuse(f"{labels} has no column {patient!r}; it has {', '.join(map(str, known))}")
     with show_warnings():
@@ -355,17 +354,12 @@ def studies_of(
         ]
 
 
-def _thresholds(
-    study: Study,
-    given: str | None,
-    table: tuple[Path, Path] | None,
-    choice: str,
-    calibration: Path | None,
-) -> dict[str, float]:
+def _thresholds(study: Study, source: _Source) -> dict[str, float]:
     """Finding to threshold, on the scale of the scores."""
     from torchxrayvision.evaluation import RANKS_ONLY, published_thresholds
 
-    if sum(source is not None for source in (given, table, calibration)) > 1:
+    given, table, choice, calibration = source
+    if sum(each is not None for each in (given, table, calibration)) > 1:
         refuse("--operating-point, --threshold-from and --calibration exclude each other; give one")
     if calibration is not None:
         return _of_calibration(study, calibration)
@@ -405,8 +399,7 @@ def _calibration(path: Path) -> Calibration:
     try:
         return Calibration.load(path)
     except (OSError, ValueError) as error:
-        show_error(error)
-        raise typer.Exit(EXIT_USAGE) from None
+        refuse(str(error))
 
 
 def _note_shared_patients(study: Study, other: Study) -> None:
@@ -584,31 +577,19 @@ def _provenance(study: Study) -> Provenance:
     return Provenance(command="xrv evaluate", inputs=dict(study.hashes), **known)
 
 
-def _cell(value: float, low: float, high: float) -> str:
-    if math.isnan(value):
-        return ""
-    return f"{value:.3f}" if math.isnan(low) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
-
-
 def _print(table: pd.DataFrame, study: Study) -> None:
-    from rich.table import Table
-
     rows = wide(table)
-    shown = Table(box=None, pad_edge=False)
     split = [name for name in ("attribute", "subgroup") if name in rows]
-    for name in (*split, "finding"):
-        shown.add_column(name, no_wrap=True)
-    for name in ("n", "positives", "AUROC"):
-        shown.add_column(name, justify="right", no_wrap=True)
-    shown.add_column("95 % interval")
+    heads = [*split, "finding", "n", "positives", "AUROC"]
+    cells = []
     for row in rows.to_dict("records"):
         area = "" if math.isnan(row["auroc"]) else f"{row['auroc']:.3f}"
         ends = str(row["reason"]) or f"{row['low']:.3f} to {row['high']:.3f}"
         if row["finding"] == "mean" and area:
             ends += f" (mean of {row['findings']})"
         facts = [str(row[name]) for name in (*split, "finding", "n", "positives")]
-        shown.add_row(*facts, area, ends)
-    console().print(shown)
+        cells.append([*facts, area, ends])
+    print_table([*heads, "95 % interval"], cells, numbers=heads[-3:], whole=heads)
     whole = rows if not split else rows[rows["attribute"] == "all"]
     for title, measures in (
         ("at the threshold", [*_DECISIONS, *(m for m in _AT_PREVALENCE if m in rows)]),
@@ -625,71 +606,46 @@ def _print(table: pd.DataFrame, study: Study) -> None:
 
 def _print_measures(rows: pd.DataFrame, title: str, measures: list[str]) -> None:
     """Measures in columns; indented, for the first table is the main one."""
-    from rich.table import Table
-
     if not measures:
         return
-    shown = Table(box=None, title=title, title_justify="left", title_style="bold")
-    shown.add_column("finding", no_wrap=True)
-    limits = measures[0] == "sensitivity"
-    if limits:
-        shown.add_column("threshold", justify="right", no_wrap=True)
-    for measure in measures:
-        shown.add_column(_HEADS.get(measure, measure), justify="right")
+    limits = ["threshold"] if measures[0] == "sensitivity" else []
+    numbers = [*limits, *(_HEADS.get(measure, measure) for measure in measures)]
+    cells = []
     for row in rows.to_dict("records"):
-        cells = [
-            _cell(row[m], row[f"{m}_low"], row[f"{m}_high"]) if row[m] is not None else ""
+        found = [
+            with_ends(row[m], row[f"{m}_low"], row[f"{m}_high"]) if row[m] is not None else ""
             for m in measures
         ]
         limit = "" if math.isnan(row["threshold"]) else f"{row['threshold']:.4g}"
-        shown.add_row(str(row["finding"]), *([limit] if limits else []), *cells)
-    console().print(shown)
+        cells.append([str(row["finding"]), *([limit] if limits else []), *found])
+    heads = ["finding", *numbers]
+    print_table(heads, cells, numbers=numbers, whole=["finding", *limits], title=title, **_BELOW)
 
 
-def _print_differences(table: pd.DataFrame | None) -> None:
-    from rich.table import Table
-
-    if table is None:
-        return
-    shown = Table(box=None, title="differences", title_justify="left", title_style="bold")
-    for name in ("models", "finding", "measure"):
-        shown.add_column(name, no_wrap=True)
-    for name in ("first", "second", "difference", "p", "p (Holm)"):
-        shown.add_column(name, justify="right", no_wrap=True)
-    for row in table[table["measure"].isin(["auroc", *_DECISIONS[:2], "brier"])].to_dict("records"):
-        if math.isnan(row["difference"]):
-            continue
-        shown.add_row(
-            row["models"], row["finding"], _HEADS.get(row["measure"], row["measure"]),
-            f"{row['first']:.3f}", f"{row['second']:.3f}",
-            _signed(row["difference"], row["low"], row["high"]), _p(row["p"]), _p(row["p_holm"]),
-        )  # fmt: skip
-    console().print(shown)
+def _print_comparisons(differences: pd.DataFrame | None, gaps: pd.DataFrame | None) -> None:
+    if differences is not None:
+        main = differences[differences["measure"].isin(["auroc", *_DECISIONS[:2], "brier"])]
+        texts = ("models", "finding", "measure")
+        _print_compared(main, "differences", "difference", texts, ("first", "second"))
+    if gaps is not None and not gaps.empty:
+        parts = ("attribute", "subgroup", "rest", "finding", "measure")
+        _print_compared(gaps, "gaps to the rest", "gap", parts)
 
 
-def _print_gaps(table: pd.DataFrame | None) -> None:
-    from rich.table import Table
-
-    if table is None or table.empty:
-        return
-    shown = Table(box=None, title="gaps to the rest", title_justify="left", title_style="bold")
-    for name in ("attribute", "subgroup", "rest", "finding", "measure"):
-        shown.add_column(name, no_wrap=True)
-    for name in ("gap", "p", "p (Holm)"):
-        shown.add_column(name, justify="right", no_wrap=True)
-    for row in table[table["gap"].notna()].to_dict("records"):
-        shown.add_row(
-            row["attribute"], row["subgroup"], row["rest"], row["finding"],
-            _HEADS.get(row["measure"], row["measure"]),
-            _signed(row["gap"], row["low"], row["high"]), _p(row["p"]), _p(row["p_holm"]),
-        )  # fmt: skip
-    console().print(shown)
-
-
-def _signed(value: float, low: float, high: float) -> str:
-    if math.isnan(low):
-        return f"{value:+.3f}"
-    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+def _print_compared(
+    table: pd.DataFrame, title: str, of: str, texts: tuple[str, ...], plain: tuple[str, ...] = ()
+) -> None:
+    """Differences or gaps, with their intervals and p-values."""
+    numbers = (*plain, of, "p", "p (Holm)")
+    cells = []
+    for row in table[table[of].notna()].to_dict("records"):
+        names = row | {"measure": _HEADS.get(row["measure"], row["measure"])}
+        change = with_ends(row[of], row["low"], row["high"], "+")
+        values = (f"{row[name]:.3f}" for name in plain)
+        chances = (_p(row[name]) for name in ("p", "p_holm"))
+        cells.append([*(names[name] for name in texts), *values, change, *chances])
+    heads = (*texts, *numbers)
+    print_table(heads, cells, numbers=numbers, whole=heads, title=title, **_BELOW)
 
 
 def _p(value: float) -> str:

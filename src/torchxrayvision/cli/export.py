@@ -68,7 +68,7 @@ def _model(name: str, weights: str | None) -> XRayModel:
     if Path(name).is_file():
         return load_checkpoint(name, weights=weights)
     module, _, network = name.rpartition(".")
-    if module in baseline_models.__all__:
+    if module in dir(baseline_models):
         package = getattr(baseline_models, module)
         known = [public for public in package.__all__ if not public.endswith("_Weights")]
         if network not in known:

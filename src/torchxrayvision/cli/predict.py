@@ -22,6 +22,7 @@ from torchxrayvision.cli.console import (
     inform,
     load_classifier,
     named_images,
+    print_table,
     read_options,
     refuse,
     run_progress,
@@ -154,18 +155,11 @@ def _calibrated(name: str, result: Result) -> float:
 
 def _print_side_by_side(results: list[Result], columns: Values) -> None:
     """A few files: one row per finding, one column per file."""
-    from rich.table import Table
-    from rich.text import Text
-
     good = [r for r in results if r.outputs is not None]
-    table = Table(box=None, pad_edge=False)
-    table.add_column("finding")
-    for result in good:
-        table.add_column(Text(Path(result.path).name), justify="right")
-    for name, value in columns.items():
-        table.add_row(name, *(f"{value(result):.5f}" for result in good))
     if good:
-        console().print(table)
+        heads = [Path(result.path).name for result in good]
+        rows = [[name, *(f"{of(result):.5f}" for result in good)] for name, of in columns.items()]
+        print_table(["finding", *heads], rows, numbers=heads)
     for result in results:
         if result.error:
             show_error(ValueError(f"{result.path}: {result.error}"))

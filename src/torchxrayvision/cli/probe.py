@@ -9,19 +9,17 @@ import typer
 
 from torchxrayvision.cli import options as opt
 from torchxrayvision.cli.console import (
-    EXIT_USAGE,
-    console,
     count,
     file_to_write,
     inform,
     load_classifier,
     print_json,
+    print_table,
     progress_of,
     refuse,
     refuse_existing,
     require_extension,
     run_progress,
-    show_error,
     show_warnings,
 )
 
@@ -155,8 +153,7 @@ def _study(
     try:
         scored, known = read_table(embeddings), read_table(labels)
     except (OSError, ValueError) as error:
-        show_error(error)
-        raise typer.Exit(EXIT_USAGE) from None
+        refuse(str(error))
     vectors, read = _vectors(scored, embeddings)
     names = [name for name in scored if str(name).startswith(_VECTOR)]
     scored = scored.drop(columns=names)[read].assign(**{_ROW: np.arange(int(read.sum()))})
@@ -240,19 +237,12 @@ def _give(
 
 
 def _print(table: pd.DataFrame) -> None:
-    from rich.table import Table
-
-    shown = Table(box=None, pad_edge=False)
-    shown.add_column("finding", no_wrap=True)
-    for name in ("patients of each class", "n", "positives", "AUROC"):
-        shown.add_column(name, justify="right")
-    shown.add_column("95 % interval")
-    shown.add_column("of the draws")
+    numbers = ["patients of each class", "n", "positives", "AUROC"]
+    rows = []
     for row in table.to_dict("records"):
         ends = str(row["reason"]) or f"{row['low']:.3f} to {row['high']:.3f}"
         draws = "" if row["seeds"] == 1 else f"{row['lowest']:.3f} to {row['highest']:.3f}"
-        shown.add_row(
-            str(row["finding"]), str(row["per_class"]), str(row["n"]), str(row["positives"]),
-            f"{row['auroc']:.3f}", ends, draws,
-        )  # fmt: skip
-    console().print(shown)
+        names = (str(row[name]) for name in ("finding", "per_class", "n", "positives"))
+        rows.append([*names, f"{row['auroc']:.3f}", ends, draws])
+    heads = ["finding", *numbers, "95 % interval", "of the draws"]
+    print_table(heads, rows, numbers=numbers, whole=["finding"])

@@ -18,6 +18,7 @@ from torchxrayvision.cli.console import (
     load_network,
     named_images,
     print_json,
+    print_table,
     read_options,
     refuse,
     refuse_existing,
@@ -181,14 +182,11 @@ def _show(table: pd.DataFrame, output: Path | None, as_json: bool) -> None:
     elif output is not None:
         _save(rows, output)
     else:
-        from rich.table import Table
-
-        several = len(set(table["query"])) > 1
-        shown = Table(*(["query"] if several else []), "rank", "similarity", "path", box=None)
-        for row in rows:
-            cells = [str(row["rank"]), f"{row['similarity']:.3f}", row["path"]]
-            shown.add_row(*([row["query"]] if several else []), *cells)
-        console().print(shown)
+        heads = ["rank", "similarity", "path"]
+        if len(set(table["query"])) > 1:
+            heads.insert(0, "query")
+        cells = [row | {"similarity": f"{row['similarity']:.3f}"} for row in rows]
+        print_table(heads, [[str(row[head]) for head in heads] for row in cells])
 
 
 def _save(rows: list[dict[str, Any]], output: Path) -> None:

@@ -6,14 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
-from torchxrayvision.cli import own_weights as _own
 from torchxrayvision.cli import options as opt
+from torchxrayvision.cli import own_weights as _own
 from torchxrayvision.cli.console import (
     EXIT_SOME_FAILED,
     add_command,
     console,
     inform,
     print_json,
+    print_table,
     refuse,
     show_warnings,
 )
@@ -39,28 +40,22 @@ def _megabytes(size: int | None) -> str:
 
 def list_(as_json: opt.AsJson = False) -> None:
     """List every published weight and those that were added, and whether they are here."""
-    from rich.table import Table
-
     from torchxrayvision.weights import locate_weights
 
     if as_json:
         print_json([_record(entry) for entry in _entries(None)])
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("name", "aliases", "size", "outputs", "input", "here", "checksum"):
-        table.add_column(column, no_wrap=column == "name")
-    for entry in _entries(None):
-        here = locate_weights(entry)
-        table.add_row(
-            entry.name,
-            ", ".join(entry.aliases),
-            _megabytes(entry.file.size),
-            str(sum(entry.trained)),
-            f"{entry.input_resolution} px",
-            "yes" if here else "no",
+    rows = [
+        [
+            entry.name, ", ".join(entry.aliases), _megabytes(entry.file.size),
+            str(sum(entry.trained)), f"{entry.input_resolution} px",
+            "yes" if locate_weights(entry) else "no",
             entry.file.certainty if entry.file.sha256 else "none published",
-        )
-    console().print(table)
+        ]
+        for entry in _entries(None)
+    ]  # fmt: skip
+    heads = ["name", "aliases", "size", "outputs", "input", "here", "checksum"]
+    print_table(heads, rows, whole=["name"])
 
 
 def _record(entry: Any) -> dict[str, Any]:
@@ -97,7 +92,7 @@ def show(
     for entry in _entries(names):
         for key, value in _facts(entry):
             console().print(f"{key}: {value}", markup=False, soft_wrap=True)
-        console().print(_outputs(entry))
+        _print_outputs(entry)
         for key, value in card_of(entry).get("about", {}).items():
             console().print(f"{key}: {value}", markup=False, soft_wrap=True)
 
@@ -116,15 +111,10 @@ def _facts(entry: Any) -> list[tuple[str, str]]:
     return [(key, value) for key, value in facts if value]
 
 
-def _outputs(entry: Any) -> Any:
+def _print_outputs(entry: Any) -> None:
     """One row a trained output: operating point, and what was measured on each test set."""
-    from rich.table import Table
-
     from torchxrayvision.weights import card_of
 
-    table = Table(box=None, pad_edge=False)
-    table.add_column("output", no_wrap=True)
-    table.add_column("operating point", justify="right")
     card = card_of(entry)
     auroc = {
         test: card.get("auroc", {}).get(test, {k: {"value": v} for k, v in row.items()})
@@ -132,14 +122,14 @@ def _outputs(entry: Any) -> Any:
     }
     columns = {f"AUROC {test}": rows for test, rows in auroc.items()}
     columns |= {f"Dice {test}": rows for test, rows in card.get("dice", {}).items()}
-    for column in columns:
-        table.add_column(column, justify="right")
+    rows = []
     points = entry.operating_points or [None] * len(entry.targets)
     for target, point, trained in zip(entry.targets, points, entry.trained, strict=True):
         if trained:
             values = [_interval(rows.get(target)) for rows in columns.values()]
-            table.add_row(target, "" if point is None else f"{point:.3g}", *values)
-    return table
+            rows.append([target, "" if point is None else f"{point:.3g}", *values])
+    numbers = ["operating point", *columns]
+    print_table(["output", *numbers], rows, numbers=numbers, whole=["output"])
 
 
 def _interval(measured: Any) -> str:
