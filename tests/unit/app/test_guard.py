@@ -159,10 +159,10 @@ def test_every_word_of_the_page_is_in_the_one_file():
         used |= set(re.findall(r'\bsay\("([\w.-]+)"', text))
     assert len(used) > 100
     assert not {key for key in used if not known(key)}
-    server = (STATIC.parent / "server.py").read_text("utf-8")
-    guard = (STATIC.parent / "guard.py").read_text("utf-8")
-    codes = set(re.findall(r'_refusal\(\d+, "([\w-]+)"', server))
-    codes |= set(re.findall(r'\b[45]\d\d, "([\w-]+)"', server + guard))
+    files = ("server.py", "answers.py", "guard.py")
+    texts = "".join((STATIC.parent / name).read_text("utf-8") for name in files)
+    codes = set(re.findall(r'refusal\(\d+, "([\w-]+)"', texts))
+    codes |= set(re.findall(r'\b[45]\d\d, "([\w-]+)"', texts))
     assert codes >= {"too-large", "memory-full", "wrong-host", "no-access"}
     assert not {code for code in codes if not known(f"error.{code}")}
 
