@@ -98,7 +98,21 @@ class RemoteFile:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PackagedFile:
+class _LocalFile:
+    certainty: ClassVar[Literal["certain"]] = "certain"
+
+    folder: str
+    filename: str
+    sha256: str
+    size: int | None
+
+    def __post_init__(self) -> None:
+        _check_sha256(self.sha256)
+        _check_bare(self.filename)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PackagedFile(_LocalFile):
     """A file that is installed with the package.
 
     Args:
@@ -111,20 +125,11 @@ class PackagedFile:
         ValueError: If a field is malformed.
     """
 
-    certainty: ClassVar[Literal["certain"]] = "certain"
-
-    folder: str
-    filename: str
-    sha256: str
     size: int
-
-    def __post_init__(self) -> None:
-        _check_sha256(self.sha256)
-        _check_bare(self.filename)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class OwnFile:
+class OwnFile(_LocalFile):
     """A file that a user added to the cache, with its hash of then.
 
     Args:
@@ -136,17 +141,6 @@ class OwnFile:
     Raises:
         ValueError: If a field is malformed.
     """
-
-    certainty: ClassVar[Literal["certain"]] = "certain"
-
-    folder: str
-    filename: str
-    sha256: str
-    size: int | None
-
-    def __post_init__(self) -> None:
-        _check_sha256(self.sha256)
-        _check_bare(self.filename)
 
 
 def _check_sha256(digits: str) -> None:

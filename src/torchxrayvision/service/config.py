@@ -254,12 +254,7 @@ class Pull(RemoteArchive):
     """An archive that is asked for images by DICOMweb.
 
     Args:
-        name: See `RemoteArchive`.
-        url: See `RemoteArchive`.
-        token_file: See `RemoteArchive`.
-        user: See `RemoteArchive`.
-        password_file: See `RemoteArchive`.
-        tls: See `RemoteArchive`.
+        name, url, token_file, user, password_file, tls: See `RemoteArchive`.
         modalities: Modality of the series, each asked for by itself; empty for any.
         body_parts: Body Part Examined of the series, each asked for by itself; empty for any.
         accessions: Accession numbers that are asked for, of any day.
@@ -284,12 +279,7 @@ class Target(RemoteArchive):
     """An archive that gets results.
 
     Args:
-        name: See `RemoteArchive`.
-        url: See `RemoteArchive`.
-        token_file: See `RemoteArchive`.
-        user: See `RemoteArchive`.
-        password_file: See `RemoteArchive`.
-        tls: See `RemoteArchive`.
+        name, url, token_file, user, password_file, tls: See `RemoteArchive`.
         kind: `"dicomweb"` for STOW-RS, `"dicom"` for C-STORE.
         host: Of the C-STORE receiver.
         port: Of the C-STORE receiver.

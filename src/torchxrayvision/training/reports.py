@@ -70,15 +70,12 @@ def write_reports(
     _write(pd.concat(split, ignore_index=True), folder / "split.csv", made)
     network.eval()
     drawn = recipe.task == "reconstruction"
+    report = _drawn if drawn else _predicted
     tables = []
     for part, images in there.items():
         if part == "train":
             continue
-        table = (
-            _drawn(folder, part, images, network, recipe, made)
-            if drawn
-            else _predicted(folder, part, images, network, recipe, made)
-        )
+        table = report(folder, part, images, network, recipe, made)
         if table is not None:
             table.insert(0, "part", part)
             tables.append(table.assign(note=CHOSE_THE_EPOCH if part == "validation" else ""))
