@@ -430,10 +430,8 @@ class XRayClassifier(XRayModel):
     @property
     def trained(self) -> tuple[bool, ...]:
         """For each output, whether it was trained."""
-        known = [
-            a and b not in self.untrained
-            for a, b in zip(super().trained, self.targets, strict=True)
-        ]
+        named = zip(super().trained, self.targets, strict=True)
+        known = [a and b not in self.untrained for a, b in named]
         points = self._points
         if self.weights is None or points is None or not self._nan_is_untrained:
             return tuple(known)
@@ -442,12 +440,17 @@ class XRayClassifier(XRayModel):
     @property
     def head(self) -> nn.Linear:
         """The last layer, from embeddings to logits; networks of several heads have none."""
+        layer: nn.Linear | None = getattr(self, "classifier", None)
+        if layer is not None:
+            return layer
         msg = f"{type(self).__name__} has no single last layer"
         raise AttributeError(msg)
 
     def _replace_head(self, layer: nn.Linear) -> None:
         """Put a layer in that place; nn.Module would register an assignment to a property."""
-        raise NotImplementedError
+        if "classifier" not in self._modules:
+            raise NotImplementedError
+        self.register_module("classifier", layer)
 
     @property
     def features_width(self) -> int:
@@ -495,8 +498,7 @@ class XRayClassifier(XRayModel):
 
     def _last(self, features: Tensor) -> Tensor:
         """Raw outputs (B, P) from features (B, D)."""
-        raw: Tensor = self.head(features)
-        return raw
+        return cast("Tensor", self.head(features))
 
     def _features_and_raw(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, D) and raw outputs (B, P) of a prepared input, in one pass."""

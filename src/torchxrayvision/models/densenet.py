@@ -267,14 +267,6 @@ class DenseNet(XRayClassifier):
             )
 
     @property
-    def head(self) -> nn.Linear:
-        """The last layer, from embeddings to logits."""
-        return self.classifier
-
-    def _replace_head(self, layer: nn.Linear) -> None:
-        self.classifier = layer
-
-    @property
     def _channels(self) -> int:
         first = next((m for m in self.features.modules() if isinstance(m, nn.Conv2d)), None)
         return 1 if first is None else first.in_channels
