@@ -23,6 +23,7 @@ from torchxrayvision.results.readings import (
     MANUFACTURER,
     NOT_FOR_DIAGNOSIS,
     add_study,
+    code_of,
     highdicom,
     making,
     placing,
@@ -69,6 +70,8 @@ _AREA: Final = Quantity(
     Concept("42798000", "SCT", "Area"), ("mm2", "square millimeter"), _AT_DETECTOR
 )
 _MEASUREMENTS: Final = "126010"  # DCM, the container of the groups
+_EVALUATIONS: Final = Concept("C0034375", "UMLS", "Qualitative Evaluations")
+_COMMENT: Final = Concept("121106", "DCM", "Comment")
 
 
 def structured_report(reading: ImageReading, *, not_read: str = "") -> Dataset:
@@ -76,7 +79,8 @@ def structured_report(reading: ImageReading, *, not_read: str = "") -> Dataset:
 
     Args:
         reading: The image with at least one finding, mask or measure.
-        not_read: Why the networks were not asked; the report says so instead. Nothing of a patient.
+        not_read: Why the networks were not asked, which becomes a comment among the qualitative
+            evaluations of the report. Nothing of a patient.
 
     Returns:
         The object: one group (TID 1501) per finding with the number, what the number is and
@@ -100,10 +104,11 @@ def structured_report(reading: ImageReading, *, not_read: str = "") -> Dataset:
             **placing(reading, "sr", *_content(reading), not_read),
         )
         add_study(report, reading)
-        groups = _groups(reading)
+        groups, others = _groups(reading), []
         if not_read:
-            groups.append(_not_read(reading, not_read))
-        return _filled(report, encoded_groups(reading, groups))
+            groups.append(Group(_plan(reading, "Not read", evaluations=((_USE, _NOT_READ),))))
+            others.append(_commented(not_read))
+        return _filled(report, encoded_groups(reading, groups), others)
 
 
 def _groups(reading: ImageReading) -> list[Group]:
@@ -130,13 +135,13 @@ def _frame(reading: ImageReading) -> Any:
     )
 
 
-def _filled(report: Any, groups: bytes) -> Dataset:
-    """A report with the groups in place of what stood for them."""
+def _filled(report: Any, groups: bytes, others: Sequence[Any]) -> Dataset:
+    """A report with the groups in place of what stood for them, and other items behind."""
     from pydicom import dcmread
 
     character_set = _character_set(report)
     items = []
-    for item in report.ContentSequence:
+    for item in (*report.ContentSequence, *others):
         if item.name.value == _MEASUREMENTS:
             del item.ContentSequence
             items.append(
@@ -197,8 +202,13 @@ def _number(value: float) -> float:
     return float(str(np.float32(value)))
 
 
-def _not_read(reading: ImageReading, reason: str) -> Group:
-    return Group(_plan(reading, f"Not read: {reason}", evaluations=((_USE, _NOT_READ),)))
+def _commented(text: str) -> Any:
+    """Qualitative evaluations of TID 1500 (rows 12 and 14) that are one comment."""
+    sr = highdicom().sr
+    container = sr.ContainerContentItem(code_of(_EVALUATIONS), relationship_type="CONTAINS")
+    comment = sr.TextContentItem(code_of(_COMMENT), text, relationship_type="CONTAINS")
+    container.ContentSequence = sr.ContentSequence([comment])
+    return container
 
 
 def _finding(reading: ImageReading, finding: FindingValue) -> Group:

@@ -141,7 +141,11 @@ def test_what_the_rules_refuse_is_not_read(worker, film, tmp_path, kind, monkeyp
     (said,) = found["objects"]
     assert said["kind"] == "refusal"
     report = pydicom.dcmread(tmp_path / "out" / said["file"])
-    assert f"Not read: {found['reason']}" in report.to_json()
+    named = {item.ConceptNameCodeSequence[0].CodeMeaning: item for item in report.ContentSequence}
+    (comment,) = named["Qualitative Evaluations"].ContentSequence
+    assert comment.ConceptNameCodeSequence[0].CodeMeaning == "Comment"
+    assert comment.TextValue == found["reason"]
+    assert found["reason"] not in str(named["Imaging Measurements"])
     assert report.StudyInstanceUID == pydicom.dcmread(film).StudyInstanceUID
     rules = config(tmp_path, gate={"screening": "note"} | gates[kind])
     monkeypatch.setattr(worker, "_config", rules)
