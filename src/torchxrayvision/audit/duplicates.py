@@ -6,6 +6,7 @@
 3. `overlay` lays the one over the other and correlates their fine structure: thumbnails first,
    and larger pictures where these agree. Two exposures of one patient differ there, by breath and
    position; one exposure that was encoded, cut, windowed, mirrored or turned does not.
+4. `movement` refuses pairs of which parts moved by themselves: exposures in nearly one position.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from torchxrayvision.audit.movement import moved_tiles
 from torchxrayvision.audit.nearest import candidates
 from torchxrayvision.audit.overlay import Overlay, compare, confirm
 
@@ -33,6 +35,8 @@ DOUBTFUL: Final = 0.7
 """Correlation in thumbnails from which on a pair is looked at again in larger pictures."""
 CONFIRMED: Final = 0.86
 """Median correlation of cells of larger pictures from which on two images are one exposure."""
+STILL: Final = 0.12
+"""Share of the tiles of larger pictures that may have moved by themselves in one exposure."""
 DUPLICATE: Final = 0.9
 """Correlation in thumbnails from which on a pair is one exposure, where they are all there is."""
 _OVERLAP: Final = 0.6  # share of the image that must be in both
@@ -98,8 +102,13 @@ def search(
             rows, place = np.unique(chunk, return_inverse=True)
             pictures = larger(rows.tolist())
             place = place.reshape(chunk.shape)
-            overlay = confirm(pictures[place[:, 0]], pictures[place[:, 1]], overlay)
-        found += _judged(chunk, overlay, DUPLICATE if larger is None else CONFIRMED)
+            sides = pictures[place[:, 0]], pictures[place[:, 1]]
+            overlay = confirm(*sides, overlay)
+            good = np.flatnonzero(_alike(overlay, CONFIRMED))
+            moved = moved_tiles(sides[0][good], sides[1][good], overlay.take(good))
+            good = good[moved <= STILL]
+            chunk, overlay = chunk[good], overlay.take(good)
+        found += _judged(chunk, overlay)
         say("comparing larger pictures", min(start + _BATCH, len(alike)), len(alike))
     return sorted(found, key=lambda pair: (pair.first, pair.second))
 
@@ -129,9 +138,9 @@ def _alike(overlay: Overlay, least: float) -> NDArray[np.bool_]:
     return (np.abs(overlay.correlation) >= least) & (overlay.overlap >= _OVERLAP)
 
 
-def _judged(pairs: Rows, overlay: Overlay, least: float) -> list[Pair]:
+def _judged(pairs: Rows, overlay: Overlay) -> list[Pair]:
     found = []
-    for at in np.flatnonzero(_alike(overlay, least)).tolist():
+    for at in range(len(pairs)):
         first, second = sorted(pairs[at].tolist())
         found.append(Pair(first, second, abs(float(overlay.correlation[at])), _how(overlay, at)))
     return found

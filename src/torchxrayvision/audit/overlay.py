@@ -42,18 +42,18 @@ _PART_ALIKE: Final = 0.4  # correlation there below which the rest is not looked
 _CHUNK: Final = 4  # larger pictures that are worked on together, so that they stay in fast memory
 
 
-class _Band(NamedTuple):
-    """Which structure is correlated: blur, what is taken off, and over what strength is taken."""
+class Band(NamedTuple):
+    """Which structure is looked at: blur, what is taken off, and over what strength is taken."""
 
     blur: float
     away: float
     around: float
 
 
-_COARSE_BAND: Final = _Band(1.0, 3.0, 4.0)
-_THUMBNAIL_BAND: Final = _Band(0.0, 1.0, 4.0)
-_FINE_BAND: Final = _Band(0.7, 1.5, 4.0)
-_MIDDLE_BAND: Final = _Band(1.0, 3.0, 4.0)
+_COARSE_BAND: Final = Band(1.0, 3.0, 4.0)
+_THUMBNAIL_BAND: Final = Band(0.0, 1.0, 4.0)
+_FINE_BAND: Final = Band(0.7, 1.5, 4.0)
+_MIDDLE_BAND: Final = Band(1.0, 3.0, 4.0)
 _LOST: Final = (0.75, 0.86)  # correlation of the finest structure that may have been lost
 _KEPT: Final = 0.93  # correlation of what is coarser that speaks for one exposure then
 
@@ -119,7 +119,7 @@ def compare(
     """
     import torch
 
-    a, b, start = _tensors(first, second, maps, mirrored)
+    a, b, start = tensors(first, second, maps, mirrored)
     with torch.no_grad():
         value, overlap = _correlation(a, b, start, _THUMBNAIL_BAND)
         best = start.clone()
@@ -152,7 +152,7 @@ def confirm(first: NDArray[np.uint8], second: NDArray[np.uint8], overlay: Overla
     """
     import torch
 
-    a, b, start = _tensors(first, second, overlay.maps, overlay.mirrored)
+    a, b, start = tensors(first, second, overlay.maps, overlay.mirrored)
     with torch.no_grad():
         chunks = [
             _confirmed(a[at : at + _CHUNK], b[at : at + _CHUNK], start[at : at + _CHUNK])
@@ -188,12 +188,13 @@ def _confirmed(
     return value, overlap, best
 
 
-def _tensors(
+def tensors(
     first: NDArray[np.uint8],
     second: NDArray[np.uint8],
     maps: Floats,
     mirrored: NDArray[np.bool_],
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Both pictures, (M, 1, side, side), the second mirrored where it is to be, and the maps."""
     import torch
 
     a, b = (torch.from_numpy(np.ascontiguousarray(x)).float()[:, None] for x in (first, second))
@@ -207,7 +208,7 @@ def _improve(
     b: torch.Tensor,
     rows: torch.Tensor,
     maps: torch.Tensor,
-    band: _Band,
+    band: Band,
     known: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
 ) -> None:
     """Put correlation, overlap and map of some rows where they are better than what is known.
@@ -298,7 +299,7 @@ def _aligned(
 
 
 def _products(
-    a: torch.Tensor, b: torch.Tensor, maps: torch.Tensor, band: _Band, part: float = 1.0
+    a: torch.Tensor, b: torch.Tensor, maps: torch.Tensor, band: Band, part: float = 1.0
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Product and squares of fine structure under the maps, where both show any, and overlap.
 
@@ -314,15 +315,19 @@ def _products(
 
     side = a.shape[-1]
     lost = round(side * (1 - part) / 2)
-    x = _fine(a[..., lost : side - lost, lost : side - lost], band)
+    x = fine_structure(a[..., lost : side - lost, lost : side - lost], band)
     inner = x.shape[-1]
     scaled = maps.clone()
     scaled[:, :, :2] *= inner / side
     grid = functional.affine_grid(scaled, [len(x), 1, inner, inner], align_corners=False)
     if part < 1:  # the part that is seen, and what is fine in it
-        seen, varied = _fine(functional.grid_sample(b, grid, align_corners=False), band).unbind(1)
+        seen, varied = fine_structure(
+            functional.grid_sample(b, grid, align_corners=False), band
+        ).unbind(1)
     else:
-        seen, varied = functional.grid_sample(_fine(b, band), grid, align_corners=False).unbind(1)
+        seen, varied = functional.grid_sample(
+            fine_structure(b, band), grid, align_corners=False
+        ).unbind(1)
     inside = (grid.abs().amax(-1) < 0.97).float()
     inside[:, :2] = inside[:, -2:] = inside[:, :, :2] = inside[:, :, -2:] = 0
     overlap = inside.mean((1, 2))
@@ -333,7 +338,7 @@ def _products(
 
 
 def _correlation(
-    a: torch.Tensor, b: torch.Tensor, maps: torch.Tensor, band: _Band, part: float = 1.0
+    a: torch.Tensor, b: torch.Tensor, maps: torch.Tensor, band: Band, part: float = 1.0
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Of fine structure under the maps: median over cells, and overlap.
 
@@ -361,7 +366,7 @@ def _whole(a: torch.Tensor, b: torch.Tensor, maps: torch.Tensor, side: int) -> t
     return product / (first * second).sqrt().clamp(min=1e-6)
 
 
-def _fine(x: torch.Tensor, band: _Band) -> torch.Tensor:
+def fine_structure(x: torch.Tensor, band: Band) -> torch.Tensor:
     """Structure of a few pixels, as strong as its surroundings allow; and where there is any."""
     import torch
 

@@ -10,8 +10,10 @@ import torch
 from PIL import Image
 
 from torchxrayvision.audit import fingerprints, nearest, overlay
-from torchxrayvision.audit.duplicates import Pair, by_hash, exposures, search
+from torchxrayvision.audit.duplicates import CONFIRMED, STILL, Pair, by_hash, exposures, search
+from torchxrayvision.audit.movement import moved_tiles
 from torchxrayvision.audit.nearest import candidates
+from torchxrayvision.datasets import Phantom_Dataset
 from torchxrayvision.phantom import png_bytes, simulate
 
 COUNT = 24
@@ -68,6 +70,46 @@ def test_changed_films_are_found_and_their_changes_told(films):
 def test_films_of_others_are_not_one(films):
     large = pictures(films, overlay.FINE_SIDE)
     assert search(pictures(films), lambda rows: large[rows]) == []
+
+
+def grey_of(image):
+    return np.asarray(Image.open(io.BytesIO(png_bytes(image))))
+
+
+def test_two_exposures_in_nearly_one_position_are_not_one(films):
+    """Half of their cells agree as those of copies do, and the rest moved with the breath."""
+    patient = Phantom_Dataset(18, seed=5000, size=256, site="A")
+    two = [grey_of(patient[i]["img"]) for i in (15, 17)]
+    images = [*two, *films, encoded(two[0]), CHANGES["rotated"](two[1])]
+    large = pictures(images, overlay.FINE_SIDE)
+    still = np.eye(2, 3, dtype=np.float32)[None], np.zeros(1, bool)
+    whole = overlay.compare(pictures(two[:1]), pictures(two[1:]), *still)
+    alike = overlay.confirm(large[:1], large[1:2], whole)
+    assert alike.correlation[0] > CONFIRMED  # one figure for the whole does not tell
+    assert moved_tiles(large[:1], large[1:2], alike)[0] > 1.5 * STILL
+    pairs = search(pictures(images), lambda rows: large[rows])
+    assert [(p.first, p.second) for p in pairs] == [(0, 2 + COUNT), (1, 3 + COUNT)]
+
+
+def test_a_part_that_moved_is_seen_and_what_is_done_to_copies_is_not(films):
+    large = pictures(films[:3], overlay.FINE_SIDE)
+    lies = np.tile(np.eye(2, 3, dtype=np.float32), (3, 1, 1))
+
+    def share(others):
+        made = overlay.Overlay(
+            np.ones(3, np.float32), np.ones(3, np.float32), lies, np.zeros(3, bool)
+        )
+        return moved_tiles(large, others, made)
+
+    assert (share(large) == 0).all()
+    assert (share(255 - large) == 0).all()
+    assert (share(np.stack([encoded(one) for one in large])) <= STILL).all()
+    lower = large.copy()
+    lower[:, 128:] = np.roll(large, 2, axis=1)[:, 128:]
+    assert (share(lower) > STILL).all()
+    everywhere = np.roll(large, 1, axis=1)  # a map that is off is no movement
+    assert (share(everywhere) <= STILL).all()
+    assert (share(np.zeros_like(large)) == 0).all()  # nothing is seen, so nothing is said
 
 
 def test_pairs_among_the_reference_are_not_looked_for(films):
