@@ -49,6 +49,7 @@ DIFFERENT = {
     "workers": "training counts processes and takes 0 for none",
     "hold_out": "patients are left to the evaluation, or to the probes' own test",
     "images": "a report shows some, a probe is fitted to all",
+    "report": "an evaluation has a model card and a checklist, a probe is no model",
     "methods": "explanations that are scored; see method",
     "split": "an audit takes any parts, a probe those that train and test",
     "views": "a view is kept in a dataset and simulated in a phantom",

@@ -69,7 +69,9 @@ def _moved(a: torch.Tensor, b: torch.Tensor, maps: torch.Tensor) -> torch.Tensor
 
     grid = functional.affine_grid(maps, list(a.shape), align_corners=False)
     laid = functional.grid_sample(b, grid, padding_mode="border", align_corners=False)
-    (x, shown), (y, varied) = (fine_structure(one, _BAND).split(1, 1) for one in (a, laid))
+    x, shown, y, varied = torch.cat([fine_structure(one, _BAND) for one in (a, laid)], 1)[
+        :, :, None
+    ].unbind(1)
     known = (grid.abs().amax(-1) < 0.97).float()[:, None] * shown * varied
     known[..., :3, :] = known[..., -3:, :] = known[..., :3] = known[..., -3:] = 0
     y = y * (x * y * known).sum((1, 2, 3), keepdim=True).sign()  # a negative is turned back

@@ -11,6 +11,7 @@ from torchxrayvision.cli import options as opt
 from torchxrayvision.cli.console import (
     count,
     file_to_write,
+    folder_to_write,
     inform,
     load_classifier,
     print_json,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from torchxrayvision.evaluation import Study
+    from torchxrayvision.files import Provenance
 
 _SHOTS: Final = "1,5,10,50,100"
 _VECTOR: Final = "embedding"
@@ -77,6 +79,15 @@ def probe(
         Path | None,
         typer.Option(help="Draw the curves: .svg, .png or .pdf.", callback=file_to_write),
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            help="Write a page with the curves, the table and the methods to this folder; needs "
+            "the extra report.",
+            callback=folder_to_write,
+        ),
+    ] = None,
     overwrite: opt.Overwrite = False,
     as_json: opt.AsJson = False,
 ) -> None:
@@ -89,7 +100,7 @@ def probe(
     wanted = _numbers(shots)
     require_extension(output, ".csv")
     require_extension(plot, ".svg", ".png", ".pdf")
-    for path in (output, plot):
+    for path in (output, plot, report):
         refuse_existing(path, overwrite)
     if not 0 < hold_out < 1:
         refuse(f"--hold-out is a share between 0 and 1 such as 0.3, got {hold_out}")
@@ -116,6 +127,10 @@ def probe(
             sides[0], sides[1], study.findings, shots=wanted, seeds=seeds, on_progress=move
         )
     _give(table, study, output, plot, as_json)
+    if report is not None:
+        chosen = f"By column {split} of {labels.name}." if split else _held_out(hold_out, seed)
+        told = features.shape[1], _counted(study, tested), chosen, seeds
+        _report(table, study, told, report)
 
 
 def _numbers(text: str) -> list[int]:
@@ -220,20 +235,39 @@ def _give(
         _print(table)
     if output is not None:
         from torchxrayvision.csvtext import write_frame
-        from torchxrayvision.provenance import Provenance
 
-        facts: dict[str, Any] = {
-            name: study.made.get(name) for name in ("weights", "weights_sha256")
-        }
-        write_frame(
-            table, output, Provenance(command="xrv probe", inputs=dict(study.hashes), **facts)
-        )
+        write_frame(table, output, _provenance(study))
         inform(f"{count(len(table), 'row')} in {output}")
     if plot is not None:
         from torchxrayvision.plots import learning_curve
 
         learning_curve(table).save(plot)
         inform(f"the curves are in {plot}")
+
+
+def _provenance(study: Study) -> Provenance:
+    from torchxrayvision.provenance import Provenance
+
+    facts: dict[str, Any] = {name: study.made.get(name) for name in ("weights", "weights_sha256")}
+    return Provenance(command="xrv probe", inputs=dict(study.hashes), **facts)
+
+
+def _held_out(share: float, seed: int) -> str:
+    return f"{share:.0%} of the patients, whom the hash of the patient and the seed {seed} decide."
+
+
+def _report(
+    table: pd.DataFrame, study: Study, told: tuple[int, str, str, int], folder: Path
+) -> None:
+    from torchxrayvision.report import ProbeStudy, write_probe_report
+
+    features, counted, sides, seeds = told
+    name = study.made.get("weights") or study.name
+    made = ProbeStudy(
+        table=table, features=features, counted=f"{counted}.", sides=sides, seeds=seeds,
+        provenance=_provenance(study), title=f"Linear probes on {name}",
+    )  # fmt: skip
+    inform(f"the report is {write_probe_report(made, folder)}")
 
 
 def _print(table: pd.DataFrame) -> None:

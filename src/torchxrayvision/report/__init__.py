@@ -1,4 +1,4 @@
-"""`xrv evaluate --report`: a study as one page, with tables, figures, a card and a checklist."""
+"""`xrv evaluate --report` and `xrv probe --report`: one page, with its tables and figures."""
 
 from __future__ import annotations
 

@@ -163,6 +163,26 @@ def test_the_command_prints_writes_and_draws(tables, tmp_path):
     assert [row["auroc"] for row in rows] == pytest.approx(table["auroc"].tolist(), abs=1e-6)
 
 
+def test_the_report_is_one_page_with_table_and_figure(tables, tmp_path):
+    out = ("--report", tmp_path / "r", "--split", "part", "--finding", "Mass", "--finding", "Own")
+    done = run("probe", tables / "e.parquet", tables / "labels.csv", *OPTIONS, *out)
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "r" / "index.html").read_text("utf-8")
+    assert "By column part of labels.csv." in page
+    assert "each number of patients is drawn 2 times" in page
+    assert "6 numbers per image" in page
+    table = pd.read_csv(tmp_path / "r" / "probes.csv")
+    for row in table.to_dict("records"):  # every value of the table is on the page
+        assert f"{row['auroc']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" in page
+    assert provenance.read(tmp_path / "r" / "probes.csv")["command"] == "xrv probe"
+    assert "<svg" in (tmp_path / "r" / "figures" / "learning-curve.svg").read_text("utf-8")
+    assert 'src="http' not in page
+    assert 'href="http' not in page
+    again = run("probe", tables / "e.parquet", tables / "labels.csv", *OPTIONS, *out)
+    assert again.exit_code == 2
+    assert "is not empty" in again.stderr
+
+
 def test_findings_of_the_labels_alone_and_a_split_of_their_own(tables):
     more = ("--finding", "Own", "--finding", "Mass", "--split", "part", "--json")
     done = run("probe", tables / "e.parquet", tables / "labels.csv", *OPTIONS, *more)
