@@ -1,11 +1,14 @@
 """Figures: they show the numbers of `evaluation`, follow the page, and leave matplotlib alone."""
 
+import io
 import re
 import xml.etree.ElementTree as ET
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image
 
 from torchxrayvision import plots
 from torchxrayvision.datasets import Phantom_Dataset
@@ -100,3 +103,14 @@ def test_datasets_show_their_samples_with_masks():
     assert ax.images[0].get_array().shape == (64, 64, 3)
     with pytest.raises(IndexError):
         dataset.plot(7)
+
+
+def test_a_notebook_shows_a_sample_that_stands_last_in_a_cell():
+    dataset = Phantom_Dataset(n=1, size=64)
+    shown = dataset.plot(0, size=64)._repr_png_()
+    assert Image.open(io.BytesIO(shown)).size == (500, 500)
+    given = Figure().subplots()
+    assert (
+        dataset.plot(0, ax=given, size=64) is given
+    )  # a figure of pyplot is shown once, by pyplot
+    assert not hasattr(given, "_repr_png_")

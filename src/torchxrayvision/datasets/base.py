@@ -247,7 +247,8 @@ class Dataset(_TorchDataset):
             size: Longer side of the picture, pixels.
 
         Returns:
-            The axes; ``.figure`` is the figure.
+            The axes; ``.figure`` is the figure. Without `ax` a notebook shows them where they are
+            the last value of a cell.
 
         Raises:
             DependencyError: If matplotlib is missing.

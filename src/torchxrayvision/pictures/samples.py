@@ -67,7 +67,8 @@ def picture_axes(picture: NDArray[np.uint8], title: str, ax: Any = None) -> Any:
     Args:
         picture: uint8 (H, W, 3).
         title: Above it.
-        ax: Axes to draw on; None for those of a new figure, which pyplot does not know.
+        ax: Axes to draw on; None for those of a new figure, which pyplot does not
+            know and which a notebook shows where the axes are the last value of a cell.
 
     Returns:
         The axes.
@@ -77,11 +78,8 @@ def picture_axes(picture: NDArray[np.uint8], title: str, ax: Any = None) -> Any:
     """
     if ax is None:
         with needs_package("matplotlib", "a figure", "report"):
-            from matplotlib.backends.backend_agg import FigureCanvasAgg
-            from matplotlib.figure import Figure
-        figure = Figure(figsize=(5, 5 * picture.shape[0] / picture.shape[1]), layout="constrained")
-        FigureCanvasAgg(figure)
-        ax = figure.add_subplot()
+            from torchxrayvision.pictures.figures import figure_of_its_own
+        ax = figure_of_its_own(5, 5 * picture.shape[0] / picture.shape[1])
     ax.imshow(picture)
     ax.set_axis_off()
     ax.set_title(title, fontsize=9, wrap=True)
