@@ -18,20 +18,19 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from torchxrayvision.models import XRayClassifier
+    from torchxrayvision.models import XRayClassifier, XRayModel
     from torchxrayvision.training.images.prepared import PreparedImages
 
 STRENGTHS: Final = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Values of C, the inverse of the regularisation, that a probe chooses from."""
 
 
-def embed(
-    model: XRayClassifier, images: PreparedImages, *, batch_size: int = 32
-) -> NDArray[np.float32]:
+def embed(model: XRayModel, images: PreparedImages, *, batch_size: int = 32) -> NDArray[np.float32]:
     """Features of images, for `linear_probe` and `few_shot`.
 
     Args:
-        model: Any classifier; it is left in evaluation mode, on the device where it is.
+        model: Any network with `embed`: a classifier, an encoder, an autoencoder; it is left in
+            evaluation mode, on the device where it is.
         images: N prepared images.
         batch_size: Images that go through the network together.
 
@@ -42,7 +41,7 @@ def embed(
 
     from torchxrayvision.training.images.prepared import from_stored
 
-    device = model.head.weight.device
+    device = next(model.parameters()).device  # an encoder has no head yet
     features = []
     with torch.inference_mode():
         model.eval()

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from support.training_runs import data, tiny_net
+from torchxrayvision.autoencoders import CompactAE
 from torchxrayvision.errors import DependencyError
 from torchxrayvision.training import embed, few_shot, linear_probe
 
@@ -81,3 +82,10 @@ def test_without_scikit_learn_the_error_names_the_extra(cases, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(DependencyError, match=r"scikit-learn.*torchxrayvision\[train\]"):
         linear_probe(*cases, NAMES)
+
+
+def test_networks_without_a_last_layer_have_features_too():
+    images = data(5, size=32)
+    vectors = embed(CompactAE(width=4, code=3, levels=2, input_resolution=32), images)
+    assert vectors.shape[0] == 5
+    assert np.isfinite(vectors).all()
