@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from torchxrayvision.models.base import XRayModel
+    from torchxrayvision.weights import Weights
 
 _COMPACT: Final = "autoencoder-compact"
 _COMPACT_ARGUMENTS: Final = ("width", "code", "levels", "dense")  # whose values the class checks
@@ -161,6 +162,8 @@ def _published(model: XRayModel) -> ModelConfig | None:
         return None
     source: dict[str, Any] = {"url": entry.url, "sha256": entry.file.sha256}
     source |= {"container": entry.container, "weights": entry.name}
+    if _has_new_outputs(model, entry):  # what was measured of the former ones is not true of these
+        entry = replace(entry, metrics={}, metrics_source="", description="")
     return ModelConfig(
         architecture=entry.architecture,
         targets=entry.targets,
@@ -174,6 +177,12 @@ def _published(model: XRayModel) -> ModelConfig | None:
         cell_maps=entry.cell_maps,
         provenance={name: value for name, value in source.items() if value},
     )
+
+
+def _has_new_outputs(model: XRayModel, entry: Weights) -> bool:
+    """Whether `reset_classifier` took the place of the published last layer."""
+    lost = entry.operating_points is not None and getattr(model, "op_threshs", None) is None
+    return lost or tuple(model.targets) != tuple(entry.targets)
 
 
 def architecture_of(model: XRayModel, tensors: Mapping[str, Tensor] | None = None) -> str:

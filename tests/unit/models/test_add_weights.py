@@ -386,6 +386,21 @@ def test_demonstration_weights_stay_demonstrations(tmp_path, monkeypatch):
         assert get_model("mine").targets == list(get("demo").targets)
 
 
+@pytest.mark.filterwarnings("ignore::torchxrayvision.errors.DemonstrationWarning")
+def test_figures_of_the_former_outputs_do_not_travel_with_new_ones(tmp_path):
+    net = get_model("demo")
+    net.reset_classifier(2, ["Effusion", "Silicosis"])
+    saved = save_pretrained(net, tmp_path / "saved")
+    assert saved.metrics == {}
+    assert saved.provenance["weights"] == "resnet18-res144-demo"
+    added = add_weights(tmp_path / "saved", "mine")
+    assert added.targets == ("Effusion", "Silicosis")
+    assert added.license == "Apache-2.0"
+    assert get_model("mine").targets == ["Effusion", "Silicosis"]
+    assert not ModelCard.of("mine").metrics
+    assert save_pretrained(get_model("demo"), tmp_path / "as it was").metrics
+
+
 def test_terms_that_are_stated_are_not_replaced(file, tmp_path):
     add_weights(file, "one", license=MIT)
     other = License(name="Apache-2.0")
