@@ -48,6 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
             browser.wait(OPENED)
             browser.click("button.map[data-finding=Effusion]")
             browser.wait("xrv.state.pane.viewer.heat?.prepared")
+            # What the page just said ("... opened") fades out at its bottom.
+            browser.wait("getComputedStyle(document.getElementById('status')).opacity === '0'")
             browser.settle()
             shot = browser.driver.get_screenshot_as_png()
         finally:
