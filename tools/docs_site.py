@@ -19,6 +19,7 @@ from sphinx.util import logging
 
 import docs_api
 import docs_cards
+import docs_gallery
 from build_docs import findings
 from docs_markdown import anchor
 
@@ -176,6 +177,8 @@ def turn_page(app, docname, source):
         text = text.replace(
             "\ncovariate-shift\n", "\n".join(["\ncovariate-shift", *unlisted(), ""])
         )
+    if docname == docs_gallery.INDEX:
+        text = docs_gallery.cards(text)
     if docname in ("datasets", "weights"):
         text = list_page(docname, docs_cards.sections(text))
     source[0] = SHELL.sub("```sh\n", outside_fences(text, lambda part: LINK.sub(turned, part)))

@@ -51,8 +51,8 @@ def test_search_finds(chromium, address, words, page):
     assert any(page in link for link in found), found[:20]
 
 
-PAGES = ("index", "get-started", "datasets", "weights", "gallery/heatmaps", "commands",
-         "api/torchxrayvision.datasets.NIH_Dataset")  # fmt: skip
+PAGES = ("index", "gallery/index", "get-started", "datasets", "weights", "gallery/heatmaps",
+         "commands", "api/torchxrayvision.datasets.NIH_Dataset")  # fmt: skip
 
 
 @pytest.mark.parametrize("width", [1280, 390])
@@ -72,6 +72,16 @@ def test_pages_fit_and_can_be_read(chromium, address, width, mode):
         assert (ink > paper) == (mode == "dark"), (page, ink, paper)
         assert abs(ink - paper) > 300
     chromium.size(1280, 800)
+
+
+def test_each_notebook_has_a_card_with_its_picture(chromium, address):
+    chromium.driver.get(f"{address}/gallery/index.html")
+    chromium.run("document.querySelectorAll('img').forEach((i) => { i.loading = 'eager'; })")
+    pictures = "[...document.querySelectorAll('.sd-card img.xrv-thumbnail')]"
+    chromium.wait(f"{pictures}.every((i) => i.complete)")
+    cards = chromium.value("document.querySelectorAll('.sd-card').length")
+    assert cards == len(list((SITE / "gallery").glob("*.html"))) - 1
+    assert chromium.value(f"{pictures}.filter((i) => i.naturalWidth > 100).length") == cards
 
 
 def test_lists_are_narrowed(chromium, address):
