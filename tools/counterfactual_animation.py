@@ -1,6 +1,6 @@
-"""Make the counterfactual film of the documentation: `docs/images/counterfactual.gif` and `.jpg`.
+"""Make the animation of the documentation: `docs/images/counterfactual.gif` and `.jpg`.
 
-    python tools/counterfactual_film.py --films /tmp/demo-weights/simulated.npz
+    python tools/counterfactual_animation.py --films /tmp/demo-weights/simulated.npz
 
 The published autoencoders cannot be shipped, so a small one learns to draw simulated radiographs
 first (five minutes of one core), and the codes of new simulations are moved along the gradient of
@@ -93,12 +93,17 @@ def trained(stored, epochs):
     return coder.eval()
 
 
-def strip(film, original):
-    """The film, its reconstruction, four frames from less to more, and where they differ."""
-    chosen = np.linspace(0, len(film.frames) - 1, 4).round().astype(int)
-    heat = film.heat()
+def strip(animation, original):
+    """The image, its reconstruction, four frames from less to more, and where they differ."""
+    chosen = np.linspace(0, len(animation.frames) - 1, 4).round().astype(int)
+    heat = animation.heat()
     difference = heat / heat.max() * 2048 - 1024
-    frames = [original, film.reconstruction, *(film.frames[i] for i in chosen), difference]
+    frames = [
+        original,
+        animation.reconstruction,
+        *(animation.frames[i] for i in chosen),
+        difference,
+    ]
     return np.concatenate([to_stored(f.numpy(), "uint8") for f in frames], axis=1)
 
 
@@ -121,12 +126,14 @@ def main():
             index, seed=NEW, size=SIZE, views=("PA",), findings={finding: severity}, others=False
         )
         x = torch.from_numpy(case.image)[None]
-        (film,) = explain.latent_shift(model, coder, x, finding, change=0.4, frames=16)
-        values = ", ".join(f"{value:.2f}" for value in film.values[::3].tolist())
-        print(f"{finding}: film {film.original_value:.2f}; frames {values}; {film.reached}")
-        strips.append(strip(film, x[0, 0]))
+        (animation,) = explain.latent_shift(model, coder, x, finding, change=0.4, frames=16)
+        values = ", ".join(f"{value:.2f}" for value in animation.values[::3].tolist())
+        print(
+            f"{finding}: image {animation.original_value:.2f}; frames {values}; {animation.reached}"
+        )
+        strips.append(strip(animation, x[0, 0]))
         if index == 0:
-            explain.save_animation(film, arguments.out / "counterfactual.gif", title=finding)
+            explain.save_animation(animation, arguments.out / "counterfactual.gif", title=finding)
     Image.fromarray(np.concatenate(strips)).save(arguments.out / "counterfactual.jpg", quality=88)
 
 
