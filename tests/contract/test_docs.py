@@ -125,6 +125,19 @@ def test_the_page_of_encoders_runs_from_top_to_bottom():
     assert names["logits"].shape == (2, 2)
 
 
+@pytest.mark.filterwarnings("ignore::torchxrayvision.errors.DemonstrationWarning")
+def test_the_first_page_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    xrv.phantom.write_release("films", 6, seed=3)  # xrv phantom --out-dir films -n 6 --seed 3
+    names = {}
+    for body in blocks(ROOT / "docs" / "get-started.md", "python"):
+        exec(compile(body, "get-started.md", "exec"), names)
+    assert 0 < len(names["usable"]) < len(names["table"]) == 6  # lateral views are refused
+    assert names["path"] in set(names["usable"]["path"])
+    printed = capsys.readouterr().out
+    assert all(f"\n{target:20} 0." in printed for target in names["model"].targets)
+
+
 def test_the_guide_runs_from_top_to_bottom(workplace, monkeypatch):
     original = xrv.datasets.NIH_Dataset.__init__
 
@@ -277,3 +290,20 @@ def test_cards_can_be_filtered_by_what_they_are(monkeypatch):
     for entry in xrv.weights.list_weights():
         assert f"<code>{entry.name}</code>" in page
     assert "0.81 (NIH" not in page or "measured by this package" in page
+
+
+def test_every_notebook_has_a_card_in_the_gallery(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    gallery = importlib.import_module("docs_gallery")
+    text = (ROOT / "docs" / "gallery" / "index.md").read_text("utf-8")
+    names = {page.stem for page in GALLERY} - {"index"}
+    rows = [name for _, _, name, _ in gallery.ROW.findall(text)]
+    assert sorted(rows) == sorted(names)
+    assert (
+        set(re.search(r":::\{toctree\}\n:hidden:\n\n(.*?)\n:::", text, re.DOTALL)[1].split())
+        == names
+    )
+    cards = gallery.cards(text)
+    assert "| ---" not in cards
+    assert all(f'src="thumbnail:{name}"' in cards for name in names)
+    assert cards.count("::::{grid}") == cards.count("\n## ") == text.count("| **")
