@@ -23,7 +23,7 @@ class ShownAxes(Axes):
         return buffer.getvalue()
 
 
-def figure_of_its_own(width: float, height: float) -> ShownAxes:
+def figure_of_its_own(width: float, height: float) -> Axes:
     """Axes of a new figure, which pyplot does not know.
 
     Args:
@@ -32,5 +32,4 @@ def figure_of_its_own(width: float, height: float) -> ShownAxes:
     """
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    axes: ShownAxes = figure.add_subplot(axes_class=ShownAxes)
-    return axes
+    return figure.add_subplot(axes_class=ShownAxes)
