@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import math
 import re
 import sys
 from pathlib import Path
@@ -21,10 +20,9 @@ import numpy as np
 from docs_commands import commands_page
 from docs_markdown import MADE, anchor, link, page, table, wrapped
 from torchxrayvision import datasets, weights
-from torchxrayvision.facts import License, Reference
+from torchxrayvision.weights.cards import cited, terms_of
 
 DOCS = Path(__file__).parents[1] / "docs"
-MANY = 40  # targets; more are listed in a paragraph, not in a table
 
 
 def prose(docstring):
@@ -42,17 +40,6 @@ def section(docstring, name):
         re.MULTILINE,
     )
     return {key: re.sub(r"``(.+?)``", r"`\1`", " ".join(text.split())) for key, text in entries}
-
-
-def licence(record: License):
-    use = {True: "Commercial use allowed", False: "No commercial use", None: ""}[record.commercial]
-    parts = [link(record.name, record.url), use, record.note.rstrip(".")]
-    return ". ".join(part for part in parts if part)
-
-
-def cite(record: Reference):
-    venue = f" *{record.venue}*" if record.venue else ""
-    return f"{record.authors.rstrip('.')}. {link(record.title, record.url)}.{venue} {record.year}"
 
 
 # ------------------------------------------------------------------------------------ datasets
@@ -144,8 +131,8 @@ def dataset_section(c):
         ("official split", "yes, `official_splits(dataset)`" if c.official_split else ""),
         ("tables inside", ", ".join(inside)),
         ("verified", c.verified),
-        ("licence", licence(cls.spec.license)),
-        ("reference", cite(cls.spec.reference)),
+        ("licence", terms_of(cls.spec.license)),
+        ("reference", cited(cls.spec.reference)),
     ]
     notes = {
         name: text
@@ -230,100 +217,16 @@ def weights_page():
     )
 
 
+# Where a page of these docs says more of what has no outputs of its own.
+MORE = {
+    "embedding": "See [encoders](encoders.md).",
+    "similarity": "See [zero-shot networks](encoders.md#words-instead-of-findings).",
+}
+
+
 def weights_section(e):
-    beside = ", ".join(link(f.url.rpartition("/")[2], f.url) for f in e.companions)
-    facts = [
-        ("file", link(e.file.filename, e.url) + ("" if e.url else ", installed with the package")),
-        ("second source", " ".join(link("Hub", u) for u in getattr(e.file, "copies", ()))),
-        ("bytes", f"{e.file.size:,}" if e.file.size else "not published"),
-        (
-            "SHA-256",
-            f"`{e.file.sha256}` ({e.file.certainty})" if e.file.sha256 else "not published",
-        ),
-        ("beside it", beside),
-        ("container", e.container.replace("_", " ")),
-        ("licence", licence(e.license)),
-        ("reference", cite(e.reference)),
-        ("mean AUROC", means_of(e)),
-        ("AUROC from", e.metrics_source),
-    ]
-    card = weights.card_of(e)
-    facts += card.get("about", {}).items()
-    return page(
-        f"## {e.name}",
-        e.description,
-        table(["", ""], [(f"**{key}**", value) for key, value in facts if value]),
-        measured_table(e, card) if card else targets_table(e),
-    )
-
-
-def measured_table(e, card):
-    """Outputs of the package's own weights, with intervals."""
-    tests = {f"AUROC {test}": rows for test, rows in card.get("auroc", {}).items()}
-    tests |= {f"Dice {test}": rows for test, rows in card.get("dice", {}).items()}
-    points = e.operating_points or (math.nan,) * len(e.targets)
-    rows = [
-        [target, number(point, ".3g"), *(interval(rows.get(target)) for rows in tests.values())]
-        for target, point in zip(e.targets, points, strict=True)
-    ]
-    if card.get("auroc"):
-        means = [{k: rows["mean"][k] for k in ("value", "low", "high")} for rows in tests.values()]
-        rows.append(["**mean**", "", *map(interval, means)])
-    header = ["output", "operating point", *tests]
-    return table(header, rows, right=range(1, len(header)))
-
-
-def interval(measured):
-    if measured is None:
-        return ""
-    positives = f", {measured['positives']} of {measured['n']}" if "positives" in measured else ""
-    return f"{measured['value']:.3f} ({measured['low']:.3f}–{measured['high']:.3f}{positives})"
-
-
-def targets_table(e):
-    if not e.targets:
-        return {
-            "embedding": "Gives features and no findings ([encoders](encoders.md)).",
-            "similarity": "Compares images with texts of yours "
-            "([zero-shot networks](encoders.md#words-instead-of-findings)).",
-        }[e.output]
-    if len(e.targets) > MANY:
-        return f"Outputs, in order: {', '.join(e.targets)}."
-    blank = (math.nan,) * len(e.targets)
-    points, old = e.operating_points or blank, e.compat_operating_points or blank
-    ppv80 = e.ppv80 or blank
-    sets = [name for name, values in e.metrics.items() if set(values) != {"mean"}]
-    columns = [("operating point", points, ".6g")]
-    if numbers_differ(points, old):
-        columns.append(("1.5.7's", old, ".6g"))
-    if any(map(math.isfinite, ppv80)):
-        columns.append(("ppv80", ppv80, ".4g"))
-    columns = [c for c in columns if any(map(math.isfinite, c[1]))]
-    columns += [
-        (f"AUROC {name}", [e.metrics[name].get(t, math.nan) for t in e.targets], ".2f")
-        for name in sets
-    ]
-    rows = []
-    for i, (target, trained) in enumerate(zip(e.targets, e.trained, strict=True)):
-        name = target or "*untrained*"
-        shown = [number(values[i], form) for _, values, form in columns]
-        rows.append([i, name if trained or not target else f"{name} (untrained)", *shown])
-    header = ["#", "output", *(name for name, *_ in columns)]
-    return table(header, rows, right=(0, *range(2, len(header))))
-
-
-def means_of(e):
-    """Where only the mean over all findings is published."""
-    means = {name: values["mean"] for name, values in e.metrics.items() if "mean" in values}
-    return "; ".join(f"{value:.3f} on {name}" for name, value in means.items())
-
-
-def numbers_differ(a, b):
-    return any(x != y and not (math.isnan(x) and math.isnan(y)) for x, y in zip(a, b, strict=True))
-
-
-def number(value, form):
-    return "" if math.isnan(value) else format(value, form)
+    card = weights.ModelCard.of(e)
+    return page(f"## {card.name}", card.summary(), MORE.get(card.output, ""))
 
 
 # ------------------------------------------------------------------------------- label changes

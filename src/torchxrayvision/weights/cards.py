@@ -13,8 +13,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from torchxrayvision.facts import LIBRARY
-from torchxrayvision.weights.config import NOT_STATED
+from torchxrayvision.facts import LIBRARY, PackagedFile
+from torchxrayvision.weights.config import NOT_STATED, TENSORS_NAME
 from torchxrayvision.weights.registry import card_of, get_weights_entry
 
 if TYPE_CHECKING:
@@ -53,6 +53,10 @@ LIMITS: Final = (
 _WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _NO_WORDS: Final = ("true", "false", "yes", "no", "on", "off", "null", "y", "n")
 _MANY: Final = 40  # outputs; more are listed in a paragraph
+_NAMELESS: Final = {
+    "embedding": "Gives features and no findings.",
+    "similarity": "Compares images with texts, which are given with each call.",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +70,8 @@ class Measured:
         value: What was measured.
         low: Lower end of the 95 % interval, or None.
         high: Upper end, or None.
+        positives: Images that show it, of `images`; None where nobody says.
+        images: Images of the test set, or None.
     """
 
     dataset: str
@@ -74,11 +80,15 @@ class Measured:
     value: float
     low: float | None = None
     high: float | None = None
+    positives: int | None = None
+    images: int | None = None
 
     def __str__(self) -> str:
         text = f"{self.value:.3f}"
-        known = self.low is not None and self.high is not None
-        return f"{text} ({self.low:.3f} to {self.high:.3f})" if known else text
+        if self.low is None or self.high is None:  # as published, with two digits or three
+            return text.removesuffix("0")
+        counted = "" if self.positives is None else f"; {self.positives} of {self.images}"
+        return f"{text} ({self.low:.3f} to {self.high:.3f}{counted})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +104,8 @@ class ModelCard:
         targets: Name of each output in order; ``""`` where it was not trained.
         trained: Whether each output was.
         operating_points: For each output, None where there is none; None for no points.
+        compat_points: Those of 1.5.7, where they are others; else None.
+        ppv80: For each output the probability with a positive predictive value of 0.8, or None.
         input_resolution: Side of the square input in pixels; None takes any.
         pixel_range: Least and largest pixel value of the input.
         preprocessing: ``crop``, ``mean`` and ``deviation``, where the input is not only rescaled.
@@ -104,7 +116,9 @@ class ModelCard:
         metrics: What was measured.
         metrics_source: By whom, and on what.
         about: More facts, name to text.
-        file: Name, address, SHA-256, size and certainty of the file of tensors.
+        file: Name, address, SHA-256, size, certainty and container of the file of tensors;
+            `copies`, addresses of the same bytes; and `beside`, name to address of other files of
+            the release that the network needs.
         limits: For what it must not be used.
         missing: What only people know and nobody has written yet.
     """
@@ -119,6 +133,8 @@ class ModelCard:
     aliases: tuple[str, ...] = ()
     description: str = ""
     operating_points: tuple[float | None, ...] | None = None
+    compat_points: tuple[float | None, ...] | None = None
+    ppv80: tuple[float | None, ...] | None = None
     input_resolution: int | None = None
     pixel_range: tuple[float, float] = (-1024.0, 1024.0)
     preprocessing: Mapping[str, Any] | None = None
@@ -146,7 +162,7 @@ class ModelCard:
             'Apache-2.0'
         """
         entry = get_weights_entry(weights)
-        points = entry.operating_points
+        points, compat = _points(entry.operating_points), _points(entry.compat_operating_points)
         preprocessing = entry.preprocessing
         return cls(
             name=entry.name,
@@ -156,7 +172,9 @@ class ModelCard:
             description=entry.description,
             targets=entry.targets,
             trained=entry.trained,
-            operating_points=None if points is None else tuple(_known(p) for p in points),
+            operating_points=points,
+            compat_points=None if compat == points else compat,
+            ppv80=_points(entry.ppv80),
             input_resolution=entry.input_resolution,
             pixel_range=entry.pixel_range,
             preprocessing=None if preprocessing is None else _fields(preprocessing),
@@ -174,6 +192,9 @@ class ModelCard:
                 "bytes": entry.file.size,
                 "certainty": entry.file.certainty if entry.file.sha256 else "not published",
                 "container": entry.container,
+                "installed": isinstance(entry.file, PackagedFile),
+                "copies": list(getattr(entry.file, "copies", ())),
+                "beside": {file.url.rpartition("/")[2]: file.url for file in entry.companions},
             },
         )
 
@@ -213,7 +234,13 @@ class ModelCard:
             ),
             metrics_source=config.metrics_source,
             about=provenance,
-            file={"name": "model.safetensors", "sha256": config.sha256},
+            file={
+                "name": TENSORS_NAME,
+                "sha256": config.sha256,
+                "certainty": "certain",
+                "container": "safetensors",
+                "beside": dict.fromkeys(config.files, ""),
+            },
             missing=() if config.license else ("the terms under which it may be used",),
         )
 
@@ -229,15 +256,19 @@ class ModelCard:
 
     def to_markdown(self) -> str:
         """The card to read, without the metadata of the Hub."""
-        parts = [f"# {self.name}", self.description, _table(["", ""], self._facts())]
-        parts += ["## Outputs", self._outputs()] if any(self.targets) else []
-        parts += ["## Use", self._use(), "## Limits", self.limits]
+        parts = [f"# {self.name}", self.summary(), "## Use", self._use(), "## Limits", self.limits]
         if self.missing:
             parts.append(f"To be written by those who know: {', '.join(self.missing)}.")
         parts += ["## Citation", str(self.reference)]
         if self.reference != LIBRARY:
             parts.append(str(LIBRARY))
         return "\n\n".join(part for part in parts if part) + "\n"
+
+    def summary(self) -> str:
+        """What it is, its file and terms, and its outputs with what was measured, as Markdown."""
+        facts = [(f"**{name}**", text) for name, text in self._facts() if text]
+        parts = [self.description, _table(["", ""], facts), self._outputs()]
+        return "\n\n".join(part for part in parts if part)
 
     def hub_metadata(self) -> dict[str, Any]:
         """The metadata that the Hugging Face Hub reads from the head of a card."""
@@ -297,39 +328,73 @@ class ModelCard:
 
     def _facts(self) -> list[tuple[str, str]]:
         side = f"{self.input_resolution} x {self.input_resolution} pixels, "
-        known = self.file
-        facts = [
+        return [
             ("network", self.architecture),
             ("input", f"{side if self.input_resolution else ''}one grey channel, "
                       f"{self.pixel_range[0]:g} (air) to {self.pixel_range[1]:g}"),
             ("preprocessing", ", ".join(f"{k} {v}" for k, v in (self.preprocessing or {}).items())),
             ("raw output", self.output),
             ("trained on", ", ".join(self.trained_on)),
-            ("licence", _terms(self.license)),
-            ("file", f"[{known['name']}]({known['url']})" if known.get("url") else
-                     str(known.get("name") or "")),
-            ("SHA-256", f"`{known['sha256']}`" if known.get("sha256") else "not published"),
+            *self._file_facts(),
+            ("licence", terms_of(self.license)),
+            ("reference", cited(self.reference)),
+            *self._means(),
             ("figures from", self.metrics_source),
             *self.about.items(),
         ]  # fmt: skip
-        return [(f"**{name}**", text) for name, text in facts if text]
+
+    def _file_facts(self) -> list[tuple[str, str]]:
+        known = self.file
+        where = ", installed with the package" if known.get("installed") else ""
+        digest = f"`{known['sha256']}` ({known['certainty']})" if known.get("sha256") else ""
+        size = known.get("bytes")
+        return [
+            ("file", f"{_link(str(known.get('name') or ''), known.get('url') or '')}{where}"),
+            ("second source", " ".join(_link("Hub", url) for url in known.get("copies", ()))),
+            ("bytes", f"{size:,}" if size else "not published" if known.get("url") else ""),
+            ("SHA-256", digest or "not published"),
+            ("beside it", ", ".join(_link(k, url) for k, url in known.get("beside", {}).items())),
+            ("container", str(known.get("container", "")).replace("_", " ")),
+        ]
+
+    def _means(self) -> list[tuple[str, str]]:
+        """Where only the mean over all outputs is known."""
+        alone = [m for m in self.metrics if (m.measure, m.dataset) not in self._columns()]
+        by_measure: dict[str, list[str]] = {}
+        for m in alone:
+            by_measure.setdefault(_measure(m.measure), []).append(f"{m} on {m.dataset}")
+        return [(f"mean {name}", "; ".join(texts)) for name, texts in by_measure.items()]
+
+    def _columns(self) -> list[tuple[str, str]]:
+        """Measures and test sets with a figure for each output."""
+        found = ((m.measure, m.dataset) for m in self.metrics if m.finding != "mean")
+        return list(dict.fromkeys(found))
 
     def _outputs(self) -> str:
+        """The outputs in order, with operating points and what was measured of each."""
+        if self.output in _NAMELESS and not any(self.targets):
+            return _NAMELESS[self.output]
         if len(self.targets) > _MANY:
-            return f"In order: {', '.join(self.targets)}."
-        columns = list(dict.fromkeys((m.measure, m.dataset) for m in self.metrics))
+            return f"Outputs, in order: {', '.join(self.targets)}."
+        points = [
+            ("operating point", self.operating_points, ".6g"),
+            ("1.5.7's", self.compat_points, ".6g"),
+            ("ppv80", self.ppv80, ".4g"),
+        ]
+        points = [column for column in points if any(p is not None for p in column[1] or ())]
+        columns = self._columns()
         figures = {(m.measure, m.dataset, m.finding): str(m) for m in self.metrics}
-        points = self.operating_points or (None,) * len(self.targets)
         rows = []
-        for target, known, point in zip(self.targets, self.trained, points, strict=True):
-            name = target if known else f"{target} (untrained)".strip()
-            shown = "" if point is None else f"{point:.4g}"
-            rows.append([name, shown, *(figures.get((*c, target), "") for c in columns)])
-        if any(m.finding == "mean" for m in self.metrics):
-            rows.append(["**mean**", "", *(figures.get((*c, "mean"), "") for c in columns)])
-        names = {"auroc": "AUROC", "dice": "Dice"}
-        shown_columns = [f"{names.get(m, m.replace('_', ' '))} {test}" for m, test in columns]
-        return _table(["output", "operating point", *shown_columns], rows)
+        for index, (target, known) in enumerate(zip(self.targets, self.trained, strict=True)):
+            name = target if known else f"{target} (untrained)" if target else "*untrained*"
+            shown = [_number((values or ())[index], form) for _, values, form in points]
+            measured = [figures.get((*column, target), "") for column in columns]
+            rows.append([str(index), name, *shown, *measured])
+        if any((*column, "mean") in figures for column in columns):
+            means = [figures.get((*column, "mean"), "") for column in columns]
+            rows.append(["", "**mean**", *("" for _ in points), *means])
+        named = [name for name, *_ in points] + [f"{_measure(m)} {test}" for m, test in columns]
+        return _table(["#", "output", *named], rows, right=(0, *range(2, 2 + len(named))))
 
     def _use(self) -> str:
         lines = [
@@ -354,8 +419,28 @@ def _task(architecture: str, output: str) -> str:
     return _TASKS.get(output, _TASKS["logit"])
 
 
-def _known(point: float) -> float | None:
-    return None if math.isnan(point) else point
+def _points(values: Sequence[float] | None) -> tuple[float | None, ...] | None:
+    """With None where there is none, which JSON has and NaN is not."""
+    return None if values is None else tuple(None if math.isnan(v) else v for v in values)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def _measure(name: str) -> str:
+    return {"auroc": "AUROC", "dice": "Dice"}.get(name, name.replace("_", " "))
+
+
+def _link(text: str, url: str) -> str:
+    return f"[{text}]({url})" if url else text
+
+
+def cited(reference: Reference) -> str:
+    """A reference as Markdown, its title linked."""
+    venue = f" *{reference.venue}*" if reference.venue else ""
+    authors = reference.authors.rstrip(".")
+    return f"{authors}. {_link(reference.title, reference.url)}.{venue} {reference.year}"
 
 
 def _fields(record: Any) -> dict[str, Any]:
@@ -372,7 +457,10 @@ def _measured(entry: Weights) -> list[Measured]:
         for test, rows in tests.items():
             for finding, held in rows.items():
                 row = held if isinstance(held, dict) else {"value": held}
-                ends = {end: row.get(end) for end in ("low", "high")}
+                counted = finding != "mean"  # of several outputs there is no one number
+                ends: dict[str, Any] = {k: row.get(k) for k in ("low", "high")}
+                ends["positives"] = row.get("positives") if counted else None
+                ends["images"] = row.get("n") if counted else None
                 found.append(
                     Measured(
                         dataset=test, finding=finding, measure=measure, value=row["value"], **ends
@@ -381,15 +469,17 @@ def _measured(entry: Weights) -> list[Measured]:
     return found
 
 
-def _terms(license: License) -> str:  # noqa: A002 - its name
-    name = f"[{license.name}]({license.url})" if license.url else license.name
+def terms_of(license: License) -> str:  # noqa: A002 - its name
+    """Terms as Markdown: their name, whether commercial use is allowed, what else is known."""
+    name = _link(license.name, license.url)
     use = {True: "Commercial use allowed", False: "No commercial use", None: ""}
     parts = [name, use[license.commercial], license.note.rstrip(".")]
     return ". ".join(part for part in parts if part)
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
+    rule = ["---:" if column in right else "---" for column in range(len(header))]
+    lines = [header, rule, *rows]
     return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines)
 
 
