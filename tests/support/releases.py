@@ -7,13 +7,14 @@ safetensors file under the published names, which `save_pretrained` writes.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 
+from torchxrayvision.files import sha256_of
+from torchxrayvision.models.text import Tokens
+from torchxrayvision.models.zeroshot import text_shape
 from torchxrayvision.weights import Weights, get
 
 SMALL = "-width64-depth2"
@@ -41,71 +42,66 @@ def dinov2(registers: bool, *, full: str = "", **how: object) -> torch.nn.Module
     return stirred(getattr(t, f"{name}Model")(config))
 
 
-def clip() -> torch.nn.Module:
+def sizes(width: int = WIDTH, depth: int = DEPTH, heads: int = 1, hidden: int = 4 * WIDTH) -> dict:
+    """Sizes of a transformer, under the names that transformers has for them."""
+    return {
+        "hidden_size": width, "num_hidden_layers": depth, "num_attention_heads": heads,
+        "intermediate_size": hidden,
+    }  # fmt: skip
+
+
+def clip(full: bool = False) -> torch.nn.Module:
     """The reference class of XrayCLIP."""
     import transformers as t
 
-    common = {
-        "hidden_size": WIDTH, "num_hidden_layers": DEPTH, "num_attention_heads": 1,
-        "intermediate_size": 4 * WIDTH, "hidden_act": "gelu",
-    }  # fmt: skip
+    text = sizes(512, 12, 8, 2048) if full else sizes()
+    vision = sizes(768, 12, 12, 3072) if full else sizes()
     config = t.CLIPConfig(
-        text_config={**common, "vocab_size": 49408, "max_position_embeddings": 77},
-        vision_config={**common, "image_size": 512, "patch_size": 16}, projection_dim=512,
+        text_config={**text, "hidden_act": "gelu", "vocab_size": 49408,
+                     "max_position_embeddings": 77},
+        vision_config={**vision, "hidden_act": "gelu", "image_size": 512, "patch_size": 16},
+        projection_dim=512,
     )  # fmt: skip
     return stirred(t.CLIPModel(config))
 
 
-def siglip() -> torch.nn.Module:
+def siglip(full: bool = False) -> torch.nn.Module:
     """The reference class of MedSigLIP."""
     import transformers as t
 
-    common = {
-        "hidden_size": WIDTH, "num_hidden_layers": DEPTH, "num_attention_heads": 1,
-        "hidden_act": "gelu_pytorch_tanh",
-    }  # fmt: skip
+    text = sizes(1152, 27, 16, 4304) if full else sizes()
+    vision = sizes(1152, 27, 16, 4304) if full else sizes(hidden=240)
+    act = {"hidden_act": "gelu_pytorch_tanh"}
     config = t.SiglipConfig(
-        text_config={**common, "vocab_size": 32000, "max_position_embeddings": 64,
-                     "intermediate_size": 4 * WIDTH},
-        vision_config={**common, "image_size": 448, "patch_size": 14,
-                       "intermediate_size": 240},
-    )  # fmt: skip
+        text_config={**text, **act, "vocab_size": 32000, "max_position_embeddings": 64},
+        vision_config={**vision, **act, "image_size": 448, "patch_size": 14},
+    )
     return stirred(t.SiglipModel(config))
 
 
 class Chexficient(torch.nn.Module):
     """The two towers of CheXficient by the reference classes, put together as its code does."""
 
-    def __init__(self) -> None:
+    def __init__(self, full: bool = False) -> None:
         super().__init__()
         import transformers as t
 
+        shape = sizes(768, 12, 12, 3072) if full else sizes()
+        images = {name: value for name, value in shape.items() if name != "intermediate_size"}
         self.image_encoder = stirred(
-            t.Dinov2Model(
-                t.Dinov2Config(
-                    hidden_size=WIDTH, num_hidden_layers=DEPTH, num_attention_heads=1,
-                    image_size=378, patch_size=14,
-                )
-            )
-        )  # fmt: skip
-        self.text_encoder = stirred(
-            t.BertModel(
-                t.BertConfig(
-                    vocab_size=28996, hidden_size=WIDTH, num_hidden_layers=DEPTH,
-                    num_attention_heads=1, intermediate_size=4 * WIDTH,
-                )
-            )
-        )  # fmt: skip
-        self.image_projection = torch.nn.Linear(WIDTH, 512)
-        self.text_projection = torch.nn.Linear(WIDTH, 512)
+            t.Dinov2Model(t.Dinov2Config(**images, image_size=378, patch_size=14))
+        )
+        self.text_encoder = stirred(t.BertModel(t.BertConfig(**shape, vocab_size=28996)))
+        width = shape["hidden_size"]
+        self.image_projection = torch.nn.Linear(width, 512)
+        self.text_projection = torch.nn.Linear(width, 512)
         self.logit_scale = torch.nn.Parameter(torch.tensor(3.1))
 
-    def published(self, folder: Path) -> dict[str, torch.Tensor]:
+    def published(self) -> dict[str, torch.Tensor]:
         """Its tensors under the names of the authors' repository."""
         tensors = {}
         for part in ("image_encoder", "text_encoder"):
-            getattr(self, part).save_pretrained(folder / part)
-            found = load_file(folder / part / "model.safetensors")
+            found = getattr(self, part).state_dict()
             tensors |= {f"{part}.model.{name}": value for name, value in found.items()}
         for part in ("image_projection", "text_projection"):
             found = getattr(self, part).state_dict()
@@ -125,13 +121,20 @@ class Chexficient(torch.nn.Module):
         return tuple(torch.nn.functional.normalize(one, dim=1) for one in both)
 
 
-def put(name: str, content: dict[str, torch.Tensor] | Path, folder: Path, **beside) -> Weights:
+def put(
+    name: str,
+    content: dict[str, torch.Tensor] | Path,
+    folder: Path,
+    smaller: str = SMALL,
+    **beside: object,
+) -> Weights:
     """The entry of that name, a smaller network, with its files in a cache folder.
 
     Args:
         name: Of the published weights.
         content: Tensors under the published names, or the folder of `save_pretrained`.
         folder: The cache.
+        smaller: What stands behind the name of its architecture.
         beside: Stem of a companion's name to what its JSON says.
     """
     entry = get(name)
@@ -140,7 +143,7 @@ def put(name: str, content: dict[str, torch.Tensor] | Path, folder: Path, **besi
     if isinstance(content, Path):
         path.write_bytes((content / "model.safetensors").read_bytes())
     else:
-        save_file({k: v.contiguous() for k, v in content.items()}, path)
+        write_tensors(content, path)
     companions = []
     for file in entry.companions:
         said = beside.get(file.url.rpartition("/")[2].partition(".")[0])
@@ -153,13 +156,34 @@ def put(name: str, content: dict[str, torch.Tensor] | Path, folder: Path, **besi
         entry,
         file=dataclasses.replace(entry.file, **facts_of(path)),
         companions=tuple(companions),
-        architecture=entry.architecture + SMALL,
+        architecture=entry.architecture + smaller,
     )
 
 
+_DTYPES = {torch.float32: "F32", torch.int64: "I64"}
+
+
+def write_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    """A safetensors file, one tensor after the other: the largest release is 3.5 GB."""
+    header, at = {}, 0
+    for name, value in tensors.items():
+        size = value.numel() * value.element_size()
+        header[name] = {
+            "dtype": _DTYPES[value.dtype], "shape": list(value.shape),
+            "data_offsets": [at, at + size],
+        }  # fmt: skip
+        at += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for value in tensors.values():
+            file.write(value.detach().contiguous().numpy().tobytes())
+
+
 def facts_of(path: Path) -> dict[str, object]:
-    content = path.read_bytes()
-    return {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+    """SHA-256 and size of a file."""
+    return {"sha256": sha256_of(path), "size": path.stat().st_size}
 
 
 def pixels_of(entry: Weights, grey: torch.Tensor) -> torch.Tensor:
@@ -205,3 +229,75 @@ def siglip_tokenizer() -> str:
     made = Tokenizer(models.Unigram(pieces, unk_id=2))
     made.pre_tokenizer = pre_tokenizers.Metaspace()
     return made.to_str()
+
+
+FINDINGS = ["Effusion", "Edema", "No Finding"]
+ZERO_SHOT_RELEASES = ("chexficient", "xrayclip", "medsiglip-448")
+
+
+def grey(side: int, count: int = 2, seed: int = 0) -> torch.Tensor:
+    """Grey values in [0, 1]."""
+    return torch.rand(count, 1, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+class Released:
+    """A release with made tensors, its network here and the reference classes.
+
+    Args:
+        name: Of the published weights.
+        folder: For its files.
+        full: Whether it has the sizes of the release; `reference` is gone then, since both would
+            not fit in memory, and what it gave is in `expected_images` and `expected_texts`.
+    """
+
+    def __init__(self, name: str, folder: Path, full: bool = False) -> None:
+        from torchxrayvision.models import ZeroShot
+
+        self.folder = folder
+        self.reference = _reference(name, full)
+        chexficient = isinstance(self.reference, Chexficient)
+        tensors = self.reference.published() if chexficient else self.reference.state_dict()
+        cache = folder / "cache"
+        self.entry = put(name, tensors, cache, "" if full else SMALL, **_tokenizer(name))
+        del tensors
+        if full:
+            self.values, self.texts = grey(self.entry.input_resolution, 1), ["pleural effusion"]
+            shape = text_shape(self.entry.architecture)[0]
+            beside = {file.url.rpartition("/")[2]: cache / file.filename
+                      for file in self.entry.companions}  # fmt: skip
+            ids, known = Tokens(shape, beside)(self.texts)
+            found = self._vectors(pixels_of(self.entry, self.values), ids, known)
+            self.expected_images, self.expected_texts = found
+            self.reference = None
+        self.model = ZeroShot(self.entry, () if full else FINDINGS, cache_dir=str(cache))
+
+    def expected(self, values: torch.Tensor, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Vectors of images and texts by the reference classes, of length 1."""
+        ids, known = Tokens(self.model.text.shape, self.model._beside)(texts)
+        return self._vectors(pixels_of(self.entry, values), ids, known)
+
+    def _vectors(self, pixels, ids, known):
+        with torch.inference_mode():
+            if isinstance(self.reference, Chexficient):
+                return self.reference.vectors(pixels, ids, known)
+            out = self.reference(
+                pixel_values=pixels, input_ids=ids,
+                attention_mask=known if self.reference.config.model_type == "clip" else None,
+            )  # fmt: skip
+        return out.image_embeds, out.text_embeds
+
+
+def _reference(name: str, full: bool) -> torch.nn.Module:
+    if name == "chexficient":
+        torch.manual_seed(0)
+        return Chexficient(full).eval()
+    return clip(full) if name == "xrayclip" else siglip(full)
+
+
+def _tokenizer(name: str) -> dict[str, object]:
+    if name == "chexficient":
+        return {"vocab": bert_tokenizer()}
+    if name == "xrayclip":
+        vocabulary, merges = clip_vocabulary()
+        return {"vocab": json.dumps(vocabulary), "merges": merges}
+    return {"tokenizer": siglip_tokenizer()}

@@ -14,8 +14,8 @@ from torchxrayvision.autoencoders.resnet import BLOCKS, ResNetAE
 from torchxrayvision.checkpoints import load_checkpoint as read_checkpoint
 from torchxrayvision.checkpoints import save_safetensors, state_dict_of
 from torchxrayvision.errors import CheckpointError, UnknownNameError
-from torchxrayvision.models import load_strictly
-from torchxrayvision.weights import list_weights
+from torchxrayvision.models import get_model, load_strictly
+from torchxrayvision.weights import list_weights, own_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +45,8 @@ def get_autoencoder(name: str, **kwargs: Any) -> Autoencoder:
     """An autoencoder by the name of its weights, or an untrained one by its architecture.
 
     Args:
-        name: A name of `list_autoencoders`, or an alias such as `"101-elastic"`.
+        name: A name of `list_autoencoders`, an alias such as `"101-elastic"`, or a name that
+            `xrv weights add` gave.
         **kwargs: Passed to `CompactAE` or `ResNetAE`.
 
     Returns:
@@ -63,9 +64,15 @@ def get_autoencoder(name: str, **kwargs: Any) -> Autoencoder:
     if name in BLOCKS:
         return ResNetAE(architecture=name, **kwargs)
     aliases = [a for w in list_weights() if w.architecture in BLOCKS for a in (w.name, *w.aliases)]
-    if name not in aliases:
-        raise UnknownNameError("autoencoder", name, list_autoencoders())
-    return ResNetAE(name, **kwargs)
+    if name in aliases:
+        return ResNetAE(name, **kwargs)
+    own = {entry.name: entry for entry in own_weights()}
+    if name not in own or own[name].architecture not in (*BLOCKS, _COMPACT):
+        advice = f"those are weights of {own[name].architecture}" if name in own else ""
+        raise UnknownNameError("autoencoder", name, list_autoencoders(), advice)
+    added: Any = get_model(own[name], **kwargs)
+    network: Autoencoder = added
+    return network
 
 
 def save_checkpoint(

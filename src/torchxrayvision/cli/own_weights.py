@@ -50,8 +50,8 @@ def add(
     source: Annotated[
         str,
         typer.Argument(
-            help="A file, a folder with config.json, or hf://owner/name, with @revision and "
-            "/path/of/file as wanted."
+            help="A file, a folder of a saved network or of a release, or hf://owner/name, with "
+            "@revision and /path/of/file as wanted."
         ),
     ],
     name: Annotated[
@@ -60,7 +60,10 @@ def add(
     ] = "",
     like: Annotated[
         str | None,
-        typer.Option(help="Published weights whose outputs and operating points apply."),
+        typer.Option(
+            help="Published weights whose outputs and operating points apply, or of whose form "
+            "the tensors of an encoder or zero-shot network are."
+        ),
     ] = None,
     targets: Annotated[
         str | None,
@@ -187,15 +190,14 @@ def card(
 
 def export_hub(
     model: Model,
-    folder: Annotated[
-        Path, typer.Argument(help="Folder for the three files.", callback=folder_to_write)
-    ],
+    folder: Annotated[Path, typer.Argument(help="Folder for its files.", callback=folder_to_write)],
     license_name: LicenseName = None,
     license_url: LicenseUrl = "",
     overwrite: opt.Overwrite = False,
 ) -> None:
     """Write a model as the Hub keeps it: config.json, model.safetensors and a card.
 
+    A network that takes texts has its tokeniser and its texts, as data, beside them.
     `xrv.models.from_pretrained` and `xrv weights add` read the folder back, to the same outputs.
     """
     terms = _license(license_name, license_url)

@@ -377,7 +377,7 @@ def _unfit(
             f"{entry.name} gives features and no findings: --embeddings --output FILE.parquet",
         ),
         (
-            entry.output == "similarity" and not zero_shot,
+            entry.output == "similarity" and not (zero_shot or entry.targets),
             f"{entry.name} compares images with texts: --zero-shot 'pleural effusion'",
         ),
         (

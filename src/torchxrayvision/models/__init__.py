@@ -28,13 +28,17 @@ from torchxrayvision.models.encoder import Encoder
 from torchxrayvision.models.ensemble import Ensemble
 from torchxrayvision.models.evax import EvaX, EvaXDenseNet
 from torchxrayvision.models.factory import get_model, get_weights, list_models, load_checkpoint
+from torchxrayvision.models.factory import network_with as network_with
 from torchxrayvision.models.loading import header_of as header_of
 from torchxrayvision.models.loading import load_weights as load_weights
 from torchxrayvision.models.loading import network_device as network_device
 from torchxrayvision.models.loading import operating_points as operating_points
 from torchxrayvision.models.loading import resolve_weights_argument as resolve_weights_argument
 from torchxrayvision.models.loading import save_checkpoint
+from torchxrayvision.models.pretrained import class_of as class_of
 from torchxrayvision.models.pretrained import from_pretrained, save_pretrained
+from torchxrayvision.models.pretrained import load_segmenter as load_segmenter
+from torchxrayvision.models.pretrained import save_segmenter as save_segmenter
 from torchxrayvision.models.prompts import Prompts as Prompts
 from torchxrayvision.models.prompts import known_prompts as known_prompts
 from torchxrayvision.models.prompts import prompts_of as prompts_of

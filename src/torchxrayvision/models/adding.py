@@ -19,7 +19,12 @@ from torchxrayvision.errors import (
 from torchxrayvision.facts import License, RemoteFile
 from torchxrayvision.files import write_atomically
 from torchxrayvision.models.factory import load_checkpoint
-from torchxrayvision.models.pretrained import from_pretrained, reader_of, save_pretrained
+from torchxrayvision.models.pretrained import (
+    fetch_beside,
+    from_pretrained,
+    reader_of,
+    save_pretrained,
+)
 from torchxrayvision.remote import (
     HubAddress,
     cache_dir,
@@ -101,10 +106,13 @@ def add_weights(
 
     Args:
         source: A file of one of the network's formats (whole modules, state dictionaries,
-            DataParallel and Lightning checkpoints, safetensors), a folder of `save_pretrained`, or
+            DataParallel and Lightning checkpoints, safetensors), a folder of `save_pretrained`,
+            the folder of a release of an encoder or zero-shot network, or
             ``hf://owner/name@revision/file``.
         name: What it is called from now on. That of published weights means this file is theirs.
-        like: Published weights whose targets, resolution and operating points apply.
+        like: Published weights whose targets, resolution and operating points apply. Of an encoder
+            or zero-shot network: the release that the tensors have the form of; its configuration
+            and tokeniser are taken from beside the tensors.
         targets: Names of the outputs, where neither the file nor `like` says.
         input_resolution: Side in pixels that the network was trained at, likewise.
         license: Terms, where nothing else states them.
@@ -120,12 +128,12 @@ def add_weights(
         WeightsError: If it is missing or taken.
         RemoteError: If it cannot be fetched from the Hub.
     """
-    found = _located(str(source))
+    found = _located(str(source), _companions(like) or _companions(name))
     digest = sha256_once(found.path)
     known = next((e for e in list_weights() if e.file.sha256 == digest), None)
     known = known or _registered(name)
     if known is not None:
-        return _put_in_place(known, found.path, digest)
+        return _put_in_place(known, found, digest)
     if not name:
         raise WeightsError(f"{source}: give the weights a name: --name NAME")
     target = own_folder(name)
@@ -141,7 +149,7 @@ def add_weights(
         if target.exists():
             shutil.rmtree(target)
         make_folder(target)
-        for file in (TENSORS_NAME, CONFIG_NAME, CARD_NAME):
+        for file in (TENSORS_NAME, CONFIG_NAME, CARD_NAME, *config.files):
             shutil.copyfile(Path(made) / file, target / file)
             remember_made(target / file)
     return Added(
@@ -174,22 +182,39 @@ def _registered(name: str) -> Weights | None:
     return next((e for e in list_weights() if name and name in (e.name, *e.aliases)), None)
 
 
-def _put_in_place(entry: Weights, path: Path, digest: str) -> Added:
-    """A published file, copied to where the cache has it."""
+def _companions(name: str | None) -> tuple[RemoteFile, ...]:
+    """The files that a release of that name has beside its tensors."""
+    entry = _registered(name or "")
+    return entry.companions if entry else ()
+
+
+def _put_in_place(entry: Weights, found: _Source, digest: str) -> Added:
+    """A published file, copied to where the cache has it, with those that the release has beside.
+
+    What lies beside a file counts only where it has the name that the release gives it.
+    """
     if not isinstance(entry.file, RemoteFile):
         raise WeightsError(f"weights {entry.name!r} come with the package: choose another name")
-    seen = verify(path, entry.file)
-    if not seen.ok:
-        raise ChecksumError(f"{path} is not the file of {entry.name}: {seen.reason}")
+    wanted = {found.path: entry.file}
+    if found.path.name == TENSORS_NAME:
+        for file in entry.companions:
+            wanted[found.path.with_name(file.url.rpartition("/")[2])] = file
+    for path, file in wanted.items():
+        if path != found.path and not path.is_file():
+            continue
+        seen = verify(path, file)
+        if not seen.ok:
+            raise ChecksumError(f"{path} is not the file of {entry.name}: {seen.reason}")
     folder = cache_dir()
-    target = folder / entry.file.filename
     make_folder(folder)
-    if not target.exists() or not target.samefile(path):
-        with write_atomically(target) as part:
-            shutil.copyfile(path, part)
+    for path, file in wanted.items():
+        target = folder / file.filename
+        if path.is_file() and not (target.exists() and target.samefile(path)):
+            with write_atomically(target) as part:
+                shutil.copyfile(path, part)
     return Added(
         name=entry.name,
-        path=target,
+        path=folder / entry.file.filename,
         sha256=digest,
         published=True,
         targets=entry.targets,
@@ -197,12 +222,18 @@ def _put_in_place(entry: Weights, path: Path, digest: str) -> Added:
     )
 
 
-def _located(source: str) -> _Source:
+def _located(source: str, beside: tuple[RemoteFile, ...]) -> _Source:
     if source.startswith("hf://"):
-        return _from_hub(HubAddress.parse(source))
+        return _from_hub(HubAddress.parse(source), beside)
     path = Path(source).expanduser()
     if path.is_dir():
-        config = ModelConfig.read(path / CONFIG_NAME)
+        try:
+            config = ModelConfig.read(path / CONFIG_NAME)
+        except CheckpointError:
+            if not beside or not (path / TENSORS_NAME).is_file():
+                raise
+            # of the release's authors, whose configuration is their own
+            return _Source(path=path / TENSORS_NAME, folder=None, provenance={"source": path.name})
         return _Source(
             path=path / TENSORS_NAME, folder=path, provenance=dict(config.provenance) or {}
         )
@@ -211,14 +242,16 @@ def _located(source: str) -> _Source:
     return _Source(path=path, folder=None, provenance={"source": path.name})
 
 
-def _from_hub(address: HubAddress) -> _Source:
+def _from_hub(address: HubAddress, beside: tuple[RemoteFile, ...]) -> _Source:
     model = look_up(address)
-    ours = not address.file and {CONFIG_NAME, TENSORS_NAME} <= set(model.files)
+    ours = not address.file and not beside and {CONFIG_NAME, TENSORS_NAME} <= set(model.files)
     wanted = TENSORS_NAME if ours else chosen_file(model)
-    folder = fetch_from_hub(model.address, (CONFIG_NAME, wanted) if ours else (wanted,))
+    names = (file.url.rpartition("/")[2] for file in beside)
+    others = (CONFIG_NAME,) if ours else tuple(n for n in names if n in model.files)
+    folder = fetch_from_hub(model.address, (*others, wanted))
     if ours:
         try:
-            ModelConfig.read(folder / CONFIG_NAME)
+            fetch_beside(model.address, folder)
         except CheckpointError:  # of another library: only its tensors are of use
             ours = False
     stated = License(
@@ -279,16 +312,34 @@ def _read(
         return from_pretrained(found.folder)
     if targets is not None and like is not None:
         raise WeightsError("--like names the outputs already: leave --targets out")
-    autoencoder = reader_of(found.path)
-    if autoencoder is not None:
-        made: XRayModel = autoencoder(found.path)
-        return made
-    model: XRayModel = load_checkpoint(
-        found.path, weights=like, targets=targets, input_resolution=side
-    )
+    model = read_network(found.path, like, targets, side)
     if len(set(filter(None, model.targets))) != len([t for t in model.targets if t]):
         raise CheckpointError(f"{found.path}: targets repeat: {', '.join(model.targets)}")
     return model
+
+
+def read_network(
+    path: Path,
+    like: str | None = None,
+    targets: Sequence[str] | None = None,
+    input_resolution: int | None = None,
+) -> XRayModel:
+    """The network in a file of the user's own, of whatever kind it is.
+
+    Args:
+        path: The file.
+        like: As in `add_weights`.
+        targets: Likewise.
+        input_resolution: Likewise.
+
+    Raises:
+        CheckpointError: If the file holds no network of this package.
+    """
+    autoencoder = reader_of(path)
+    if autoencoder is not None:
+        drawing: XRayModel = autoencoder(path)
+        return drawing
+    return load_checkpoint(path, weights=like, targets=targets, input_resolution=input_resolution)
 
 
 def _facts(

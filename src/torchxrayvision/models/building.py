@@ -27,7 +27,7 @@ def build_classifier(architecture: str, **kwargs: Any) -> XRayClassifier:
         return EvaXDenseNet(**kwargs)
     if architecture.startswith("dinov2-"):
         return Encoder(architecture=architecture, **kwargs)
-    if architecture in ZERO_SHOT:
+    if architecture.startswith(tuple(ZERO_SHOT)):
         return ZeroShot(architecture=architecture, **kwargs)
     if architecture in EVAX:
         return EvaX(architecture=architecture, **kwargs)

@@ -2,8 +2,9 @@
 
 The shape of a network follows from its tensors, but not the number of heads of an attention, its
 activation, the constant of its norms, nor how images are standardised. Where a file beside the
-tensors says so, it is right and not this package. Only numbers and words from a list are taken from
-it; whatever else it says, such as code to be run, is not looked at.
+tensors says so, it is right and not this package; a network that was saved here says so too. Only
+numbers and words from a list are taken from it; whatever else it says, such as code to be run, is
+not looked at.
 """
 
 from __future__ import annotations
@@ -11,22 +12,26 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, get_args
 
 from torchxrayvision.errors import CheckpointError, XRVWarning, caller_stacklevel
+from torchxrayvision.facts import OwnFile
 from torchxrayvision.models.vit import ACTIVATIONS
+from torchxrayvision.weights import CONFIG_NAME, ModelConfig, Preprocessing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torchxrayvision.models.vit import VitShape
-    from torchxrayvision.weights import Preprocessing
+    from torchxrayvision.weights import Weights
 
+_Shape = TypeVar("_Shape")  # `VitShape` or `TextShape`
 _LARGEST: Final = 1 << 20  # bytes; such files hold a few hundred
-# Numbers of Pillow.
-_RESAMPLING: Final[dict[int, Literal["bilinear", "bicubic"]]] = {2: "bilinear", 3: "bicubic"}
+_WIDEST: Final = 1 << 14  # pixels
+_Resampling = Literal["bilinear", "bicubic"]
+_RESAMPLING: Final[dict[int, _Resampling]] = {2: "bilinear", 3: "bicubic"}  # numbers of Pillow
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -76,8 +81,22 @@ def files_beside(place: str | Path) -> dict[str, Path]:
     return {path.name: path for path in tensors_in(place).parent.iterdir() if path.is_file()}
 
 
-def stated_shape(shape: VitShape, beside: Mapping[str, Path], part: str = "") -> VitShape:
-    """The shape of an image encoder as `config.json` has it, where it says something.
+def saved_config(entry: Weights | None) -> ModelConfig | None:
+    """What a network that the user added says of itself; None of any other weights.
+
+    Args:
+        entry: The weights.
+
+    Raises:
+        CheckpointError: If its configuration cannot be read.
+    """
+    if entry is None or not isinstance(entry.file, OwnFile):
+        return None
+    return ModelConfig.read(Path(entry.file.folder) / CONFIG_NAME)
+
+
+def stated_shape(shape: _Shape, beside: Mapping[str, Path], part: str = "") -> _Shape:
+    """The shape of an encoder as `config.json` has it, where it says something.
 
     Args:
         shape: As this package knows it.
@@ -107,12 +126,60 @@ _FIELDS: Final = {
 }
 
 
-def described(shape: VitShape) -> dict[str, Any]:
+def described(shape: Any) -> dict[str, Any]:
     """Heads, activation and constant of norms, under the names of a `config.json`."""
     return {theirs: getattr(shape, ours) for theirs, ours in _FIELDS.items()}
 
 
-def described_shape(shape: VitShape, section: Mapping[str, Any], path: str) -> VitShape:
+def saved_arguments(shape: VitShape, facts: Preprocessing) -> dict[str, Any]:
+    """What besides its name makes the numbers of an image encoder, as a file keeps it.
+
+    Args:
+        shape: Of the network.
+        facts: How it standardises images.
+    """
+    return {**asdict(facts), **described(shape)}
+
+
+def saved_form(
+    shape: VitShape, arguments: Mapping[str, Any], path: str
+) -> tuple[VitShape, Preprocessing]:
+    """The shape and preprocessing that `saved_arguments` described.
+
+    Args:
+        shape: Of the network by its name.
+        arguments: What a file says.
+        path: What an error calls it.
+
+    Raises:
+        CheckpointError: If the file says what no such network can have.
+    """
+    try:
+        facts = Preprocessing(
+            crop=int(arguments["crop"]),
+            mean=_number_or_three(arguments["mean"]),
+            deviation=_number_or_three(arguments["deviation"]),
+            resampling=arguments.get("resampling", "bicubic"),
+        )
+        good = 0 < facts.crop <= _WIDEST and all(
+            math.isfinite(mean) and 0 < deviation < math.inf for mean, deviation in facts.colours()
+        )
+        if not good or facts.resampling not in get_args(_Resampling):
+            raise ValueError(f"preprocessing is {facts}")
+    except (KeyError, TypeError, ValueError) as error:
+        msg = f"{path}: it does not describe such a network: {str(error)[:200]}"
+        raise CheckpointError(msg) from error
+    return described_shape(shape, arguments, path), facts
+
+
+def _number_or_three(value: Any) -> float | tuple[float, float, float]:
+    if isinstance(value, list | tuple):
+        red, green, blue = value
+        return float(red), float(green), float(blue)
+    return float(value)
+
+
+def described_shape(shape: _Shape, section: Mapping[str, Any], path: str) -> _Shape:
     """A shape with what a file says of heads, activation and constant of norms.
 
     Args:
@@ -123,11 +190,13 @@ def described_shape(shape: VitShape, section: Mapping[str, Any], path: str) -> V
     Raises:
         CheckpointError: If no such network can have that.
     """
-    taken = {**_heads(section, shape.width), **_activation(section), **_constant(section)}
+    held: Any = shape
+    taken = {**_heads(section, held.width), **_activation(section), **_constant(section)}
     if wrong := [name for name, value in taken.items() if value is None]:
-        msg = f"{path}: {', '.join(wrong)} of a network of width {shape.width} cannot be that"
+        msg = f"{path}: {', '.join(wrong)} of a network of width {held.width} cannot be that"
         raise CheckpointError(msg)
-    return replace(shape, **taken)
+    made: _Shape = replace(held, **taken)
+    return made
 
 
 def _heads(section: Mapping[str, Any], width: int) -> dict[str, Any]:

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torchxrayvision.errors import CheckpointError, UnknownNameError
 from torchxrayvision.models.base import XRayClassifier, default_targets
 from torchxrayvision.models.configuration import (
-    described,
-    described_shape,
     files_beside,
+    saved_arguments,
+    saved_config,
+    saved_form,
     stated_preprocessing,
     stated_shape,
     tensors_in,
@@ -72,7 +73,8 @@ class Encoder(XRayClassifier):
             make it smaller.
         num_classes: Number of outputs P, for an untrained network; 0 for none.
         pooling: What an embedding is: `"class"`, the token of the class, as the releases have it;
-            `"mean"` of the tokens of patches; or `"both"`, one after the other.
+            `"mean"` of the tokens of patches; or `"both"`, one after the other. None for that of
+            weights of your own, else `"class"`.
         preprocessing: How images are standardised, for an untrained network; as for ImageNet if
             None.
         shape: Of an untrained network that is not quite what `architecture` names.
@@ -102,7 +104,7 @@ class Encoder(XRayClassifier):
         *,
         architecture: str = "dinov2-base14",
         num_classes: int = 0,
-        pooling: Pooling = "class",
+        pooling: Pooling | None = None,
         preprocessing: Preprocessing | None = None,
         shape: VitShape | None = None,
         folder: str | Path | None = None,
@@ -114,30 +116,33 @@ class Encoder(XRayClassifier):
     ) -> None:
         default = Encoder_Weights.DEFAULT.value
         entry = resolve_weights_argument(weights, default=default.name, family="dinov2-")
-        if pooling not in POOLINGS:
+        if pooling is not None and pooling not in POOLINGS:
             raise UnknownNameError("pooling", pooling, POOLINGS)
-        if shape is None or entry is not None:
-            shape = vit_shape(architecture if entry is None else entry.architecture)
-        facts = preprocessing if entry is None else entry.preprocessing
-        facts = facts or dataclasses.replace(_IMAGENET, crop=shape.side)
-        if entry is not None:
-            beside = files_beside(folder) if folder else fetch_companions(entry, cache=cache_dir)
-            shape, facts = stated_shape(shape, beside), stated_preprocessing(facts, beside)
+        said: Pooling = "class"
+        if entry is None:
+            shape = shape or vit_shape(architecture)
+            facts = preprocessing or dataclasses.replace(_IMAGENET, crop=shape.side)
+        else:
+            architecture = entry.architecture
+            said, shape, facts = _form_of(entry, folder, cache_dir)
+        points = op_threshs if entry is None or op_threshs is not None else entry.operating_points
         super().__init__(
-            targets=default_targets(num_classes) if entry is None else (),
+            targets=default_targets(num_classes) if entry is None else entry.targets,
             input_resolution=shape.side if entry is None else entry.input_resolution,
-            op_threshs=op_threshs,
+            op_threshs=points,
             apply_sigmoid=apply_sigmoid,
             resize_route=resize_route,
         )
-        self.architecture = architecture if entry is None else entry.architecture  # type: ignore[misc]
-        self.pooling, self._shape, self._facts = pooling, shape, facts
+        self.architecture = architecture  # type: ignore[misc] # one class, several networks
+        self.pooling: Pooling = pooling or said
+        self._shape, self._facts = shape, facts
         self.preprocess = Preprocess.of(facts)
         with network_device(entry):
             self.body = build_vit(shape)
             self.classifier: nn.Linear | None
             self.register_module(
-                "classifier", nn.Linear(self.features_width, num_classes) if self.targets else None
+                "classifier",
+                nn.Linear(self.features_width, len(self.targets)) if self.targets else None,
             )
         self._say_kinds()
         self.output = None if output in (None, EMBEDDING) else self.check_kind(output)
@@ -155,8 +160,12 @@ class Encoder(XRayClassifier):
     @property
     def arguments(self) -> dict[str, Any]:
         """What besides the architecture makes its numbers, as a file keeps it."""
-        facts: dict[str, Any] = dataclasses.asdict(self._facts)
-        return {"pooling": self.pooling, **facts, **described(self._shape)}
+        return {"pooling": self.pooling, **saved_arguments(self._shape, self._facts)}
+
+    def is_named(self) -> bool:
+        """Whether its name and `arguments` say all of its form, so that a file can keep it."""
+        form = saved_form(vit_shape(self.architecture), self.arguments, self.architecture)
+        return form == (self._shape, self._facts)
 
     @classmethod
     def of_arguments(
@@ -174,19 +183,13 @@ class Encoder(XRayClassifier):
             CheckpointError: If the file says what no such network can have.
         """
         try:
-            facts = Preprocessing(
-                crop=int(arguments["crop"]),
-                mean=_number_or_three(arguments["mean"]),
-                deviation=_number_or_three(arguments["deviation"]),
-            )
+            shape, facts = saved_form(vit_shape(architecture), arguments, path)
             return cls(
                 architecture=architecture, num_classes=outputs, apply_sigmoid=True,
-                pooling=arguments["pooling"], preprocessing=facts,
-                shape=described_shape(vit_shape(architecture), arguments, path),
+                pooling=_pooling_of(arguments), preprocessing=facts, shape=shape,
             )  # fmt: skip
-        except (KeyError, TypeError, ValueError) as error:
-            msg = f"{path}: the header does not describe an encoder: {str(error)[:200]}"
-            raise CheckpointError(msg) from error
+        except UnknownNameError as error:
+            raise CheckpointError(f"{path}: {error}") from error
 
     @property
     def head(self) -> nn.Linear:
@@ -280,8 +283,22 @@ _IMAGENET: Final = Preprocessing(
 )
 
 
-def _number_or_three(value: Any) -> float | tuple[float, float, float]:
-    if isinstance(value, list | tuple):
-        red, green, blue = value
-        return float(red), float(green), float(blue)
-    return float(value)
+def _pooling_of(arguments: Mapping[str, Any]) -> Pooling:
+    pooling: Any = arguments.get("pooling")
+    if pooling not in POOLINGS:
+        raise UnknownNameError("pooling", str(pooling)[:60], POOLINGS)
+    found: Pooling = pooling
+    return found
+
+
+def _form_of(
+    entry: Weights, folder: str | Path | None, cache_dir: str | None
+) -> tuple[Pooling, VitShape, Preprocessing]:
+    """Pooling, shape and preprocessing of weights: of a release, or those that the user added."""
+    shape = vit_shape(entry.architecture)
+    saved = saved_config(entry)
+    if saved is not None:
+        return _pooling_of(saved.arguments), *saved_form(shape, saved.arguments, entry.name)
+    facts = entry.preprocessing or dataclasses.replace(_IMAGENET, crop=shape.side)
+    beside = files_beside(folder) if folder else fetch_companions(entry, cache=cache_dir)
+    return "class", stated_shape(shape, beside), stated_preprocessing(facts, beside)

@@ -24,11 +24,12 @@ from torchxrayvision.models.loading import (
     check_compat,
     file_arguments,
     normalise_names,
+    preprocess_of,
     read_header_facts,
     split_width,
     stated_architecture,
 )
-from torchxrayvision.models.pretrained import from_pretrained
+from torchxrayvision.models.pretrained import class_of, from_pretrained
 from torchxrayvision.models.resnet import RESNETS, Bottleneck, ResNet
 from torchxrayvision.models.unet import UNet
 from torchxrayvision.models.zeroshot import ZERO_SHOT, ZeroShot
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from torchxrayvision.models.base import XRayClassifier
+    from torchxrayvision.models.base import XRayClassifier, XRayModel
     from torchxrayvision.models.scaling import ResizeRoute
     from torchxrayvision.weights import Weights, WeightsEnum
 
@@ -133,6 +134,8 @@ def _own(
     **others: Any,
 ) -> Any:
     """A network that the user added, of whatever kind it is; 1.5.7 has no numbers of it."""
+    words = {name: others.pop(name) for name in ("findings", "prompts", "contrast")
+             if name in others and entry.architecture.startswith(tuple(ZERO_SHOT))}  # fmt: skip
     if others:
         msg = f"{entry.name} is a saved network, which does not take {', '.join(others)}"
         raise TypeError(msg)
@@ -140,12 +143,29 @@ def _own(
     fetch_weights(entry)  # which compares the bytes with those that were added
     model: Any = from_pretrained(Path(cast("OwnFile", entry.file).folder))
     model.weights = entry.name
+    if words:
+        model.set_findings(words.pop("findings", model.targets), **words)
     if output is not None:
         model.output = model.check_kind(output)
     if resize_route is not None:
         model.resize_route = resize_route
     warn_of_terms(entry)
     return model
+
+
+def network_with(entry: Weights) -> XRayModel:
+    """The network with some weights, of whatever kind: also an autoencoder, or of another group.
+
+    Args:
+        entry: The weights.
+    """
+    kind = None if isinstance(entry.file, OwnFile) else class_of(entry.architecture)
+    if kind is None:
+        return get_model(entry)
+    made: XRayModel = (
+        kind(str(fetch_weights(entry))) if entry.container == "zip" else kind(weights=entry)
+    )  # an ensemble takes the file itself
+    return made
 
 
 def get_weights(weights: str, cache_dir: str | None = None) -> str:
@@ -173,8 +193,9 @@ def load_checkpoint(
 
     Reads whole pickled modules, state dictionaries, DataParallel and Lightning checkpoints and
     safetensors; a DenseNet, ResNet or EVA-X is recognised by the tensors. A file of
-    `save_checkpoint`, as training writes them, says its targets, resolution and operating points
-    itself, and may hold an `Encoder` or a `Backbone`.
+    `save_checkpoint`, as training writes them, says its targets, resolution, preprocessing and
+    operating points itself, and may hold an `Encoder` or a `Backbone`. The tensors of a saved
+    `ZeroShot` are read with the files that lie beside them.
 
     Args:
         path: The file.
@@ -184,8 +205,8 @@ def load_checkpoint(
         targets: Names of the outputs, if `weights` is not given; None takes those in the file,
             else the 18 findings of the core models if there are 18 outputs, else numbered names.
         input_resolution: Side in pixels that the network was trained at, if `weights` is not
-            given; None takes that in the file, else 512 for a ResNet of 50 layers or more, 256 for
-            EVA-X, else 224.
+            given; None takes that in the file, else 512 for a ResNet of 50 layers or more, that of
+            the published EVA-X with as many outputs, else 224.
         compat: `"xrv-1.5"` for 1.5.7's operating points, with `weights`.
 
     Returns:
@@ -199,13 +220,15 @@ def load_checkpoint(
     if entry is not None and entry.output in ("embedding", "similarity"):
         return get_model(entry, folder=path)
     checkpoint = read_checkpoint(path)
+    stated = None if entry else stated_architecture(checkpoint.values, str(path))
+    if stated is not None and stated.startswith(tuple(ZERO_SHOT)):
+        return cast("XRayClassifier", from_pretrained(Path(path).parent))
     backbone = backbone_of(checkpoint.values, str(path)) if entry is None else None
     if backbone is not None:
         tensors = {k: v for k, v in checkpoint.tensors.items() if k != "op_threshs"}
         model = _meta_backbone(*backbone, tensors, str(path))
     else:
         tensors = normalise_names(state_dict_of(checkpoint))
-        stated = None if entry else stated_architecture(checkpoint.values, str(path))
         arguments = file_arguments(checkpoint.values, str(path))
         model = _meta_model(tensors, entry, stated, arguments, str(path))
         if isinstance(model, EvaX):
@@ -217,18 +240,34 @@ def load_checkpoint(
     facts = read_header_facts(checkpoint.values, len(model.targets), str(path))
     if entry is not None:
         apply_metadata(model, entry, compat)
+        _prepare_as(model, entry)
     else:
         numbered = [t or f"output {i}" for i, t in enumerate(model.targets)]
         model.targets = list(targets or facts.get("targets", numbered))
-        deep = isinstance(model, ResNet) and model.model.block is Bottleneck
-        evax = isinstance(model, EvaX | EvaXDenseNet)
-        native = 512 if deep else 256 if evax else 224
-        if isinstance(model, Encoder):
-            native = model.input_resolution
+        native = _native_side(model)
         model.input_resolution = input_resolution or facts.get("input_resolution", native)
         apply_facts(model, facts)
     model.weights = Path(path).stem
     return model.eval()
+
+
+def _native_side(model: XRayClassifier) -> int:
+    """The resolution that a network has where its file says nothing; EVA-X is prepared for it."""
+    if isinstance(model, Encoder):
+        return model.input_resolution
+    if isinstance(model, EvaX | EvaXDenseNet):
+        same = [w for w in list_weights() if w.architecture == model.architecture]
+        alike = [w for w in same if len(w.targets) == len(model.targets)] or same
+        _prepare_as(model, alike[0])
+        return alike[0].input_resolution
+    deep = isinstance(model, ResNet) and model.model.block is Bottleneck
+    return 512 if deep else 224
+
+
+def _prepare_as(model: XRayClassifier, entry: Weights) -> None:
+    """Prepare images as the authors of weights do."""
+    if isinstance(model, EvaX | EvaXDenseNet):
+        model.preprocess = preprocess_of(entry)
 
 
 def _meta_model(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 import torch
 
@@ -17,8 +17,9 @@ from torchxrayvision.errors import (
 from torchxrayvision.facts import OwnFile
 from torchxrayvision.models.backbone import BACKBONES, Backbone, check_file_arguments
 from torchxrayvision.models.base import load_strictly
-from torchxrayvision.models.scaling import OUTPUT_KINDS, Preprocess
+from torchxrayvision.models.scaling import OUTPUT_KINDS, Preprocess, ResizeRoute
 from torchxrayvision.weights import (
+    ModelConfig,
     Weights,
     WeightsEnum,
     fetch_weights,
@@ -114,7 +115,7 @@ def load_weights(
     if isinstance(entry.file, OwnFile):  # as saved: the names are those of the whole model
         tensors = load_checkpoint(path).tensors
         model.fit_to(tensors)
-        load_strictly(model, tensors, source=str(path))
+        load_strictly(model, aligned(tensors), source=str(path))
     else:
         load_strictly(network, names(load_checkpoint(path)), source=str(path))
     model.weights = entry.name
@@ -130,7 +131,19 @@ def renamed_by(
     Args:
         own_names: Takes the tensors and what errors call their file.
     """
-    return lambda checkpoint: own_names(state_dict_of(checkpoint), str(checkpoint.path))
+    return lambda checkpoint: aligned(own_names(state_dict_of(checkpoint), str(checkpoint.path)))
+
+
+_ALIGNED: Final = 64  # bytes, as torch allocates
+
+
+def aligned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors in memory where torch would put them.
+
+    Mapped ones lie wherever the file has them, for which kernels round in another way: the same
+    network of two files would differ in the last bits.
+    """
+    return {k: v if v.data_ptr() % _ALIGNED == 0 else v.clone() for k, v in tensors.items()}
 
 
 def preprocess_of(entry: Weights) -> Preprocess:
@@ -251,9 +264,12 @@ def _header(described: dict[str, Any]) -> dict[str, str]:
 
 
 def _described(model: XRayClassifier) -> dict[str, Any]:
+    preprocess = getattr(model, "preprocess", None)
     return {
         "targets": list(model.targets),
         "input_resolution": getattr(model, "input_resolution", None),
+        "resize_route": model.resize_route,
+        "preprocessing": None if preprocess is None else preprocessing_of(preprocess),
         "operating_points": operating_points(model),
         "untrained": _untrained(model),
         "output": model.output,
@@ -261,6 +277,11 @@ def _described(model: XRayClassifier) -> dict[str, Any]:
         "arguments": getattr(model, "arguments", {}),  # of a `Backbone` or an encoder
         "torchxrayvision": __version__,
     }
+
+
+def preprocessing_of(layer: Preprocess) -> dict[str, float]:
+    """What makes such a layer, as a file keeps it."""
+    return {name: getattr(layer, name) for name in ("crop", "mean", "deviation")}
 
 
 def _untrained(model: XRayClassifier) -> list[str]:
@@ -281,8 +302,9 @@ def read_header_facts(values: Mapping[str, Any], outputs: int, path: str) -> dic
 
     Returns:
         Empty for a file that `save_checkpoint` did not write; else its `targets`,
-        `input_resolution`, `operating_points`, `output` and `untrained`, checked. The last three
-        are None where the model had none or an older version wrote the file.
+        `input_resolution`, `operating_points`, `output`, `untrained`, `preprocessing` and
+        `resize_route`, checked. The last five are None where the model had none or an older
+        version wrote the file.
 
     Raises:
         CheckpointError: If the header contradicts itself or the tensors.
@@ -296,6 +318,8 @@ def read_header_facts(values: Mapping[str, Any], outputs: int, path: str) -> dic
         "operating_points": _are_points(facts.get("operating_points"), outputs),
         "output": facts.get("output") in (None, *OUTPUT_KINDS),
         "untrained": _are_some_of(facts.get("untrained"), facts.get("targets")),
+        "preprocessing": ModelConfig.takes("preprocessing", facts.get("preprocessing")),
+        "resize_route": facts.get("resize_route") in (None, *get_args(ResizeRoute)),
     }
     if wrong := [name for name, fits in fitting.items() if not fits]:
         msg = f"{path}: the header's {' and '.join(wrong)} do not fit {outputs} outputs"
@@ -324,12 +348,15 @@ def _are_points(value: Any, outputs: int) -> bool:
 
 
 def apply_facts(model: XRayClassifier, facts: Mapping[str, Any]) -> None:
-    """Give a model the operating points and the output of `read_header_facts`, if any."""
+    """Give a model what `read_header_facts` says of its outputs, and of how images are prepared."""
     if (points := facts.get("operating_points")) is not None:
         model.set_operating_points([float("nan") if p is None else p for p in points])
     if (output := facts.get("output")) is not None:
         model.output = output
     model.untrained = frozenset(facts.get("untrained") or ())
+    if (layer := facts.get("preprocessing")) is not None and hasattr(model, "preprocess"):
+        model.preprocess = Preprocess(**layer)
+    model.resize_route = facts.get("resize_route") or model.resize_route
 
 
 def file_arguments(values: Mapping[str, Any], path: str) -> dict[str, Any]:

@@ -1,5 +1,8 @@
 """Saved networks as the ecosystem keeps them: a folder of `config.json` and `model.safetensors`.
 
+What a network that takes texts needs besides, its tokeniser and its prompts, lies there too, as
+data: files of fixed names, whose SHA-256 the configuration states.
+
 `from_pretrained` takes such a folder, or the name of one on the Hub. The architecture that the
 configuration names comes from a list, its arguments pass the checks that those of every file pass
 (`check_file_arguments`), and the tensors are loaded strictly: nothing in a folder chooses code.
@@ -11,7 +14,7 @@ import importlib
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 import torch
 
@@ -22,19 +25,24 @@ from torchxrayvision.models.backbone import BACKBONES, Backbone, check_file_argu
 from torchxrayvision.models.base import XRayClassifier, load_strictly
 from torchxrayvision.models.building import EVAX, build_classifier, recognise
 from torchxrayvision.models.densenet import DENSENETS
+from torchxrayvision.models.encoder import ENCODERS, Encoder
 from torchxrayvision.models.evax import EvaX
 from torchxrayvision.models.loading import (
+    aligned,
     apply_facts,
     header_of,
     normalise_names,
     operating_points,
+    preprocessing_of,
     split_width,
 )
 from torchxrayvision.models.resnet import RESNETS
 from torchxrayvision.models.scaling import Preprocess
-from torchxrayvision.models.unet import UNet
+from torchxrayvision.models.unet import Segmenter, UNet
+from torchxrayvision.models.vit import vit_shape
+from torchxrayvision.models.zeroshot import ZERO_SHOT, ZeroShot
 from torchxrayvision.remote import HubAddress, fetch_from_hub, sha256_once
-from torchxrayvision.weights import CONFIG_NAME, TENSORS_NAME, ModelConfig, list_weights
+from torchxrayvision.weights import CONFIG_NAME, TENSORS_NAME, ModelConfig, Output, list_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,10 +70,13 @@ _ELSEWHERE: Final = {
     "vqgan": "baseline_models.ieee8023.VQGAN",
 }
 _WIDEST: Final = 1024
-_ALIGNED: Final = 64  # bytes, as torch allocates
 _POINTS: Final = "op_threshs"
+_RAW: Final = get_args(Output)
 _GROUPS: Final = 3  # of the ensemble chexpert-densenet121, each of as many members
 _HEADER: Final = "torchxrayvision.config"
+_SEGMENTER: Final = "torchxrayvision.segmenter"
+_CONFIG: Final = "config"
+_TRANSFORMERS: Final = (*ENCODERS, *ZERO_SHOT)  # how the names of vision transformers start
 
 
 def save_pretrained(
@@ -75,10 +86,11 @@ def save_pretrained(
 
     The same network gives the same bytes. Each file is whole or as it was, whatever stops the
     process; the tensors come first, so that a configuration never lies beside those of another.
+    Of a `ZeroShot` the files of its tokeniser and `prompts.json`, its texts, lie beside them.
 
     Args:
         model: Any network of this package, trained here or published, or a `Backbone`.
-        folder: Where to; made if it is missing. Both files are replaced.
+        folder: Where to; made if it is missing. Its files are replaced.
         facts: Terms, reference, metrics, description and provenance to write beside the network's
             own facts; those of its published weights by default.
 
@@ -107,8 +119,13 @@ def save_pretrained(
     header = {"format": "pt", _HEADER: json.dumps({"architecture": config.architecture})}
     if isinstance(model, XRayClassifier):
         header |= header_of(model, getattr(model, "input_resolution", None))
+    beside = model.companions() if isinstance(model, ZeroShot) else {}
     save_safetensors(folder / TENSORS_NAME, tensors, header)
-    config = replace(config, sha256=sha256_once(folder / TENSORS_NAME))
+    for name, content in beside.items():
+        with write_atomically(folder / name) as part:
+            part.write_bytes(content)
+    files = {name: sha256_once(folder / name) for name in beside}
+    config = replace(config, sha256=sha256_once(folder / TENSORS_NAME), files=files)
     with write_atomically(folder / CONFIG_NAME) as part:
         part.write_text(config.to_json(), "utf-8")
     return config
@@ -130,9 +147,7 @@ def _config_of(
         "untrained": _untrained(model),
         "input_resolution": getattr(model, "input_resolution", None),
         "resize_route": model.resize_route,
-        "preprocessing": None
-        if preprocess is None
-        else {k: getattr(preprocess, k) for k in ("crop", "mean", "deviation")},
+        "preprocessing": None if preprocess is None else preprocessing_of(preprocess),
         "raw": _raw(model),
         "weights": model.weights,
     }
@@ -152,7 +167,7 @@ def _untrained(model: XRayModel) -> tuple[str, ...]:
 
 def _raw(model: XRayModel) -> str:
     kind = getattr(model, "raw_kind", None) or getattr(model, "output_kind", "logit")
-    return kind if kind in ("logit", "probability", "years", "image") else "logit"
+    return str(kind) if kind in _RAW else "logit"
 
 
 def _published(model: XRayModel) -> ModelConfig | None:
@@ -205,6 +220,11 @@ def architecture_of(model: XRayModel, tensors: Mapping[str, Tensor] | None = Non
     stated = getattr(model, "architecture", "")
     if isinstance(model, Backbone) or stated in EVAX:
         return stated
+    if isinstance(model, Encoder | ZeroShot):
+        if not model.is_named():
+            msg = f"this {stated} has a form of its own, which its name does not say"
+            raise CheckpointError(f"{msg}; keep its state_dict with torchxrayvision.checkpoints")
+        return stated
     if stated == "Ensemble":
         msg = "an ensemble is saved member by member: save_pretrained(member, folder) for each"
         raise CheckpointError(msg)
@@ -221,7 +241,13 @@ def _check_architecture(name: str, arguments: Mapping[str, Any], source: str) ->
     if name.startswith(BACKBONES):
         check_file_arguments(name, arguments, source)
         return
-    known = (*DENSENETS, *RESNETS, *EVAX, "unet", *_ELSEWHERE)
+    if name.startswith(_TRANSFORMERS):  # which check their arguments themselves
+        try:
+            vit_shape(name)
+        except UnknownNameError as error:
+            raise CheckpointError(f"{source}: {error}") from error
+        return
+    known = (*DENSENETS, *RESNETS, *EVAX, "unet", *_TRANSFORMERS, *_ELSEWHERE)
     widened = plain in (*RESNETS, "unet") and name == f"{plain}-width{width}"
     if plain not in known or not (name == plain or widened) or not 1 <= width <= _WIDEST:
         msg = f"{source}: no network {name[:60]!r} in this package; it has {', '.join(known)}"
@@ -263,25 +289,50 @@ def from_pretrained(
         if revision is not None:
             address = HubAddress.parse(f"{address.repo}@{revision.replace('/', '%2F')}")
         folder = fetch_from_hub(address, (CONFIG_NAME, TENSORS_NAME), cache=cache_dir)
+        fetch_beside(HubAddress(address.repo, folder.name), folder, cache_dir)
     config = ModelConfig.read(folder / CONFIG_NAME)
     path = folder / TENSORS_NAME
+    for name, digest in {TENSORS_NAME: config.sha256, **config.files}.items():
+        _check_file(folder / name, digest)
+    return _restored(config, path)
+
+
+def fetch_beside(
+    address: HubAddress, folder: Path, cache_dir: str | Path | None = None
+) -> tuple[str, ...]:
+    """Bring the other files that the configuration of a saved model on the Hub names.
+
+    Args:
+        address: With the commit as its revision.
+        folder: Where that lies in the cache.
+        cache_dir: As in `from_pretrained`.
+
+    Returns:
+        Their names.
+
+    Raises:
+        CheckpointError: If the configuration is not of this package.
+        RemoteError: If they cannot be fetched.
+    """
+    files = tuple(ModelConfig.read(folder / CONFIG_NAME).files)
+    if files:
+        fetch_from_hub(HubAddress(address.repo, address.revision), files, cache=cache_dir)
+    return files
+
+
+def _check_file(path: Path, digest: str | None) -> None:
     if not path.is_file():
         raise CheckpointError(f"{path}: the file does not exist; a saved model has it")
-    if config.sha256 is not None and sha256_once(path) != config.sha256:
-        msg = f"{path}: its sha256 is {sha256_once(path)}, {CONFIG_NAME} names {config.sha256}"
+    if digest is not None and sha256_once(path) != digest:
+        msg = f"{path}: its sha256 is {sha256_once(path)}, {CONFIG_NAME} names {digest}"
         raise ChecksumError(f"{msg}; the two are not of one model, or the copy is damaged")
-    return _restored(config, path)
 
 
 def _restored(config: ModelConfig, path: Path) -> XRayModel:
     checkpoint = read_tensors(path)
     if checkpoint.container != "safetensors":
         raise CheckpointError(f"{path}: a {checkpoint.container}, not safetensors")
-    # Mapped tensors lie wherever the file has them, for which kernels round in another way.
-    aligned = {
-        k: v if v.data_ptr() % _ALIGNED == 0 else v.clone() for k, v in checkpoint.tensors.items()
-    }
-    model = _built(config, aligned, path)
+    model = _built(config, aligned(checkpoint.tensors), path)
     model.targets = list(config.targets)
     model.input_resolution = config.input_resolution  # type: ignore[assignment] # None removes it
     model.resize_route = config.resize_route  # type: ignore[assignment] # checked when it was read
@@ -344,15 +395,13 @@ def _untrained_network(config: ModelConfig, tensors: Mapping[str, Tensor], path:
         members = {k.split(".")[1] for k in tensors if k.startswith("members.")}
         ensemble: XRayModel = _class(name)(None, max(1, len(members) // _GROUPS))
         return ensemble
-    model: XRayModel
     with torch.device("meta"):  # every tensor is about to be replaced
         if name in _ELSEWHERE:
-            given: dict[str, Any] = {"weights": False}
-            if name == _COMPACT:
-                given = {**config.arguments, "input_resolution": config.input_resolution}
-            elif name.startswith("autoencoder-"):
-                given = {"architecture": name}
-            model = _class(name)(**given)
+            model = _of_others(config)
+        elif name.startswith(tuple(ZERO_SHOT)):
+            model = ZeroShot.of_saved(config, path.parent)
+        elif name.startswith(ENCODERS):
+            model = Encoder.of_arguments(name, count, config.arguments, str(path.parent))
         elif split_width(name, 0)[0] == "unet":
             model = UNet(targets=config.targets, width=split_width(name, 16)[1])
         else:
@@ -362,12 +411,92 @@ def _untrained_network(config: ModelConfig, tensors: Mapping[str, Tensor], path:
     return model
 
 
+def _of_others(config: ModelConfig) -> XRayModel:
+    """A network whose package builds on this one."""
+    name = config.architecture
+    given: dict[str, Any] = {"weights": False}
+    if name == _COMPACT:
+        given = {**config.arguments, "input_resolution": config.input_resolution}
+    elif name.startswith("autoencoder-"):
+        given = {"architecture": name}
+    model: XRayModel = _class(name)(**given)
+    if isinstance(model, Segmenter) and model.targets != list(config.targets):
+        model.reset_outputs(config.targets)
+    return model
+
+
+def save_segmenter(
+    model: Segmenter, path: str | Path, *, facts: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Write a segmentation network as one file, so that `load_segmenter` gives it back.
+
+    Args:
+        model: The network.
+        path: Where to; by convention it ends in `.safetensors`. Replaced if it exists.
+        facts: More to keep in the header: anything JSON holds.
+
+    Returns:
+        Everything that the header says.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp(), "mine.safetensors")
+        >>> save_segmenter(UNet(targets=["Heart"], width=4), path)["architecture"]
+        'unet-width4'
+        >>> load_segmenter(path).targets
+        ['Heart']
+    """
+    tensors = dict(model.state_dict())
+    try:
+        config = _config_of(model, tensors, None, str(path))
+    except CheckpointError:  # of the caller's own class, who keeps its code too
+        config = ModelConfig(architecture=type(model).__name__, targets=tuple(model.targets))
+    described = {
+        "architecture": config.architecture,
+        "targets": list(config.targets),
+        **(facts or {}),
+        _CONFIG: json.loads(config.to_json()),
+    }
+    save_safetensors(Path(path), tensors, {"format": "pt", _SEGMENTER: json.dumps(described)})
+    return described
+
+
+def load_segmenter(path: str | Path) -> Segmenter:
+    """A segmentation network from a file of `save_segmenter`, as `xrv train` writes them.
+
+    Args:
+        path: The file; nothing in it is executed.
+
+    Returns:
+        The network in evaluation mode.
+
+    Raises:
+        CheckpointError: If it holds anything else.
+    """
+    path = Path(path)
+    try:
+        held = json.loads(read_tensors(path).values[_SEGMENTER])
+        config = ModelConfig.parse(json.dumps(held[_CONFIG]), str(path))
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        msg = f"{path}: it does not say that it holds a segmentation network"
+        advice = "`xrv train` with task = 'segmentation' writes such files"
+        raise CheckpointError(f"{msg}; {advice}") from error
+    model = _restored(replace(config, weights=path.stem), path)
+    if not isinstance(model, Segmenter):
+        raise CheckpointError(f"{path}: {type(model).__name__} is no segmentation network")
+    return model
+
+
 def reader_of(path: Path) -> Any:
-    """What reads a file of an autoencoder that `xrv train` wrote, or None for another file.
+    """What reads an autoencoder or a segmenter that `xrv train` wrote, or None for another file.
 
     Args:
         path: The file.
     """
+    if _SEGMENTER in read_tensors(path).values:
+        return load_segmenter
     package = importlib.import_module("torchxrayvision.autoencoders")
     return package.load_checkpoint if package.is_autoencoder_file(path) else None
 

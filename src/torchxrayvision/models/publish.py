@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from torchxrayvision.errors import OfflineError, RemoteError, WeightsError, needs_package
 from torchxrayvision.facts import License, OwnFile
 from torchxrayvision.files import write_atomically
-from torchxrayvision.models.adding import write_card
-from torchxrayvision.models.factory import get_model, load_checkpoint
-from torchxrayvision.models.pretrained import class_of, from_pretrained, save_pretrained
+from torchxrayvision.models.adding import read_network, write_card
+from torchxrayvision.models.factory import network_with
+from torchxrayvision.models.pretrained import from_pretrained, save_pretrained
 from torchxrayvision.remote import HubAddress, hub_is_offline, hub_token, sha256_once
 from torchxrayvision.remote import endpoint as hub_endpoint
 from torchxrayvision.weights import (
@@ -22,7 +22,6 @@ from torchxrayvision.weights import (
     NOT_STATED,
     TENSORS_NAME,
     ModelConfig,
-    fetch_weights,
     get_weights_entry,
     with_license,
 )
@@ -62,9 +61,11 @@ def export_hub(
 ) -> ModelConfig:
     """Write a model as the Hub keeps it: `config.json`, `model.safetensors` and a card.
 
+    A network that takes texts has the files of its tokeniser and `prompts.json` too.
+
     Args:
         model: A network, a name of weights, a file of your own, or a folder of `save_pretrained`.
-        folder: Where to; the three files are replaced.
+        folder: Where to; these files are replaced.
         license: Terms, where the model states none.
 
     Returns:
@@ -92,17 +93,12 @@ def _loaded(model: XRayModel | str | Path) -> tuple[ModelConfig | None, XRayMode
     if (path / CONFIG_NAME).is_file():
         return ModelConfig.read(path / CONFIG_NAME), from_pretrained(path)
     if path.is_file():
-        return None, load_checkpoint(path)
+        return None, read_network(path)
     entry = get_weights_entry(str(model))
     if isinstance(entry.file, OwnFile):
         kept = Path(entry.file.folder)
         return ModelConfig.read(kept / CONFIG_NAME), from_pretrained(kept)
-    kind = class_of(entry.architecture)
-    if kind is None:
-        return None, get_model(entry)
-    if entry.container == "zip":  # an ensemble takes the file itself
-        return None, kind(str(fetch_weights(entry)))
-    return None, kind(weights=entry)
+    return None, network_with(entry)
 
 
 def push_to_hub(
@@ -143,17 +139,19 @@ def push_to_hub(
         if config.license is None or config.license.name == NOT_STATED.name:
             msg = f"{config.weights or model}: nobody may use what states no terms"
             raise WeightsError(f"{msg}: give --license NAME (and --license-url)")
-        files = {f: ((folder / f).stat().st_size, sha256_once(folder / f)) for f in FILES}
+        names = (*FILES, *config.files)
+        files = {f: ((folder / f).stat().st_size, sha256_once(folder / f)) for f in names}
         upload = Upload(
             repo=address.repo, private=private, license=config.license.name, files=files
         )
         if dry_run:
             return upload
         words = message or f"Upload {config.weights or 'a model'} with torchxrayvision"
-        return replace(upload, url=_send(folder, address.repo, private, words))
+        return replace(upload, url=_send(folder, upload, words))
 
 
-def _send(folder: Path, repo: str, private: bool, message: str) -> str:
+def _send(folder: Path, upload: Upload, message: str) -> str:
+    repo = upload.repo
     if hub_is_offline():
         raise OfflineError(f"{repo}: the settings forbid to ask the Hub; --dry-run asks nobody")
     token = hub_token()
@@ -164,12 +162,12 @@ def _send(folder: Path, repo: str, private: bool, message: str) -> str:
         import huggingface_hub
     client = huggingface_hub.HfApi(endpoint=hub_endpoint(), token=token)
     with _typed(repo, token):
-        client.create_repo(repo, private=private, exist_ok=True)
+        client.create_repo(repo, private=upload.private, exist_ok=True)
         done: Any = client.upload_folder(
             repo_id=repo,
             folder_path=folder,
             commit_message=message,
-            allow_patterns=list(FILES),
+            allow_patterns=list(upload.files),
         )
     return str(getattr(done, "commit_url", done))
 

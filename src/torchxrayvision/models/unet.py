@@ -58,6 +58,31 @@ class Segmenter(XRayModel):
     def _embed(self, x: Tensor) -> Tensor:
         return self._maps(x).mean((2, 3))
 
+    def _last_layers(self) -> tuple[tuple[nn.Module, str], ...]:
+        """The convolutions that have a channel per structure: what holds each, and its name."""
+        raise NotImplementedError(f"{type(self).__name__} does not say which layer is its last")
+
+    def reset_outputs(self, targets: Sequence[str]) -> None:
+        """Put fresh last layers in place, to train on other structures.
+
+        Args:
+            targets: Names of the structures.
+
+        Example:
+            >>> model = UNet(targets=["Heart"], width=4)
+            >>> model.reset_outputs(["Left Lung", "Right Lung"])
+            >>> model(torch.zeros(1, 1, 64, 64)).shape
+            torch.Size([1, 2, 64, 64])
+        """
+        for holder, name in self._last_layers():
+            old: nn.Conv2d = getattr(holder, name)
+            fresh = nn.Conv2d(
+                old.in_channels, len(targets), old.kernel_size[0], bias=old.bias is not None,
+                device=old.weight.device, dtype=old.weight.dtype,
+            )  # fmt: skip
+            setattr(holder, name, fresh)
+        self.targets = list(targets)
+
     def predict(self, x: Tensor) -> Prediction:
         """Probability of each structure in each pixel.
 
@@ -164,6 +189,9 @@ class UNet(Segmenter):
         with network_device(entry):
             self.model: Any = _Net(width, len(self.targets))
         load_weights(self, self.model, entry, cache_dir=cache_dir)
+
+    def _last_layers(self) -> tuple[tuple[nn.Module, str], ...]:
+        return ((self.model, "last"),)
 
     def _rescale(self, x: Tensor) -> Tensor:
         return standardize(x)

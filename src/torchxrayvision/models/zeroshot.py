@@ -12,16 +12,20 @@ https://doi.org/10.1038/s41551-022-00936-9; those of the releases are in `ZeroSh
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import warnings
-from typing import TYPE_CHECKING, ClassVar, Final, Literal, get_args
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from torchxrayvision.errors import (
+    CheckpointError,
     PromptError,
     UnknownNameError,
     XRVWarning,
@@ -29,7 +33,12 @@ from torchxrayvision.errors import (
 )
 from torchxrayvision.models.base import XRayClassifier
 from torchxrayvision.models.configuration import (
+    described,
+    described_shape,
     files_beside,
+    saved_arguments,
+    saved_config,
+    saved_form,
     stated_preprocessing,
     stated_shape,
     tensors_in,
@@ -40,9 +49,15 @@ from torchxrayvision.models.loading import (
     renamed_by,
     resolve_weights_argument,
 )
-from torchxrayvision.models.prompts import Prompts, check_findings, prompts_of
+from torchxrayvision.models.prompts import Prompts, check_findings, prompts_of, read_prompts
 from torchxrayvision.models.scaling import Preprocess
-from torchxrayvision.models.text import TextEncoder, TextShape, Tokens, text_names
+from torchxrayvision.models.text import (
+    TOKENIZER_FILES,
+    TextEncoder,
+    TextShape,
+    Tokens,
+    text_names,
+)
 from torchxrayvision.models.vit import (
     build_vit,
     clip_names,
@@ -53,6 +68,7 @@ from torchxrayvision.models.vit import (
     vit_shape,
 )
 from torchxrayvision.weights import (
+    PROMPTS_NAME,
     Preprocessing,
     ZeroShot_Weights,
     fetch_companions,
@@ -61,10 +77,10 @@ from torchxrayvision.weights import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from torchxrayvision.models.scaling import ResizeRoute
-    from torchxrayvision.weights import Weights, WeightsEnum
+    from torchxrayvision.models.vit import VitShape
+    from torchxrayvision.weights import ModelConfig, Weights, WeightsEnum
 
 Contrast = Literal["negation", "findings"]
 CONTRASTS: Final[tuple[str, ...]] = get_args(Contrast)
@@ -98,6 +114,29 @@ def text_shape(name: str) -> tuple[TextShape, int]:
     return shape.smaller(width, depth), width if width and shape.style == "siglip" else joint
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Form:
+    """What makes the numbers of such a network besides its tensors.
+
+    Args:
+        shape: Of the image encoder.
+        texts: Of the text encoder.
+        facts: How images are standardised.
+        beside: Name of each file beside the tensors to its path.
+        findings: What it looks for.
+        prompts: Texts that go before those of the package, by finding.
+        contrast: What a finding is compared with.
+    """
+
+    shape: VitShape
+    texts: TextShape
+    facts: Preprocessing
+    beside: Mapping[str, Path] = field(default_factory=dict)
+    findings: tuple[str, ...] = ()
+    prompts: Mapping[str, Prompts] = field(default_factory=dict)
+    contrast: Contrast = "negation"
+
+
 class ZeroShot(XRayClassifier):
     """An image encoder and a text encoder whose vectors are compared (extra `zero-shot`).
 
@@ -107,12 +146,14 @@ class ZeroShot(XRayClassifier):
 
     Args:
         weights: Published weights by name or enum member; None for an untrained network.
-        findings: What to look for: names of the package's findings, or texts of your own.
+        findings: What to look for: names of the package's findings, or texts of your own. None for
+            those that weights of your own were saved with.
         architecture: For an untrained network: `"chexficient-base14"`, `"clip-base16"` or
             `"siglip-so400m14"`; `-width64` and `-depth2` behind it make it smaller.
         prompts: Texts of your own, by finding.
         contrast: `"negation"` compares each finding with its own negative texts; `"findings"`
-            compares all findings with each other, so that their shares add to 1.
+            compares all findings with each other, so that their shares add to 1. None for that of
+            weights of your own, else `"negation"`.
         folder: Where the files of the release lie under their own names, or its file of tensors
             with the others beside it; None for the cache, into which they are fetched.
         cache_dir: Folder for downloaded weights; None for the usual one.
@@ -140,6 +181,9 @@ class ZeroShot(XRayClassifier):
     predicted_kind: ClassVar = "zero-shot"
     positive: Tensor
     negative: Tensor
+    contrast: Contrast
+    prompts: dict[str, Prompts]
+    _own: dict[str, Prompts]
 
     def __init__(
         self,
@@ -148,44 +192,72 @@ class ZeroShot(XRayClassifier):
         *,
         architecture: str = "clip-base16",
         prompts: Mapping[str, Prompts] | None = None,
-        contrast: Contrast = "negation",
+        contrast: Contrast | None = None,
         folder: str | Path | None = None,
         cache_dir: str | None = None,
         output: str | None = None,
         resize_route: ResizeRoute | None = None,
     ) -> None:
+        if contrast is not None and contrast not in CONTRASTS:
+            raise UnknownNameError("contrast", contrast, CONTRASTS)
         entry = _entry_of(weights)
         architecture = architecture if entry is None else entry.architecture
-        shape, (texts, joint) = vit_shape(architecture), text_shape(architecture)
-        facts = _facts_of(architecture)
-        beside: dict[str, Path] = {}
-        if entry is not None:
-            facts = entry.preprocessing or facts
-            beside = files_beside(folder) if folder else fetch_companions(entry, cache=cache_dir)
-            part = "" if texts.style == "bert" else "vision_config"
-            shape, facts = stated_shape(shape, beside, part), stated_preprocessing(facts, beside)
-        super().__init__(
-            targets=(), input_resolution=shape.side, output=output,
-            resize_route=resize_route or _ROUTES[facts.resampling],
-        )  # fmt: skip
-        self.architecture = architecture  # type: ignore[misc] # one class, several networks
-        if contrast not in CONTRASTS:
-            raise UnknownNameError("contrast", contrast, CONTRASTS)
-        self.contrast: Contrast = contrast
-        self.prompts: dict[str, Prompts] = {}
-        self._shape, self._facts, self._beside = shape, facts, beside
-        self._own = dict(prompts or {})
-        self._tokens: Tokens | None = None
-        self.preprocess = Preprocess.of(facts)
-        with network_device(entry):
-            self._build(texts, joint)
-        self._say_nothing()
+        saved = saved_config(entry)
+        if saved is not None and entry is not None:
+            form = _form_of_saved(saved, Path(getattr(entry.file, "folder", "")))
+        else:
+            form = _form_of_release(entry, architecture, folder, cache_dir)
+        self._set_up(architecture, form, network_device(entry), output, resize_route)
+        self._own |= prompts or {}
         if entry is not None:
             self._load(entry, folder, cache_dir)
         if findings:
-            self.set_findings(findings)
+            self.set_findings(findings, contrast=contrast)
+        elif contrast is not None:
+            self.contrast = contrast
 
-    def _build(self, texts: TextShape, joint: int) -> None:
+    @classmethod
+    def of_saved(cls, config: ModelConfig, folder: Path) -> ZeroShot:
+        """An untrained network as a saved one describes itself, with its tokeniser and texts.
+
+        Args:
+            config: Its `config.json`.
+            folder: Where that lies.
+
+        Raises:
+            CheckpointError: If the files say what no such network can have.
+        """
+        try:
+            made = cls.__new__(cls)
+            form, device = _form_of_saved(config, folder), torch.get_default_device()
+            made._set_up(config.architecture, form, device, None, None)
+        except (PromptError, UnknownNameError) as error:
+            raise CheckpointError(f"{folder}: {error}") from error
+        return made
+
+    def _set_up(
+        self,
+        architecture: str,
+        form: _Form,
+        device: torch.device,
+        output: str | None,
+        resize_route: ResizeRoute | None,
+    ) -> None:
+        super().__init__(
+            targets=form.findings, input_resolution=form.shape.side, output=output,
+            resize_route=resize_route or _ROUTES[form.facts.resampling],
+        )  # fmt: skip
+        self.architecture = architecture  # type: ignore[misc] # one class, several networks
+        self.contrast = form.contrast
+        self.prompts = {name: prompts_of(name, form.prompts) for name in form.findings}
+        self._shape, self._facts, self._beside = form.shape, form.facts, dict(form.beside)
+        self._own = dict(form.prompts)
+        self._tokens: Tokens | None = None
+        self.preprocess = Preprocess.of(form.facts)
+        with device:
+            self._build(form.texts, text_shape(architecture)[1], len(form.findings))
+
+    def _build(self, texts: TextShape, joint: int, findings: int) -> None:
         projected = texts.style != "siglip"
         biased = texts.style == "bert"
         self.body = build_vit(self._shape, "zero-shot")
@@ -198,19 +270,45 @@ class ZeroShot(XRayClassifier):
         )
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         self._joint = joint
+        self.register_buffer("positive", torch.zeros(findings, joint))
+        self.register_buffer("negative", torch.zeros(findings, joint))
 
-    def _say_nothing(self) -> None:
-        self.register_buffer("positive", torch.zeros(0, self._joint))
-        self.register_buffer("negative", torch.zeros(0, self._joint))
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What besides the architecture and its texts makes its numbers, as a file keeps it."""
+        of_texts = {f"text_{name}": value for name, value in described(self.text.shape).items()}
+        form = saved_arguments(self._shape, self._facts)
+        return {"contrast": self.contrast, **form, **of_texts}
+
+    def is_named(self) -> bool:
+        """Whether its name and `arguments` say all of its form, so that a file can keep it."""
+        texts = text_shape(self.architecture)[0]
+        of_texts = described_shape(texts, described(self.text.shape), self.architecture)
+        form = saved_form(vit_shape(self.architecture), self.arguments, self.architecture)
+        return (*form, of_texts) == (self._shape, self._facts, self.text.shape)
+
+    def companions(self) -> dict[str, bytes]:
+        """Files that belong beside its tensors: those of its tokeniser, and its texts as JSON."""
+        names = TOKENIZER_FILES[self.text.shape.style]
+        found = {n: self._beside[n].read_bytes() for n in names if n in self._beside}
+        texts = {
+            name: {"positive": list(one.positive), "negative": list(one.negative)}
+            for name, one in {**self._own, **self.prompts}.items()
+        }
+        if texts:
+            found[PROMPTS_NAME] = f"{json.dumps(texts, indent=1, ensure_ascii=False)}\n".encode()
+        return found
 
     def _load(self, entry: Weights, folder: str | Path | None, cache_dir: str | None) -> None:
-        texts = {"positive": self.positive, "negative": self.negative}
-        del self.positive, self.negative  # no file of a release has them
+        saved = saved_config(entry) is not None
+        if not saved:  # no file of a release has vectors of texts
+            del self.positive, self.negative
         names = renamed_by(self.own_names)
         path = None if folder is None else tensors_in(folder)
         load_weights(self, self, entry, cache_dir=cache_dir, names=names, path=path)
-        for name, value in texts.items():
-            self.register_buffer(name, torch.zeros_like(value, device="cpu"))
+        if not saved:
+            for name in ("positive", "negative"):
+                self.register_buffer(name, torch.zeros(0, self._joint))
 
     def set_findings(
         self,
@@ -409,6 +507,47 @@ def _entry_of(weights: str | Weights | WeightsEnum | None) -> Weights | None:
         known = [member.value.name for member in ZeroShot_Weights]
         raise UnknownNameError("zero-shot weights", entry.name, known)
     return resolve_weights_argument(entry, default=default.name, family=entry.architecture)
+
+
+def _form_of_release(
+    entry: Weights | None, architecture: str, folder: str | Path | None, cache_dir: str | None
+) -> _Form:
+    """That of published weights, or of an untrained network."""
+    shape, texts = vit_shape(architecture), text_shape(architecture)[0]
+    if entry is None:
+        return _Form(shape=shape, texts=texts, facts=_facts_of(architecture))
+    beside = files_beside(folder) if folder else fetch_companions(entry, cache=cache_dir)
+    facts = entry.preprocessing or _facts_of(architecture)
+    if texts.style != "bert":  # whose configuration is the authors' own
+        texts = stated_shape(texts, beside, "text_config")
+    part = "" if texts.style == "bert" else "vision_config"
+    return _Form(
+        shape=stated_shape(shape, beside, part),
+        texts=texts,
+        facts=stated_preprocessing(facts, beside),
+        beside=beside,
+    )
+
+
+def _form_of_saved(config: ModelConfig, folder: Path) -> _Form:
+    """That of a saved network."""
+    source, said = str(folder), dict(config.arguments)
+    shape, facts = saved_form(vit_shape(config.architecture), said, source)
+    of_texts = {k.removeprefix("text_"): v for k, v in said.items() if k.startswith("text_")}
+    contrast: Any = said.get("contrast")
+    if contrast not in CONTRASTS:
+        raise UnknownNameError("contrast", str(contrast)[:60], CONTRASTS)
+    beside = {name: folder / name for name in config.files}
+    prompts = read_prompts(beside[PROMPTS_NAME]) if PROMPTS_NAME in beside else {}
+    return _Form(
+        shape=shape,
+        texts=described_shape(text_shape(config.architecture)[0], of_texts, source),
+        facts=facts,
+        beside=beside,
+        findings=config.targets,
+        prompts=prompts,
+        contrast=contrast,
+    )
 
 
 def _facts_of(architecture: str) -> Preprocessing:

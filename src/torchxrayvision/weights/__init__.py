@@ -19,6 +19,7 @@ from torchxrayvision.weights.cards import ModelCard
 from torchxrayvision.weights.config import CARD_NAME as CARD_NAME
 from torchxrayvision.weights.config import CONFIG_NAME as CONFIG_NAME
 from torchxrayvision.weights.config import NOT_STATED as NOT_STATED
+from torchxrayvision.weights.config import PROMPTS_NAME as PROMPTS_NAME
 from torchxrayvision.weights.config import TENSORS_NAME as TENSORS_NAME
 from torchxrayvision.weights.config import ModelConfig as ModelConfig
 from torchxrayvision.weights.config import with_license as with_license
@@ -51,6 +52,7 @@ from torchxrayvision.weights.registry import (
     verify_weights,
     warn_of_terms,
 )
+from torchxrayvision.weights.registry import Output as Output
 from torchxrayvision.weights.registry import get_weights_entry as get
 from torchxrayvision.weights.zeroshot import ZeroShot_Weights
 

@@ -22,6 +22,18 @@ if TYPE_CHECKING:
 CONFIG_NAME: Final = "config.json"
 TENSORS_NAME: Final = "model.safetensors"
 CARD_NAME: Final = "README.md"
+PROMPTS_NAME: Final = "prompts.json"
+COMPANION_NAMES: Final = (
+    "tokenizer.json",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "tokenizer_config.json",
+    PROMPTS_NAME,
+)
+"""Files that may lie beside the tensors of a network that takes texts; all are data."""
+NAMELESS: Final = ("embedding", "similarity")
+"""Raw outputs that need no names: features, and what is compared with the user's own texts."""
 LARGEST_CONFIG: Final = 1 << 20
 NOT_STATED: Final = License(name="not stated", note="Nobody has stated terms for these weights.")
 _LIBRARY: Final = "torchxrayvision"
@@ -36,8 +48,10 @@ class ModelConfig:
 
     Args:
         architecture: Name of the network, such as ``"densenet121"`` or ``"timm:resnet18"``.
-        arguments: What shaped it besides, for networks of other libraries.
-        targets: Name of each output in order.
+        arguments: What shaped it besides, for networks of other libraries, encoders and networks
+            that take texts.
+        targets: Name of each output in order; none of a network that gives features, or that was
+            saved without findings to look for.
         untrained: Those of them that carry no information.
         input_resolution: Side of the square input in pixels; None takes any.
         resize_route: How images are brought to it.
@@ -57,6 +71,7 @@ class ModelConfig:
         cell_maps: Whether maps are read by cells, see `Weights`.
         provenance: Where the tensors came from.
         sha256: Of the file of tensors.
+        files: Other files beside the tensors, of `COMPANION_NAMES`, each with its SHA-256.
 
     Example:
         >>> config = ModelConfig(architecture="resnet18", targets=("Mass",), weights="mine")
@@ -86,6 +101,17 @@ class ModelConfig:
     cell_maps: bool = False
     provenance: Mapping[str, Any] = field(default_factory=dict)
     sha256: str | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    @staticmethod
+    def takes(name: str, value: Any) -> bool:
+        """Whether a field may have a value that came from a file.
+
+        Args:
+            name: Of the field.
+            value: As JSON has it.
+        """
+        return _RULES[name](value)
 
     def to_json(self) -> str:
         """The text of the file; the same for the same facts."""
@@ -147,6 +173,8 @@ def _contradictions(config: ModelConfig) -> list[str]:
     wrong = [] if points is None or len(points) == count else ["operating_points"]
     if not set(config.untrained) <= set(config.targets):
         wrong.append("untrained")
+    if not config.targets and config.raw not in NAMELESS:
+        wrong.append("targets")
     crop = (config.preprocessing or {}).get("crop", 0)
     if crop > (config.input_resolution or crop):
         wrong.append("preprocessing")
@@ -215,15 +243,19 @@ def _metrics(value: Any) -> bool:
     )
 
 
+def _digits(value: Any) -> bool:
+    known = set("0123456789abcdef")
+    return isinstance(value, str) and len(value) == 64 and set(value) <= known
+
+
 def _sha256(value: Any) -> bool:
-    digits = set("0123456789abcdef")
-    return value is None or (isinstance(value, str) and len(value) == 64 and set(value) <= digits)
+    return value is None or _digits(value)
 
 
 _RULES: Final[dict[str, Callable[[Any], bool]]] = {
     "architecture": lambda v: _text(v) and 0 < len(v) <= 100,
     "arguments": _table,
-    "targets": lambda v: _texts(v) and len(v) > 0,
+    "targets": _texts,
     "untrained": _texts,
     "input_resolution": lambda v: v is None or (type(v) is int and 0 < v <= 1 << 14),
     "resize_route": lambda v: v in ("antialias", "bilinear", "bicubic"),
@@ -243,6 +275,7 @@ _RULES: Final[dict[str, Callable[[Any], bool]]] = {
     "cell_maps": lambda v: type(v) is bool,
     "provenance": _table,
     "sha256": _sha256,
+    "files": lambda v: _table(v) and set(v) <= {*COMPANION_NAMES} and all(map(_digits, v.values())),
 }
 
 

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from torchxrayvision.errors import CheckpointError, ChecksumError, UnknownNameError
 from torchxrayvision.facts import LIBRARY, OwnFile
-from torchxrayvision.weights.config import CONFIG_NAME, NOT_STATED, TENSORS_NAME, ModelConfig
+from torchxrayvision.weights.config import (
+    CONFIG_NAME,
+    NAMELESS,
+    NOT_STATED,
+    TENSORS_NAME,
+    ModelConfig,
+)
 from torchxrayvision.weights.registry import Output, Preprocessing, Weights, find_elsewhere
 
 if TYPE_CHECKING:
@@ -121,7 +127,7 @@ def weights_of(config: ModelConfig, folder: Path) -> Weights:
         CheckpointError: If it lacks the hash of its tensors or a name of an output.
     """
     tensors = folder / TENSORS_NAME
-    if config.sha256 is None or not any(config.targets):
+    if config.sha256 is None or not (any(config.targets) or config.raw in NAMELESS):
         raise CheckpointError(f"{folder / CONFIG_NAME}: it lacks sha256 or names of outputs")
     points = config.operating_points
     targets = tuple("" if t in config.untrained else t for t in config.targets)

@@ -112,7 +112,8 @@ class Weights:
         container: How its tensors are packed; `"zip"` is one of several state dicts.
         architecture: The network that they fit, such as ``"densenet121"``.
         targets: Name of each output in order, P of them; ``""`` where the output was not trained.
-            None of a network that gives features, or takes its findings as text.
+            None of a network that gives features, or that takes its findings as text and was not
+            saved with any.
         input_resolution: Side of the square input in pixels.
         pixel_range: Least and largest pixel value of the input, air first.
         preprocessing: What becomes of the square input, where it is not only rescaled.
@@ -215,8 +216,9 @@ def _complaints_about_names(weights: Weights) -> Iterator[str]:
     if not all(names) or len(set(names)) != len(names):
         yield f"name and aliases must be distinct and not empty, got {names!r}"
     named = [target for target in weights.targets if target]
-    nameless = weights.output in ("embedding", "similarity")
-    if nameless != (not named) or len(set(named)) != len(named):
+    # What is compared with texts may have been saved with some of them.
+    unfit = {"embedding": bool(named), "similarity": False}.get(weights.output, not named)
+    if unfit or len(set(named)) != len(named):
         yield f"targets must be distinct and not all empty, got {weights.targets!r}"
     if weights.input_resolution < 1:
         yield f"input_resolution must be positive, got {weights.input_resolution}"

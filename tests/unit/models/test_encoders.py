@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torchvision import transforms
 
-from support.releases import SMALL, dinov2, pixels_of, put
+from support.releases import SMALL, dinov2, grey, pixels_of, put
 from support.tiny import write_pictures
 from torchxrayvision.errors import (
     CheckpointError,
@@ -45,10 +45,6 @@ RELEASES = {
     "cxformer-small": lambda full="": dinov2(registers=True, full=full),
     "cxformer-base": lambda full="": dinov2(registers=True, full=full),
 }
-
-
-def grey(side, count=2, seed=0):
-    return torch.rand(count, 1, side, side, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +140,13 @@ def test_chexfound_at_its_full_size(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "size"), [("rad-dino", "base"), ("cxformer-small", "small"), ("cxformer-base", "base")]
+    ("name", "size"),
+    [
+        ("rad-dino", "base"),
+        ("rad-dino-maira-2", "base"),
+        ("cxformer-small", "small"),
+        ("cxformer-base", "base"),
+    ],
 )
 def test_full_sizes(name, size, tmp_path):
     reference = RELEASES[name](size)
@@ -155,6 +157,7 @@ def test_full_sizes(name, size, tmp_path):
         values = grey(518, 1)
         expected = reference(pixels_of(entry, values)).last_hidden_state[:, 0]
         found = model.embed(values * 2048 - 1024)
+    print((found - expected).abs().max().item())  # noqa: T201 - for `pytest -s`
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 

@@ -10,13 +10,12 @@ import pytest
 import torch
 
 from support.releases import (
-    Chexficient,
-    bert_tokenizer,
-    clip,
+    FINDINGS,
+    ZERO_SHOT_RELEASES,
+    Released,
     clip_vocabulary,
-    pixels_of,
+    grey,
     put,
-    siglip,
     siglip_tokenizer,
 )
 from support.tiny import write_pictures
@@ -48,54 +47,9 @@ pytest.importorskip("transformers", reason="the reference classes: extra dev")
 pytestmark = pytest.mark.filterwarnings(
     f"ignore::{LicenseWarning.__module__}.{LicenseWarning.__name__}"
 )
-FINDINGS = ["Effusion", "Edema", "No Finding"]
-NAMES = ("chexficient", "xrayclip", "medsiglip-448")
 
 
-def grey(side, count=2, seed=0):
-    return torch.rand(count, 1, side, side, generator=torch.Generator().manual_seed(seed))
-
-
-class Released:
-    """A release with made tensors, its network here and the reference classes."""
-
-    def __init__(self, name, folder):
-        self.folder = folder
-        reference, content, beside = _made(name, folder)
-        self.reference = reference
-        self.entry = put(name, content, folder / "cache", **beside)
-        self.model = ZeroShot(self.entry, FINDINGS, cache_dir=str(folder / "cache"))
-
-    def expected(self, values, texts):
-        """Vectors of images and texts by the reference classes, of length 1."""
-        pixels = pixels_of(self.entry, values)
-        ids, known = Tokens(self.model.text.shape, self.model._beside)(texts)
-        with torch.inference_mode():
-            if isinstance(self.reference, Chexficient):
-                return self.reference.vectors(pixels, ids, known)
-            out = self.reference(
-                pixel_values=pixels, input_ids=ids,
-                attention_mask=known if self.reference.config.model_type == "clip" else None,
-            )  # fmt: skip
-        return out.image_embeds, out.text_embeds
-
-
-def _made(name, folder):
-    if name == "chexficient":
-        torch.manual_seed(0)
-        reference = Chexficient().eval()
-        return reference, reference.published(folder), {"vocab": bert_tokenizer()}
-    reference = clip() if name == "xrayclip" else siglip()
-    reference.save_pretrained(folder / "reference")
-    if name == "xrayclip":
-        vocabulary, merges = clip_vocabulary()
-        beside = {"vocab": json.dumps(vocabulary), "merges": merges}
-    else:
-        beside = {"tokenizer": siglip_tokenizer()}
-    return reference, folder / "reference", beside
-
-
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=ZERO_SHOT_RELEASES)
 def released(request, tmp_path_factory):
     return Released(request.param, tmp_path_factory.mktemp(request.param))
 
@@ -116,6 +70,19 @@ def test_images_and_texts_have_the_vectors_of_the_reference_class(released):
         found = model.embed(values * 2048 - 1024)
     torch.testing.assert_close(found, images, atol=1e-4, rtol=0)
     torch.testing.assert_close(model.embed_text(texts), words, atol=1e-4, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ZERO_SHOT_RELEASES)
+def test_full_sizes(name, tmp_path):
+    released = Released(name, tmp_path, full=True)
+    with torch.inference_mode():
+        found = released.model.embed(released.values * 2048 - 1024)
+    words = released.model.embed_text(released.texts)
+    pairs = ((found, released.expected_images), (words, released.expected_texts))
+    print([(a - b).abs().max().item() for a, b in pairs])  # noqa: T201 - for `pytest -s`
+    for ours, theirs in pairs:
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
 
 
 def test_a_score_is_the_softmax_over_a_text_and_its_negation(released):
@@ -176,7 +143,7 @@ def test_without_findings_there_is_no_column(clip_model):
 def test_missing_and_unexpected_tensors_are_named(clip_model, tmp_path):
     from safetensors.torch import load_file
 
-    tensors = load_file(clip_model.folder / "reference" / "model.safetensors")
+    tensors = load_file(clip_model.folder / "cache" / clip_model.entry.file.filename)
     del tensors["text_model.encoder.layers.0.self_attn.q_proj.weight"]
     del tensors["visual_projection.weight"]
     tensors["vision_model.stranger"] = torch.zeros(2)
@@ -237,10 +204,11 @@ def test_findings_are_checked(clip_model):
 
 
 def test_the_tokeniser_must_be_that_of_the_release(clip_model, tmp_path):
-    entry = put("xrayclip", clip_model.folder / "reference", tmp_path)
+    tensors = clip_model.reference.state_dict()
+    entry = put("xrayclip", tensors, tmp_path)
     with pytest.raises(CheckpointError, match=r"vocab\.json"):
         ZeroShot(entry, ["Mass"], cache_dir=str(tmp_path))
-    entry = put("xrayclip", clip_model.folder / "reference", tmp_path, tokenizer=siglip_tokenizer())
+    entry = put("xrayclip", tensors, tmp_path, tokenizer=siglip_tokenizer())
     with pytest.raises(CheckpointError, match="another one"):
         ZeroShot(entry, ["Mass"], cache_dir=str(tmp_path))
 
@@ -327,7 +295,7 @@ def test_a_map_of_patches_is_a_hint(clip_model):
 
 def test_what_nobody_published_is_left_empty():
     entries = [member.value for member in ZeroShot_Weights]
-    assert tuple(entry.name for entry in entries) == NAMES
+    assert tuple(entry.name for entry in entries) == ZERO_SHOT_RELEASES
     assert all(entry.file.sha256 is None and not entry.targets for entry in entries)
     assert {entry.output for entry in entries} == {"similarity"}
 

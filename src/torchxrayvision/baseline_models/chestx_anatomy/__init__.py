@@ -27,7 +27,7 @@ from torchxrayvision.weights import UNetResNet50_Weights, Weights, WeightsEnum
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from torchxrayvision.models import ResizeRoute
 
@@ -110,6 +110,9 @@ class UNetResNet50(Segmenter):
             self.head = Head(len(facts.targets))
         load_weights(self, self, entry, cache_dir=cache_dir, names=_names)
         self.eval()  # as in 1.5.7, also without weights
+
+    def _last_layers(self) -> tuple[tuple[nn.Module, str], ...]:
+        return ((self.head.out, "conv"),)
 
     def _rescale(self, x: Tensor) -> Tensor:
         return imagenet_scale(x)

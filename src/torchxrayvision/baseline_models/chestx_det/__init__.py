@@ -23,7 +23,7 @@ from torchxrayvision.models import (
 from torchxrayvision.weights import PSPNet_Weights, Weights, WeightsEnum
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from torchxrayvision.models import ResizeRoute
 
@@ -93,6 +93,9 @@ class PSPNet(Segmenter):
             The same shape.
         """
         return imagenet_standardize(x)
+
+    def _last_layers(self) -> tuple[tuple[nn.Module, str], ...]:
+        return (self.model, "classification"), (self.model, "aux_cls")
 
     def _rescale(self, x: Tensor) -> Tensor:
         return imagenet_scale(x)
