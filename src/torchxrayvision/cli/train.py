@@ -39,10 +39,10 @@ def train(
     time_limit: opt.TimeLimit = None,
     isolate: opt.Isolate = False,
 ) -> None:
-    """Train a classifier or an autoencoder: decode every image once, fit, keep the best weights.
+    """Train a network from a recipe: decode every image once, fit, keep the best weights.
 
-    With task = "reconstruction" in the recipe the network learns to draw its images again, and no
-    labels are needed.
+    Findings from labels; with task = "reconstruction" in the recipe an autoencoder, which needs no
+    labels; with task = "segmentation" outlines of structures, from datasets with masks.
     """
     from torchxrayvision.training import load_recipe
 
@@ -63,11 +63,16 @@ def train(
         return
     for part, table in () if result.intervals is None else result.intervals.groupby("part"):
         _print_part(str(part), table, result)
-    drawn = recipe.task == "reconstruction"
-    best = f"PSNR {result.psnr:.1f} dB" if drawn else f"mean AUROC {result.mean_auroc:.3f}"
+    best, tables = {
+        "classification": (f"mean AUROC {result.mean_auroc:.3f}", "predictions"),
+        "reconstruction": (f"PSNR {result.psnr:.1f} dB", "reconstructions"),
+        "segmentation": (f"mean Dice {result.mean_dice:.3f}", "Dice of each image"),
+    }[recipe.task]
     _print(f"{best}, {counted(result.epochs, 'epoch')}")
     _print(f"weights: {result.best}")
-    _print(f"split, {'reconstructions' if drawn else 'predictions'} and intervals: {folder}")
+    _print(f"split, {tables} and intervals: {folder}")
+    if recipe.task == "segmentation":
+        _print(f"to use it: xrv weights add {result.best} --name NAME; xrv segment --weights NAME")
 
 
 def _print(line: str) -> None:
@@ -82,6 +87,8 @@ def _print_epoch(figures: Mapping[str, Any]) -> None:
         line += f", mean AUROC {figures['val_auroc']:.3f}"
     if "val_psnr" in figures:
         line += f", PSNR {figures['val_psnr']:.2f} dB"
+    if "val_dice" in figures:
+        line += f", mean Dice {figures['val_dice']:.3f}"
     inform(line)
 
 
@@ -94,10 +101,9 @@ def _print_part(part: str, table: pd.DataFrame, result: Result) -> None:
     else:
         _print(f"{part}, which chose nothing")
     for row in table.to_dict("records"):
-        if "measure" in row:
-            _print(f"  {row['measure']}: {row['mean']:.3f} ({row['low']:.3f} to {row['high']:.3f})")
-            continue
-        value = "no case" if math.isnan(row["auroc"]) else f"{row['auroc']:.3f}"
+        name = next(row[key] for key in ("finding", "structure", "measure") if key in row)
+        number = row["mean"] if "mean" in row else row["auroc"]
+        value = "no case" if math.isnan(number) else f"{number:.3f}"
         known = not math.isnan(row["low"])
         interval = f" ({row['low']:.3f} to {row['high']:.3f})" if known else ""
-        _print(f"  {row['finding']}: {value}{interval}")
+        _print(f"  {name}: {value}{interval}")

@@ -1,3 +1,5 @@
+from .annotations import MaskFiles as MaskFiles
+from .annotations import TableMasks as TableMasks
 from .base import Dataset as Dataset
 from .base import Sample as Sample
 from .batches import collate as collate

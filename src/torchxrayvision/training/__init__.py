@@ -1,9 +1,9 @@
-"""Train classifiers: a recipe, prepared images, and a run that a kill does not change.
+"""Train networks: a recipe, prepared images, and a run that a kill does not change.
 
 - `Recipe` and its parts say everything that decides the outcome; `load_recipe` reads one from a
   file. `fit` carries it out on Lightning, in one process or several (extra `train`).
 - `PreparedImages` holds images that are ready for a network; `ImageCache` decodes those of any
-  dataset once.
+  dataset once. `MaskedImages` has masks too.
 - `linear_probe`, `few_shot` and `learning_curve` judge the features of a network without training
   it.
 

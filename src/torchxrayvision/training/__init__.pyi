@@ -6,8 +6,11 @@ from .fitting import Result as Result
 from .fitting import fit as fit
 from .fitting import state_to_resume as state_to_resume
 from .images.cache import ImageCache as ImageCache
+from .images.masks import MaskedImages as MaskedImages
 from .images.prepared import PreparedImages as PreparedImages
+from .loss import dice_of as dice_of
 from .loss import masked_bce as masked_bce
+from .loss import outline_errors as outline_errors
 from .loss import positive_weights as positive_weights
 from .loss import reconstruction_errors as reconstruction_errors
 from .loss import ssim as ssim
@@ -27,5 +30,6 @@ from .recipe import Optimiser as Optimiser
 from .recipe import Recipe as Recipe
 from .recipe import Reconstruction as Reconstruction
 from .recipe import Schedule as Schedule
+from .recipe import Segmentation as Segmentation
 from .recipe import Source as Source
 from .recipe import Split as Split

@@ -69,6 +69,30 @@ def augment(images: Tensor, draws: Tensor, what: Augmentation, size: int) -> Ten
     return images
 
 
+def augment_masks(masks: Tensor, draws: Tensor, what: Augmentation, size: int) -> Tensor:
+    """Move masks as `augment` moves the images that they belong to.
+
+    Args:
+        masks: (B, P, S, S) of 0 and 1.
+        draws: Those of the images.
+        what: The amounts; what changes only grey values leaves masks as they are.
+        size: Side of the result in pixels.
+
+    Returns:
+        float32 (B, P, size, size) in [0, 1]: the share of each pixel that lies inside. Nothing is
+        inside where the image was not.
+
+    Example:
+        >>> from torchxrayvision.training import Augmentation
+        >>> masks = torch.ones(1, 2, 8, 8)
+        >>> augment_masks(masks, draw([0], seed=0, epoch=0), Augmentation(), 4).unique()
+        tensor([1.])
+    """
+    # The sampler pads with air, which is the zero of a mask on the scale of images.
+    scaled = masks.float() * 2048 + _AIR
+    return ((_moved(scaled, draws.to(masks.device), what, size) - _AIR) / 2048).clamp(0, 1)
+
+
 def _moved(images: Tensor, draws: Tensor, what: Augmentation, size: int) -> Tensor:
     still = not any((what.rotation, what.translation, what.scale, what.aspect, what.flip))
     if still and images.shape[-1] == size:
@@ -145,7 +169,7 @@ def mix(
 
     Args:
         images: (B, 1, S, S).
-        labels: (B, P), NaN unknown.
+        labels: (B, P), or masks (B, P, S, S); NaN unknown.
         indices: Positions of the samples.
         alpha: Parameter of the Beta distribution.
         seed: Of the run.
@@ -158,4 +182,5 @@ def mix(
     share = torch.tensor(drawn, dtype=images.dtype, device=images.device)[:, None]
     partner = images.roll(1, dims=0)
     mixed = share[:, :, None, None] * images + (1 - share[:, :, None, None]) * partner
+    share = share if labels.dim() == 2 else share[:, :, None, None]
     return mixed, share * labels + (1 - share) * labels.roll(1, dims=0)

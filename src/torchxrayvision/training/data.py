@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from torchxrayvision.datasets import (
 from torchxrayvision.errors import RecipeError, UnknownNameError
 from torchxrayvision.labels import DEFAULT_PATHOLOGIES
 from torchxrayvision.training.images.cache import ImageCache
+from torchxrayvision.training.images.masks import MaskedImages
 
 if TYPE_CHECKING:
     import os
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from torchxrayvision.inputs import ReadOptions
+    from torchxrayvision.training.images.masks import MaskKind
     from torchxrayvision.training.images.prepared import PreparedImages
     from torchxrayvision.training.recipe import Recipe, Source
 
@@ -88,22 +90,40 @@ def prepare_parts(
     if not recipe.datasets:
         raise RecipeError("the recipe names no dataset; add one, or give fit the images")
     sources = [_dataset(source) for source in recipe.datasets]
+    if recipe.task == "segmentation":
+        for source in sources:
+            _ask_for_masks(source, recipe.segmentation.masks)
     findings = _findings(recipe, sources)
     for source in sources:
         relabel_dataset(findings, source, silent=True)
     whole = MergeDataset(sources)
     train, validation = _rows(whole, sources, recipe)
     size = recipe.cache_resolution or recipe.resolution
-    images = ImageCache.build(
-        whole, size, folder=cache, workers=workers, reading=reading, progress=progress
-    )
+    images: PreparedImages
+    if recipe.task == "segmentation":
+        images = MaskedImages.build(
+            whole, size, recipe.findings, masks=cast("MaskKind", recipe.segmentation.masks),
+            folder=cache, workers=workers, reading=reading, progress=progress,
+        )  # fmt: skip
+    else:
+        images = ImageCache.build(
+            whole, size, folder=cache, workers=workers, reading=reading, progress=progress
+        )
     left_out = np.setdiff1d(np.arange(len(whole)), np.concatenate([train, validation]))
     test = images.subset(left_out) if len(left_out) else None
     return images.subset(train), images.subset(validation), test
 
 
+def _ask_for_masks(dataset: Any, kind: str) -> None:
+    """Let the samples of a dataset have masks, which its arguments in a recipe need not say."""
+    flag = "semantic_masks" if kind == "anatomy" else "pathology_masks"
+    if hasattr(dataset, flag):
+        setattr(dataset, flag, True)
+
+
 def _findings(recipe: Recipe, sources: list[Any]) -> tuple[str, ...]:
-    if recipe.task == "reconstruction":
+    anatomy = recipe.task == "segmentation" and recipe.segmentation.masks == "anatomy"
+    if recipe.task == "reconstruction" or anatomy:
         return ()
     labelled = tuple(dict.fromkeys(str(n) for source in sources for n in source.pathologies))
     # The list of the core models may hold what these datasets do not label; a slip may not.

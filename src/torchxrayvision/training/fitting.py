@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from torchxrayvision.errors import RecipeError, ResumeError, counted, needs_package
+from torchxrayvision.training.images.masks import MaskedImages
 from torchxrayvision.training.images.prepared import checked_labels
 from torchxrayvision.training.parse import recipe_to_dict
 from torchxrayvision.training.recipe import Recipe
@@ -37,22 +38,26 @@ class Result:
     """What a run ended with.
 
     Attributes:
-        best: File of the weights with the largest mean AUROC, or PSNR; those of `last` if nothing
-            validated. `torchxrayvision.models.load_checkpoint` reads it, or that of
-            `torchxrayvision.autoencoders`.
+        best: File of the weights with the largest mean AUROC, PSNR or mean Dice; those of `last`
+            if nothing validated. `torchxrayvision.models.load_checkpoint` reads it, that of
+            `torchxrayvision.autoencoders`, or `torchxrayvision.models.load_segmenter`.
         last: File of the weights at the end.
         auroc: Finding to the AUROC of `best` on the validation images; NaN where there is no
             positive or no negative case. Empty if nothing validated.
         mean_auroc: Mean of those that are not NaN.
         psnr: Of a reconstruction: mean ratio of peak to error of the validation images, in
             decibels.
+        dice: Of a segmentation: structure to the Dice coefficient of `best` on the validation
+            images; NaN where no image shows it.
+        mean_dice: Mean of those that are not NaN.
         epochs: How many were run.
-        history: One dict per epoch: `epoch`, `val_loss`, and `val_auroc` and `auroc`, or
-            `val_psnr` and `val_ssim`.
+        history: One dict per epoch: `epoch`, `val_loss`, and `val_auroc` and `auroc`, `val_psnr`
+            and `val_ssim`, or `val_dice` and `dice`.
         best_epoch: The epoch of `best`, from 0; None if nothing validated.
         intervals: The table of `auroc.csv`: AUROC with 95 % intervals over patients, one row per
             part (`validation`, `test`) and finding; of a reconstruction that of
-            `reconstruction.csv`, one row per part and measure. The validation images chose the
+            `reconstruction.csv`, one row per part and measure; of a segmentation that of
+            `dice.csv`, one row per part and structure. The validation images chose the
             epoch, so their figures are too high for other patients; `note` says so. Those of
             `test` chose nothing. None in processes other than the first.
     """
@@ -62,6 +67,8 @@ class Result:
     auroc: Mapping[str, float] = field(default_factory=dict)
     mean_auroc: float = float("nan")
     psnr: float = float("nan")
+    dice: Mapping[str, float] = field(default_factory=dict)
+    mean_dice: float = float("nan")
     epochs: int = 0
     history: tuple[Mapping[str, Any], ...] = ()
     best_epoch: int | None = None
@@ -81,27 +88,28 @@ def fit(
     progress: bool | None = None,
     on_epoch: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> Result:
-    """Train a classifier or an autoencoder.
+    """Train a classifier, an autoencoder or a segmentation network.
 
     One process trains on one device; started by `torchrun`, each process takes its share of every
     batch. In `out` appear `best` and `last` (safetensors with a JSON file beside), `recipe.json`,
     the logs of each start, the state to resume from, and in the end `split.csv`, `auroc.csv`,
     `predictions-validation.csv` and `predictions-test.csv`, or, of a reconstruction,
     `reconstruction.csv`, `reconstructions-validation.csv`, `reconstructions-test.csv` and
-    `reconstructions.png`. A run that was killed ends, when it is
+    `reconstructions.png`, or, of a segmentation, `dice.csv`, `outlines-validation.csv`,
+    `outlines-test.csv` and pictures of both. A run that was killed ends, when it is
     resumed, with the weights of an undisturbed one, bit for bit on a CPU with as many threads.
 
     Args:
         recipe: What to do.
-        train: Images to learn from, such as an array in memory or an `ImageCache`; None prepares
-            those of `recipe.datasets`, and splits them.
+        train: Images to learn from, such as an array in memory or an `ImageCache`, for a
+            segmentation `MaskedImages`; None prepares those of `recipe.datasets`, and splits them.
         validation: Images of other patients, to choose the epoch by; None with `train` for none.
         out: Folder of the run.
         test: Images of yet other patients, which the best weights predict once in the end; None
             with `train` for none, without it for those that the recipe's split leaves out.
         resume: Resume the run in `out`, or start it if there is none.
-        network: A classifier, or an autoencoder, to train in the place of `recipe.model`; it is
-            changed.
+        network: A classifier, autoencoder or `Segmenter` to train in the place of `recipe.model`;
+            it is changed.
         cache: Folder of prepared images, where `train` is None; None for the package's.
         progress: Show a bar; None shows it on a terminal.
         on_epoch: Called after each epoch with its figures, in the first process: `epoch`,
@@ -154,9 +162,12 @@ def _with_findings(
 ) -> dict[str, PreparedImages]:
     """The parts that there are, with the findings of the recipe and labels that fit."""
     given = {part: images for part, images in parts.items() if images is not None}
-    labelled = recipe.task == "classification"
+    labelled = recipe.task != "reconstruction"
     names = (recipe.findings or given["train"].names) if labelled else ()
     for part, images in given.items():
+        if recipe.task == "segmentation" and not isinstance(images, MaskedImages):
+            raise RecipeError(f"task = 'segmentation' learns from MaskedImages; those of {part}"
+                              " have no masks")  # fmt: skip
         if not len(images):
             raise RecipeError(f"no image is left for the part {part}; check datasets and split")
         given[part] = images if images.names == names else images.with_findings(names)
@@ -373,6 +384,8 @@ def _result(folder: Path, history: list[dict[str, Any]], epochs: int, monitored:
         auroc=top.get("auroc", {}),
         mean_auroc=top.get("val_auroc", float("nan")),
         psnr=top.get("val_psnr", float("nan")),
+        dice=top.get("dice", {}),
+        mean_dice=top.get("val_dice", float("nan")),
         best_epoch=top["epoch"],
         epochs=epochs,
         history=tuple(history),

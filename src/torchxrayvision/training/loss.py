@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from torchxrayvision.training.recipe import Reconstruction
+    from torchxrayvision.training.recipe import Reconstruction, Segmentation
 
 
 def masked_bce(
@@ -50,6 +50,31 @@ def masked_bce(
     each = functional.binary_cross_entropy_with_logits(
         logits, filled, pos_weight=positive_weight, reduction="none"
     )
+    return mean_of_known(each, known, task_weight, total)
+
+
+def mean_of_known(
+    each: Tensor,
+    known: Tensor,
+    task_weight: Tensor | None = None,
+    total: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Mean over the findings of the mean over the images that each is known of.
+
+    Args:
+        each: One number per image and finding, (B, P); anything where it is not known.
+        known: (B, P), bool.
+        task_weight: See `masked_bce`.
+        total: See `masked_bce`.
+
+    Returns:
+        A scalar. Over several processes, their mean is that of the whole batch.
+
+    Example:
+        >>> each = torch.tensor([[1.0, float("nan")], [3.0, 4.0]])
+        >>> mean_of_known(each, ~each.isnan()).item()
+        3.0
+    """
     # The unknown are cut off before the sum: 0 times an infinite loss would be NaN.
     sums = torch.where(known, each, torch.zeros_like(each)).sum(dim=0)
     here = known.sum(dim=0).to(sums.dtype)
@@ -212,3 +237,62 @@ def mean_of_images(each: Tensor, total: Callable[[Tensor], Tensor] | None = None
     images, processes = total(each.new_tensor([float(len(each)), 1.0])).tolist()
     mean: Tensor = each.sum() * processes / images
     return mean
+
+
+_PIXEL = 1.0  # added to both areas, so that empty masks have a Dice coefficient
+
+
+def outline_errors(logits: Tensor, masks: Tensor, how: Segmentation) -> Tensor:
+    """How far outlined structures are from their masks, each image and structure on its own.
+
+    Args:
+        logits: (B, P, S, S).
+        masks: (B, P, S, S) in [0, 1]; NaN throughout for a mask that nobody knows.
+        how: What counts.
+
+    Returns:
+        (B, P); NaN where the mask is not known.
+
+    Example:
+        >>> from torchxrayvision.training import Segmentation
+        >>> inside = torch.zeros(1, 1, 8, 8)
+        >>> inside[..., :4] = 1
+        >>> logits = inside * 200 - 100
+        >>> outline_errors(logits, inside, Segmentation()).item() < 1e-4
+        True
+    """
+    known = known_masks(masks)[:, :, None, None]
+    filled = torch.where(known, masks, torch.zeros_like(masks)).to(logits.dtype)
+    entropy = functional.binary_cross_entropy_with_logits(logits, filled, reduction="none")
+    inside = logits.sigmoid()
+    areas = inside.sum((2, 3)) + filled.sum((2, 3))
+    dice = (2 * (inside * filled).sum((2, 3)) + _PIXEL) / (areas + _PIXEL)
+    each = how.cross_entropy * entropy.mean((2, 3)) + how.dice * (1 - dice)
+    return each.masked_fill(~known[:, :, 0, 0], float("nan"))
+
+
+def dice_of(inside: Tensor, masks: Tensor) -> Tensor:
+    """Dice coefficient of each image and structure.
+
+    Args:
+        inside: (B, P, S, S), bool.
+        masks: (B, P, S, S), half or more of a pixel counts; NaN where nothing is known.
+
+    Returns:
+        (B, P); NaN where the mask is not known, or both are empty and there is nothing to agree on.
+
+    Example:
+        >>> one = torch.zeros(1, 1, 4, 4, dtype=torch.bool)
+        >>> one[..., :2] = True
+        >>> dice_of(one, one.float()).item()
+        1.0
+    """
+    truth = masks >= 0.5
+    shared = (inside & truth).sum((2, 3)).double()
+    areas = inside.sum((2, 3)).double() + truth.sum((2, 3))
+    return (2 * shared / areas).masked_fill(~known_masks(masks), float("nan"))
+
+
+def known_masks(masks: Tensor) -> Tensor:
+    """Which of (B, P, S, S) masks are known, (B, P); the others are NaN throughout."""
+    return ~masks[:, :, 0, 0].isnan()

@@ -12,7 +12,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from torchxrayvision.training.augment import augment, draw, mix
+from torchxrayvision.training.augment import augment, augment_masks, draw, mix
 from torchxrayvision.training.images.prepared import from_stored
 from torchxrayvision.training.objectives import objective_of
 from torchxrayvision.training.order import BatchDataset, Batches
@@ -47,7 +47,7 @@ class Training(LightningModule):
     state of a run holds no generator.
 
     Args:
-        network: A classifier or an autoencoder, as the recipe says.
+        network: A classifier, an autoencoder or a segmenter, as the recipe says.
         recipe: The recipe.
         train: Images that it learns from.
         validation: Images that it is judged by, or None.
@@ -121,11 +121,11 @@ class Training(LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:  # noqa: ARG002
         """The loss of one batch."""
-        images, labels = self._augmented(batch)
+        images, truth = self._augmented(batch)
         total = self._total if self.trainer.world_size > 1 else None
         with seeded(self.recipe.seed, self.global_step, self.global_rank, device=self.device):
-            loss = self.objective.loss(self.network, images, labels, total)
-        self.log("train_loss", loss, on_step=True, on_epoch=True, batch_size=len(labels))
+            loss = self.objective.loss(self.network, images, truth, total)
+        self.log("train_loss", loss, on_step=True, on_epoch=True, batch_size=len(truth))
         return loss
 
     def _augmented(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
@@ -133,17 +133,20 @@ class Training(LightningModule):
         draws = draw(indices, seed=recipe.seed, epoch=epoch)
         images = from_stored(batch["pixels"])
         images = augment(images, draws, recipe.augmentation, recipe.resolution)
-        labels = batch["labels"]
+        truth = batch["labels"]
+        if "masks" in batch:
+            masks = augment_masks(batch["masks"], draws, recipe.augmentation, recipe.resolution)
+            truth = _unless_unknown(masks, truth)
         if recipe.augmentation.mixup:
-            images, labels = mix(
+            images, truth = mix(
                 images,
-                labels,
+                truth,
                 indices,
                 alpha=recipe.augmentation.mixup,
                 seed=recipe.seed,
                 epoch=epoch,
             )
-        return self._ordered(images), labels
+        return self._ordered(images), truth
 
     def _ordered(self, images: Tensor) -> Tensor:
         last = self.recipe.channels_last
@@ -183,7 +186,10 @@ class Training(LightningModule):
         """Judge one batch."""
         images = self._ordered(from_stored(batch["pixels"]))
         judged, seen = self._judged
-        judged[batch["indices"]] = self.objective.judge(self.eval_network, images)
+        truth = batch["labels"]
+        if "masks" in batch:
+            truth = _unless_unknown(batch["masks"].float(), truth)
+        judged[batch["indices"]] = self.objective.judge(self.eval_network, images, truth)
         seen[batch["indices"]] = 1
 
     def on_validation_epoch_end(self) -> None:
@@ -255,6 +261,11 @@ class Training(LightningModule):
         """Take it back."""
         self._position = checkpoint["position"]
         self.history = checkpoint["history"]
+
+
+def _unless_unknown(masks: Tensor, labels: Tensor) -> Tensor:
+    """Masks (B, P, S, S), NaN throughout where the label (B, P) is."""
+    return masks.masked_fill(labels.isnan()[:, :, None, None], math.nan)
 
 
 def _loader(images: PreparedImages, batches: Batches) -> Any:

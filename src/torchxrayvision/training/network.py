@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from torchxrayvision.errors import CheckpointError, RecipeError, UnknownNameError
 from torchxrayvision.training.module import seeded
+from torchxrayvision.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torchxrayvision.autoencoders import Autoencoder
-    from torchxrayvision.models import XRayClassifier, XRayModel
-    from torchxrayvision.training.recipe import Recipe
+    from torchxrayvision.models import Segmenter, XRayClassifier, XRayModel
 
 
 def network_for(
@@ -22,7 +22,7 @@ def network_for(
 
     Args:
         recipe: Names the task, the model, and the weights to start from.
-        findings: Names of the outputs of a classifier.
+        findings: Names of the outputs of a classifier or segmenter.
         given: A network to use in the place of the named one.
 
     Returns:
@@ -32,15 +32,21 @@ def network_for(
         RecipeError: If the network is not of the task, or not of the weights.
     """
     from torchxrayvision.autoencoders import Autoencoder
-    from torchxrayvision.models import XRayClassifier
+    from torchxrayvision.models import Segmenter, XRayClassifier
 
-    kind = Autoencoder if recipe.task == "reconstruction" else XRayClassifier
+    kinds: dict[str, Any] = {
+        "classification": XRayClassifier, "reconstruction": Autoencoder, "segmentation": Segmenter,
+    }  # fmt: skip
+    kind = kinds[recipe.task]
     if given is not None and not isinstance(given, kind):
-        msg = f"task = {recipe.task!r} trains an {kind.__name__}, got {type(given).__name__}"
+        article = "an" if kind is Autoencoder else "a"
+        msg = f"task = {recipe.task!r} trains {article} {kind.__name__}, got {type(given).__name__}"
         raise RecipeError(msg)
     if recipe.task == "reconstruction":
-        return autoencoder_of(recipe, given)  # type: ignore[arg-type] # it is one
-    return network_of(recipe, findings, given)  # type: ignore[arg-type] # likewise
+        return autoencoder_of(recipe, given)
+    if recipe.task == "segmentation":
+        return segmenter_of(recipe, findings, given)
+    return network_of(recipe, findings, given)
 
 
 def autoencoder_of(recipe: Recipe, given: Autoencoder | None = None) -> Autoencoder:
@@ -98,6 +104,78 @@ def _autoencoder(recipe: Recipe) -> Autoencoder:
         raise
     except (TypeError, ValueError) as error:
         raise RecipeError(f"model_args: {error}") from error
+
+
+_OTHERS: Final = ("pspnet", "unet-resnet50")  # untrained, without arguments
+
+
+def segmenter_of(
+    recipe: Recipe, structures: Sequence[str], given: Segmenter | None = None
+) -> Segmenter:
+    """Build a segmentation network, with one output per structure, the same at every call.
+
+    Args:
+        recipe: Names the model, and the weights to start from.
+        structures: Names of the outputs.
+        given: A network to use in the place of the named one.
+
+    Returns:
+        The network, at the recipe's resolution.
+
+    Raises:
+        RecipeError: If it cannot be built, or the images are mirrored while sides are told apart.
+        UnknownNameError: If nothing has the model's name.
+        CheckpointError: If the weights cannot be read.
+    """
+    import torch
+
+    sided = [name for name in structures if name.split()[0].lower() in ("left", "right")]
+    if sided and recipe.augmentation.flip:
+        msg = f"augmentation.flip mirrors images, which makes {sided[0]!r} another structure"
+        raise RecipeError(f"{msg}; leave it out")
+    with seeded(recipe.seed, 0):
+        net = _segmenter(recipe, structures) if given is None else given
+        if list(net.targets) != list(structures):
+            net.reset_outputs(structures)
+    net.weights = net.weights_filename_local = None
+    net.input_resolution = recipe.resolution
+    if recipe.channels_last:
+        net.to(memory_format=torch.channels_last)
+    return net.train()
+
+
+def _segmenter(recipe: Recipe, structures: Sequence[str]) -> Segmenter:
+    from torchxrayvision.models import Segmenter, UNet, class_of, load_segmenter, network_with
+    from torchxrayvision.weights import get_weights_entry
+
+    if recipe.weights:
+        net = load_segmenter(recipe.weights)
+        if recipe.model not in ("", Recipe.model) and type(net) is not _segmenter_class(recipe):
+            msg = f"weights {recipe.weights!r} hold a {type(net).__name__}, model is"
+            raise RecipeError(f"{msg} {recipe.model!r}; name the one that they are of")
+        return net
+    args: dict[str, Any] = dict(recipe.model_args)
+    try:
+        if recipe.model == "unet":
+            return UNet(targets=structures, **args)
+        if recipe.model in _OTHERS:
+            made: Segmenter = class_of(recipe.model)(weights=False, **args)
+            return made
+    except TypeError as error:
+        raise RecipeError(f"model_args: {error}") from error
+    if args:
+        raise RecipeError(f"model_args: {recipe.model} comes with weights and takes none")
+    found = network_with(get_weights_entry(recipe.model))
+    if not isinstance(found, Segmenter):
+        msg = f"model {recipe.model!r} is no segmentation network; name unet, {', '.join(_OTHERS)}"
+        raise RecipeError(f"{msg}, or the weights of one, such as demo-anatomy")
+    return found
+
+
+def _segmenter_class(recipe: Recipe) -> Any:
+    from torchxrayvision.models import UNet, class_of
+
+    return class_of(recipe.model) if recipe.model in _OTHERS else UNet
 
 
 def network_of(

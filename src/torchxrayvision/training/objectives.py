@@ -1,4 +1,7 @@
-"""What a run learns, what it is judged by and how its network is kept: findings, or the image."""
+"""What a run learns, what it is judged by and how its network is kept.
+
+Findings of an image, the image itself, or the outlines of structures in it.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +11,24 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from torchxrayvision import autoencoders, models
 from torchxrayvision.errors import EvaluationError
 from torchxrayvision.evaluation import auroc
 from torchxrayvision.training.loss import (
+    dice_of,
     masked_bce,
     mean_of_images,
+    mean_of_known,
+    outline_errors,
     positive_weights,
     reconstruction_errors,
     task_weights,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from torchxrayvision.training.images.prepared import PreparedImages
@@ -45,18 +52,18 @@ class Objective(nn.Module, abc.ABC):
     numbers: int
 
     @abc.abstractmethod
-    def loss(self, network: Any, images: Tensor, labels: Tensor, total: Total | None) -> Tensor:
+    def loss(self, network: Any, images: Tensor, truth: Tensor, total: Total | None) -> Tensor:
         """What a step makes smaller.
 
         Args:
             network: The network in training.
             images: (B, 1, S, S) in [-1024, 1024], augmented.
-            labels: (B, P).
+            truth: Labels (B, P), or masks (B, P, S, S) moved as the images; NaN is not known.
             total: See `masked_bce`.
         """
 
     @abc.abstractmethod
-    def judge(self, network: Any, images: Tensor) -> Tensor:
+    def judge(self, network: Any, images: Tensor, truth: Tensor) -> Tensor:
         """What an epoch is judged by: (B, `numbers`) of a batch that is not augmented."""
 
     @abc.abstractmethod
@@ -79,6 +86,8 @@ def objective_of(recipe: Recipe, train: PreparedImages) -> Objective:
     """What a recipe asks for, over the images that it trains on."""
     if recipe.task == "reconstruction":
         return Reconstruct(recipe)
+    if recipe.task == "segmentation":
+        return Segment(recipe, train.names)
     return Classify(recipe, train)
 
 
@@ -101,13 +110,13 @@ class Classify(Objective):
         for name, values in weights.items():
             self.register_buffer(name, torch.from_numpy(values), persistent=False)
 
-    def loss(self, network: Any, images: Tensor, labels: Tensor, total: Total | None) -> Tensor:
+    def loss(self, network: Any, images: Tensor, truth: Tensor, total: Total | None) -> Tensor:
         """Masked cross-entropy of smoothed labels."""
-        labels = labels * (1 - self._smoothing) + self._smoothing / 2
+        labels = truth * (1 - self._smoothing) + self._smoothing / 2
         logits = network(images, output="logit").float()
         return masked_bce(logits, labels, self.task_weight, self.positive_weight, total)
 
-    def judge(self, network: Any, images: Tensor) -> Tensor:
+    def judge(self, network: Any, images: Tensor, truth: Tensor) -> Tensor:  # noqa: ARG002
         """Logits."""
         logits: Tensor = network(images, output="logit").float()
         return logits
@@ -139,14 +148,14 @@ class Reconstruct(Objective):
         self,
         network: Any,
         images: Tensor,
-        labels: Tensor,  # noqa: ARG002 - an image is its own
+        truth: Tensor,  # noqa: ARG002 - an image is its own
         total: Total | None,
     ) -> Tensor:
         """Mean over the images of what the recipe weighs."""
         drawn = network(images)["out"].float()
         return mean_of_images(reconstruction_errors(drawn, images, self._how)["loss"], total)
 
-    def judge(self, network: Any, images: Tensor) -> Tensor:
+    def judge(self, network: Any, images: Tensor, truth: Tensor) -> Tensor:  # noqa: ARG002
         """Errors of each image."""
         images = models.resize(images, self._side)
         drawn = network(images)["out"].float()
@@ -169,6 +178,60 @@ class Reconstruct(Objective):
     def save(self, network: Any, path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
         """A file for `autoencoders.load_checkpoint`."""
         return autoencoders.save_checkpoint(network, path, facts=facts)
+
+
+class Segment(Objective):
+    """Outlines of structures, judged by the Dice coefficient.
+
+    That of an epoch is the mean over the structures of the mean over the images that have one.
+    """
+
+    monitored = "val_dice"
+
+    def __init__(self, recipe: Recipe, names: Sequence[str]) -> None:
+        super().__init__()
+        self._how, self._side, self._names = recipe.segmentation, recipe.resolution, names
+        self.numbers = 2 * len(names)  # loss and Dice of each
+
+    def loss(self, network: Any, images: Tensor, truth: Tensor, total: Total | None) -> Tensor:
+        """Mean over the structures of the mean over the images whose mask is known."""
+        each = outline_errors(network(images).float(), truth, self._how)
+        return mean_of_known(each, ~each.isnan(), total=total)
+
+    def judge(self, network: Any, images: Tensor, truth: Tensor) -> Tensor:
+        """Loss and Dice of each structure in each image."""
+        logits = network(images).float()
+        masks = masks_at(truth, logits.shape[-1])
+        each = outline_errors(logits, masks, self._how)
+        return torch.cat([each, dice_of(logits > 0, masks).float()], dim=1)
+
+    def figures(
+        self,
+        values: Tensor,
+        labels: Tensor,  # noqa: ARG002 - what is not known is NaN already
+    ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+        """Loss and mean Dice; Dice of each structure."""
+        each, dice = values.double().chunk(2, dim=1)
+        by_name = dice.nanmean(0).tolist()
+        figures = {"val_loss": mean_of_known(each, ~each.isnan()).item(),
+                   "val_dice": _mean(by_name)}  # fmt: skip
+        return figures, {"dice": dict(zip(self._names, by_name, strict=True))}
+
+    def save(self, network: Any, path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """A file for `models.load_segmenter`, and so for `xrv weights add`."""
+        return models.save_segmenter(network, path, facts=facts)
+
+
+def masks_at(masks: Tensor, side: int) -> Tensor:
+    """Masks of another size, softly: each pixel is the share of it that lies inside.
+
+    Args:
+        masks: (B, P, S, S); NaN throughout where one is not known.
+        side: Of the result in pixels.
+    """
+    if masks.shape[-1] == side:
+        return masks
+    return functional.interpolate(masks, (side, side), mode="bilinear", antialias=True)
 
 
 def psnr_of(squared: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
+from torchxrayvision.training.images.masks import MaskedImages
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -87,12 +89,15 @@ class BatchDataset(torch.utils.data.Dataset[dict[str, Any]]):
 
     def __getitem__(self, batch: BatchIndices) -> dict[str, Any]:
         pixels, labels = self.images.batch(batch.indices)
-        return {
+        item = {
             "pixels": torch.from_numpy(pixels),
             "labels": torch.from_numpy(labels),
             "indices": batch.indices.tolist(),
             "epoch": batch.epoch,
         }
+        if isinstance(self.images, MaskedImages):
+            item["masks"] = torch.from_numpy(self.images.masks(batch.indices))
+        return item
 
     def __len__(self) -> int:
         return len(self.images)

@@ -158,6 +158,32 @@ class Reconstruction:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Segmentation:
+    """Which masks are learnt, and what counts as an error of an outlined structure.
+
+    Args:
+        masks: `"anatomy"`, the datasets' `semantic_masks`, or `"findings"`, their
+            `pathology_masks`.
+        cross_entropy: Weight of the mean cross-entropy of the pixels.
+        dice: Weight of 1 minus the soft Dice coefficient of each image and structure.
+
+    Source:
+        Milletari et al. V-Net: fully convolutional neural networks for volumetric medical image
+        segmentation. 3DV 2016. https://arxiv.org/abs/1606.04797
+    """
+
+    masks: str = "anatomy"
+    cross_entropy: float = 1.0
+    dice: float = 1.0
+
+    def __post_init__(self) -> None:
+        _one_of(self, "masks", ("anatomy", "findings"))
+        _within(self, 0, 1e3, "cross_entropy", "dice")
+        if not self.cross_entropy + self.dice:
+            raise RecipeError("Segmentation: cross_entropy and dice are both 0, so nothing counts")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Optimiser:
     """How weights move.
 
@@ -206,13 +232,15 @@ class Recipe:
 
     Args:
         task: `"classification"`: findings from images. `"reconstruction"`: an autoencoder, which
-            needs no labels.
+            needs no labels. `"segmentation"`: outlines of structures, from datasets with masks.
         datasets: What it learns from; several are relabelled to `findings` and merged.
-        findings: Outputs in order; empty for those of the data, and for a reconstruction.
+        findings: Outputs in order; empty for those of the data, and for a reconstruction. Of a
+            segmentation the structures, or findings, that have masks.
         split: Of the datasets.
         model: A name of `torchxrayvision.models.list_models`, `"timm:NAME"` or
             `"torchvision:NAME"`; for a reconstruction one of
-            `torchxrayvision.autoencoders.list_autoencoders`.
+            `torchxrayvision.autoencoders.list_autoencoders`; for a segmentation `"unet"`,
+            `"pspnet"`, `"unet-resnet50"` or the name of weights of such a network.
         model_args: Further arguments of that model.
         weights: A checkpoint file to start from; its last layer is kept if the findings agree.
         trainable: `"full"`, or `"head"` to train the last layer on frozen features.
@@ -221,6 +249,7 @@ class Recipe:
         augmentation: Random changes of training images.
         loss: Weights of labels.
         reconstruction: What counts as an error of a drawn image.
+        segmentation: Which masks are learnt, and what counts as an error of an outline.
         optimiser: How weights move.
         schedule: How the learning rate moves.
         epochs: Passes over the training images.
@@ -228,8 +257,8 @@ class Recipe:
         precision: `"32"`, `"bf16-mixed"` or `"16-mixed"`.
         channels_last: Keep activations in the order that convolutions prefer.
         ema: Decay of the average of the weights that is validated and kept; 0 for none.
-        patience: Epochs without a better mean AUROC, or PSNR of a reconstruction, before the run
-            ends; 0 for never.
+        patience: Epochs without a better mean AUROC, PSNR of a reconstruction or mean Dice of a
+            segmentation, before the run ends; 0 for never.
         checkpoint_steps: Steps between two states to resume from; 0 for epoch ends only.
         loggers: Of `"csv"` and `"tensorboard"`.
         accelerator: `"auto"`, `"cpu"`, `"gpu"`, `"mps"`.
@@ -256,6 +285,7 @@ class Recipe:
     augmentation: Augmentation = PUBLISHED
     loss: Loss = field(default_factory=Loss)
     reconstruction: Reconstruction = field(default_factory=Reconstruction)
+    segmentation: Segmentation = field(default_factory=Segmentation)
     optimiser: Optimiser = field(default_factory=Optimiser)
     schedule: Schedule = field(default_factory=Schedule)
     epochs: int = 20
@@ -270,7 +300,7 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _one_of(self, "task", ("classification", "reconstruction"))
+        _one_of(self, "task", ("classification", "reconstruction", "segmentation"))
         _one_of(self, "trainable", ("full", "head"))
         _one_of(self, "precision", ("32", "bf16-mixed", "16-mixed"))
         _one_of(self, "accelerator", ("auto", "cpu", "gpu", "mps"))
@@ -284,14 +314,12 @@ class Recipe:
         repeated = {name for name in self.findings if self.findings.count(name) > 1}
         if repeated:
             raise RecipeError(f"Recipe.findings names {sorted(repeated)} more than once")
-        self._check_reconstruction()
+        self._check_task()
 
-    def _check_reconstruction(self) -> None:
-        if self.task != "reconstruction":
+    def _check_task(self) -> None:
+        if self.task == "classification":
             return
-        if self.findings:
+        if self.task == "reconstruction" and self.findings:
             raise RecipeError("task = 'reconstruction' has no findings; leave them out")
         if self.trainable != "full":
-            raise RecipeError(
-                "task = 'reconstruction' trains the whole network; leave trainable out"
-            )
+            raise RecipeError(f"task = {self.task!r} trains the whole network; leave trainable out")

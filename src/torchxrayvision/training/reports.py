@@ -16,8 +16,8 @@ from torchxrayvision.files import sha256_of, write_atomically
 from torchxrayvision.models import resize
 from torchxrayvision.provenance import Provenance
 from torchxrayvision.training.images.prepared import from_stored, to_stored
-from torchxrayvision.training.loss import reconstruction_errors
-from torchxrayvision.training.objectives import psnr_of
+from torchxrayvision.training.loss import dice_of, reconstruction_errors
+from torchxrayvision.training.objectives import masks_at, psnr_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SHOWN: Final = 6  # images in the picture of a part
+_INSIDE: Final = 0.5  # of a pixel
 
 BEST: Final = "best.safetensors"
 
@@ -51,7 +52,7 @@ def write_reports(
         recipe: Of the run.
 
     Returns:
-        One row per part and finding, or measure: columns `part`, those of
+        One row per part and finding, measure or structure: columns `part`, those of
         `evaluation.auroc_table` or of `_measures`, and `note`; empty if no part has one.
     """
     there = {part: images for part, images in parts.items() if images is not None}
@@ -69,8 +70,7 @@ def write_reports(
     )
     _write(pd.concat(split, ignore_index=True), folder / "split.csv", made)
     network.eval()
-    drawn = recipe.task == "reconstruction"
-    report = _drawn if drawn else _predicted
+    report, name = _REPORTS[recipe.task]
     tables = []
     for part, images in there.items():
         if part == "train":
@@ -82,7 +82,7 @@ def write_reports(
     if not tables:
         return pd.DataFrame()
     found = pd.concat(tables, ignore_index=True)
-    _write(found, folder / ("reconstruction.csv" if drawn else "auroc.csv"), made)
+    _write(found, folder / name, made)
     return found
 
 
@@ -104,7 +104,7 @@ def _predicted(
     with torch.inference_mode():
         scores = [
             network(batch, output="probability").float().cpu().numpy()
-            for batch in _batches(images, network, recipe)
+            for batch, _ in _batches(images, network, recipe)
         ]
     predicted = pd.DataFrame(np.concatenate(scores), columns=list(images.names))
     predicted.insert(0, "path", images.paths)
@@ -129,7 +129,7 @@ def _drawn(
     errors: list[dict[str, NDArray[Any]]] = []
     shown: list[NDArray[np.float32]] = []
     with torch.inference_mode():
-        for batch in _batches(images, network, recipe):
+        for batch, _ in _batches(images, network, recipe):
             drawn = network(batch)["out"].float()
             found = reconstruction_errors(drawn, batch, recipe.reconstruction, every=True)
             errors.append(
@@ -148,41 +148,112 @@ def _drawn(
     said = replace(made, inputs={"part": part, "images": len(images)})
     _write(rows, folder / f"reconstructions-{part}.csv", said)
     _picture(folder / f"reconstructions-{part}.png", shown)
-    return _measures(each, images.patient_ids)
+    return _measures(each, images.patient_ids, "measure")
 
 
-def _measures(each: pd.DataFrame, patient_ids: NDArray[np.int64]) -> pd.DataFrame:
-    """Mean of each measure with its interval over patients: `measure`, `mean`, `low`, `high`."""
+def _outlined(
+    folder: Path,
+    part: str,
+    images: PreparedImages,
+    network: Any,
+    recipe: Recipe,
+    made: Provenance,
+) -> pd.DataFrame:
+    """Write the Dice of each image of a part and a picture of some, and give their means."""
+    held: Any = images
+    found: list[NDArray[Any]] = []
+    shown: list[tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]] = []
+    with torch.inference_mode():
+        for batch, rows in _batches(images, network, recipe):
+            inside = network(batch) > 0
+            masks = torch.from_numpy(held.masks(rows)).to(batch.device).float()
+            unknown = torch.from_numpy(images.labels[rows]).to(batch.device).isnan()
+            truth = masks_at(masks, inside.shape[-1])
+            known = truth.masked_fill(unknown[:, :, None, None], float("nan"))
+            found.append(dice_of(inside, known).cpu().numpy())
+            if len(shown) < _SHOWN:
+                each = zip(batch[:, 0], truth >= _INSIDE, inside, strict=True)
+                triples = [tuple(a.cpu().numpy() for a in three) for three in each]
+                shown += triples[: _SHOWN - len(shown)]
+    each_dice = pd.DataFrame(np.concatenate(found), columns=list(images.names))
+    table = each_dice.copy()
+    table.insert(0, "path", images.paths)
+    said = replace(made, inputs={"part": part, "images": len(images)})
+    _write(table, folder / f"outlines-{part}.csv", said)
+    _outlines_picture(folder / f"outlines-{part}.png", shown, images.names)
+    return _measures(each_dice, images.patient_ids, "structure")
+
+
+def _measures(each: pd.DataFrame, patient_ids: NDArray[np.int64], named: str) -> pd.DataFrame:
+    """Mean of each column with its interval over patients, in rows that are `named` by it."""
     rows = []
-    for measure in each.columns:
-        mean = mean_interval(each[measure], patient_ids)
+    for column in each.columns:
+        mean = mean_interval(each[column], patient_ids)
+        known = each[column].notna().to_numpy()
         rows.append(
             {
-                "measure": measure, "mean": mean.value, "low": mean.low, "high": mean.high,
-                "images": len(each), "patients": len(np.unique(patient_ids)),
+                named: column, "mean": mean.value, "low": mean.low, "high": mean.high,
+                "images": int(known.sum()), "patients": len(np.unique(patient_ids[known])),
             }
         )  # fmt: skip
     return pd.DataFrame(rows)
 
 
+def _outlines_picture(
+    path: Path,
+    shown: Sequence[tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]],
+    names: Sequence[str],
+) -> None:
+    """Some images with the outlines that are right, each above those that the network found."""
+    from torchxrayvision.pictures import draw_outlines, grey, palette
+
+    colours = [tuple(map(int, colour)) for colour in palette(len(names))]
+    pictures = [
+        draw_outlines(grey(three[0]), dict(zip(names, three[which], strict=True)), colours)
+        for which in (1, 2)
+        for three in shown
+    ]
+    titles = ["given"] * len(shown) + ["found"] * len(shown)
+    _write_sheet(path, pictures, titles, len(shown))
+
+
 def _picture(path: Path, pairs: Sequence[NDArray[np.float32]]) -> None:
     """Some images, each above what the network drew."""
+    grey = [[to_stored(image, "uint8") for image in pair] for pair in pairs]
+    pictures = [pair[0] for pair in grey] + [pair[1] for pair in grey]
+    titles = ["given"] * len(grey) + ["drawn"] * len(grey)
+    _write_sheet(path, pictures, titles, len(grey))
+
+
+def _write_sheet(
+    path: Path, pictures: Sequence[NDArray[np.uint8]], titles: Sequence[str], columns: int
+) -> None:
     from PIL import Image
 
     from torchxrayvision.pictures import contact_sheet
 
-    grey = [[to_stored(image, "uint8") for image in pair] for pair in pairs]
-    pictures = [pair[0] for pair in grey] + [pair[1] for pair in grey]
-    titles = ["given"] * len(grey) + ["drawn"] * len(grey)
-    sheet = contact_sheet(pictures, titles, columns=len(grey), titles_below=True)
+    sheet = contact_sheet(pictures, titles, columns=columns, titles_below=True)
     with write_atomically(path) as part:
         Image.fromarray(sheet).save(part, format="PNG")
 
 
-def _batches(images: PreparedImages, network: Any, recipe: Recipe) -> Iterator[torch.Tensor]:
+def _batches(
+    images: PreparedImages, network: Any, recipe: Recipe
+) -> Iterator[tuple[torch.Tensor, NDArray[np.int64]]]:
+    """Batches of images, and the position of each in the part."""
     device = next(network.parameters()).device
     for start in range(0, len(images), recipe.batch_size):
         rows = np.arange(start, min(start + recipe.batch_size, len(images)))
         batch = from_stored(torch.from_numpy(images.batch(rows)[0]).to(device))
         # Kept larger for augmentation to zoom in; classifiers resize by themselves.
-        yield batch if recipe.task == "classification" else resize(batch, recipe.resolution)
+        if recipe.task != "classification":
+            batch = resize(batch, recipe.resolution)
+        yield batch, rows
+
+
+# What is written of a part, and the table of all parts.
+_REPORTS: Final = {
+    "classification": (_predicted, "auroc.csv"),
+    "reconstruction": (_drawn, "reconstruction.csv"),
+    "segmentation": (_outlined, "dice.csv"),
+}

@@ -120,10 +120,10 @@ class ImageCache(PreparedImages):
             >>> cache[0][0].shape
             (1, 32, 32)
         """
-        root, sources = _root(folder), Sources(dataset)
+        root, sources = cache_root(folder), Sources(dataset)
         work = _Work(root, sources, size, dtype, verify)
         if len(work.missing):
-            with _alone(root / f"{work.key}-{size}-{dtype}.lock"):
+            with alone(root / f"{work.key}-{size}-{dtype}.lock"):
                 work.look()  # somebody may have finished while this one waited
                 options = reading or ReadOptions()
                 options = replace(options, workers=options.workers or workers)
@@ -136,7 +136,7 @@ class ImageCache(PreparedImages):
         # The array of the pool holds other images too, in an order of its own.
         shape_only = np.broadcast_to(np.zeros((), pool.dtype), (count, pool.size, pool.size))
         rows = np.flatnonzero(work.places >= 0)
-        patient_ids = _patients(dataset)
+        patient_ids = patients_of(dataset)
         cache = cls(shape_only, dataset.labels, dataset.pathologies, patient_ids, rows=rows)
         cache.folder, cache.unreadable = pool.folder, work.unreadable
         cache.digest = content_key(work.digests, cache.size, str(pool.dtype))
@@ -206,7 +206,8 @@ class ImageCache(PreparedImages):
         digest.update(self.rows.tobytes())
 
 
-def _root(folder: str | os.PathLike[str] | None) -> Path:
+def cache_root(folder: str | os.PathLike[str] | None) -> Path:
+    """The folder that is named, or that of the package's cache."""
     if folder is not None:
         return Path(folder)
     from torchxrayvision.remote import cache_dir
@@ -214,7 +215,8 @@ def _root(folder: str | os.PathLike[str] | None) -> Path:
     return Path(cache_dir()) / "training"
 
 
-def _patients(dataset: Any) -> NDArray[Any] | None:
+def patients_of(dataset: Any) -> NDArray[Any] | None:
+    """The patient of each image, or None where the source does not say."""
     try:
         return patients(dataset)
     except DatasetError:  # the source does not say; every image is then one of its own
@@ -222,7 +224,7 @@ def _patients(dataset: Any) -> NDArray[Any] | None:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def alone(path: Path) -> Iterator[None]:
     """Wait for other processes that prepare the same images."""
     from filelock import FileLock
 

@@ -65,13 +65,17 @@ class Sources:
     Args:
         dataset: A dataset of this package, or a container of such.
 
+    Attributes:
+        leaves: The datasets inside.
+        common: For each of them all that its simulated images depend on; empty where it has files.
+
     Raises:
         DatasetError: If the dataset transforms its images, or is of an unknown kind.
     """
 
     def __init__(self, dataset: Any) -> None:
-        self._leaves, self._leaf, self._positions = _flatten(dataset)
-        self._common = [_computed(leaf) for leaf in self._leaves]
+        self.leaves, self._leaf, self._positions = _flatten(dataset)
+        self.common = [_computed(leaf) for leaf in self.leaves]
 
     def __len__(self) -> int:
         return len(self._positions)
@@ -96,7 +100,7 @@ class Sources:
                 continue
             path, member = _file(images, line, context)
             names.append(f"{_reader(images)} {path.absolute()} {member}")
-            stamps[row] = _stamp(path)
+            stamps[row] = stamp_of(path)
         return names, stamps, digests
 
     def read(self, row: int) -> Reading:
@@ -130,9 +134,9 @@ class Sources:
 
     def _at(self, row: int) -> tuple[Any, Any, Any, str]:
         number = int(self._leaf[row])
-        leaf = self._leaves[number]
+        leaf = self.leaves[number]
         line = leaf._row(int(self._positions[row]))
-        return leaf.spec.images, line, leaf._context, self._common[number]
+        return leaf.spec.images, line, leaf._context, self.common[number]
 
 
 def _refuse(error: ImageReadError, _: Read) -> NDArray[np.float32]:
@@ -180,15 +184,16 @@ def _bytes(images: Any, line: Any, context: Any) -> tuple[bytes, str, tuple[int,
 
     path, member = _file(images, line, context)
     for _ in range(_ATTEMPTS):
-        before, now = _stamp(path), time.time_ns()
+        before, now = stamp_of(path), time.time_ns()
         data, name = load(images.open(line, context) if member else path, DEFAULT_LIMITS)
-        if _stamp(path) == before:
+        if stamp_of(path) == before:
             settled = before[_CHANGED] < now - _TICK_NS
             return data, f"{path}/{member}" if member else name, before if settled else NO_STAMP
     raise ImageReadError(str(path), "it changed while it was read", "try again when it is written")
 
 
-def _stamp(path: Path) -> tuple[int, ...]:
+def stamp_of(path: Path) -> tuple[int, ...]:
+    """The state of a file, of `STAMP` numbers."""
     return FileState.of(path)[:STAMP]
 
 
