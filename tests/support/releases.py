@@ -11,10 +11,9 @@ import json
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
 from torchxrayvision.files import sha256_of
-from torchxrayvision.models.text import Tokens
-from torchxrayvision.models.zeroshot import text_shape
 from torchxrayvision.weights import Weights, get
 
 SMALL = "-width64-depth2"
@@ -97,11 +96,13 @@ class Chexficient(torch.nn.Module):
         self.text_projection = torch.nn.Linear(width, 512)
         self.logit_scale = torch.nn.Parameter(torch.tensor(3.1))
 
-    def published(self) -> dict[str, torch.Tensor]:
-        """Its tensors under the names of the authors' repository."""
+    def published(self, folder: Path) -> dict[str, torch.Tensor]:
+        """Its tensors under the names of the authors' repository; a folder for its parts."""
         tensors = {}
         for part in ("image_encoder", "text_encoder"):
-            found = getattr(self, part).state_dict()
+            # Classes of transformers save under other names than those of their modules.
+            getattr(self, part).save_pretrained(folder / part)
+            found = load_file(folder / part / "model.safetensors")
             tensors |= {f"{part}.model.{name}": value for name, value in found.items()}
         for part in ("image_projection", "text_projection"):
             found = getattr(self, part).state_dict()
@@ -256,16 +257,13 @@ class Released:
         self.folder = folder
         self.reference = _reference(name, full)
         chexficient = isinstance(self.reference, Chexficient)
-        tensors = self.reference.published() if chexficient else self.reference.state_dict()
+        tensors = self.reference.published(folder) if chexficient else self.reference.state_dict()
         cache = folder / "cache"
         self.entry = put(name, tensors, cache, "" if full else SMALL, **_tokenizer(name))
         del tensors
         if full:
             self.values, self.texts = grey(self.entry.input_resolution, 1), ["pleural effusion"]
-            shape = text_shape(self.entry.architecture)[0]
-            beside = {file.url.rpartition("/")[2]: cache / file.filename
-                      for file in self.entry.companions}  # fmt: skip
-            ids, known = Tokens(shape, beside)(self.texts)
+            ids, known = Released(name, folder / "small").model._tokens(self.texts)
             found = self._vectors(pixels_of(self.entry, self.values), ids, known)
             self.expected_images, self.expected_texts = found
             self.reference = None
@@ -273,7 +271,7 @@ class Released:
 
     def expected(self, values: torch.Tensor, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Vectors of images and texts by the reference classes, of length 1."""
-        ids, known = Tokens(self.model.text.shape, self.model._beside)(texts)
+        ids, known = self.model._tokens(texts)
         return self._vectors(pixels_of(self.entry, values), ids, known)
 
     def _vectors(self, pixels, ids, known):
