@@ -22,6 +22,8 @@ import time
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Final
 
+from torchxrayvision.remote import is_loopback as is_loopback
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping
     from typing import Any
@@ -43,24 +45,6 @@ _HEADERS: Final = {
 }
 _TRIES: Final = 5  # wrong passwords in a row before each costs a wait
 _LONGEST_WAIT: Final = 30.0  # seconds
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or address reaches this machine only from itself.
-
-    Args:
-        host: As a user types it.
-
-    Example:
-        >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("0.0.0.0")
-        (True, True, False)
-    """
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def _is_address(host: str) -> bool:

@@ -116,9 +116,9 @@ def _check(
 ) -> None:  # fmt: skip
     """Refuse what cannot work before a network is loaded."""
     import importlib.util
-    import ipaddress
 
     from torchxrayvision.errors import DependencyError
+    from torchxrayvision.remote import is_loopback
 
     if folder is not None and not folder.is_dir():
         refuse(f"{folder} is no folder; drop single files onto the page")
@@ -127,11 +127,7 @@ def _check(
     for package in ("starlette", "uvicorn"):
         if importlib.util.find_spec(package) is None:
             raise DependencyError(package, "the page", "app")
-    try:
-        own = host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        own = False
-    if not own and password is None:
+    if not is_loopback(host) and password is None:
         refuse(
             f"{host} can be reached by other machines: give the page a password with "
             "--password-file, or leave out --host"

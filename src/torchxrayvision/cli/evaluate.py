@@ -205,13 +205,10 @@ def evaluate(
             refuse(str(error).replace("the table", str(labels), 1))
     source = _Source(operating_point, threshold_from, threshold_at, calibration)
     options = _Options(
-        by=by or [],
-        intersections=intersections,
-        least=least,
-        thresholds=_thresholds(study, source),
-        threshold_shown=_shown(study, source),
+        by=by or [], intersections=intersections, least=least,
+        thresholds=_thresholds(study, source), threshold_shown=_shown(study, source),
         prevalence=_prevalence(prevalence or [], study.findings),
-    )
+    )  # fmt: skip
     table = _performance(study, options)
     differences = _differences(study, others, options)
     gaps = _gaps(study, options)

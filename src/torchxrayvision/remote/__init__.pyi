@@ -13,6 +13,7 @@ from .cache import verify as verify
 from .credentials import endpoint as endpoint
 from .credentials import hub_is_offline as hub_is_offline
 from .credentials import hub_token as hub_token
+from .credentials import is_loopback as is_loopback
 from .fetching import fetch as fetch
 from .hub import HubAddress as HubAddress
 from .hub import HubModel as HubModel

@@ -76,15 +76,28 @@ def _kept() -> str:
         return ""
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a name or address reaches this machine only from itself.
+
+    Args:
+        host: As a user types it.
+
+    Example:
+        >>> is_loopback("127.0.0.1"), is_loopback("[::1]"), is_loopback("0.0.0.0")
+        (True, True, False)
+    """
+    try:
+        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
 def _is_private(url: str) -> bool:
     """Whether nobody between here and there can read what is sent."""
     parts = urlsplit(url)
     if parts.scheme.lower() == "https":
         return True
-    try:
-        return ipaddress.ip_address(parts.hostname or "").is_loopback
-    except ValueError:
-        return parts.hostname == "localhost"
+    return is_loopback(parts.hostname or "")
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from torchxrayvision.errors import ConfigError
+from torchxrayvision.remote import is_loopback
 
 if TYPE_CHECKING:
     import os
@@ -565,22 +566,6 @@ def _check_http(http: Http) -> None:
     if http.host in _ANY_ADDRESS and not http.hosts:
         reason = "is empty: name what clients call the service, such as xrv.hospital.example"
         raise ConfigError("http.hosts", reason)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address is reached from this machine only.
-
-    Args:
-        host: An address or a name.
-
-    Example:
-        >>> is_loopback("127.0.0.1"), is_loopback("0.0.0.0")
-        (True, False)
-    """
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _check_web(entry: RemoteArchive, key: str) -> None:
