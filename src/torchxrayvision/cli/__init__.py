@@ -2,32 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
-from torchxrayvision.cli import app as _app
-from torchxrayvision.cli import audit as _audit
-from torchxrayvision.cli import benchmark as _benchmark
-from torchxrayvision.cli import calibrate as _calibrate
-from torchxrayvision.cli import check as _check
-from torchxrayvision.cli import datasets as _datasets
-from torchxrayvision.cli import demo as _demo
-from torchxrayvision.cli import evaluate as _evaluate
-from torchxrayvision.cli import explain as _explain
-from torchxrayvision.cli import export as _export
-from torchxrayvision.cli import info as _info
-from torchxrayvision.cli import join as _join
-from torchxrayvision.cli import phantom as _phantom
-from torchxrayvision.cli import predict as _predict
-from torchxrayvision.cli import probe as _probe
-from torchxrayvision.cli import results as _results
-from torchxrayvision.cli import segment as _segment
-from torchxrayvision.cli import serve as _serve
-from torchxrayvision.cli import similar as _similar
-from torchxrayvision.cli import train as _train
-from torchxrayvision.cli import weights as _weights
 from torchxrayvision.cli.console import (
     EXIT_USAGE,
     add_command,
@@ -43,16 +23,19 @@ from torchxrayvision.errors import XRVError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    app: typer.Typer
+
 __all__ = ["app", "main"]
 
-app = typer.Typer(
-    name="xrv",
-    help="Chest radiographs: findings, datasets and models.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+# In the order of the help. A command is the function of its name in the module of its name, a group
+# the `app` there; only what is called is loaded.
+_COMMANDS: Final = (
+    "demo", "app", "predict", "join", "export", "evaluate", "calibrate", "explain", "check",
+    "audit", "benchmark", "probe", "similar", "segment", "results", "train", "info", "phantom",
+    "serve", "datasets", "weights",
+)  # fmt: skip
+_GROUPS: Final = ("serve", "datasets", "weights")
+_MODULES: Final = {"app": "page"}
 
 # Options of 2.0.0a1 by command, and what they are called now.
 _RENAMED: Final[dict[str, dict[str, str]]] = {
@@ -68,34 +51,33 @@ _RENAMED: Final[dict[str, dict[str, str]]] = {
 _ANYWHERE: Final = ("-q", "--quiet", "-v", "--verbose")
 
 
-app.callback()(general_options)
-for _function in (
-    _demo.demo,
-    _app.app,
-    _predict.predict,
-    _join.join,
-    _export.export,
-    _evaluate.evaluate,
-    _calibrate.calibrate,
-    _explain.explain,
-    _check.check,
-    _audit.audit,
-    _benchmark.benchmark,
-    _probe.probe,
-    _similar.similar,
-    _segment.segment,
-    _results.results,
-    _train.train,
-    _info.info,
-    _phantom.phantom,
-):
-    add_command(app, _function)
-for _group, _name in (
-    (_serve.app, "serve"),
-    (_datasets.app, "datasets"),
-    (_weights.app, "weights"),
-):
-    app.add_typer(_group, name=_name, short_help=_group.info.help)
+def _with_commands(names: Sequence[str]) -> typer.Typer:
+    """The command line with some of its commands."""
+    made = typer.Typer(
+        name="xrv",
+        help="Chest radiographs: findings, datasets and models.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    made.callback()(general_options)
+    for name in names:
+        module = importlib.import_module(f"torchxrayvision.cli.{_MODULES.get(name, name)}")
+        if name in _GROUPS:
+            made.add_typer(module.app, name=name, short_help=module.app.info.help)
+        else:
+            add_command(made, getattr(module, name))
+    return made
+
+
+def __getattr__(name: str) -> Any:
+    """`app`, the command line with all commands, which is put together at its first use."""
+    if name != "app":
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    globals()["app"] = made = _with_commands(_COMMANDS)
+    return made
 
 
 def main() -> None:
@@ -147,8 +129,11 @@ def present_arguments(given: Sequence[str]) -> list[str]:
 
 
 def _command(arguments: Sequence[str]) -> None:
+    # General options take no value, so that the first other word is the command.
+    word = next((word for word in arguments if not word.startswith("-")), "")
+    called = _with_commands([word]) if word in _COMMANDS else __getattr__("app")
     try:
-        app(args=list(arguments))
+        called(args=list(arguments))
     except SystemExit as ended:
         # Typer and rich make an exit of what they cannot write.
         if isinstance(ended.__context__, BrokenPipeError):

@@ -182,10 +182,6 @@ def evaluate(
     -differences.csv (of --compare) and -gaps.csv (of --by). With --report, --images and --weights
     show the most certain errors and the evidence in them.
     """
-    import pandas as pd
-
-    from torchxrayvision.evaluation import subgroups_by
-
     require_extension(output, ".csv")
     refuse_existing(output, overwrite)
     refuse_existing(report, overwrite)
@@ -199,6 +195,10 @@ def evaluate(
     if held_out:
         study, *others = [_held_out(each, calibration) for each in (study, *others)]
     if by:
+        import pandas as pd
+
+        from torchxrayvision.evaluation import subgroups_by
+
         try:
             subgroups_by(pd.DataFrame(columns=pd.Index(study.columns)), by)
         except ValueError as error:

@@ -144,10 +144,15 @@ class Card:
         return asdict(self)
 
 
-def _public() -> dict[str, type[SpecDataset]]:
-    """Every name of a dataset with a release of its own, aliases too."""
+def _public(plain: str = "") -> dict[str, type[SpecDataset]]:
+    """Every name of a dataset with a release of its own, aliases too.
+
+    Args:
+        plain: Only the names that `_plain` makes this of; empty for all.
+    """
     package = sys.modules["torchxrayvision.datasets"]
-    members = ((name, getattr(package, name)) for name in package.__all__)
+    names = [name for name in package.__all__ if not plain or _plain(name) == plain]
+    members = ((name, getattr(package, name)) for name in names)
     return {
         name: member
         for name, member in members
@@ -206,12 +211,15 @@ def find_dataset_class(name: str) -> type[SpecDataset]:
         >>> find_dataset_class("rsna").__name__
         'RSNA_Pneumonia_Dataset'
     """
-    public, wanted = _public(), _plain(name)
-    named = {cls for known, cls in public.items() if _plain(known) == wanted}
+    wanted = _plain(name)
+    named = set(_public(wanted).values())  # of which the other classes are not loaded
+    if len(named) == 1:
+        return named.pop()
+    public = _public()
     # The whole name of a release means that one, though others may begin like it (PadChest-GR).
     titled = {cls for cls in public.values() if _plain(cls.spec.title) == wanted}
     begins = {cls for known, cls in public.items() if _plain(known).startswith(wanted)}
-    for found in (named, titled, begins):
+    for found in (titled, begins):
         if len(found) == 1:
             return found.pop()
     raise _unknown(name)

@@ -12,13 +12,14 @@ from torchxrayvision.cli import options as opt
 from torchxrayvision.cli.console import (
     DEFAULT_WEIGHTS,
     inform,
-    load_classifier,
     refuse,
     show_warnings,
 )
 
 if TYPE_CHECKING:
-    from torchxrayvision.app import Networks
+    from torchxrayvision.app import Classifier, Networks
+    from torchxrayvision.inference import Graph
+    from torchxrayvision.models import XRayClassifier
 
 _MEGABYTE: Final = 2**20
 _DEMO: Final = ("demo", "demo-anatomy")
@@ -41,6 +42,8 @@ def app(
         ),
     ] = None,
     checkpoint: opt.Checkpoint = None,
+    graph: opt.GraphFile = None,
+    engine: opt.Engine = "auto",
     calibration: opt.CalibrationFile = None,
     segmenter: Annotated[
         str | None,
@@ -81,16 +84,22 @@ def app(
     The page is served to this machine only and asks no other host for anything. Images stay in
     memory, and nothing is written. The address that is printed lets in one browser, once. Ctrl-C
     ends the command.
+
+    With a graph, in the cache or by --graph, the page starts without PyTorch, which is loaded when
+    a heat map or structures are first asked for.
     """
     password = _password(password_file)
     if calibration is not None and weights and len(weights) > 1:
         refuse("--calibration is for one network: give one --weights")
+    if graph is not None and (weights or checkpoint):
+        refuse("--graph stands alone: it is the network")
     _check(folder, host, password, checkpoint, weights)
     from torchxrayvision.app import Settings, serve
 
     inform("loading networks ...")
     with show_warnings():
-        networks = _networks(weights or [], checkpoint, segmenter, calibration)
+        classifiers = _classifiers(weights or [], checkpoint, graph, engine, calibration)
+        networks = _networks(classifiers, segmenter)
     settings = Settings(
         folder=folder, dicomweb=dicomweb, memory=memory * _MEGABYTE, largest=largest * _MEGABYTE,
         **({} if max_pixels is None else {"pixels": max_pixels}),
@@ -134,18 +143,33 @@ def _check(
         )
 
 
-def _networks(
-    weights: list[str], checkpoint: Path | None, segmenter: str | None, calibration: Path | None
-) -> Networks:
-    from torchxrayvision.app import Classifier, Networks
-    from torchxrayvision.inference import calibrated
+def _classifiers(
+    weights: list[str],
+    checkpoint: Path | None,
+    graph: Path | None,
+    engine: str,
+    calibration: Path | None,
+) -> list[Classifier]:
+    from torchxrayvision.app import Classifier
+    from torchxrayvision.inference import NamedClassifier, calibrated, open_graph
 
-    classifiers = []
-    names: list[str | None] = [*weights] or [DEFAULT_WEIGHTS if checkpoint is None else None]
-    for name in names:
-        model = load_classifier(name, checkpoint)
-        made, _ = calibrated(calibration, model, None)
-        classifiers.append(Classifier(model, checkpoint, made))
+    found: list[XRayClassifier | Graph] = []
+    if graph is not None:
+        found.append(open_graph(graph, engine))
+    else:
+        default = None if checkpoint else DEFAULT_WEIGHTS
+        named = [NamedClassifier(weights=n, checkpoint=checkpoint) for n in weights or [default]]
+        found += [each.open(engine) for each in named]
+    asked = "torch" if engine == "auto" else engine  # of a network that is no graph
+    return [
+        Classifier(model, checkpoint, calibrated(calibration, model, None)[0], engine=asked)
+        for model in found
+    ]
+
+
+def _networks(classifiers: list[Classifier], segmenter: str | None) -> Networks:
+    from torchxrayvision.app import Networks
+
     if segmenter is None:
         demo = any("demo" in classifier.name for classifier in classifiers)
         segmenter = _DEMO[1] if demo else _SEGMENTER
