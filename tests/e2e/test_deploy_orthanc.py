@@ -127,10 +127,23 @@ def test_the_container_copies_what_exists_and_runs_what_the_package_has():
     for name in copied:
         assert (DEPLOY.parent / name).exists(), name
     stages = [line.split()[-1] for line in lines if line.startswith("FROM ")]
-    assert stages == ["predict", "base", "mercure", "service"]
+    assert stages == ["predict", "service-graph", "base", "mercure", "service"]
     commands = [line for line in lines if line.startswith("ENTRYPOINT ")]
-    programs = (["predict"], ["serve", "--mercure"], ["serve"])
+    programs = (["predict"], ["serve"], ["serve", "--mercure"], ["serve"])
     assert commands == [f"ENTRYPOINT {json.dumps(['xrv', *words])}" for words in programs]
+
+
+def test_installations_without_torch_have_the_bounds_of_the_package():
+    facts = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())["project"]
+    extras = facts["optional-dependencies"]
+    known = {*facts["dependencies"], *extras["onnx"], *extras["dicom"], *extras["serve"]}
+    known |= set(extras["dicom-results"])
+    for name in ("runtime", "serve"):
+        lines = (DEPLOY / f"requirements-{name}.txt").read_text().splitlines()
+        asked = {line.partition("#")[0].strip() for line in lines} - {""}
+        assert len(asked) > 5
+        assert asked - known <= {"-r requirements-runtime.txt"}
+        assert not any(line.startswith(("torch", "pandas")) for line in asked)
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 
 import torchxrayvision as xrv
-from support import long_run
+from support import dicom_results, long_run
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [
@@ -64,6 +66,23 @@ def test_a_graph_is_run_where_there_is_no_torch(tmp_path):
 
     call(*xrv_command, "predict", films, "--graph", graph, "--output", tmp_path / "t.parquet",
          **alone)  # fmt: skip
+    call(*pip, "--requirement", ROOT / "deploy" / "requirements-serve.txt")
+    assert call(python, "-c", absent, **alone).strip() == "[]"
+    for folder in ("in", "out"):
+        (tmp_path / folder).mkdir()
+    film = dicom_results.write(tmp_path / "in", "german")
+    settings = {
+        "model": {"graph": str(graph)},
+        "results": {"kinds": ["sr", "sc"], "heat_maps": False},
+    }
+    task = {"process": {"settings": settings | {"gate": {"screening": "note"}}}}
+    (tmp_path / "in" / "task.json").write_text(json.dumps(task))
+    folders = ("--in-dir", tmp_path / "in", "--out-dir", tmp_path / "out")
+    call(*xrv_command, "serve", "--mercure", *folders, **alone)
+    reports = [pydicom.dcmread(path) for path in (tmp_path / "out").glob("s?-*.dcm")]
+    assert {made.Modality for made in reports} == {"SR", "OT"}
+    assert {made.StudyInstanceUID for made in reports} == {pydicom.dcmread(film).StudyInstanceUID}
+
     done = subprocess.run(
         [str(python), "-m", "torchxrayvision", "predict", str(films), "--weights", "demo"],
         capture_output=True, text=True, env={**os.environ, **alone}, check=False,

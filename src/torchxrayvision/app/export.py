@@ -126,12 +126,15 @@ def objects_of(
     from torchxrayvision.results import Reader, make_objects
 
     classifier = networks.classifiers[number]
+    drawn = finding is not None or "sc" in kinds or classifier.explains
     masks = networks.segmenter_name is not None and "seg" in kinds
     reader = Reader(
         classifier=classifier.model,
         segmenter=networks.segmenter if masks else None,
         checkpoint=classifier.checkpoint,
         targets=None if finding is None else [finding],
+        most=1 if drawn else 0,
+        engine=classifier.engine,
     )
     file = InputFile(Path("image.dcm"), "the image", data=data)
     with classifier.lock:

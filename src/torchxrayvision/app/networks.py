@@ -10,13 +10,18 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from torchxrayvision.errors import UnknownNameError
-from torchxrayvision.explain import evidence_scale, explain_raster
 from torchxrayvision.files import Provenance, sha256_of
-from torchxrayvision.inference import predictions, preprocessing_of
+from torchxrayvision.inference import (
+    Graph,
+    fingerprint_of,
+    open_by_name,
+    predictions,
+    preprocessing_of,
+    require_torch,
+)
 from torchxrayvision.measures import area
 from torchxrayvision.pictures import palette
 from torchxrayvision.results import outlines
-from torchxrayvision.runs import fingerprint
 from torchxrayvision.segmentation import MEASURES, get_segmenter, main_structures, segment
 from torchxrayvision.transforms import resample
 
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
     from torchxrayvision.calibration import Calibration
     from torchxrayvision.explain import Explanation
     from torchxrayvision.images import Raster
+    from torchxrayvision.inference import ClassifierEngine, GraphEngine
     from torchxrayvision.inputs import InputFile, ReadOptions
     from torchxrayvision.models import Segmenter, XRayClassifier
     from torchxrayvision.segmentation import Segmentation
@@ -69,23 +75,31 @@ class Classifier:
     """A network for findings and what is known of it.
 
     Args:
-        model: In evaluation mode.
+        model: In evaluation mode, or a `Graph`, of which only heat maps need torch.
         checkpoint: Its file, where that is the user's own.
         calibration: For these weights, or None.
+        engine: What computes a model that is no graph: `"torch"`, `"onnx"` or `"openvino"`.
     """
 
-    model: XRayClassifier
+    model: XRayClassifier | Graph
     checkpoint: Path | None = None
     calibration: Calibration | None = None
+    engine: str = "torch"
     lock: threading.Lock = field(default_factory=threading.Lock)
     scales: dict[tuple[str, str], float] = field(default_factory=dict)
+    _opened: dict[bool, ClassifierEngine | GraphEngine] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self.kind = self.model.check_kind(None)
         pairs = zip(self.model.targets, self.model.trained, strict=True)
         self.columns = {name: i for i, (name, good) in enumerate(pairs) if good}
-        file = self.checkpoint or self.model.weights_filename_local
-        self.sha256 = sha256_of(file) if file is not None and Path(file).is_file() else ""
+        self.sha256 = self._file_hash()
+
+    def _file_hash(self) -> str:
+        if isinstance(self.model, Graph) and self.checkpoint is None:
+            return self.model.weights_sha256
+        file = self.checkpoint or getattr(self.model, "weights_filename_local", None)
+        return sha256_of(file) if file is not None and Path(file).is_file() else ""
 
     @property
     def name(self) -> str:
@@ -97,7 +111,7 @@ class Classifier:
         """What makes its numbers, as the tables of `xrv predict` say it."""
         made = self.calibration
         return Provenance(
-            command="xrv app", weights=self.name, weights_sha256=fingerprint(self.model),
+            command="xrv app", weights=self.name, weights_sha256=fingerprint_of(self.model),
             output=self.kind, calibration=None if made is None else made.summary(),
             preprocessing=preprocessing_of(self.model),
         )  # fmt: skip
@@ -122,14 +136,12 @@ class Classifier:
             files: Run as one batch.
             reading: How they are read.
         """
-        import torch
-
-        model, raw_kind = self.model, self.model.raw_kind
         with self.lock:
             results = list(
                 predictions(
-                    model, list(files), kind=raw_kind, batch_size=len(files), engine="torch",
-                    reading=reading, embeddings=True,
+                    self.model, list(files), kind=self.model.raw_kind, batch_size=len(files),
+                    engine="torch", reading=reading, embeddings=True,
+                    opened=self._engine(len(files)),
                 )
             )  # fmt: skip
         readings = []
@@ -137,26 +149,58 @@ class Classifier:
             if result.error or result.outputs is None or result.embedding is None:
                 readings.append(Reading(result.error, result.check))
                 continue
-            raw = torch.from_numpy(result.outputs)[None]
-
-            def of(kind: str, raw: Any = raw) -> NDArray[np.float32]:
-                found: NDArray[np.float32] = model.named_values(model.convert(raw, kind), kind)[
-                    0
-                ].numpy()
-                return found
-
+            raw = result.outputs
             cells: Mapping[str, Any] = {}
-            with torch.inference_mode():
-                values = of(self.kind)
-                probabilities = of("probability") if "probability" in model.kinds else None
-                if self.calibration is not None:
-                    taken = of(self.calibration.output)
-                    cells = self.calibration.row({n: taken[i] for n, i in self.columns.items()})
+            values = self._of(raw, self.kind)
+            has_chances = "probability" in self.model.kinds
+            probabilities = self._of(raw, "probability") if has_chances else None
+            if self.calibration is not None:
+                taken = self._of(raw, self.calibration.output)
+                cells = self.calibration.row({n: taken[i] for n, i in self.columns.items()})
             length = float(np.linalg.norm(result.embedding)) or 1.0
             readings.append(
                 Reading("", result.check, values, probabilities, result.embedding / length, cells)
             )
         return readings
+
+    def _engine(self, images: int) -> ClassifierEngine | GraphEngine | None:
+        """What stays open between images: one for single ones, one for those read together.
+
+        None for torch, which is ready at once and would hold its weights twice.
+        """
+        if not isinstance(self.model, Graph) and self.engine == "torch":
+            return None
+        found = self._opened.get(images > 1)
+        if found is None or found.batch_size < images:
+            found = open_by_name(self.model, self.model.raw_kind, images, self.engine)
+            self._opened[images > 1] = found
+        return found
+
+    def _of(self, raw: NDArray[np.float32], kind: str) -> NDArray[np.float32]:
+        """Raw outputs of an image, shape (P,), as another kind."""
+        model = self.model
+        if isinstance(model, Graph):
+            return model.convert(raw[None], kind)[0]
+        import torch
+
+        with torch.inference_mode():
+            values = model.convert(torch.from_numpy(raw)[None], kind)
+            found: NDArray[np.float32] = model.named_values(values, kind)[0].numpy()
+        return found
+
+    def network(self) -> XRayClassifier:
+        """What heat maps are made with.
+
+        Raises:
+            GraphError: If this is a graph whose network cannot be loaded here.
+        """
+        model = self.model
+        return model.network("heat maps") if isinstance(model, Graph) else model
+
+    @property
+    def explains(self) -> bool:
+        """Whether `network` is at hand."""
+        return not isinstance(self.model, Graph) or self.model.has_network
 
     def evidence(self, raster: Raster, finding: str, method: str) -> Evidence:
         """Where the evidence for a finding lies.
@@ -168,15 +212,19 @@ class Classifier:
 
         Raises:
             UnknownNameError: If there is no such finding or method.
+            GraphError: If this is a graph whose network cannot be loaded here.
         """
         if finding not in self.columns:
             raise UnknownNameError("target", finding, list(self.columns))
         with self.lock:
-            found = explain_raster("", raster, self.model, finding, method)
+            model = self.network()
+            from torchxrayvision.explain import evidence_scale, explain_raster
+
+            found = explain_raster("", raster, model, finding, method)
             # One scale per finding: as strong a colour for as strong evidence in every image. To
             # look it up hashes every tensor of the network, so it is kept.
             if (method, finding) not in self.scales:
-                self.scales[method, finding] = evidence_scale(self.model, finding, method)
+                self.scales[method, finding] = evidence_scale(model, finding, method)
             scale = self.scales[method, finding]
         return Evidence.of(found, scale)
 
@@ -235,11 +283,13 @@ class Networks:
         Raises:
             RemoteError: If its weights cannot be fetched.
             UnknownNameError: If the page has none.
+            GraphError: If torch is missing.
         """
         with self._lock:
             if self._segmenter is None:
                 if self.segmenter_name is None:
                     raise UnknownNameError("segmentation network", "none", ())
+                require_torch("structures")
                 self._segmenter = get_segmenter(self.segmenter_name)
             return self._segmenter
 

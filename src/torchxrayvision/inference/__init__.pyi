@@ -6,7 +6,10 @@ from .engines.choose import open_engine as open_engine
 from .engines.export import Exported as Exported
 from .engines.export import export as export
 from .engines.graph import Graph as Graph
+from .engines.graph import GraphEngine as GraphEngine
 from .engines.graph import NamedClassifier as NamedClassifier
+from .engines.graph import fingerprint_of as fingerprint_of
+from .engines.graph import open_by_name as open_by_name
 from .engines.graph import open_graph as open_graph
 from .engines.graph import require_torch as require_torch
 from .engines.runtime import Choice as Choice

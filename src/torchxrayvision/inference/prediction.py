@@ -423,6 +423,7 @@ def predictions(
     check: str = "note",
     reference: str | None = None,
     calibration: Calibration | None = None,
+    opened: Engine | None = None,
 ) -> Iterator[Result]:
     """Predict every file, one result each, in order, as they are done.
 
@@ -438,21 +439,37 @@ def predictions(
         check: See `predict`.
         reference: See `predict`.
         calibration: For these weights; results carry its `cells`.
+        opened: From `open_by_name` for this model and kind, where one serves many calls; `engine`,
+            `precision` and `batch_size` say nothing then.
 
     Yields:
         One result per file. A file that cannot be read gives a result with an error.
     """
-    model = worth_measuring(model, len(files))
-    wanted = model.check_kind(kind)
     check_mode(check)
+    if opened is None:
+        model = worth_measuring(model, len(files))
+        opened = _opened(model, files, kind, batch_size, engine, precision, reading)
+    findings = columns_of(model.targets, model.trained)
+    for chunk, batch in batches(
+        opened, files, reading=reading, features=embeddings, check=check, reference=reference
+    ):
+        yield from results_of(chunk, batch, calibration, findings)
+
+
+def _opened(
+    model: Classifier,
+    files: Sequence[InputFile],
+    kind: str | None,
+    batch_size: int,
+    engine: str,
+    precision: str,
+    reading: ReadOptions | None,
+) -> Engine:
+    """A model ready for some files, chosen by them where the engine is."""
+    wanted = model.check_kind(kind)
     size = max(1, min(batch_size, len(files)))  # one image must not cost a whole batch
     choice = choose(
         model, size, engine, precision, images=len(files),
         sample=lambda: first_images(files, input_size(model), size, reading or ReadOptions()),
     )  # fmt: skip
-    runner = open_classifier(model, wanted, size, choice)
-    for chunk, batch in batches(
-        runner, files, reading=reading, features=embeddings, check=check, reference=reference
-    ):
-        findings = columns_of(model.targets, model.trained)
-        yield from results_of(chunk, batch, calibration, findings)
+    return open_classifier(model, wanted, size, choice)

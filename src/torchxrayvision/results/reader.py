@@ -11,15 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torchxrayvision.errors import ImageReadError, UnknownNameError
-from torchxrayvision.explain import explain_raster
 from torchxrayvision.files import FileState, sha256_of
-from torchxrayvision.inference import (
-    Choice,
-    ClassifierEngine,
-    calibrated,
-    input_size,
-    open_engine,
-)
+from torchxrayvision.inference import Graph, calibrated, input_size, open_by_name
 from torchxrayvision.inputs import (
     AIR,
     InputFile,
@@ -50,10 +43,13 @@ if TYPE_CHECKING:
 
     from torchxrayvision.calibration import Calibration
     from torchxrayvision.images import Raster
+    from torchxrayvision.inference import ClassifierEngine, GraphEngine
     from torchxrayvision.inputs import Read
     from torchxrayvision.models import Segmenter, XRayClassifier
     from torchxrayvision.screening import Reference
     from torchxrayvision.segmentation import Prepared
+
+    Classifier = XRayClassifier | Graph
 
 _OP = "operating-point"
 
@@ -75,7 +71,8 @@ class Reader:
     """Asks the networks about images; threads may share one, which ask in turn.
 
     Args:
-        classifier: In evaluation mode, on its device; None for no findings.
+        classifier: In evaluation mode, on its device, or a `Graph`; None for no findings. Heat
+            maps of a graph need torch and the network that it was made of.
         segmenter: In evaluation mode, on its device; None for no masks.
         checkpoint: The file of the classifier's weights, where it was loaded from one.
         calibration: What `xrv calibrate` wrote for the classifier, or its file; with it findings
@@ -88,14 +85,16 @@ class Reader:
         method: Of `explain_file`: `"gradcam"`, `"gradcam++"` or `"cam"`.
         batch_size: Images that `read_all` takes through the networks together.
         reference: What lies far from it is refused by the screening; None for none.
+        engine: What computes a classifier that is no graph: `"torch"`, `"onnx"` or `"openvino"`.
 
     Raises:
         UnknownNameError: If a structure or target is not one of its network.
         CalibrationError: If the calibration is for other weights or other images.
         ValueError: If there is a calibration without a classifier.
+        GraphError: If heat maps are asked of a graph whose network cannot be loaded.
     """
 
-    classifier: XRayClassifier | None = None
+    classifier: Classifier | None = None
     segmenter: Segmenter | None = None
     checkpoint: Path | None = None
     calibration: Calibration | str | os.PathLike[str] | None = None
@@ -107,9 +106,13 @@ class Reader:
     method: str = "gradcam"
     batch_size: int = 1
     reference: Reference | None = None
+    engine: str = "torch"
     _hashes: tuple[str, str] = field(init=False, repr=False)
+    _explained: XRayClassifier | None = field(init=False, repr=False, default=None)
     _calibration: Calibration | None = field(init=False, repr=False, default=None)
-    _engines: dict[int, ClassifierEngine] = field(init=False, repr=False, default_factory=dict)
+    _engines: dict[int, ClassifierEngine | GraphEngine] = field(
+        init=False, repr=False, default_factory=dict
+    )
     _lock: threading.Lock = field(init=False, repr=False, default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -124,8 +127,16 @@ class Reader:
                 raise ValueError(msg)
             found, _ = calibrated(self.calibration, self.classifier, None)
             object.__setattr__(self, "_calibration", found)
+        object.__setattr__(self, "_explained", self._network())
         classes = _sha256(self.classifier, self.checkpoint)
         object.__setattr__(self, "_hashes", (classes, _sha256(self.segmenter, None)))
+
+    def _network(self) -> XRayClassifier | None:
+        """What heat maps are made with, if any are asked for; gradients are not of a graph."""
+        if not isinstance(self.classifier, Graph):
+            return self.classifier
+        drawn = self.most > 0 if self.targets is None else bool(self.targets)
+        return self.classifier.network("heat maps") if drawn else None
 
     def algorithms(self) -> tuple[Algorithm | None, Algorithm | None]:
         """Which networks answer: the classifier and the segmenter."""
@@ -145,12 +156,21 @@ class Reader:
         values = {name: getattr(self, name) for name in names}
         if self.reference is not None:
             values["reference"] = self.reference.digest
+        computed = self._computed_by()
+        if computed:
+            values["engine"] = computed
         said = {
             name: list(value) if isinstance(value, list | tuple) else value
             for name, value in values.items()
         }
         calibration = self._calibration
         return said | ({} if calibration is None else {"calibration": calibration.sha256})
+
+    def _computed_by(self) -> str:
+        """The engine of the classifier; empty for torch, whose numbers need no other word."""
+        if isinstance(self.classifier, Graph):
+            return str(self.classifier.choice)
+        return "" if self.engine == "torch" else self.engine
 
     def read(self, path: str | os.PathLike[str]) -> ImageReading:
         """What the networks say of one DICOM radiograph.
@@ -214,13 +234,13 @@ class Reader:
             prepared = self._segmenting().prepare(known, raster)
         return _Image(replace(file, data=None), source, raster, check, square, prepared)
 
-    def _engine(self, batch_size: int) -> ClassifierEngine:
+    def _engine(self, batch_size: int) -> ClassifierEngine | GraphEngine:
         assert self.classifier is not None  # the caller asked
         with self._lock:
             if batch_size not in self._engines:
-                kind = self._kind()
-                choice = Choice("torch")
-                self._engines[batch_size] = open_engine(self.classifier, kind, batch_size, choice)
+                self._engines[batch_size] = open_by_name(
+                    self.classifier, self._kind(), batch_size, self.engine
+                )
             return self._engines[batch_size]
 
     def _segmenting(self) -> Segmenting:
@@ -311,16 +331,20 @@ class Reader:
     def _evidence(
         self, path: str, raster: Raster, findings: Sequence[FindingValue]
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        if self.classifier is None:
+        if self._explained is None:
             return {}, {}
         targets = self.targets
         if targets is None:
             present = sorted((f for f in findings if f.present), key=lambda f: -f.number)
             targets = [f.label for f in present[: self.most]]
+        if not targets:
+            return {}, {}
+        from torchxrayvision.explain import explain_raster
+
         heats, boxes = {}, {}
         for target in targets:
             with self._lock:
-                found = explain_raster(path, raster, self.classifier, target, self.method)
+                found = explain_raster(path, raster, self._explained, target, self.method)
             heats[target] = found.heat
             if found.box is not None:
                 boxes[target] = tuple(float(edge) for edge in found.box)
@@ -346,12 +370,14 @@ def _state(file: Path) -> FileState:
 
 
 def _sha256(model: Any, checkpoint: Path | None) -> str:
+    if isinstance(model, Graph) and checkpoint is None:
+        return model.weights_sha256
     file = checkpoint or getattr(model, "weights_filename_local", None)
     return sha256_of(file) if file is not None and Path(file).is_file() else ""
 
 
 def _finding_values(
-    model: XRayClassifier, kind: str, values: NDArray[np.float32], points: Any
+    model: Classifier, kind: str, values: NDArray[np.float32], points: Any
 ) -> tuple[FindingValue, ...]:
     findings = []
     for index, (label, trained) in enumerate(zip(model.targets, model.trained, strict=True)):

@@ -17,7 +17,6 @@ from torchxrayvision.csvtext import CsvFile
 from torchxrayvision.errors import UnknownNameError, needs_package
 from torchxrayvision.inputs import ReadOptions
 from torchxrayvision.measures import area, chosen_parts, parts_of
-from torchxrayvision.models import temporarily_eval
 from torchxrayvision.pictures import annotate, draw_outlines, palette
 from torchxrayvision.provenance import Provenance, jpeg_comment, png_text
 from torchxrayvision.runs import (
@@ -334,6 +333,8 @@ def segment_to_folder(
         ValueError: If the spacing is not above 0.
         DependencyError: If the package of the engine, or nibabel, is missing.
     """
+    from torchxrayvision.models import temporarily_eval
+
     check_spacing(pixel_spacing)
     net = get_segmenter(model) if isinstance(model, str) else model
     segmenting = Segmenting(net, threshold, pixel_spacing, upright, batch_size, engine, precision)

@@ -14,9 +14,7 @@ import numpy as np
 
 from torchxrayvision import measures
 from torchxrayvision.errors import UnknownNameError
-from torchxrayvision.inference import Accelerated, Choice, accelerate
 from torchxrayvision.inputs import Readers, ReadOptions, crop_and_resize, expand
-from torchxrayvision.models import temporarily_eval
 from torchxrayvision.screening import SIDE, pose_of
 from torchxrayvision.transforms import Placement
 
@@ -286,6 +284,7 @@ def segment(
         DependencyError: If the package of the engine is missing.
         RemoteError: If its weights cannot be fetched.
     """
+    from torchxrayvision.models import temporarily_eval
     from torchxrayvision.segmentation.networks import get_segmenter
 
     check_spacing(pixel_spacing)
@@ -319,6 +318,8 @@ def _lending(
     results: Generator[Segmentation, None, None],
 ) -> Iterator[Segmentation]:
     """The results; the network is in evaluation mode from the first one to the last."""
+    from torchxrayvision.models import temporarily_eval
+
     with temporarily_eval(net, device), contextlib.closing(results):
         yield from results
 
@@ -357,6 +358,8 @@ class Segmenting:
         """The engine and its arithmetic for so many images; None for the network itself."""
         if not self.converts:
             return None
+        from torchxrayvision.inference import accelerate
+
         made = accelerate(
             self.net, self.batch_size, engine=self.engine, precision=self.precision,
             images=images,
@@ -367,6 +370,8 @@ class Segmenting:
     def start(self, choice: dict[str, Any] | None) -> None:
         """Get ready to run as `choose` said."""
         if choice is not None and self._run is self.net:
+            from torchxrayvision.inference import Accelerated, Choice
+
             self._run = Accelerated(self.net, self.batch_size, Choice(**choice))
 
     def results(

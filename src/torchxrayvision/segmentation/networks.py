@@ -6,7 +6,6 @@ import importlib
 from typing import TYPE_CHECKING, Final
 
 from torchxrayvision.errors import UnknownNameError
-from torchxrayvision.models import UNet
 from torchxrayvision.weights import get, list_weights
 
 if TYPE_CHECKING:
@@ -61,6 +60,8 @@ def get_segmenter(name: str) -> Segmenter:
         raise UnknownNameError("segmentation network", name, list_segmenters())
     if entry.architecture in _CLASSES:
         return _class(*_CLASSES[entry.architecture])(weights=entry)
+    from torchxrayvision.models import UNet
+
     return UNet(weights=entry)
 
 

@@ -25,6 +25,7 @@ _AET: Final = re.compile(r"[\x21-\x5b\x5d-\x7e](?:[\x20-\x5b\x5d-\x7e]{0,14}[\x2
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 _ANY_ADDRESS: Final = ("0.0.0.0", "::", "")
 _KINDS: Final = ("sr", "sc", "seg", "gsps", "pm", "ko")
+_DRAWN: Final = frozenset({"sc", "gsps", "pm"})  # show where the evidence lies
 
 
 def _number(default: float, low: float, high: float = float("inf")) -> Any:
@@ -39,6 +40,10 @@ class Model:
         weights: Published weights of the classifier; empty for no findings.
         checkpoint: A file of the user's own instead; see `load_checkpoint`.
         calibration: What `xrv calibrate` wrote for these weights; none if not given.
+        engine: What computes the classifier. With `"onnx"` or `"openvino"` it is converted at the
+            first start, and later starts load neither torch nor its weights; `"auto"` takes
+            them where `xrv predict` measured them to be the fastest.
+        graph: The classifier as a file of `xrv export` instead of weights; needs no torch.
         segmenter: Segmentation network; empty for no masks.
         mask_threshold: Least probability inside a mask, 0 to 1.
         upright: Whether rotated images are turned upright for the segmenter.
@@ -48,6 +53,8 @@ class Model:
     weights: str = "densenet121-res224-all"
     checkpoint: Path | None = None
     calibration: Path | None = None
+    engine: Literal["auto", "torch", "onnx", "openvino"] = "torch"
+    graph: Path | None = None
     segmenter: str = ""
     mask_threshold: float = _number(0.5, 0.0, 1.0)
     upright: bool = False
@@ -65,6 +72,7 @@ class Answers:
         evidence: Findings whose evidence is drawn; empty for the largest one that is present.
         method: `"gradcam"`, `"gradcam++"` or `"cam"`.
         structures: Structures to keep; empty for all.
+        heat_maps: Whether evidence is drawn at all; it needs gradients, and these torch.
     """
 
     kinds: tuple[str, ...] = field(default=("sr", "sc"), metadata={"choices": _KINDS})
@@ -73,6 +81,7 @@ class Answers:
     evidence: tuple[str, ...] = ()
     method: Literal["gradcam", "gradcam++", "cam"] = "gradcam"
     structures: tuple[str, ...] = ()
+    heat_maps: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -507,6 +516,7 @@ def _in_range(kind: type[Any], value: Any, key: str, rules: Mapping[str, Any]) -
 def _check_together(config: Config) -> None:
     """What no key shows by itself."""
     _check_model(config.model, config.results.kinds)
+    _check_engine(config.model, config.results)
     if config.receive is not None:
         _check_receive(config.receive)
     if config.http is not None:
@@ -520,13 +530,42 @@ def _check_model(model: Model, kinds: tuple[str, ...]) -> None:
         raise ConfigError("results.kinds", "is empty, expected kinds of objects to make")
     if "seg" in kinds and not model.segmenter:
         raise ConfigError("results.kinds", "names seg, which needs model.segmenter")
-    if not (model.weights or model.checkpoint):
+    if not (model.weights or model.checkpoint or model.graph):
         if not model.segmenter:
             raise ConfigError("model", "names no network: set weights, checkpoint or segmenter")
         if model.calibration is not None:
             raise ConfigError("model.calibration", "is for a classifier: set weights or checkpoint")
-    for name in ("checkpoint", "calibration"):
+    for name in ("checkpoint", "calibration", "graph"):
         _check_file(getattr(model, name), f"model.{name}")
+
+
+def draws_evidence(answers: Answers) -> bool:
+    """Whether objects hold heat maps, which need gradients.
+
+    Args:
+        answers: What is made of an image.
+    """
+    return answers.heat_maps and bool(_DRAWN & set(answers.kinds))
+
+
+def _check_engine(model: Model, answers: Answers) -> None:
+    """What a graph and an engine of graphs cannot do."""
+    if not answers.heat_maps:
+        if "pm" in answers.kinds:
+            raise ConfigError("results.kinds", "names pm, which needs results.heat_maps = true")
+        if answers.evidence:
+            raise ConfigError("results.evidence", "needs results.heat_maps = true")
+    if model.graph is not None:
+        if model.checkpoint is not None:
+            raise ConfigError("model.graph", "stands alone: leave model.checkpoint out")
+        if draws_evidence(answers) or answers.evidence:
+            reason = (
+                "draws heat maps, which need PyTorch and the network, not a graph of it: set "
+                "results.heat_maps = false, or model.engine in place of model.graph"
+            )
+            raise ConfigError("results", reason)
+    if (model.graph or model.engine != "torch") and model.device != "cpu":
+        raise ConfigError("model.device", f"is {model.device!r}, and graphs run on the CPU")
 
 
 def _check_archives(archives: Sequence[RemoteArchive], section: str) -> None:

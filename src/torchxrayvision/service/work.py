@@ -55,7 +55,8 @@ class Worker:
         threads = str(config.work.threads)
         package = str(Path(__file__).parents[2])
         search = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
-        limits = {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+        names = ("MKL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+        limits = dict.fromkeys(names, threads)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "torchxrayvision.service.worker"],
             stdin=subprocess.PIPE,

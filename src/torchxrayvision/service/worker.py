@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from torchxrayvision import __version__
 from torchxrayvision.errors import ImageReadError, XRVError
-from torchxrayvision.service.config import Config, config_of
+from torchxrayvision.service.config import Config, Model, config_of, draws_evidence
 from torchxrayvision.service.gate import (
     read_gate_header,
     refusal_by_header,
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from pydicom.dataset import Dataset
 
+    from torchxrayvision.inference import Graph
+    from torchxrayvision.models import XRayClassifier
     from torchxrayvision.results import ImageReading, Reader
 
 _FAILED: Final = "failed"
@@ -114,22 +116,17 @@ class ImageWorker:
 
 
 def _reader(config: Config) -> Reader:
-    from torchxrayvision.models import get_model, load_checkpoint
     from torchxrayvision.results import Reader
     from torchxrayvision.screening import reference_named
-    from torchxrayvision.segmentation import get_segmenter
 
     model, answers = config.model, config.results
-    classifier = segmenter = None
-    if model.checkpoint is not None:
-        classifier = load_checkpoint(model.checkpoint, weights=model.weights or None)
-    elif model.weights:
-        classifier = get_model(model.weights)
+    segmenter = None
     if model.segmenter:
+        from torchxrayvision.segmentation import get_segmenter
+
         segmenter = get_segmenter(model.segmenter).to(model.device)
-    drawn = {"sc", "gsps", "pm"} & set(answers.kinds)
     return Reader(
-        classifier=None if classifier is None else classifier.to(model.device),
+        classifier=_classifier(model),
         segmenter=segmenter,
         checkpoint=model.checkpoint,
         calibration=model.calibration,
@@ -137,10 +134,23 @@ def _reader(config: Config) -> Reader:
         structures=answers.structures or None,
         upright=model.upright,
         targets=answers.evidence or None,
-        most=1 if drawn else 0,
+        most=1 if draws_evidence(answers) else 0,
         reference=reference_named(config.gate.reference or None),
         method=answers.method,
+        engine="torch" if model.engine == "auto" else model.engine,
     )
+
+
+def _classifier(model: Model) -> XRayClassifier | Graph | None:
+    from torchxrayvision.inference import Graph, NamedClassifier, open_graph
+
+    if model.graph is not None:
+        return open_graph(model.graph, "auto" if model.engine == "torch" else model.engine)
+    if not (model.weights or model.checkpoint):
+        return None
+    named = NamedClassifier(weights=model.weights or None, checkpoint=model.checkpoint)
+    found = named.open(model.engine)
+    return found if isinstance(found, Graph) else found.to(model.device)
 
 
 def model_version(reader: Reader, config: Config) -> str:
@@ -232,14 +242,14 @@ def main(requests: IO[bytes], answers: IO[bytes]) -> None:
     os.umask(0o077)
     settings = json.loads(requests.readline())
     try:
-        import torch
-
         config = config_of(settings)
-        torch.set_num_threads(config.work.threads)
         worker = ImageWorker(config)
     except XRVError as error:
         say({"error": str(error)})
         return
+    torch = sys.modules.get("torch")
+    if torch is not None:  # where a network is no graph
+        torch.set_num_threads(config.work.threads)
     say({"model": worker.model})
     batches = _batches(requests)
     while True:

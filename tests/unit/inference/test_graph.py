@@ -11,11 +11,14 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from support import long_run
+from support.dicom_results import calibration_of
+from support.without_torch import BLOCK
 from torchxrayvision.cli import app
 from torchxrayvision.errors import GraphError, UnknownNameError
 from torchxrayvision.inference import (
@@ -32,18 +35,13 @@ from torchxrayvision.inference.engines.kinds import convert, sigmoid
 from torchxrayvision.inference.engines.runtime import Choice, Memory, aligned, usable_threads
 from torchxrayvision.models import get_model, load_checkpoint, save_checkpoint
 
-BLOCKED = """
-import sys
-
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "torchvision", "pandas", "onnx", "onnxscript"):
-            raise ImportError(f"{name} is blocked")
-
-sys.meta_path.insert(0, Block())
+BLOCKED = (
+    BLOCK
+    + """
 from torchxrayvision.cli import main
 main()
 """
+)
 
 
 def run(*arguments: object) -> None:
@@ -134,6 +132,49 @@ def test_an_exported_graph_gives_the_same_numbers_without_torch(made, films, gra
         "--embeddings",
     )  # fmt: skip
     assert (tmp_path / "t.csv").read_bytes() == (made / "torch.csv").read_bytes()
+
+
+def test_calibrated_columns_are_those_of_the_path_with_torch(
+    made, films, checkpoint, graphs, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XRV_CACHE_DIR", str(made / "cache"))
+    net = load_checkpoint(checkpoint)
+    calibration_of(net).save(tmp_path / "own.json")
+    own = ("--calibration", tmp_path / "own.json")
+    expected = predict(films, net, engine="torch", calibration=tmp_path / "own.json")
+    ways = {
+        "cache": ("--checkpoint", checkpoint, "--engine", "onnx"),
+        "graph": ("--graph", graphs / "small.onnx"),
+    }
+    tables = {}
+    for name, words in ways.items():
+        place = tmp_path / f"{name}.csv"
+        run_without_torch(made / "cache", "predict", films, *words, *own, "--output", place)
+        tables[name] = place.read_bytes()
+    place = tmp_path / "torch.csv"
+    predict_to_file(films, net, place, engine="onnx", calibration=tmp_path / "own.json")
+    assert tables["cache"] == tables["graph"] == place.read_bytes()
+    found = pd.read_csv(place, dtype=str, keep_default_na=False)
+    assert list(found) == list(expected)
+    columns = [name for name in expected if name.startswith("calibrated ")]
+    assert len(columns) == sum(net.trained) - 1
+    for name in columns:
+        numbers = found[name].replace("", "nan").astype(float)
+        np.testing.assert_allclose(numbers, expected[name], atol=1e-5)
+        finding = name.removeprefix("calibrated ")
+        for word in ("call", "set"):
+            told = expected[f"{word} {finding}"].fillna("")
+            assert list(found[f"{word} {finding}"]) == list(told.astype(str))
+
+
+def test_a_calibration_of_other_weights_is_refused(films, graphs, checkpoint, tmp_path):
+    other = calibration_of(load_checkpoint(checkpoint), weights_sha256="0" * 64)
+    other.save(tmp_path / "other.json")
+    said = run_without_torch(
+        tmp_path, "predict", films, "--graph", graphs / "small.onnx",
+        "--calibration", tmp_path / "other.json", code=2,
+    )  # fmt: skip
+    assert "calibrate anew" in " ".join(said.split())
 
 
 def test_one_film_is_answered_on_standard_output_without_torch(made, films, checkpoint):

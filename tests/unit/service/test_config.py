@@ -86,6 +86,16 @@ WRONG = {
         {"model": {"weights": "", "segmenter": "demo-anatomy", "calibration": __file__}},
         "is for a classifier"),
     "model.checkpoint": ({"model": {"checkpoint": "none.pt"}}, "a file that exists"),
+    "model.engine": ({"model": {"engine": "tensorrt"}}, "one of auto, torch, onnx, openvino"),
+    "model.device": ({"model": {"engine": "onnx", "device": "cuda"}}, "graphs run on the CPU"),
+    "model.graph": ({"model": {"graph": "none.onnx"}}, "a file that exists"),
+    "model.graph ": (
+        {"model": {"graph": __file__, "checkpoint": __file__}, "results": {"kinds": ["sr"]}},
+        "stands alone"),
+    "results": ({"model": {"graph": __file__}}, "heat_maps = false"),
+    "results.kinds   ": ({"results": {"kinds": ["pm"], "heat_maps": False}}, "names pm"),
+    "results.evidence": (
+        {"results": {"evidence": ["Mass"], "heat_maps": False}}, "heat_maps = true"),
     "pull[0].url": ({"pull": [{"name": "a"}]}, "http"),
     "pull[1].name": ({"pull": [WEB_PULL, WEB_PULL]}, "a second time"),
 }  # fmt: skip
@@ -105,3 +115,12 @@ def test_a_file_that_is_no_toml_is_an_error(tmp_path):
     (tmp_path / "serve.toml").write_text("folder = [")
     with pytest.raises(ConfigError, match="no TOML"):
         read_config(tmp_path / "serve.toml")
+
+
+def test_a_graph_stands_alone_and_draws_nothing(tmp_path):
+    graph = tmp_path / "own.onnx"
+    graph.write_bytes(b"")
+    found = config_of({"folder": "state", "model": {"graph": str(graph)},
+                       "results": {"kinds": ["sr", "sc"], "heat_maps": False}})  # fmt: skip
+    assert found.model.graph == graph
+    assert found.model.engine == "torch"

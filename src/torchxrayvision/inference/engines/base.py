@@ -10,6 +10,7 @@ import os
 import platform
 import shutil
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 import torch
@@ -35,8 +36,6 @@ from torchxrayvision.remote import cache_dir
 from torchxrayvision.runs import fingerprint
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy as np
     import onnx
     from numpy.typing import NDArray
@@ -256,6 +255,7 @@ def graph_facts(model: XRayModel, size: int) -> dict[str, Any]:
         "features": model.features_width,
         "resize_route": model.resize_route,
         "fingerprint": fingerprint(model),
+        "weights_sha256": _file_hash(model),
         "wide": has_wide_convolutions(model),
         "network": parameter_shapes(model),
         "example": reference(model, image)[0][0].tolist(),
@@ -263,6 +263,12 @@ def graph_facts(model: XRayModel, size: int) -> dict[str, Any]:
     }
     json.dumps(runs, allow_nan=False)
     return {"runs": runs}
+
+
+def _file_hash(model: XRayModel) -> str:
+    """SHA-256 of the file of the weights; empty where it has none."""
+    file = model.weights_filename_local
+    return sha256_of(Path(file)) if file is not None and Path(file).is_file() else ""
 
 
 def has_wide_convolutions(model: nn.Module) -> bool:

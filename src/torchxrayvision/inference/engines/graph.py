@@ -38,6 +38,7 @@ from torchxrayvision.inference.engines.runtime import (
     check_names,
     exact_candidates,
     example_image,
+    input_size,
     measurement_key,
     processor,
     usable_threads,
@@ -85,12 +86,18 @@ class Graph:
         op_threshs: Operating points, shape (P,), NaN where there is none; None for none.
         load: Loads the network itself, where that is known.
         unmeasured: Whether another way to run it may be faster on this machine.
+        raw_kind: Kind of what the graph gives, `"logit"`.
+        kinds: All kinds of output.
+        weights_sha256: Of the file of the weights; of the graph where that is not known.
     """
+
+    raw_kind: Final = "logit"
 
     def __init__(self, path: Path, card: Mapping[str, Any], choice: Choice) -> None:
         self.path, self.card, self.choice = path, card, choice
         self.load: Callable[[], XRayClassifier] | None = None
         self.unmeasured = False
+        self._network: XRayClassifier | None = None
         try:
             runs, points = card["runs"], card["operating_points"]
             self.targets = [str(name) for name in card["targets"]]
@@ -100,6 +107,9 @@ class Graph:
             self.resize_route = str(runs["resize_route"])
             self.fingerprint = str(runs["fingerprint"])
             self.features_width = int(runs["features"])
+            self.kinds = tuple(str(kind) for kind in runs["kinds"])
+            known = runs.get("weights_sha256") or card["files"][path.name]
+            self.weights_sha256 = str(known)
             self.op_threshs = None if points is None else _array(points)
             self._example = _array(runs["example"])
             fits = card["format"] == _FORMAT and len(self.trained) == len(self.targets)
@@ -122,6 +132,40 @@ class Graph:
         if found not in runs["kinds"]:
             raise UnknownNameError(f"output kind of {self.card['network']}", found, runs["kinds"])
         return found
+
+    def convert(self, logits: NDArray[np.float32], kind: str) -> NDArray[np.float32]:
+        """Logits as another kind of output, see `kinds.convert`.
+
+        Args:
+            logits: Shape (B, P), float32.
+            kind: One of `kinds`.
+        """
+        return convert(logits, self.check_kind(kind), self.op_threshs)
+
+    def network(self, purpose: str) -> XRayClassifier:
+        """The network that the graph was made of, for what needs gradients; loaded once.
+
+        Args:
+            purpose: What it is needed for, as a plural.
+
+        Raises:
+            GraphError: If torch is missing, or nothing says which network it is.
+        """
+        if self._network is None:
+            if self.load is None:
+                msg = (
+                    f"{purpose} need the network itself, and {self.path.name} is a graph of it: "
+                    "name the weights or the checkpoint instead"
+                )
+                raise GraphError(msg)
+            require_torch(purpose)
+            self._network = self.load()
+        return self._network
+
+    @property
+    def has_network(self) -> bool:
+        """Whether `network` can load it here."""
+        return self.load is not None and torch_version() is not None
 
     def environment(self) -> dict[str, Any]:
         """What the last bits of numbers depend on, as a run with torch would name it."""
@@ -452,7 +496,34 @@ class NamedClassifier:
 
         if self.checkpoint is not None:
             return load_checkpoint(self.checkpoint, weights=self.weights, compat=self.compat)
-        return get_model(self.weights or "", compat=self.compat)
+        asked = {} if self.compat is None else {"compat": self.compat}  # others have none
+        return get_model(self.weights or "", **asked)
+
+    def open(self, engine: str = "torch") -> XRayClassifier | Graph:
+        """What answers for as long as a process runs.
+
+        Args:
+            engine: `"torch"`; `"onnx"` or `"openvino"`, for which the network is converted now if
+                it was not before; or `"auto"` for the graph where that was measured to be the
+                fastest here, and torch elsewhere: nothing is measured now.
+
+        Returns:
+            The graph, which needs no torch, or the network in evaluation mode.
+
+        Raises:
+            UnknownNameError: If there is no such engine or weights.
+            GraphError: If torch is needed and missing.
+            DependencyError: If the package of the engine is missing.
+        """
+        found = self.graph(engine)
+        if found is not None:
+            return found
+        net = self.load()
+        if engine not in SESSIONS:
+            return net
+        open_by_name(net, net.check_kind(None), 1, engine)
+        self.keep_card(net)
+        return self.graph(engine) or net
 
     def keep_card(self, model: XRayClassifier | Graph) -> None:
         """Once the network was converted, let later runs do without torch.
@@ -484,13 +555,19 @@ class NamedClassifier:
             write_card(source, card, graph)
 
 
-def require_torch() -> None:
+def require_torch(purpose: str = "") -> None:
     """Say what to do where a network is to be loaded and PyTorch is not installed.
+
+    Args:
+        purpose: What cannot do with a graph instead, as a plural; empty for a classifier.
 
     Raises:
         GraphError: If it is not.
     """
     if torch_version() is None:
+        if purpose:
+            msg = f"{purpose} need PyTorch, which is not installed; findings do without"
+            raise GraphError(msg)
         msg = (
             "PyTorch is not installed, and no graph of this network is in the cache: give one "
             "with --graph FILE, which `xrv export` writes where PyTorch is, or install torch"
@@ -552,6 +629,35 @@ def open_classifier(
     from torchxrayvision.inference.engines.choose import open_engine
 
     return open_engine(model, kind, batch_size, choice)
+
+
+def open_by_name(
+    model: XRayClassifier | Graph, kind: str, batch_size: int, engine: str
+) -> ClassifierEngine | GraphEngine:
+    """A network or its graph, ready to run for a process that does not know its images yet.
+
+    Args:
+        model: In evaluation mode.
+        kind: Meaning of the values.
+        batch_size: Images of a batch.
+        engine: What runs a network, compared with torch before; a graph runs as it was opened.
+
+    Raises:
+        UnknownNameError: If there is no such engine.
+        DependencyError: If the package of the engine is missing.
+    """
+    if isinstance(model, Graph):
+        return open_classifier(model, kind, batch_size, model.choice)
+    if engine == "torch":
+        return open_classifier(model, kind, batch_size, Choice("torch"))
+
+    def sample() -> NDArray[np.float32]:
+        from torchxrayvision.inference.engines.base import example
+
+        return np.asarray(example(input_size(model), batch_size))
+
+    choice = choose(model, batch_size, engine, "exact", images=1, sample=sample)
+    return open_classifier(model, kind, batch_size, choice)
 
 
 def fingerprint_of(model: XRayClassifier | Graph) -> str:

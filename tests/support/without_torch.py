@@ -1,0 +1,31 @@
+"""Processes in which importing torch or pandas fails, as where they are not installed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+BLOCK = """
+import sys
+
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "torchvision", "pandas", "onnx", "onnxscript"):
+            raise ImportError(f"{name} is blocked")
+
+sys.meta_path.insert(0, Block())
+"""
+
+
+def environment(folder: Path, cache: Path) -> dict[str, str]:
+    """The environment of such processes, and of those that they start in turn.
+
+    Args:
+        folder: For a `sitecustomize`, which Python imports when it starts.
+        cache: The cache folder of the package.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "sitecustomize.py").write_text(BLOCK)
+    search = os.pathsep.join([str(folder), *sys.path])
+    return {**os.environ, "PYTHONPATH": search, "XRV_CACHE_DIR": str(cache)}
