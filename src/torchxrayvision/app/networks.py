@@ -178,14 +178,16 @@ class Classifier:
 
     def _of(self, raw: NDArray[np.float32], kind: str) -> NDArray[np.float32]:
         """Raw outputs of an image, shape (P,), as another kind."""
+        found: NDArray[np.float32]
         model = self.model
         if isinstance(model, Graph):
-            return model.convert(raw[None], kind)[0]
+            found = model.convert(raw[None], kind)[0]
+            return found
         import torch
 
         with torch.inference_mode():
             values = model.convert(torch.from_numpy(raw)[None], kind)
-            found: NDArray[np.float32] = model.named_values(values, kind)[0].numpy()
+            found = model.named_values(values, kind)[0].numpy()
         return found
 
     def network(self) -> XRayClassifier:

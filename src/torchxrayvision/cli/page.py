@@ -157,8 +157,8 @@ def _classifiers(
     if graph is not None:
         found.append(open_graph(graph, engine))
     else:
-        default = None if checkpoint else DEFAULT_WEIGHTS
-        named = [NamedClassifier(weights=n, checkpoint=checkpoint) for n in weights or [default]]
+        names: list[str | None] = [*weights] or [None if checkpoint else DEFAULT_WEIGHTS]
+        named = [NamedClassifier(weights=name, checkpoint=checkpoint) for name in names]
         found += [each.open(engine) for each in named]
     asked = "torch" if engine == "auto" else engine  # of a network that is no graph
     return [
