@@ -642,6 +642,9 @@ def open_by_name(
         batch_size: Images of a batch.
         engine: What runs a network, compared with torch before; a graph runs as it was opened.
 
+    Returns:
+        It, with a buffer for images.
+
     Raises:
         UnknownNameError: If there is no such engine.
         DependencyError: If the package of the engine is missing.
@@ -661,7 +664,14 @@ def open_by_name(
 
 
 def fingerprint_of(model: XRayClassifier | Graph) -> str:
-    """SHA-256 of the tensors of a network, or of the one that a graph was made of."""
+    """SHA-256 of the tensors of a network, or of the one that a graph was made of.
+
+    Args:
+        model: The network or its graph.
+
+    Returns:
+        Hexadecimal digits, see `runs.fingerprint`.
+    """
     if isinstance(model, Graph):
         return model.fingerprint
     from torchxrayvision.runs import fingerprint
