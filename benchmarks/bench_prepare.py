@@ -2,7 +2,8 @@
 
 Read, crop to the centre square, resize to 224: `load_image` or `read_xray_dcm`, `XRayCenterCrop`
 and `XRayResizer` in 1.5.7; `read_raster` and `prepare` here. On generated files of real size, and
-on the radiographs of a folder that XRV_BENCH_FILMS names.
+on the radiographs of a folder that XRV_BENCH_FILMS names. What 1.5.7 does not read, or does not do,
+is only timed here: JPEG 2000 in DICOM, whole and no further than the network needs (`fast`).
 
     XRV_BENCH_FILMS=FOLDER python benchmarks/bench_prepare.py --baseline-python PATH
 """
@@ -25,9 +26,13 @@ from support.synthetic import film
 SIZE = 224
 
 
-def write_dicom(path: Path, pixels: np.ndarray) -> None:
+def write_dicom(path: Path, pixels: np.ndarray, *, jpeg_2000: bool = False) -> None:
     from pydicom.dataset import FileDataset, FileMetaDataset
-    from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
+    from pydicom.uid import (
+        DigitalXRayImageStorageForPresentation,
+        ExplicitVRLittleEndian,
+        JPEG2000Lossless,
+    )
 
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
@@ -40,6 +45,8 @@ def write_dicom(path: Path, pixels: np.ndarray) -> None:
     header.BitsAllocated, header.BitsStored, header.HighBit = 16, 12, 11
     header.PixelRepresentation = 0
     header.PixelData = pixels.astype("<u2").tobytes()
+    if jpeg_2000:
+        header.compress(JPEG2000Lossless, generate_instance_uid=False)
     header.save_as(path, enforce_file_format=True)
 
 
@@ -61,6 +68,20 @@ def films(folder: Path) -> dict[str, Path]:
     for path in sorted(Path(real).glob("*.*")) if real else []:
         if path.suffix in (".png", ".jpg", ".dcm"):
             files[f"real: {path.name[:24]}{path.suffix if len(path.name) > 24 else ''}"] = path
+    return files
+
+
+def fast_films(folder: Path) -> dict[str, Path]:
+    """Case to file of those that this package reads at a fraction of their resolution."""
+    from _films import grey_film
+
+    files = {
+        "JPEG 2000 DICOM 12 bit 3000 x 2500": folder / "jpeg2000.dcm",
+        "JPEG 2828 x 2320": folder / "chexpert.jpg",
+    }
+    path = next(iter(files.values()))
+    if not path.exists():
+        write_dicom(path, grey_film(1, (3000, 2500), bits=16) >> 4, jpeg_2000=True)
     return files
 
 
@@ -86,14 +107,19 @@ def this_package(out: Path) -> Timings:
     from torchxrayvision.images import read_raster
     from torchxrayvision.transforms import prepare
 
-    def from_file(path: Path) -> np.ndarray:
-        raster = read_raster(path)
-        return prepare(raster.pixels, raster.scale, raster.offset, SIZE)
+    def from_file(path: Path, least_side: int | None = None) -> np.ndarray:
+        raster = read_raster(path, least_side=least_side)
+        aspect, reduction = raster.info.aspect, raster.reduction
+        return prepare(raster.pixels, raster.scale, raster.offset, SIZE, aspect, reduction)
 
     timings: Timings = {}
     for name, path in films(out.parent / "films").items():
         timings[name] = timed(partial(from_file, path), 5)
         np.save(out / f"{path.stem}.npy", from_file(path))
+    for name, path in fast_films(out.parent / "films").items():
+        if name not in timings:
+            timings[name] = timed(partial(from_file, path), 3)
+        timings[f"{name}, fast"] = timed(partial(from_file, path, SIZE), 5)
     return timings
 
 

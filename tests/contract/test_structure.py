@@ -62,6 +62,7 @@ LOOKS_INSIDE = {
     ("unit/images/test_geometry.py", "transforms.placement"): "follows corners through both",
     ("unit/inference/test_engines.py", "inputs.load"): "a decoder that hangs",
     ("unit/inference/test_engines.py", "inputs.readers"): "shortens waits",
+    ("unit/inference/test_fast_reading.py", "inputs.load"): "counts what is read",
     ("unit/inputs/test_readers.py", "inference.prediction"): "reads to compare engines",
     ("unit/models/test_zero_shot.py", "results.reader"): "whether a score is called present",
     ("unit/segmentation/test_segment.py", "screening.pose"): "plants how a film lies",

@@ -31,7 +31,7 @@ The rules, and where they come from:
   its last scan, a progressive file comes out whole but coarser.
 """
 
-from torchxrayvision.images.common import DEFAULT_LIMITS, ImageInfo, Limits, Raster
+from torchxrayvision.images.common import DEFAULT_LIMITS, ImageInfo, Limits, Raster, Reduction
 
 # For the other packages of the project.
 from torchxrayvision.images.common import silence_decoders as silence_decoders
@@ -52,6 +52,7 @@ __all__ = [
     "ImageInfo",
     "Limits",
     "Raster",
+    "Reduction",
     "load_image",
     "normalize",
     "read_image",

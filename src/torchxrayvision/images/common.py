@@ -117,6 +117,7 @@ class ReadOptions:
     voi: bool = False
     fix_monochrome: bool = True
     limits: Limits = DEFAULT_LIMITS
+    least_side: int | None = None
 
     def check_frame(self, path: str, frames: int) -> int:
         """The frame to decode, counted from 0.
@@ -150,8 +151,8 @@ class ImageInfo:
 
     Args:
         format: ``"png"``, ``"jpeg"``, ``"tiff"``, ``"dicom"``, ``"bmp"`` or ``"webp"``.
-        height: Rows of the image as it is returned, upright.
-        width: Columns of the image as it is returned, upright.
+        height: Rows of the image, upright; `Raster.reduction` tells where fewer are returned.
+        width: Columns of the image, upright.
         bits: Bits of a sample (DICOM: Bits Stored), as declared unless a note says otherwise.
         photometric: ``"MONOCHROME1"`` (white is zero), ``"MONOCHROME2"`` (black is zero),
             ``"RGB"``, ``"PALETTE COLOR"`` or ``"CMYK"``; for DICOM the value in the file, or
@@ -184,6 +185,61 @@ class ImageInfo:
     notes: tuple[str, ...] = ()
 
 
+# A reduced image keeps this many times the pixels that a network sees, on its shorter side.
+_REDUCED_SIDE = 2
+_MOST_HALVINGS = 3  # a JPEG can be decoded at an eighth at least
+
+
+def halvings(height: int, width: int, least_side: int | None, aspect: float = 1.0) -> int:
+    """How often a decoder may halve an image that becomes a square of `least_side` pixels.
+
+    Args:
+        height: Rows of the image.
+        width: Columns of the image.
+        least_side: Side in pixels of the square; None for an image that is to stay whole.
+        aspect: Height of a pixel over its width.
+
+    Returns:
+        0 to 3: the square in the middle keeps at least twice `least_side` pixels a side.
+
+    Example:
+        >>> halvings(3000, 2500, 224), halvings(3000, 2500, 512), halvings(800, 800, 512)
+        (2, 1, 0)
+    """
+    if least_side is None:
+        return 0
+    shorter = min(height, width, height * aspect, width / aspect)
+    times = 0
+    while times < _MOST_HALVINGS and shorter / 2 ** (times + 1) >= _REDUCED_SIDE * least_side:
+        times += 1
+    return times
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reduction:
+    """Where the pixels of a reduced image lie in the image of the file.
+
+    Its pixel in row `i` stands for the rows from ``top + i * factor`` to ``top + (i + 1) *
+    factor`` of the file, and so in columns; they may reach over the border.
+
+    Args:
+        height: Rows of the image in the file, upright.
+        width: Columns of the image in the file, upright.
+        factor: Rows, and columns, of the file for one of the reduced image; a power of two.
+        top: Upper edge of the first reduced row, in rows of the file.
+        left: Left edge of the first reduced column, in columns of the file.
+        blur: Variance of the decoder's low-pass filter along an axis, in squared pixels of the
+            file; negative for one that makes edges steeper.
+    """
+
+    height: int
+    width: int
+    factor: int
+    top: float
+    left: float
+    blur: float
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Raster:
     """Pixels as stored, with the line that takes them to [-1024, 1024].
@@ -196,6 +252,7 @@ class Raster:
         scale: Grey units a stored unit.
         offset: Grey value of a stored zero.
         info: What the header says.
+        reduction: How a smaller image than that of the file was decoded; None for all of it.
 
     Example:
         >>> info = ImageInfo(format="png", height=1, width=3, bits=8, photometric="MONOCHROME2")
@@ -208,6 +265,7 @@ class Raster:
     scale: float
     offset: float
     info: ImageInfo
+    reduction: Reduction | None = None
 
     @property
     def shape(self) -> tuple[int, int]:

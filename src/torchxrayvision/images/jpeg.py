@@ -14,7 +14,9 @@ from torchxrayvision.errors import ImageReadError, ImageTooLargeError, Unsupport
 from torchxrayvision.images.common import (
     ImageInfo,
     Raster,
+    Reduction,
     aspect_of,
+    halvings,
     linear_scale,
     third_party_decoder,
 )
@@ -199,7 +201,7 @@ class _Strict(io.BytesIO):
         return found
 
 
-def decode_jpeg(data: bytes, stream: CodeStream) -> Image.Image:
+def decode_jpeg(data: bytes, stream: CodeStream, factor: int = 1) -> Image.Image:
     """Decode a JPEG of 8 bits.
 
     At an end marker libjpeg fills what is still missing with grey and says nothing. So the
@@ -210,6 +212,8 @@ def decode_jpeg(data: bytes, stream: CodeStream) -> Image.Image:
     Args:
         data: The code stream; anything may follow its end.
         stream: Its header.
+        factor: 1, 2, 4 or 8: decode the means of squares of so many pixels a side, which their
+            coefficients give; those at the right and lower border may be cut by it.
 
     Raises:
         Exception: Of any type, for damage.
@@ -217,6 +221,8 @@ def decode_jpeg(data: bytes, stream: CodeStream) -> Image.Image:
     if stream.scan_end is not None:
         data = data[: stream.scan_end] + _AFTER
     image = JpegImagePlugin.JpegImageFile(_Strict(data))
+    if factor > 1 and image.size == (stream.width, stream.height):
+        image.draft(None, (max(1, image.width // factor), max(1, image.height // factor)))
     image.load()
     return image
 
@@ -379,13 +385,41 @@ def read_jpeg(data: bytes, path: str, options: ReadOptions) -> Raster:
     options.check_frame(path, 1)
     _check_kind(header, path, options)
     info = _info(header, data)
+    factor = 1 << halvings(info.height, info.width, options.least_side, info.aspect)
     with third_party_decoder(path, "the JPEG is damaged or truncated", quote=True):
-        image = decode_jpeg(data, header)
-        if image.size != (header.width, header.height):
+        image = decode_jpeg(data, header, factor)
+        if image.size != (-(-header.width // factor), -(-header.height // factor)):
             raise ImageReadError(path, "the JPEG declares two different sizes")
         pixels, peak = grey_of(image)
     scale, offset = linear_scale(0, peak)
-    return Raster(pixels=upright(pixels, info.orientation), scale=scale, offset=offset, info=info)
+    return Raster(
+        pixels=upright(pixels, info.orientation), scale=scale, offset=offset, info=info,
+        reduction=reduction_of_jpeg(info.height, info.width, factor, info.orientation),
+    )  # fmt: skip
+
+
+def reduction_of_jpeg(
+    height: int, width: int, factor: int, orientation: int = 1
+) -> Reduction | None:
+    """Where the means that `decode_jpeg` gives lie; None for a factor of 1.
+
+    Args:
+        height: Rows of the image, upright.
+        width: Columns of the image, upright.
+        factor: Side of the squares.
+        orientation: By which the means were turned.
+    """
+    if factor == 1:
+        return None
+    top, left = (n - -(-n // factor) * factor for n in (height, width))  # of mirrored squares
+    return Reduction(
+        height=height,
+        width=width,
+        factor=factor,
+        top=top if orientation in (3, 4, 7, 8) else 0,
+        left=left if orientation in (2, 3, 6, 7) else 0,
+        blur=(factor**2 - 1) / 12,
+    )
 
 
 def _header(data: bytes, path: str, options: ReadOptions) -> CodeStream:

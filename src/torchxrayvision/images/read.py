@@ -361,6 +361,7 @@ def read_raster(
     voi: bool = False,
     fix_monochrome: bool = True,
     limits: Limits = DEFAULT_LIMITS,
+    least_side: int | None = None,
 ) -> Raster:
     """Read one radiograph and keep its pixels as the file stores them.
 
@@ -376,6 +377,10 @@ def read_raster(
         voi: DICOM: apply the VOI LUT, or else the first window, of the file.
         fix_monochrome: Show MONOCHROME1 and white-is-zero files with bone white and air black.
         limits: Refuse files that declare more than this.
+        least_side: JPEG and JPEG 2000: decode an image no further than a network needs whose input
+            has this many pixels a side: at a half, a quarter or an eighth of its sides, with at
+            least twice as many left. `Raster.reduction` says where; `transforms.prepare` takes it.
+            None decodes all. `limits` are those of the whole image.
 
     Returns:
         The raster; `Raster.to_array` gives float32, shape (1, H, W), in [-1024, 1024].
@@ -395,7 +400,9 @@ def read_raster(
         >>> raster.shape, raster.pixels.dtype.name, raster.info.bits
         ((2, 3), 'uint8', 8)
     """
-    options = ReadOptions(frame=frame, voi=voi, fix_monochrome=fix_monochrome, limits=limits)
+    options = ReadOptions(
+        frame=frame, voi=voi, fix_monochrome=fix_monochrome, limits=limits, least_side=least_side
+    )
     data, path = load(source, limits)
     reader, _ = _functions(sniff(data, path))
     with third_party_decoder(path, _UNEXPECTED):

@@ -150,6 +150,7 @@ def batches(
     features: bool = False,
     check: str = "note",
     reference: str | None = None,
+    precision: str = "exact",
 ) -> Generator[tuple[list[InputFile], Batch], None, None]:
     """Predict every file, batch by batch, in order.
 
@@ -164,11 +165,12 @@ def batches(
         features: Whether batches carry the features.
         check: See `predict`.
         reference: See `predict`.
+        precision: See `predict`.
 
     Yields:
         The files of a batch and what came of them.
     """
-    with open_readers(engine.size, reading, check, reference) as readers:
+    with open_readers(engine.size, reading, check, reference, precision) as readers:
         yield from batches_from(readers, engine, files, first=first, features=features)
 
 
@@ -184,9 +186,19 @@ def check_mode(name: str) -> str:
 
 
 def open_readers(
-    size: int, options: ReadOptions | None, check: str = "off", reference: str | None = None
+    size: int,
+    options: ReadOptions | None,
+    check: str = "off",
+    reference: str | None = None,
+    precision: str = "exact",
 ) -> Readers[InputFile, Checked]:
-    """Workers that read images of one side for an engine; to be closed."""
+    """Workers that read images of one side for an engine; to be closed.
+
+    `"fast"` decodes no further than that side needs.
+    """
+    options = options or ReadOptions()
+    if precision == "fast":
+        options = replace(options, least_side=size)
     far = None if check == "off" else reference_named(reference)
 
     def make(file: InputFile, read: Read) -> Checked:
@@ -439,8 +451,8 @@ def predictions(
         check: See `predict`.
         reference: See `predict`.
         calibration: For these weights; results carry its `cells`.
-        opened: From `open_by_name` for this model and kind, where one serves many calls; `engine`,
-            `precision` and `batch_size` say nothing then.
+        opened: From `open_by_name` for this model and kind, where one serves many calls; `engine`
+            and `batch_size` say nothing then, and `precision` only how files are read.
 
     Yields:
         One result per file. A file that cannot be read gives a result with an error.
@@ -451,8 +463,9 @@ def predictions(
         opened = _opened(model, files, kind, batch_size, engine, precision, reading)
     findings = columns_of(model.targets, model.trained)
     for chunk, batch in batches(
-        opened, files, reading=reading, features=embeddings, check=check, reference=reference
-    ):
+        opened, files, reading=reading, features=embeddings, check=check, reference=reference,
+        precision=precision,
+    ):  # fmt: skip
         yield from results_of(chunk, batch, calibration, findings)
 
 

@@ -118,6 +118,7 @@ class LocalRunner:
                 features=record.options["embeddings"],
                 check=record.options["check"],
                 reference=record.options.get("reference", {}).get("name"),
+                precision=record.options["precision"],
             )
             with contextlib.closing(done):  # ends the workers, whatever happens here
                 for _, batch in done:

@@ -20,7 +20,7 @@ import numpy as np
 
 import torchxrayvision.errors
 from torchxrayvision.errors import ImageReadError
-from torchxrayvision.images import ImageInfo, Limits, Raster
+from torchxrayvision.images import ImageInfo, Limits, Raster, Reduction
 from torchxrayvision.inputs.archives import Archives, InputFile, Member
 from torchxrayvision.inputs.load import ReadOptions, read_file
 
@@ -34,7 +34,11 @@ class ReaderProcess:
     """One child at a time; started with the first file, and again after it has died."""
 
     def __init__(self, options: ReadOptions) -> None:
-        self._options = {"frame": options.frame, "limits": asdict(options.limits)}
+        self._options = {
+            "frame": options.frame,
+            "limits": asdict(options.limits),
+            "least_side": options.least_side,
+        }
         self._child: subprocess.Popen[bytes] | None = None
         self._killed = self._busy = False
         self._lock = threading.Lock()
@@ -74,7 +78,11 @@ class ReaderProcess:
             raise kind(file.path, answer["reason"], answer["advice"])
         raw = _exactly(child.stdout, answer.pop("bytes"))
         pixels = np.frombuffer(raw, answer.pop("dtype")).reshape(answer.pop("shape"))
-        return Raster(pixels=pixels, info=ImageInfo(**_tuples(answer.pop("info"))), **answer)
+        reduced = answer.pop("reduction")
+        return Raster(
+            pixels=pixels, info=ImageInfo(**_tuples(answer.pop("info"))),
+            reduction=None if reduced is None else Reduction(**reduced), **answer,
+        )  # fmt: skip
 
     def _started(self) -> subprocess.Popen[bytes]:
         with self._lock:
@@ -151,7 +159,11 @@ def _answer(request: dict[str, Any], data: bytes | None, archives: Archives) -> 
     member = None if fields is None else Member.from_list(fields)
     path = Path(request["path"])
     file = InputFile(path, str(path), member, request["problem"], data)
-    options = ReadOptions(frame=request["frame"], limits=Limits(**request["limits"]))
+    options = ReadOptions(
+        frame=request["frame"],
+        limits=Limits(**request["limits"]),
+        least_side=request["least_side"],
+    )
     try:
         raster = read_file(file, options, archives)
     except ImageReadError as error:
@@ -164,6 +176,7 @@ def _answer(request: dict[str, Any], data: bytes | None, archives: Archives) -> 
     head = {
         "shape": pixels.shape, "dtype": pixels.dtype.str, "bytes": pixels.nbytes,
         "scale": raster.scale, "offset": raster.offset, "info": asdict(raster.info),
+        "reduction": None if raster.reduction is None else asdict(raster.reduction),
     }  # fmt: skip
     return [json.dumps(head).encode() + b"\n", pixels.data]
 

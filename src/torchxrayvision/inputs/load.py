@@ -46,6 +46,8 @@ class ReadOptions:
         frame: Frame or page of files that hold several, counted from 0.
         limits: Refuse files that declare more than this.
         strict: Whether a file of a folder or archive that is no image is a row with an error too.
+        least_side: Decode JPEG and JPEG 2000 no further than a network needs whose input has so
+            many pixels a side, see `images.read_raster`; None for whole images.
     """
 
     workers: int | None = None
@@ -54,6 +56,7 @@ class ReadOptions:
     frame: int | None = None
     limits: Limits = DEFAULT_LIMITS
     strict: bool = False
+    least_side: int | None = None
 
     @classmethod
     def of(
@@ -104,11 +107,11 @@ def read_file(
     if isinstance(source, bytes):
         stream = io.BytesIO(source)
         stream.name = file.given  # for the message of an error
-        return read_raster(stream, frame=options.frame, limits=options.limits)
+        return _raster(stream, options)
     for _ in range(_TRIES):
         before = _state(file.path)
         try:
-            raster = read_raster(file.path, frame=options.frame, limits=options.limits)
+            raster = _raster(file.path, options)
         except ImageReadError:
             if _state(file.path) == before:
                 raise
@@ -116,6 +119,12 @@ def read_file(
         if _state(file.path) == before:
             return raster
     raise ImageReadError(file.path, "the file changed while it was read")
+
+
+def _raster(source: os.PathLike[str] | io.BytesIO, options: ReadOptions) -> Raster:
+    return read_raster(
+        source, frame=options.frame, limits=options.limits, least_side=options.least_side
+    )
 
 
 def _source(
@@ -159,7 +168,9 @@ def crop_and_resize(file: InputFile, raster: Raster, size: int) -> NDArray[np.fl
     Raises:
         ImageReadError: If a value is NaN or infinite.
     """
-    image = prepare(raster.pixels, raster.scale, raster.offset, size, raster.info.aspect)
+    image = prepare(
+        raster.pixels, raster.scale, raster.offset, size, raster.info.aspect, raster.reduction
+    )
     if not np.isfinite(image).all():  # a float TIFF may hold anything; a batch must not end for it
         raise ImageReadError(file.path, "holds NaN or infinity")
     return image

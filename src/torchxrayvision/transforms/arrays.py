@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args, overload
 import numpy as np
 
 from torchxrayvision.errors import ImageShapeError, UnknownNameError, needs_package
-from torchxrayvision.transforms.resampling import resize
+from torchxrayvision.transforms.resampling import resize, resize_reduced
 
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
     from PIL.Image import Image
+
+    from torchxrayvision.images import Reduction
 
 Engine = Literal["skimage", "cv2", "torch"]
 
@@ -82,7 +84,12 @@ def square_region(height: int, width: int, aspect: float = 1.0) -> tuple[int, in
 
 
 def prepare(
-    pixels: NDArray[Any], scale: float, offset: float, size: int, aspect: float = 1.0
+    pixels: NDArray[Any],
+    scale: float,
+    offset: float,
+    size: int,
+    aspect: float = 1.0,
+    reduction: Reduction | None = None,
 ) -> NDArray[np.float32]:
     """Crop and resize stored pixels to what a model takes, without a float copy of the image.
 
@@ -95,6 +102,8 @@ def prepare(
         size: Rows and columns of the result.
         aspect: Height of a pixel over its width; pixels that are not square are resampled to
             square ones.
+        reduction: Where the pixels lie in the image of the file, if they are those of a reduced
+            one; the result is that of the whole image as nearly as they allow.
 
     Returns:
         float32 array, shape (1, size, size), values in [-1024, 1024].
@@ -110,6 +119,9 @@ def prepare(
     if pixels.ndim != 2:
         msg = f"prepare takes pixels of shape (H, W), not {pixels.shape}"
         raise ImageShapeError(msg)
+    if reduction is not None:
+        region = square_region(reduction.height, reduction.width, aspect)
+        return resize_reduced(pixels, size, region, reduction, scale=scale, offset=offset)[None]
     height, width = pixels.shape
     top, left, rows, columns = square_region(height, width, aspect)
     square = pixels[top : top + rows, left : left + columns]

@@ -32,6 +32,8 @@ from torchxrayvision.errors import ImageShapeError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from torchxrayvision.images import Reduction
+
     Float32 = NDArray[np.float32]
 
 # Rows of a block. Few rows keep a dense block close to its band, many rows save calls: where an
@@ -56,6 +58,9 @@ LARGEST_OFFSET = 4096.0
 STRIDED_READ_PENALTY = 0.7
 
 OPERATORS_KEPT = 256  # about 0.1 MB each
+
+# Of a Gaussian that is narrowed, in squared pixels; below it samples of it are no Gaussian.
+LEAST_VARIANCE = 0.25
 
 
 @dataclass(frozen=True)
@@ -110,13 +115,112 @@ def resize(
     image, (height, width) = _checked(image, size)
     if image.dtype == np.bool_:
         return nearest(image, (height, width)) * np.float32(scale) + np.float32(offset)
-    if image.dtype not in EXACT or abs(offset) > LARGEST_OFFSET:
-        values = image.astype(np.float64) * scale + offset
-        image, scale, offset = values.astype(np.float32), 1.0, 0.0
+    image, scale, offset = _exact(image, scale, offset)
     result = np.empty((*image.shape[:-2], height, width), np.float32)
     for index in np.ndindex(*image.shape[:-2]):
         _resize_into(result[index], image[index], scale, offset)
     return result
+
+
+def resize_reduced(
+    image: NDArray[Any],
+    size: int,
+    region: tuple[int, int, int, int],
+    reduction: Reduction,
+    *,
+    scale: float = 1.0,
+    offset: float = 0.0,
+) -> Float32:
+    """`resize` of a region of an image of which only a reduced one is there.
+
+    The matrices are those for the region of the whole image, with a Gaussian as much narrower as
+    the reduction has blurred already; each weight then goes to the reduced pixels that stand for
+    its pixel. Geometry, border and crop are therefore those of the whole image.
+
+    Args:
+        image: Pixels of the reduced image, any integer or float type, shape (h, w).
+        size: Height and width of the result, in pixels.
+        region: Top, left, rows and columns of the region, in pixels of the whole image.
+        reduction: Where the reduced pixels lie.
+        scale: See `resize`.
+        offset: See `resize`.
+
+    Returns:
+        float32 array, shape (size, size).
+
+    Raises:
+        ImageShapeError: As `resize`.
+        TypeError: As `resize`.
+    """
+    image, (rows, columns) = _checked(image, (size, size))
+    image, scale, offset = _exact(image, scale, offset)
+    top, left, height, width = region
+    lines = _lines_of(reduction, top - reduction.top, height, rows, image.shape[0])
+    places = _lines_of(reduction, left - reduction.left, width, columns, image.shape[1])
+    inside = image[lines.first : lines.last, places.first : places.last]
+    result = np.empty((rows, columns), np.float32)
+    half = np.empty((rows, inside.shape[1]), np.float32)
+    _apply(lines.operator, inside, half, scale, offset)
+    _apply(places.operator, half.T, result.T)
+    _clip(result, inside, scale, offset)
+    return result
+
+
+def _exact(image: NDArray[Any], scale: float, offset: float) -> tuple[NDArray[Any], float, float]:
+    """Pixels that float32 holds exactly, with the line that takes them to their values."""
+    if image.dtype not in EXACT or abs(offset) > LARGEST_OFFSET:
+        values = image.astype(np.float64) * scale + offset
+        return values.astype(np.float32), 1.0, 0.0
+    return image, scale, offset
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """Reduced lines ``first:last`` of an axis, and what makes output lines of them."""
+
+    first: int
+    last: int
+    operator: _Operator
+
+
+def _lines_of(reduction: Reduction, start: float, n: int, m: int, count: int) -> _Lines:
+    """The reduced lines of ``n`` lines from ``start`` on, and the operator that makes ``m``."""
+    return _reduced_operator(start, n, m, count, reduction.factor, reduction.blur)
+
+
+@lru_cache(maxsize=OPERATORS_KEPT)
+def _reduced_operator(start: float, n: int, m: int, count: int, factor: int, blur: float) -> _Lines:
+    """See `_lines_of`; ``start`` is counted from the edge of the first of ``count`` lines."""
+    part = start % 1.0
+    # A weight that goes to a reduced pixel is spread over all pixels that it stands for.
+    spread = (factor**2 - 1 + 12 * part * (1 - part)) / 12
+    left, weights = _weights(n, m, blur + spread)
+    # The border takes from each line what it takes from one of the whole image.
+    weights *= (_weights(n, m)[1].sum(axis=1) / weights.sum(axis=1))[:, None]
+    position = (start + left[:, None] + np.arange(weights.shape[1])) / factor
+    below = np.floor(position).astype(np.intp)
+    share = np.clip((below + 1 - position) * factor, 0, 1)  # of the reduced pixel that it begins in
+    first = min(max(0, int(below[0, 0])), count - 1)
+    last = min(count, int(below[-1, -1]) + 2)
+    targets = [np.clip(below + step, first, last - 1) - first for step in (0, 1)]
+    dense = np.zeros((m, last - first))
+    lines = np.broadcast_to(np.arange(m)[:, None], weights.shape)
+    np.add.at(dense, (lines, targets[0]), weights * share)
+    np.add.at(dense, (lines, targets[1]), weights * (1 - share))
+    begin = targets[0].min(axis=1)
+    width = int((targets[1].max(axis=1) - begin).max()) + 1
+    begin = np.minimum(begin, last - first - width).clip(0)
+    band = np.take_along_axis(dense, begin[:, None] + np.arange(width), 1)
+    blocks = _blocks(begin, band, last - first, BLOCK_SHRINKING)
+    return _Lines(
+        first,
+        last,
+        _Operator(
+            blocks,
+            _read_only(band.sum(axis=1).astype(np.float32)),
+            max(block.last - block.first for block in blocks),
+        ),
+    )
 
 
 def _checked(image: NDArray[Any], size: tuple[int, int]) -> tuple[NDArray[Any], tuple[int, int]]:
@@ -256,12 +360,14 @@ def _operator(n: int, m: int, *, first: bool = False) -> _Operator:
     )
 
 
-def _weights(n: int, m: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+def _weights(n: int, m: int, blur: float = 0.0) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """The band: row ``i`` is ``weights[i]`` on the input pixels from ``left[i]`` on.
 
-    Pixels outside the image have the weight 0.
+    Pixels outside the image have the weight 0. `blur` is a variance that the image has already.
     """
     sigma = max(0.0, (n / m - 1) / 2)
+    if blur:
+        sigma = max(LEAST_VARIANCE, sigma**2 - blur) ** 0.5
     radius = _radius(n, m)
     kernel = np.ones(1)
     if radius:

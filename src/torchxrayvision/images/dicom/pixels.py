@@ -27,6 +27,7 @@ from torchxrayvision.images.jpeg import (
     check_scans,
     decode_jpeg,
     read_codestream,
+    reduction_of_jpeg,
     without_stray_bytes,
 )
 from torchxrayvision.images.pixels import pixels_of
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from torchxrayvision.images.common import Limits
+    from torchxrayvision.images.common import Limits, Reduction
     from torchxrayvision.images.dicom.dataset import Header, Tags
 
 # GDCM ends the whole process on a header that contradicts itself. So the structure that ITU-T T.81
@@ -315,8 +316,8 @@ _STARTS = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51")  # of a JPEG or JPEG-LS, of a J
 
 
 def stored_values(
-    tags: Tags, syntax: str, header: Header, frame: int, limits: Limits
-) -> tuple[NDArray[Any], Header, str]:
+    tags: Tags, syntax: str, header: Header, frame: int, limits: Limits, times: int = 0
+) -> tuple[NDArray[Any], Header, str, Reduction | None]:
     """Decode one frame.
 
     Where the tags and the pixels contradict each other the pixels are followed, with a note.
@@ -327,10 +328,12 @@ def stored_values(
         header: The Image Pixel module.
         frame: Counted from 0.
         limits: Of the scans of a JPEG.
+        times: How often the sides may be halved, where the decoder saves work by it.
 
     Returns:
-        Shape (rows, columns), native byte order, values within those of Bits Stored; the module as
-        the pixels are; the transfer syntax as it is.
+        Shape (rows, columns) or that halved, native byte order, values within those of Bits
+        Stored; the module as the pixels are; the transfer syntax as it is; where reduced pixels
+        lie, or None.
 
     Raises:
         ImageReadError: If pixel data is missing, truncated, damaged or not what the tags say.
@@ -345,19 +348,46 @@ def stored_values(
         pixels = _native(value, vr, order, header, frame, tags.path)
         if syntax not in _NATIVE:
             tags.note(f"declared as {_name(syntax)}, its pixels are not compressed")
-        return *_within_depth(pixels, header, tags, lossless=True), syntax
+        return *_within_depth(pixels, header, tags, lossless=True), syntax, None
     data = without_stray_bytes(_frame_bytes(value, header, frame, tags.path))
     stream = read_codestream(data)
     actual = _actual_syntax(stream, data, syntax, tags)
     if stream is not None:
         _check_stream(stream, header, tags.path, limits)
         data = data[: stream.end]
-    pixels = _decode(data, stream, actual, header, tags.path)
-    if pixels.shape != (header.rows, header.columns):
-        raise ImageReadError(tags.path, f"the pixel data decodes to shape {pixels.shape}")
+    reduced = _reduced(data, stream, actual, header, tags.path, times)
+    if reduced is not None:
+        pixels, reduction = reduced
+    else:
+        pixels, reduction = _decode(data, stream, actual, header, tags.path), None
+        if pixels.shape != (header.rows, header.columns):
+            raise ImageReadError(tags.path, f"the pixel data decodes to shape {pixels.shape}")
     lossless = actual not in _LOSSY
     precision = 0 if stream is None else stream.precision
-    return *_within_depth(pixels, header, tags, lossless=lossless, precision=precision), actual
+    within = _within_depth(pixels, header, tags, lossless=lossless, precision=precision)
+    return *within, actual, reduction
+
+
+def _reduced(
+    data: bytes, stream: CodeStream | None, syntax: str, header: Header, path: str, times: int
+) -> tuple[NDArray[Any], Reduction | None] | None:
+    """A frame at a fraction of its resolution, or nothing where that saves no work or is not safe.
+
+    What contradicts Bits Stored is told from the whole image only.
+    """
+    fits = header.high_bit == header.stored - 1
+    if not times or stream is None or stream.precision > header.stored or not fits:
+        return None
+    if syntax in _JPEG_2000:
+        from torchxrayvision.images.jpeg2000 import decode_reduced
+
+        return decode_reduced(data, stream, times, signed=header.signed)
+    if syntax in _JPEG and stream.process < 3 and stream.precision == header.allocated == 8:
+        factor = 1 << times
+        pixels = _decode(data, stream, syntax, header, path, factor)
+        if pixels.shape == (-(-header.rows // factor), -(-header.columns // factor)):
+            return pixels, reduction_of_jpeg(header.rows, header.columns, factor)
+    return None
 
 
 def syntax_of_pixels(tags: Tags, header: Header) -> str:
@@ -486,8 +516,9 @@ def _check_stream(stream: CodeStream, header: Header, path: str, limits: Limits)
 
 
 def _decode(
-    data: bytes, stream: CodeStream | None, syntax: str, header: Header, path: str
+    data: bytes, stream: CodeStream | None, syntax: str, header: Header, path: str, factor: int = 1
 ) -> NDArray[Any]:
+    """Stored values of a frame; of a JPEG of 8 bits means of squares of `factor` pixels a side."""
     if stream is None or syntax not in (*_JPEG, *_LOSSLESS):
         return _by_pydicom(data, stream, syntax, header, path)
     if stream.process > 3:
@@ -506,7 +537,7 @@ def _decode(
         reason = f"a JPEG of {stream.precision} bits a sample in cells of {header.allocated} bits"
         raise ImageReadError(path, reason)
     with third_party_decoder(path, "the JPEG pixel data is damaged or truncated", quote=True):
-        pixels = pixels_of(decode_jpeg(data, stream))
+        pixels = pixels_of(decode_jpeg(data, stream, factor))
     return pixels.view(np.int8) if header.signed else pixels
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from torchxrayvision.images.common import ImageInfo, Raster, linear_scale
+from torchxrayvision.images.common import ImageInfo, Raster, halvings, linear_scale
 from torchxrayvision.images.dicom.dataset import check_grey, open_dataset, read_header
 from torchxrayvision.images.dicom.pixels import stored_values, syntax_of_pixels
 
@@ -250,19 +250,40 @@ def read_dicom(data: bytes, path: str, options: ReadOptions) -> Raster:
     check_grey(declares, tags)
     _check_size(declares, path, len(data), options.limits)
     frame = options.check_frame(path, declares.frames)
-    stored, header, syntax = stored_values(tags, declared, declares, frame, options.limits)
+    stored, header, syntax, reduction = stored_values(
+        tags, declared, declares, frame, options.limits, _halvings(tags, declares, frame, options)
+    )
     transform = read_transform(tags, header, frame, voi=options.voi)
     padding = padding_range(tags, header)
 
     pixels = stored if transform.plain else transform(stored)
-    inverted = header.photometric == "MONOCHROME1" and options.fix_monochrome
-    falling = transform.plain and transform.slope < 0
     low, high = transform.range
-    white_is_low = inverted != falling
+    white_is_low = _white_is_low(transform, options)
     if padding is not None:
         pixels = _blacken_padding(pixels, stored, padding, high if white_is_low else low)
     scale, offset = linear_scale(low, high, white_is_low=white_is_low)
-    return Raster(pixels=pixels, scale=scale, offset=offset, info=_info(header, syntax, tags))
+    return Raster(
+        pixels=pixels, scale=scale, offset=offset, info=_info(header, syntax, tags),
+        reduction=reduction,
+    )  # fmt: skip
+
+
+def _white_is_low(transform: Transform, options: ReadOptions) -> bool:
+    """Whether the smallest value that comes out of the transform is shown white."""
+    inverted = transform.header.photometric == "MONOCHROME1" and options.fix_monochrome
+    falling = transform.plain and transform.slope < 0
+    return inverted != falling
+
+
+def _halvings(tags: Tags, header: Header, frame: int, options: ReadOptions) -> int:
+    """How often the sides may be halved; padding may not be mixed with what lies beside it."""
+    times = halvings(header.rows, header.columns, options.least_side, header.aspect)
+    padding = padding_range(tags, header) if times else None
+    if padding is None:
+        return times
+    transform = read_transform(tags, header, frame, voi=options.voi)
+    black = transform.range[_white_is_low(transform, options)]
+    return times if transform.plain and padding == (black, black) else 0
 
 
 def _check_size(header: Header, path: str, stored: int, limits: Limits) -> None:

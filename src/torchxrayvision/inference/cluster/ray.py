@@ -204,6 +204,7 @@ class _RayRunner:
                 reference=record.options.get("reference", {}).get("name"),
                 choice=Choice(**record.machine["engine"]),
                 reading=replace(self._reading, workers=self._reading.workers or cpus),
+                precision=record.options["precision"],
             )
         )
         actors = min(self._room(cpus), self._cluster.actors or stop)

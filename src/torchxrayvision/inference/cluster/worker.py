@@ -60,6 +60,7 @@ class RunConfig:
         reference: See `predict`.
         choice: What runs the network.
         reading: How files are read, with the number of workers.
+        precision: See `predict`.
     """
 
     kind: OutputKind
@@ -69,6 +70,7 @@ class RunConfig:
     reference: str | None
     choice: Choice
     reading: ReadOptions
+    precision: str
 
 
 @dataclass(order=True, slots=True)
@@ -136,7 +138,7 @@ class Worker:
         self._config = config
         self._engine = open_engine(net, config.kind, config.batch_size, config.choice)
         self._readers = open_readers(
-            self._engine.size, config.reading, config.check, config.reference
+            self._engine.size, config.reading, config.check, config.reference, config.precision
         )
         return environment()
 
@@ -162,9 +164,10 @@ class Worker:
         """Compute a part; `isolate` reads in processes of their own, where it has killed some."""
         if not isolate:
             return self._answer(part, self._readers)
-        careful = replace(self._config.reading, isolate=True)
+        config = self._config
+        careful = replace(config.reading, isolate=True)
         with open_readers(
-            self._engine.size, careful, self._config.check, self._config.reference
+            self._engine.size, careful, config.check, config.reference, config.precision
         ) as readers:
             return self._answer(part, readers)
 

@@ -234,7 +234,7 @@ def _asked(model: XRayModel, engine: str, precision: str) -> list[Choice]:
     if precision == "fast" and all(c.arithmetic == "float32" for c in candidates):
         warnings.warn(
             "precision='fast': this processor has no faster arithmetic than float32 for this "
-            "engine; the numbers are the exact ones",
+            "engine; only JPEG and JPEG 2000 are read faster, the network computes as in exact",
             PrecisionWarning,
             stacklevel=caller_stacklevel(),
         )

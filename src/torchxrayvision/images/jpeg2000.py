@@ -1,0 +1,141 @@
+"""JPEG 2000 (ITU-T T.800) at a fraction of its resolution, for networks that see no more of it.
+
+Each level of the wavelet transform holds the image at half the resolution of the one before, so
+that a reduced image takes a fraction of the code and of the time. pydicom's decoders have no such
+option; Pillow's has. Whatever it cannot do is left to them.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import numpy as np
+from PIL import Jpeg2KImagePlugin
+
+from torchxrayvision.images.common import Reduction, silence_decoders
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from torchxrayvision.images.jpeg import CodeStream
+
+_SIZ, _COD, _COC, _SOT = 0xFF51, 0xFF52, 0xFF53, 0xFF90
+_SOC: Final = b"\xff\x4f"
+# Variance of the low-pass filters of annex F, in squared samples: the 5-3 filter (-1, 2, 6, 2, -1)
+# / 8 and the 9-7 filter of table F.4.
+_BLUR_REVERSIBLE: Final = -0.5
+_BLUR_IRREVERSIBLE: Final = 0.46035
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Coding:
+    """What the main header says of the transform.
+
+    Args:
+        levels: Resolutions below that of the image, each half of the one before.
+        reversible: Whether the wavelet is the 5-3 of lossless code, else the 9-7.
+        signed: Whether samples are two's complement.
+    """
+
+    levels: int
+    reversible: bool
+    signed: bool
+
+
+def read_coding(data: bytes) -> Coding | None:
+    """The transform of a code stream of one component (ITU-T T.800 sections A.5 and A.6).
+
+    Returns:
+        None where the image does not begin at the origin of the reference grid, is subsampled, or
+        has a coding style of its own for a component: those are decoded whole.
+
+    Raises:
+        struct.error: If it ends inside its main header.
+        IndexError: If it ends inside its main header.
+    """
+    signed = False
+    if not data.startswith(_SOC):
+        return None
+    position, found = 2, None
+    while True:
+        marker, length = struct.unpack_from(">HH", data, position)
+        if marker == _SIZ:
+            origin = struct.unpack_from(">2I", data, position + 14)
+            depth, across, down = data[position + 40 : position + 43]
+            signed = bool(depth & 0x80)
+            if any(origin) or (across, down) != (1, 1):
+                return None
+        elif marker == _COD:
+            found = data[position + 9], data[position + 13] == 1
+        elif marker == _COC or length < 2:
+            return None
+        elif marker == _SOT:
+            break
+        position += 2 + length
+    return found and Coding(levels=found[0], reversible=found[1], signed=signed)
+
+
+def decode_reduced(
+    data: bytes, stream: CodeStream, times: int, *, signed: bool
+) -> tuple[NDArray[Any], Reduction] | None:
+    """Decode an image of one component at half its resolution, or half of that, and so on.
+
+    Args:
+        data: The code stream.
+        stream: Its header.
+        times: How often the resolution is halved, 1 or more; less often where it has fewer levels.
+        signed: Whether samples are to be two's complement.
+
+    Returns:
+        Pixels (H, W) as stored, uint8, int8, uint16 or int16, and where they lie; None where Pillow
+        cannot do it or fails, so that a decoder of the whole image is to be asked.
+    """
+    try:
+        with silence_decoders():
+            return _decode(data, stream, times, signed)
+    except Exception as error:  # noqa: BLE001 - damage, which the decoder of the whole image names
+        _log.debug("a reduced JPEG 2000 image is decoded whole: %s", error)
+        return None
+
+
+def _decode(
+    data: bytes, stream: CodeStream, times: int, signed: bool
+) -> tuple[NDArray[Any], Reduction] | None:
+    coding = read_coding(data)
+    if coding is None or coding.signed != signed or stream.precision > 16:
+        return None
+    times = min(times, coding.levels)
+    if times < 1:
+        return None
+    factor = 1 << times
+    image = Jpeg2KImagePlugin.Jpeg2KImageFile(io.BytesIO(data))
+    # Its attribute `reduce` rounds sides to the nearest; the standard, and the decoder, round up.
+    image._size = (-(-stream.width // factor), -(-stream.height // factor))
+    tile = image.tile[0]
+    codec, _, layers, *rest = cast("tuple[Any, ...]", tile.args)
+    args = (codec, times, layers, *rest)
+    image.tile = [tile._replace(extents=(0, 0, *image.size), args=args)]
+    image.load()
+    blur = _BLUR_REVERSIBLE if coding.reversible else _BLUR_IRREVERSIBLE
+    edge = (1 - factor) / 2  # a sample lies on the first of the pixels that it takes the place of
+    where = Reduction(
+        height=stream.height, width=stream.width, factor=factor, top=edge, left=edge,
+        blur=blur * (factor**2 - 1) / 3,
+    )  # fmt: skip
+    return _as_stored(np.asarray(image), stream.precision, signed=signed), where
+
+
+def _as_stored(pixels: NDArray[Any], precision: int, *, signed: bool) -> NDArray[Any]:
+    """Undo what Pillow does: signed samples begin at 0, and all fill 8 or 16 bits from the top."""
+    spare = 8 * pixels.dtype.itemsize - precision
+    values = pixels.astype(f"u{pixels.dtype.itemsize}", copy=False) >> spare
+    if not signed:
+        return values
+    half = values.dtype.type(1 << (precision - 1))
+    return (values - half).view(f"i{pixels.dtype.itemsize}")
