@@ -30,6 +30,8 @@ _SOC: Final = b"\xff\x4f"
 _BLUR_REVERSIBLE: Final = -0.5
 _BLUR_IRREVERSIBLE: Final = 0.46035
 
+_CLIPPED: Final = 5e-4  # share of the samples, from which on an image is decoded whole
+
 _log = logging.getLogger(__name__)
 
 
@@ -94,7 +96,8 @@ def decode_reduced(
 
     Returns:
         Pixels (H, W) as stored, uint8, int8, uint16 or int16, and where they lie; None where Pillow
-        cannot do it or fails, so that a decoder of the whole image is to be asked.
+        cannot do it or fails, or what the filter gives does not fit the range of the samples, so
+        that a decoder of the whole image is to be asked.
     """
     try:
         with silence_decoders():
@@ -128,14 +131,34 @@ def _decode(
         height=stream.height, width=stream.width, factor=factor, top=edge, left=edge,
         blur=blur * (factor**2 - 1) / 3,
     )  # fmt: skip
-    return _as_stored(np.asarray(image), stream.precision, signed=signed), where
+    # Pillow lets signed samples begin at 0, and all fill 8 or 16 bits from the top.
+    pixels = np.asarray(image)
+    values = pixels.view(f"u{pixels.dtype.itemsize}") >> (8 * pixels.itemsize - stream.precision)
+    if _is_clipped(values, stream.precision):
+        return None
+    if signed:
+        half = values.dtype.type(1 << (stream.precision - 1))
+        values = (values - half).view(f"i{values.itemsize}")
+    return values, where
 
 
-def _as_stored(pixels: NDArray[Any], precision: int, *, signed: bool) -> NDArray[Any]:
-    """Undo what Pillow does: signed samples begin at 0, and all fill 8 or 16 bits from the top."""
-    spare = 8 * pixels.dtype.itemsize - precision
-    values = pixels.astype(f"u{pixels.dtype.itemsize}", copy=False) >> spare
-    if not signed:
-        return values
-    half = values.dtype.type(1 << (precision - 1))
-    return (values - half).view(f"i{pixels.dtype.itemsize}")
+def _is_clipped(values: NDArray[Any], precision: int) -> bool:
+    """Whether a part of the image was lost at the ends of the range of its samples.
+
+    The low-pass filters overshoot at a sharp edge by an eighth of it. Beside white letters or
+    black shutters that are at the end of the range the decoder cuts that off, which moves the mean
+    over the edge: by so much that a network may see it where there are many such edges.
+    """
+    top = (1 << precision) - 1
+    ends = (values == 0) | (values == top)
+    least = _CLIPPED * values.size
+    if np.count_nonzero(ends) <= least:
+        return False
+    beside = np.zeros(values.shape, bool)
+    for axis in range(2):
+        first, second = np.moveaxis(values, axis, 0)[:-1], np.moveaxis(values, axis, 0)[1:]
+        steep = np.maximum(first, second) - np.minimum(first, second) > top // 8
+        marked = np.moveaxis(beside, axis, 0)
+        marked[:-1] |= steep
+        marked[1:] |= steep
+    return bool(np.count_nonzero(ends & beside) > least)

@@ -28,11 +28,11 @@ needs_openjpeg = pytest.mark.skipif(
 
 
 def film(height, width, top):
-    """Smooth with sharp edges, a plate and a dark border, in [0, top]."""
+    """Smooth with sharp edges, a plate and a dark border, within [0, top] and not at its ends."""
     y, x = np.mgrid[0:height, 0:width] / min(height, width)
     picture = 0.6 + 0.3 * np.sin(9 * x + 4 * y) * np.cos(7 * y - 3 * x)
-    picture[: height // 9, : width // 7] = 1.0
-    picture[:, -width // 12 :] = 0.0
+    picture[: height // 9, : width // 7] = 0.92
+    picture[:, -width // 12 :] = 0.1
     return np.rint(picture * top).astype(int)
 
 
@@ -241,6 +241,21 @@ def test_bits_stored_that_the_stream_contradicts_are_judged_by_the_whole_image()
 
 
 @needs_openjpeg
+@pytest.mark.parametrize("end", [0, 4095])
+def test_edges_at_the_ends_of_the_range_are_decoded_whole(end):
+    """What the filter gives beside them does not fit the range, and would be cut off."""
+    pixels = film(531, 389, 4095).astype("uint16")
+    pixels[100:130, 40:180] = end
+    exact, fast, _, raster = both(j2k_dicom(pixels, 12))
+    assert raster.reduction is None
+    assert np.array_equal(exact, fast)
+    pixels[100:130, 40:180] = 800 + end // 2  # the same away from the ends
+    assert both(j2k_dicom(pixels, 12))[3].reduction is not None
+    smooth = np.clip(np.add.outer(np.arange(300.0) - 100, np.arange(280.0) - 100) * 40, 0, 4095)
+    assert both(j2k_dicom(smooth.astype("uint16"), 12))[3].reduction is not None
+
+
+@needs_openjpeg
 @pytest.mark.parametrize(
     ("padding", "photometric", "reduced"),
     [(0, "MONOCHROME2", True), (4095, "MONOCHROME1", True), (4095, "MONOCHROME2", False),
@@ -248,7 +263,8 @@ def test_bits_stored_that_the_stream_contradicts_are_judged_by_the_whole_image()
 )  # fmt: skip
 def test_padding_is_not_mixed_with_the_image(padding, photometric, reduced):
     pixels = film(300, 280, 4000).astype("uint16")
-    pixels[:, :40] = padding
+    if not reduced:
+        pixels[:, :40] = padding
     data = j2k_dicom(pixels, 12, PixelPaddingValue=padding, PhotometricInterpretation=photometric)
     exact, fast, _, raster = both(data)
     assert (raster.reduction is not None) == reduced
