@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -24,7 +25,7 @@ from torchxrayvision.screening import quick_check, reference_named
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -222,29 +223,46 @@ def batches_from(
 ) -> Generator[tuple[list[InputFile], Batch], None, None]:
     """As `batches`, with workers from `open_readers` that stay open."""
     loaded = readers.map(files, ahead=2 * engine.batch_size + readers.workers)
+    begun: deque[tuple[list[InputFile], Callable[[], Batch]]] = deque()
     while chunk := list(itertools.islice(loaded, engine.batch_size)):
-        batch = _batch(engine, first, [image for _, image in chunk], features)
-        yield [file for file, _ in chunk], batch
+        finish = _begin(engine, first, [image for _, image in chunk], features)
+        begun.append(([file for file, _ in chunk], finish))
         first += len(chunk)
+        if len(begun) > engine.overlaps:
+            done, finish = begun.popleft()
+            yield done, finish()
+    while begun:
+        done, finish = begun.popleft()
+        yield done, finish()
 
 
-def _batch(engine: Engine, first: int, images: list[Checked | str], features: bool) -> Batch:
+def _begin(
+    engine: Engine, first: int, images: list[Checked | str], features: bool
+) -> Callable[[], Batch]:
+    """Begin with a batch; what it gives waits for its end."""
     count = len(images)
-    values = np.full((count, engine.outputs), np.nan, np.float32)
-    vectors = np.full((count, engine.width), np.nan, np.float32)
     errors = tuple(image if isinstance(image, str) else "" for image in images)
     good = [i for i, error in enumerate(errors) if not error]
+    finish: Callable[[], tuple[NDArray[np.float32], NDArray[np.float32]]] | None = None
     if good:
         engine.input[...] = AIR
         for i in good:
             engine.input[i] = images[i][0]
-        all_values, all_vectors = engine()
-        values[good], vectors[good] = all_values[good], all_vectors[good]
+        finish = engine.start()
     checks = tuple(
         (image if image.startswith(_REFUSED) else "") if isinstance(image, str) else image[1]
         for image in images
     )
-    return Batch(first, errors, values, vectors if features else None, checks)
+
+    def batch() -> Batch:
+        values = np.full((count, engine.outputs), np.nan, np.float32)
+        vectors = np.full((count, engine.width), np.nan, np.float32)
+        if finish is not None:
+            all_values, all_vectors = finish()
+            values[good], vectors[good] = all_values[good], all_vectors[good]
+        return Batch(first, errors, values, vectors if features else None, checks)
+
+    return batch
 
 
 def first_images(

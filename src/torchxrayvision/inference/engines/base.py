@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import copy
 import json
 import logging
@@ -36,13 +37,19 @@ from torchxrayvision.remote import cache_dir
 from torchxrayvision.runs import fingerprint
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     import numpy as np
     import onnx
     from numpy.typing import NDArray
 
+    from torchxrayvision.inference.engines.gpu import Captured, Transfers
     from torchxrayvision.models import XRayModel
 
+    Finish = Callable[[], tuple[torch.Tensor, ...]]
+    Answer = tuple[NDArray[np.float32], NDArray[np.float32]]
 
+_Made = TypeVar("_Made")
 _Model = TypeVar("_Model", bound=nn.Module)
 
 # Names of the outputs of a classifier of findings; other networks name theirs.
@@ -328,6 +335,7 @@ class Engine(abc.ABC):
     """
 
     name: ClassVar[str]
+    overlaps: bool = False  # whether `start` returns before it is done
 
     def __init__(self, model: XRayModel, batch_size: int) -> None:
         size = input_size(model)
@@ -349,6 +357,47 @@ class Engine(abc.ABC):
         with torch.inference_mode(), scale_is_known():
             return self._run()
 
+    def start(self) -> Finish:
+        """Begin to run what is in `input`, which may then be another buffer, to be written.
+
+        Returns:
+            What waits for the end and gives what `run` gives; called before the batch after the
+            next is begun.
+        """
+        given = self.run()
+        return lambda: given
+
+
+def halved_to_fit(compute: Callable[[int], _Made], size: int) -> tuple[_Made, int]:
+    """Compute a batch in parts, of half as many images where the memory does not suffice.
+
+    Args:
+        compute: Computes all of the batch, so many images at a time.
+        size: How many to begin with.
+
+    Returns:
+        What it gives, and how many images at a time fitted.
+
+    Raises:
+        torch.OutOfMemoryError: If a single image does not fit.
+    """
+    while True:
+        try:
+            return compute(size), size
+        except torch.OutOfMemoryError as error:
+            if size == 1:
+                error.add_note("a single image does not fit; free memory or use another device")
+                raise
+        # Not within `except`, which keeps what the failed pass had made.
+        size //= 2
+        _log.warning("out of memory: going on with %d images at a time", size)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _joined(parts: Sequence[tuple[torch.Tensor, ...]]) -> tuple[torch.Tensor, ...]:
+    return parts[0] if len(parts) == 1 else tuple(map(torch.cat, zip(*parts, strict=True)))
+
 
 def weight_of(model: XRayModel) -> torch.Tensor:
     """One of the weights, for device and arithmetic; an ensemble read member by member has none."""
@@ -360,10 +409,25 @@ def reference(model: XRayModel, images: torch.Tensor) -> tuple[torch.Tensor, ...
 
     It takes images (n, 1, S, S) float32 and gives what `Engine.run` gives for them.
     """
-    weight = weight_of(model)
-    with torch.inference_mode(), scale_is_known():
-        given = graph_module(model)(images.to(weight.device, weight.dtype))
-    return tuple(one.float().cpu() for one in given[-len(_wanted(model)) :])
+    weight, module, wanted = weight_of(model), graph_module(model), len(_wanted(model))
+
+    def in_parts(size: int) -> list[tuple[torch.Tensor, ...]]:
+        return [
+            tuple(one.float().cpu() for one in given[-wanted:])
+            for part in torch.split(images, size)
+            for given in [module(part.to(weight.device, weight.dtype))]
+        ]
+
+    with torch.inference_mode(), scale_is_known(), _true_float32(weight.device):
+        return _joined(halved_to_fit(in_parts, len(images))[0])
+
+
+def _true_float32(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    if device.type != "cuda":
+        return contextlib.nullcontext()
+    from torchxrayvision.inference.engines.gpu import true_float32
+
+    return true_float32()
 
 
 class ClassifierEngine(BatchInput):
@@ -385,6 +449,7 @@ class ClassifierEngine(BatchInput):
         self.engine = engine
         self.kind = kind
         self.input = engine.input
+        self.overlaps = engine.overlaps
         self.outputs = len(model.targets)
         self.width = model.features_width
         self._model = model
@@ -393,13 +458,22 @@ class ClassifierEngine(BatchInput):
         points = getattr(model, "op_threshs", None)
         self._points = None if points is None else points.float().cpu().numpy()
 
-    def __call__(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def __call__(self) -> Answer:
         """Run what is in `input`.
 
         Returns:
             Values of the kind asked for, shape (B, P), and features, shape (B, D), float32.
         """
-        *given, features = self.engine.run()
+        return self._answer(self.engine.run())
+
+    def start(self) -> Callable[[], Answer]:
+        """See `BatchInput`."""
+        finish = self.engine.start()
+        self.input = self.engine.input
+        return lambda: self._answer(finish())
+
+    def _answer(self, found: tuple[torch.Tensor, ...]) -> Answer:
+        *given, features = found
         raw = given[0] if given else features  # an encoder has no outputs besides
         if self._by_numpy:
             return convert(raw.numpy(), self.kind, self._points), features.numpy()
@@ -412,11 +486,13 @@ class TorchEngine(Engine):
     """PyTorch, on the device of the model.
 
     On the CPU a copy of the weights lies with the channels last, which convolutions run faster on
-    (`docs/speed.md`); the model of the caller stays as it is.
+    (`docs/speed.md`); the model of the caller stays as it is. On a GPU images and results are
+    copied while other batches are computed, see `start`. Where the memory of the device does not
+    suffice for a batch, it goes through in halves, or in halves of those, from then on.
 
     `arithmetic` is `"float32"` for that of the weights, or `"bfloat16"` for convolutions in it.
     `compiled` compiles the network when it first runs, which takes up to minutes; without a
-    compiler that works it runs as it is.
+    compiler that works it runs as it is. `captured` launches the network as one CUDA graph.
     """
 
     name = "torch"
@@ -428,41 +504,114 @@ class TorchEngine(Engine):
         arithmetic: str = "float32",
         *,
         compiled: bool = False,
+        captured: bool = False,
     ) -> None:
         super().__init__(model, batch_size)
         self._weight = weight_of(model)
         self._reduced = arithmetic == "bfloat16"
+        self._part = batch_size  # images that go through at once
+        self._transfers: Transfers | None = None
         if self._weight.device.type == "cpu":
             model = copy.deepcopy(model).to(memory_format=torch.channels_last)
+        elif self._weight.device.type == "cuda":
+            from torchxrayvision.inference.engines.gpu import Transfers
+
+            self._transfers = Transfers(self._tensor.shape, self._weight.device)
+            self._take(self._transfers.buffer)
+            self.overlaps = True
         self._model = model
         self._module = graph_module(model)
         self._compiled = None
+        self._capture = captured
+        self._graph: Captured | None = None
         if compiled:
             # Frozen: the weights are constants, so that normalisation goes into convolutions.
             self._compiled = torch.compile(self._module, options={"freezing": True})
+
+    def _take(self, buffer: torch.Tensor) -> None:
+        self._tensor = buffer
+        self.input = buffer.numpy()
 
     @property
     def compiled(self) -> bool:
         """Whether what runs is compiled; compiling may have failed."""
         return self._compiled is not None
 
+    @property
+    def captured(self) -> bool:
+        """Whether what runs is one CUDA graph; capturing may have failed."""
+        return self._graph is not None
+
+    def start(self) -> Finish:
+        """See `Engine`."""
+        if self._transfers is None:
+            return super().start()
+        with torch.inference_mode(), scale_is_known():
+            finish = self._begin()
+        self._transfers.swap()
+        self._take(self._transfers.buffer)
+        return finish
+
     def _run(self) -> tuple[torch.Tensor, ...]:
+        return self._begin()()
+
+    def _begin(self) -> Finish:
+        def in_parts(size: int) -> list[Finish]:
+            return [self._part_of(images) for images in torch.split(self._tensor, size)]
+
+        ends, self._part = halved_to_fit(in_parts, self._part)
+        return ends[0] if len(ends) == 1 else lambda: _joined([finish() for finish in ends])
+
+    def _part_of(self, images: torch.Tensor) -> Finish:
+        """Begin with some of the images; what ends it gives float32 on the CPU."""
         device, dtype = self._weight.device, self._weight.dtype
-        images = self._tensor.to(device, dtype)
+        if self._transfers is None:
+            found = self._forward(images.to(device, dtype))
+            given = tuple(one.float().cpu() for one in found)
+            return lambda: given
+        from torchxrayvision.inference.engines.gpu import true_float32
+
+        moved = self._transfers.to_device(images, dtype)
+        with true_float32():
+            return self._transfers.to_host(self._forward(moved))
+
+    def _forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """What is wanted, of images on the device."""
         if self._compiled is not None:
             try:
-                found = self._compiled(images)
+                return tuple(self._compiled(images)[-len(self.wanted) :])
+            except torch.OutOfMemoryError:
+                raise
             except Exception as error:  # noqa: BLE001 - another library may raise anything
                 _log.info("torch.compile: %s; going on without", error)
                 self._compiled = None
-            else:
-                return tuple(given.float().cpu() for given in found[-len(self.wanted) :])
-        with torch.autocast(device.type, torch.bfloat16, enabled=self._reduced):
+        if self._capture and len(images) == len(self._tensor):
+            return self._replayed(images)
+        return self._plain(images)
+
+    def _replayed(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        from torchxrayvision.inference.engines.gpu import Captured
+
+        try:
+            if self._graph is None:
+                self._graph = Captured(self._plain, images)
+            return self._graph(images)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - not every network can be captured
+            _log.info("CUDA graph: %s; going on without", error)
+            self._capture, self._graph = False, None
+            return self._plain(images)
+
+    def _plain(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        device = self._weight.device.type
+        # A captured graph may not find weights that autocast has kept from another pass.
+        with torch.autocast(
+            device, torch.bfloat16, enabled=self._reduced, cache_enabled=device == "cpu"
+        ):
             if isinstance(self._model, XRayClassifier) and len(self.wanted) > 1:
-                found = self._model.features_and_raw(images)[::-1]
-            else:
-                found = self._module(images)
-        return tuple(given.float().cpu() for given in found)
+                return tuple(self._model.features_and_raw(images)[::-1])
+            return tuple(self._module(images))
 
     @staticmethod
     def arithmetics(device: torch.device) -> tuple[str, ...]:

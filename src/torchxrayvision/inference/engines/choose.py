@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import statistics
 import time
@@ -159,7 +160,10 @@ def open_network(
         DependencyError: If the package of the engine is missing.
     """
     if choice.engine == "torch":
-        return TorchEngine(model, batch_size, choice.arithmetic, compiled=choice.compiled)
+        return TorchEngine(
+            model, batch_size, choice.arithmetic, compiled=choice.compiled,
+            captured=choice.captured,
+        )  # fmt: skip
     return _runtime(choice.engine)(
         model, batch_size, choice.arithmetic, winograd=choice.winograd, fresh=fresh
     )
@@ -211,9 +215,9 @@ def choose_engine(
     if remembered is None:
         seconds = _seconds(model, images)
         if seconds < WORTH_MEASURING:
+            candidates = [c for c in candidates if not (c.winograd or c.captured)]
             if engine == "auto" or candidates == [_TORCH]:
                 return _TORCH
-            candidates = [choice for choice in candidates if not choice.winograd]
         elif compilable and seconds > WORTH_COMPILING:
             candidates.append(Choice("torch", compiled=True))
             memory = Memory(_key(model, candidates))
@@ -256,8 +260,12 @@ def _candidates(model: XRayModel, engine: str, precision: str) -> Iterator[Choic
         yield Choice(name)
         if name == "onnx" and has_wide_convolutions(model):
             yield Choice(name, winograd=True)
+        if name == "torch" and device.type == "cuda":
+            yield Choice(name, captured=True)
         if precision == "fast":
-            yield from (Choice(name, arithmetic) for arithmetic in reduced)
+            captures = (False, True) if device.type == "cuda" else (False,)
+            for arithmetic, captured in itertools.product(reduced, captures):
+                yield Choice(name, arithmetic, captured=captured)
 
 
 def _compilable(model: XRayModel, candidates: list[Choice]) -> bool:
@@ -378,7 +386,11 @@ class _Trial:
 
 
 def _key(model: XRayModel, candidates: list[Choice]) -> str:
+    version, device = str(torch.__version__), weight_of(model).device
+    if device.type == "cuda":
+        from torchxrayvision.inference.engines.gpu import name_of
+
+        version += f" on {name_of(device)}"
     return measurement_key(
-        parameter_shapes(model), input_size(model), torch.get_num_threads(), torch.__version__,
-        candidates,
+        parameter_shapes(model), input_size(model), torch.get_num_threads(), version, candidates
     )  # fmt: skip

@@ -23,7 +23,7 @@ from torchxrayvision.inputs import AIR
 from torchxrayvision.remote import cache_dir, make_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -146,9 +146,25 @@ class BatchInput:
 
     Attributes:
         input: Where they go, shape (B, 1, S, S) float32.
+        overlaps: Whether `start` returns before it is done.
     """
 
     input: Float32
+    overlaps: bool = False
+
+    def __call__(self) -> tuple[Float32, Float32]:
+        """Run what is in `input`; values and features, a row per image."""
+        raise NotImplementedError
+
+    def start(self) -> Callable[[], tuple[Float32, Float32]]:
+        """Begin to run what is in `input`, which may then be another array, to be written.
+
+        Returns:
+            What waits for the end and gives the results; called before the batch after the next
+            is begun.
+        """
+        answer = self()
+        return lambda: answer
 
     @property
     def batch_size(self) -> int:
@@ -276,15 +292,22 @@ class Choice:
         arithmetic: `"float32"`, `"bfloat16"` or `"float16"`.
         compiled: Whether torch compiles the network.
         winograd: Whether ONNX Runtime computes wide 3 x 3 convolutions by Winograd's method.
+        captured: Whether torch launches the network as one CUDA graph.
     """
 
     engine: str
     arithmetic: str = "float32"
     compiled: bool = False
     winograd: bool = False
+    captured: bool = False
 
     def __str__(self) -> str:
-        how = ", compiled," if self.compiled else " by Winograd's method" if self.winograd else ""
+        ways = {
+            ", compiled,": self.compiled,
+            ", as one CUDA graph,": self.captured,
+            " by Winograd's method": self.winograd,
+        }
+        how = "".join(way for way, used in ways.items() if used)
         return f"{self.engine}{how} in {self.arithmetic}"
 
 

@@ -1,0 +1,132 @@
+"""What a CUDA device needs besides a CPU: true float32, pinned memory, and captured graphs.
+
+Loaded only for a network that is on one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+from torchxrayvision.inputs import AIR
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    Forward = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
+
+_WARM_UPS: Final = 3  # before a capture, in which nothing may be allocated or chosen any more
+
+
+@contextlib.contextmanager
+def true_float32() -> Iterator[None]:
+    """Let convolutions and products of matrices use all bits of float32.
+
+    cuDNN otherwise rounds the factors of convolutions to ten bits (TF32), which moves
+    probabilities by about 1e-3.
+    """
+    places: list[tuple[object, str, object]] = [
+        (torch.backends.cudnn, "allow_tf32", False),
+        (torch.backends.cuda.matmul, "allow_tf32", False),
+    ]
+    if hasattr(torch.backends.cudnn, "conv"):  # from torch 2.9, where the two ways do not mix
+        places = [
+            (torch.backends.cudnn.conv, "fp32_precision", "ieee"),
+            (torch.backends.cuda.matmul, "fp32_precision", "ieee"),
+        ]
+    before = [getattr(where, name) for where, name, _ in places]
+    for where, name, wanted in places:
+        setattr(where, name, wanted)
+    try:
+        yield
+    finally:
+        for (where, name, _), value in zip(places, before, strict=True):
+            setattr(where, name, value)
+
+
+class Transfers:
+    """Two pinned buffers for the images of a batch, used by turns, and the copies out of them.
+
+    While a batch is computed the next one can be written and copied: the copy has a stream of its
+    own, and the results come back into pinned memory, so that nothing waits before `finish`.
+
+    Args:
+        shape: Of a batch, (B, 1, S, S).
+        device: Where it is computed.
+    """
+
+    def __init__(self, shape: Sequence[int], device: torch.device) -> None:
+        self._device = device
+        self._buffers = [torch.full(tuple(shape), AIR, pin_memory=True) for _ in range(2)]
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    @property
+    def buffer(self) -> torch.Tensor:
+        """Where the images of the next batch go."""
+        return self._buffers[0]
+
+    def swap(self) -> None:
+        """Give the other buffer; the batch before the last must have been finished."""
+        self._buffers.reverse()
+
+    def to_device(self, images: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """A copy of pinned images on the device, of which computing there waits."""
+        current = torch.cuda.current_stream(self._device)
+        with torch.cuda.stream(self._stream):
+            moved = images.to(self._device, dtype, non_blocking=True)
+        current.wait_stream(self._stream)
+        moved.record_stream(current)
+        return moved
+
+    def to_host(self, given: Sequence[torch.Tensor]) -> Callable[[], tuple[torch.Tensor, ...]]:
+        """Begin to copy results; what it gives waits for them."""
+        host = tuple(
+            torch.empty(one.shape, pin_memory=True).copy_(one.float(), non_blocking=True)
+            for one in given
+        )
+        done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        done.record(torch.cuda.current_stream(self._device))
+
+        def finish() -> tuple[torch.Tensor, ...]:
+            done.synchronize()
+            return host
+
+        return finish
+
+
+class Captured:
+    """A network as one CUDA graph: all its kernels in a single launch.
+
+    Networks for radiographs have hundreds of small kernels, which a processor may launch more
+    slowly than a GPU computes them.
+
+    Args:
+        forward: The network; takes images on the device.
+        images: Of the shape and type of every batch to come.
+    """
+
+    def __init__(self, forward: Forward, images: torch.Tensor) -> None:
+        self._images = images.clone()
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.device(images.device):
+            side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(_WARM_UPS):
+                    forward(self._images)
+            torch.cuda.current_stream().wait_stream(side)
+            with torch.cuda.graph(self._graph):
+                self._given = forward(self._images)
+
+    def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """What the network gives; overwritten by the next call."""
+        self._images.copy_(images)
+        self._graph.replay()
+        return self._given
+
+
+def name_of(device: torch.device) -> str:
+    """The GPU, for what is remembered of this machine."""
+    return torch.cuda.get_device_name(device)
