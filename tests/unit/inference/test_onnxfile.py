@@ -6,11 +6,12 @@ import tracemalloc
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from torchxrayvision.inference.engines import onnxfile
-from torchxrayvision.inference.engines.onnxfile import LARGE, LightModel, read_light
+from torchxrayvision.inference.engines import onnxfile, runtime
+from torchxrayvision.inference.engines.onnxfile import LARGE, LightModel, mapped_graph, read_light
 
 SIDE = 256  # of a matrix with four times `LARGE` bytes
 
@@ -41,7 +42,43 @@ def test_a_file_is_read_without_its_tensors_and_written_whole(tmp_path):
     light.write(tmp_path / "written.onnx")
     found = onnx.load(tmp_path / "written.onnx")
     onnx.checker.check_model(found)
+    for tensor in found.graph.initializer:
+        assert tensor.doc_string.strip() == ""
+        tensor.ClearField("doc_string")
     assert found == expected
+
+
+def test_tensors_are_found_where_they_lie_in_the_file(tmp_path):
+    path = tmp_path / "given.onnx"
+    (tmp_path / "plain.onnx").write_bytes(model().SerializeToString())
+    read_light(tmp_path / "plain.onnx").write(path)
+    content = path.read_bytes()
+    graph = onnx.ModelProto.FromString(mapped_graph(path)).graph
+    assert graph.ByteSize() < 1000
+    for tensor, expected in zip(graph.initializer, model().graph.initializer, strict=True):
+        if tensor.name == "small":
+            assert tensor == expected
+            continue
+        where = {entry.key: entry.value for entry in tensor.external_data}
+        begun, length = int(where["offset"]), int(where["length"])
+        assert (where["location"], begun % 64) == ("given.onnx", 0)
+        assert content[begun : begun + length] == expected.raw_data
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+def test_a_session_gives_the_numbers_of_the_file(tmp_path, aligned):
+    path = tmp_path / "given.onnx"
+    path.write_bytes(model().SerializeToString())
+    if aligned:
+        read_light(path).write(tmp_path / "aligned.onnx")
+        path = tmp_path / "aligned.onnx"
+    x = np.random.default_rng(1).random((1, SIDE)).astype(np.float32)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (expected,) = session.run(None, {"x": x})
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry(runtime._FOLDER_OF_WEIGHTS, str(tmp_path))
+    light = onnxruntime.InferenceSession(mapped_graph(path), options, ["CPUExecutionProvider"])
+    np.testing.assert_array_equal(light.run(None, {"x": x})[0], expected)
 
 
 def test_writing_holds_one_tensor_at_a_time(tmp_path):

@@ -11,9 +11,11 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from torch.nn import functional
 
+from torchxrayvision.inference.engines import onnxfile
 from torchxrayvision.inference.engines import winograd as _winograd
 from torchxrayvision.inference.engines.base import has_wide_convolutions
-from torchxrayvision.inference.engines.winograd import minimal_filtering
+from torchxrayvision.inference.engines.onnxfile import read_light
+from torchxrayvision.inference.engines.winograd import minimal_filtering, with_kernels
 
 CHANNELS, FILTERS = 5, 6
 
@@ -135,3 +137,29 @@ def test_the_graph_that_was_given_stays_and_the_new_one_is_hardly_larger(monkeyp
 )
 def test_networks_with_such_layers_are_known_before_they_are_converted(layer, wide):
     assert has_wide_convolutions(nn.Sequential(nn.Conv2d(1, 5, 3), layer)) == wide
+
+
+@pytest.mark.parametrize("apart", [True, False])
+@pytest.mark.parametrize("part", [True, False])
+def test_kernels_may_be_transformed_before_the_graph_is_loaded(tmp_path, part, apart, monkeypatch):
+    """Also those that the graph cuts out of a larger tensor, which is then left out."""
+    monkeypatch.setattr(onnxfile, "LARGE", 100 if apart else 1 << 30)
+    proto = graph(8, 12, pads=[1] * 4)
+    if part:
+        whole = numbers(FILTERS, CHANNELS + 2, 3, 3, seed=3)
+        proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(whole, "whole"))
+        ends = {"start": 2, "end": CHANNELS + 2, "axis": 1, "step": 1}
+        cut = [numpy_helper.from_array(np.array([value]), name) for name, value in ends.items()]
+        proto.graph.initializer.extend(cut)
+        names = ["whole", *(tensor.name for tensor in cut)]
+        proto.graph.node.insert(0, helper.make_node("Slice", names, ["weight"]))
+    x = numbers(2, CHANNELS, 8, 12)
+    (expected,) = run(proto, x)
+    (tmp_path / "plain.onnx").write_bytes(proto.SerializeToString())
+    light = with_kernels(read_light(tmp_path / "plain.onnx"))
+    light.write(tmp_path / "changed.onnx")
+    found = onnx.load(tmp_path / "changed.onnx")
+    assert operators(found).count("MatMul") == 1
+    assert "Slice" not in operators(found)
+    assert "whole" not in {tensor.name for tensor in found.graph.initializer}
+    np.testing.assert_allclose(run(found, x)[0], expected, atol=1e-4)

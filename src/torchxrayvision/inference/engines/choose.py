@@ -34,6 +34,7 @@ from torchxrayvision.inference.engines.runtime import (
     input_size,
     is_installed,
     measurement_key,
+    return_memory,
 )
 from torchxrayvision.models import Segmenter, XRayClassifier
 
@@ -361,6 +362,7 @@ class _Trial:
         return rounds
 
     def _agreeing(self, choice: Choice, precision: str) -> Engine | None:
+        return_memory()  # of what ran before: an engine takes as much again
         if choice == _TORCH:
             return self._values(choice)[1]
         found = "it did not run"

@@ -24,7 +24,7 @@ from torchxrayvision.inference.engines.runtime import (
     input_size,
     winograd_file,
 )
-from torchxrayvision.inference.engines.winograd import minimal_filtering
+from torchxrayvision.inference.engines.winograd import with_kernels
 from torchxrayvision.remote import is_as_made, make_folder, remember_made
 
 if TYPE_CHECKING:
@@ -54,8 +54,7 @@ def onnx_file(model: XRayModel, size: int, *, winograd: bool = False, fresh: boo
     # A file too: held in memory while it is loaded, a large graph doubles what the process takes.
     changed = winograd_file(path)
     if fresh or not is_as_made(changed):
-        plain = read_light(path)
-        _write(LightModel(minimal_filtering(plain.proto), plain.values), changed)
+        _write(with_kernels(read_light(path)), changed)
     return changed
 
 

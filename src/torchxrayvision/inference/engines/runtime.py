@@ -19,6 +19,7 @@ import numpy as np
 from torchxrayvision import __version__
 from torchxrayvision.errors import DependencyError, UnknownNameError
 from torchxrayvision.files import sha256_of, write_atomically
+from torchxrayvision.inference.engines.onnxfile import mapped_graph
 from torchxrayvision.inputs import AIR
 from torchxrayvision.remote import cache_dir, make_folder
 
@@ -35,6 +36,7 @@ INPUT: Final = "image"
 FOLDER: Final = "engines"
 """Of the cache, for converted networks."""
 _ALIGNMENT: Final = 64  # bytes: what torch gives its tensors; last bits may depend on it
+_FOLDER_OF_WEIGHTS: Final = "session.model_external_initializers_file_folder_path"
 _CPUINFO: Final = Path("/proc/cpuinfo")
 
 
@@ -141,6 +143,19 @@ def import_openvino() -> Any:
     return openvino
 
 
+def return_memory() -> None:
+    """Give what was freed back to the system, where the C library would keep it for later.
+
+    Loading a graph needs some copies of its weights for a moment.
+    """
+    if sys.platform == "linux":
+        import ctypes
+
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of the GNU library
+        if trim is not None:
+            trim(0)
+
+
 class BatchInput:
     """What holds the images of a batch.
 
@@ -238,9 +253,17 @@ class OnnxSession(Session):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3  # errors; warnings speak of its own optimisation
+        # A plan of all memory lies beside the parts that the first run took, and wins no time.
+        options.enable_mem_pattern = False
+        source: str | bytes = str(path)
+        if sys.platform != "win32":  # where a file that is mapped cannot be replaced
+            place = path.resolve()
+            source = mapped_graph(place)
+            options.add_session_config_entry(_FOLDER_OF_WEIGHTS, str(place.parent))
         self._session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
+            source, options, providers=["CPUExecutionProvider"]
         )
+        return_memory()
 
     def run(self) -> tuple[Float32, ...]:
         """See `Session`."""
@@ -265,6 +288,8 @@ class OpenVinoSession(Session):
         }
         self._compiled = core.compile_model(graph, "CPU", settings)
         self._request = self._compiled.create_infer_request()
+        del core, graph
+        return_memory()
 
     def run(self) -> tuple[Float32, ...]:
         """See `Session`."""

@@ -13,16 +13,22 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from torchxrayvision.inference.engines.onnxfile import LightModel
+
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     import onnx
     from numpy.typing import NDArray
 
 # With fewer channels in or out the sums cost more than the products save (docs/speed.md).
 LEAST_CHANNELS: Final = 128
+_FLOAT: Final = 1  # float32 in a graph
 _RESULTS: Final = 4  # side of a tile of results
 _TILE: Final = 6  # and of what it is computed from
 _OF_TILE: Final = np.array([
@@ -41,8 +47,8 @@ def minimal_filtering(proto: onnx.ModelProto) -> onnx.ModelProto:
     """A graph with its wide 3 x 3 convolutions by Winograd's method.
 
     A convolution with holes is one without, on images of every second (third, ...) pixel. The
-    kernels are transformed by operators as well, so that the graph stays as small as it is; a
-    runtime computes them once, when it loads the graph, and holds them in four times the memory.
+    kernels are transformed by operators as well, so that the graph stays as small as it is; see
+    `with_kernels`.
 
     Args:
         proto: Its convolutions with known numbers of rows and columns are written anew where they
@@ -51,6 +57,88 @@ def minimal_filtering(proto: onnx.ModelProto) -> onnx.ModelProto:
     Returns:
         A graph of the same inputs and outputs, which differ in their last bits.
     """
+    return _filtered(proto)[0]
+
+
+def with_kernels(light: LightModel) -> LightModel:
+    """The same, with the transformed kernels in four times the memory of the plain ones.
+
+    A runtime that transforms them when it loads the graph holds all three at that time: the plain
+    ones, what it made of them, and its own copy. Here they are made while the file is written, one
+    after the other.
+
+    Args:
+        light: See `minimal_filtering`; the kernels are among its values, or parts of those.
+    """
+    proto, chains = _filtered(light.proto)
+    kernels = _Kernels(light)
+    values = dict(light.values)
+    replaced = {name for chain in chains for name in chain.nodes}
+    nodes = [node for node in proto.graph.node if node.output[0] not in replaced]
+    for chain in chains:
+        layer = chain.layer
+        shape = [_TILE * _TILE, layer.outputs, layer.inputs]
+        proto.graph.initializer.add(name=chain.nodes[-1], data_type=_FLOAT, dims=shape)
+        values[chain.nodes[-1]] = partial(kernels.transformed, layer.kernel)
+    used = {name for node in nodes for name in node.input}
+    used.update(value.name for value in proto.graph.output)
+    nodes = [node for node in nodes if node.op_type != "Slice" or used.intersection(node.output)]
+    used = {name for node in nodes for name in node.input}
+    kept = [tensor for tensor in proto.graph.initializer if tensor.name in used]
+    del proto.graph.node[:], proto.graph.initializer[:]
+    proto.graph.node.extend(nodes)
+    proto.graph.initializer.extend(kept)
+    return LightModel(proto, {name: give for name, give in values.items() if name in used})
+
+
+class _Kernels:
+    """The kernels of a graph, or parts of them that it cuts out.
+
+    Args:
+        light: The graph.
+    """
+
+    def __init__(self, light: LightModel) -> None:
+        self._values = light.values
+        self._tensors = {tensor.name: tensor for tensor in light.proto.graph.initializer}
+        self._cuts = {n.output[0]: n for n in light.proto.graph.node if n.op_type == "Slice"}
+
+    def transformed(self, name: str) -> memoryview:
+        """As they meet the tiles, (36, K, C)."""
+        kernel = self._plain(name)
+        by_position = kernel.transpose(2, 3, 0, 1).reshape(9, -1)
+        sums = np.einsum("ia,jb->ijab", _OF_KERNEL, _OF_KERNEL).reshape(-1, 9)
+        made: NDArray[np.float32] = sums.astype("<f4") @ by_position
+        return made.reshape(-1).view(np.uint8).data
+
+    def _plain(self, name: str) -> NDArray[np.float32]:
+        from onnx import numpy_helper
+
+        if name in self._cuts:
+            source, *arguments = self._cuts[name].input
+            starts, ends, axes, steps = (
+                numpy_helper.to_array(self._tensors[argument]) for argument in arguments
+            )
+            whole = self._plain(source)
+            cut = [slice(None)] * whole.ndim
+            for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+                cut[axis] = slice(start, end, step)
+            return whole[tuple(cut)]
+        tensor = self._tensors[name]
+        if name not in self._values:
+            return np.asarray(numpy_helper.to_array(tensor), np.float32)
+        return np.frombuffer(self._values[name](), "<f4").reshape(tensor.dims)
+
+
+@dataclass(frozen=True, slots=True)
+class _Chain:
+    """The operators that transform the kernels of a layer, by their results, the last one last."""
+
+    layer: _Layer
+    nodes: tuple[str, ...]
+
+
+def _filtered(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, list[_Chain]]:
     import onnx
     from onnx import shape_inference
 
@@ -61,13 +149,13 @@ def minimal_filtering(proto: onnx.ModelProto) -> onnx.ModelProto:
     }
     kernels = {tensor.name: list(tensor.dims) for tensor in proto.graph.initializer}
     for node in proto.graph.node:  # a part of one is one as well
-        if node.op_type == "Slice" and node.input[0] in kernels:
+        if _cuts_kernel(node, kernels):
             kernels[node.output[0]] = shapes.get(node.output[0], [])
     rectified = _rectified(proto.graph)
     changed = onnx.ModelProto()
     changed.CopyFrom(proto)
     del changed.graph.node[:]
-    done = set()
+    done, chains = set(), []
     for node in proto.graph.node:
         layer = _layer(node, kernels, shapes, rectified)
         if layer is not None:
@@ -75,10 +163,20 @@ def minimal_filtering(proto: onnx.ModelProto) -> onnx.ModelProto:
             _write(writer, layer)
             changed.graph.node.extend(writer.nodes)
             changed.graph.initializer.extend(writer.constants)
+            chains.append(_Chain(layer, writer.of_kernels))
             done.add(layer.output)
         elif not done.intersection(node.output):
             changed.graph.node.append(node)
-    return changed
+    return changed, chains
+
+
+def _cuts_kernel(node: onnx.NodeProto, known: Container[str]) -> bool:
+    """Whether a node cuts a constant part out of a constant."""
+    return (
+        node.op_type == "Slice"
+        and len(node.input) == 5
+        and all(name in known for name in node.input)
+    )
 
 
 def _rectified(graph: onnx.GraphProto) -> dict[str, str]:
@@ -153,6 +251,7 @@ class _Writer:
         self._name = name
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
+        self.of_kernels: tuple[str, ...] = ()
 
     def constant(self, values: NDArray[Any] | list[int]) -> str:
         """The name of a constant, float32 if it is an array and else int64."""
@@ -213,11 +312,14 @@ def _products(write: _Writer, layer: _Layer, x: str, rows: int, columns: int) ->
 
 def _kernels(write: _Writer, layer: _Layer) -> str:
     """The kernels (K, C, 3, 3) as they meet the tiles, (36, K, C)."""
+    before = len(write.nodes)
     sums = np.einsum("ia,jb->ijab", _OF_KERNEL, _OF_KERNEL).reshape(-1, 9)
     x = write("Transpose", layer.kernel, perm=[2, 3, 0, 1])
     x = write.reshape(x, 9, layer.outputs * layer.inputs)
     x = write("MatMul", write.constant(sums), x)
-    return write.reshape(x, _TILE * _TILE, layer.outputs, layer.inputs)
+    x = write.reshape(x, _TILE * _TILE, layer.outputs, layer.inputs)
+    write.of_kernels = tuple(node.output[0] for node in write.nodes[before:])
+    return x
 
 
 def _results(write: _Writer, layer: _Layer, x: str, rows: int, columns: int, output: str) -> str:
