@@ -222,7 +222,7 @@ def _start(recipe: Recipe, outputs: int) -> XRayClassifier:
         get_model,
         load_checkpoint,
     )
-    from torchxrayvision.weights import list_weights
+    from torchxrayvision.weights import list_weights, own_weights
 
     if recipe.weights:
         net = load_checkpoint(recipe.weights)
@@ -237,8 +237,9 @@ def _start(recipe: Recipe, outputs: int) -> XRayClassifier:
             check_file_arguments(recipe.model, args, "recipe")
         except CheckpointError as error:
             raise RecipeError(f"model_args: {error}") from error
-    published = {name for entry in list_weights() for name in (entry.name, *entry.aliases)}
-    if recipe.model in published:
+    entries = [*list_weights(), *own_weights()]
+    known = {name for entry in entries for name in (entry.name, *entry.aliases)}
+    if recipe.model in known:
         return get_model(recipe.model, **args)
     if recipe.model.startswith("resnet") and "-width" in recipe.model:
         return ResNet(architecture=recipe.model, num_classes=outputs, **args)

@@ -392,8 +392,8 @@ def test_the_same_size_and_time_do_not_hide_a_change(films, build, decoded, sett
 
 def test_a_change_that_no_state_shows_is_found_by_verifying(films, build, settled, monkeypatch):
     """Damage of a disk, or a file system that keeps no time of the entry."""
-    original = sources_module._stamp
-    monkeypatch.setattr(sources_module, "_stamp", lambda path: (*original(path)[:1], 1, 1, 1))
+    original = sources_module.stamp_of
+    monkeypatch.setattr(sources_module, "stamp_of", lambda path: (*original(path)[:1], 1, 1, 1))
     path = films / "b.png"
     Image.fromarray(picture(1)).save(path, compress_level=0)
     before = build(tiny(films))
@@ -484,8 +484,8 @@ def test_a_cache_that_cannot_be_written_can_be_read(films, build, decoded, settl
 
 def test_a_file_that_is_being_written_is_refused(films, build, monkeypatch):
     counter = itertools.count()
-    original = sources_module._stamp
-    monkeypatch.setattr(sources_module, "_stamp", lambda path: (next(counter), *original(path)[1:]))
+    original = sources_module.stamp_of
+    monkeypatch.setattr(sources_module, "stamp_of", lambda path: (next(counter), *original(path)[1:]))
     with pytest.raises(ImageReadError, match="changed while it was read"):
         build(tiny(films))
 

@@ -22,7 +22,7 @@ from torchxrayvision.checkpoints import read_tensors
 from torchxrayvision.datasets import Phantom_Dataset, SubsetDataset
 from torchxrayvision.errors import DatasetError, DependencyError, RecipeError, UnknownNameError
 from torchxrayvision.files import sha256_of
-from torchxrayvision.models import DenseNet, load_checkpoint
+from torchxrayvision.models import DenseNet, add_weights, load_checkpoint
 from torchxrayvision.training import (
     Augmentation,
     ImageCache,
@@ -82,7 +82,7 @@ def test_the_callers_generators_are_left_alone(tmp_path):
     assert np.random.get_state()[1].tolist() == before[1]  # noqa: NPY002
 
 
-def test_weights_load_with_targets_and_resolution(tmp_path):
+def test_weights_load_with_targets_and_resolution(tmp_path, monkeypatch):
     result = fit_quickly(tmp_path, model="resnet18-width32", batch_size=14)
     assert result.best == result.last
     assert result.mean_auroc != result.mean_auroc
@@ -96,6 +96,11 @@ def test_weights_load_with_targets_and_resolution(tmp_path):
     assert torch.equal(again.head.weight, model.head.weight)
     fewer = network_of(recipe(weights=str(result.last), model="resnet18-width32"), ["Hernia"])
     assert fewer.targets == ["Hernia"]
+    monkeypatch.setenv("XRV_CACHE_DIR", str(tmp_path / "cache"))
+    add_weights(result.last, "mine")  # a name of one's own is a name of weights
+    named = network_of(recipe(model="mine"), NAMES)
+    assert torch.equal(named.head.weight, model.head.weight)
+    assert network_of(recipe(model="mine"), ["Hernia"]).targets == ["Hernia"]
     with pytest.raises(RecipeError, match="hold a ResNet"):
         network_of(recipe(weights=str(result.last), model="densenet121"), NAMES)
 
