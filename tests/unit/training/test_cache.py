@@ -485,7 +485,9 @@ def test_a_cache_that_cannot_be_written_can_be_read(films, build, decoded, settl
 def test_a_file_that_is_being_written_is_refused(films, build, monkeypatch):
     counter = itertools.count()
     original = sources_module.stamp_of
-    monkeypatch.setattr(sources_module, "stamp_of", lambda path: (next(counter), *original(path)[1:]))
+    monkeypatch.setattr(
+        sources_module, "stamp_of", lambda path: (next(counter), *original(path)[1:])
+    )
     with pytest.raises(ImageReadError, match="changed while it was read"):
         build(tiny(films))
 
