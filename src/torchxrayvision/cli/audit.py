@@ -99,7 +99,8 @@ def audit(
         try:
             done = look(
                 names, labels, patient=patient, split=split, against=reference, model=model,
-                reading=reading, on_progress=lambda _, at, total: progress.move(at, total),
+                reading=reading,
+                on_progress=lambda stage, at, total: progress.move(at, total, stage),
             )  # fmt: skip
         except EvaluationError as error:
             refuse(str(error))

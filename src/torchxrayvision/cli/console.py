@@ -463,20 +463,24 @@ class RunProgress:
         self._task: Any = None
         self._began = self._said = time.monotonic()
         self._from: int | None = None
+        self._stage = ""
 
     def found(self, count: int) -> None:
         """While the images are listed."""
         if self._due():
             inform(f"listing: {count:,} images so far")
 
-    def move(self, done: int, total: int) -> None:
-        """After each batch."""
+    def move(self, done: int, total: int, stage: str = "") -> None:
+        """After each batch; a stage of another name has a bar and a pace of its own."""
+        if stage != self._stage:
+            self.close()
+            self._bar, self._from, self._stage = None, None, stage
         if self._from is None:  # what an earlier run did says nothing of this one's speed
             self._from, self._began = done, time.monotonic()
             if stderr_console().is_terminal:
                 self._bar = _bar()
                 self._bar.start()
-                self._task = self._bar.add_task("", total=total, completed=done)
+                self._task = self._bar.add_task(stage, total=total, completed=done)
         if self._bar is not None:
             self._bar.update(self._task, completed=done)
         elif self._due():
@@ -485,7 +489,9 @@ class RunProgress:
     def _line(self, done: int, total: int) -> str:
         rate = (done - (self._from or 0)) / max(1e-9, time.monotonic() - self._began)
         left = f", {_clock((total - done) / rate)} left" if rate > 0 else ""
-        return f"{done:,} of {total:,} images, {rate:.1f} per second{left}"
+        what = "" if self._stage else " images"
+        stage = f"{self._stage}: " if self._stage else ""
+        return f"{stage}{done:,} of {total:,}{what}, {rate:.1f} per second{left}"
 
     def _due(self) -> bool:
         now = time.monotonic()
@@ -502,9 +508,16 @@ class RunProgress:
 
 
 def _bar() -> Any:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    name = TextColumn("{task.description}", markup=False)
+    columns = (name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=stderr_console(), transient=True)
 
 
