@@ -76,7 +76,10 @@ html_css_files = ["site.css"]
 html_js_files = ["site.js"]
 html_show_sourcelink = False
 html_copy_source = False
-html_sidebars = {"index": [], "api/torchxrayvision.*": ["api-siblings.html"]}
+html_sidebars = {
+    **{page: [] for page in ("index", "get-started", "commands", "project/changes")},
+    "api/torchxrayvision.*": ["api-siblings.html"],
+}
 html_theme_options = {
     "logo": {"text": "TorchXRayVision 2"},
     "header_links_before_dropdown": 6,

@@ -20,6 +20,7 @@ ROW = re.compile(r"^\| (?:\*\*(.+?)\*\* )?\| \[(.+?)\]\((.+?)\.md\) \| (.+?) \|$
 TABLE = re.compile(r"^\| .*\n(?:\|.*\n)+", re.MULTILINE)
 PLACE = re.compile(r'src="thumbnail:([\w-]+)"')
 SIZE = (480, 300)  # pixels; a card is about 300 wide
+_SHEET = 2.4  # what is wider is a row of images, of which the first ones are enough
 
 
 def cards(text):
@@ -64,8 +65,10 @@ def save(path, target):
     image = Image.open(path).convert("RGBA")
     page = Image.new("RGBA", image.size, "white")
     page.alpha_composite(image)
-    widest = round(page.height * SIZE[0] / SIZE[1])
-    small = page.crop((0, 0, min(page.width, widest), page.height)).convert("RGB")
+    width = page.width
+    if width > _SHEET * page.height:
+        width = round(page.height * SIZE[0] / SIZE[1])
+    small = page.crop((0, 0, width, page.height)).convert("RGB")
     small.thumbnail(SIZE, Image.Resampling.LANCZOS)
     small.save(target, quality=85)
 
