@@ -138,6 +138,11 @@ class Reader:
         drawn = self.most > 0 if self.targets is None else bool(self.targets)
         return self.classifier.network("heat maps") if drawn else None
 
+    @property
+    def runs_graph(self) -> bool:
+        """Whether the classifier is a graph, which needs no torch."""
+        return isinstance(self.classifier, Graph)
+
     def algorithms(self) -> tuple[Algorithm | None, Algorithm | None]:
         """Which networks answer: the classifier and the segmenter."""
         return self._about_classifier(), self._about_segmenter()

@@ -41,8 +41,8 @@ class Model:
         checkpoint: A file of the user's own instead; see `load_checkpoint`.
         calibration: What `xrv calibrate` wrote for these weights; none if not given.
         engine: What computes the classifier. With `"onnx"` or `"openvino"` it is converted at the
-            first start, and later starts load neither torch nor its weights; `"auto"` takes
-            them where `xrv predict` measured them to be the fastest.
+            first start, and what reads loads neither torch nor the weights; `"auto"` takes them
+            where `xrv predict` measured them to be the fastest.
         graph: The classifier as a file of `xrv export` instead of weights; needs no torch.
         segmenter: Segmentation network; empty for no masks.
         mask_threshold: Least probability inside a mask, 0 to 1.

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from torchxrayvision.errors import ServiceError
 from torchxrayvision.service.queue import ResultObject
@@ -51,6 +51,14 @@ class Worker:
     """
 
     def __init__(self, config: Config) -> None:
+        answer = self._start(config)
+        if answer.get("converted"):  # with torch, which the next process does without
+            self.close()
+            answer = self._start(config)
+        self.model: str = answer["model"]
+
+    def _start(self, config: Config) -> dict[str, Any]:
+        """Start the process; what it says when it is ready."""
         self._answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         threads = str(config.work.threads)
         package = str(Path(__file__).parents[2])
@@ -65,7 +73,12 @@ class Worker:
             env={**os.environ, **limits, "PYTHONPATH": search},
             start_new_session=True,  # Ctrl-C is for the service, which ends its workers
         )
-        threading.Thread(target=self._read, name="xrv-answers", daemon=True).start()
+        threading.Thread(
+            target=_read,
+            args=(self._process.stdout, self._answers),
+            name="xrv-answers",
+            daemon=True,
+        ).start()
         try:
             self._say(_settings(config))
             answer = self.answer(config.work.start_limit)
@@ -75,15 +88,7 @@ class Worker:
         if "error" in answer:
             self.close()
             raise ServiceError(answer["error"])
-        self.model: str = answer["model"]
-
-    def _read(self) -> None:
-        stream = self._process.stdout
-        if stream is None:
-            return
-        while line := stream.readline():
-            self._answers.put(line)
-        self._answers.put(b"")
+        return answer
 
     def _say(self, value: Any) -> None:
         stream = self._process.stdin
@@ -147,6 +152,14 @@ class Worker:
                     pipe.close()
                 except OSError:  # what was still to be flushed has no reader any more
                     continue
+
+
+def _read(stream: IO[bytes] | None, answers: queue.SimpleQueue[bytes]) -> None:
+    if stream is None:
+        return
+    while line := stream.readline():
+        answers.put(line)
+    answers.put(b"")
 
 
 def _settings(config: Config) -> dict[str, Any]:

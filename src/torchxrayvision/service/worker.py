@@ -52,6 +52,14 @@ class ImageWorker:
         self._reader = _reader(config)
         self.model = model_version(self._reader, config)
 
+    @property
+    def converted(self) -> bool:
+        """Whether this process loaded torch only to make the graph that it runs."""
+        config = self._config
+        drawn = draws_evidence(config.results) or config.results.evidence
+        needed = drawn or config.model.segmenter or config.gate.reference
+        return not needed and self._reader.runs_graph and "torch" in sys.modules
+
     def answer(self, file: str, folder: str) -> dict[str, Any]:
         """Read one image and write its objects.
 
@@ -250,7 +258,7 @@ def main(requests: IO[bytes], answers: IO[bytes]) -> None:
     torch = sys.modules.get("torch")
     if torch is not None:  # where a network is no graph
         torch.set_num_threads(config.work.threads)
-    say({"model": worker.model})
+    say({"model": worker.model, "converted": worker.converted})
     batches = _batches(requests)
     while True:
         for image in batches.get():

@@ -243,11 +243,13 @@ def test_auto_takes_the_graph_where_it_was_measured_to_be_the_fastest(
 ):
     monkeypatch.setattr(_graph, "may_have_accelerator", lambda: False)
     assert named.graph("auto") is None
+    assert not isinstance(named.open("auto"), Graph)
     graph = named.graph("onnx")
     memory = made / "cache" / "engines.json"
     before = memory.read_text()
     measured(graph, Choice("openvino"))
     assert named.graph("auto").choice == Choice("openvino")
+    assert named.open("auto").choice == Choice("openvino")
     measured(graph, Choice("torch"))
     assert named.graph("auto") is None
     measured(graph, Choice("onnx"))

@@ -204,3 +204,21 @@ def until(true, seconds=60):
             return False
         time.sleep(0.1)
     return True
+
+
+def test_the_process_that_converted_is_replaced_by_one_without_torch(tmp_path, monkeypatch):
+    started = []
+    start = Worker._start
+
+    def counted(self, config):
+        started.append(start(self, config))
+        return started[-1]
+
+    monkeypatch.setattr(Worker, "_start", counted)
+    monkeypatch.setenv("XRV_CACHE_DIR", str(tmp_path / "cache"))
+    for expected in ([True, False], [False]):
+        started.clear()
+        worker = Worker(settings(tmp_path, weights="demo", engine="onnx"))
+        worker.close()
+        assert [answer["converted"] for answer in started] == expected
+        assert len({answer["model"] for answer in started}) == 1
