@@ -33,7 +33,7 @@ from torchxrayvision.images.pixels import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
     from PIL import Image
@@ -290,21 +290,40 @@ def _stored(png: _Png) -> list[bytes | memoryview] | None:
     expected = _row_bytes(png)
     if isal_zlib is None or png.interlace or not _LEAST_STORED <= expected <= _MOST_STORED:
         return None
-    body = b"".join(png.pixels)
     engine = isal_zlib.decompressobj()
-    try:
-        rows = engine.decompress(body, expected + 1)
-    except (isal_zlib.error, ValueError):
-        return None
-    if len(rows) != expected or not engine.eof or engine.unused_data:
-        return None
-    view = memoryview(rows)
     pieces: list[bytes | memoryview] = [b"\x78\x01"]
-    for start in range(0, expected, _STORED_BLOCK):
-        block = view[start : start + _STORED_BLOCK]
-        final = start + _STORED_BLOCK >= expected
-        pieces += [struct.pack("<BHH", final, len(block), len(block) ^ 0xFFFF), block]
-    return [*pieces, body[-4:]]
+    found = 0
+    try:
+        for rows in _inflated(engine, png.pixels):  # small pieces, whose memory is used again
+            pieces += [struct.pack("<BHH", 0, len(rows), len(rows) ^ 0xFFFF), rows]
+            found += len(rows)
+            if found > expected:
+                return None
+    except (isal_zlib.error, ValueError, EOFError):
+        return None
+    if found != expected or not engine.eof or engine.unused_data:
+        return None
+    checksum = b"".join(body[-4:] for body in png.pixels)[-4:]
+    return [*pieces, b"\x01\x00\x00\xff\xff", checksum]
+
+
+def _inflated(engine: Any, bodies: Sequence[memoryview]) -> Iterator[bytes]:
+    """What a decompressor gives for chunks, at most a stored block at a time.
+
+    Raises:
+        EOFError: If chunks follow the end of the stream.
+    """
+    for body in bodies:
+        rest: bytes | memoryview = body
+        if len(rest) and engine.eof:
+            raise EOFError
+        while not engine.eof:
+            rows = engine.decompress(rest, _STORED_BLOCK)
+            rest = engine.unconsumed_tail
+            if rows:
+                yield rows
+            if not rest and len(rows) < _STORED_BLOCK:
+                break
 
 
 def _check_rows(png: _Png, path: str) -> None:

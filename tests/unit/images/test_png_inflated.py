@@ -51,7 +51,9 @@ def test_pixels_are_the_same(depth, colour, interlace, monkeypatch):
     assert with_ == without
 
 
-def test_it_is_used(monkeypatch):
+@pytest.mark.parametrize("block", [1, 53, 54, 0xFFFF])
+def test_it_is_used(monkeypatch, block):
+    monkeypatch.setattr(_png, "_STORED_BLOCK", block)
     data = sample(8, 0)
     stored = []
     real = _png._stored
@@ -140,11 +142,17 @@ def test_nothing_depends_on_what_the_other_inflater_says(monkeypatch):
     """Rows that are not those of the file do not pass its Adler-32, which Pillow compares."""
 
     class Wrong:
-        eof, unused_data = True, b""
+        def __init__(self):
+            self._inner = zlib.decompressobj()
+            self.unconsumed_tail = b""
+
+        def __getattr__(self, name):
+            return getattr(self._inner, name)
 
         def decompress(self, body, most):
-            rows = bytearray(zlib.decompress(body))
-            rows[700] ^= 1
+            rows = bytearray(self._inner.decompress(body, most))
+            self.unconsumed_tail = self._inner.unconsumed_tail
+            rows[700:701] = bytes([rows[700] ^ 1]) if len(rows) > 700 else b""
             return bytes(rows)
 
     class Package:
