@@ -37,6 +37,8 @@ CONFIRMED: Final = 0.86
 """Median correlation of cells of larger pictures from which on two images are one exposure."""
 STILL: Final = 0.12
 """Share of the tiles of larger pictures that may have moved by themselves in one exposure."""
+CERTAIN: Final = 0.97
+"""Correlation from which on half of a picture agrees so closely that it is not asked what moved."""
 DUPLICATE: Final = 0.9
 """Correlation in thumbnails from which on a pair is one exposure, where they are all there is."""
 _OVERLAP: Final = 0.6  # share of the image that must be in both
@@ -105,8 +107,9 @@ def search(
             sides = pictures[place[:, 0]], pictures[place[:, 1]]
             overlay = confirm(*sides, overlay)
             good = np.flatnonzero(_alike(overlay, CONFIRMED))
-            moved = moved_tiles(sides[0][good], sides[1][good], overlay.take(good))
-            good = good[moved <= STILL]
+            close = good[np.abs(overlay.correlation[good]) < CERTAIN]
+            moved = moved_tiles(sides[0][close], sides[1][close], overlay.take(close))
+            good = np.setdiff1d(good, close[moved > STILL])
             chunk, overlay = chunk[good], overlay.take(good)
         found += _judged(chunk, overlay)
         say("comparing larger pictures", min(start + _BATCH, len(alike)), len(alike))

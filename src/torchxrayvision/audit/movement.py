@@ -4,9 +4,10 @@ Whatever was done to a copy, one affine map lays all of it over the original. Be
 the patient breathed or turned, so that ribs, heart and diaphragm moved by different amounts, if
 only by a pixel, and no affine map undoes that: half of all cells may agree, and the others do not.
 Each tile's own shift is found from the structure of a few pixels, by one step of Gauss and Newton,
-and what an affine map explains of the shifts is taken off. A tile that an encoder emptied, or that
-a window clipped, agrees badly without being elsewhere, and one that a smaller copy blurred seems
-elsewhere and agrees well: a tile has moved if both are so.
+and what an affine map explains of the shifts is taken off. A tile that an encoder emptied agrees
+badly without being elsewhere, and one that a smaller copy blurred seems elsewhere and agrees well:
+a tile has moved if both are so. Edges where a window clips look as if they moved, so pairs that
+agree as windowed copies do are not asked.
 
 Source:
     Lucas and Kanade. An iterative image registration technique with an application to stereo
