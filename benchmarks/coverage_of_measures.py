@@ -13,8 +13,10 @@ The intervals of shares, of Brier scores, slopes and intercepts, of their differ
 are computed for all studies of a cell at once, by the formulas of the package written a second
 time; `tests/unit/evaluation/test_coverage.py` holds them to what the tables print, to ten digits.
 Calibration error, average precision, AUROC of subgroups and means over findings are read from the
-tables, in a part of the studies (`--tables`). `--page` prints the tables of docs/intervals.md from
-the rows.
+tables, in a part of the studies (`--tables`, `--means`). Of 2,000 images there are a quarter as
+many studies. What is outside of 93 to 97 % then is drawn again, in more studies and others
+(`--again`), and this figure counts. Rows that the file has are not drawn a second time, so that a
+run that was stopped resumes. `--page` prints the tables of docs/intervals.md from the rows.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ import numpy as np
 import pandas as pd
 
 from coverage_of_intervals import (
+    LEAST_GIVEN,
     LIKENESSES,
     NORMAL,
     PREVALENCES,
@@ -51,6 +54,7 @@ AT = 0.02  # prevalence of shifted predictive values
 LEAST_FOR_SHARE, LEAST_FOR_NUMBER = 5, 10  # patients
 AT_ONCE = 500_000  # images drawn together
 STEPS = 30
+AGAIN = 1_000_000  # seed of what is drawn again
 Z = z_of(0.95)
 NAMES = {
     "average_precision": "average precision",
@@ -506,28 +510,46 @@ def ends_of(table, measure):
     return table.loc[rows, "low"].to_numpy(float), table.loc[rows, "high"].to_numpy(float)
 
 
-def of_tables(studies: Studies):
-    """Calibration error, average precision of two models, AUROC of subgroups."""
+def of_errors(studies: Studies, wanted=None):
+    """Calibration error."""
     cell, rows = studies.cell, Drawn(studies).rows
     known, names = studies.labels[:, rows], [str(r) for r in rows]
-    people = {"patient_ids": studies.patients}
+    scores = studies.scores()[:, rows]
     for name, slope, shift in (("", SLOPE, SHIFT), (", calibrated", 1.0, 0.0)):
-        given = logits(studies.scores()[:, rows], cell, slope, shift)
-        table = performance_table(known, given, names, kind="logit", measures=["ece"], **people)
-        truth = truth_of(cell, None, slope, shift)["ece"]
-        yield NAMES["ece"] + name, held(*ends_of(table, "ece"), truth)
+        if (what := NAMES["ece"] + name) in (wanted or [what]):
+            table = performance_table(
+                known, logits(scores, cell, slope, shift), names, kind="logit", measures=["ece"],
+                patient_ids=studies.patients,
+            )  # fmt: skip
+            truth = truth_of(cell, None, slope, shift)["ece"]
+            yield what, held(*ends_of(table, "ece"), truth)
+
+
+def of_precisions(studies: Studies, wanted=None):
+    """Average precision of two models."""
+    cell, rows = studies.cell, Drawn(studies).rows
+    known, names = studies.labels[:, rows], [str(r) for r in rows]
+    people = {"patient_ids": studies.patients, "measures": ["average_precision"]}
     worse = cell._replace(area=cell.area - LOSS).gap
     for name, gap in (("none", cell.gap), ("real", worse)):
-        pair = [each[:, rows] for each in two_models(studies, gap)]
-        table = difference_table(known, *pair, names, measures=["average_precision"], **people)
-        a, b = (truth_of(cell, each)["average_precision"] for each in (None, gap))
-        found = held(*ends_of(table, "average_precision"), a - b)
-        yield f"difference of two models, {name}: average precision", found
+        if (what := f"difference of two models, {name}: average precision") in (wanted or [what]):
+            pair = [each[:, rows] for each in two_models(studies, gap)]
+            table = difference_table(known, *pair, names, **people)
+            a, b = (truth_of(cell, each)["average_precision"] for each in (None, gap))
+            yield what, held(*ends_of(table, "average_precision"), a - b)
+
+
+def of_areas(studies: Studies, wanted=None):
+    """AUROC of subgroups."""
+    cell, rows = studies.cell, Drawn(studies).rows
+    known, names = studies.labels[:, rows], [str(r) for r in rows]
+    people = {"patient_ids": studies.patients, "measures": ["auroc"]}
     for name, gap, member, scores in subgroups(studies):
-        group = {"group": np.where(member, "a", "b")}
-        table = gap_table(known, scores[:, rows], names, group, measures=["auroc"], **people)
-        apart = truth_of(cell, gap)["auroc"] - truth_of(cell)["auroc"]
-        yield f"{name}: AUROC", held(*ends_of(table, "auroc"), apart)
+        if (what := f"{name}: AUROC") in (wanted or [what]):
+            group = {"group": np.where(member, "a", "b")}
+            table = gap_table(known, scores[:, rows], names, group, **people)
+            apart = truth_of(cell, gap)["auroc"] - truth_of(cell)["auroc"]
+            yield what, held(*ends_of(table, "auroc"), apart)
 
 
 MEANS = ("average_precision", "sensitivity", "specificity", "ppv", "npv", "f1", "brier",
@@ -565,7 +587,30 @@ def of_means(studies: Studies):
         yield f"mean over 3 findings: {name}", held(pairs[:, 0], pairs[:, 1], truth[measure])
 
 
-FORMULAS, TABLES = (of_one_model, of_two_models, of_subgroups), (of_tables,)
+FORMULAS = (of_one_model, of_two_models, of_subgroups)
+TABLES = (of_errors, of_precisions, of_areas)
+
+
+def part_of(measure: str):
+    """Which of the above a measure is of."""
+    for sign, part in (
+        ("mean over", of_means), ("(ECE)", of_errors), (": average precision", of_precisions),
+        (": AUROC", of_areas), ("gap of", of_subgroups), ("difference of", of_two_models),
+    ):  # fmt: skip
+        if sign in measure:
+            return part
+    return of_one_model
+
+
+def drawn(part, cell: Cell, studies: int, seed: int = 0, wanted=None) -> list[dict]:
+    """A row of counts per measure and block. Patients and subgroups are those of a block."""
+    at_once = min(AT_ONCE // cell.n, 500 if part in FORMULAS else 100)
+    rows = []
+    for block, first in enumerate(range(0, studies, at_once)):
+        one = Studies(cell, min(at_once, studies - first), seed + 10 * block)
+        found = part(one, wanted) if part in TABLES else part(one)
+        rows += [{"measure": name} | cell._asdict() | counts for name, counts in found]
+    return rows
 
 
 def simulated(some, studies: int, tables: int = 0, means: int = 0, seed: int = 0) -> pd.DataFrame:
@@ -581,12 +626,69 @@ def simulated(some, studies: int, tables: int = 0, means: int = 0, seed: int = 0
     rows = []
     for cell in some:
         for parts, number in ((FORMULAS, studies), (TABLES, tables), ((of_means,), means)):
-            at_once = min(AT_ONCE // cell.n, 500)
-            for block, first in enumerate(range(0, number, at_once)):
-                for part in parts:
-                    drawn = Studies(cell, min(at_once, number - first), seed + 10 * block)
-                    rows += [{"measure": n} | cell._asdict() | found for n, found in part(drawn)]
+            for part in parts:
+                rows += drawn(part, cell, number, seed)
     return pooled(pd.DataFrame(rows))
+
+
+def outside(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows whose figure is not within 93 and 97 %, of those that the page shows."""
+    shown = table[table["given"] >= LEAST_GIVEN]
+    return shown[~shown["coverage"].between(0.93, 0.97)]
+
+
+class File:
+    """The rows that there are, in a file that a stopped run leaves behind.
+
+    Args:
+        path: CSV; None keeps them in memory.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        there = path is not None and path.is_file()
+        self.table = pd.read_csv(path) if there else pd.DataFrame()
+
+    def of(self, cell: Cell) -> pd.DataFrame:
+        """Rows of a cell."""
+        if not len(self.table):
+            return self.table
+        same = [self.table[name] == value for name, value in cell._asdict().items()]
+        return self.table[np.logical_and.reduce(same)]
+
+    def put(self, new: pd.DataFrame, cell: Cell) -> None:
+        """Add rows of a cell, in place of those of the same measure."""
+        places = {row.measure: row.Index for row in self.of(cell).itertuples()}
+        new = new.round(4)
+        for row in new.to_dict("records"):
+            if row["measure"] in places:
+                self.table.loc[places[row["measure"]]] = row
+            else:
+                self.table = pd.concat([self.table, pd.DataFrame([row])], ignore_index=True)
+        if self.path is not None:
+            self.table.to_csv(self.path, index=False)
+
+
+def complete(file: File, cell: Cell, options) -> None:
+    """Draw what a file lacks of a cell, and draw again what is outside of the band.
+
+    What is outside after few studies may be so by chance, and by more of others it is not.
+    """
+    small = cell.n == min(SIZES)
+    numbers = dict.fromkeys(FORMULAS, options.studies if small else options.studies // 4)
+    numbers |= dict.fromkeys(TABLES, options.tables if small else options.tables // 4)
+    numbers[of_means] = options.means if small else options.means // 4
+    known = file.of(cell)
+    there = {part_of(name) for name in known["measure"]} if len(known) else set()
+    for part, number in numbers.items():
+        if number and part not in there:
+            file.put(pooled(pd.DataFrame(drawn(part, cell, number))), cell)
+    few = outside(file.of(cell))
+    few = few[few["studies"] < options.again * 0.75]  # a class may be absent from the others
+    for part in {part_of(name): None for name in few["measure"]}:
+        names = [name for name in few["measure"] if part_of(name) is part]
+        more = pooled(pd.DataFrame(drawn(part, cell, options.again, AGAIN, names)))
+        file.put(more[more["measure"].isin(names)], cell)
 
 
 def cells():
@@ -595,28 +697,26 @@ def cells():
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--studies", type=int, default=4000, help="per cell")
-    parser.add_argument(
-        "--tables", type=int, default=2000, help="of these, what tables are read of"
-    )
-    parser.add_argument("--means", type=int, default=0, help="studies of the means over findings")
+    number = {"type": int, "metavar": "N"}
+    parser.add_argument("--studies", default=4000, help="of 200 images, per cell", **number)
+    parser.add_argument("--tables", default=2000, help="of what is read from tables", **number)
+    parser.add_argument("--means", default=1000, help="of the means over findings", **number)
+    parser.add_argument("--again", default=4000, help="of what is outside 93 to 97 %%", **number)
     parser.add_argument("--only", help="cells whose name holds this, such as n=200")
-    parser.add_argument("--csv", type=Path, help="write the rows here")
+    parser.add_argument("--csv", type=Path, help="rows; what is there is not drawn again")
     parser.add_argument("--page", type=Path, help="print the tables from a file of rows instead")
     options = parser.parse_args()
     if options.page:
         print(page(pd.read_csv(options.page), AREAS))
         return
-    start = time.process_time()
-    parts = []
+    start, file = time.process_time(), File(options.csv)
     for cell in cells():
-        if options.only and options.only not in repr(cell):
-            continue
-        parts.append(simulated([cell], options.studies, options.tables, options.means))
-        if options.csv:  # so that a run which is stopped leaves something
-            pd.concat(parts).round(4).to_csv(options.csv, index=False)
-        print(f"{cell} {time.process_time() - start:.0f} s", flush=True)
-    print(page(pd.concat(parts, ignore_index=True), AREAS))
+        if not options.only or options.only in repr(cell):
+            complete(file, cell, options)
+            print(f"{cell} {time.process_time() - start:.0f} s", flush=True)
+    if not options.only:
+        print(page(file.table, AREAS))
+    print(outside(file.table).to_string())
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Intervals hold the truth as often as they say: a small run of the script behind the page."""
 
+import argparse
 import importlib.util
 import math
 import re
@@ -202,6 +203,19 @@ def test_intervals_of_all_measures_hold_the_truth(measures, prevalence, likeness
                  for end, side in ((0.93, -1), (0.97, 1)))  # fmt: skip
     outside = given[(given["coverage"] < low) | (given["coverage"] > high)]
     assert outside.empty, outside.to_string()
+
+
+def test_a_file_is_completed_and_what_is_outside_is_drawn_again(measures, tmp_path):
+    cell, path = measures.Cell(200, 0.5, 0.0, 0.9), tmp_path / "rows.csv"
+    options = argparse.Namespace(studies=60, tables=0, means=0, again=150)
+    measures.complete(measures.File(path), cell, options)
+    table = pd.read_csv(path)
+    assert set(table["studies"]) == {60, 150}  # of 60 studies some measures are outside by chance
+    once = table[table["studies"] == 60]
+    assert measures.outside(once).empty
+    before = path.read_bytes()
+    measures.complete(measures.File(path), cell, options)
+    assert path.read_bytes() == before
 
 
 def test_the_page_shows_all_measures_of_the_file(measures):
