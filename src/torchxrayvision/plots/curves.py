@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final, TypedDict, Unpack
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from torchxrayvision.evaluation import CalibrationLine, OperatingPoint
 
+_LABEL_HEIGHT: Final = 0.032  # of the axes, which a label of a curve takes
 _POINTS: Final = 400  # of a curve: more are not seen and make files large
 
 
@@ -396,15 +398,12 @@ class LearningCurveDisplay(Display):
     def _draw(self, ax: Axes) -> None:
         steps = list(dict.fromkeys(self.table["per_class"]))
         place = {step: i for i, step in enumerate(steps)}
+        ends: dict[str, tuple[float, float]] = {}
         for name, part in self.table.groupby("finding", sort=False):
             at, value = part["per_class"].map(place), part["auroc"]
             if name != MEAN:
                 ax.plot(at, value, color=SOFT, linewidth=0.8, marker="o", markersize=2, alpha=0.8)
-                end = (at.iloc[-1], value.iloc[-1])
-                ax.annotate(
-                    str(name), end, xytext=(5, 0), textcoords="offset points", fontsize=7,
-                    color=SOFT, va="center",
-                )  # fmt: skip
+                ends[str(name)] = (float(at.iloc[-1]), float(value.iloc[-1]))
                 continue
             given = part["low"].notna()
             ax.fill_between(
@@ -414,7 +413,23 @@ class LearningCurveDisplay(Display):
         ax.axhline(0.5, color=SOFT, linewidth=0.8, linestyle=(0, (4, 4)))
         ax.set_xticks(range(len(steps)), steps)
         ax.set_xlim(-0.3, len(steps) - 0.1 + 0.09 * len(steps))
+        low, high = ax.get_ylim()
+        heights = _apart([end for _, end in ends.values()], _LABEL_HEIGHT * (high - low))
+        for (name, (right, _)), height in zip(ends.items(), heights, strict=True):
+            ax.annotate(
+                name, (right, height), xytext=(5, 0), textcoords="offset points", fontsize=7,
+                color=SOFT, va="center",
+            )  # fmt: skip
         dress(ax, "AUROC of linear probes", "patients of each class", "AUROC")
+
+
+def _apart(values: list[float], least: float) -> list[float]:
+    """Heights of labels in the order of their values, none nearer to another than `least`."""
+    order = np.argsort(values, kind="stable")[::-1]
+    heights = np.asarray(values, float)
+    for above, below in itertools.pairwise(order):
+        heights[below] = min(heights[below], heights[above] - least)
+    return [float(height) for height in heights]
 
 
 def learning_curve(table: pd.DataFrame, *, ax: Axes | None = None) -> LearningCurveDisplay:

@@ -79,7 +79,7 @@ class ProbeStudy:
                 "95 %, over the patients of the test, for the mean over the draws; images of one "
                 "patient count as alike as they are. They do not hold how much the choice of "
                 "training patients changes the result: the lowest and the highest of the draws "
-                "show that. Where too few patients are there, no interval is given, and the table "
+                "show that. Where too few patients are there, no interval is given; probes.csv "
                 "says why.",
             ),
             (
@@ -116,7 +116,8 @@ def _number(value: Any) -> str:
 
 
 def _ends(row: Any) -> str:
-    return str(row["reason"]) if row["reason"] else f"[{row['low']:.3f}, {row['high']:.3f}]"
+    given = not math.isnan(row["low"])
+    return f"[{row['low']:.3f}, {row['high']:.3f}]" if given else "(no interval)"
 
 
 def write_probe_report(study: ProbeStudy, folder: Path) -> Path:

@@ -233,7 +233,11 @@ def _cards(evaluated: Judgement) -> list[tuple[str, str, str]]:
     for measure in ("auroc", "sensitivity", "specificity", "ece"):
         row: Any = means.loc[measure]
         if not math.isnan(row["value"]):
-            ends = "" if math.isnan(row["low"]) else f"[{row['low']:.3f}, {row['high']:.3f}]"
+            ends = (
+                "no interval"
+                if math.isnan(row["low"])
+                else f"[{row['low']:.3f}, {row['high']:.3f}]"
+            )
             cards.append((f"mean {_MEASURES[measure]}", f"{row['value']:.3f}", ends))
     return cards
 
