@@ -28,7 +28,7 @@ def main(*extras: str) -> None:
     project = tomllib.loads(PYPROJECT.read_text("utf-8"))["project"]
     optional = project["optional-dependencies"]
     declared = [*project["dependencies"], *(name for extra in extras for name in optional[extra])]
-    print(*lowest(declared), sep="\n")
+    print(*dict.fromkeys(lowest(declared)), sep="\n")  # an extra may repeat what another has
 
 
 if __name__ == "__main__":
