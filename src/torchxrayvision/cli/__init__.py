@@ -76,7 +76,14 @@ def __getattr__(name: str) -> Any:
     if name != "app":
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
-    globals()["app"] = made = _with_commands(_COMMANDS)
+    return _whole()
+
+
+def _whole() -> typer.Typer:
+    """The command line with all commands, made once."""
+    made: typer.Typer | None = globals().get("app")
+    if made is None:
+        globals()["app"] = made = _with_commands(_COMMANDS)
     return made
 
 
@@ -131,7 +138,7 @@ def present_arguments(given: Sequence[str]) -> list[str]:
 def _command(arguments: Sequence[str]) -> None:
     # General options take no value, so that the first other word is the command.
     word = next((word for word in arguments if not word.startswith("-")), "")
-    called = _with_commands([word]) if word in _COMMANDS else __getattr__("app")
+    called = _with_commands([word]) if word in _COMMANDS else _whole()
     try:
         called(args=list(arguments))
     except SystemExit as ended:
