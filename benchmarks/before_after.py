@@ -28,10 +28,10 @@ HERE = Path(__file__).parents[1]
 START = "import torchxrayvision as xrv, numpy as np\n"
 CASES = {
     "import: datasets and models": "xrv.datasets.NIH_Dataset, xrv.models.DenseNet",
-    "prepare: 3 files of each kind to 224": """
+    "prepare: 10 files of each kind to 224": """
 from torchxrayvision.images import read_raster
 from torchxrayvision.transforms import prepare
-for path in 3 * [f for f in sorted(FOLDER.glob("kinds/*"))]:
+for path in 10 * [f for f in sorted(FOLDER.glob("kinds/*"))]:
     raster = read_raster(path)
     prepare(raster.pixels, raster.scale, raster.offset, 224)
 """,
@@ -87,10 +87,11 @@ def seconds_of(side: Path, case: str, folder: Path) -> float:
     """CPU seconds of a process and its children."""
     code = f"from pathlib import Path\nFOLDER = Path({str(folder)!r})\n{START}{CASES.get(case, '')}"
     command = [sys.executable, "-c", code]
+    table = folder / "table.csv"
     if case == PIPELINE:
+        table.unlink(missing_ok=True)
         command = [sys.executable, "-m", "torchxrayvision", "predict", str(folder / "some")]
-        command += ["--weights", "demo", "--engine", "torch", "--overwrite"]
-        command += ["--output", str(folder / "table.csv")]
+        command += ["--weights", "demo", "--engine", "torch", "--output", str(table)]
     search = {"PYTHONPATH": str(side / "src"), "OMP_NUM_THREADS": "1"}
     place = {"XRV_CACHE_DIR": str(folder / "cache")}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
