@@ -557,8 +557,10 @@ MEANS = ("average_precision", "sensitivity", "specificity", "ppv", "npv", "f1", 
 FINDINGS = 3
 
 
-def of_means(studies: Studies):
+def of_means(studies: Studies, wanted=None):
     """Means over findings whose scores share half of their noise, one study after the other."""
+    names = {f"mean over {FINDINGS} findings: {NAMES.get(one, one)}": one for one in MEANS}
+    measures = [one for name, one in names.items() if name in (wanted or names)]
     cell = studies.cell
     others = [
         Studies(cell, studies.studies, studies.seed + f, studies.patients)
@@ -568,23 +570,23 @@ def of_means(studies: Studies):
     made = [one.scores(math.sqrt(0.5) * (noise + one.noise())) for one in others]
     limit = logits(cell.threshold, cell, SLOPE, SHIFT)
     truth = truth_of(cell, None, SLOPE, SHIFT)
-    ends = {measure: [] for measure in MEANS}
+    ends = {measure: [] for measure in measures}
     for r in range(studies.studies):
         known = np.stack([one.labels[:, r] for one in others], axis=1)
         if not ((known.min(axis=0) == 0) & (known.max(axis=0) == 1)).all():
             continue
         given = logits(np.stack([one[:, r] for one in made], axis=1), cell, SLOPE, SHIFT)
         table = performance_table(
-            known, given, list("abc"), thresholds=limit, kind="logit", measures=MEANS,
+            known, given, list("abc"), thresholds=limit, kind="logit", measures=measures,
             patient_ids=studies.patients,
         )  # fmt: skip
         mean = table[table["finding"] == "mean"].set_index("measure")
-        for measure in MEANS:
+        for measure in measures:
             ends[measure].append((mean.loc[measure, "low"], mean.loc[measure, "high"]))
-    for measure in MEANS:
-        pairs = np.array(ends[measure], float).reshape(-1, 2)
-        name = NAMES.get(measure, measure)
-        yield f"mean over 3 findings: {name}", held(pairs[:, 0], pairs[:, 1], truth[measure])
+    for name, measure in names.items():
+        if measure in measures:
+            pairs = np.array(ends[measure], float).reshape(-1, 2)
+            yield name, held(pairs[:, 0], pairs[:, 1], truth[measure])
 
 
 FORMULAS = (of_one_model, of_two_models, of_subgroups)
@@ -608,7 +610,7 @@ def drawn(part, cell: Cell, studies: int, seed: int = 0, wanted=None) -> list[di
     rows = []
     for block, first in enumerate(range(0, studies, at_once)):
         one = Studies(cell, min(at_once, studies - first), seed + 10 * block)
-        found = part(one, wanted) if part in TABLES else part(one)
+        found = part(one) if part in FORMULAS else part(one, wanted)
         rows += [{"measure": name} | cell._asdict() | counts for name, counts in found]
     return rows
 

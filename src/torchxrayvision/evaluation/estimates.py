@@ -28,6 +28,7 @@ from torchxrayvision.evaluation.intervals import (
 from torchxrayvision.evaluation.ranking import (
     Area,
     area_interval,
+    precision_excess,
     precision_with_influence,
     spread_of_normal,
 )
@@ -74,6 +75,7 @@ class Estimate:
             those of the difference of two models; 0 for others.
         rarer: Patients of the class that has fewer, and which it is.
         patients: Patients of all rows, of a share those in its denominator.
+        excess: How far the value lies above the truth on average over studies.
     """
 
     interval: Interval
@@ -84,6 +86,7 @@ class Estimate:
     freedom: float = 0.0
     rarer: tuple[int, str] = (0, "")
     patients: int = 0
+    excess: float = 0.0
 
     @property
     def value(self) -> float:
@@ -221,7 +224,10 @@ def _average_precision(sample: Sample) -> Estimate:
     interval, ends, rows = precision_with_influence(
         sample.present, sample.scores, sample.codes, sample.level
     )
-    return sample.estimate(interval.value, ends, sample.by_patient(rows), interval.reason)
+    excess = precision_excess(sample.present, sample.scores, sample.codes, rows)
+    return sample.estimate(
+        interval.value, ends, sample.by_patient(rows), interval.reason, excess=excess
+    )
 
 
 def _share(

@@ -388,12 +388,15 @@ def _mean(
         return Interval(math.nan, math.nan, math.nan, *counts, level, reason), 0
     parts = [all_of[j] for j in good]
     low, high = (np.array([e.ends[end] for e in parts]) for end in (0, 1))
-    unbounded = measure in UNBOUNDED
+    least, most = (-math.inf, math.inf) if measure in UNBOUNDED else (0.0, 1.0)
     interval = combined(
         known[:, good], np.array([e.value for e in parts]), low, high,
         np.stack([e.influence for e in parts]), [e.interval.reason for e in parts],
-        -math.inf if unbounded else 0.0, level, math.inf if unbounded else 1.0,
+        least, level, most,
     )  # fmt: skip
+    # Chance averages out over findings, what lies too high in each of them does not.
+    excess = float(np.mean([e.excess for e in parts]))
+    interval = replace(interval, low=max(least, interval.low - excess))
     return interval, len(good)
 
 

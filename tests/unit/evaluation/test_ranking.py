@@ -3,6 +3,7 @@ import pytest
 
 from torchxrayvision import evaluation
 from torchxrayvision.errors import EvaluationError
+from torchxrayvision.evaluation import estimates, ranking
 
 metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is the reference")
 
@@ -70,3 +71,46 @@ def test_infinite_scores_rank():
 def test_what_has_no_area_says_why(labels, scores, message):
     with pytest.raises(EvaluationError, match=message):
         evaluation.auroc(labels, scores)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_excess_of_an_average_precision_is_its_curvature_in_the_weights_of_patients(seed):
+    labels, scores = tied_sample(seed, 120, levels=seed % 2)
+    present, codes = labels == 1, np.random.default_rng(seed).integers(0, 50, 120)
+    _, _, influence = ranking.precision_with_influence(present, scores, codes, 0.95)
+    step, curvature = 1e-3, 0.0
+    for patient in np.unique(codes):
+        moved = [
+            metrics.average_precision_score(
+                labels, scores, sample_weight=1 + side * step * (codes == patient)
+            )
+            for side in (-1, 0, 1)
+        ]
+        curvature += (moved[0] - 2 * moved[1] + moved[2]) / step**2
+    excess = ranking.precision_excess(present, scores, codes, influence)
+    assert excess == pytest.approx(max(0.0, curvature / 2), rel=1e-3, abs=1e-6)
+
+
+def test_the_lower_end_of_a_mean_average_precision_goes_down_by_what_lies_too_high(monkeypatch):
+    rng = np.random.default_rng(0)
+    labels = (rng.random((900, 3)) < 0.1).astype(float)
+    scores = labels + rng.normal(size=labels.shape)
+    excesses = []
+
+    def mean_with(excess):
+        monkeypatch.setattr(estimates, "precision_excess", excess)
+        table = evaluation.performance_table(
+            labels, scores, list("abc"), measures=["average_precision"],
+            patient_ids=np.arange(900) // 2,
+        )  # fmt: skip
+        return table.set_index("finding").loc["mean"]
+
+    def kept(*given):
+        excesses.append(ranking.precision_excess(*given))
+        return excesses[-1]
+
+    without, mean = mean_with(lambda *_: 0.0), mean_with(kept)
+    assert len(excesses) == 3
+    assert min(excesses) > 0
+    assert mean["low"] == pytest.approx(without["low"] - np.mean(excesses))
+    assert (mean["value"], mean["high"]) == (without["value"], without["high"])
