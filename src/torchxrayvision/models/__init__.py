@@ -36,9 +36,12 @@ from torchxrayvision.models.loading import operating_points as operating_points
 from torchxrayvision.models.loading import resolve_weights_argument as resolve_weights_argument
 from torchxrayvision.models.loading import save_checkpoint
 from torchxrayvision.models.pretrained import class_of as class_of
-from torchxrayvision.models.pretrained import from_pretrained, save_pretrained
-from torchxrayvision.models.pretrained import load_segmenter as load_segmenter
-from torchxrayvision.models.pretrained import save_segmenter as save_segmenter
+from torchxrayvision.models.pretrained import (
+    from_pretrained,
+    load_segmenter,
+    save_pretrained,
+    save_segmenter,
+)
 from torchxrayvision.models.prompts import Prompts as Prompts
 from torchxrayvision.models.prompts import known_prompts as known_prompts
 from torchxrayvision.models.prompts import prompts_of as prompts_of
@@ -112,11 +115,13 @@ __all__ = [
     "get_weights",
     "list_models",
     "load_checkpoint",
+    "load_segmenter",
     "model_urls",
     "op_norm",
     "push_to_hub",
     "save_checkpoint",
     "save_pretrained",
+    "save_segmenter",
 ]
 
 __getattr__ = carried_names(

@@ -40,7 +40,7 @@ class Result:
     Attributes:
         best: File of the weights with the largest mean AUROC, PSNR or mean Dice; those of `last`
             if nothing validated. `torchxrayvision.models.load_checkpoint` reads it, that of
-            `torchxrayvision.autoencoders`, or ``torchxrayvision.models.load_segmenter``.
+            `torchxrayvision.autoencoders`, or `torchxrayvision.models.load_segmenter`.
         last: File of the weights at the end.
         auroc: Finding to the AUROC of `best` on the validation images; NaN where there is no
             positive or no negative case. Empty if nothing validated.
