@@ -396,7 +396,8 @@ def _mean(
     )  # fmt: skip
     # Chance averages out over findings, what lies too high in each of them does not.
     excess = float(np.mean([e.excess for e in parts]))
-    interval = replace(interval, low=max(least, interval.low - excess))
+    if not interval.reason:
+        interval = replace(interval, low=max(least, interval.low - excess))
     return interval, len(good)
 
 

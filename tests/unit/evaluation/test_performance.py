@@ -263,3 +263,15 @@ def test_means_of_subgroups_are_over_shared_findings(study):
     assert means["findings"].tolist() == [2, 2]
     intersections = with_intersections({"site": groups["site"], "sex": ["F", "M", ""] * 500})
     assert set(intersections["site & sex"]) == {"a & F", "a & M", "b & F", "b & M", "unknown"}
+
+
+@pytest.mark.parametrize("measure", ["average_precision", "brier", "calibration_slope"])
+def test_a_mean_over_findings_of_too_few_patients_has_no_interval(measure):
+    labels = np.zeros((60, 2))
+    labels[:7] = 1
+    logits = labels + np.random.default_rng(2).normal(size=labels.shape)
+    table = performance_table(labels, logits, list("ab"), kind="logit", measures=[measure])
+    mean = table.set_index("finding").loc["mean"]
+    assert mean["reason"] == "too few patients for an interval in 2 of 2 findings"
+    assert mean[["low", "high"]].isna().all()
+    assert mean["value"] > 0
