@@ -440,7 +440,8 @@ def combined(
     if widths[scarce].sum() > widths.sum() / 2 or scarce.all():
         reason = next(reason for reason in few if reason)
         if len(few) > 1:
-            reason = f"too few patients for an interval in {scarce.sum()} of {len(few)} findings"
+            short = f"{scarce.sum()} of {len(few)} findings"
+            reason = f"too few patients for the interval of a mean in {short}"
         return Interval(value, math.nan, math.nan, *counts_of(known), level, reason)
     together = _correlations(moved)
     ends = [

@@ -24,6 +24,7 @@ from torchxrayvision.evaluation.intervals import (
     combined,
     matrix,
     patient_codes,
+    too_few,
 )
 from torchxrayvision.evaluation.subgroups import UNKNOWN, named
 
@@ -369,6 +370,20 @@ def flat(interval: Interval) -> dict[str, object]:
     }  # fmt: skip
 
 
+# Patients of the rarer class that the finding of a mean needs beyond what its own interval needs. A
+# slope of few patients lies too high in all findings, which does not average out: the mean of three
+# held the truth in 91 % of studies with 50 such patients.
+_LEAST_FOR_MEAN: Final = {"calibration_slope": 100}
+
+
+def _few_for_mean(estimate: Estimate, measure: str) -> str:
+    """Why a mean has no interval if all findings are such as this one; empty if it has one."""
+    needed = _LEAST_FOR_MEAN.get(measure, 0)
+    patients, which = estimate.rarer
+    few = too_few(f"{patients} {which}", needed) if patients < needed else ""
+    return estimate.interval.reason or few
+
+
 def _mean(
     known: Floats, found: list[dict[str, Estimate]], measure: str, only: list[int] | None
 ) -> tuple[Interval, int]:
@@ -391,7 +406,7 @@ def _mean(
     least, most = (-math.inf, math.inf) if measure in UNBOUNDED else (0.0, 1.0)
     interval = combined(
         known[:, good], np.array([e.value for e in parts]), low, high,
-        np.stack([e.influence for e in parts]), [e.interval.reason for e in parts],
+        np.stack([e.influence for e in parts]), [_few_for_mean(e, measure) for e in parts],
         least, level, most,
     )  # fmt: skip
     # Chance averages out over findings, what lies too high in each of them does not.

@@ -271,7 +271,7 @@ def test_a_mean_that_rare_findings_decide_has_no_interval():
         np.mean([evaluation.auroc(labels[:, j], scores[:, j]) for j in range(3)])
     )
     assert math.isnan(mean.low)
-    assert mean.reason == "too few patients for an interval in 2 of 3 findings"
+    assert mean.reason == "too few patients for the interval of a mean in 2 of 3 findings"
     # One rare finding among many common ones decides little.
     many = np.c_[labels[:, :1], np.repeat(labels[:, 2:], 40, axis=1)]
     assert evaluation.mean_auroc(many, many + rng.normal(size=many.shape)).reason == ""

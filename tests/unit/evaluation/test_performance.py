@@ -272,6 +272,26 @@ def test_a_mean_over_findings_of_too_few_patients_has_no_interval(measure):
     logits = labels + np.random.default_rng(2).normal(size=labels.shape)
     table = performance_table(labels, logits, list("ab"), kind="logit", measures=[measure])
     mean = table.set_index("finding").loc["mean"]
-    assert mean["reason"] == "too few patients for an interval in 2 of 2 findings"
+    assert mean["reason"] == "too few patients for the interval of a mean in 2 of 2 findings"
     assert mean[["low", "high"]].isna().all()
     assert mean["value"] > 0
+
+
+def test_a_mean_slope_needs_more_patients_than_each_of_its_findings():
+    rng = np.random.default_rng(2)
+
+    def table_of(positives):
+        labels = np.zeros((400, 3))
+        labels[:positives] = 1
+        logits = labels + rng.normal(size=labels.shape)
+        return performance_table(
+            labels, logits, list("abc"), kind="logit", measures=["calibration_slope"]
+        ).set_index("finding")
+
+    short, enough = table_of(99), table_of(100)
+    assert short.loc["mean", "reason"] == (
+        "too few patients for the interval of a mean in 3 of 3 findings"
+    )
+    assert np.isnan(short.loc["mean", "low"])
+    assert short.loc[list("abc"), "low"].notna().all()
+    assert enough.loc["mean", ["low", "high"]].notna().all()
