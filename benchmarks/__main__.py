@@ -9,6 +9,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from textwrap import fill
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "RESULTS.md"
@@ -78,7 +79,7 @@ def measured(path: Path, arguments: argparse.Namespace) -> str | None:
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     return (
         f"# {question}\n\n`python benchmarks/{path.name} --rounds {arguments.rounds}`, measured on "
-        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d} with\n{versions}.\n"
+        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d} with\n{fill(versions, 110)}.\n"
         f"{done.stdout.replace('## ', '### ')}"
     )
 
