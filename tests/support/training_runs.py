@@ -195,6 +195,26 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def stop_at_step(count, start, monkeypatch):
+    """Begin a run, and interrupt it as Ctrl-C does at its `count`-th optimiser step."""
+    import pytest
+
+    from torchxrayvision.training.module import Training
+
+    steps = []
+    original = Training.optimizer_step
+
+    def stop(self, *args, **kwargs):
+        steps.append(None)
+        if len(steps) == count:
+            raise KeyboardInterrupt
+        return original(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, SystemExit)):
+        patch.setattr(Training, "optimizer_step", stop)
+        start()
+
+
 def tensors(path: Path):
     """Every tensor of a file as bytes."""
     return {k: v.numpy().tobytes() for k, v in read_tensors(path).tensors.items()}

@@ -92,6 +92,15 @@ def _write(table: pd.DataFrame, path: Path, made: Provenance) -> None:
     made.write_beside(path, path)
 
 
+def _write_rows(
+    rows: pd.DataFrame, path: Path, part: str, images: PreparedImages, made: Provenance
+) -> None:
+    """One row per image of a part, named by its path."""
+    named = rows.copy()
+    named.insert(0, "path", images.paths)
+    _write(named, path, replace(made, inputs={"part": part, "images": len(images)}))
+
+
 def _predicted(
     folder: Path,
     part: str,
@@ -107,9 +116,8 @@ def _predicted(
             for batch, _ in _batches(images, network, recipe)
         ]
     predicted = pd.DataFrame(np.concatenate(scores), columns=list(images.names))
-    predicted.insert(0, "path", images.paths)
-    said = replace(made, output="probability", inputs={"part": part, "images": len(images)})
-    _write(predicted, folder / f"predictions-{part}.csv", said)
+    said = replace(made, output="probability")
+    _write_rows(predicted, folder / f"predictions-{part}.csv", part, images, said)
     try:
         return auroc_table(images.labels, np.concatenate(scores), images.names, images.patient_ids)
     except EvaluationError as error:  # weights that diverged give no numbers
@@ -143,10 +151,7 @@ def _drawn(
                 pairs = torch.stack([batch[:, 0], drawn[:, 0]], dim=1)
                 shown += list(pairs[: _SHOWN - len(shown)].cpu().numpy())
     each = pd.DataFrame({key: np.concatenate([e[key] for e in errors]) for key in errors[0]})
-    rows = each.copy()
-    rows.insert(0, "path", images.paths)
-    said = replace(made, inputs={"part": part, "images": len(images)})
-    _write(rows, folder / f"reconstructions-{part}.csv", said)
+    _write_rows(each, folder / f"reconstructions-{part}.csv", part, images, made)
     _picture(folder / f"reconstructions-{part}.png", shown)
     return _measures(each, images.patient_ids, "measure")
 
@@ -176,10 +181,7 @@ def _outlined(
                 triples = [tuple(a.cpu().numpy() for a in three) for three in each]
                 shown += triples[: _SHOWN - len(shown)]
     each_dice = pd.DataFrame(np.concatenate(found), columns=list(images.names))
-    table = each_dice.copy()
-    table.insert(0, "path", images.paths)
-    said = replace(made, inputs={"part": part, "images": len(images)})
-    _write(table, folder / f"outlines-{part}.csv", said)
+    _write_rows(each_dice, folder / f"outlines-{part}.csv", part, images, made)
     _outlines_picture(folder / f"outlines-{part}.png", shown, images.names)
     return _measures(each_dice, images.patient_ids, "structure")
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from support.training_runs import tensors
+from support.training_runs import stop_at_step, tensors
 from torchxrayvision.datasets import MergeDataset, Phantom_Dataset
 from torchxrayvision.errors import (
     CheckpointError,
@@ -362,20 +362,8 @@ def test_a_run_starts_from_weights_of_another_and_from_published_ones(done, tmp_
 
 
 def test_a_stop_changes_no_bit(done, tmp_path, monkeypatch):
-    from torchxrayvision.training.module import Training
-
-    steps = []
-    original = Training.optimizer_step
-
-    def stop(self, *args, **kwargs):
-        steps.append(None)
-        if len(steps) == 12:  # within the second epoch, after a state that was written within it
-            raise KeyboardInterrupt
-        return original(self, *args, **kwargs)
-
-    with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, SystemExit)):
-        patch.setattr(Training, "optimizer_step", stop)
-        run(tmp_path)
+    # Within the second epoch, after a state that was written within it.
+    stop_at_step(12, lambda: run(tmp_path), monkeypatch)
     assert not (tmp_path / "dice.csv").exists()
     run(tmp_path)
     assert all(tensors(tmp_path / name) == tensors(done[0] / name) for name in FILES)
