@@ -3,7 +3,7 @@
 Simulated films of 1024 x 1024 and 2500 x 2048 in 8 and 16 bits, as PNG that Pillow wrote with its
 usual settings. CPU milliseconds per file, of one thread and of two that decode at the same time:
 where the second is larger, threads disturb each other. "inflate" undoes the compression only; the
-rest of a decoder's time is the row filters. `pip install isal imagecodecs` for all rows.
+rest of a decoder's time is the row filters. `pip install isal kornia-rs imagecodecs` for all rows.
 
     python benchmarks/decoders.py [--damaged]
 
@@ -96,7 +96,7 @@ def inflate_isal() -> Decode:
 
 
 DECODERS = {
-    "this package (Pillow, checked)": this_package,
+    "this package": this_package,
     "Pillow": pillow,
     "torchvision": torchvision,
     "OpenCV": opencv,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import struct
 import zlib
@@ -31,6 +30,7 @@ from torchxrayvision.images.pixels import (
     pixels_of,
     upright,
 )
+from torchxrayvision.images.scanlines import SIGNATURE, chunk, inflate, unfilter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,25 +39,13 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from torchxrayvision.images.common import ReadOptions
+    from torchxrayvision.images.scanlines import Scanlines
 
 
-def _optional(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        return None
-
-
-isal_zlib = _optional("isal.isal_zlib")  # of the extra fast-png; Pillow inflates without it
-
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6
 _CHANNELS = {_GREY: 1, _RGB: 3, _PALETTE: 1, _GREY_ALPHA: 2, _RGB_ALPHA: 4}
 _PIECE = 1 << 20
 _MOST_CHUNKS = 100_000
-# Bytes of rows that are inflated before: fewer gain nothing, more would be in memory three times.
-_LEAST_STORED, _MOST_STORED = 1 << 16, 1 << 27
-_STORED_BLOCK = 0xFFFF  # RFC 1951 section 3.2.4
 # First row, first column, rows and columns between samples of each pass (clause 8.2).
 _ADAM7 = (
     (0, 0, 8, 8),
@@ -180,7 +168,7 @@ def _apply_chunk(png: _Png, kind: bytes, body: bytes, path: str) -> None:
 def _chunks(data: bytes, path: str) -> Iterator[tuple[bytes, memoryview]]:
     """Kind and body of each chunk, its checksum verified (clause 5.3)."""
     view = memoryview(data)
-    position = len(_SIGNATURE)
+    position = len(SIGNATURE)
     while position < len(view):
         if position + 12 > len(view):
             raise ImageReadError(path, "truncated inside a PNG chunk header")
@@ -204,7 +192,12 @@ def _decode(png: _Png, path: str) -> tuple[NDArray[Any], int]:
     """Pixels of shape (H, W), and the value of white in them."""
     if png.depth == 16 and png.colour in (_RGB, _RGB_ALPHA):
         return _deep_colour(png, path)
-    image = _pillow(png, path)
+    lines = _scanlines(png)
+    if lines is not None and png.colour == _GREY and png.depth >= 8:
+        found = unfilter(lines, png.height, png.width, png.depth)
+        if found is not None:
+            return found, (1 << png.depth) - 1
+    image = _pillow(png, path, lines)
     if png.colour == _PALETTE:
         palette = np.frombuffer(png.palette, np.uint8)[: 3 * 256].reshape(-1, 3)
         return mean_of_palette(pixels_of(image), palette)
@@ -224,7 +217,7 @@ def _deep_colour(png: _Png, path: str) -> tuple[NDArray[Any], int]:
     total = np.zeros((png.height, png.width), np.uint32)
     equal, halves = True, []
     for half, factor in (("B", 256), ("L", 1)):
-        image = _pillow(png, path, half)
+        image = _pillow(png, path, half=half)
         equal = equal and channels_are_equal(image)
         if equal:
             halves.append(pixels_of(image.getchannel(0)))
@@ -239,7 +232,7 @@ def _joined(high: NDArray[Any], low: NDArray[Any]) -> NDArray[np.uint16]:
     return pixels
 
 
-def _pillow(png: _Png, path: str, half: str = "") -> Image.Image:
+def _pillow(png: _Png, path: str, lines: Scanlines | None = None, *, half: str = "") -> Image.Image:
     """Decode with Pillow, which is handed the needed chunks and nothing else.
 
     Pillow keeps only eight bits of 16-bit colour and of 16-bit grey with alpha. So colour is
@@ -250,19 +243,18 @@ def _pillow(png: _Png, path: str, half: str = "") -> Image.Image:
     Adler-32 at the end while it fills the last row, and refuses a stream that contradicts it; were
     the stream in pieces, it would stop after the last row. The chunks were checked before, so the
     new one has no CRC that is worth its time: Pillow skips that of pixel data.
-
-    With the package isal the rows are inflated before, see `_stored`.
     """
     depth, colour = png.depth, png.colour
     if (depth, colour) == (16, _GREY_ALPHA):
         depth, colour = 8, _RGB_ALPHA
     header = struct.pack(">IIBBBBB", png.width, png.height, depth, colour, 0, 0, png.interlace)
-    palette = [_chunk(b"PLTE", png.palette)] if colour == _PALETTE else []
-    stored = None if half else _stored(png)
-    pieces = png.pixels if stored is None else stored
+    pieces: Sequence[bytes | memoryview] = png.pixels if lines is None else lines.stream()
     length = sum(len(body) for body in pieces)
-    before = [_SIGNATURE, _chunk(b"IHDR", header), *palette, struct.pack(">I4s", length, b"IDAT")]
-    stream = io.BytesIO(b"".join([*before, *pieces, bytes(4), _chunk(b"IEND", b"")]))
+    before = [SIGNATURE, *chunk(b"IHDR", header)]
+    if colour == _PALETTE:
+        before += chunk(b"PLTE", png.palette)
+    before.append(struct.pack(">I4s", length, b"IDAT"))
+    stream = io.BytesIO(b"".join([*before, *pieces, bytes(4), *chunk(b"IEND")]))
     with third_party_decoder(path, "the PNG pixel data is damaged or truncated", quote=True):
         image = PngImagePlugin.PngImageFile(stream)
         image.decodermaxblock = length
@@ -271,59 +263,13 @@ def _pillow(png: _Png, path: str, half: str = "") -> Image.Image:
         image.load()
         last = crop_rows(image, image.height - 1, image.height)
     suspect = png.interlace or not np.asarray(last).any()
-    if suspect and stored is None and half != "L":  # halves share their rows
+    if suspect and lines is None and half != "L":  # halves share their rows
         _check_rows(png, path)
     return image
 
 
-def _stored(png: _Png) -> list[bytes | memoryview] | None:
-    """The same zlib stream with its rows uncompressed, for Pillow to undo their filters.
-
-    ISA-L inflates all rows in a third of the time that Pillow takes for them, one by one. Nothing
-    depends on what it says: the Adler-32 of the file stays at the end of the stream, and Pillow
-    compares it with the rows that it gets.
-
-    Returns:
-        Pieces of the stream; None without the package, and where the stream is not a whole one of
-        exactly these rows, so that Pillow is given it as it is and says what is wrong.
-    """
-    expected = _row_bytes(png)
-    if isal_zlib is None or png.interlace or not _LEAST_STORED <= expected <= _MOST_STORED:
-        return None
-    engine = isal_zlib.decompressobj()
-    pieces: list[bytes | memoryview] = [b"\x78\x01"]
-    found = 0
-    try:
-        for rows in _inflated(engine, png.pixels):  # small pieces, whose memory is used again
-            pieces += [struct.pack("<BHH", 0, len(rows), len(rows) ^ 0xFFFF), rows]
-            found += len(rows)
-            if found > expected:
-                return None
-    except (isal_zlib.error, ValueError, EOFError):
-        return None
-    if found != expected or not engine.eof or engine.unused_data:
-        return None
-    checksum = b"".join(body[-4:] for body in png.pixels)[-4:]
-    return [*pieces, b"\x01\x00\x00\xff\xff", checksum]
-
-
-def _inflated(engine: Any, bodies: Sequence[memoryview]) -> Iterator[bytes]:
-    """What a decompressor gives for chunks, at most a stored block at a time.
-
-    Raises:
-        EOFError: If chunks follow the end of the stream.
-    """
-    for body in bodies:
-        rest: bytes | memoryview = body
-        if len(rest) and engine.eof:
-            raise EOFError
-        while not engine.eof:
-            rows = engine.decompress(rest, _STORED_BLOCK)
-            rest = engine.unconsumed_tail
-            if rows:
-                yield rows
-            if not rest and len(rows) < _STORED_BLOCK:
-                break
+def _scanlines(png: _Png) -> Scanlines | None:
+    return None if png.interlace else inflate(png.pixels, _row_bytes(png))
 
 
 def _check_rows(png: _Png, path: str) -> None:
@@ -354,8 +300,3 @@ def _row_bytes(png: _Png) -> int:
         if rows > 0 and columns > 0:
             total += rows * (1 + -(-columns * png.depth * _CHANNELS[png.colour] // 8))
     return total
-
-
-def _chunk(kind: bytes, body: bytes) -> bytes:
-    checksum = zlib.crc32(body, zlib.crc32(kind))
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", checksum)

@@ -1,4 +1,4 @@
-"""PNG rows inflated by ISA-L: the same pixels, and the same words about damage, as without."""
+"""PNG by ISA-L and the png crate: the same pixels, and the same words about damage, as without."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import pytest
 
 from support import image_files as build
 from torchxrayvision.errors import ImageReadError
-from torchxrayvision.images import png as _png
-from torchxrayvision.images import read_raster
+from torchxrayvision.images import read_raster, scanlines
 
 isal_zlib = pytest.importorskip("isal.isal_zlib", reason="needs isal, of the extra fast-png")
+kornia_io = pytest.importorskip("kornia_rs.io", reason="needs kornia-rs, of fast-png")
 
 KINDS = [(8, 0), (16, 0), (8, 2), (16, 2), (8, 3), (4, 3), (8, 4), (16, 4), (8, 6), (1, 0)]
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
-    monkeypatch.setattr(_png, "_LEAST_STORED", 1)
+    monkeypatch.setattr(scanlines, "_LEAST", 1)
 
 
 def sample(depth, colour, **options):
@@ -31,10 +31,11 @@ def sample(depth, colour, **options):
 
 
 def outcomes(data, monkeypatch):
-    """Pixels, or the error, without and with ISA-L."""
+    """Pixels, or the error: with Pillow alone, with ISA-L, and with the png crate as well."""
     found = []
-    for package in (None, isal_zlib):
-        monkeypatch.setattr(_png, "isal_zlib", package)
+    for packages in ((None, None), (isal_zlib, None), (isal_zlib, kornia_io)):
+        monkeypatch.setattr(scanlines, "isal_zlib", packages[0])
+        monkeypatch.setattr(scanlines, "kornia_io", packages[1])
         try:
             found.append(read_raster(data).pixels.tolist())
         except ImageReadError as error:
@@ -46,23 +47,77 @@ def outcomes(data, monkeypatch):
 @pytest.mark.parametrize("interlace", [0, 1])
 def test_pixels_are_the_same(depth, colour, interlace, monkeypatch):
     data = sample(depth, colour, interlace=interlace)
-    without, with_ = outcomes(data, monkeypatch)
+    without, *others = outcomes(data, monkeypatch)
     assert isinstance(without, list)
-    assert with_ == without
+    assert others == [without, without]
 
 
 @pytest.mark.parametrize("block", [1, 53, 54, 0xFFFF])
-def test_it_is_used(monkeypatch, block):
-    monkeypatch.setattr(_png, "_STORED_BLOCK", block)
+def test_the_stream_of_stored_blocks_holds_the_rows(monkeypatch, block):
+    monkeypatch.setattr(scanlines, "_STORED_BLOCK", block)
     data = sample(8, 0)
-    stored = []
-    real = _png._stored
-    monkeypatch.setattr(_png, "_stored", lambda png: stored.append(real(png)) or stored[-1])
-    read_raster(data)
-    assert zlib.decompress(b"".join(stored[0])) == rows_of(data)
-    monkeypatch.setattr(_png, "_LEAST_STORED", len(rows_of(data)) + 1)
-    read_raster(data)
-    assert stored[1] is None
+    bodies = [memoryview(parts(data)[1])]
+    rows = rows_of(data)
+    assert zlib.decompress(b"".join(scanlines.inflate(bodies, len(rows)).stream())) == rows
+    monkeypatch.setattr(scanlines, "_LEAST", len(rows) + 1)
+    assert scanlines.inflate(bodies, len(rows)) is None
+
+
+class Counted:
+    """kornia_rs.io, with a count of its calls."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __getattr__(self, name):
+        self.calls += 1
+        return getattr(kornia_io, name)
+
+
+@pytest.mark.parametrize(("depth", "colour"), KINDS)
+@pytest.mark.parametrize("interlace", [0, 1])
+def test_the_crate_is_used_for_grey_of_whole_bytes(depth, colour, interlace, monkeypatch):
+    monkeypatch.setattr(scanlines, "kornia_io", counted := Counted())
+    read_raster(sample(depth, colour, interlace=interlace))
+    assert counted.calls == (colour == 0 and depth >= 8 and not interlace)
+
+
+@pytest.mark.parametrize("kind", range(5))
+@pytest.mark.parametrize("depth", [8, 16])
+def test_every_filter_is_undone(kind, depth, monkeypatch):
+    rng = np.random.default_rng(kind)
+    lines = rng.integers(0, 256, (23, 1 + 31 * depth // 8), np.uint8)
+    lines[:, 0] = kind
+    header = struct.pack(">IIBBBBB", 31, 23, depth, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes())), (b"IEND", b"")]
+    data = b"\x89PNG\r\n\x1a\n" + b"".join(build.png_chunk(*one) for one in chunks)
+    without, *others = outcomes(data, monkeypatch)
+    assert isinstance(without, list)
+    assert others == [without, without]
+
+
+def test_a_third_thread_leaves_it_to_pillow(monkeypatch):
+    """The crate keeps Python's lock, so that more than two threads would wait for each other."""
+    monkeypatch.setattr(scanlines, "kornia_io", counted := Counted())
+    data = sample(8, 0)
+    with scanlines._at_once, scanlines._at_once:
+        third = read_raster(data).pixels
+    assert counted.calls == 0
+    assert np.array_equal(third, read_raster(data).pixels)
+    assert counted.calls == 1
+
+
+@pytest.mark.parametrize("error", [Exception, BaseException, ValueError])
+def test_what_the_crate_raises_is_left_to_pillow(error, monkeypatch):
+    class Broken:
+        def decode_image_png_u8(self, *_):
+            raise error("panicked")
+
+    data = sample(8, 0)
+    expected = read_raster(data).pixels
+    monkeypatch.setattr(scanlines, "kornia_io", Broken())
+    assert np.array_equal(read_raster(data).pixels, expected)
+    assert np.array_equal(read_raster(data).pixels, expected)  # the lock was given back
 
 
 def parts(data):
@@ -111,8 +166,8 @@ def damages():
     ("name", "stream"), list(damages()), ids=lambda v: v if isinstance(v, str) else ""
 )
 def test_damage_is_told_in_the_same_words(name, stream, monkeypatch):
-    without, with_ = outcomes(with_stream(sample(8, 0), stream), monkeypatch)
-    assert with_ == without
+    without, *others = outcomes(with_stream(sample(8, 0), stream), monkeypatch)
+    assert others == [without, without]
     accepted = (
         "without its checksum",
         "stored",
@@ -134,8 +189,8 @@ def test_damaged_streams_with_right_chunks_are_told_in_the_same_words(monkeypatc
         damaged = bytearray(stream)
         for place in rng.integers(0, len(stream), rng.integers(1, 4)):
             damaged[place] ^= 1 << int(rng.integers(8))
-        without, with_ = outcomes(with_stream(data, bytes(damaged)), monkeypatch)
-        assert with_ == without
+        without, *others = outcomes(with_stream(data, bytes(damaged)), monkeypatch)
+        assert others == [without, without]
 
 
 def test_nothing_depends_on_what_the_other_inflater_says(monkeypatch):
@@ -158,7 +213,10 @@ def test_nothing_depends_on_what_the_other_inflater_says(monkeypatch):
     class Package:
         error = zlib.error
         decompressobj = Wrong
+        adler32 = staticmethod(zlib.adler32)
 
-    monkeypatch.setattr(_png, "isal_zlib", Package)
-    with pytest.raises(ImageReadError, match="damaged"):
-        read_raster(sample(8, 0))
+    monkeypatch.setattr(scanlines, "isal_zlib", Package)
+    for crate in (None, kornia_io):
+        monkeypatch.setattr(scanlines, "kornia_io", crate)
+        with pytest.raises(ImageReadError, match="damaged"):
+            read_raster(sample(8, 0))
