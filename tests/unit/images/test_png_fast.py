@@ -10,7 +10,7 @@ import pytest
 
 from support import image_files as build
 from torchxrayvision.errors import ImageReadError
-from torchxrayvision.images import read_raster, scanlines
+from torchxrayvision.images import png, read_raster
 
 isal_zlib = pytest.importorskip("isal.isal_zlib", reason="needs isal, of the extra fast-png")
 kornia_io = pytest.importorskip("kornia_rs.io", reason="needs kornia-rs, of fast-png")
@@ -20,7 +20,7 @@ KINDS = [(8, 0), (16, 0), (8, 2), (16, 2), (8, 3), (4, 3), (8, 4), (16, 4), (8, 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
-    monkeypatch.setattr(scanlines, "_LEAST", 1)
+    monkeypatch.setattr(png, "_LEAST_ROWS", 1)
 
 
 def sample(depth, colour, **options):
@@ -34,8 +34,8 @@ def outcomes(data, monkeypatch):
     """Pixels, or the error: with Pillow alone, with ISA-L, and with the png crate as well."""
     found = []
     for packages in ((None, None), (isal_zlib, None), (isal_zlib, kornia_io)):
-        monkeypatch.setattr(scanlines, "isal_zlib", packages[0])
-        monkeypatch.setattr(scanlines, "kornia_io", packages[1])
+        monkeypatch.setattr(png, "isal_zlib", packages[0])
+        monkeypatch.setattr(png, "kornia_io", packages[1])
         try:
             found.append(read_raster(data).pixels.tolist())
         except ImageReadError as error:
@@ -54,13 +54,13 @@ def test_pixels_are_the_same(depth, colour, interlace, monkeypatch):
 
 @pytest.mark.parametrize("block", [1, 53, 54, 0xFFFF])
 def test_the_stream_of_stored_blocks_holds_the_rows(monkeypatch, block):
-    monkeypatch.setattr(scanlines, "_STORED_BLOCK", block)
+    monkeypatch.setattr(png, "_STORED_BLOCK", block)
     data = sample(8, 0)
     bodies = [memoryview(parts(data)[1])]
     rows = rows_of(data)
-    assert zlib.decompress(b"".join(scanlines.inflate(bodies, len(rows)).stream())) == rows
-    monkeypatch.setattr(scanlines, "_LEAST", len(rows) + 1)
-    assert scanlines.inflate(bodies, len(rows)) is None
+    assert zlib.decompress(b"".join(png._inflate(bodies, len(rows)).stream())) == rows
+    monkeypatch.setattr(png, "_LEAST_ROWS", len(rows) + 1)
+    assert png._inflate(bodies, len(rows)) is None
 
 
 class Counted:
@@ -77,7 +77,7 @@ class Counted:
 @pytest.mark.parametrize(("depth", "colour"), KINDS)
 @pytest.mark.parametrize("interlace", [0, 1])
 def test_the_crate_is_used_for_grey_of_whole_bytes(depth, colour, interlace, monkeypatch):
-    monkeypatch.setattr(scanlines, "kornia_io", counted := Counted())
+    monkeypatch.setattr(png, "kornia_io", counted := Counted())
     read_raster(sample(depth, colour, interlace=interlace))
     assert counted.calls == (colour == 0 and depth >= 8 and not interlace)
 
@@ -98,9 +98,9 @@ def test_every_filter_is_undone(kind, depth, monkeypatch):
 
 def test_a_third_thread_leaves_it_to_pillow(monkeypatch):
     """The crate keeps Python's lock, so that more than two threads would wait for each other."""
-    monkeypatch.setattr(scanlines, "kornia_io", counted := Counted())
+    monkeypatch.setattr(png, "kornia_io", counted := Counted())
     data = sample(8, 0)
-    with scanlines._at_once, scanlines._at_once:
+    with png._at_once, png._at_once:
         third = read_raster(data).pixels
     assert counted.calls == 0
     assert np.array_equal(third, read_raster(data).pixels)
@@ -115,7 +115,7 @@ def test_what_the_crate_raises_is_left_to_pillow(error, monkeypatch):
 
     data = sample(8, 0)
     expected = read_raster(data).pixels
-    monkeypatch.setattr(scanlines, "kornia_io", Broken())
+    monkeypatch.setattr(png, "kornia_io", Broken())
     assert np.array_equal(read_raster(data).pixels, expected)
     assert np.array_equal(read_raster(data).pixels, expected)  # the lock was given back
 
@@ -215,8 +215,8 @@ def test_nothing_depends_on_what_the_other_inflater_says(monkeypatch):
         decompressobj = Wrong
         adler32 = staticmethod(zlib.adler32)
 
-    monkeypatch.setattr(scanlines, "isal_zlib", Package)
+    monkeypatch.setattr(png, "isal_zlib", Package)
     for crate in (None, kornia_io):
-        monkeypatch.setattr(scanlines, "kornia_io", crate)
+        monkeypatch.setattr(png, "kornia_io", crate)
         with pytest.raises(ImageReadError, match="damaged"):
             read_raster(sample(8, 0))
