@@ -145,6 +145,59 @@ def takes_fields(
     return decorate
 
 
+_OPENJPEG_THREADS: Final = "OPJ_NUM_THREADS"
+
+
+def decodes_in_parallel(command: Callable[..., None]) -> Callable[..., None]:
+    """A decorator that lets a command for a few single images decode each on several processors.
+
+    A folder is read by as many workers as there are processors, a single image by one of them:
+    JPEG 2000 keeps it busy for longer than all the rest. The command needs the arguments `paths`
+    and `from_file`.
+    """
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        with decoder_threads(_single_images(given["paths"], given["from_file"])):
+            command(**given)
+
+    return run
+
+
+@contextmanager
+def decoder_threads(images: int) -> Iterator[None]:
+    """Share the processors between images that are read at the same time, while a command runs.
+
+    OpenJPEG takes the number of its threads from the environment only. What the user has set there
+    stays.
+
+    Args:
+        images: How many; 0 where there are more than processors.
+    """
+    if not images or _OPENJPEG_THREADS in os.environ:
+        yield
+        return
+    from torchxrayvision.inputs import default_workers
+
+    os.environ[_OPENJPEG_THREADS] = str(max(1, default_workers() // images))
+    try:
+        yield
+    finally:
+        os.environ.pop(_OPENJPEG_THREADS, None)
+
+
+def _single_images(paths: Sequence[str] | None, lists: Sequence[Path] | None) -> int:
+    """The number of images where a few files are named; 0 for folders, archives and lists."""
+    if lists or not paths or len(paths) > _MOST_ALONE or not all(map(os.path.isfile, paths)):
+        return 0
+    from torchxrayvision.inputs import is_container
+
+    return 0 if any(is_container(Path(path)) for path in paths) else len(paths)
+
+
+_MOST_ALONE: Final = 4  # images that leave processors for the decoder
+
+
 def read_options(**given: Any) -> ReadOptions:
     """How images are read, by the options of a command."""
     from torchxrayvision.inputs import ReadOptions

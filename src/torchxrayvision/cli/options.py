@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,6 +12,7 @@ import typer
 from torchxrayvision.cli.console import (
     DEFAULT_WEIGHTS,
     checked_device,
+    decodes_in_parallel,
     file_to_write,
     folder_to_write,
     read_options,
@@ -168,5 +170,12 @@ class Reading:
     max_pixels: MaxPixels = None
 
 
-reads_images = takes_fields("reading", Reading, read_options)
-"""Gives a command the options of `Reading`, and as `reading` what makes `ReadOptions` of them."""
+_takes_reading = takes_fields("reading", Reading, read_options)
+
+
+def reads_images(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `Reading`, and as `reading` what makes `ReadOptions` of them.
+
+    A few single images are decoded in parallel, see `decodes_in_parallel`.
+    """
+    return _takes_reading(decodes_in_parallel(command))

@@ -11,6 +11,7 @@ import typer
 from torchxrayvision.cli import options as opt
 from torchxrayvision.cli.console import (
     DEFAULT_WEIGHTS,
+    decoder_threads,
     inform,
     refuse,
     show_warnings,
@@ -104,10 +105,11 @@ def app(
         folder=folder, dicomweb=dicomweb, memory=memory * _MEGABYTE, largest=largest * _MEGABYTE,
         **({} if max_pixels is None else {"pixels": max_pixels}),
     )  # fmt: skip
-    serve(
-        networks, settings, host=host, port=port, password=password, names=allow_name or (),
-        on_ready=_Announcing(browser),
-    )  # fmt: skip
+    with decoder_threads(1):  # the page shows one image at a time
+        serve(
+            networks, settings, host=host, port=port, password=password, names=allow_name or (),
+            on_ready=_Announcing(browser),
+        )  # fmt: skip
 
 
 def _password(file: Path | None) -> str | None:

@@ -8,6 +8,7 @@ import typer
 
 from torchxrayvision.cli import options as opt
 from torchxrayvision.cli.console import (
+    decodes_in_parallel,
     end_run,
     load_classifier,
     named_images,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from torchxrayvision.results import Reader
 
 
+@decodes_in_parallel
 def results(
     out_dir: opt.OutDir,
     paths: opt.Images = None,

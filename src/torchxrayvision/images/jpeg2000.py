@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -20,9 +21,11 @@ from torchxrayvision.images.common import Reduction, silence_decoders
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from PIL import Image
 
     from torchxrayvision.images.jpeg import CodeStream
 
+_THREADS: Final = "OPJ_NUM_THREADS"  # what OpenJPEG itself reads, each time it begins an image
 _SIZ, _COD, _COC, _SOT = 0xFF51, 0xFF52, 0xFF53, 0xFF90
 _SOC: Final = b"\xff\x4f"
 # Variance of the low-pass filters of annex F, in squared samples: the 5-3 filter (-1, 2, 6, 2, -1)
@@ -107,6 +110,40 @@ def decode_reduced(
         return None
 
 
+def decode_in_parallel(data: bytes, stream: CodeStream, *, signed: bool) -> NDArray[Any] | None:
+    """Decode an image of one component whole, its code blocks on several processors.
+
+    As many as the environment variable ``OPJ_NUM_THREADS`` says. Of the libraries that bring
+    OpenJPEG, Pillow's is built with threads and pylibjpeg's is not.
+
+    Args:
+        data: The code stream.
+        stream: Its header.
+        signed: Whether samples are to be two's complement.
+
+    Returns:
+        Pixels (H, W) as stored, the same to the bit as those of one thread; None where OpenJPEG may
+        use one thread only, and where Pillow cannot do it or fails, so that the decoder for one
+        thread is to be asked.
+    """
+    if not _has_threads():
+        return None
+    try:
+        with silence_decoders():
+            coding = read_coding(data)
+            if coding is None or coding.signed != signed or stream.precision > 16:
+                return None
+            return _signed(_values(_pillow(data, stream), stream.precision), stream, coding)
+    except Exception as error:  # noqa: BLE001 - damage, which the other decoder names
+        _log.debug("a JPEG 2000 image is decoded by one thread: %s", error)
+        return None
+
+
+def _has_threads() -> bool:
+    wanted = os.environ.get(_THREADS, "")
+    return wanted == "ALL_CPUS" or (wanted.isdecimal() and int(wanted) > 1)
+
+
 def _decode(
     data: bytes, stream: CodeStream, times: int, signed: bool
 ) -> tuple[NDArray[Any], Reduction] | None:
@@ -117,29 +154,43 @@ def _decode(
     if times < 1:
         return None
     factor = 1 << times
-    image = Jpeg2KImagePlugin.Jpeg2KImageFile(io.BytesIO(data))
-    # Its attribute `reduce` rounds sides to the nearest; the standard, and the decoder, round up.
-    image._size = (-(-stream.width // factor), -(-stream.height // factor))
-    tile = image.tile[0]
-    codec, _, layers, *rest = cast("tuple[Any, ...]", tile.args)
-    args = (codec, times, layers, *rest)
-    image.tile = [tile._replace(extents=(0, 0, *image.size), args=args)]
-    image.load()
+    values = _values(_pillow(data, stream, times), stream.precision)
     blur = _BLUR_REVERSIBLE if coding.reversible else _BLUR_IRREVERSIBLE
     edge = (1 - factor) / 2  # a sample lies on the first of the pixels that it takes the place of
     where = Reduction(
         height=stream.height, width=stream.width, factor=factor, top=edge, left=edge,
         blur=blur * (factor**2 - 1) / 3,
     )  # fmt: skip
-    # Pillow lets signed samples begin at 0, and all fill 8 or 16 bits from the top.
-    pixels = np.asarray(image)
-    values = pixels.view(f"u{pixels.dtype.itemsize}") >> (8 * pixels.itemsize - stream.precision)
     if _is_clipped(values, stream.precision):
         return None
-    if signed:
-        half = values.dtype.type(1 << (stream.precision - 1))
-        values = (values - half).view(f"i{values.itemsize}")
-    return values, where
+    return _signed(values, stream, coding), where
+
+
+def _pillow(data: bytes, stream: CodeStream, times: int = 0) -> Image.Image:
+    image = Jpeg2KImagePlugin.Jpeg2KImageFile(io.BytesIO(data))
+    # Its attribute `reduce` rounds sides to the nearest; the standard, and the decoder, round up.
+    image._size = (-(-stream.width >> times), -(-stream.height >> times))
+    tile = image.tile[0]
+    codec, _, layers, *rest = cast("tuple[Any, ...]", tile.args)
+    args = (codec, times, layers, *rest)
+    image.tile = [tile._replace(extents=(0, 0, *image.size), args=args)]
+    image.load()
+    return image
+
+
+def _values(image: Image.Image, precision: int) -> NDArray[Any]:
+    """Samples from 0 on, where Pillow lets signed ones begin; all fill its bits from the top."""
+    pixels = np.asarray(image)
+    values: NDArray[Any] = pixels.view(f"u{pixels.itemsize}")
+    return values >> (8 * pixels.itemsize - precision)
+
+
+def _signed(values: NDArray[Any], stream: CodeStream, coding: Coding) -> NDArray[Any]:
+    if not coding.signed:
+        return values
+    half = values.dtype.type(1 << (stream.precision - 1))
+    found: NDArray[Any] = (values - half).view(f"i{values.itemsize}")
+    return found
 
 
 def _is_clipped(values: NDArray[Any], precision: int) -> bool:

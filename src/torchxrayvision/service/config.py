@@ -112,7 +112,7 @@ class Work:
 
     Args:
         processes: Worker processes; each loads the networks once.
-        threads: Of each process for the networks.
+        threads: Of each process, for the networks and for decoding JPEG 2000.
         batch_size: Images that a worker is given at a time.
         time_limit: Seconds for one image, after which its worker is replaced.
         most_crashes: Workers that may die of one image before it counts as failed.

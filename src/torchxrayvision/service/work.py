@@ -63,7 +63,10 @@ class Worker:
         threads = str(config.work.threads)
         package = str(Path(__file__).parents[2])
         search = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
-        names = ("MKL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+        names = (
+            "MKL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS",
+            "OPJ_NUM_THREADS",  # of OpenJPEG, which decodes JPEG 2000
+        )  # fmt: skip
         limits = dict.fromkeys(names, threads)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "torchxrayvision.service.worker"],

@@ -8,12 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image, features
+from PIL import Image, Jpeg2KImagePlugin, features
 
 from support import image_files as build
 from torchxrayvision.errors import ImageReadError, ImageTooLargeError
 from torchxrayvision.images import Limits, read_raster
 from torchxrayvision.images.common import halvings
+from torchxrayvision.images.dicom import pixels as pixels_of_dicom
 from torchxrayvision.images.jpeg import read_codestream
 from torchxrayvision.images.jpeg2000 import decode_reduced, read_coding
 from torchxrayvision.transforms import prepare
@@ -145,6 +146,52 @@ def test_a_reduced_jpeg_is_upright(orientation):
         (389, 531) if orientation >= 5 else (531, 389)
     )
     assert_near(fast, exact)
+
+
+WAVELETS = [name for name in CODINGS if "j2k" in name]
+
+
+@needs_openjpeg
+@pytest.mark.parametrize("name", WAVELETS)
+@pytest.mark.parametrize("shape", [(263, 277), (531, 389)], ids=str)
+def test_several_threads_give_the_same_pixels_as_one(name, shape, monkeypatch):
+    data = CODINGS[name](*shape)
+    monkeypatch.setenv("OPJ_NUM_THREADS", "1")
+    one = read_raster(data)
+    monkeypatch.setattr(pixels_of_dicom, "_by_pydicom", None)  # which has one thread
+    for threads in ("2", "ALL_CPUS"):
+        monkeypatch.setenv("OPJ_NUM_THREADS", threads)
+        several = read_raster(data)
+        assert several.pixels.dtype == one.pixels.dtype
+        assert np.array_equal(several.pixels, one.pixels)
+        assert several.info == one.info
+        assert (several.scale, several.offset) == (one.scale, one.offset)
+
+
+@needs_openjpeg
+@pytest.mark.parametrize("threads", [None, "0", "1", "", "-1", "two"])
+def test_one_thread_asks_the_decoder_that_has_one(threads, monkeypatch):
+    if threads is None:
+        monkeypatch.delenv("OPJ_NUM_THREADS", raising=False)
+    else:
+        monkeypatch.setenv("OPJ_NUM_THREADS", threads)
+    data = j2k_by_pillow(film(263, 277, 255).astype("uint8"))
+    monkeypatch.setattr(Jpeg2KImagePlugin, "Jpeg2KImageFile", None)
+    assert read_raster(data).shape == (263, 277)
+
+
+@needs_openjpeg
+def test_damage_is_refused_by_several_threads_too(monkeypatch):
+    """What Pillow cannot decode the other decoder is asked for, which says what is wrong."""
+    data = bytearray(j2k_by_pillow(film(263, 277, 255).astype("uint8"), tile_size=(96, 80)))
+    place = data.rfind(bytes.fromhex("ff90000a"))
+    data[place + 4 : place + 6] = b"\x00\xc8"  # a tile that the image has not
+    found = []
+    for threads in ("1", "2"):
+        monkeypatch.setenv("OPJ_NUM_THREADS", threads)
+        found.append(outcome(bytes(data), None))
+    assert found[0] == found[1]
+    assert found[0][0] is ImageReadError
 
 
 @needs_openjpeg

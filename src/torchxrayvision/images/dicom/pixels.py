@@ -519,6 +519,10 @@ def _decode(
     data: bytes, stream: CodeStream | None, syntax: str, header: Header, path: str, factor: int = 1
 ) -> NDArray[Any]:
     """Stored values of a frame; of a JPEG of 8 bits means of squares of `factor` pixels a side."""
+    if stream is not None and syntax in _JPEG_2000:
+        found = _in_parallel(data, stream, header)
+        if found is not None:
+            return found
     if stream is None or syntax not in (*_JPEG, *_LOSSLESS):
         return _by_pydicom(data, stream, syntax, header, path)
     if stream.process > 3:
@@ -539,6 +543,14 @@ def _decode(
     with third_party_decoder(path, "the JPEG pixel data is damaged or truncated", quote=True):
         pixels = pixels_of(decode_jpeg(data, stream, factor))
     return pixels.view(np.int8) if header.signed else pixels
+
+
+def _in_parallel(data: bytes, stream: CodeStream, header: Header) -> NDArray[Any] | None:
+    from torchxrayvision.images.jpeg2000 import decode_in_parallel
+
+    if -(-stream.precision // 8) * 8 != header.allocated:
+        return None
+    return decode_in_parallel(data, stream, signed=header.signed)
 
 
 def _by_pydicom(
