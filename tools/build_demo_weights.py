@@ -8,7 +8,7 @@ others: from scratch, with the simulations, and taught by those two, and that ag
 ships; trains the anatomy network; and writes what it measured. Two processes of one thread each.
 What ships is trained after an hour on two cores (two on slower ones), and with it the first of the
 five folds that test it; the others take as long again, or half more. Each stage leaves its result
-in --work, so that a broken run goes on where it stopped.
+in --work, so that a broken run goes on where it stopped. `tools/build_demo_graphs.py` comes after.
 
 The real films are the first of NIH ChestX-ray14 with a label or not, at 320 pixels: a folder
 with `labels.csv` (image, labels, view) and `images-320/*.jpg`. Provided by the NIH Clinical Center,

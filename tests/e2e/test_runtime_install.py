@@ -83,8 +83,16 @@ def test_a_graph_is_run_where_there_is_no_torch(tmp_path):
     assert {made.Modality for made in reports} == {"SR", "OT"}
     assert {made.StudyInstanceUID for made in reports} == {pydicom.dcmread(film).StudyInstanceUID}
 
+    # The demonstration weights have a graph in the package.
+    alone["XRV_CACHE_DIR"] = str(tmp_path / "another cache")
+    call(*xrv_command, "predict", films, "--weights", "demo", "--output", tmp_path / "demo.csv",
+         **alone)  # fmt: skip
+    packaged = pd.read_csv(tmp_path / "demo.csv")
+    for name in net.targets:
+        np.testing.assert_allclose(packaged[name], expected[name], atol=1e-5)
+
     done = subprocess.run(
-        [str(python), "-m", "torchxrayvision", "predict", str(films), "--weights", "demo"],
+        [str(python), "-m", "torchxrayvision", "predict", str(films), "--weights", "all"],
         capture_output=True, text=True, env={**os.environ, **alone}, check=False,
     )  # fmt: skip
     assert done.returncode == 2

@@ -17,6 +17,21 @@ class Block:
 sys.meta_path.insert(0, Block())
 """
 
+NOT_INSTALLED = (
+    BLOCK
+    + """
+import importlib.metadata
+
+def version(name, known=importlib.metadata.version):
+    if name in ("torch", "torchvision"):
+        raise importlib.metadata.PackageNotFoundError(name)
+    return known(name)
+
+importlib.metadata.version = version
+"""
+)
+"""As `BLOCK`, and nothing says that torch is installed."""
+
 
 def environment(folder: Path, cache: Path) -> dict[str, str]:
     """The environment of such processes, and of those that they start in turn.

@@ -54,7 +54,8 @@ _Model = TypeVar("_Model", bound=nn.Module)
 
 # Names of the outputs of a classifier of findings; other networks name theirs.
 OUTPUTS: Final = ("outputs", "logits", "features")
-_OPSET: Final = 20  # ONNX 1.15: read by ONNX Runtime from 1.17, OpenVINO from 2024.0
+OPSET: Final = 20
+"""ONNX 1.15: read by ONNX Runtime from 1.17, OpenVINO from 2024.0."""
 
 
 class _Classifier(nn.Module):
@@ -160,16 +161,16 @@ def to_onnx(program: torch.export.ExportedProgram, names: tuple[str, ...] = OUTP
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the converter, on its own deprecated parts
         converted = torch.onnx.export(
-            program, (), dynamo=True, opset_version=_OPSET, input_names=[INPUT],
+            program, (), dynamo=True, opset_version=OPSET, input_names=[INPUT],
             output_names=list(names), verbose=False,
         )  # fmt: skip
     assert converted is not None  # which only dynamo=False gives
     light = lighten(converted.model)
-    _strip(light.proto)
+    strip(light.proto)
     return light
 
 
-def _strip(proto: onnx.ModelProto) -> None:
+def strip(proto: onnx.ModelProto) -> None:
     """Remove the traces of source files that the converter leaves on every node."""
     graph = proto.graph
     for part in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):

@@ -3,7 +3,8 @@
 A network that was converted once leaves two files: the graph, and beside it a card, JSON with the
 targets, the operating points, the resolution, and the fingerprint of the tensors. With both,
 `predict` needs a runtime of graphs and neither torch nor the weights. Cards of published weights
-lie in the cache folder and are found by name; `export` writes one as ``model.onnx.json``.
+lie in the cache folder and are found by name; `export` writes one as ``model.onnx.json``; those of
+the demonstration weights are installed with the package.
 
 A graph is used only if it is, by its hash, the one that the card was made for, and if this machine
 computes with it what PyTorch computed when the card was made.
@@ -18,6 +19,7 @@ import platform
 import sys
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +27,7 @@ import numpy as np
 
 from torchxrayvision import __version__
 from torchxrayvision.errors import GraphError, UnknownNameError
+from torchxrayvision.facts import PackagedFile
 from torchxrayvision.files import sha256_of, write_atomically
 from torchxrayvision.inference.engines.kinds import convert, sigmoid
 from torchxrayvision.inference.engines.runtime import (
@@ -45,7 +48,7 @@ from torchxrayvision.inference.engines.runtime import (
     winograd_file,
 )
 from torchxrayvision.remote import cache_dir, is_as_made, make_folder, remember_made
-from torchxrayvision.weights import get, warn_of_terms
+from torchxrayvision.weights import get, locate_weights, warn_of_terms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -56,6 +59,7 @@ if TYPE_CHECKING:
     from torchxrayvision.inference.engines.base import ClassifierEngine
     from torchxrayvision.inference.engines.runtime import Session
     from torchxrayvision.models import XRayClassifier
+    from torchxrayvision.weights import Weights
 
 _log = logging.getLogger(__name__)
 
@@ -313,6 +317,39 @@ def open_graph(path: Path, engine: str = "auto") -> Graph:
     return graph
 
 
+def packaged_graph(entry: Weights, engine: str) -> Graph | None:
+    """The graph of weights that are installed with the package, beside them.
+
+    Args:
+        entry: Any weights.
+        engine: `"onnx"`, `"openvino"`, or `"auto"` for what is installed in place of torch.
+
+    Returns:
+        The graph; None if there is none, or torch is to be asked.
+
+    Raises:
+        DependencyError: If the package of the engine is missing.
+        GraphError: If the files are damaged or give other numbers here, and torch, which would
+            say so or do without, is not installed.
+    """
+    if not isinstance(entry.file, PackagedFile):
+        return None
+    tensors = locate_weights(entry)
+    if engine == "auto":
+        choice = None if torch_version() else without_torch()
+        engine = "torch" if choice is None else choice.engine
+    if engine == "torch" or tensors is None or not tensors.with_suffix(".onnx").is_file():
+        return None
+    path = tensors.with_suffix(".onnx")
+    try:
+        return open_graph(path, engine)
+    except GraphError as error:
+        if torch_version() is None:
+            raise
+        _log.info("%s is not used: %s", path, error)
+        return None
+
+
 def _read_card(path: Path) -> dict[str, Any]:
     place = path.with_name(path.name + CARD_SUFFIX)
     try:
@@ -369,6 +406,8 @@ def _chosen(card: Mapping[str, Any], engine: str) -> tuple[Choice | None, bool]:
     """What a run with torch would use, None if that is torch or not known; whether it was timed."""
     made_by, runs = card["runs"]["made_by"], card["runs"]
     installed = torch_version()
+    if installed is None and engine == "auto":  # which nothing could have measured
+        return without_torch(), False
     if installed is not None and made_by["torch"].partition("+")[0] != installed.partition("+")[0]:
         return None, False
     if engine == "auto" and may_have_accelerator():
@@ -381,6 +420,11 @@ def _chosen(card: Mapping[str, Any], engine: str) -> tuple[Choice | None, bool]:
     if found is None:
         return (None if engine == "auto" else Choice(engine)), False
     return (found if found.engine in SESSIONS else None), True
+
+
+def without_torch() -> Choice | None:
+    """What `"auto"` is where torch is not installed; None where no runtime of graphs is either."""
+    return next((Choice(name) for name, run in SESSIONS.items() if find_spec(run.package)), None)
 
 
 def torch_version() -> str | None:
@@ -478,6 +522,8 @@ class NamedClassifier:
             return None
         source = self.source()
         found = None if source is None else cached_graph(source, engine)
+        if found is None and self.weights is not None and (self.checkpoint or self.compat) is None:
+            found = packaged_graph(get(self.weights), engine)
         if found is None:
             return None
         if self.weights is not None and self.checkpoint is None:
@@ -572,6 +618,8 @@ def require_torch(purpose: str = "") -> None:
             "PyTorch is not installed, and no graph of this network is in the cache: give one "
             "with --graph FILE, which `xrv export` writes where PyTorch is, or install torch"
         )
+        if without_torch() is None:
+            msg += "; a graph needs onnxruntime or openvino, of which neither is installed"
         raise GraphError(msg)
 
 
