@@ -22,6 +22,8 @@ PACKAGES = (
     "pydicom",
     "onnxruntime",
     "openvino",
+    "isal",
+    "kornia-rs",
 )
 APART = {"bench_gpu.py"}  # 1.5.7 is not asked
 
