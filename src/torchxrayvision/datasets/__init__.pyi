@@ -74,9 +74,12 @@ from .split import Split as Split
 from .split import describe_split as describe_split
 from .split import find_official_split as find_official_split
 from .split import in_official_test as in_official_test
+from .split import keys_of as keys_of
 from .split import official_split as official_split
 from .split import official_splits as official_splits
+from .split import patient_keys as patient_keys
 from .split import patients as patients
+from .split import same_numbering as same_numbering
 from .split import split_by_patient as split_by_patient
 from .verification import Report as Report
 from .verification import verify as verify

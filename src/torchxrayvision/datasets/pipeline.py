@@ -409,6 +409,11 @@ class SpecDataset(Sliceable):
         """Whose patients these are; datasets of one cohort number them alike."""
         return self.spec.cohort or self.spec.title
 
+    @property
+    def _cohort_name(self) -> str:
+        """The cohort by a name that is the same in every process."""
+        return str(self._cohort)
+
     def _semantic_masks(self, row: Row, shape: tuple[int, int]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for source in (self.spec.semantic, self.anatomy):

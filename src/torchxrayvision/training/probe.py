@@ -9,7 +9,7 @@ import numpy as np
 
 from torchxrayvision.deprecation import with_former_names
 from torchxrayvision.errors import ImageShapeError, needs_package
-from torchxrayvision.evaluation import auroc
+from torchxrayvision.evaluation import auroc, patient_codes
 from torchxrayvision.training.images.prepared import checked_labels
 
 if TYPE_CHECKING:
@@ -141,10 +141,10 @@ def linear_probe(
         msg = f"{len(features)} features and {len(names)} findings, but labels {labels.shape}"
         raise ImageShapeError(msg)
     checked_labels(labels, names)
-    patient_ids = np.arange(len(features)) if patient_ids is None else np.asarray(patient_ids)
+    codes = patient_codes(patient_ids, len(features))
     mean, spread = features.mean(axis=0), features.std(axis=0)
     scaled = (features - mean) / np.where(spread > 0, spread, 1.0)
-    fitted = [fit_one(scaled, column, patient_ids, strengths, folds, seed) for column in labels.T]
+    fitted = [fit_one(scaled, column, codes, strengths, folds, seed) for column in labels.T]
     weight = np.stack([one[0] for one in fitted]) / np.where(spread > 0, spread, 1.0)
     bias, strength, areas = (np.array([one[i] for one in fitted]) for i in (1, 2, 3))
     return Probe(

@@ -56,10 +56,6 @@ def write_reports(
         `evaluation.auroc_table` or of `_measures`, and `note`; empty if no part has one.
     """
     there = {part: images for part, images in parts.items() if images is not None}
-    split = [
-        pd.DataFrame({"path": images.paths, "patient": images.patient_ids, "part": part})
-        for part, images in there.items()
-    ]
     best = folder / BEST
     kept = best.exists()  # a network of the caller's own has no file that says how to build it
     made = Provenance(
@@ -68,7 +64,7 @@ def write_reports(
         options={"weights_file_sha256": sha256_of(best)} if kept else {},
         inputs={part: len(images) for part, images in there.items()},
     )
-    _write(pd.concat(split, ignore_index=True), folder / "split.csv", made)
+    _write(split_table(there), folder / "split.csv", made)
     network.eval()
     report, name = _REPORTS[recipe.task]
     tables = []
@@ -84,6 +80,26 @@ def write_reports(
     found = pd.concat(tables, ignore_index=True)
     _write(found, folder / name, made)
     return found
+
+
+def split_table(parts: Mapping[str, PreparedImages]) -> pd.DataFrame:
+    """Which image is in which part.
+
+    Args:
+        parts: Name of each part to its images.
+
+    Returns:
+        One row per image: columns `path`, `patient` and `part`. Patients count from 0 over all
+        parts, so that one number is one patient.
+    """
+    rows = pd.concat(
+        [
+            pd.DataFrame({"path": images.paths, "patient": images.patient_ids, "part": part})
+            for part, images in parts.items()
+        ],
+        ignore_index=True,
+    )
+    return rows.assign(patient=rows["patient"].factorize()[0])
 
 
 def _write(table: pd.DataFrame, path: Path, made: Provenance) -> None:

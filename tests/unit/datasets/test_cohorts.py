@@ -12,7 +12,7 @@ import torchxrayvision.datasets as xd
 from fakes import BUILDERS
 from support.tiny import rows
 from torchxrayvision import tables
-from torchxrayvision.datasets.split import patients
+from torchxrayvision.datasets import keys_of, patient_keys, patients, same_numbering
 from torchxrayvision.errors import DatasetError, DataWarning
 
 EVERYTHING = {"views": "*", "unique_patients": False}
@@ -253,3 +253,72 @@ def test_a_covariate_shift_within_one_release_keeps_patients_apart():
     ]
     assert set(films[0].csv["patientid"]) & set(films[1].csv["patientid"])
     assert all(not a & b for a, b in combinations(owners, 2))
+
+
+# Numbers that can be compared without a merge
+
+
+def partition(codes):
+    return pd.factorize(codes)[0].tolist()
+
+
+def test_keys_tell_the_same_patients_apart_as_a_merge():
+    nih, chex = xd.NIH_Dataset(**EVERYTHING), xd.CheX_Dataset(**EVERYTHING)
+    google = xd.NIH_Google_Dataset(**EVERYTHING)
+    merged = united(nih, chex, xd.SubsetDataset(google, range(0, len(google), 2)))
+    keys = patient_keys(merged)
+    assert partition(keys) == partition(patients(merged))
+    alone = np.concatenate([patient_keys(one) for one in (nih, chex, google)])
+    assert alone[: len(nih) + len(chex)].tolist() == keys[: len(nih) + len(chex)].tolist()
+    assert alone[len(nih) + len(chex) :: 2].tolist() == keys[len(nih) + len(chex) :].tolist()
+    assert 0 <= keys.min() <= keys.max() < 2**52
+    assert keys.dtype == np.int64
+
+
+def test_keys_are_those_of_another_process():
+    assert keys_of(["Tiny\0patient\x00007"]).tolist() == [379544046845259]  # sha256sum
+    assert keys_of(["a", "b"], np.array([1, 1, 0])).tolist() == [*[keys_of(["b"])[0]] * 2,
+                                                                 keys_of(["a"])[0]]  # fmt: skip
+    assert keys_of([]).tolist() == []
+
+
+def test_keys_know_a_table_by_its_file_or_by_what_it_says(tmp_path):
+    table = rows()
+    for name in ("one", "two"):
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+
+    def keys(given, **options):
+        made = xd.CSV_Dataset(given, tmp_path, path="name", patient="subject", **options)
+        return set(patient_keys(made).tolist())
+
+    one, two = keys(tmp_path / "one.csv"), keys(tmp_path / "two.csv")
+    assert len(one) == 3
+    assert one == keys(str(tmp_path / "one.csv"))
+    assert not one & two
+    held = keys(table)
+    assert held == keys(table.copy())
+    assert len(held & keys(table, view="position", views=["AP"])) == 1
+    assert not held & (one | keys(table.assign(subject=[7, 7, 8, 10])))
+
+
+def test_a_blank_patient_is_known_by_the_image(tmp_path):
+    table = rows().assign(subject=[7, None, None, 9])
+    made = [
+        xd.CSV_Dataset(table, tmp_path, path="name", patient="subject", view="position", views=v)
+        for v in (None, ["AP"])
+    ]
+    keys = patient_keys(made[0])
+    assert len(set(keys.tolist())) == 4
+    assert patient_keys(made[1]).tolist() == [keys[1]]
+
+
+@pytest.mark.filterwarnings("ignore:RSNA_Pneumonia_Dataset. 98 images")
+def test_keys_of_renumbered_patients_cannot_be_compared(releases):
+    covid, hannover = releases("COVID19_Dataset"), releases("HannoverCOVID_Dataset")
+    assert not same_numbering(covid, hannover)
+    assert not same_numbering(xd.SubsetDataset(hannover, [0]), covid)
+    assert same_numbering(covid, xd.NIH_Dataset())
+    with pytest.raises(DatasetError, match="COVID19_Dataset holds images of Hannover"):
+        patient_keys(united(covid, hannover))
+    with pytest.raises(DatasetError, match="patients of NIH ChestX-ray14, under names of their"):
+        patient_keys(releases("SIIM_Pneumothorax_Dataset"))

@@ -12,12 +12,19 @@ import zipfile
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 
 from support.tiny import Tiny, as_image, picture, rows, tiny, write_pictures
-from torchxrayvision.datasets import MergeDataset, Phantom_Dataset, SubsetDataset
+from torchxrayvision.datasets import (
+    MergeDataset,
+    Phantom_Dataset,
+    SubsetDataset,
+    patient_keys,
+    relabel_dataset,
+)
 from torchxrayvision.datasets.images import ZipFiles
 from torchxrayvision.errors import DatasetError, ImageReadError
 from torchxrayvision.images import read_image
@@ -92,7 +99,8 @@ def test_it_holds_what_the_dataset_gives_to_half_a_level(films, build, dtype, st
         assert position == index
         assert np.abs(image - exact(index)).max() <= step / 2 + 1e-3
         np.testing.assert_array_equal(labels, dataset.labels[index])
-    assert cache.patient_ids.tolist() == [0, 0, 1, 2]
+    assert cache.patient_ids.tolist() == patient_keys(dataset).tolist()
+    assert pd.factorize(cache.patient_ids)[0].tolist() == [0, 0, 1, 2]
 
 
 def test_a_second_opening_decodes_nothing(films, build, decoded):
@@ -141,6 +149,56 @@ def test_merged_releases_share_the_patients_of_one_cohort(films, build, cohort, 
     cache = build(MergeDataset([tiny(films), tiny(films, cohort=cohort)]))
     assert len(cache) == 8
     assert len(set(cache.patient_ids.tolist())) == patients
+
+
+def test_patients_are_compared_between_caches_of_other_datasets(films, build, tmp_path):
+    mine, again = build(tiny(films)), build(SubsetDataset(tiny(films), [3, 1]))
+    assert again.patient_ids.tolist() == mine.patient_ids[[3, 1]].tolist()  # codes were 1 and 0
+    cohort = build(tiny(films, cohort="one")), build(tiny(films, cohort="another"))
+    assert not set(cohort[0].patient_ids.tolist()) & set(cohort[1].patient_ids.tolist())
+    assert cohort[0].shared_patients(cohort[1]) == 0
+    assert mine.shared_patients(again) == 2
+
+
+def test_caches_with_other_findings_share_their_patients(build):
+    one = build(Phantom_Dataset(n=9, size=32, views=["PA"]))
+    other = Phantom_Dataset(n=9, size=32, views=["AP"])
+    relabel_dataset(["Mass"], other, silent=True)
+    two = build(other)
+    assert one.names != two.names
+    shared = len({*one._dataset.csv["patientid"]} & {*other.csv["patientid"]})
+    assert shared
+    assert one.shared_patients(two) == shared
+
+
+def test_images_without_patients_are_known_by_what_is_in_them(films, build):
+    one, other = (build(tiny(films, columns={})) for _ in range(2))
+    assert len(set(one.patient_ids.tolist())) == 4
+    assert one.patient_ids.tolist() == other.patient_ids.tolist()
+    assert one.shared_patients(build(tiny(films))) == 4  # by their images: one of them says whose
+    assert not set(one.patient_ids.tolist()) & set(build(tiny(films)).patient_ids.tolist())
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "shared"),
+    [
+        (["a", "b", "b"], ["b", "x", "y"], 1),
+        ([5, 6, 6], [6, 7, 8], 1),
+        ([5, 6, 6], [6.0, float("nan"), 8], 1),
+        (["a", None, None], ["c", None, None], 0),
+        (None, None, 0),
+        (None, [0, 1, 2], 0),
+        (["007", "1", "2"], ["7", "3", "4"], 0),
+    ],
+)
+def test_patients_of_arrays_are_compared_as_they_were_given(first, second, shared):
+    rng = np.random.default_rng(0)
+    one, other = (
+        PreparedImages(rng.integers(0, 255, (3, 4, 4), dtype=np.uint8), patient_ids=ids)
+        for ids in (first, second)
+    )
+    assert one.shared_patients(other) == shared
+    assert len(np.intersect1d(one.patient_ids, other.patient_ids)) == shared
 
 
 def stop_after_three(build, films):
@@ -537,7 +595,7 @@ def test_an_unreadable_image_stops_or_is_left_out(films, build):
     assert list(cache.unreadable) == [2]
     assert len(cache) == 3
     assert [cache[i][1].tolist()[0] for i in (0, 1)] == [1.0, 0.0]
-    np.testing.assert_array_equal(cache.patient_ids, [0, 0, 2])
+    np.testing.assert_array_equal(cache.patient_ids, patient_keys(tiny(films))[[0, 1, 3]])
     again = build(tiny(films), skip_unreadable=True)
     assert again.unreadable == cache.unreadable
     with pytest.raises(ImageReadError, match=r"c\.png"):
@@ -568,7 +626,7 @@ def test_transforms_are_refused(films, build):
 
 def test_a_subset_shares_the_array_and_has_its_own_fingerprint(films, build):
     cache = build(tiny(films))
-    part = cache.subset(cache.patient_ids == 0)
+    part = cache.subset(cache.patient_ids == cache.patient_ids[0])
     assert len(part) == 2
     assert part.fingerprint() != cache.fingerprint()
     assert cache.subset([0, 1]).fingerprint() == part.fingerprint()

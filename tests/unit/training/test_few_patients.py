@@ -13,9 +13,10 @@ from typer.testing import CliRunner
 
 from torchxrayvision import provenance
 from torchxrayvision.cli import app
+from torchxrayvision.datasets import Phantom_Dataset, SubsetDataset
 from torchxrayvision.errors import DatasetError, ImageShapeError
 from torchxrayvision.evaluation import mean_auroc
-from torchxrayvision.training import learning_curve
+from torchxrayvision.training import ImageCache, learning_curve
 
 NAMES = ["Mass", "Edema"]
 
@@ -213,3 +214,22 @@ def test_a_table_without_embeddings_is_refused(tables):
     done = run("probe", tables / "labels.csv", tables / "labels.csv")
     assert done.exit_code == 2
     assert "xrv predict --embeddings" in done.stderr
+
+
+def test_patients_of_two_caches_are_the_same_only_where_they_are(tmp_path):
+    def part(seed, rows):
+        dataset = SubsetDataset(Phantom_Dataset(n=40, size=32, seed=seed), rows)
+        images = ImageCache.build(dataset, 16, folder=tmp_path, workers=1)
+        labels = np.arange(len(images))[:, None] % 2
+        return np.random.default_rng(seed).normal(size=(len(images), 2)), labels, images.patient_ids
+
+    def curve(one, other):
+        return learning_curve(one, other, ["Mass"], shots=[1], seeds=1, strengths=[1.0])
+
+    first = part(0, range(20))
+    assert len(curve(first, part(1, range(20))))  # both count their patients from the first row
+    people = Phantom_Dataset(n=40, size=32).csv["patientid"]
+    wanted = len({*people[:20]} & {*people[19:]})
+    assert wanted
+    with pytest.raises(DatasetError, match=f"^{wanted} patients? .* in the training and"):
+        curve(first, part(0, range(19, 40)))

@@ -42,6 +42,7 @@ from torchxrayvision.training.images.prepared import from_stored
 from torchxrayvision.training.module import Training
 from torchxrayvision.training.network import network_of
 from torchxrayvision.training.objectives import auroc_of
+from torchxrayvision.training.reports import split_table
 from torchxrayvision.training.state import pack, unpack
 
 
@@ -277,7 +278,7 @@ def test_findings_that_are_nowhere_are_refused(tmp_path):
 
 def test_without_lightning_the_error_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "lightning.pytorch", None)
-    with pytest.raises(DependencyError, match=r"torchxrayvision\[train\]"):
+    with pytest.raises(DependencyError, match='extra train: pip install .*"lightning'):
         fit_quickly(tmp_path, network=tiny_net())
 
 
@@ -326,12 +327,21 @@ def test_parts_with_patients_in_common_are_refused(tmp_path, kind):
 
 def test_patients_in_common_are_seen_across_caches(tmp_path):
     patients = merged(tmp_path, range(30)).patient_ids
-    apart = int(np.argmax(patients > patients[10]))
+    apart = next(row for row in range(11, 30) if patients[row] not in patients[:row])
     first, second = merged(tmp_path, range(apart)), merged(tmp_path, range(apart, 30))
     assert first.shared_patients(second) == 0
     assert first.shared_patients(merged(tmp_path, range(apart - 1, 30))) == 1
     assert first.shared_patients(merged(tmp_path, range(30), seed=1)) == 0
     assert first.shared_patients(merged(tmp_path, range(30)).subset([0])) == 1
+
+
+def test_a_number_in_the_table_of_parts_is_one_patient_in_all_of_them(tmp_path):
+    parts = {"train": merged(tmp_path, range(9)), "test": merged(tmp_path, range(9), seed=1)}
+    people = [images._dataset.csv["patientid"].tolist() for images in parts.values()]
+    table = split_table({**parts, "again": parts["train"].subset([8])})
+    assert table["part"].tolist() == ["train"] * 9 + ["test"] * 9 + ["again"]
+    wanted = pd.factorize(np.array([*people[0], *people[1], people[0][8]]))[0]
+    assert table["patient"].tolist() == wanted.tolist()
 
 
 def test_a_run_leaves_its_split_predictions_and_intervals(tmp_path):

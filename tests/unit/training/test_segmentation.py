@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from support.training_runs import stop_at_step, tensors
-from torchxrayvision.datasets import MergeDataset, Phantom_Dataset
+from torchxrayvision.datasets import MergeDataset, Phantom_Dataset, patient_keys
 from torchxrayvision.errors import (
     CheckpointError,
     DatasetError,
@@ -140,8 +140,7 @@ def test_masks_of_a_dataset_are_those_of_its_samples(tmp_path):
             np.testing.assert_array_equal(data.masks([row])[0, column] > 0, expected)
         np.testing.assert_allclose(data[row][0], sample["img"], atol=4.1)
     assert (data.labels == 1).all()
-    assert data.patient_ids.tolist() == np.unique(plain.csv["patientid"], return_inverse=True)[1]\
-        .tolist()  # fmt: skip
+    assert data.patient_ids.tolist() == patient_keys(plain).tolist()
 
 
 def test_what_was_drawn_is_kept_and_damage_is_drawn_again(tmp_path, monkeypatch):

@@ -34,6 +34,7 @@ from torchxrayvision.errors import (
     counted,
 )
 from torchxrayvision.facts import LIBRARY, License
+from torchxrayvision.files import sha256_of
 from torchxrayvision.inputs import InputFile, Skipped, expand, is_archive, printable
 
 if TYPE_CHECKING:
@@ -222,6 +223,15 @@ class CSV_Dataset(SpecDataset):
         if isinstance(self.csvpath, (str, os.PathLike)):
             return Path(self.csvpath).expanduser().resolve()
         return id(self.csvpath)
+
+    @property
+    def _cohort_name(self) -> str:
+        """The file; a table in memory has none, so it is known by its patients and images."""
+        if self.csvpath is None or isinstance(self.csvpath, (str, os.PathLike)):
+            return str(self._cohort)
+        names = (self.spec.patient, self._context.arguments["path"])
+        held = self.csvpath[[name for name in names if name is not None]]
+        return f"table {sha256_of(held.to_csv(index=False).encode())}"
 
 
 def _identifiers(

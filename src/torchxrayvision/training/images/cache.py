@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from torchxrayvision.datasets import MergeDataset, patients
+from torchxrayvision.datasets import keys_of, patient_keys, same_numbering
 from torchxrayvision.errors import DatasetError, ImageReadError, XRVError
 from torchxrayvision.files import sha256_of
 from torchxrayvision.inputs import ReadOptions, prefetch
@@ -52,7 +52,8 @@ class ImageCache(PreparedImages):
     An image is compared with its checksum when it is first looked at, so that damage of the disk
     does not reach a network.
 
-    Labels are not kept; they are always those of the dataset.
+    Labels and patients are not kept; they are always those of the dataset. `patient_ids` are
+    those of `datasets.patient_keys`, so they can be compared between caches.
 
     Use `build`, which opens what is there and makes what is missing.
 
@@ -71,6 +72,7 @@ class ImageCache(PreparedImages):
     _digests: NDArray[np.bytes_]
     _places: NDArray[np.int64]
     _dataset: Any
+    _told: bool
     _unseen: NDArray[np.bool_]
 
     @classmethod
@@ -137,13 +139,16 @@ class ImageCache(PreparedImages):
         shape_only = np.broadcast_to(np.zeros((), pool.dtype), (count, pool.size, pool.size))
         rows = np.flatnonzero(work.places >= 0)
         patient_ids = patients_of(dataset)
+        told = patient_ids is not None
+        if patient_ids is None:  # an image is then known by what is in it
+            patient_ids = keys_of(f"image\0{one}" for one in work.digests.tolist())
         cache = cls(shape_only, dataset.labels, dataset.pathologies, patient_ids, rows=rows)
         cache.folder, cache.unreadable = pool.folder, work.unreadable
         cache.digest = content_key(work.digests, cache.size, str(pool.dtype))
         cache._pool, cache._pixels = pool, pool.pixels
         cache._sources, cache._digests, cache._places = work.sources, work.digests, work.places
         cache._unseen = np.ones(count, dtype=bool)  # shared with every subset
-        cache._dataset = dataset
+        cache._dataset, cache._told = dataset, told
         return cache
 
     @property
@@ -160,16 +165,12 @@ class ImageCache(PreparedImages):
         Returns:
             The count; the patients of one cohort are known in any of its releases.
         """
-        if self._codes is other._codes or not isinstance(other, ImageCache):
+        if not isinstance(other, ImageCache):
             return super().shared_patients(other)
-        try:
-            codes = patients(MergeDataset([self._dataset, other._dataset]))
-        except DatasetError:  # other findings, or a source that does not say whose its images are
-            mine, theirs = self._digests[self.rows], other._digests[other.rows]
-        else:
-            count = len(self._digests)
-            mine, theirs = codes[:count][self.rows], codes[count:][other.rows]
-        return len(np.intersect1d(mine, theirs))
+        if self._told and other._told and same_numbering(self._dataset, other._dataset):
+            return super().shared_patients(other)
+        # A source does not say whose its images are, or has numbers of its own for patients.
+        return len(np.intersect1d(self._digests[self.rows], other._digests[other.rows]))
 
     def _take(self, rows: Any) -> NDArray[Any]:
         unseen = np.atleast_1d(rows)[self._unseen[np.atleast_1d(rows)]]
@@ -215,10 +216,10 @@ def cache_root(folder: str | os.PathLike[str] | None) -> Path:
     return Path(cache_dir()) / "training"
 
 
-def patients_of(dataset: Any) -> NDArray[Any] | None:
+def patients_of(dataset: Any) -> NDArray[np.int64] | None:
     """The patient of each image, or None where the source does not say."""
     try:
-        return patients(dataset)
+        return patient_keys(dataset)
     except DatasetError:  # the source does not say; every image is then one of its own
         return None
 

@@ -77,6 +77,39 @@ def checked_labels(labels: NDArray[Any], names: Sequence[str], *, soft: bool = F
             raise DatasetError(msg)
 
 
+def _keys(
+    patient_ids: NDArray[Any] | Sequence[Any] | None, pixels: NDArray[Any], table: NDArray[Any]
+) -> NDArray[np.int64]:
+    """The patient of each image as a number that can be compared between arrays, (N,)."""
+    import pandas as pd
+
+    from torchxrayvision.datasets import keys_of
+
+    given = np.full(len(pixels), None) if patient_ids is None else np.asarray(patient_ids)
+    if given.dtype.kind in "iu":
+        return np.asarray(given, np.int64).reshape(-1)
+    codes, names = pd.Series(given.astype(object).reshape(-1)).factorize()
+    keys: NDArray[np.int64] = np.array([*map(_key, names), 0], np.int64)[codes]
+    blank = np.flatnonzero(codes < 0)
+    if len(blank):
+        # Nobody else: the array is known by its labels and by two of its images.
+        digest = hashlib.sha256(repr((pixels.shape, str(pixels.dtype))).encode())
+        for part in (table, pixels[0], pixels[-1]):
+            digest.update(np.ascontiguousarray(part).tobytes())
+        array = digest.hexdigest()
+        keys[blank] = keys_of(f"image\0{array}\0{row}" for row in blank.tolist())
+    return keys
+
+
+def _key(name: Any) -> int:
+    """One patient as a number: 7 and 7.0, as a table with blanks has it, are the same one."""
+    from torchxrayvision.datasets import keys_of
+
+    if isinstance(name, (int, float)) and float(name).is_integer():
+        return int(name)
+    return int(keys_of([f"patient\0{name}"])[0])
+
+
 class PreparedImages:
     """A map-style dataset of `(image, labels, index)` over one array of square images.
 
@@ -86,13 +119,14 @@ class PreparedImages:
         labels: (N, P): 1 present, 0 absent, NaN unknown; None for images without labels.
         names: The P findings.
         patient_ids: The patient of each image, (N,), of any type; None if every image is one of its
-            own.
+            own, as is one whose patient is None or NaN.
         rows: Which of the images make up this dataset, in order; None for all.
 
     Attributes:
         names: The findings.
         labels: float32 (N, P), of the chosen rows.
-        patient_ids: int64 (N,), of the chosen rows.
+        patient_ids: int64 (N,), of the chosen rows: whole numbers as they were given, hashes of
+            anything else, so that they can be compared between datasets.
         size: Side of the images in pixels.
 
     Raises:
@@ -131,13 +165,9 @@ class PreparedImages:
             )
         if pixels.dtype.kind != "f" and str(pixels.dtype) not in _LEVELS:
             raise ImageShapeError(f"images must be uint8, uint16 or float, got {pixels.dtype}")
-        codes = np.arange(len(pixels))
-        if patient_ids is not None:
-            codes = np.unique(np.asarray(patient_ids), return_inverse=True)[1].reshape(-1)
         self._pixels = pixels
         self.rows = np.arange(len(pixels)) if rows is None else np.asarray(rows, dtype=np.int64)
-        self._table, self._codes = table, codes.astype(np.int64)
-        self._raw_ids = None if patient_ids is None else np.asarray(patient_ids)
+        self._table, self._keys = table, _keys(patient_ids, pixels, table)
         self.names = tuple(str(name) for name in names)
         self.size = int(pixels.shape[1])
 
@@ -149,8 +179,8 @@ class PreparedImages:
 
     @property
     def patient_ids(self) -> NDArray[np.int64]:
-        """The patient of each image, as a number; int64 (N,)."""
-        chosen: NDArray[np.int64] = self._codes[self.rows]
+        """The patient of each image, as a number that is the same in other datasets; int64 (N,)."""
+        chosen: NDArray[np.int64] = self._keys[self.rows]
         return chosen
 
     @property
@@ -174,13 +204,7 @@ class PreparedImages:
         Returns:
             The count; an image without a patient is one of its own.
         """
-        if self._codes is other._codes:
-            return len(np.intersect1d(self.patient_ids, other.patient_ids))
-        if self._raw_ids is None or other._raw_ids is None:
-            return 0
-        return len(
-            set(self._raw_ids[self.rows].tolist()) & set(other._raw_ids[other.rows].tolist())
-        )
+        return len(np.intersect1d(self.patient_ids, other.patient_ids))
 
     def __len__(self) -> int:
         return len(self.rows)
