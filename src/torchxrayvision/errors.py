@@ -54,6 +54,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -105,6 +106,7 @@ __all__ = [
     "XRVWarning",
     "caller_stacklevel",
     "counted",
+    "how_to_install",
 ]
 
 
@@ -464,8 +466,8 @@ class DependencyError(XRVError, ImportError):
         extra: The extra of this package that brings it.
 
     Example:
-        >>> print(DependencyError("pyjpegls", "JPEG-LS pixels", "dicom"))
-        JPEG-LS pixels needs the package pyjpegls: pip install "torchxrayvision[dicom]"
+        >>> str(DependencyError("pyjpegls", "JPEG-LS pixels", "dicom")).partition(":")[0]
+        'JPEG-LS pixels needs the package pyjpegls of the extra dicom'
     """
 
     def __init__(self, package: str, purpose: str, extra: str) -> None:
@@ -475,10 +477,46 @@ class DependencyError(XRVError, ImportError):
         super().__init__(package, purpose, extra)
 
     def __str__(self) -> str:
-        return (
-            f"{self.purpose} needs the package {self.package}: "
-            f'pip install "torchxrayvision[{self.extra}]"'
-        )
+        said = f"{self.purpose} needs the package {self.package} of the extra {self.extra}"
+        return f"{said}: {how_to_install(self.extra, self.package)}"
+
+
+def how_to_install(extra: str, package: str) -> str:
+    """The command that installs what an extra brings.
+
+    It names the packages, with the versions that the installed distribution of this package asks
+    for. ``pip install "torchxrayvision[extra]"`` would install whatever release an index has under
+    that name, in place of a checkout or a wheel from elsewhere.
+
+    Args:
+        extra: The extra.
+        package: What is missing; named alone where nothing says what the extra brings.
+
+    Returns:
+        A line for a shell.
+
+    Example:
+        >>> how_to_install("no such extra", "pyjpegls")
+        'pip install "pyjpegls"'
+    """
+    needed = _requirements(extra) or [package]
+    return " ".join(["pip install", *(f'"{one}"' for one in needed)])
+
+
+def _requirements(extra: str) -> list[str]:
+    """Requirements of an extra of the installed distribution, none where it has no such extra."""
+    import importlib.metadata
+
+    try:
+        declared = importlib.metadata.requires("torchxrayvision") or []
+    except importlib.metadata.PackageNotFoundError:  # the source stands in the path, uninstalled
+        return []
+    found = []
+    for line in declared:
+        requirement, _, condition = line.partition(";")
+        if re.search(rf"extra\s*==\s*['\"]{re.escape(extra)}['\"]", condition):
+            found.append(requirement.strip())
+    return found
 
 
 @contextlib.contextmanager
@@ -498,7 +536,8 @@ def needs_package(package: str, purpose: str, extra: str) -> Iterator[None]:
     except DependencyError:
         raise
     except ImportError as error:
-        raise DependencyError(package or str(error.name), purpose, extra) from error
+        missing = package or str(error.name).partition(".")[0]
+        raise DependencyError(missing, purpose, extra) from error
 
 
 class XRVWarning(UserWarning):

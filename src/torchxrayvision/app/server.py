@@ -28,7 +28,7 @@ from torchxrayvision.app.answers import (
 from torchxrayvision.app.guard import Access, Guard
 from torchxrayvision.app.library import Library, Taken, simulated
 from torchxrayvision.app.work import Lane, ReadAll
-from torchxrayvision.errors import UnknownNameError, needs_package
+from torchxrayvision.errors import UnknownNameError, how_to_install, needs_package
 from torchxrayvision.inputs import printable
 from torchxrayvision.pictures import diverging, sequential
 
@@ -166,6 +166,7 @@ class Page:
                 "folder": self.settings.folder is not None,
                 "dicomweb": self.settings.dicomweb is not None, "largest": self.library.largest,
                 "methods": _METHODS, "dicomResults": is_installed("highdicom"),
+                "installResults": how_to_install("dicom-results", "highdicom"),
                 "colours": {"sequential": sequential().ravel().tolist(),
                             "diverging": diverging().ravel().tolist()},
             }

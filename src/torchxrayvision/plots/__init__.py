@@ -2,7 +2,7 @@
 
 Each function computes what it shows and draws it: ``display.ax_`` and ``display.figure_`` are
 matplotlib's, ``display.save("roc.svg")`` writes it, and the numbers are attributes. All need
-matplotlib (``pip install "torchxrayvision[report]"``); none touches pyplot or global settings.
+matplotlib (extra ``report``); none touches pyplot or global settings.
 
 Example:
     >>> from torchxrayvision.plots import roc

@@ -432,7 +432,7 @@ def test_nifti_has_the_labels_and_the_spacing(tmp_path, net):
 
 def test_nifti_without_nibabel_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "nibabel", None)
-    with pytest.raises(DependencyError, match=r"torchxrayvision\[nifti\]"):
+    with pytest.raises(DependencyError, match=r'pip install .*"nibabel'):
         segmentation.SegmentationWriter(tmp_path, NAMES, nifti=True)
 
 

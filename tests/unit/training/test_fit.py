@@ -278,7 +278,7 @@ def test_findings_that_are_nowhere_are_refused(tmp_path):
 
 def test_without_lightning_the_error_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "lightning.pytorch", None)
-    with pytest.raises(DependencyError, match='extra train: pip install .*"lightning'):
+    with pytest.raises(DependencyError, match=r'extra train: pip install .*"lightning'):
         fit_quickly(tmp_path, network=tiny_net())
 
 

@@ -208,7 +208,8 @@ function showTake() {
   const dicom = state.pane.plane?.facts.format === "dicom";
   const can = dicom && state.about.dicomResults;
   $("take-dicom").disabled = !can;
-  $("take-note").textContent = can ? "" : say(dicom ? "take.package" : "take.onlyDicom");
+  $("take-note").textContent = can ? ""
+    : dicom ? say("take.package", { command: state.about.installResults }) : say("take.onlyDicom");
 }
 
 // ---- images in ----

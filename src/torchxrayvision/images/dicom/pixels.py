@@ -19,7 +19,7 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, SecondaryCaptureImageStorage
 
-from torchxrayvision.errors import ImageReadError, UnsupportedImageError
+from torchxrayvision.errors import ImageReadError, UnsupportedImageError, how_to_install
 from torchxrayvision.images.common import catch_prints, third_party_decoder
 from torchxrayvision.images.dicom.dataset import pixel_element
 from torchxrayvision.images.jpeg import (
@@ -223,7 +223,7 @@ def decode_twelve_bits(frame: bytes, stream: CodeStream, header: Header, path: s
         gdcm = importlib.import_module("gdcm")
     except ImportError as error:
         reason = "JPEG Extended pixels of 12 bits need the package python-gdcm"
-        advice = 'pip install "torchxrayvision[dicom]"'
+        advice = how_to_install("dicom", "python-gdcm")
         raise UnsupportedImageError(path, reason, advice) from error
     check_cell(header, path)
     reason = "the JPEG Extended pixel data is damaged or truncated"
@@ -562,7 +562,7 @@ def _by_pydicom(
     plugins = [plugin for plugin in known if plugin in decoder.available_plugins]
     if not plugins:
         reason = f"{_name(syntax)} pixels need the package {package}"
-        raise UnsupportedImageError(path, reason, 'pip install "torchxrayvision[dicom]"')
+        raise UnsupportedImageError(path, reason, how_to_install("dicom", package))
     failures = []
     for plugin in plugins:
         stored = header.stored
