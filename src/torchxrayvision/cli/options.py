@@ -59,6 +59,16 @@ Checkpoint = Annotated[
     ),
 ]
 BatchSize = Annotated[int, typer.Option("--batch-size", "-b", min=1, help="Images per batch.")]
+GrowingBatch = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size",
+        "-b",
+        min=1,
+        help="Images per batch. Without it: 8, or 1 to segment, and on a GPU batches then grow "
+        "while that makes it faster.",
+    ),
+]
 Engine = Annotated[
     Literal["auto", "torch", "onnx", "openvino"],
     typer.Option("--engine", help="What computes the network; auto takes the fastest here."),

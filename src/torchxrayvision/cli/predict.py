@@ -220,7 +220,7 @@ def predict(
     embeddings: Annotated[
         bool, typer.Option("--embeddings", help="Write the features of the images too.")
     ] = False,
-    batch_size: opt.BatchSize = 8,
+    batch_size: opt.GrowingBatch = None,
     engine: opt.Engine = "auto",
     precision: opt.Precision = "exact",
     device: opt.Device = None,

@@ -39,7 +39,7 @@ def segment(
     ] = None,
     upright: opt.Upright = False,
     nifti: Annotated[bool, typer.Option("--nifti", help="Write label maps as NIfTI too.")] = False,
-    batch_size: opt.BatchSize = 1,
+    batch_size: opt.GrowingBatch = None,
     engine: opt.Engine = "torch",
     precision: Annotated[
         Literal["exact", "fast"],

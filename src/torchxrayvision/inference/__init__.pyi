@@ -2,6 +2,7 @@ from .cluster.ray import RayCluster as RayCluster
 from .engines.accelerate import Accelerated as Accelerated
 from .engines.accelerate import accelerate as accelerate
 from .engines.base import ClassifierEngine as ClassifierEngine
+from .engines.base import true_float32_on as true_float32_on
 from .engines.choose import open_engine as open_engine
 from .engines.export import Exported as Exported
 from .engines.export import export as export
@@ -12,7 +13,9 @@ from .engines.graph import fingerprint_of as fingerprint_of
 from .engines.graph import open_by_name as open_by_name
 from .engines.graph import open_graph as open_graph
 from .engines.graph import require_torch as require_torch
+from .engines.runtime import BATCH as BATCH
 from .engines.runtime import Choice as Choice
+from .engines.runtime import Plan as Plan
 from .engines.runtime import input_size as input_size
 from .prediction import CsvWriter as CsvWriter
 from .prediction import Result as Result

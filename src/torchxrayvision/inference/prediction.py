@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections import deque
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from torchxrayvision.inference.engines.graph import (
     ready,
     worth_measuring,
 )
-from torchxrayvision.inference.engines.runtime import input_size
+from torchxrayvision.inference.engines.runtime import BATCH, Plan, input_size
 from torchxrayvision.inputs import AIR, Readers, ReadOptions, crop_and_resize, expand
 from torchxrayvision.runs import Batch, open_table
 from torchxrayvision.screening import quick_check, reference_named
@@ -156,7 +157,7 @@ def batches(
     """Predict every file, batch by batch, in order.
 
     A batch is `engine.batch_size` files that follow each other, readable or not, so that an
-    image has the same place in the same batch wherever a run begins.
+    image has the same place in the same batch wherever a run begins, unless batches grow.
 
     Args:
         engine: Ready to run.
@@ -222,7 +223,7 @@ def batches_from(
     features: bool = False,
 ) -> Generator[tuple[list[InputFile], Batch], None, None]:
     """As `batches`, with workers from `open_readers` that stay open."""
-    loaded = readers.map(files, ahead=2 * engine.batch_size + readers.workers)
+    loaded = readers.map(files, ahead=lambda: 2 * engine.batch_size + readers.workers)
     begun: deque[tuple[list[InputFile], Callable[[], Batch]]] = deque()
     while chunk := list(itertools.islice(loaded, engine.batch_size)):
         finish = _begin(engine, first, [image for _, image in chunk], features)
@@ -368,7 +369,7 @@ def predict(
     model: str | Classifier,
     *,
     output: str | None = None,
-    batch_size: int = 8,
+    batch_size: int | None = None,
     workers: int | None = None,
     device: str | torch.device | None = None,
     engine: str = "auto",
@@ -386,7 +387,8 @@ def predict(
         paths: What `expand` takes: files, folders, patterns, lists, archives; one or several.
         model: Name of published weights, or a model, which is afterwards as it was, or a `Graph`.
         output: `"logit"`, `"probability"` or `"operating-point"`; None for the model's default.
-        batch_size: Images that go through the network together.
+        batch_size: Images that go through the network together; None for 8, from which batches
+            grow on a CUDA device as long as that makes it faster.
         workers: Threads that read images; None for one per processor.
         device: Where the network runs meanwhile; None leaves it where it is.
         engine: `"torch"`, `"onnx"`, `"openvino"`, or `"auto"` for the fastest on this machine.
@@ -445,7 +447,7 @@ def predictions(
     files: Sequence[InputFile],
     *,
     kind: str | None = None,
-    batch_size: int = 8,
+    batch_size: int | None = None,
     engine: str = "auto",
     precision: str = "exact",
     reading: ReadOptions | None = None,
@@ -461,7 +463,7 @@ def predictions(
         model: In evaluation mode, on its device; must have an input resolution.
         files: What `expand` gives.
         kind: `"logit"`, `"probability"` or `"operating-point"`; None for the model's default.
-        batch_size: Images that go through the network together.
+        batch_size: See `predict`.
         engine: See `predict`.
         precision: See `predict`.
         reading: How files are read.
@@ -476,31 +478,34 @@ def predictions(
         One result per file. A file that cannot be read gives a result with an error.
     """
     check_mode(check)
-    if opened is None:
-        model = worth_measuring(model, len(files))
-        opened = _opened(model, files, kind, batch_size, engine, precision, reading)
-    findings = columns_of(model.targets, model.trained)
-    for chunk, batch in batches(
-        opened, files, reading=reading, features=embeddings, check=check, reference=reference,
-        precision=precision,
-    ):  # fmt: skip
-        yield from results_of(chunk, batch, calibration, findings)
+    with contextlib.ExitStack() as stack:
+        if opened is None:
+            model = worth_measuring(model, len(files))
+            opened = _opened(model, files, kind, batch_size, engine, precision, reading)
+            stack.enter_context(contextlib.closing(opened))
+        findings = columns_of(model.targets, model.trained)
+        for chunk, batch in batches(
+            opened, files, reading=reading, features=embeddings, check=check, reference=reference,
+            precision=precision,
+        ):  # fmt: skip
+            yield from results_of(chunk, batch, calibration, findings)
 
 
 def _opened(
     model: Classifier,
     files: Sequence[InputFile],
     kind: str | None,
-    batch_size: int,
+    batch_size: int | None,
     engine: str,
     precision: str,
     reading: ReadOptions | None,
 ) -> Engine:
     """A model ready for some files, chosen by them where the engine is."""
     wanted = model.check_kind(kind)
-    size = max(1, min(batch_size, len(files)))  # one image must not cost a whole batch
+    size = max(1, min(batch_size or BATCH, len(files)))  # one image must not cost a whole batch
+    plan = Plan(grows=batch_size is None, images=len(files))
     choice = choose(
-        model, size, engine, precision, images=len(files),
+        model, size, engine, precision, images=len(files), grows=plan.grows,
         sample=lambda: first_images(files, input_size(model), size, reading or ReadOptions()),
     )  # fmt: skip
-    return open_classifier(model, wanted, size, choice)
+    return open_classifier(model, wanted, size, choice, plan=plan)

@@ -23,7 +23,13 @@ from torchxrayvision.inference.engines.graph import (
     ready,
     worth_measuring,
 )
-from torchxrayvision.inference.engines.runtime import Choice, input_size, usable_threads
+from torchxrayvision.inference.engines.runtime import (
+    BATCH,
+    Choice,
+    Plan,
+    input_size,
+    usable_threads,
+)
 from torchxrayvision.inference.prediction import (
     batches,
     calibrated,
@@ -82,14 +88,19 @@ class Runner(Protocol):
 class LocalRunner:
     """This process, with a network in evaluation mode on its device, or its graph."""
 
-    def __init__(self, net: XRayClassifier | Graph, reading: ReadOptions | None) -> None:
+    def __init__(
+        self, net: XRayClassifier | Graph, reading: ReadOptions | None, *, grows: bool = False
+    ) -> None:
         self._net = net
         self._reading = reading or ReadOptions()
+        self._grows = grows
 
     def machine(self, options: dict[str, Any], images: int, listed: Path) -> dict[str, Any]:
         """See `Runner`."""
         self._net = worth_measuring(self._net, images)
-        return plan_environment(self._net, options, images, read_manifest(listed), self._reading)
+        return plan_environment(
+            self._net, options, images, read_manifest(listed), self._reading, grows=self._grows
+        )
 
     def batches(
         self, record: Record, listed: Path, start: int, stop: int
@@ -109,7 +120,8 @@ class LocalRunner:
             net = net.load()  # the run was begun with torch
         with threads(net, count):
             kind = record.options["output"]
-            engine = open_classifier(net, kind, record.batch_size, choice, count)
+            plan = Plan(grows=self._grows, images=stop - start)
+            engine = open_classifier(net, kind, record.batch_size, choice, count, plan)
             done = batches(
                 engine,
                 read_manifest(listed, start, stop),
@@ -120,7 +132,8 @@ class LocalRunner:
                 reference=record.options.get("reference", {}).get("name"),
                 precision=record.options["precision"],
             )
-            with contextlib.closing(done):  # ends the workers, whatever happens here
+            # Ends workers, whatever happens here: those that read, then those that compute.
+            with contextlib.closing(engine), contextlib.closing(done):
                 for _, batch in done:
                     yield batch
 
@@ -131,11 +144,13 @@ def plan_environment(
     images: int,
     sources: Iterable[InputFile],
     reading: ReadOptions,
+    *,
+    grows: bool = False,
 ) -> dict[str, Any]:
     """This machine, its threads and the engine for a run that begins, tried on the first images."""
     size = max(1, min(options["batch_size"], images))
     chosen = choose(
-        net, size, options["engine"], options["precision"], images=images,
+        net, size, options["engine"], options["precision"], images=images, grows=grows,
         sample=lambda: first_images(sources, input_size(net), size, reading),
     )  # fmt: skip
     return {**environment(net), "threads": _threads(net), "engine": asdict(chosen)}
@@ -196,7 +211,7 @@ def predict_to_file(
     *,
     kind: str | None = None,
     embeddings: bool = False,
-    batch_size: int = 8,
+    batch_size: int | None = None,
     engine: str = "auto",
     precision: str = "exact",
     device: str | torch.device | None = None,
@@ -224,7 +239,8 @@ def predict_to_file(
         output: The table, ending in `.csv`, `.parquet` or `.json`.
         kind: `"logit"`, `"probability"` or `"operating-point"`; None for the model's default.
         embeddings: Whether rows carry the features.
-        batch_size: Images that go through the network together.
+        batch_size: Images that go through the network together; None for 8, from which batches
+            grow on a CUDA device as long as that makes it faster.
         engine: `"torch"`, `"onnx"`, `"openvino"`, or `"auto"` for the fastest here.
         precision: `"exact"`, or `"fast"` for probabilities within 0.01 of it.
         device: Where the network runs meanwhile; None leaves it where it is, and takes the GPUs of
@@ -269,7 +285,7 @@ def predict_to_file(
             "columns": columns_of(net.targets, net.trained),
             "output": net.check_kind(kind),
             "embeddings": embeddings,
-            "batch_size": batch_size,
+            "batch_size": batch_size or BATCH,
             "engine": engine,
             "precision": precision,
             "check": check_mode(check),
@@ -287,7 +303,8 @@ def predict_to_file(
             options["calibration"] = json.loads(json.dumps(made.to_dict()))
         return _carry_out(
             net, RunFolder(target, shard), options, reading, device, cluster,
-            restart=restart, overwrite=overwrite, on_found=on_found, on_progress=on_progress,
+            grows=batch_size is None, restart=restart, overwrite=overwrite, on_found=on_found,
+            on_progress=on_progress,
         )  # fmt: skip
 
 
@@ -299,6 +316,7 @@ def _carry_out(
     device: str | torch.device | None,
     cluster: RayCluster | None,
     *,
+    grows: bool,
     restart: bool,
     overwrite: bool,
     on_found: Callable[[int], None] | None,
@@ -315,7 +333,7 @@ def _carry_out(
             folder.discard()
         with (
             ready(net, device if cluster is None else None),
-            _runner(cluster, net, reading, device) as runner,
+            _runner(cluster, net, reading, device, grows=grows) as runner,
         ):
             with writing(folder.path):
                 record = folder.begin(options, machine, on_found, overwrite=overwrite)
@@ -338,10 +356,12 @@ def _runner(
     net: XRayClassifier | Graph,
     reading: ReadOptions | None,
     device: str | torch.device | None,
+    *,
+    grows: bool,
 ) -> Iterator[Runner]:
     """What computes the batches; a cluster is left again at the end."""
     if cluster is None:
-        yield LocalRunner(net, reading)
+        yield LocalRunner(net, reading, grows=grows)
         return
     if isinstance(net, Graph):
         raise GraphError(f"{net.path.name}: a cluster takes weights, not a graph")

@@ -168,21 +168,22 @@ class Readers(Generic[_Item, _Made]):
         return _Worker(self._tasks, self._make, self._options, self._archives)
 
     def map(
-        self, items: Iterable[_Item], ahead: int | None = None
+        self, items: Iterable[_Item], ahead: int | Callable[[], int] | None = None
     ) -> Iterator[tuple[_Item, _Made | str]]:
         """What is made of the items, or in one clause why there is nothing, in their order.
 
         Args:
             items: Consumed as the workers go.
-            ahead: Most items that are begun and not yet asked for; None for two per worker.
+            ahead: Most items that are begun and not yet asked for, or what gives it where it
+                changes meanwhile; None for two per worker.
 
         Raises:
             StalledError: If so many files hang that the storage must be the cause.
         """
         remaining = iter(items)
-        most = ahead or 2 * self.workers
         while True:
-            for item in itertools.islice(remaining, most - len(self._pending)):
+            most = (ahead() if callable(ahead) else ahead) or 2 * self.workers
+            for item in itertools.islice(remaining, max(0, most - len(self._pending))):
                 self._submit(item)
             if not self._pending:
                 return

@@ -30,6 +30,7 @@ from torchxrayvision.runs import (
     write_or_reason,
 )
 from torchxrayvision.segmentation.masks import (
+    BATCH,
     MEASURES,
     Masks,
     Segmentation,
@@ -292,7 +293,7 @@ def segment_to_folder(
     nifti: bool = False,
     threshold: float = 0.5,
     pixel_spacing: tuple[float, float] | None = None,
-    batch_size: int = 1,
+    batch_size: int | None = None,
     device: str | torch.device | None = None,
     engine: str = "torch",
     precision: str = "exact",
@@ -337,14 +338,18 @@ def segment_to_folder(
 
     check_spacing(pixel_spacing)
     net = get_segmenter(model) if isinstance(model, str) else model
-    segmenting = Segmenting(net, threshold, pixel_spacing, upright, batch_size, engine, precision)
+    segmenting = Segmenting(
+        net, threshold, pixel_spacing, upright, batch_size or BATCH, engine, precision,
+        grows=batch_size is None,
+    )  # fmt: skip
     wanted = _checked(only, net.targets, nifti)
     place = Path(folder)
     how = reading or ReadOptions()
     options: dict[str, Any] = {
         "inputs": describe_inputs(paths, how), "model": fingerprint(net), "only": wanted,
         "nifti": nifti, "threshold": threshold, "pixel_spacing": pixel_spacing,
-        "upright": upright, "batch_size": batch_size, "engine": engine, "precision": precision,
+        "upright": upright, "batch_size": batch_size or BATCH,
+        "engine": engine, "precision": precision,
     }  # fmt: skip
     turned = 0
     provenance = Provenance(

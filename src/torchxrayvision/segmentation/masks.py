@@ -6,9 +6,10 @@ import contextlib
 import itertools
 import math
 import os
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from torchxrayvision.images import Raster
+    from torchxrayvision.inference import Accelerated, Plan
     from torchxrayvision.inputs import InputFile, Paths, Read
     from torchxrayvision.models import Segmenter
 
-    Network = Callable[[torch.Tensor], Any]  # to logits (B, P, R, R)
 
 MEASURES: Final = (
     "cardiothoracic_ratio",
@@ -38,6 +39,8 @@ MEASURES: Final = (
 """What `Segmentation.measures` gives, in the order of the columns."""
 
 _STEPS: Final = 65535
+BATCH: Final = 1
+"""Images that go through a network together where nobody names a number."""
 _RESOLUTION: Final = 512  # of networks that take any
 _BLOCK_PIXELS: Final = 1 << 16
 _DARKEST, _BRIGHTEST = 0.002, 0.998  # quantiles of the grey that a screen shows as black and white
@@ -248,7 +251,7 @@ def segment(
     *,
     threshold: float = 0.5,
     pixel_spacing: tuple[float, float] | None = None,
-    batch_size: int = 1,
+    batch_size: int | None = None,
     workers: int = 1,
     device: str | torch.device | None = None,
     engine: str = "torch",
@@ -265,7 +268,8 @@ def segment(
         threshold: Least probability inside a mask.
         pixel_spacing: Millimetres between rows and between columns of all the files; None takes
             what each DICOM file says.
-        batch_size: Images that go through the network together.
+        batch_size: Images that go through the network together; None for 1, from which batches
+            grow on a CUDA device as long as that makes it faster.
         workers: Threads that read files ahead.
         device: Where the network runs meanwhile; None leaves it where it is.
         engine: See `accelerate`; others than torch need seconds to minutes to convert a network.
@@ -289,7 +293,10 @@ def segment(
 
     check_spacing(pixel_spacing)
     net = get_segmenter(model) if isinstance(model, str) else model
-    segmenting = Segmenting(net, threshold, pixel_spacing, upright, batch_size, engine, precision)
+    segmenting = Segmenting(
+        net, threshold, pixel_spacing, upright, batch_size or BATCH, engine, precision,
+        grows=batch_size is None,
+    )  # fmt: skip
     if segmenting.converts:
         if not isinstance(paths, str | os.PathLike):
             paths = list(paths)  # they are counted first; more would not change the choice
@@ -336,6 +343,7 @@ class Segmenting:
         batch_size: Images that go through the network together.
         engine: What computes the network.
         precision: `"exact"` or `"fast"`.
+        grows: Whether batches grow on a GPU as long as that makes it faster.
     """
 
     net: Segmenter
@@ -345,9 +353,10 @@ class Segmenting:
     batch_size: int
     engine: str
     precision: str
+    grows: bool = False
 
     def __post_init__(self) -> None:
-        self._run: Network = self.net
+        self._run: Accelerated | None = None  # the network itself
 
     @property
     def converts(self) -> bool:
@@ -362,17 +371,34 @@ class Segmenting:
 
         made = accelerate(
             self.net, self.batch_size, engine=self.engine, precision=self.precision,
-            images=images,
+            images=images, plan=self._plan(),
         )  # fmt: skip
         self._run = made
         return asdict(made.choice)
 
     def start(self, choice: dict[str, Any] | None) -> None:
         """Get ready to run as `choose` said."""
-        if choice is not None and self._run is self.net:
+        if choice is not None and self._run is None:
             from torchxrayvision.inference import Accelerated, Choice
 
-            self._run = Accelerated(self.net, self.batch_size, Choice(**choice))
+            self._run = Accelerated(self.net, self.batch_size, Choice(**choice), self._plan())
+
+    def _plan(self) -> Plan:
+        from torchxrayvision.inference import Plan as Planned
+
+        return Planned(grows=self.grows)
+
+    def _start_on_gpu(self) -> None:
+        """Leave a network on a GPU to an engine: copies overlap there, and batches may grow."""
+        known = getattr(self.net, "input_resolution", None) is not None
+        if known and next(self.net.parameters()).device.type == "cuda":
+            self.start({"engine": "torch"})
+
+    @property
+    def _at_once(self) -> tuple[int, int]:
+        """Images of the next batch, and batches that may have been begun besides."""
+        run = self._run
+        return (self.batch_size, 0) if run is None else (run.batch_size, run.overlaps)
 
     def results(
         self, files: Iterable[InputFile], reading: ReadOptions
@@ -382,10 +408,19 @@ class Segmenting:
         def make(file: InputFile, read: Read) -> Prepared:
             return self.prepare(file, read(file))
 
-        with Readers(make, reading) as readers:
-            done = readers.map(files, ahead=self.batch_size + readers.workers)
-            while chunk := list(itertools.islice(done, self.batch_size)):
-                yield from self.batch(chunk)
+        self._start_on_gpu()
+        begun: deque[Callable[[], Iterator[Segmentation]]] = deque()
+        with contextlib.ExitStack() as stack:
+            if self._run is not None:
+                stack.callback(self._run.close)
+            readers = stack.enter_context(Readers(make, reading))
+            done = readers.map(files, ahead=lambda: self._at_once[0] + readers.workers)
+            while chunk := list(itertools.islice(done, self._at_once[0])):
+                begun.append(self._begin(chunk))
+                if len(begun) > self._at_once[1]:
+                    yield from begun.popleft()()
+            while begun:
+                yield from begun.popleft()()
 
     def prepare(self, file: InputFile, raster: Raster) -> Prepared:
         """What the network needs of an image that is read; any thread may call this.
@@ -409,15 +444,26 @@ class Segmenting:
         Yields:
             The results, in order.
         """
+        yield from self._begin(chunk)()
+
+    def _begin(
+        self, chunk: Sequence[tuple[InputFile, Prepared | str]]
+    ) -> Callable[[], Iterator[Segmentation]]:
+        """Begin with some images; what it gives waits for the end and gives their results."""
         squares = [ready.square for _, ready in chunk if not isinstance(ready, str)]
-        maps = iter(_maps(self.net, self._run, squares) if squares else ())
-        for file, ready in chunk:
-            if isinstance(ready, str):
-                yield Segmentation(file.given, ready)
-                continue
-            masks = Masks(self.net.targets, next(maps), ready.placement, self.threshold)
-            near = self.spacing or ready.pixel_spacing
-            yield Segmentation(file.given, "", masks, ready.picture, near, ready.turned)
+        finish = _maps(self.net, self._run, squares) if squares else None
+
+        def results() -> Iterator[Segmentation]:
+            maps = iter(() if finish is None else finish())
+            for file, ready in chunk:
+                if isinstance(ready, str):
+                    yield Segmentation(file.given, ready)
+                    continue
+                masks = Masks(self.net.targets, next(maps), ready.placement, self.threshold)
+                near = self.spacing or ready.pixel_spacing
+                yield Segmentation(file.given, "", masks, ready.picture, near, ready.turned)
+
+        return results
 
 
 def _prepared(file: InputFile, raster: Raster, size: int, upright: bool) -> Prepared:
@@ -460,14 +506,33 @@ def _shown(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.u
     return shown
 
 
-def _maps(net: Segmenter, run: Network, squares: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Probabilities (B, P, R, R)."""
+def _maps(
+    net: Segmenter, run: Accelerated | None, squares: list[NDArray[np.float32]]
+) -> Callable[[], NDArray[np.float32]]:
+    """Begin with a batch; what it gives waits for its probabilities, (B, P, R, R)."""
     import torch
 
     from torchxrayvision.models import scale_is_known
 
-    parameter = next(net.parameters())
+    def probabilities(given: torch.Tensor) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            maps: NDArray[np.float32] = given.float().sigmoid().cpu().numpy()
+        return maps
+
+    images = torch.from_numpy(np.stack(squares))
     with torch.inference_mode(), scale_is_known():
-        x = torch.from_numpy(np.stack(squares)).to(parameter.device, parameter.dtype)
-        maps: NDArray[np.float32] = run(x).float().sigmoid().cpu().numpy()
-    return maps
+        if run is not None:
+            finish = run.start(images)
+            return lambda: probabilities(cast("torch.Tensor", finish()))
+        parameter = next(net.parameters())
+        with _true_float32(parameter.device):
+            made = probabilities(net(images.to(parameter.device, parameter.dtype)))
+    return lambda: made
+
+
+def _true_float32(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    if device.type == "cpu":
+        return contextlib.nullcontext()
+    from torchxrayvision.inference import true_float32_on
+
+    return true_float32_on(device)

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from torchxrayvision.inference.engines.base import example
-from torchxrayvision.inference.engines.choose import choose_engine, open_network
-from torchxrayvision.inference.engines.runtime import input_size
+from torchxrayvision.inference.engines.choose import choose_engine, open_planned
+from torchxrayvision.inference.engines.runtime import Plan, input_size
 from torchxrayvision.models import XRayClassifier, at_resolution, check_shape
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torchxrayvision.inference.engines.runtime import Choice
     from torchxrayvision.models import XRayModel
 
@@ -24,15 +26,29 @@ class Accelerated:
     Args:
         batch_size: Images per call of the engine.
 
+        plan: How it runs besides.
+
     Attributes:
         model: The network.
         choice: The engine and its arithmetic.
     """
 
-    def __init__(self, model: XRayModel, batch_size: int, choice: Choice) -> None:
+    def __init__(
+        self, model: XRayModel, batch_size: int, choice: Choice, plan: Plan | None = None
+    ) -> None:
         self.model = model
         self.choice = choice
-        self._engine = open_network(model, batch_size, choice)
+        self._engine = open_planned(model, batch_size, choice, plan or Plan())
+
+    @property
+    def batch_size(self) -> int:
+        """Images of the next batch."""
+        return len(self._engine.input)
+
+    @property
+    def overlaps(self) -> int:
+        """Batches that may have been begun before the oldest of them is to be finished."""
+        return self._engine.overlaps
 
     def __call__(self, x: torch.Tensor) -> Answers:
         """What `model(x)` gives, without gradients.
@@ -46,18 +62,44 @@ class Accelerated:
         """
         check_shape(x)
         images = at_resolution(x.detach().float(), self.model)
-        parts = [self._batch(part) for part in torch.split(images, len(self._engine.input))]
-        outputs = tuple(torch.cat(each) for each in zip(*parts, strict=True))
+        parts, done = [], 0
+        while done < len(images):  # the size of batches may change meanwhile
+            part = images[done : done + self.batch_size]
+            parts.append(self._begin(part)())
+            done += len(part)
+        return self._named(tuple(torch.cat(each) for each in zip(*parts, strict=True)))
+
+    def start(self, x: torch.Tensor) -> Callable[[], Answers]:
+        """Begin with one batch.
+
+        Args:
+            x: At most `batch_size` images, see `__call__`.
+
+        Returns:
+            What waits for the end and gives what a call gives; called in the order of the batches,
+            before more than `overlaps` others are begun.
+        """
+        check_shape(x)
+        finish = self._begin(at_resolution(x.detach().float(), self.model))
+        return lambda: self._named(finish())
+
+    def close(self) -> None:
+        """End what the engine began; batches that were begun can still be finished."""
+        self._engine.close()
+
+    def _named(self, outputs: tuple[torch.Tensor, ...]) -> Answers:
+        """Outputs of the engine as the model gives them."""
         if isinstance(self.model, XRayClassifier):
             return self.model.convert(outputs[0], self.model.output_kind)
         if len(outputs) > 1:
             return dict(zip(self._engine.wanted, outputs, strict=True))
         return outputs[0]
 
-    def _batch(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def _begin(self, images: torch.Tensor) -> Callable[[], tuple[torch.Tensor, ...]]:
         count = len(images)
         self._engine.input[:count] = images.cpu().numpy()
-        return tuple(given[:count].clone() for given in self._engine.run())
+        finish = self._engine.start()
+        return lambda: tuple(given[:count].clone() for given in finish())
 
 
 def accelerate(
@@ -67,6 +109,7 @@ def accelerate(
     engine: str = "auto",
     precision: str = "exact",
     images: int = 1000,
+    plan: Plan | None = None,
 ) -> Accelerated:
     """Any network of the package, on the engine that is fastest on this machine.
 
@@ -80,6 +123,7 @@ def accelerate(
             of 0.995, reconstructions with 50 dB.
         images: How many there are to do; `"auto"` does not convert a network for a run that torch
             ends in a minute, and torch compiles it only for one of more than ten.
+        plan: How it runs besides; None keeps the size of batches.
 
     Returns:
         To be called as the model.
@@ -104,5 +148,6 @@ def accelerate(
     choice = choose_engine(
         net, batch_size, engine, precision, images=images,
         sample=lambda: example(input_size(net), batch_size).numpy(),
+        grows=plan is not None and plan.grows,
     )  # fmt: skip
-    return Accelerated(net, batch_size, choice)
+    return Accelerated(net, batch_size, choice, plan)

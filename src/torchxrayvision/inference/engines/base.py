@@ -10,9 +10,10 @@ import logging
 import os
 import platform
 import shutil
+import time
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from torchxrayvision.models import XRayModel
 
     Finish = Callable[[], tuple[torch.Tensor, ...]]
+    Timed = Callable[[], tuple[tuple[torch.Tensor, ...], float]]
     Answer = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 _Made = TypeVar("_Made")
@@ -333,10 +335,15 @@ class Engine(abc.ABC):
         input: Where the images go, shape (B, 1, S, S) float32; written by the caller.
         wanted: Names of what `run` gives: of a classifier the raw outputs and features; of another
             network all its outputs.
+        overlaps: Batches that may have been begun before the oldest of them is to be finished.
+        took: Seconds that the device took for the batch that was finished last.
+        fitted: Images of that batch that went through at once.
     """
 
-    name: ClassVar[str]
-    overlaps: bool = False  # whether `start` returns before it is done
+    name: str
+    overlaps: int = 0
+    took: float = 0.0
+    fitted: int = 0
 
     def __init__(self, model: XRayModel, batch_size: int) -> None:
         size = input_size(model)
@@ -362,11 +369,14 @@ class Engine(abc.ABC):
         """Begin to run what is in `input`, which may then be another buffer, to be written.
 
         Returns:
-            What waits for the end and gives what `run` gives; called before the batch after the
-            next is begun.
+            What waits for the end and gives what `run` gives; called in the order of the batches,
+            before more than `overlaps` others are begun.
         """
         given = self.run()
         return lambda: given
+
+    def close(self) -> None:  # noqa: B027 - most hold nothing
+        """End what it began; batches that were begun can still be finished."""
 
 
 def halved_to_fit(compute: Callable[[int], _Made], size: int) -> tuple[_Made, int]:
@@ -400,6 +410,11 @@ def _joined(parts: Sequence[tuple[torch.Tensor, ...]]) -> tuple[torch.Tensor, ..
     return parts[0] if len(parts) == 1 else tuple(map(torch.cat, zip(*parts, strict=True)))
 
 
+def on_cuda(model: XRayModel) -> bool:
+    """Whether a network is on a CUDA device."""
+    return weight_of(model).device.type == "cuda"
+
+
 def weight_of(model: XRayModel) -> torch.Tensor:
     """One of the weights, for device and arithmetic; an ensemble read member by member has none."""
     return next(model.parameters(), torch.empty(0))
@@ -419,11 +434,19 @@ def reference(model: XRayModel, images: torch.Tensor) -> tuple[torch.Tensor, ...
             for given in [module(part.to(weight.device, weight.dtype))]
         ]
 
-    with torch.inference_mode(), scale_is_known(), _true_float32(weight.device):
+    with torch.inference_mode(), scale_is_known(), true_float32_on(weight.device):
         return _joined(halved_to_fit(in_parts, len(images))[0])
 
 
-def _true_float32(device: torch.device) -> contextlib.AbstractContextManager[None]:
+def true_float32_on(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """Let a device use all bits of float32 meanwhile; all but those of CUDA do so anyway.
+
+    Args:
+        device: Where the network is.
+
+    Returns:
+        A context, which any number of threads may enter.
+    """
     if device.type != "cuda":
         return contextlib.nullcontext()
     from torchxrayvision.inference.engines.gpu import true_float32
@@ -455,7 +478,7 @@ class ClassifierEngine(BatchInput):
         self.width = model.features_width
         self._model = model
         # What runs without torch elsewhere gives the same bits here.
-        self._by_numpy = runs_as_graph(model) and not isinstance(engine, TorchEngine)
+        self._by_numpy = runs_as_graph(model) and engine.name != TorchEngine.name
         points = getattr(model, "op_threshs", None)
         self._points = None if points is None else points.float().cpu().numpy()
 
@@ -465,13 +488,19 @@ class ClassifierEngine(BatchInput):
         Returns:
             Values of the kind asked for, shape (B, P), and features, shape (B, D), float32.
         """
-        return self._answer(self.engine.run())
+        found = self.engine.run()
+        self.input = self.engine.input
+        return self._answer(found)
 
     def start(self) -> Callable[[], Answer]:
         """See `BatchInput`."""
         finish = self.engine.start()
         self.input = self.engine.input
         return lambda: self._answer(finish())
+
+    def close(self) -> None:
+        """See `BatchInput`."""
+        self.engine.close()
 
     def _answer(self, found: tuple[torch.Tensor, ...]) -> Answer:
         *given, features = found
@@ -519,7 +548,7 @@ class TorchEngine(Engine):
 
             self._transfers = Transfers(self._tensor.shape, self._weight.device)
             self._take(self._transfers.buffer)
-            self.overlaps = True
+            self.overlaps = 1
         self._model = model
         self._module = graph_module(model)
         self._compiled = None
@@ -557,24 +586,34 @@ class TorchEngine(Engine):
         return self._begin()()
 
     def _begin(self) -> Finish:
-        def in_parts(size: int) -> list[Finish]:
+        def in_parts(size: int) -> list[Timed]:
             return [self._part_of(images) for images in torch.split(self._tensor, size)]
 
         ends, self._part = halved_to_fit(in_parts, self._part)
-        return ends[0] if len(ends) == 1 else lambda: _joined([finish() for finish in ends])
+        fitted = self._part
 
-    def _part_of(self, images: torch.Tensor) -> Finish:
-        """Begin with some of the images; what ends it gives float32 on the CPU."""
+        def finish() -> tuple[torch.Tensor, ...]:
+            parts, seconds = zip(*(end() for end in ends), strict=True)
+            self.took, self.fitted = sum(seconds), fitted
+            return _joined(parts)
+
+        return finish
+
+    def _part_of(self, images: torch.Tensor) -> Timed:
+        """Begin with some of the images; what ends it gives float32 on the CPU, and seconds."""
         device, dtype = self._weight.device, self._weight.dtype
         if self._transfers is None:
+            begun = time.perf_counter()
             found = self._forward(images.to(device, dtype))
             given = tuple(one.float().cpu() for one in found)
-            return lambda: given
+            seconds = time.perf_counter() - begun
+            return lambda: (given, seconds)
         from torchxrayvision.inference.engines.gpu import true_float32
 
         moved = self._transfers.to_device(images, dtype)
+        begin = self._transfers.mark()
         with true_float32():
-            return self._transfers.to_host(self._forward(moved))
+            return self._transfers.to_host(self._forward(moved), begin)
 
     def _forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """What is wanted, of images on the device."""

@@ -20,6 +20,7 @@ from torchxrayvision.inference.engines.base import (
     example,
     has_compiler,
     has_wide_convolutions,
+    on_cuda,
     parameter_shapes,
     reference,
     weight_of,
@@ -30,6 +31,7 @@ from torchxrayvision.inference.engines.runtime import (
     WORTH_MEASURING,
     Choice,
     Memory,
+    Plan,
     check_names,
     input_size,
     is_installed,
@@ -130,10 +132,11 @@ _ONE_BY_ONE: Final = 100 << 20  # bytes of weights; an engine may hold them thre
 
 
 _TORCH: Final = Choice("torch")
+_PLAIN: Final = Plan()
 
 
 def open_engine(
-    model: XRayClassifier, kind: str, batch_size: int, choice: Choice
+    model: XRayClassifier, kind: str, batch_size: int, choice: Choice, plan: Plan = _PLAIN
 ) -> ClassifierEngine:
     """A classifier that is ready to run.
 
@@ -142,14 +145,30 @@ def open_engine(
         kind: Meaning of the values.
         batch_size: Images of a batch.
         choice: What runs it.
+        plan: How.
 
     Returns:
-        It, with a buffer for images.
+        It, with a buffer for images; to be closed.
 
     Raises:
         DependencyError: If the package of the engine is missing.
     """
-    return ClassifierEngine(open_network(model, batch_size, choice), model, kind)
+    return ClassifierEngine(open_planned(model, batch_size, choice, plan), model, kind)
+
+
+def open_planned(model: XRayModel, batch_size: int, choice: Choice, plan: Plan) -> Engine:
+    """Any network in evaluation mode, ready to run as planned; to be closed.
+
+    Raises:
+        DependencyError: If the package of the engine is missing.
+    """
+    if plan.grows and on_cuda(model):
+        from torchxrayvision.inference.engines.growth import GrowingEngine, most_images
+
+        most = most_images(model, batch_size, plan.images, choice)
+        if most > batch_size:
+            return GrowingEngine(lambda size: open_network(model, size, choice), batch_size, most)
+    return open_network(model, batch_size, choice)
 
 
 def open_network(
@@ -184,6 +203,7 @@ def choose_engine(
     *,
     images: int,
     sample: Sample,
+    grows: bool = False,
 ) -> Choice:
     """The choice for what was asked, checked against PyTorch in float32 on a few images.
 
@@ -198,6 +218,8 @@ def choose_engine(
             hardware, where the results stay within what `agreement` allows.
         images: How many there are to do.
         sample: Gives images of the run, shape (n, 1, S, S) with n at most `batch_size`.
+        grows: Whether batches grow on a GPU: `torch.compile`, which makes code for one size, is
+            not tried there.
 
     Raises:
         UnknownNameError: If engine or precision are not among those.
@@ -208,7 +230,7 @@ def choose_engine(
             that it is not used.
     """
     candidates = _asked(model, engine, precision)
-    compilable = _compilable(model, candidates)
+    compilable = not (grows and on_cuda(model)) and _compilable(model, candidates)
     if candidates == [_TORCH] and not compilable:
         return _TORCH
     memory = Memory(_key(model, candidates))

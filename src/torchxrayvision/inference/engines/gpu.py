@@ -15,6 +15,8 @@ from torchxrayvision.inputs import AIR
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from torchxrayvision.inference.engines.base import Timed
+
     Forward = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
 
 _WARM_UPS: Final = 3  # before a capture, in which nothing may be allocated or chosen any more
@@ -72,26 +74,43 @@ class Transfers:
         self._buffers.reverse()
 
     def to_device(self, images: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """A copy of pinned images on the device, of which computing there waits."""
+        """A copy of pinned images on the device, of which computing there waits.
+
+        Another type than float32 is made there: on the way it would be made by the processor, in
+        memory that is not pinned.
+        """
         current = torch.cuda.current_stream(self._device)
         with torch.cuda.stream(self._stream):
-            moved = images.to(self._device, dtype, non_blocking=True)
+            moved = images.to(self._device, non_blocking=True).to(dtype)
         current.wait_stream(self._stream)
         moved.record_stream(current)
         return moved
 
-    def to_host(self, given: Sequence[torch.Tensor]) -> Callable[[], tuple[torch.Tensor, ...]]:
-        """Begin to copy results; what it gives waits for them."""
+    def mark(self) -> torch.cuda.Event:
+        """Where computing has come to on the device, with its time."""
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record(torch.cuda.current_stream(self._device))
+        return event
+
+    def to_host(self, given: Sequence[torch.Tensor], begin: torch.cuda.Event) -> Timed:
+        """Begin to copy results; what it gives waits for them.
+
+        Args:
+            given: On the device.
+            begin: See `mark`.
+
+        Returns:
+            What gives the results in pinned memory, and the seconds since `begin`.
+        """
         host = tuple(
             torch.empty(one.shape, pin_memory=True).copy_(one.float(), non_blocking=True)
             for one in given
         )
-        done = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        done.record(torch.cuda.current_stream(self._device))
+        done = self.mark()
 
-        def finish() -> tuple[torch.Tensor, ...]:
+        def finish() -> tuple[tuple[torch.Tensor, ...], float]:
             done.synchronize()
-            return host
+            return host, begin.elapsed_time(done) / 1e3
 
         return finish
 

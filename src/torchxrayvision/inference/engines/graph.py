@@ -37,6 +37,7 @@ from torchxrayvision.inference.engines.runtime import (
     BatchInput,
     Choice,
     Memory,
+    Plan,
     aligned,
     check_names,
     exact_candidates,
@@ -65,6 +66,7 @@ _log = logging.getLogger(__name__)
 
 CARD_SUFFIX: Final = ".json"
 _FORMAT: Final = "torchxrayvision-2"
+_PLAIN: Final = Plan()
 # Most that a probability of the card's own image may differ from what PyTorch gave.
 _TOLERANCE: Final = 1e-4
 # What drivers of graphics processors leave where torch finds them.
@@ -639,6 +641,7 @@ def choose(
     *,
     images: int,
     sample: Callable[[], NDArray[np.float32]],
+    grows: bool = False,
 ) -> Choice:
     """What runs a network or its graph; see `choose_engine`.
 
@@ -648,7 +651,9 @@ def choose(
     if not isinstance(model, Graph):
         from torchxrayvision.inference.engines.choose import choose_engine
 
-        return choose_engine(model, batch_size, engine, precision, images=images, sample=sample)
+        return choose_engine(
+            model, batch_size, engine, precision, images=images, sample=sample, grows=grows
+        )
     check_names(engine, precision)
     choice = model.choice if engine in ("auto", model.choice.engine) else Choice(engine)
     if model.file_for(choice) is None:
@@ -662,8 +667,9 @@ def open_classifier(
     batch_size: int,
     choice: Choice,
     threads: int | None = None,
+    plan: Plan = _PLAIN,
 ) -> ClassifierEngine | GraphEngine:
-    """A network or its graph, ready to run; see `open_engine`.
+    """A network or its graph, ready to run and to be closed; see `open_engine`.
 
     Args:
         model: In evaluation mode.
@@ -671,12 +677,13 @@ def open_classifier(
         batch_size: Images of a batch.
         choice: What runs it.
         threads: For a graph; None for as many as torch would use.
+        plan: For a network.
     """
     if isinstance(model, Graph):
         return model.open(kind, batch_size, choice, threads or usable_threads())
     from torchxrayvision.inference.engines.choose import open_engine
 
-    return open_engine(model, kind, batch_size, choice)
+    return open_engine(model, kind, batch_size, choice, plan)
 
 
 def open_by_name(

@@ -71,7 +71,7 @@ def _write(graph: LightModel, path: Path) -> None:
 class OnnxEngine(Engine):
     """ONNX Runtime on the CPU; `winograd` and `fresh` are those of `onnx_file`."""
 
-    name: ClassVar[str] = "onnx"
+    name = "onnx"
     session: ClassVar[type[Session]] = OnnxSession
 
     def __init__(

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 INPUT: Final = "image"
+BATCH: Final = 8
+"""Images of a batch of a classifier where nobody names a number."""
 FOLDER: Final = "engines"
 """Of the cache, for converted networks."""
 _ALIGNMENT: Final = 64  # bytes: what torch gives its tensors; last bits may depend on it
@@ -161,11 +163,11 @@ class BatchInput:
 
     Attributes:
         input: Where they go, shape (B, 1, S, S) float32.
-        overlaps: Whether `start` returns before it is done.
+        overlaps: Batches that may have been begun before the oldest of them is to be finished.
     """
 
     input: Float32
-    overlaps: bool = False
+    overlaps: int = 0
 
     def __call__(self) -> tuple[Float32, Float32]:
         """Run what is in `input`; values and features, a row per image."""
@@ -175,11 +177,14 @@ class BatchInput:
         """Begin to run what is in `input`, which may then be another array, to be written.
 
         Returns:
-            What waits for the end and gives the results; called before the batch after the next
-            is begun.
+            What waits for the end and gives the results; called in the order of the batches,
+            before more than `overlaps` others are begun.
         """
         answer = self()
         return lambda: answer
+
+    def close(self) -> None:
+        """End what it began; batches that were begun can still be finished."""
 
     @property
     def batch_size(self) -> int:
@@ -334,6 +339,19 @@ class Choice:
         }
         how = "".join(way for way, used in ways.items() if used)
         return f"{self.engine}{how} in {self.arithmetic}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a network runs besides what `Choice` says; nothing of it moves numbers by more than 1e-5.
+
+    Args:
+        grows: Whether batches grow where that makes the device faster: nobody named their size.
+        images: How many there are to do; None where that is not known.
+    """
+
+    grows: bool = False
+    images: int | None = None
 
 
 def check_names(engine: str, precision: str) -> None:
