@@ -12,7 +12,7 @@ import threading
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -357,34 +357,42 @@ _NOISY = (
 )
 _lock = threading.Lock()
 _depth = 0
-_saved: warnings.catch_warnings[None] | None = None
+_filtered: list[Any] = []  # the list of filters that was in force when ours was added
 
 
 def _enter() -> None:
-    global _depth, _saved
+    global _depth, _filtered
     with _lock:
         if _depth == 0:
-            _saved = warnings.catch_warnings()
-            _saved.__enter__()
             warnings.filterwarnings("ignore", module=_NOISY)
+            _filtered = cast("list[Any]", warnings.filters)
         _depth += 1
 
 
 def _leave() -> None:
-    global _depth, _saved
+    global _depth, _filtered
     with _lock:
         _depth -= 1
-        if _depth == 0 and _saved is not None:
-            _saved.__exit__(None, None, None)
-            _saved = None
+        if _depth == 0:
+            # Ours alone goes: what others added meanwhile stays, such as the filter that
+            # requests, which pydicom imports, puts before its own imports. Where another thread
+            # is inside catch_warnings, its copy and the list that it will restore both hold ours.
+            for filters in (_filtered, cast("list[Any]", warnings.filters)):
+                filters[:] = [one for one in filters if not _is_ours(one)]
+            _filtered = []
+
+
+def _is_ours(one: Any) -> bool:
+    return getattr(one[3], "pattern", None) == _NOISY
 
 
 @contextmanager
 def silence_decoders() -> Iterator[None]:
     """Drop the warnings that image libraries give about a file; ours and everyone else's stay.
 
-    ``warnings.catch_warnings`` alone is not safe in threads: two that overlap may leave the
-    filter behind. So the first reader to enter installs it and the last one to leave removes it.
+    ``warnings.catch_warnings`` is not safe in threads: two that overlap may leave the filter
+    behind, and leaving it undoes what other threads filter. So the first reader to enter adds one
+    filter, and the last one to leave removes that one.
     """
     if getattr(sys.flags, "context_aware_warnings", False):  # Python 3.14: local to the thread
         with warnings.catch_warnings():

@@ -29,6 +29,7 @@ from torchxrayvision.images import (
     read_image,
     read_info,
     read_raster,
+    silence_decoders,
 )
 
 GREY = build.ramp(20, 30, 255)
@@ -259,6 +260,29 @@ def test_warning_filters_are_as_before_after_reading_in_threads():
         thread.join()
     assert not failures
     assert warnings.filters == before
+
+
+class Noise(Warning):
+    """A warning of a library that filters it when it is imported, as requests does."""
+
+
+def test_a_filter_that_is_added_while_a_film_is_read_stays():
+    with warnings.catch_warnings():
+        with silence_decoders():
+            warnings.simplefilter("ignore", Noise)
+        assert ("ignore", None, Noise, None, 0) in warnings.filters
+
+
+def test_a_reader_that_overlaps_catch_warnings_leaves_no_filter_behind():
+    with warnings.catch_warnings():
+        before = list(warnings.filters)
+        reading, caught = silence_decoders(), warnings.catch_warnings()
+        reading.__enter__()
+        caught.__enter__()
+        reading.__exit__(None, None, None)
+        assert warnings.filters == before
+        caught.__exit__(None, None, None)
+        assert warnings.filters == before
 
 
 def test_reading_a_picture_imports_neither_torch_nor_pydicom(film):
