@@ -37,11 +37,13 @@ __all__ = [
     "most_bytes",
     "open_table",
     "restored",
+    "separator_of",
     "to_cell",
     "write_frame",
 ]
 
 _FORMULA: Final = re.compile(r"'*[=+\-@\t\r]")
+_SEPARATOR: Final = re.compile(r'"?sep=(.)"?')  # spreadsheets read and write it
 _ESCAPED: Final = re.compile(r"'+[=+\-@\t\r]")
 
 
@@ -73,6 +75,24 @@ def from_cell(text: str) -> str:
         ('=1+1', "it's")
     """
     return text[1:] if _ESCAPED.match(text) else text
+
+
+def separator_of(line: str) -> tuple[str, bool]:
+    """What separates the cells of a table: comma, semicolon or tab, or what its first line names.
+
+    Args:
+        line: The first one, without a byte-order mark.
+
+    Returns:
+        The sign, and whether the line is one such as ``sep=;``, which is no row of the table.
+
+    Example:
+        >>> separator_of("path;Mass"), separator_of("sep=|")
+        ((';', False), ('|', True))
+    """
+    if named := _SEPARATOR.fullmatch(line.rstrip("\r\n")):
+        return named[1], True
+    return max(",;\t", key=line.count), False
 
 
 class _Text(Protocol):

@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from torchxrayvision.csvtext import check_parquet, open_table, restored
+from torchxrayvision.csvtext import check_parquet, open_table, restored, separator_of
 from torchxrayvision.errors import DataWarning, EvaluationError, counted
 from torchxrayvision.labels import LABEL_PREFIX
 
@@ -34,6 +34,8 @@ _NOT_FINDINGS: Final = (*_IMAGES, *_PATIENTS, "error")
 
 # Texts that stand for a missing number.
 _MISSING: Final = frozenset(("", "na", "n/a", "#n/a", "nan", "null", "none", "<na>"))
+_WORKBOOKS: Final = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
+_SAVE_AS: Final = "in a spreadsheet save it as CSV UTF-8"
 _TRUTH: Final = {"true": 1.0, "false": 0.0}
 _SUFFIX: Final = re.compile(r"(\.(png|jpe?g|dcm|dicom|tiff?|bmp|webp|gz))+$", re.IGNORECASE)
 
@@ -51,8 +53,9 @@ def read_table(path: str | Path) -> pd.DataFrame:
     are there, without rounding identifiers of many digits. `join_labels` makes numbers of findings.
 
     Args:
-        path: .csv (comma, semicolon or tab; UTF-8 with or without a byte-order mark; plain or
-            packed as .gz, .bz2, .xz or .zip), .json (a list of records, or columns) or .parquet.
+        path: .csv (comma, semicolon or tab, or the sign that a first line such as ``sep=;`` names;
+            UTF-8 with or without a byte-order mark; plain or packed as .gz, .bz2, .xz or .zip),
+            .json (a list of records, or columns) or .parquet.
 
     Returns:
         One row per record. A missing value of a CSV file is the empty text.
@@ -70,10 +73,16 @@ def read_table(path: str | Path) -> pd.DataFrame:
         [['000000', '007', '1']]
     """
     file = Path(path)
+    if file.suffix.lower() in _WORKBOOKS and file.exists():
+        msg = f"{file} cannot be read as a table: it is a workbook; {_SAVE_AS}"
+        raise EvaluationError(msg)
     try:
         return _parsed(file)
     except FileNotFoundError:
         raise
+    except UnicodeDecodeError as error:
+        msg = f"{file} cannot be read as a table: it is not UTF-8 ({error}); {_SAVE_AS}"
+        raise EvaluationError(msg) from None
     except Exception as error:  # noqa: BLE001 - parsers and their packing raise what they like
         msg = f"{file} cannot be read as a table: {error}"
         raise EvaluationError(msg) from None
@@ -94,11 +103,15 @@ def _parsed(file: Path) -> pd.DataFrame:
         return pd.read_parquet(file, **nullable)
     with open_table(file) as lines:
         head = lines.readline().decode("utf-8-sig", "replace")
-    separator = max(",;\t", key=head.count)
+    separator, named = separator_of(head)
     options: Any = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
     with open_table(file) as rows:
+        if named:
+            rows.readline()
         # With low_memory pandas asks a stream that is damaged for more without end.
-        return restored(pd.read_csv(rows, sep=separator, low_memory=False, **options))
+        table = restored(pd.read_csv(rows, sep=separator, low_memory=False, **options))
+    bare = [str(name).strip() for name in table]  # "path, Mass" is written by hand
+    return table.set_axis(bare, axis=1) if len({*bare}) == len(bare) else table
 
 
 def patient_column(labels: pd.DataFrame) -> str | None:
@@ -192,7 +205,7 @@ def join_labels(predictions: pd.DataFrame, labels: pd.DataFrame) -> tuple[pd.Dat
     labels = _without_prefix(labels)
     columns = _findings(predictions, labels)
     findings = list(columns)
-    labels = labels.assign(**{name: _numbers(labels[name], "labels") for name in findings})
+    labels = labels.assign(**{name: _truth(labels[name]) for name in findings})
     scores = {
         f"predicted {name}": _numbers(predictions[column], "predictions")
         for name, column in columns.items()
@@ -270,9 +283,12 @@ def _findings(predictions: pd.DataFrame, labels: pd.DataFrame) -> dict[Any, Any]
     if best:
         msg = f"the columns of the predictions begin with {' or '.join(best)}: keep one of them"
     else:
+        plain = {plain_name(name): name for name in known}
+        alike = [(name, plain[key]) for name in numbers if (key := plain_name(name)) in plain]
+        spelt = "".join(f"; {ours!r} there is {theirs!r} here" for ours, theirs in alike[:1])
         msg = (
             "no finding is in both tables; predictions have "
-            f"{list(predictions)[:8]}, labels {list(labels)[:8]}"
+            f"{list(predictions)[:8]}, labels {list(labels)[:8]}{spelt}"
         )
     raise EvaluationError(msg)
 
@@ -314,6 +330,23 @@ def _numbers(column: pd.Series, what: str) -> pd.Series[float]:
     return found
 
 
+def _truth(column: pd.Series) -> pd.Series[float]:
+    """A column of labels as 1, 0 and NaN.
+
+    Raises:
+        EvaluationError: If a value is something else.
+    """
+    found = _numbers(column, "labels")
+    odd = column[~(found.isna() | found.isin((0.0, 1.0)))]
+    if len(odd):
+        msg = (
+            f"labels are 0, 1 or NaN for unknown (column {column.name!r} has {odd.iloc[0]} in "
+            f"{counted(len(odd), 'row')}): leave a cell empty where a finding is uncertain"
+        )
+        raise EvaluationError(msg)
+    return found
+
+
 class _Match(NamedTuple):
     """Names that tell the images of both tables apart, and how many they find.
 
@@ -336,21 +369,35 @@ def _matching(
     ours: pd.Series[str], theirs: pd.Series[str]
 ) -> tuple[pd.Series[str], pd.Series[str]]:
     """Names of images that are unique in both tables, by which most of them are in both."""
-    chosen = _best(ours, theirs)
+    for which, names in (("predictions", ours), ("labels", theirs)):
+        if names.empty:
+            msg = f"the {which} have no rows"
+            raise EvaluationError(msg)
+    chosen, twice = _best(ours, theirs), ""
     if chosen.found < len(ours):
         bare = _best(*(names.str.replace(_SUFFIX, "", regex=True) for names in (ours, theirs)))
+        twice = bare.twice
         if bare.found > chosen.found and bare.names is not None:
             _note_endings(ours, theirs, bare.names)
             chosen = bare
     if chosen.names is None:
-        first = [names.iloc[0] if len(names) else "nothing" for names in (ours, theirs)]
-        raise EvaluationError(
-            chosen.twice
-            or f"no image is in both tables: {first[0]!r} and {first[1]!r} are their first"
-        )
+        raise EvaluationError(chosen.twice or twice or _nothing_shared(ours, theirs))
     if chosen.alone:
         return _without_contradictions(chosen.names, chosen.split), chosen.names[1]
     return chosen.names
+
+
+def _nothing_shared(ours: pd.Series[str], theirs: pd.Series[str]) -> str:
+    """Why no image of one table is in the other."""
+    why = f"no image is in both tables: {ours.iloc[0]!r} and {theirs.iloc[0]!r} are their first"
+    bare = [
+        names.str.replace(_SUFFIX, "", regex=True).str.replace(r"^.*[/\\]", "", regex=True)
+        for names in (ours, theirs)
+    ]
+    short = [names.str.lstrip("0") for names in bare]
+    if short[0].isin(short[1]).any():
+        why += "; without zeros in front they match, which a spreadsheet takes from numbers"
+    return why
 
 
 def _best(ours: pd.Series[str], theirs: pd.Series[str]) -> _Match:

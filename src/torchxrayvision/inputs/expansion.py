@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from torchxrayvision.csvtext import from_cell
+from torchxrayvision.csvtext import from_cell, separator_of
 from torchxrayvision.images import HEAD
 from torchxrayvision.inputs.archives import (
     ARCHIVE_ERRORS,
@@ -77,7 +77,10 @@ def _opened(path: Path, newline: str) -> Iterator[io.TextIOWrapper]:
 def _in_csv(path: Path) -> Names:
     try:
         with _opened(path, "") as file:
-            rows = csv.DictReader(file, strict=True)
+            first = file.readline()  # a pipe cannot be wound back
+            separator, named = separator_of(first)
+            lines = file if named else itertools.chain([first], file)
+            rows = csv.DictReader(lines, strict=True, delimiter=separator)
             header = list(rows.fieldnames or ())
             if "path" not in header:
                 raise ValueError(_NO_PATHS.format(", ".join(header) or "none"))
@@ -250,9 +253,15 @@ def _is_image(path: str) -> bool | None:
 class _Expansion:
     """What `expand` was asked for."""
 
-    def __init__(self, skipped: Skipped, strict: bool) -> None:
+    def __init__(self, skipped: Skipped, strict: bool, apart: Path | None) -> None:
         self._skipped = skipped
         self._strict = strict
+        self._apart = None if apart is None else os.path.realpath(apart)
+
+    def _is_apart(self, folder: str) -> bool:
+        if self._apart is None or os.path.basename(folder) != os.path.basename(self._apart):  # noqa: PTH119
+            return False
+        return os.path.realpath(folder) == self._apart
 
     def one(self, given: str, *, lists: bool = True, patterns: bool = True) -> Iterator[InputFile]:
         """What one name stands for. Names in lists are no lists themselves, so none is endless."""
@@ -276,7 +285,11 @@ class _Expansion:
         for root, folders, files in _walk(folder, failed):
             yield from map(_unlisted, failed)
             failed.clear()
-            folders[:] = [name for name in folders if not name.startswith(".")]
+            folders[:] = [
+                name
+                for name in folders
+                if not name.startswith(".") and not self._is_apart(os.path.join(root, name))  # noqa: PTH118
+            ]
             for name in files:
                 path = os.path.join(root, name)  # noqa: PTH118
                 if name[0] == ".":
@@ -409,6 +422,7 @@ def expand(
     *,
     strict: bool = False,
     skipped: Skipped | None = None,
+    apart: Path | None = None,
 ) -> Iterator[InputFile]:
     """List the images that the paths stand for, in a stable order.
 
@@ -434,11 +448,12 @@ def expand(
         strict: Whether a file of a folder or an archive that is no image gives one with a
             `problem` too.
         skipped: Counts such files.
+        apart: A folder that a run keeps its own state in; neither listed nor counted.
 
     Yields:
         One `InputFile` per image.
     """
-    expansion = _Expansion(Skipped() if skipped is None else skipped, strict)
+    expansion = _Expansion(Skipped() if skipped is None else skipped, strict, apart)
     for given in [paths] if isinstance(paths, str | os.PathLike | InputFile) else paths:
         if isinstance(given, InputFile):
             yield given

@@ -7,7 +7,7 @@ from fakes import chexpert, nih
 from torchxrayvision.cli import app
 from torchxrayvision.datasets import CheX_Dataset, NIH_Dataset, export_parquet
 from torchxrayvision.errors import DataWarning, EvaluationError
-from torchxrayvision.evaluation import auroc_table, join_labels, subgroup_table
+from torchxrayvision.evaluation import auroc_table, join_labels, read_table, subgroup_table
 
 FINDINGS = ["Mass", "Edema"]
 
@@ -202,6 +202,23 @@ def test_labels_are_those_of_an_exported_dataset(dataset_class, fake, tmp_path):
         ({"path": ["a/1", "b/1"], "Mass": [0, 1]}, {"path": ["1"], "Mass": [1]}, "name of another"),
         ({"path": ["a"], "Mass": [0]}, {"path": ["b"], "Mass": [1]}, "'a' and 'b' are their first"),
         ({"path": ["a"], "Mass": [0]}, {"path": ["a"], "Edema": [1]}, "no finding is in both"),
+        ({"path": ["a"], "Mass": [0]}, {"path": ["a"], "mass": [1]}, "'Mass' there is 'mass' here"),
+        ({"path": ["a"], "Mass": [0]}, {"path": [], "Mass": []}, "the labels have no rows"),
+        (
+            {"path": ["in/002.jpg"], "Mass": [0]},
+            {"path": ["002.png", "002.png"], "Mass": [1, 0]},
+            "1 image of the labels with the name of another, such as 002",
+        ),
+        (
+            {"path": ["in/002.jpg"], "Mass": [0]},
+            {"path": ["2.png"], "Mass": [1]},
+            "without zeros in front they match",
+        ),
+        (
+            {"path": ["a", "b"], "Mass": [0, 1]},
+            {"path": ["a", "b"], "Mass": [1, -1]},
+            r"0, 1 or NaN for unknown \(column 'Mass' has -1 in 1 row\): leave a cell empty",
+        ),
         (
             {"path": ["a"], "Mass": [0]},
             {"id": ["a"], "Mass": [1]},
@@ -212,3 +229,36 @@ def test_labels_are_those_of_an_exported_dataset(dataset_class, fake, tmp_path):
 def test_tables_that_do_not_fit_say_why(predicted, known, message):
     with pytest.raises(EvaluationError, match=message):
         join_labels(pd.DataFrame(predicted), pd.DataFrame(known))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["sep=;\npath;Mass\na;1\n", '"sep=|"\r\npath|Mass\r\na|1\r\n', "path, Mass \na, 1\n"],
+)
+def test_csv_as_spreadsheets_and_people_write_it(tmp_path, text):
+    file = tmp_path / "labels.csv"
+    file.write_bytes(text.encode())
+    table = read_table(file)
+    assert [*table] == ["path", "Mass"]
+    predicted = pd.DataFrame({"path": ["a"], "Mass": [0.5]})
+    assert join_labels(predicted, table)[0]["Mass"].tolist() == [1.0]
+
+
+def test_two_columns_that_differ_by_a_space_stay_two(tmp_path):
+    file = tmp_path / "labels.csv"
+    file.write_text("path,Mass, Mass\na,1,0\n")
+    assert [*read_table(file)] == ["path", "Mass", " Mass"]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "why"),
+    [
+        ("labels.csv", "path,sex\na,\xe4\n".encode("cp1252"), "it is not UTF-8"),
+        ("labels.csv", "path,Mass\na,1\n".encode("utf-16"), "it is not UTF-8"),
+        ("labels.xlsx", b"PK\x03\x04", "it is a workbook"),
+    ],
+)
+def test_tables_of_a_spreadsheet_say_how_to_save_them(tmp_path, name, data, why):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(EvaluationError, match=f"{why}.*save it as CSV UTF-8"):
+        read_table(tmp_path / name)

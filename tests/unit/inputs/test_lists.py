@@ -91,11 +91,20 @@ def test_utf_16_says_what_to_do(tmp_path, encoding, ending):
     assert source.problem.endswith("cannot be read (it is UTF-16; save it as UTF-8)")
 
 
+@pytest.mark.parametrize(
+    "text", ["path;Mass\na,b.png;1\n", "path\tMass\na,b.png\t1\n", "sep=;\npath;Mass\na,b.png;1\n"]
+)
+def test_paths_in_a_csv_file_of_a_spreadsheet_in_other_countries(tmp_path, text):
+    path = tmp_path / "list.csv"
+    path.write_text(text, encoding="utf-8")
+    assert given([path]) == ["a,b.png"]
+
+
 def test_a_header_in_latin_1_can_be_said_and_written(tmp_path):
     path = tmp_path / "list.csv"
     path.write_bytes("größe;pfad\n".encode("latin-1"))
     (source,) = expand([path])
-    assert r"named path; it has gr\xf6\xdfe;pfad" in source.problem
+    assert r"named path; it has gr\xf6\xdfe, pfad" in source.problem
     write_manifest(tmp_path / "list", [source])
 
 
