@@ -432,7 +432,8 @@ class RunFolder:
             self.discard()
         fresh = self.path / "sources.new"
         inputs, skipped = options["inputs"], Skipped()
-        files = expand(inputs["paths"], strict=inputs.get("strict", False), skipped=skipped)
+        strict = inputs.get("strict", False)
+        files = expand(inputs["paths"], strict=strict, skipped=skipped, apart=self.path)
         manifest = replace(write_manifest(fresh, files, on_found), skipped=str(skipped))
         put_in_place(fresh, self.sources)
         self.journal.unlink(missing_ok=True)

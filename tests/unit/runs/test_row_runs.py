@@ -132,3 +132,14 @@ def test_a_result_that_cannot_be_written_is_a_row(tmp_path):
     done, _ = row_runs.run("segment", film, tmp_path / "seg")
     assert (done.total, done.failed) == (2, 1)
     assert "its files cannot be written" in (tmp_path / "seg" / "measures.csv").read_text()
+
+
+def test_a_run_does_not_count_its_own_files_where_its_table_lies_among_the_films(tmp_path):
+    from typer.testing import CliRunner
+
+    from torchxrayvision.cli import app
+
+    films = long_run.write_films(tmp_path / "films", 2, damaged=9)
+    (films / "notes.txt").write_text("of a reader")
+    done = CliRunner().invoke(app, ["check", str(films), "--output", str(films / "checks.csv")])
+    assert "1 file is not PNG, JPEG, TIFF, DICOM, BMP or WebP: 1 .txt" in done.stderr
