@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -215,6 +216,18 @@ SITE = [page for page in PAGES if page.parent != ROOT]
 @pytest.mark.parametrize("page", SITE, ids=[str(page.relative_to(ROOT)) for page in SITE])
 def test_every_page_says_what_one_can_do_after_it(page):
     assert opening(page).startswith("After this page"), opening(page)[:80]
+
+
+def test_the_guide_names_every_extra():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"][
+        "optional-dependencies"
+    ]
+    named = [
+        name
+        for first, _ in rows_of((ROOT / "docs" / "guide.md").read_text("utf-8"), "Install")
+        for name in re.findall(r"`([\w-]+)`", first)
+    ]
+    assert sorted(named) == sorted(set(extras) - {"docs"})
 
 
 def rows_of(page, heading):
