@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from torchxrayvision.audit.duplicates import Pair, exposures
+from torchxrayvision.errors import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -73,7 +74,8 @@ def file_issues(table: pd.DataFrame) -> Iterator[Issue]:
     bad = table.loc[table["error"] != "", "path"].tolist()
     if bad:
         worst: Severity = "blocker" if len(bad) > _MANY * len(table) else "warning"
-        yield issue(worst, "unreadable", bad, "{n} files cannot be read; files.csv says why.")
+        text = f"{counted(len(bad), 'file')} cannot be read; files.csv says why."
+        yield issue(worst, "unreadable", bad, text)
     refused = table.loc[table["check"].str.startswith("refused"), "path"].tolist()
     if refused:
         text = "{n} images are no upright frontal chest radiographs by the quick screening."

@@ -103,7 +103,7 @@ def audit(
                 on_progress=lambda stage, at, total: progress.move(at, total, stage),
             )  # fmt: skip
         except EvaluationError as error:
-            refuse(str(error))
+            refuse(error)
     if not len(done.images):
         refuse(f"no image in {', '.join(names)}")
     if out_dir is not None:

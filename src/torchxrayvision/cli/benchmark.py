@@ -157,7 +157,7 @@ def _study_shift(
         try:
             table = covariate_shift(shift, out_dir / "cache", on_progress=progress.move)
         except DatasetError as error:
-            refuse(str(error))
+            refuse(error)
     _write_frame(table, target, {"benchmark": _SHIFT, **dataclasses.asdict(shift)})
     _draw(
         lambda plots: plots.covariate_shift(table, finding=shift.finding), out_dir / "results.svg"

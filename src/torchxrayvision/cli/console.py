@@ -394,8 +394,15 @@ def discard_output() -> None:
 def show_error(error: Exception) -> None:
     """Print one error; never as markup, for a file name may hold brackets."""
     _guarded(Console(stderr=True, highlight=False)).print(
-        Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True
+        Text.assemble(("error: ", "bold red"), _in_words(error)), soft_wrap=True
     )
+
+
+def _in_words(error: Exception) -> str:
+    """An error as a sentence; the system's own errors as theirs of ours, without a number."""
+    if isinstance(error, OSError) and error.filename and str(error).startswith("[Errno"):
+        return f"{error.filename}: {str(error.strerror).lower()}"
+    return str(error)
 
 
 def file_to_write(path: Path | None) -> Path | None:
@@ -409,9 +416,9 @@ def file_to_write(path: Path | None) -> Path | None:
     return path
 
 
-def refuse(reason: str) -> NoReturn:
+def refuse(reason: str | Exception) -> NoReturn:
     """End the command, and say what was given, what was expected and what to do."""
-    show_error(ValueError(reason))
+    show_error(reason if isinstance(reason, Exception) else ValueError(reason))
     raise typer.Exit(EXIT_USAGE)
 
 

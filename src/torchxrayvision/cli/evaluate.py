@@ -221,10 +221,11 @@ def evaluate(
     else:
         _write(output, study, table, differences, gaps)
     if report is not None:
-        net = load_classifier(weights, checkpoint) if weights or checkpoint else None
         made = _judgement(study, others, (table, differences, gaps), options, title)
         targets = None if calibration is None else _targets(study, calibration, options)
-        _report(made, report, images or [], net, targets)
+        with show_warnings():
+            net = load_classifier(weights, checkpoint) if weights or checkpoint else None
+            _report(made, report, images or [], net, targets)
 
 
 def _shown(study: Study, source: _Source) -> str:
@@ -341,7 +342,7 @@ def studies_of(
         tables = [read_table(path) for path in predictions]
         known = read_table(labels)
     except (OSError, ValueError) as error:
-        refuse(str(error))
+        refuse(error)
     if patient is not None and patient not in known:
         refuse(f"{labels} has no column {patient!r}; it has {', '.join(map(str, known))}")
     with show_warnings():
@@ -396,7 +397,7 @@ def _calibration(path: Path) -> Calibration:
     try:
         return Calibration.load(path)
     except (OSError, ValueError) as error:
-        refuse(str(error))
+        refuse(error)
 
 
 def _note_shared_patients(study: Study, other: Study) -> None:
@@ -482,7 +483,7 @@ def _differences(study: Study, others: list[Study], options: _Options) -> pd.Dat
         try:
             ours, theirs = study.aligned(other)
         except ValueError as error:
-            refuse(str(error))
+            refuse(error)
         inform(f"{study.name} minus {other.name}: {len(ours.labels)} images that both have")
         arguments = _arguments(ours, options)
         given = (ours.labels, ours.scores, theirs.scores, ours.findings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
@@ -19,6 +19,8 @@ from torchxrayvision.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from torchxrayvision.models import XRayModel
+
+_CHECKPOINTS: Final = (".pt", ".pth", ".ckpt", ".tar", ".bin", ".safetensors")
 
 
 def export(
@@ -57,7 +59,7 @@ def export(
         try:
             done = write(_model(model, weights), to, output, input_resolution=resolution)
         except ValueError as error:
-            refuse(str(error))
+            refuse(error)
     inform(f"{done.path}: differs from the model by at most {done.difference:.1e}")
 
 
@@ -65,8 +67,11 @@ def _model(name: str, weights: str | None) -> XRayModel:
     from torchxrayvision import baseline_models
     from torchxrayvision.models import get_model, load_checkpoint
 
-    if Path(name).is_file():
-        return load_checkpoint(name, weights=weights)
+    path = Path(name)
+    if path.is_file():
+        return load_checkpoint(path, weights=weights)
+    if path.suffix.lower() in _CHECKPOINTS:  # no name of weights ends like this
+        refuse(f"{name}: no such file")
     module, _, network = name.rpartition(".")
     if module in dir(baseline_models):
         package = getattr(baseline_models, module)

@@ -74,7 +74,7 @@ def _shard(text: str | None) -> Shard | None:
     try:
         return None if text is None else parse_shard(text)
     except ValueError as error:
-        refuse(str(error))
+        refuse(error)
 
 
 def show(net: Network, names: list[str], how: dict[str, Any], *, form: str = "") -> Summary:

@@ -168,7 +168,7 @@ def _study(
     try:
         scored, known = read_table(embeddings), read_table(labels)
     except (OSError, ValueError) as error:
-        refuse(str(error))
+        refuse(error)
     vectors, read = _vectors(scored, embeddings)
     names = [name for name in scored if str(name).startswith(_VECTOR)]
     scored = scored.drop(columns=names)[read].assign(**{_ROW: np.arange(int(read.sum()))})

@@ -97,7 +97,7 @@ def results(
     try:
         chosen = check_kinds(wanted)
     except UnknownNameError as error:
-        refuse(str(error))
+        refuse(error)
     if "seg" in chosen and segmenter is None:
         refuse("seg holds masks: name a network with --segmenter, such as chestx_det")
     reading = ReadOptions.of(

@@ -72,7 +72,7 @@ def segment(
         except XRVError:
             raise
         except ValueError as error:
-            refuse(str(error))
+            refuse(error)
     if turned:
         said = "were turned upright" if upright else "seem to be rotated; --upright turns them"
         inform(f"{turned} of {done.total} images {said}; see turned_clockwise")

@@ -1,0 +1,60 @@
+"""What the commands say where a file is not there, or a warning comes from deep below."""
+
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from support.image_files import png, ramp
+from torchxrayvision.cli import app, console, main
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [*map(str, arguments)])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("evaluate", "none.csv", "none.csv"),
+        ("predict", ".", "--weights", "demo", "--calibration", "none.json"),
+        ("export", "none.pt", "--to", "onnx", "--output", "out.onnx"),
+    ],
+)
+def test_a_file_that_is_not_there_is_said_without_numbers_of_the_system(
+    arguments, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["xrv", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: none.")
+    assert ": no such file" in said
+    assert "Errno" not in said
+
+
+def test_other_errors_of_the_system_keep_what_they_say(capsys):
+    console.show_error(OSError("the archive ends early"))
+    console.show_error(PermissionError(13, "Permission denied", "films"))
+    assert capsys.readouterr().err.splitlines() == [
+        "error: the archive ends early",
+        "error: films: permission denied",
+    ]
+
+
+def test_warnings_of_a_report_are_one_line_each(tmp_path, recwarn):
+    film = tmp_path / "1.png"
+    film.write_bytes(png(ramp(64, 64, 255), 8, 0))
+    rows = "".join(f"{i}.png,0.{i % 10}\n" for i in range(1, 41))
+    (tmp_path / "p.csv").write_text(f"path,Mass\n{rows}")
+    rows = "".join(f"{i}.png,{int(i % 3 == 0)}\n" for i in range(1, 41))
+    (tmp_path / "l.csv").write_text(f"path,Mass\n{rows}")
+    done = run(
+        "evaluate", tmp_path / "p.csv", tmp_path / "l.csv", "--report", tmp_path / "report",
+        "--images", film, "--weights", "demo", "--kind", "probability",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "warning: resnet18-res144-demo" in done.stderr
+    assert not [w for w in recwarn if "demonstration" in str(w.message)]
