@@ -354,6 +354,23 @@ class ClusterError(XRVError, RuntimeError):
     """The nodes of a cluster cannot do a run; what was finished is kept."""
 
 
+class DeviceError(XRVError, RuntimeError):
+    """A device cannot be used, or failed while it computed; rows that were finished are kept.
+
+    Args:
+        device: Its name.
+        reason: What went wrong.
+    """
+
+    def __init__(self, device: str, reason: object) -> None:
+        self.device = device
+        self.reason = str(reason).partition("\n")[0]
+        super().__init__(device, self.reason)
+
+    def __str__(self) -> str:
+        return f"{self.device}: {self.reason}"
+
+
 class StalledError(XRVError, TimeoutError):
     """So many files hang that the storage they lie on must be the cause.
 

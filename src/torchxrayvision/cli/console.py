@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from torchxrayvision.runs import Summary
 
 from torchxrayvision import __version__
-from torchxrayvision.errors import OutputError, counted
+from torchxrayvision.errors import DeviceError, OutputError, counted
 
 EXIT_SOME_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -489,6 +489,20 @@ def checked_device(name: str | None) -> str | None:
             reason = str(error).partition("\n")[0]
             raise typer.BadParameter(f"{name} cannot be used here: {reason}") from None
     return name
+
+
+def checked_devices(names: str | None) -> str | None:
+    """Refuse devices that torch cannot use here: one, several between commas, or all."""
+    if names is None or ("," not in names and names != "all"):
+        return checked_device(names)
+    from torchxrayvision.inference import device_names
+
+    try:
+        for name in device_names(names):
+            checked_device(name)
+    except DeviceError as error:
+        raise typer.BadParameter(str(error)) from None
+    return names
 
 
 @contextmanager

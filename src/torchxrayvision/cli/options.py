@@ -12,6 +12,7 @@ import typer
 from torchxrayvision.cli.console import (
     DEFAULT_WEIGHTS,
     checked_device,
+    checked_devices,
     decodes_in_parallel,
     file_to_write,
     folder_to_write,
@@ -83,6 +84,15 @@ Device = Annotated[
         "--device",
         help="cpu, cuda, cuda:1 or mps; the fastest one if not given.",
         callback=checked_device,
+    ),
+]
+Devices = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        help="cpu, cuda, cuda:1 or mps; several as cuda:0,cuda:1, or all; the fastest one if not "
+        "given.",
+        callback=checked_devices,
     ),
 ]
 Workers = Annotated[

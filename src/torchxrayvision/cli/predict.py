@@ -16,7 +16,7 @@ from torchxrayvision.cli import options as opt
 from torchxrayvision.cli.console import (
     DEFAULT_WEIGHTS,
     STDOUT,
-    checked_device,
+    checked_devices,
     console,
     end_run,
     inform,
@@ -77,9 +77,16 @@ def _shard(text: str | None) -> Shard | None:
         refuse(error)
 
 
-def show(net: Network, names: list[str], how: dict[str, Any], *, form: str = "") -> Summary:
+def show(
+    net: Network,
+    names: list[str],
+    how: dict[str, Any],
+    *,
+    form: str = "",
+    device: str | None = None,
+) -> Summary:
     """Predict onto standard output, as `"csv"`, `"json"` or, by default, as suits what it is."""
-    from torchxrayvision.inference import Summary, predictions
+    from torchxrayvision.inference import Summary, device_names, predictions
     from torchxrayvision.inputs import Skipped, expand
 
     skipped = Skipped()
@@ -88,7 +95,7 @@ def show(net: Network, names: list[str], how: dict[str, Any], *, form: str = "")
     count = len(sources)
     if not sources:
         return Summary(0, 0, 0, 0, STDOUT, str(skipped))
-    results = predictions(net, sources, **how)
+    results = predictions(net, sources, devices=device_names(device), **how)
     # Lines that run over a terminal are their own progress.
     if stderr_console().is_terminal and not printed.is_terminal:
         results = _followed(results, count)
@@ -223,7 +230,7 @@ def predict(
     batch_size: opt.GrowingBatch = None,
     engine: opt.Engine = "auto",
     precision: opt.Precision = "exact",
-    device: opt.Device = None,
+    device: opt.Devices = None,
     reading: Callable[..., Any] = read_options,
     check: Annotated[
         Literal["note", "refuse", "off"],
@@ -284,7 +291,7 @@ def predict(
         if wrong:
             refuse(reason)
     if cluster is None:  # nodes of a cluster have devices of their own
-        checked_device(device)
+        checked_devices(device)
     with show_warnings():
         from torchxrayvision.inference import NamedClassifier, calibrated, open_graph
 
@@ -308,7 +315,7 @@ def predict(
             "reference": str(reference) if reference else "packaged" if ood else None,
         }  # fmt: skip
         if output is None:
-            done = show(net, names, how, form=form)
+            done = show(net, names, how, form=form, device=device)
         else:
             done = write(
                 net, names, output, how, shard=shard, embeddings=embeddings, overwrite=overwrite,
@@ -338,8 +345,10 @@ def _loaded(
         _look_for(net, *words)
     if on_nodes:
         return net, device
+    from torchxrayvision.inference import device_names
+
     device = device or _best_device()
-    return net.to(device), device
+    return net.to(device_names(device)[0]), device
 
 
 def _cluster(address: str | None, cpus: int | None, actors: int | None) -> RayCluster:

@@ -45,7 +45,7 @@ def segment(
         Literal["exact", "fast"],
         typer.Option(help="fast: masks with a Dice coefficient of 0.995 or more to exact ones."),
     ] = "exact",
-    device: opt.Device = None,
+    device: opt.Devices = None,
     reading: Callable[..., Any] = read_options,
     overwrite: opt.Overwrite = False,
 ) -> None:

@@ -16,6 +16,7 @@ from .engines.graph import require_torch as require_torch
 from .engines.runtime import BATCH as BATCH
 from .engines.runtime import Choice as Choice
 from .engines.runtime import Plan as Plan
+from .engines.runtime import device_names as device_names
 from .engines.runtime import input_size as input_size
 from .prediction import CsvWriter as CsvWriter
 from .prediction import Result as Result

@@ -19,7 +19,7 @@ from torchxrayvision.inference.engines.graph import (
     ready,
     worth_measuring,
 )
-from torchxrayvision.inference.engines.runtime import BATCH, Plan, input_size
+from torchxrayvision.inference.engines.runtime import BATCH, Plan, device_names, input_size
 from torchxrayvision.inputs import AIR, Readers, ReadOptions, crop_and_resize, expand
 from torchxrayvision.runs import Batch, open_table
 from torchxrayvision.screening import quick_check, reference_named
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
-    import torch
     from numpy.typing import NDArray
 
     from torchxrayvision.calibration import Calibration
     from torchxrayvision.files import Provenance
     from torchxrayvision.inference.engines.base import ClassifierEngine
     from torchxrayvision.inference.engines.graph import Graph, GraphEngine
+    from torchxrayvision.inference.engines.runtime import Devices
     from torchxrayvision.inputs import InputFile, Paths, Read
     from torchxrayvision.models import XRayClassifier
 
@@ -371,7 +371,7 @@ def predict(
     output: str | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
-    device: str | torch.device | None = None,
+    device: Devices = None,
     engine: str = "auto",
     precision: str = "exact",
     check: str = "note",
@@ -390,7 +390,9 @@ def predict(
         batch_size: Images that go through the network together; None for 8, from which batches
             grow on a CUDA device as long as that makes it faster.
         workers: Threads that read images; None for one per processor.
-        device: Where the network runs meanwhile; None leaves it where it is.
+        device: Where the network runs meanwhile; None leaves it where it is. Several, as in
+            `["cuda:0", "cuda:1"]` or `"cuda:0,cuda:1"`, or `"all"` accelerators, compute batches
+            at the same time.
         engine: `"torch"`, `"onnx"`, `"openvino"`, or `"auto"` for the fastest on this machine.
         precision: `"exact"`, or `"fast"` for probabilities within 0.01 of it.
         check: `"note"` fills a column `check` by the cheap part of the screening: `ok`, or
@@ -411,17 +413,19 @@ def predict(
         CalibrationError: If the calibration is for other weights or other images.
         DependencyError: If the package of the engine is missing.
         RemoteError: If the weights cannot be fetched.
+        DeviceError: If one of several devices cannot be used.
     """
     import pandas as pd
 
+    devices = device_names(device)
     with named_or_given(model, engine, precision, device) as net:
         made, output = calibrated(calibration, net, output)
-        with ready(net, device):
+        with ready(net, devices[0] if devices else None):
             results = list(
                 predictions(
                     net, list(expand(paths)), kind=output, batch_size=batch_size, engine=engine,
                     precision=precision, reading=ReadOptions(workers=workers), check=check,
-                    reference=reference, calibration=made,
+                    reference=reference, calibration=made, devices=devices,
                 )
             )  # fmt: skip
     table: dict[str, object] = {
@@ -456,6 +460,7 @@ def predictions(
     reference: str | None = None,
     calibration: Calibration | None = None,
     opened: Engine | None = None,
+    devices: Sequence[str] = (),
 ) -> Iterator[Result]:
     """Predict every file, one result each, in order, as they are done.
 
@@ -473,6 +478,7 @@ def predictions(
         calibration: For these weights; results carry its `cells`.
         opened: From `open_by_name` for this model and kind, where one serves many calls; `engine`
             and `batch_size` say nothing then, and `precision` only how files are read.
+        devices: Names of several that share the batches, the first that of the model.
 
     Yields:
         One result per file. A file that cannot be read gives a result with an error.
@@ -481,7 +487,10 @@ def predictions(
     with contextlib.ExitStack() as stack:
         if opened is None:
             model = worth_measuring(model, len(files))
-            opened = _opened(model, files, kind, batch_size, engine, precision, reading)
+            plan = Plan(grows=batch_size is None, images=len(files), devices=tuple(devices))
+            opened = _opened(
+                model, files, kind, batch_size or BATCH, engine, precision, reading, plan
+            )
             stack.enter_context(contextlib.closing(opened))
         findings = columns_of(model.targets, model.trained)
         for chunk, batch in batches(
@@ -495,15 +504,15 @@ def _opened(
     model: Classifier,
     files: Sequence[InputFile],
     kind: str | None,
-    batch_size: int | None,
+    batch_size: int,
     engine: str,
     precision: str,
     reading: ReadOptions | None,
+    plan: Plan,
 ) -> Engine:
     """A model ready for some files, chosen by them where the engine is."""
     wanted = model.check_kind(kind)
-    size = max(1, min(batch_size or BATCH, len(files)))  # one image must not cost a whole batch
-    plan = Plan(grows=batch_size is None, images=len(files))
+    size = max(1, min(batch_size, len(files)))  # one image must not cost a whole batch
     choice = choose(
         model, size, engine, precision, images=len(files), grows=plan.grows,
         sample=lambda: first_images(files, input_size(model), size, reading or ReadOptions()),

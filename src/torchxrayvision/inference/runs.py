@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torchxrayvision import __version__
-from torchxrayvision.errors import GraphError, ResumeError, XRVWarning, caller_stacklevel
+from torchxrayvision.errors import (
+    DeviceError,
+    GraphError,
+    ResumeError,
+    XRVWarning,
+    caller_stacklevel,
+)
 from torchxrayvision.inference.engines.graph import (
     Graph,
     choose,
@@ -27,6 +33,7 @@ from torchxrayvision.inference.engines.runtime import (
     BATCH,
     Choice,
     Plan,
+    device_names,
     input_size,
     usable_threads,
 )
@@ -58,10 +65,9 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
-    import torch
-
     from torchxrayvision.calibration import Calibration
     from torchxrayvision.inference.cluster.ray import RayCluster
+    from torchxrayvision.inference.engines.runtime import Devices
     from torchxrayvision.inputs import InputFile, Paths
     from torchxrayvision.models import XRayClassifier
     from torchxrayvision.runs import Batch, Record
@@ -89,24 +95,36 @@ class LocalRunner:
     """This process, with a network in evaluation mode on its device, or its graph."""
 
     def __init__(
-        self, net: XRayClassifier | Graph, reading: ReadOptions | None, *, grows: bool = False
+        self,
+        net: XRayClassifier | Graph,
+        reading: ReadOptions | None,
+        *,
+        grows: bool = False,
+        devices: tuple[str, ...] = (),
     ) -> None:
         self._net = net
         self._reading = reading or ReadOptions()
         self._grows = grows
+        self._devices = devices
 
     def machine(self, options: dict[str, Any], images: int, listed: Path) -> dict[str, Any]:
         """See `Runner`."""
         self._net = worth_measuring(self._net, images)
         return plan_environment(
-            self._net, options, images, read_manifest(listed), self._reading, grows=self._grows
+            self._net,
+            options,
+            images,
+            read_manifest(listed),
+            self._reading,
+            grows=self._grows,
+            devices=self._devices,
         )
 
     def batches(
         self, record: Record, listed: Path, start: int, stop: int
     ) -> Generator[Batch, None, None]:
         """See `Runner`."""
-        changed = environment_changes(record.machine, environment(self._net))
+        changed = environment_changes(record.machine, environment(self._net, self._devices))
         if start > record.bounds[0] and changed:
             warnings.warn(
                 f"resuming a run that was begun elsewhere ({'; '.join(changed)}); the last "
@@ -120,7 +138,7 @@ class LocalRunner:
             net = net.load()  # the run was begun with torch
         with threads(net, count):
             kind = record.options["output"]
-            plan = Plan(grows=self._grows, images=stop - start)
+            plan = Plan(self._grows, stop - start, self._devices)
             engine = open_classifier(net, kind, record.batch_size, choice, count, plan)
             done = batches(
                 engine,
@@ -146,6 +164,7 @@ def plan_environment(
     reading: ReadOptions,
     *,
     grows: bool = False,
+    devices: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """This machine, its threads and the engine for a run that begins, tried on the first images."""
     size = max(1, min(options["batch_size"], images))
@@ -153,7 +172,28 @@ def plan_environment(
         net, size, options["engine"], options["precision"], images=images, grows=grows,
         sample=lambda: first_images(sources, input_size(net), size, reading),
     )  # fmt: skip
-    return {**environment(net), "threads": _threads(net), "engine": asdict(chosen)}
+    return {
+        **environment(net, devices), "threads": _threads(net), "engine": asdict(chosen),
+        "devices": list(devices or _own_device(net)),
+    }  # fmt: skip
+
+
+def _own_device(net: XRayClassifier | Graph) -> list[str]:
+    weight = None if isinstance(net, Graph) else next(net.parameters(), None)
+    return ["cpu" if weight is None else str(weight.device)]
+
+
+def _kinds(net: XRayClassifier | Graph, devices: Sequence[str]) -> str:
+    """What computes, as far as the last bits depend on it."""
+    kinds = set()
+    for name in devices or _own_device(net):
+        kind = name.partition(":")[0]
+        if kind == "cuda":
+            import torch
+
+            kind = torch.cuda.get_device_name(name)
+        kinds.add(kind)
+    return " and ".join(sorted(kinds))
 
 
 def _threads(net: XRayClassifier | Graph) -> int:
@@ -164,26 +204,32 @@ def _threads(net: XRayClassifier | Graph) -> int:
     return torch.get_num_threads()
 
 
-def environment(net: XRayClassifier | Graph | None = None) -> dict[str, Any]:
+def environment(
+    net: XRayClassifier | Graph | None = None, devices: Sequence[str] = ()
+) -> dict[str, Any]:
     """What the last bits of numbers depend on, of this process.
 
     Args:
-        net: What is run; None for a network.
+        net: What is run; None for a network that is elsewhere.
+        devices: Of several, their names.
     """
+    device = {} if net is None else {"device": _kinds(net, devices)}
     if isinstance(net, Graph):
-        return net.environment()
+        return {**net.environment(), **device}
     import torch
 
     return {
         "torchxrayvision": __version__,
         "torch": torch.__version__,
         "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        **device,
     }
 
 
 def environment_changes(machine: dict[str, Any], found: dict[str, Any]) -> list[str]:
     """How the machine that a run began on differs from what `environment` found, a phrase each."""
-    return [f"{k} {machine.get(k)}, now {v}" for k, v in found.items() if machine.get(k) != v]
+    known = {"device": "cpu", **machine}  # of runs that were begun before it was written
+    return [f"{k} {known.get(k)}, now {v}" for k, v in found.items() if known.get(k) != v]
 
 
 @contextlib.contextmanager
@@ -214,7 +260,7 @@ def predict_to_file(
     batch_size: int | None = None,
     engine: str = "auto",
     precision: str = "exact",
-    device: str | torch.device | None = None,
+    device: Devices = None,
     check: str = "note",
     reference: str | None = None,
     shard: Shard | None = None,
@@ -244,7 +290,7 @@ def predict_to_file(
         engine: `"torch"`, `"onnx"`, `"openvino"`, or `"auto"` for the fastest here.
         precision: `"exact"`, or `"fast"` for probabilities within 0.01 of it.
         device: Where the network runs meanwhile; None leaves it where it is, and takes the GPUs of
-            a cluster.
+            a cluster. Several as in `predict`; a run may be resumed on others.
         check: See `predict`.
         reference: See `predict`; every node of a cluster needs the file under this name.
         shard: Do this part only; `join_shards` makes the table of all.
@@ -267,9 +313,13 @@ def predict_to_file(
         ClusterError: If the nodes of the cluster cannot do it; rows are kept.
         UnknownNameError: If weights, kind, engine or the ending are unknown.
         CalibrationError: If the calibration is for other weights or other images.
+        DeviceError: If one of several devices cannot be used, or fails; rows are kept.
     """
     target = Path(output)
     check_format(target)
+    devices = device_names(device)
+    if cluster is not None and len(devices) > 1:
+        raise DeviceError(", ".join(devices), "a cluster takes cpu or cuda for all of its nodes")
     if cluster is not None and isinstance(model, str):
         from torchxrayvision.models import get_model
 
@@ -302,7 +352,7 @@ def predict_to_file(
         if made is not None:  # as JSON gives it back, for a run that resumes compares it
             options["calibration"] = json.loads(json.dumps(made.to_dict()))
         return _carry_out(
-            net, RunFolder(target, shard), options, reading, device, cluster,
+            net, RunFolder(target, shard), options, reading, devices, cluster,
             grows=batch_size is None, restart=restart, overwrite=overwrite, on_found=on_found,
             on_progress=on_progress,
         )  # fmt: skip
@@ -313,7 +363,7 @@ def _carry_out(
     folder: RunFolder,
     options: dict[str, Any],
     reading: ReadOptions | None,
-    device: str | torch.device | None,
+    devices: tuple[str, ...],
     cluster: RayCluster | None,
     *,
     grows: bool,
@@ -332,8 +382,8 @@ def _carry_out(
         if restart:
             folder.discard()
         with (
-            ready(net, device if cluster is None else None),
-            _runner(cluster, net, reading, device, grows=grows) as runner,
+            ready(net, devices[0] if devices and cluster is None else None),
+            _runner(cluster, net, reading, devices, grows=grows) as runner,
         ):
             with writing(folder.path):
                 record = folder.begin(options, machine, on_found, overwrite=overwrite)
@@ -355,17 +405,17 @@ def _runner(
     cluster: RayCluster | None,
     net: XRayClassifier | Graph,
     reading: ReadOptions | None,
-    device: str | torch.device | None,
+    devices: tuple[str, ...],
     *,
     grows: bool,
 ) -> Iterator[Runner]:
     """What computes the batches; a cluster is left again at the end."""
     if cluster is None:
-        yield LocalRunner(net, reading, grows=grows)
+        yield LocalRunner(net, reading, grows=grows, devices=devices if len(devices) > 1 else ())
         return
     if isinstance(net, Graph):
         raise GraphError(f"{net.path.name}: a cluster takes weights, not a graph")
-    with cluster.runner(net, reading, device) as runner:
+    with cluster.runner(net, reading, devices[0] if devices else None) as runner:
         yield runner
 
 
@@ -389,6 +439,7 @@ def _write_table(folders: Sequence[RunFolder], records: Sequence[Record], target
                 if name in options
             },
             "engine": record.machine["engine"]["engine"], "torch": record.machine["torch"],
+            "devices": record.machine.get("devices", ["cpu"]),
         },
         inputs={"images": record.manifest.count, "names_sha256": record.manifest.digest},
     )  # fmt: skip

@@ -294,7 +294,7 @@ def segment_to_folder(
     threshold: float = 0.5,
     pixel_spacing: tuple[float, float] | None = None,
     batch_size: int | None = None,
-    device: str | torch.device | None = None,
+    device: str | torch.device | Sequence[str | torch.device] | None = None,
     engine: str = "torch",
     precision: str = "exact",
     upright: bool = False,
@@ -334,14 +334,16 @@ def segment_to_folder(
         ValueError: If the spacing is not above 0.
         DependencyError: If the package of the engine, or nibabel, is missing.
     """
+    from torchxrayvision.inference import device_names
     from torchxrayvision.models import temporarily_eval
 
     check_spacing(pixel_spacing)
     net = get_segmenter(model) if isinstance(model, str) else model
     segmenting = Segmenting(
         net, threshold, pixel_spacing, upright, batch_size or BATCH, engine, precision,
-        grows=batch_size is None,
+        grows=batch_size is None, devices=device_names(device),
     )  # fmt: skip
+    first = segmenting.devices[0] if segmenting.devices else None
     wanted = _checked(only, net.targets, nifti)
     place = Path(folder)
     how = reading or ReadOptions()
@@ -358,11 +360,12 @@ def segment_to_folder(
         options={
             "threshold": threshold, "pixel_spacing": pixel_spacing, "precision": precision,
             "structures": wanted,
+            "devices": list(segmenting.devices or [str(next(net.parameters()).device)]),
         },
     )  # fmt: skip
 
     def machine(images: int) -> dict[str, Any]:
-        with temporarily_eval(net, device):
+        with temporarily_eval(net, first):
             return {"engine": segmenting.choose(images)}
 
     def compute(
@@ -382,7 +385,7 @@ def segment_to_folder(
             return result.error, row
 
         listed = read_manifest(run.sources, start, stop)
-        with temporarily_eval(net, device):
+        with temporarily_eval(net, first):
             segmenting.start(record.machine["engine"])
             with (
                 contextlib.closing(segmenting.results(listed, how)) as results,

@@ -253,7 +253,7 @@ def segment(
     pixel_spacing: tuple[float, float] | None = None,
     batch_size: int | None = None,
     workers: int = 1,
-    device: str | torch.device | None = None,
+    device: str | torch.device | Sequence[str | torch.device] | None = None,
     engine: str = "torch",
     precision: str = "exact",
     upright: bool = False,
@@ -271,7 +271,8 @@ def segment(
         batch_size: Images that go through the network together; None for 1, from which batches
             grow on a CUDA device as long as that makes it faster.
         workers: Threads that read files ahead.
-        device: Where the network runs meanwhile; None leaves it where it is.
+        device: Where the network runs meanwhile, or several devices, see
+            `torchxrayvision.inference.predict`; None leaves it where it is.
         engine: See `accelerate`; others than torch need seconds to minutes to convert a network.
         precision: See `accelerate`.
         upright: Turn rotated images upright for the network; masks still have the geometry of the
@@ -288,6 +289,7 @@ def segment(
         DependencyError: If the package of the engine is missing.
         RemoteError: If its weights cannot be fetched.
     """
+    from torchxrayvision.inference import device_names
     from torchxrayvision.models import temporarily_eval
     from torchxrayvision.segmentation.networks import get_segmenter
 
@@ -295,17 +297,18 @@ def segment(
     net = get_segmenter(model) if isinstance(model, str) else model
     segmenting = Segmenting(
         net, threshold, pixel_spacing, upright, batch_size or BATCH, engine, precision,
-        grows=batch_size is None,
+        grows=batch_size is None, devices=device_names(device),
     )  # fmt: skip
+    first = segmenting.devices[0] if segmenting.devices else None
     if segmenting.converts:
         if not isinstance(paths, str | os.PathLike):
             paths = list(paths)  # they are counted first; more would not change the choice
         images = sum(1 for _ in itertools.islice(expand(paths), 100_000))
-        with temporarily_eval(net, device):
+        with temporarily_eval(net, first):
             segmenting.start(segmenting.choose(images))
     how = reading or ReadOptions(workers=workers)
     results = segmenting.results(expand(paths, strict=how.strict), how)
-    return _lending(net, device, results)
+    return _lending(net, first, results)
 
 
 def check_spacing(spacing: tuple[float, float] | None) -> None:
@@ -321,7 +324,7 @@ def check_spacing(spacing: tuple[float, float] | None) -> None:
 
 def _lending(
     net: Segmenter,
-    device: str | torch.device | None,
+    device: str | None,
     results: Generator[Segmentation, None, None],
 ) -> Iterator[Segmentation]:
     """The results; the network is in evaluation mode from the first one to the last."""
@@ -344,6 +347,7 @@ class Segmenting:
         engine: What computes the network.
         precision: `"exact"` or `"fast"`.
         grows: Whether batches grow on a GPU as long as that makes it faster.
+        devices: Names of those that compute, the first that of the network; empty for that alone.
     """
 
     net: Segmenter
@@ -354,6 +358,7 @@ class Segmenting:
     engine: str
     precision: str
     grows: bool = False
+    devices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._run: Accelerated | None = None  # the network itself
@@ -386,12 +391,13 @@ class Segmenting:
     def _plan(self) -> Plan:
         from torchxrayvision.inference import Plan as Planned
 
-        return Planned(grows=self.grows)
+        return Planned(grows=self.grows, devices=self.devices)
 
     def _start_on_gpu(self) -> None:
-        """Leave a network on a GPU to an engine: copies overlap there, and batches may grow."""
+        """Leave a GPU, or several devices, to an engine: copies overlap, and batches may grow."""
         known = getattr(self.net, "input_resolution", None) is not None
-        if known and next(self.net.parameters()).device.type == "cuda":
+        on_cuda = next(self.net.parameters()).device.type == "cuda"
+        if known and (on_cuda or len(self.devices) > 1):
             self.start({"engine": "torch"})
 
     @property

@@ -47,7 +47,8 @@ class Model:
         segmenter: Segmentation network; empty for no masks.
         mask_threshold: Least probability inside a mask, 0 to 1.
         upright: Whether rotated images are turned upright for the segmenter.
-        device: `"cpu"`, `"cuda"` and so on.
+        device: `"cpu"`, `"cuda"` and so on; of several, `"cuda:0,cuda:1"`, each worker process has
+            one.
     """
 
     weights: str = "densenet121-res224-all"
@@ -517,6 +518,7 @@ def _check_together(config: Config) -> None:
     """What no key shows by itself."""
     _check_model(config.model, config.results.kinds)
     _check_engine(config.model, config.results)
+    _check_devices(config.model.device, config.work.processes)
     if config.receive is not None:
         _check_receive(config.receive)
     if config.http is not None:
@@ -566,6 +568,15 @@ def _check_engine(model: Model, answers: Answers) -> None:
             raise ConfigError("results", reason)
     if (model.graph or model.engine != "torch") and model.device != "cpu":
         raise ConfigError("model.device", f"is {model.device!r}, and graphs run on the CPU")
+
+
+def _check_devices(device: str, processes: int) -> None:
+    devices = [name.strip() for name in device.split(",")]
+    if not all(devices):
+        raise ConfigError("model.device", f"is {device!r}, expected names between commas")
+    if len(devices) > processes:
+        reason = f"names {len(devices)} devices, and work.processes is {processes}: one for each"
+        raise ConfigError("model.device", reason)
 
 
 def _check_archives(archives: Sequence[RemoteArchive], section: str) -> None:

@@ -179,6 +179,13 @@ def _settings(config: Config) -> dict[str, Any]:
     return {name: plain(found[name]) for name in _SECTIONS}
 
 
+def config_of_process(config: Config, number: int) -> Config:
+    """The settings of one process: several devices go to the processes by turns."""
+    devices = config.model.device.split(",")
+    device = devices[number % len(devices)].strip()
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, device=device))
+
+
 class WorkerPool:
     """Threads that each keep one worker busy.
 
@@ -210,7 +217,7 @@ class WorkerPool:
         self._work = threading.Event()
         self._threads: list[threading.Thread] = []
         self._targets = {t.name: frozenset(t.kinds) for t in config.targets}
-        self._first = Worker(config)  # whose failure is that of the service
+        self._first = Worker(config_of_process(config, 0))  # whose failure is that of the service
         self.model = self._first.model
         self.ready = 1
 
@@ -220,7 +227,7 @@ class WorkerPool:
             first = self._first if number == 0 else None
             thread = threading.Thread(
                 target=self._run,
-                args=(first, f"{self._owner}/{number}"),
+                args=(first, number),
                 name=f"xrv-work-{number}",
                 daemon=True,
             )
@@ -245,11 +252,12 @@ class WorkerPool:
         if not self._threads:
             self._first.close()
 
-    def _run(self, worker: Worker | None, owner: str) -> None:
+    def _run(self, worker: Worker | None, number: int) -> None:
+        owner = f"{self._owner}/{number}"
         try:
             while not self._stop.is_set():
                 if worker is None:
-                    worker = self._started()
+                    worker = self._started(number)
                     continue
                 try:
                     if not self._batch(worker, owner):
@@ -268,10 +276,10 @@ class WorkerPool:
             if worker is not None:
                 worker.close()
 
-    def _started(self) -> Worker | None:
+    def _started(self, number: int) -> Worker | None:
         self.ready -= 1
         try:
-            worker = Worker(self._config)
+            worker = Worker(config_of_process(self._config, number))
         except ServiceError as error:
             self._log("worker_not_started", error=str(error))
             self._stop.wait(_RESTART_SECONDS)

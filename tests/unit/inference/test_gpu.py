@@ -9,6 +9,7 @@ import contextlib
 import importlib.util
 import subprocess
 import sys
+import threading
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -262,6 +263,25 @@ def test_float32_is_true_float32_and_the_callers_setting_comes_back():
     with contextlib.suppress(ZeroDivisionError), _gpu.true_float32():
         assert precision_now() in (("ieee", "ieee"), (False, False))
         _ = 1 / 0
+    assert precision_now() == before
+
+
+def test_float32_stays_true_until_the_last_thread_is_done():
+    before, inside, leave = precision_now(), threading.Event(), threading.Event()
+
+    def other():
+        with _gpu.true_float32():
+            inside.set()
+            leave.wait(30)
+
+    thread = threading.Thread(target=other)
+    with _gpu.true_float32():
+        thread.start()
+        assert inside.wait(30)
+    during = precision_now()  # this thread is done, the other one computes
+    leave.set()
+    thread.join()
+    assert during in (("ieee", "ieee"), (False, False))
     assert precision_now() == before
 
 

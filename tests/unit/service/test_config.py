@@ -4,6 +4,7 @@ import pytest
 
 from torchxrayvision.errors import ConfigError
 from torchxrayvision.service import config_of, read_config
+from torchxrayvision.service.work import config_of_process
 
 TARGET = {"name": "pacs", "kind": "dicom", "host": "a", "port": 104, "aet": "PACS"}
 WEB = {"name": "web", "kind": "dicomweb", "url": "https://a/dicom-web"}
@@ -88,6 +89,9 @@ WRONG = {
     "model.checkpoint": ({"model": {"checkpoint": "none.pt"}}, "a file that exists"),
     "model.engine": ({"model": {"engine": "tensorrt"}}, "one of auto, torch, onnx, openvino"),
     "model.device": ({"model": {"engine": "onnx", "device": "cuda"}}, "graphs run on the CPU"),
+    "model.device ": ({"model": {"device": "cuda:0,cuda:1"}}, "work.processes is 1"),
+    "model.device  ": (
+        {"model": {"device": "cuda:0,"}, "work": {"processes": 2}}, "names between commas"),
     "model.graph": ({"model": {"graph": "none.onnx"}}, "a file that exists"),
     "model.graph ": (
         {"model": {"graph": __file__, "checkpoint": __file__}, "results": {"kinds": ["sr"]}},
@@ -115,6 +119,15 @@ def test_a_file_that_is_no_toml_is_an_error(tmp_path):
     (tmp_path / "serve.toml").write_text("folder = [")
     with pytest.raises(ConfigError, match="no TOML"):
         read_config(tmp_path / "serve.toml")
+
+
+def test_several_devices_go_to_the_processes_by_turns():
+    found = config_of({
+        "folder": "state", "model": {"device": "cuda:0, cuda:1"}, "work": {"processes": 3}
+    })  # fmt: skip
+    given = [config_of_process(found, number) for number in range(3)]
+    assert [one.model.device for one in given] == ["cuda:0", "cuda:1", "cuda:0"]
+    assert {one.model.weights for one in given} == {found.model.weights}
 
 
 def test_a_graph_stands_alone_and_draws_nothing(tmp_path):

@@ -84,7 +84,7 @@ class Accelerated:
         return lambda: self._named(finish())
 
     def close(self) -> None:
-        """End what the engine began; batches that were begun can still be finished."""
+        """End; batches that were not finished are dropped."""
         self._engine.close()
 
     def _named(self, outputs: tuple[torch.Tensor, ...]) -> Answers:

@@ -375,8 +375,11 @@ class Engine(abc.ABC):
         given = self.run()
         return lambda: given
 
-    def close(self) -> None:  # noqa: B027 - most hold nothing
-        """End what it began; batches that were begun can still be finished."""
+    def retire(self) -> None:  # noqa: B027 - most hold nothing
+        """Begin no more batches; those that were begun can still be finished."""
+
+    def close(self) -> None:  # noqa: B027
+        """End; batches that were not finished are dropped."""
 
 
 def halved_to_fit(compute: Callable[[int], _Made], size: int) -> tuple[_Made, int]:

@@ -161,14 +161,15 @@ def open_planned(model: XRayModel, batch_size: int, choice: Choice, plan: Plan) 
 
     Raises:
         DependencyError: If the package of the engine is missing.
+        DeviceError: If there is no place for the network on one of the devices.
     """
-    if plan.grows and on_cuda(model):
-        from torchxrayvision.inference.engines.growth import GrowingEngine, most_images
+    if not (plan.grows and on_cuda(model)) and len(plan.devices) < 2:
+        return open_network(model, batch_size, choice)
+    from torchxrayvision.inference.engines.devices import open_as_planned
 
-        most = most_images(model, batch_size, plan.images, choice)
-        if most > batch_size:
-            return GrowingEngine(lambda size: open_network(model, size, choice), batch_size, most)
-    return open_network(model, batch_size, choice)
+    return open_as_planned(
+        model, batch_size, choice, plan, lambda net, size: open_network(net, size, choice)
+    )
 
 
 def open_network(

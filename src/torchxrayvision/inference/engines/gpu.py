@@ -6,6 +6,7 @@ Loaded only for a network that is on one.
 from __future__ import annotations
 
 import contextlib
+import threading
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -22,12 +23,26 @@ if TYPE_CHECKING:
 _WARM_UPS: Final = 3  # before a capture, in which nothing may be allocated or chosen any more
 
 
+class _Float32:
+    """What the settings of torch for float32 were before the first of those who changed them."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.users = 0
+        self.before: list[object] = []
+
+
+_float32: Final = _Float32()  # the settings are of the process, so their users are counted in it
+_capturing: Final = threading.Lock()  # torch captures one graph at a time
+
+
 @contextlib.contextmanager
 def true_float32() -> Iterator[None]:
     """Let convolutions and products of matrices use all bits of float32.
 
     cuDNN otherwise rounds the factors of convolutions to ten bits (TF32), which moves
-    probabilities by about 1e-3.
+    probabilities by about 1e-3. Threads may enter at the same time: what was set before the first
+    of them comes back after the last.
     """
     places: list[tuple[object, str, object]] = [
         (torch.backends.cudnn, "allow_tf32", False),
@@ -38,14 +53,20 @@ def true_float32() -> Iterator[None]:
             (torch.backends.cudnn.conv, "fp32_precision", "ieee"),
             (torch.backends.cuda.matmul, "fp32_precision", "ieee"),
         ]
-    before = [getattr(where, name) for where, name, _ in places]
-    for where, name, wanted in places:
-        setattr(where, name, wanted)
+    with _float32.lock:
+        if not _float32.users:
+            _float32.before = [getattr(where, name) for where, name, _ in places]
+            for where, name, wanted in places:
+                setattr(where, name, wanted)
+        _float32.users += 1
     try:
         yield
     finally:
-        for (where, name, _), value in zip(places, before, strict=True):
-            setattr(where, name, value)
+        with _float32.lock:
+            _float32.users -= 1
+            if not _float32.users:
+                for (where, name, _), value in zip(places, _float32.before, strict=True):
+                    setattr(where, name, value)
 
 
 class Transfers:
@@ -129,14 +150,21 @@ class Captured:
     def __init__(self, forward: Forward, images: torch.Tensor) -> None:
         self._images = images.clone()
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(images.device):
+        with torch.cuda.device(images.device), _capturing:
+            current = torch.cuda.current_stream()
             side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            side.wait_stream(torch.cuda.current_stream())
+            side.wait_stream(current)
             with torch.cuda.stream(side):
                 for _ in range(_WARM_UPS):
                     forward(self._images)
-            torch.cuda.current_stream().wait_stream(side)
-            with torch.cuda.graph(self._graph):
+            current.wait_stream(side)
+            # On a stream of this device: the one that torch takes by itself is of the device of
+            # the first capture. Around it, as a capture that fails leaves its stream the current
+            # one. Threads of other devices may take memory meanwhile, which "global" forbids.
+            with (
+                torch.cuda.stream(current),
+                torch.cuda.graph(self._graph, stream=side, capture_error_mode="thread_local"),
+            ):
                 self._given = forward(self._images)
 
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -40,6 +40,7 @@ from torchxrayvision.inference.engines.runtime import (
     Plan,
     aligned,
     check_names,
+    device_names,
     exact_candidates,
     example_image,
     input_size,
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from torchxrayvision.inference.engines.base import ClassifierEngine
-    from torchxrayvision.inference.engines.runtime import Session
+    from torchxrayvision.inference.engines.runtime import Devices, Session
     from torchxrayvision.models import XRayClassifier
     from torchxrayvision.weights import Weights
 
@@ -503,7 +504,7 @@ class NamedClassifier:
         self,
         engine: str = "auto",
         precision: str = "exact",
-        device: str | torch.device | None = None,
+        device: Devices = None,
     ) -> Graph | None:
         """The graph that runs in place of the network, if a run would use it.
 
@@ -520,7 +521,8 @@ class NamedClassifier:
             DemonstrationWarning: As `get_model`.
         """
         check_names(engine, precision)
-        if precision != "exact" or str(device or "cpu") != "cpu" or engine == "torch":
+        cpu = device_names(device) in ((), ("cpu",))
+        if precision != "exact" or not cpu or engine == "torch":
             return None
         source = self.source()
         found = None if source is None else cached_graph(source, engine)
@@ -755,7 +757,7 @@ def named_or_given(
     model: str | XRayClassifier | Graph,
     engine: str,
     precision: str,
-    device: str | torch.device | None,
+    device: Devices,
 ) -> Iterator[XRayClassifier | Graph]:
     """A model by its name, as a graph if that is in the cache; any other as it is.
 

@@ -34,20 +34,22 @@ _BATCHES: Final = 8  # of its size that a run has at least: the first ones only 
 class Growth:
     """What the times of batches say of the size of the next ones.
 
-    The size doubles as long as the device computes more images per second than before. The first
-    batch of each size is not counted: kernels are chosen and memory is taken in it. After a batch
-    that did not fit, the size is the largest that did, and stays.
+    The size doubles as long as a device computes more images per second than before. The first
+    batch of each size on a device is not counted: kernels are chosen and memory is taken in it.
+    After a batch that did not fit, the size is the largest that did, and stays.
 
     Args:
         size: Images of the first batches.
         most: Images of the largest ones.
+        devices: That share the batches.
 
     Attributes:
         size: Images of the next batches.
         settled: Whether it stays.
     """
 
-    def __init__(self, size: int, most: int) -> None:
+    def __init__(self, size: int, most: int, devices: int = 1) -> None:
+        self._first = devices  # batches of a size that are not counted, one of each device
         self.size = size
         self.settled = 2 * size > most
         self._most = most
@@ -68,9 +70,9 @@ class Growth:
             self._settle(fitted, f"{size} do not fit")
             return
         self._seconds.append(seconds)
-        if len(self._seconds) <= _TIMED:
+        if len(self._seconds) < self._first + _TIMED:
             return
-        rate = size / max(min(self._seconds[1:]), 1e-9)
+        rate = size / max(min(self._seconds[self._first :]), 1e-9)
         self._seconds = []
         if self._before is not None and rate < GAIN * self._before[1]:
             self._settle(self._before[0], f"{size} gain nothing")
@@ -101,15 +103,19 @@ class GrowingEngine(Engine):
         open_with: Gives an engine for batches of a size.
         size: Images of the first batches.
         most: Images of the largest ones.
+        devices: That share the batches.
 
     Attributes:
         growth: What is known of sizes.
     """
 
-    def __init__(self, open_with: Callable[[int], Engine], size: int, most: int) -> None:
+    def __init__(
+        self, open_with: Callable[[int], Engine], size: int, most: int, devices: int = 1
+    ) -> None:
         self._open_with = open_with
         self._engine = open_with(size)
-        self.growth = Growth(size, most)
+        self._retired: Engine | None = None  # it may have batches that are not finished
+        self.growth = Growth(size, most, devices)
         self.name = self._engine.name
         self.wanted = self._engine.wanted
         self._follow()
@@ -126,6 +132,8 @@ class GrowingEngine(Engine):
 
         def finish_and_note() -> tuple[torch.Tensor, ...]:
             given = finish()
+            if engine is self._engine:
+                self._retired = None
             self.took, self.fitted = engine.took, engine.fitted
             self.growth.note(size, engine.took, engine.fitted)
             return given
@@ -146,17 +154,22 @@ class GrowingEngine(Engine):
             _log.info("a batch of %d images: %s", size, error)
             self.growth.failed(size)
             return
-        before.close()
+        before.retire()
+        self._retired = before
 
     def _run(self) -> tuple[torch.Tensor, ...]:
         return self.start()()
 
     def close(self) -> None:
         """See `Engine`."""
-        self._engine.close()
+        for engine in (self._engine, self._retired):
+            if engine is not None:
+                engine.close()
 
 
-def most_images(model: XRayModel, size: int, images: int | None, choice: Choice) -> int:
+def most_images(
+    model: XRayModel, size: int, images: int | None, choice: Choice, devices: int = 1
+) -> int:
     """Up to how many images a batch may grow; `size` where it does not.
 
     Only on CUDA devices: processors are as fast with a few images, and their last bits would depend
@@ -167,10 +180,11 @@ def most_images(model: XRayModel, size: int, images: int | None, choice: Choice)
         size: Images of the first batches.
         images: How many there are to do; None where that is not known.
         choice: What runs it.
+        devices: That share the images.
     """
     if not on_cuda(model) or choice.engine != "torch" or choice.compiled:
         return size
     side = input_size(model)
     planes = 1 + (0 if hasattr(model, "features_width") else len(getattr(model, "targets", ())))
     most = min(_MOST, _MOST_BYTES // (4 * planes * side * side))
-    return max(size, most if images is None else min(most, images // _BATCHES))
+    return max(size, most if images is None else min(most, images // (_BATCHES * devices)))

@@ -8,6 +8,7 @@ import logging
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -17,18 +18,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import numpy as np
 
 from torchxrayvision import __version__
-from torchxrayvision.errors import DependencyError, UnknownNameError
+from torchxrayvision.errors import DependencyError, DeviceError, UnknownNameError
 from torchxrayvision.files import sha256_of, write_atomically
 from torchxrayvision.inference.engines.onnxfile import mapped_graph
 from torchxrayvision.inputs import AIR
 from torchxrayvision.remote import cache_dir, make_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
+    import torch
     from numpy.typing import NDArray
 
     Float32 = NDArray[np.float32]
+    Devices = str | torch.device | Sequence[str | torch.device] | None
 
 _log = logging.getLogger(__name__)
 
@@ -184,7 +187,7 @@ class BatchInput:
         return lambda: answer
 
     def close(self) -> None:
-        """End what it began; batches that were begun can still be finished."""
+        """End; batches that were not finished are dropped."""
 
     @property
     def batch_size(self) -> int:
@@ -348,10 +351,51 @@ class Plan:
     Args:
         grows: Whether batches grow where that makes the device faster: nobody named their size.
         images: How many there are to do; None where that is not known.
+        devices: Names of several, the first that of the network; empty for that alone.
     """
 
     grows: bool = False
     images: int | None = None
+    devices: tuple[str, ...] = ()
+
+
+def device_names(device: Devices) -> tuple[str, ...]:
+    """The devices that a user names.
+
+    Args:
+        device: A name, a `torch.device`, several of them in a sequence or between commas
+            (`"cuda:0,cuda:1"`), or `"all"` for every accelerator of this machine.
+
+    Returns:
+        Their names; of one as it was given, nothing for None.
+
+    Raises:
+        DeviceError: If one is named twice, or there is no accelerator.
+    """
+    if device is None:
+        return ()
+    if device == "all":
+        return _accelerators()
+    if isinstance(device, str):
+        device = device.split(",")
+    given = [str(one).strip() for one in (device if isinstance(device, Sequence) else [device])]
+    if len(given) < 2:
+        return tuple(given)
+    # As torch has it, a kind without a number is its first device, but for the CPU.
+    names = [one if ":" in one or one == "cpu" else f"{one}:0" for one in given]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise DeviceError(name, "is named twice")
+    return tuple(names)
+
+
+def _accelerators() -> tuple[str, ...]:
+    import torch
+
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if found is None:
+        raise DeviceError("all", "torch finds no accelerator on this machine; name cpu")
+    return tuple(f"{found.type}:{index}" for index in range(torch.accelerator.device_count()))
 
 
 def check_names(engine: str, precision: str) -> None:
