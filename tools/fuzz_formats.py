@@ -14,6 +14,7 @@ import io
 import itertools
 import json
 import lzma
+import os
 import pickletools
 import random
 import socket
@@ -334,6 +335,110 @@ def make_jpeg(data: bytes, rng: Rng) -> bytes:
         length = min(header, len(body)) + 2 if rng.random() > 0.02 else number(rng, 16)
         out.append(bytes([0xFF, marker]) + struct.pack(">H", length & 0xFFFF) + body)
     return b"".join(out) + (b"\xff\xd9" if rng.random() > 0.05 else b"")
+
+
+def jpeg2000_seeds() -> list[bytes]:
+    from support import jpeg2000_files as files
+    from support.image_files import ramp
+
+    grey, colour = ramp(40, 50, 255).astype(np.uint8), ramp(40, 50, 255, 3).astype(np.uint8)
+    deep, wide = ramp(36, 44, 65535).astype(np.uint16), np.add.outer(np.arange(96), np.arange(80)).astype(np.uint8)
+    codes = [files.code(deep), files.code(grey, tile_size=(16, 24)), files.code(wide, num_resolutions=3), files.code(wide, plt=True),
+             files.code(deep, irreversible=True, quality_layers=[8, 4]), files.code(wide, progression="RPCL", codeblock_size=(16, 16))]  # fmt: skip
+    alpha = files.channels((0, 0, 1), (1, 0, 2), (2, 0, 3), (3, 1, 0))
+    boxed = [
+        files.jp2(files.code(grey), files.colour(17), files.box(b"res ", files.resolution(10, 20))),
+        files.jp2(files.code(colour, mct=1), files.colour(16), brand=b"jpx "),
+        files.jp2(files.code(np.dstack([colour, grey])), files.colour(16), alpha),
+        files.jp2(files.code(colour), files.colour(18)),
+        files.jp2(files.code(grey // 3), files.colour(16), files.palette(bytes(range(255)))),
+        files.jp2(files.code(grey), files.profile(b"GRAY"), after=[files.box(b"uuid", b"JpgTiffExif->JP2MM\0*\0\0\0\x08\0\0\0\0\0\0")]),
+    ]
+    return [*codes, *boxed]
+
+
+def jpeg2000_boxes(data: bytes) -> list[tuple[bytes, bytes]]:
+    boxes, place = [], 0
+    while place + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, place)
+        boxes.append((kind, data[place + 8 : place + length]))
+        place += max(8, length)
+    return boxes
+
+
+def jpeg2000_segments(data: bytes) -> list[tuple[int, bytes]]:
+    """Marker and content of each segment; a tile-part is the content of its first marker."""
+    segments, place = [], 2
+    while place + 4 <= len(data):
+        marker, length = struct.unpack_from(">HH", data, place)
+        if marker == 0xFFD9:
+            break
+        if marker == 0xFF90:
+            (length,) = struct.unpack_from(">I", data, place + 6)
+            length = (length or len(data) - 2 - place) - 2
+        segments.append((marker, data[place + 4 : place + 2 + length]))
+        place += 2 + length
+    return segments
+
+
+def edit_jpeg2000(data: bytes, rng: Rng) -> bytes:
+    """A code stream changed in a segment or two, mostly with lengths that fit again."""
+    segments = jpeg2000_segments(data)
+    for _ in range(rng.randint(1, 2)):
+        if not segments:
+            break
+        place = rng.randrange(len(segments))
+        marker, body = segments[place]
+        match rng.randrange(5):
+            case 0:
+                shuffle(segments, rng)
+            case 1:
+                segments[place] = (rng.choice((0xFF50, 0xFF51, 0xFF52, 0xFF53, 0xFF55, 0xFF57, 0xFF5C, 0xFF5D, 0xFF5E, 0xFF5F, 0xFF60, 0xFF64, 0xFF90)), body)
+            case _:
+                segments[place] = (marker, scramble(body, rng))
+    out = [b"\xff\x4f"]
+    for marker, body in segments:
+        if marker == 0xFF90 and len(body) >= 8:
+            length = 4 + len(body) if rng.random() > 0.05 else number(rng, 32)
+            out.append(b"\xff\x90\0\x0a" + body[:2] + struct.pack(">I", length) + body[6:])
+        else:
+            length = 2 + len(body) if rng.random() > 0.02 else number(rng, 16)
+            out.append(struct.pack(">HH", marker, length & 0xFFFF) + body)
+    return b"".join(out) + (b"\xff\xd9" if rng.random() > 0.05 else b"")
+
+
+def edit_boxes(boxes: list[tuple[bytes, bytes]], rng: Rng) -> bytes:
+    place = rng.randrange(len(boxes))
+    kind, body = boxes[place]
+    if kind in (b"jp2h", b"res ") and body and rng.random() < 0.8:
+        boxes[place] = (kind, edit_boxes(jpeg2000_boxes(body), rng))
+    elif kind == b"jp2c" and rng.random() < 0.8:
+        boxes[place] = (kind, edit_jpeg2000(body, rng))
+    elif rng.random() < 0.5:
+        shuffle(boxes, rng)
+    else:
+        boxes[place] = (kind, scramble(body, rng))
+    return b"".join(
+        struct.pack(">I4s", len(body) + 8 if rng.random() > 0.01 else number(rng, 32), kind) + body for kind, body in boxes
+    )
+
+
+@chosen(jpeg2000_seeds)
+def make_jpeg2000(data: bytes, rng: Rng) -> bytes:
+    if rng.random() < 0.15:
+        return scramble(data, rng)
+    if data.startswith(b"\xff\x4f"):
+        return edit_jpeg2000(data, rng)
+    return edit_boxes(jpeg2000_boxes(data), rng)
+
+
+def read_jpeg2000(data: bytes, folder: Path) -> None:
+    from torchxrayvision import images
+
+    for threads in ("1", "2"):
+        os.environ["OPJ_NUM_THREADS"] = threads
+        read_image(data, folder)
+    images.read_raster(data, least_side=8)
 
 
 def tiff_seeds() -> list[bytes]:
@@ -1254,6 +1359,7 @@ def read_http(data: bytes, folder: Path) -> None:
 FORMATS = {
     "png": Format(make_png, read_image, png_damaged),
     "jpeg": Format(make_jpeg, read_image),
+    "jpeg2000": Format(make_jpeg2000, read_jpeg2000),
     "tiff": Format(make_tiff, read_image),
     "dicom": Format(make_dicom, read_image),
     "zip": Format(make_zip, read_archive(lambda _: ".zip")),
@@ -1276,7 +1382,6 @@ FORMATS = {
 
 def read_fault(data: bytes, _folder: Path) -> object:
     """One fault of each kind, to see that each is found."""
-    import os
     import time
 
     match data[0]:

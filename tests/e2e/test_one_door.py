@@ -20,6 +20,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from support.image_files import dicom, jpeg, png, ramp, tiff
+from support.jpeg2000_files import code, colour, jp2
 from torchxrayvision.cli import app
 from torchxrayvision.datasets import Folder_Dataset
 from torchxrayvision.images import read_image
@@ -68,6 +69,8 @@ FILMS = {
     "e.bmp": bitmap("BMP"),
     "no-extension-bmp": bitmap("BMP"),
     "f.webp": bitmap("WEBP"),
+    "k.jp2": jp2(code(GREY8), colour(17)),
+    "no-extension-j2k": code(GREY8),
     "g.dcm.gz": gzip.compress(DICOM),
     "packed-without-extension": gzip.compress(PNG),
     "sub/deep/h.png": PNG,
@@ -263,7 +266,9 @@ def test_what_is_no_film_is_counted_by_extension(folder):
         ".md": 1 + len(ARCHIVES), ".csv": 1, "without an extension": 1 + pipes, "DICOMDIR": 1,
         ".gz": 1, ".heic": 1, ".mp4": 1, ".npy": 1, ".jxl": 1,
     }  # fmt: skip
-    assert str(skipped).startswith(f"{12 + pipes} files are not PNG, JPEG, TIFF, DICOM, BMP or")
+    assert str(skipped).startswith(
+        f"{12 + pipes} files are not PNG, JPEG, JPEG 2000, TIFF, DICOM, "
+    )
     strict = list(expand([folder], strict=True))
     assert len(strict) == len(PATHS) + 12 + pipes
     assert sum(bool(file.problem) for file in strict) == 12 + pipes
@@ -287,6 +292,6 @@ def test_what_is_named_and_no_film_says_how_to_convert_it(folder, name, words):
 
 def test_the_summary_of_the_command_names_what_was_left_out(folder):
     done = CliRunner().invoke(app, ["predict", str(folder), "--weights", "demo"])
-    assert "are not PNG, JPEG, TIFF, DICOM, BMP or WebP: " in done.stderr
+    assert "are not PNG, JPEG, JPEG 2000, TIFF, DICOM, BMP or WebP: " in done.stderr
     done = CliRunner().invoke(app, ["predict", str(folder), "--weights", "demo", "--strict"])
     assert done.exit_code == 1

@@ -29,7 +29,9 @@ _PUBLIC: Final = (
     ("vindr", "image_id", "VinDr-CXR"),
     ("openi", "imageid", "Open-i"),
 )
-_SUFFIX: Final = re.compile(r"(\.(png|jpe?g|dcm|dicom|tiff?|bmp|webp|gz))+$", re.IGNORECASE)
+_SUFFIX: Final = re.compile(
+    r"(\.(png|jpe?g|jp[2cfhx]|j2[ck]|dcm|dicom|tiff?|bmp|webp|gz))+$", re.IGNORECASE
+)
 
 
 def stems_of(paths: Sequence[str]) -> pd.Series[str]:

@@ -37,7 +37,9 @@ _MISSING: Final = frozenset(("", "na", "n/a", "#n/a", "nan", "null", "none", "<n
 _WORKBOOKS: Final = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
 _SAVE_AS: Final = "in a spreadsheet save it as CSV UTF-8"
 _TRUTH: Final = {"true": 1.0, "false": 0.0}
-_SUFFIX: Final = re.compile(r"(\.(png|jpe?g|dcm|dicom|tiff?|bmp|webp|gz))+$", re.IGNORECASE)
+_SUFFIX: Final = re.compile(
+    r"(\.(png|jpe?g|jp[2cfhx]|j2[ck]|dcm|dicom|tiff?|bmp|webp|gz))+$", re.IGNORECASE
+)
 
 
 def plain_name(name: object) -> str:

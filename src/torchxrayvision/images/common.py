@@ -150,7 +150,8 @@ class ImageInfo:
     """What the header of a file says.
 
     Args:
-        format: ``"png"``, ``"jpeg"``, ``"tiff"``, ``"dicom"``, ``"bmp"`` or ``"webp"``.
+        format: ``"png"``, ``"jpeg"``, ``"jpeg2000"``, ``"tiff"``, ``"dicom"``, ``"bmp"`` or
+            ``"webp"``.
         height: Rows of the image, upright; `Raster.reduction` tells where fewer are returned.
         width: Columns of the image, upright.
         bits: Bits of a sample (DICOM: Bits Stored), as declared unless a note says otherwise.
@@ -165,7 +166,7 @@ class ImageInfo:
         pixel_spacing: Millimetres between rows and between columns, or None. DICOM: Pixel
             Spacing, else Imager Pixel Spacing (in the plane of the detector).
         aspect: Height of a pixel over its width: 1 where pixels are square. DICOM: from the
-            spacing, else Pixel Aspect Ratio; PNG, JPEG and TIFF: from their resolution.
+            spacing, else Pixel Aspect Ratio; others: from their resolution.
         notes: What the file says that was not followed, one clause each: elements that were
             ignored or defaulted, and headers that the pixels contradict.
     """

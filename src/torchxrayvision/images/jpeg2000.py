@@ -2,7 +2,7 @@
 
 Each level of the wavelet transform holds the image at half the resolution of the one before, so
 that a reduced image takes a fraction of the code and of the time. pydicom's decoders have no such
-option; Pillow's has. Whatever it cannot do is left to them.
+option; Pillow's has. Whatever it cannot do is left to them. Files outside DICOM are in `jp2`.
 """
 
 from __future__ import annotations
@@ -12,20 +12,21 @@ import logging
 import os
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from PIL import Jpeg2KImagePlugin
+from PIL import Image, features
 
 from torchxrayvision.images.common import Reduction, silence_decoders
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from PIL import Image
 
     from torchxrayvision.images.jpeg import CodeStream
 
 _THREADS: Final = "OPJ_NUM_THREADS"  # what OpenJPEG itself reads, each time it begins an image
+MOST_BITS: Final = 16
+"""Of a sample, that Pillow keeps."""
 _SIZ, _COD, _COC, _SOT = 0xFF51, 0xFF52, 0xFF53, 0xFF90
 _SOC: Final = b"\xff\x4f"
 # Variance of the low-pass filters of annex F, in squared samples: the 5-3 filter (-1, 2, 6, 2, -1)
@@ -131,9 +132,10 @@ def decode_in_parallel(data: bytes, stream: CodeStream, *, signed: bool) -> NDAr
     try:
         with silence_decoders():
             coding = read_coding(data)
-            if coding is None or coding.signed != signed or stream.precision > 16:
+            if coding is None or coding.signed != signed or stream.precision > MOST_BITS:
                 return None
-            return _signed(_values(_pillow(data, stream), stream.precision), stream, coding)
+            values = samples(decode_image(data, stream), stream.precision)
+            return with_sign(values, stream.precision, signed=signed)
     except Exception as error:  # noqa: BLE001 - damage, which the other decoder names
         _log.debug("a JPEG 2000 image is decoded by one thread: %s", error)
         return None
@@ -148,52 +150,103 @@ def _decode(
     data: bytes, stream: CodeStream, times: int, signed: bool
 ) -> tuple[NDArray[Any], Reduction] | None:
     coding = read_coding(data)
-    if coding is None or coding.signed != signed or stream.precision > 16:
+    if coding is None or coding.signed != signed or stream.precision > MOST_BITS:
         return None
     times = min(times, coding.levels)
     if times < 1:
         return None
-    factor = 1 << times
-    values = _values(_pillow(data, stream, times), stream.precision)
-    blur = _BLUR_REVERSIBLE if coding.reversible else _BLUR_IRREVERSIBLE
-    edge = (1 - factor) / 2  # a sample lies on the first of the pixels that it takes the place of
-    where = Reduction(
-        height=stream.height, width=stream.width, factor=factor, top=edge, left=edge,
-        blur=blur * (factor**2 - 1) / 3,
-    )  # fmt: skip
-    if _is_clipped(values, stream.precision):
+    values = samples(decode_image(data, stream, times), stream.precision)
+    if is_clipped(values, stream.precision):
         return None
-    return _signed(values, stream, coding), where
+    where = reduction_of_jpeg2000(stream.height, stream.width, times, coding)
+    return with_sign(values, stream.precision, signed=signed), where
 
 
-def _pillow(data: bytes, stream: CodeStream, times: int = 0) -> Image.Image:
-    image = Jpeg2KImagePlugin.Jpeg2KImageFile(io.BytesIO(data))
-    # Its attribute `reduce` rounds sides to the nearest; the standard, and the decoder, round up.
-    image._size = (-(-stream.width >> times), -(-stream.height >> times))
-    tile = image.tile[0]
-    codec, _, layers, *rest = cast("tuple[Any, ...]", tile.args)
-    args = (codec, times, layers, *rest)
-    image.tile = [tile._replace(extents=(0, 0, *image.size), args=args)]
-    image.load()
+def reduction_of_jpeg2000(
+    height: int, width: int, times: int, coding: Coding, orientation: int = 1
+) -> Reduction:
+    """Where the samples lie that `decode_image` gives of an image that it has halved.
+
+    A sample lies on the first of the pixels that it takes the place of.
+
+    Args:
+        height: Rows of the image, upright.
+        width: Columns of the image, upright.
+        times: How often it was halved, 1 or more.
+        coding: Its transform.
+        orientation: By which the samples were turned.
+    """
+    factor = 1 << times
+    first = (1 - factor) / 2
+    top, left = (n - -(-n // factor) * factor - first for n in (height, width))  # where mirrored
+    blur = _BLUR_REVERSIBLE if coding.reversible else _BLUR_IRREVERSIBLE
+    return Reduction(
+        height=height,
+        width=width,
+        factor=factor,
+        top=top if orientation in (3, 4, 7, 8) else first,
+        left=left if orientation in (2, 3, 6, 7) else first,
+        blur=blur * (factor**2 - 1) / 3,
+    )
+
+
+def can_decode() -> bool:
+    """Whether Pillow was built with OpenJPEG, as its wheels are."""
+    return bool(features.check_codec("jpg_2000"))
+
+
+def decode_image(data: bytes, stream: CodeStream, times: int = 0) -> Image.Image:
+    """Decode a code stream of up to four components with Pillow.
+
+    Args:
+        data: The code stream.
+        stream: Its header; samples of more than 8 bits keep them only where there is one component.
+        times: How often the sides are halved; no more than `Coding.levels`.
+
+    Returns:
+        An image of mode L, I;16, LA, RGB or RGBA. Samples are unsigned, and fill their 8 or 16 bits
+        from the top.
+
+    Raises:
+        Exception: Of any type, for damage. Also where Pillow was told to go on without the rest
+            (`ImageFile.LOAD_TRUNCATED_IMAGES`), as its function for loading is not asked.
+    """
+    mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[stream.components]
+    if mode == "L" and stream.precision > 8:
+        mode = "I;16"
+    image = Image.new(mode, (-(-stream.width >> times), -(-stream.height >> times)))
+    file = io.BytesIO(data)
+    args = ("j2k", times, 0, -1, len(data))  # all layers; no file of the operating system
+    decoder: Any = Image._getdecoder(mode, "jpeg2k", args)
+    try:
+        decoder.setimage(image.im, (0, 0, *image.size))
+        decoder.setfd(file)
+        _, status = decoder.decode(b"")
+    finally:
+        decoder.cleanup()
+    if status < 0:
+        msg = f"OpenJPEG gives up, status {status}"
+        raise OSError(msg)
     return image
 
 
-def _values(image: Image.Image, precision: int) -> NDArray[Any]:
-    """Samples from 0 on, where Pillow lets signed ones begin; all fill its bits from the top."""
+def samples(image: Image.Image, precision: int) -> NDArray[Any]:
+    """The samples (H, W) of an image of one channel from `decode_image`, from 0 on."""
     pixels = np.asarray(image)
     values: NDArray[Any] = pixels.view(f"u{pixels.itemsize}")
     return values >> (8 * pixels.itemsize - precision)
 
 
-def _signed(values: NDArray[Any], stream: CodeStream, coding: Coding) -> NDArray[Any]:
-    if not coding.signed:
+def with_sign(values: NDArray[Any], precision: int, *, signed: bool) -> NDArray[Any]:
+    """Samples as stored, of those that begin at 0."""
+    if not signed:
         return values
-    half = values.dtype.type(1 << (stream.precision - 1))
+    half = values.dtype.type(1 << (precision - 1))
     found: NDArray[Any] = (values - half).view(f"i{values.itemsize}")
     return found
 
 
-def _is_clipped(values: NDArray[Any], precision: int) -> bool:
+def is_clipped(values: NDArray[Any], precision: int) -> bool:
     """Whether a part of the image was lost at the ends of the range of its samples.
 
     The low-pass filters overshoot at a sharp edge by an eighth of it. Beside white letters or

@@ -134,7 +134,10 @@ _READABLE = (
     (b"MM\x00*", "tiff"),
     (b"II+\x00", "tiff"),
     (b"MM\x00+", "tiff"),
+    (b"\xff\x4f\xff\x51", "jpeg2000"),
+    (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "jpeg2000"),
 )
+_NO_PICTURES = (b"mjp2", b"mj2s", b"jpm ")  # brands of JPEG 2000 files
 _TO_PNG = "convert it to PNG or TIFF, such as with ImageMagick: magick FILE FILE.png"
 _TO_FRAME = "save the frame that you need as PNG, such as with FFmpeg: ffmpeg -i FILE FILE.png"
 _FROM_ARRAY = "normalize(img, maxval) of torchxrayvision.images"
@@ -153,8 +156,8 @@ _KNOWN = (
     (0, b"GIF8", "a GIF picture", "convert it to PNG"),
     (0, b"BM", "a BMP picture of an unknown kind", _TO_PNG),
     (0, b"RIFF", "a RIFF file and no WebP picture, such as an AVI video", _TO_FRAME),
-    (0, b"\x00\x00\x00\x0cjP  ", "a JPEG 2000 picture outside DICOM", "convert it to PNG"),
-    (0, b"\xff\x4f\xff\x51", "a JPEG 2000 code stream outside DICOM", "convert it to PNG"),
+    *((20, brand, "a Motion JPEG 2000 video", _TO_FRAME) for brand in (b"mjp2", b"mj2s")),
+    (20, b"jpm ", "a JPEG 2000 document of several layers (JPM)", "export its picture as PNG"),
     (0, b"\xff\x0a", "a JPEG XL picture", _TO_PNG),
     (0, b"\x00\x00\x00\x0cJXL ", "a JPEG XL picture", _TO_PNG),
     (4, b"ftypavif", "an AVIF picture", _TO_PNG),
@@ -184,7 +187,7 @@ def sniff(data: bytes, path: str) -> str:
         path: For the error.
 
     Returns:
-        ``"png"``, ``"jpeg"``, ``"tiff"``, ``"dicom"``, ``"bmp"`` or ``"webp"``.
+        ``"png"``, ``"jpeg"``, ``"jpeg2000"``, ``"tiff"``, ``"dicom"``, ``"bmp"`` or ``"webp"``.
 
     Raises:
         UnsupportedImageError: If it is something else that can be named.
@@ -209,7 +212,7 @@ def sniff(data: bytes, path: str) -> str:
     if data[:512].lstrip().lower().startswith(_MARKUP):
         advice = "a download that failed often leaves such a page"
         raise UnsupportedImageError(path, "this is a web page or XML, not a picture", advice)
-    raise ImageReadError(path, "not a PNG, JPEG, TIFF or DICOM file, nor BMP or WebP")
+    raise ImageReadError(path, "not a PNG, JPEG, TIFF or DICOM file, nor JPEG 2000, BMP or WebP")
 
 
 def _first_unpacked(data: bytes) -> bytes:
@@ -222,7 +225,8 @@ def _first_unpacked(data: bytes) -> bytes:
 def _picture(data: bytes) -> str | None:
     for magic, kind in _READABLE:
         if data.startswith(magic):
-            return kind
+            other = kind == "jpeg2000" and data.startswith(_NO_PICTURES, 20) and data[0] == 0
+            return None if other else kind
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return "webp"
     if data.startswith(b"BM") and int.from_bytes(data[14:18], "little") in _DIB_HEADERS:
@@ -365,10 +369,10 @@ def read_raster(
 ) -> Raster:
     """Read one radiograph and keep its pixels as the file stores them.
 
-    The format is told from the content: PNG, JPEG, TIFF, DICOM, BMP or WebP, and any of them
-    packed with gzip. Black is 0 and white is the
-    largest value that the *declared* depth allows, whatever the values present, so a dark 16-bit
-    image stays dark. Colour becomes the mean of the three channels, alpha is dropped, and
+    The format is told from the content: PNG, JPEG, JPEG 2000, TIFF, DICOM, BMP or WebP, and any of
+    them packed with gzip. Black is 0 (of signed samples, the least value) and white is the largest
+    value that the *declared* depth allows, whatever the values present, so a dark 16-bit image
+    stays dark. Colour becomes the mean of the three channels, alpha is dropped, and
     Exif and TIFF orientation is applied. For DICOM see the module `torchxrayvision.images`.
 
     Args:
@@ -559,6 +563,10 @@ def _functions(kind: str) -> tuple[Reader, Describer]:
             from torchxrayvision.images.tiff import read_tiff, tiff_info
 
             return read_tiff, tiff_info
+        case "jpeg2000":
+            from torchxrayvision.images.jp2 import jp2_info, read_jp2
+
+            return read_jp2, jp2_info
         case "bmp" | "webp":
             from torchxrayvision.images.bitmap import bitmap_info, read_bitmap
 

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 # These need not be opened to be listed; what they hold is found out when they are read.
 _SUFFIXES: Final = frozenset(
-    {".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".bmp", ".webp", ".dcm", ".dicom", ".dic",
-     ".ima"}
+    {".png", ".jpg", ".jpeg", ".jpe", ".jp2", ".j2k", ".j2c", ".jpc", ".jpx", ".jpf", ".jph",
+     ".tif", ".tiff", ".bmp", ".webp", ".dcm", ".dicom", ".dic", ".ima"}
 )  # fmt: skip
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 

@@ -138,7 +138,7 @@ _ARCHIVE_SUFFIXES: Final = (
 )  # fmt: skip
 _LIST_ERRORS: Final = (OSError, ValueError)
 _MOST_KINDS: Final = 6  # of files that are named in a summary
-_OTHERS: Final = "not PNG, JPEG, TIFF, DICOM, BMP or WebP"
+_OTHERS: Final = "not PNG, JPEG, JPEG 2000, TIFF, DICOM, BMP or WebP"
 
 
 @dataclass(slots=True)
@@ -152,8 +152,8 @@ class Skipped:
         >>> skipped = Skipped()
         >>> for name in ("a.txt", "b.TXT", "notes"):
         ...     skipped.add(name)
-        >>> str(skipped)
-        '3 files are not PNG, JPEG, TIFF, DICOM, BMP or WebP: 2 .txt, 1 without an extension'
+        >>> str(skipped)  # doctest: +ELLIPSIS
+        '3 files are not PNG, JPEG, JPEG 2000, TIFF, DICOM, BMP or WebP: 2 .txt, 1 without an ...'
     """
 
     kinds: Counter[str] = field(default_factory=Counter)
@@ -427,9 +427,9 @@ def expand(
     """List the images that the paths stand for, in a stable order.
 
     - A file that is named is taken whatever it is, so that a wrong one is reported.
-    - A folder gives the files whose name or first bytes say PNG, JPEG, TIFF, DICOM, BMP or WebP,
-      also within gzip, and those in its archives, in alphabetical order, those of the folder
-      itself first; hidden ones and the table of contents of a disc are left out. Links to
+    - A folder gives the files whose name or first bytes say PNG, JPEG, JPEG 2000, TIFF, DICOM, BMP
+      or WebP, also within gzip, and those in its archives, in alphabetical order, those of the
+      folder itself first; hidden ones and the table of contents of a disc are left out. Links to
       folders are followed, each folder once.
     - A pattern (`*`, `?`, `[...]`, `**`) gives what it matches, in alphabetical order.
     - `@list.txt` gives the names in a text file in UTF-8, one per line, relative to the current

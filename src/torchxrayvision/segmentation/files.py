@@ -68,6 +68,9 @@ _FACTS: Final = (
 )
 _TEXTS: Final = frozenset({"path", "error", "folder", "doubt"})
 _LONGEST_NAME: Final = 100  # characters, so that it has room in every file system
+_IMAGE: Final = re.compile(
+    r"\.(png|jpe?g|jp[2cfhx]|j2[ck]|tiff?|dcm|dicom)$", re.IGNORECASE
+)  # fmt: skip
 _MOST_SHOWN: Final = 24
 # What a picture and a label map can hold of networks that know more structures than can be told
 # apart in one.
@@ -165,7 +168,7 @@ class SegmentationFiles:
     def _name(self, path: str) -> str:
         """A folder name for a file: its stem, numbered where other files had the same."""
         last = re.split(r"[\\/]", path)[-1]
-        stem = re.sub(r"\.(png|jpe?g|tiff?|dcm|dicom)$", "", last, flags=re.IGNORECASE) or "file"
+        stem = _IMAGE.sub("", last) or "file"
         stem = stem[:_LONGEST_NAME]
         count = self._used[stem] = self._used.get(stem, 0) + 1
         if count == 1:

@@ -7,7 +7,7 @@ import os
 import zipfile
 
 import pytest
-from PIL import Jpeg2KImagePlugin
+from PIL import Image
 from pydicom import dcmread
 from typer.testing import CliRunner
 
@@ -85,13 +85,14 @@ def test_commands_share_the_processors(tmp_path, monkeypatch, command):
     made = dcmread(io.BytesIO(chest_dicom(128)))
     made.compress(build.JPEG_2000_LOSSLESS, generate_instance_uid=False)
     made.save_as(tmp_path / "a.dcm", enforce_file_format=True)
-    threads, plugin = [], Jpeg2KImagePlugin.Jpeg2KImageFile
+    threads, decoder_of = [], Image._getdecoder
 
-    def decode(stream):
-        threads.append(os.environ.get(NAME))
-        return plugin(stream)
+    def decoder(mode, name, *rest):
+        if name == "jpeg2k":
+            threads.append(os.environ.get(NAME))
+        return decoder_of(mode, name, *rest)
 
-    monkeypatch.setattr(Jpeg2KImagePlugin, "Jpeg2KImageFile", decode)
+    monkeypatch.setattr(Image, "_getdecoder", decoder)
     words = {
         "check": [], "predict": ["--weights", "demo", "--engine", "torch"],
         "explain": [

@@ -12,8 +12,10 @@ import zlib
 
 import numpy as np
 import pytest
+from PIL import features
 
 from support import image_files as build
+from support.jpeg2000_files import code, colour, jp2
 from torchxrayvision.errors import ImageReadError, ImageTooLargeError
 from torchxrayvision.images import Limits, read_info, read_raster
 
@@ -81,6 +83,9 @@ FILES = {
 }  # fmt: skip
 
 
+if features.check("jpg_2000"):
+    FILES["jpeg2000-bare"] = code(DEEP.astype("uint16"))
+    FILES["jpeg2000-boxes"] = jp2(code(GREY.astype("uint8")), colour(17))
 if installed("gdcm"):
     FILES["dicom-jpeg-lossless"] = lossless()
 if installed("openjpeg"):

@@ -133,7 +133,7 @@ def test_empty_file_is_named(tmp_path):
         (b"\x93NUMPY\x01\0" + b"\0" * 200, "normalize"),
         (b"<!DOCTYPE html><html>not found</html>", "web page"),
         (b"\n <html><body>", "web page"),
-        (b"\x00\x00\x00\x0cjP  \r\n", "JPEG 2000"),
+        (b"\x00\x00\x00\x0cjP  \r\n\x87\n\0\0\0\x14ftypmjp2" + b"\0" * 200, "Motion JPEG 2000"),
     ],
 )
 def test_known_formats_are_refused_by_name(data, words):

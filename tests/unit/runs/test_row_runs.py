@@ -142,4 +142,4 @@ def test_a_run_does_not_count_its_own_files_where_its_table_lies_among_the_films
     films = long_run.write_films(tmp_path / "films", 2, damaged=9)
     (films / "notes.txt").write_text("of a reader")
     done = CliRunner().invoke(app, ["check", str(films), "--output", str(films / "checks.csv")])
-    assert "1 file is not PNG, JPEG, TIFF, DICOM, BMP or WebP: 1 .txt" in done.stderr
+    assert "1 file is not PNG, JPEG, JPEG 2000, TIFF, DICOM, BMP or WebP: 1 .txt" in done.stderr

@@ -27,7 +27,9 @@ def fuzz(*words):
 def test_no_input_of_any_format_gives_a_fault():
     done = fuzz("--inputs", INPUTS)
     assert done.returncode == 0, done.stdout[-20_000:]
-    rows = [line.split() for line in done.stdout.splitlines()[1:] if re.match(r"[a-z]+ +\d", line)]
+    rows = [
+        line.split() for line in done.stdout.splitlines()[1:] if re.match(r"[a-z0-9]+ +\d", line)
+    ]
     assert sum(int(row[1]) for row in rows) == INPUTS
     for row in rows:  # a target that takes all or nothing tests nothing
         assert int(row[2]) > 5, row

@@ -8,7 +8,7 @@ import {Viewer} from "./viewer.js";
 import {fillWords, findingName, loadWords, say} from "./words.js";
 
 const $ = id => document.getElementById(id);
-const IMAGE = /\.(png|jpe?g|jpe|tiff?|bmp|webp|dcm|dicom|dic|ima|zip|gz)$|^[^.]*$/i;
+const IMAGE = /\.(png|jpe?g|jpe|jp[2cfhx]|j2[ck]|tiff?|bmp|webp|dcm|dicom|dic|ima|zip|gz)$|^[^.]*$/i;
 
 const state = {
   about: null, panes: [], active: 0, two: false, linked: true, scales: {},

@@ -13,7 +13,7 @@ export function savePicture(pane, done) {
 }
 
 function stem(name) {
-  return name.split("/").at(-1).replace(/\.(png|jpe?g|tiff?|dcm|dicom)$/i, "").replace(/[^\w.-]+/g, "_");
+  return name.split("/").at(-1).replace(/\.(png|jpe?g|jp[2cfhx]|j2[ck]|tiff?|dcm|dicom)$/i, "").replace(/[^\w.-]+/g, "_");
 }
 
 export function chosenKinds() {

@@ -365,10 +365,10 @@ class Folder_Dataset(SpecDataset):
     """Your own images in a folder, with labels from the names of its subfolders or without.
 
     It holds the same files as `torchxrayvision.inputs.expand` lists for every command: PNG, JPEG,
-    TIFF, DICOM, BMP and WebP, told apart by their content, and those in zip and tar archives.
-    Files that end like an image count as images; others count if their first bytes say so, as
-    DICOM files without an extension do. Hidden files and folders are passed over, and so is
-    everything else, which is counted in the log; links to folders are followed. The order is
+    JPEG 2000, TIFF, DICOM, BMP and WebP, told apart by their content, and those in zip and tar
+    archives. Files that end like an image count as images; others count if their first bytes say
+    so, as DICOM files without an extension do. Hidden files and folders are passed over, and so
+    is everything else, which is counted in the log; links to folders are followed. The order is
     that of the sorted paths, on every machine.
 
     Args:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
+from PIL import ImageFile
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import get_decoder
@@ -560,6 +561,8 @@ def _by_pydicom(
     decoder: Any = get_decoder(syntax)
     package, known = _PLUGINS[syntax]
     plugins = [plugin for plugin in known if plugin in decoder.available_plugins]
+    if ImageFile.LOAD_TRUNCATED_IMAGES and "pillow" in plugins:  # it would go on without the rest
+        plugins.remove("pillow")
     if not plugins:
         reason = f"{_name(syntax)} pixels need the package {package}"
         raise UnsupportedImageError(path, reason, how_to_install("dicom", package))
