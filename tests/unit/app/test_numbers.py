@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 import torchxrayvision as xrv
 from support import page as pages
@@ -20,7 +21,14 @@ FILES = {
     "one.dcm": lambda: pages.chest_dicom(Effusion=0.7),
     "two.png": lambda: pages.chest_png16(index=7, Cardiomegaly=0.7),
     "three.jpg": lambda: pages.chest_jpeg(index=14),
+    "four.jp2": lambda: jpeg2000(pages.chest_png16(index=21, Effusion=0.6)),
 }
+
+
+def jpeg2000(png):
+    file = io.BytesIO()
+    Image.open(io.BytesIO(png)).save(file, "JPEG2000")
+    return file.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +143,7 @@ def test_csv_has_the_rows_of_predict(opened, files):
 
 def test_pixels_are_the_stored_values(opened, files):
     page, keys = opened
+    formats = []
     for name, key in keys.items():
         facts = page.get(f"/api/images/{key}/facts").json()
         raster = xrv.images.read_raster(files / name)
@@ -143,7 +152,8 @@ def test_pixels_are_the_stored_values(opened, files):
         stored = facts["base"] + facts["step"] * values.reshape(facts["height"], facts["width"])
         assert np.array_equal(stored, raster.pixels)
         assert facts["inverted"] == (raster.scale < 0)
-    assert facts["format"] == "jpeg"
+        formats.append(facts["format"])
+    assert formats == ["dicom", "png", "jpeg", "jpeg2000"]
     told = page.get(f"/api/images/{keys['one.dcm']}/facts").json()
     assert told["inverted"]
     assert told["spacing"]
