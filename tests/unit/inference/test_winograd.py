@@ -14,16 +14,17 @@ from torch.nn import functional
 from torchxrayvision.inference.engines import onnxfile
 from torchxrayvision.inference.engines import winograd as _winograd
 from torchxrayvision.inference.engines.base import has_wide_convolutions
-from torchxrayvision.inference.engines.onnxfile import read_light
-from torchxrayvision.inference.engines.winograd import minimal_filtering, with_kernels
+from torchxrayvision.inference.engines.onnxfile import LightModel, read_light
+from torchxrayvision.inference.engines.winograd import minimal_filtering
 
 CHANNELS, FILTERS = 5, 6
 
 
 @pytest.fixture(autouse=True)
 def _narrow(monkeypatch):
-    """So that small tensors will do."""
+    """So that small tensors will do; eight tiles are many."""
     monkeypatch.setattr(_winograd, "LEAST_CHANNELS", CHANNELS)
+    monkeypatch.setattr(_winograd, "_FEWEST_TILES", 8)
 
 
 def numbers(*shape, seed=0):
@@ -55,6 +56,15 @@ def graph(
     )
 
 
+def filtered(proto):
+    """The graph by the method, with all its values in it."""
+    light = minimal_filtering(LightModel(proto, {}))
+    for tensor in light.proto.graph.initializer:
+        if tensor.name in light.values:
+            tensor.raw_data = bytes(light.values[tensor.name]())
+    return light.proto
+
+
 def operators(proto):
     return [node.op_type for node in proto.graph.node]
 
@@ -71,11 +81,12 @@ def run(proto, x):
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("then", [("Relu",), ()])
 @pytest.mark.parametrize(
-    ("rows", "columns", "holes"), [(8, 12, 1), (7, 14, 1), (3, 1, 1), (16, 8, 2), (10, 14, 2)]
+    ("rows", "columns", "holes"),
+    [(8, 12, 1), (7, 14, 1), (3, 1, 1), (16, 8, 2), (10, 14, 2), (8, 8, 2)],
 )
 def test_the_numbers_are_those_of_the_convolution(rows, columns, holes, then, bias, count):
     padded = {"pads": [holes] * 4, "dilations": [holes] * 2}
-    proto = minimal_filtering(graph(rows, columns, bias=bias, then=then, **padded))
+    proto = filtered(graph(rows, columns, bias=bias, then=then, **padded))
     assert "MatMul" in operators(proto)
     x = numbers(count, CHANNELS, rows, columns)
     expected = functional.conv2d(
@@ -106,21 +117,21 @@ def test_the_numbers_are_those_of_the_convolution(rows, columns, holes, then, bi
 )
 def test_other_convolutions_stay_as_they_are(other):
     proto = graph(**{"rows": 8, "columns": 8, **other})
-    assert operators(minimal_filtering(proto)) == ["Conv", "Relu"]
+    assert operators(filtered(proto)) == ["Conv", "Relu"]
 
 
 def test_a_result_that_others_use_is_not_rectified_for_them():
     proto = graph(8, 8, then=("Relu", "Neg"), pads=[1] * 4)
     x = numbers(1, CHANNELS, 8, 8)
-    for expected, found in zip(run(proto, x), run(minimal_filtering(proto), x), strict=True):
+    for expected, found in zip(run(proto, x), run(filtered(proto), x), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_the_graph_that_was_given_stays_and_the_new_one_is_hardly_larger(monkeypatch):
     monkeypatch.setattr(f"{__name__}.FILTERS", 300)
-    proto = graph(8, 8, inputs=300, pads=[1] * 4)
+    proto = graph(16, 8, inputs=300, pads=[1] * 4)
     before = proto.SerializeToString()
-    assert minimal_filtering(proto).ByteSize() < len(before) + 20_000
+    assert filtered(proto).ByteSize() < len(before) + 20_000
     assert proto.SerializeToString() == before
 
 
@@ -139,9 +150,52 @@ def test_networks_with_such_layers_are_known_before_they_are_converted(layer, wi
     assert has_wide_convolutions(nn.Sequential(nn.Conv2d(1, 5, 3), layer)) == wide
 
 
+@pytest.mark.parametrize("rows", [8, 16])
+def test_channels_go_through_in_parts_and_are_added(monkeypatch, rows):
+    """Of five channels two, two and one."""
+    monkeypatch.setattr(_winograd, "_MOST_CHANNELS", 2)
+    proto = graph(rows, 12, pads=[1] * 4)
+    changed = filtered(proto)
+    assert operators(changed).count("MatMul") == 3
+    sizes = [tensor.dims[-1] for tensor in changed.graph.initializer if "/kernels" in tensor.name]
+    assert sizes == [2, 2, 1]
+    x = numbers(2, CHANNELS, rows, 12)
+    np.testing.assert_allclose(run(changed, x)[0], run(proto, x)[0], atol=1e-4)
+
+
+@pytest.mark.parametrize(("side", "late"), [(16, True), (8, False)])
+def test_a_runtime_transforms_the_kernels_of_many_tiles_late(tmp_path, side, late):
+    """Transformed ones of all layers took half a gigabyte in PSPNet."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    changed = filtered(graph(side, side, pads=[1] * 4))
+    onnxruntime.InferenceSession(
+        changed.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    kept = onnx.load(tmp_path / "optimised.onnx").graph.initializer
+    sizes = {int(np.prod(tensor.dims)) for tensor in kept}
+    assert (9 * FILTERS * CHANNELS in sizes) == late
+    assert (36 * FILTERS * CHANNELS in sizes) == (not late)
+
+
+def test_layers_of_one_width_share_their_sums():
+    proto = graph(16, 12, pads=[1] * 4, inputs=FILTERS)
+    proto.graph.node[1].output[0] = "rectified"
+    proto.graph.node.append(
+        helper.make_node("Conv", ["rectified", "weight"], ["Relu"], pads=[1] * 4)
+    )
+    changed = filtered(proto)
+    assert operators(changed).count("MatMul") == 2
+    assert operators(changed).count("Expand") == 4  # of tiles, products, kernels, and one bias
+    x = numbers(2, FILTERS, 16, 12)
+    np.testing.assert_allclose(run(changed, x)[0], run(proto, x)[0], rtol=1e-4, atol=1e-3)
+
+
 @pytest.mark.parametrize("apart", [True, False])
 @pytest.mark.parametrize("part", [True, False])
-def test_kernels_may_be_transformed_before_the_graph_is_loaded(tmp_path, part, apart, monkeypatch):
+def test_kernels_come_from_the_file_or_are_cut_out_of_what_is_there(
+    tmp_path, part, apart, monkeypatch
+):
     """Also those that the graph cuts out of a larger tensor, which is then left out."""
     monkeypatch.setattr(onnxfile, "LARGE", 100 if apart else 1 << 30)
     proto = graph(8, 12, pads=[1] * 4)
@@ -156,7 +210,7 @@ def test_kernels_may_be_transformed_before_the_graph_is_loaded(tmp_path, part, a
     x = numbers(2, CHANNELS, 8, 12)
     (expected,) = run(proto, x)
     (tmp_path / "plain.onnx").write_bytes(proto.SerializeToString())
-    light = with_kernels(read_light(tmp_path / "plain.onnx"))
+    light = minimal_filtering(read_light(tmp_path / "plain.onnx"))
     light.write(tmp_path / "changed.onnx")
     found = onnx.load(tmp_path / "changed.onnx")
     assert operators(found).count("MatMul") == 1

@@ -24,7 +24,7 @@ from torchxrayvision.inference.engines.runtime import (
     input_size,
     winograd_file,
 )
-from torchxrayvision.inference.engines.winograd import with_kernels
+from torchxrayvision.inference.engines.winograd import minimal_filtering
 from torchxrayvision.remote import is_as_made, make_folder, remember_made
 
 if TYPE_CHECKING:
@@ -51,10 +51,9 @@ def onnx_file(model: XRayModel, size: int, *, winograd: bool = False, fresh: boo
         _write(to_onnx(trace(on_cpu(model), size), output_names(model)), path)
     if not winograd:
         return path
-    # A file too: held in memory while it is loaded, a large graph doubles what the process takes.
     changed = winograd_file(path)
     if fresh or not is_as_made(changed):
-        _write(with_kernels(read_light(path)), changed)
+        _write(minimal_filtering(read_light(path)), changed)
     return changed
 
 

@@ -12,7 +12,7 @@ for Convolutional Neural Networks, CVPR 2016, arXiv:1509.09308, whose matrices t
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,13 +21,19 @@ import numpy as np
 from torchxrayvision.inference.engines.onnxfile import LightModel
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Callable, Container
 
     import onnx
     from numpy.typing import NDArray
 
 # With fewer channels in or out the sums cost more than the products save (docs/speed.md).
 LEAST_CHANNELS: Final = 128
+# Transformed kernels take four times the memory of the plain ones, 505 MB in PSPNet. With so many
+# tiles per image, to transform them in every run costs 2 to 7 % of a layer; with 64 it was 30 %.
+_FEWEST_TILES: Final = 128
+# With more in, the transformed kernels and tiles are made for so many at a time, and the products
+# added: those of all 2048 of a layer of PSPNet would take 300 MB.
+_MOST_CHANNELS: Final = 512
 _FLOAT: Final = 1  # float32 in a graph
 _RESULTS: Final = 4  # side of a tile of results
 _TILE: Final = 6  # and of what it is computed from
@@ -38,57 +44,65 @@ _OF_TILE: Final = np.array([
 _OF_KERNEL: Final = np.array(
     [[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]
 ) / 24  # fmt: skip
+_SUMS_OF_KERNEL: Final = np.einsum("ia,jb->ijab", _OF_KERNEL, _OF_KERNEL).reshape(-1, 9)
 _OF_PRODUCTS: Final = np.array(
     [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
 )
 
 
-def minimal_filtering(proto: onnx.ModelProto) -> onnx.ModelProto:
+def minimal_filtering(light: LightModel) -> LightModel:
     """A graph with its wide 3 x 3 convolutions by Winograd's method.
 
-    A convolution with holes is one without, on images of every second (third, ...) pixel. The
-    kernels are transformed by operators as well, so that the graph stays as small as it is; see
-    `with_kernels`.
+    A convolution with holes is one without, on images of every second (third, ...) pixel. Kernels
+    of layers with many tiles stay as they are, but for their order, and the graph transforms those
+    of a layer when it comes to it; the others are transformed here.
 
     Args:
-        proto: Its convolutions with known numbers of rows and columns are written anew where they
-            have stride 1, padding that keeps the size, and at least 128 channels in and out.
+        light: Its convolutions with known numbers of rows and columns are written anew where they
+            have stride 1, padding that keeps the size, and at least 128 channels in and out. The
+            kernels are constants, or parts of constants.
 
     Returns:
         A graph of the same inputs and outputs, which differ in their last bits.
     """
-    return _filtered(proto)[0]
+    import onnx
 
-
-def with_kernels(light: LightModel) -> LightModel:
-    """The same, with the transformed kernels in four times the memory of the plain ones.
-
-    A runtime that transforms them when it loads the graph holds all three at that time: the plain
-    ones, what it made of them, and its own copy. Here they are made while the file is written, one
-    after the other.
-
-    Args:
-        light: See `minimal_filtering`; the kernels are among its values, or parts of those.
-    """
-    proto, chains = _filtered(light.proto)
-    kernels = _Kernels(light)
-    values = dict(light.values)
-    replaced = {name for chain in chains for name in chain.nodes}
-    nodes = [node for node in proto.graph.node if node.output[0] not in replaced]
-    for chain in chains:
-        layer = chain.layer
-        shape = [_TILE * _TILE, layer.outputs, layer.inputs]
-        proto.graph.initializer.add(name=chain.nodes[-1], data_type=_FLOAT, dims=shape)
-        values[chain.nodes[-1]] = partial(kernels.transformed, layer.kernel)
-    used = {name for node in nodes for name in node.input}
+    layers, proto = _layers(light.proto), onnx.ModelProto()
+    proto.CopyFrom(light.proto)
+    del proto.graph.node[:]
+    kernels, values = _Kernels(light), dict(light.values)
+    shared = _Shared(proto.graph.input[0].name)
+    for node in light.proto.graph.node:
+        layer = layers.get(node.output[0])
+        if layer is None:
+            proto.graph.node.append(node)
+        elif node.op_type == "Conv":
+            writer = _Writer(layer.output, shared)
+            _write(writer, layer)
+            proto.graph.node.extend(writer.nodes)
+            proto.graph.initializer.extend(writer.constants)
+            for part in writer.kernels:
+                proto.graph.initializer.add(name=part.name, data_type=_FLOAT, dims=part.dims)
+                values[part.name] = partial(kernels.arranged, layer, part)
+    used = {name for node in proto.graph.node for name in node.input}
     used.update(value.name for value in proto.graph.output)
-    nodes = [node for node in nodes if node.op_type != "Slice" or used.intersection(node.output)]
+    nodes = [n for n in proto.graph.node if n.op_type != "Slice" or used.intersection(n.output)]
     used = {name for node in nodes for name in node.input}
     kept = [tensor for tensor in proto.graph.initializer if tensor.name in used]
     del proto.graph.node[:], proto.graph.initializer[:]
     proto.graph.node.extend(nodes)
     proto.graph.initializer.extend(kept)
     return LightModel(proto, {name: give for name, give in values.items() if name in used})
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The kernels of some of the channels that a layer takes, as a constant of their own."""
+
+    name: str
+    start: int
+    stop: int
+    dims: tuple[int, ...]
 
 
 class _Kernels:
@@ -103,13 +117,13 @@ class _Kernels:
         self._tensors = {tensor.name: tensor for tensor in light.proto.graph.initializer}
         self._cuts = {n.output[0]: n for n in light.proto.graph.node if n.op_type == "Slice"}
 
-    def transformed(self, name: str) -> memoryview:
-        """As they meet the tiles, (36, K, C)."""
-        kernel = self._plain(name)
-        by_position = kernel.transpose(2, 3, 0, 1).reshape(9, -1)
-        sums = np.einsum("ia,jb->ijab", _OF_KERNEL, _OF_KERNEL).reshape(-1, 9)
-        made: NDArray[np.float32] = sums.astype("<f4") @ by_position
-        return made.reshape(-1).view(np.uint8).data
+    def arranged(self, layer: _Layer, part: _Part) -> memoryview:
+        """A plane (K, channels) for each of the nine positions, or as they meet the tiles."""
+        kernel = self._plain(layer.kernel)[:, part.start : part.stop]
+        planes = np.ascontiguousarray(kernel.transpose(2, 3, 0, 1))
+        if not layer.late:
+            planes = _SUMS_OF_KERNEL.astype("<f4") @ planes.reshape(9, -1)
+        return planes.reshape(-1).view(np.uint8).data
 
     def _plain(self, name: str) -> NDArray[np.float32]:
         from onnx import numpy_helper
@@ -130,16 +144,8 @@ class _Kernels:
         return np.frombuffer(self._values[name](), "<f4").reshape(tensor.dims)
 
 
-@dataclass(frozen=True, slots=True)
-class _Chain:
-    """The operators that transform the kernels of a layer, by their results, the last one last."""
-
-    layer: _Layer
-    nodes: tuple[str, ...]
-
-
-def _filtered(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, list[_Chain]]:
-    import onnx
+def _layers(proto: onnx.ModelProto) -> dict[str, _Layer]:
+    """What is written anew, by the results of the nodes that it takes the place of."""
     from onnx import shape_inference
 
     inferred = shape_inference.infer_shapes(proto, data_prop=True).graph
@@ -152,22 +158,12 @@ def _filtered(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, list[_Chain]]:
         if _cuts_kernel(node, kernels):
             kernels[node.output[0]] = shapes.get(node.output[0], [])
     rectified = _rectified(proto.graph)
-    changed = onnx.ModelProto()
-    changed.CopyFrom(proto)
-    del changed.graph.node[:]
-    done, chains = set(), []
+    found: dict[str, _Layer] = {}
     for node in proto.graph.node:
         layer = _layer(node, kernels, shapes, rectified)
         if layer is not None:
-            writer = _Writer(layer.output)
-            _write(writer, layer)
-            changed.graph.node.extend(writer.nodes)
-            changed.graph.initializer.extend(writer.constants)
-            chains.append(_Chain(layer, writer.of_kernels))
-            done.add(layer.output)
-        elif not done.intersection(node.output):
-            changed.graph.node.append(node)
-    return changed, chains
+            found |= dict.fromkeys((node.output[0], layer.output), layer)
+    return found
 
 
 def _cuts_kernel(node: onnx.NodeProto, known: Container[str]) -> bool:
@@ -205,6 +201,12 @@ class _Layer:
     dilation: int
     rectify: bool
 
+    @property
+    def late(self) -> bool:
+        """Whether the kernels are transformed when the layer runs."""
+        side = self.dilation * _RESULTS
+        return -(-self.rows // side) * -(-self.columns // side) * self.dilation**2 >= _FEWEST_TILES
+
 
 def _layer(
     node: onnx.NodeProto,
@@ -240,18 +242,50 @@ def _layer(
     )  # fmt: skip
 
 
+@dataclass(eq=False)
+class _Shared:
+    """What the layers of a graph have in common, made where the first of them needs it.
+
+    Args:
+        images: Name of the input of the graph.
+        made: Names of what was made.
+    """
+
+    images: str
+    made: dict[str, str] = field(default_factory=dict)
+
+
 class _Writer:
     """Nodes one after the other, with the names that they need.
 
     Args:
         name: Begins the names of all.
+        shared: Of the graph.
+
+    Attributes:
+        nodes: In order.
+        constants: That they need, besides the kernels.
+        kernels: Parts of the kernels that they need.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, shared: _Shared) -> None:
         self._name = name
+        self.shared = shared
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
-        self.of_kernels: tuple[str, ...] = ()
+        self.kernels: list[_Part] = []
+
+    def once(self, key: str, make: Callable[[], str]) -> str:
+        """The name of what `make` writes, if no layer before has written it."""
+        if key not in self.shared.made:
+            self.shared.made[key] = make()
+        return self.shared.made[key]
+
+    def part(self, start: int, stop: int, *dims: int) -> str:
+        """The name of the kernels (*dims, stop - start) of some of the channels."""
+        part = _Part(f"{self._name}/kernels{start}", start, stop, (*dims, stop - start))
+        self.kernels.append(part)
+        return part.name
 
     def constant(self, values: NDArray[Any] | list[int]) -> str:
         """The name of a constant, float32 if it is an array and else int64."""
@@ -297,36 +331,56 @@ def _products(write: _Writer, layer: _Layer, x: str, rows: int, columns: int) ->
     points, tiles = _TILE * _TILE, down * across
     below, right = down * _RESULTS - rows, across * _RESULTS - columns
     sums = np.einsum("ia,jb->ijab", _OF_TILE, _OF_TILE).reshape(points, 1, _TILE, _TILE)
-    x = write(
-        "Conv", x, _each(write, sums, layer.inputs), group=layer.inputs, kernel_shape=[_TILE] * 2,
-        strides=[_RESULTS] * 2, pads=[1, 1, 1 + below, 1 + right],
-    )  # fmt: skip
-    x = write.reshape(x, 0, layer.inputs, points, tiles)
-    x = write("Transpose", x, perm=[2, 1, 0, 3])  # (36, C, N, tiles)
-    x = write.reshape(x, points, layer.inputs, -1)
-    x = write("MatMul", _kernels(write, layer), x)  # (36, K, N * tiles)
-    x = write.reshape(x, points, layer.outputs, -1, tiles)
-    x = write("Transpose", x, perm=[2, 1, 0, 3])
-    return write.reshape(x, 0, layer.outputs * points, down, across)
+    total = ""
+    for start in range(0, layer.inputs, _MOST_CHANNELS):
+        stop = min(start + _MOST_CHANNELS, layer.inputs)
+        channels, part = stop - start, x
+        if channels < layer.inputs:
+            ends = (write.constant([end]) for end in (start, stop, 1))
+            part = write("Slice", x, *ends)
+        part = write(
+            "Conv", part, _each(write, "tile", sums, channels), group=channels,
+            kernel_shape=[_TILE] * 2, strides=[_RESULTS] * 2, pads=[1, 1, 1 + below, 1 + right],
+        )  # fmt: skip
+        part = write.reshape(part, 0, channels, points, tiles)
+        part = write("Transpose", part, perm=[2, 1, 0, 3])  # (36, C, N, tiles)
+        part = write.reshape(part, points, channels, -1)
+        if layer.late:
+            kernels = write.part(start, stop, 1, 9, layer.outputs)
+            kernels = _transformed(write, kernels, layer.outputs, channels)
+        else:
+            kernels = write.part(start, stop, points, layer.outputs)
+        part = write("MatMul", kernels, part)  # (36, K, N * tiles)
+        total = write("Add", total, part) if total else part
+    total = write.reshape(total, points, layer.outputs, -1, tiles)
+    total = write("Transpose", total, perm=[2, 1, 0, 3])
+    return write.reshape(total, 0, layer.outputs * points, down, across)
 
 
-def _kernels(write: _Writer, layer: _Layer) -> str:
-    """The kernels (K, C, 3, 3) as they meet the tiles, (36, K, C)."""
-    before = len(write.nodes)
-    sums = np.einsum("ia,jb->ijab", _OF_KERNEL, _OF_KERNEL).reshape(-1, 9)
-    x = write("Transpose", layer.kernel, perm=[2, 3, 0, 1])
-    x = write.reshape(x, 9, layer.outputs * layer.inputs)
-    x = write("MatMul", write.constant(sums), x)
-    x = write.reshape(x, _TILE * _TILE, layer.outputs, layer.inputs)
-    write.of_kernels = tuple(node.output[0] for node in write.nodes[before:])
-    return x
+def _transformed(write: _Writer, kernels: str, outputs: int, inputs: int) -> str:
+    """Kernels (1, 9, K, C) as they meet the tiles, (36, K, C).
+
+    A convolution whose own kernels are the sums: it reads the constants from where the file is
+    mapped, where a product of matrices would keep them in another order as well.
+    """
+    sums = _SUMS_OF_KERNEL.reshape(-1, 9, 1, 1)
+
+    def known_late() -> str:
+        # A runtime would compute once and for all whatever is made of constants alone, and hold
+        # the transformed kernels of all layers. So the sums are expanded by the number of images
+        # or by 1, whichever is less.
+        images = write("Shape", write.shared.images, start=0, end=1)
+        return write("Expand", write.constant(sums), write("Min", images, write.constant([1])))
+
+    x = write("Conv", kernels, write.once("kernel", known_late), kernel_shape=[1, 1])
+    return write.reshape(x, _TILE * _TILE, outputs, inputs)
 
 
 def _results(write: _Writer, layer: _Layer, x: str, rows: int, columns: int, output: str) -> str:
     """The products to the results (N, K, H, W)."""
     pixels = _RESULTS * _RESULTS
     sums = np.einsum("pi,qj->pqij", _OF_PRODUCTS, _OF_PRODUCTS).reshape(pixels, -1, 1, 1)
-    inputs = [x, _each(write, sums, layer.outputs)]
+    inputs = [x, _each(write, "products", sums, layer.outputs)]
     if layer.bias is not None:
         bias = write.reshape(layer.bias, layer.outputs, 1)
         bias = write("Expand", bias, write.constant([layer.outputs, pixels]))
@@ -342,7 +396,11 @@ def _results(write: _Writer, layer: _Layer, x: str, rows: int, columns: int, out
     return write("Slice", x, write.constant([0, 0]), ends, write.constant([2, 3]), output=output)
 
 
-def _each(write: _Writer, sums: NDArray[Any], channels: int) -> str:
+def _each(write: _Writer, what: str, sums: NDArray[Any], channels: int) -> str:
     """The same kernels (F, G, h, w) for each channel, (channels * F, G, h, w)."""
-    x = write("Expand", write.constant(sums), write.constant([channels, *sums.shape]))
-    return write.reshape(x, channels * len(sums), *sums.shape[1:])
+
+    def make() -> str:
+        x = write("Expand", write.constant(sums), write.constant([channels, *sums.shape]))
+        return write.reshape(x, channels * len(sums), *sums.shape[1:])
+
+    return write.once(f"{what} of {channels} channels", make)
