@@ -12,7 +12,6 @@ import threading
 import time
 import warnings
 import weakref
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -24,6 +23,7 @@ from support import long_run
 from torchxrayvision.errors import DependencyError, PrecisionWarning, UnknownNameError
 from torchxrayvision.inference import predict, predict_to_file, predictions
 from torchxrayvision.inference.engines import choose as _choose
+from torchxrayvision.inference.engines import timing as _timing
 from torchxrayvision.inference.engines import winograd as _winograd
 from torchxrayvision.inference.engines.base import (
     TorchEngine,
@@ -33,6 +33,7 @@ from torchxrayvision.inference.engines.base import (
 )
 from torchxrayvision.inference.engines.choose import Choice, choose_engine, open_engine
 from torchxrayvision.inference.engines.onnx import OnnxEngine, OpenVinoEngine, onnx_file
+from torchxrayvision.inference.engines.timing import Spent
 from torchxrayvision.inputs import ReadOptions, expand
 from torchxrayvision.inputs import load as _load
 from torchxrayvision.inputs import readers as _readers
@@ -180,7 +181,7 @@ def test_engines_are_measured_where_the_run_takes_a_minute(network, monkeypatch,
 
 def test_an_image_is_timed_without_the_first_run(network, monkeypatch):
     clock = iter([0.0, 5.0, 5.0, 5.25])
-    monkeypatch.setattr(_choose, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(_timing, "now", lambda: Spent(next(clock), 0, 0))
     assert _choose._seconds_an_image(network) == 0.25
 
 
@@ -216,14 +217,19 @@ def test_a_short_run_uses_what_was_measured_before(network):
 @pytest.fixture
 def pause(monkeypatch):
     """Makes an engine take so many seconds of a clock that nothing else moves."""
-    clock = [0.0]
-    monkeypatch.setattr(_choose, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    clock = [Spent(0, 0, 0)]
+    monkeypatch.setattr(_timing, "now", lambda: clock[0])
 
     def slow(runtime, seconds):
         real = runtime._run
 
         def run(self):
-            clock[0] += seconds(self)
+            spent, before = seconds(self), clock[0]
+            if not isinstance(spent, Spent):
+                spent = Spent(spent, spent, 0)
+            clock[0] = Spent(
+                *(getattr(before, name) + getattr(spent, name) for name in Spent.__slots__)
+            )
             return real(self)
 
         monkeypatch.setattr(runtime, "_run", run)
@@ -235,6 +241,28 @@ def pause(monkeypatch):
 def test_the_fastest_wins(network, pause):
     for runtime, seconds in ((TorchEngine, 2.0), (OnnxEngine, 1.0), (OpenVinoEngine, 3.0)):
         pause(runtime, lambda self, seconds=seconds: seconds)
+    assert choose(network) == Choice("onnx")
+
+
+@pytest.mark.usefixtures("converted")
+@pytest.mark.parametrize("large", [True, False])
+def test_what_waits_for_a_busy_machine_is_not_slower_for_it(network, monkeypatch, pause, large):
+    """Each of three runs of the faster engine takes longer by the wall than any of the others."""
+    if large:
+        monkeypatch.setattr(_choose, "_ONE_BY_ONE", 0)
+    pause(TorchEngine, lambda self: 4.0)
+    pause(OpenVinoEngine, lambda self: 2.0)  # before the class that it derives from
+    pause(OnnxEngine, lambda self: Spent(wall=3.0, computed=1.5, waited=1.5))
+    assert choose(network) == Choice("onnx")
+
+
+@pytest.mark.usefixtures("converted")
+def test_the_least_of_several_times_counts(network, pause):
+    """Processors also slow down for reasons that nobody counts."""
+    times = iter([9.0, 1.0, 8.0, 7.0])
+    pause(TorchEngine, lambda self: 4.0)
+    pause(OpenVinoEngine, lambda self: 2.0)
+    pause(OnnxEngine, lambda self: next(times))
     assert choose(network) == Choice("onnx")
 
 
