@@ -17,6 +17,7 @@ from torchxrayvision.inference.engines.base import (
     trace,
 )
 from torchxrayvision.inference.engines.onnxfile import LightModel, read_light
+from torchxrayvision.inference.engines.pages import drop_clean_pages
 from torchxrayvision.inference.engines.runtime import (
     OnnxSession,
     OpenVinoSession,
@@ -85,7 +86,9 @@ class OnnxEngine(Engine):
         super().__init__(model, batch_size)
         self.require()
         self._arithmetic = arithmetic
-        self._start(onnx_file(model, input_size(model), winograd=winograd, fresh=fresh))
+        path = onnx_file(model, input_size(model), winograd=winograd, fresh=fresh)
+        drop_clean_pages(model)  # which were hashed, converted or compared before
+        self._start(path)
 
     def _start(self, path: Path) -> None:
         threads = torch.get_num_threads()
