@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # With fewer channels in or out the sums cost more than the products save (docs/speed.md).
 LEAST_CHANNELS: Final = 128
 # Transformed kernels take four times the memory of the plain ones, 505 MB in PSPNet. With so many
-# tiles per image, to transform them in every run costs 2 to 7 % of a layer; with 64 it was 30 %.
+# tiles per image, to transform them in every run costs up to 8 % of a layer; with 64 it was 38 %.
 _FEWEST_TILES: Final = 128
 # With more in, the transformed kernels and tiles are made for so many at a time, and the products
 # added: those of all 2048 of a layer of PSPNet would take 300 MB.
