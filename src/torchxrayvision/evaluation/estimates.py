@@ -75,7 +75,8 @@ class Estimate:
             those of the difference of two models; 0 for others.
         rarer: Patients of the class that has fewer, and which it is.
         patients: Patients of all rows, of a share those in its denominator.
-        excess: How far the value lies above the truth on average over studies.
+        excess: How far the value lies above the truth on average over studies, computed when a mean
+            asks for it; None where it does not.
     """
 
     interval: Interval
@@ -86,7 +87,7 @@ class Estimate:
     freedom: float = 0.0
     rarer: tuple[int, str] = (0, "")
     patients: int = 0
-    excess: float = 0.0
+    excess: Callable[[], float] | None = None
 
     @property
     def value(self) -> float:
@@ -224,7 +225,10 @@ def _average_precision(sample: Sample) -> Estimate:
     interval, ends, rows = precision_with_influence(
         sample.present, sample.scores, sample.codes, sample.level
     )
-    excess = precision_excess(sample.present, sample.scores, sample.codes, rows)
+
+    def excess() -> float:
+        return precision_excess(sample.present, sample.scores, sample.codes, rows)
+
     return sample.estimate(
         interval.value, ends, sample.by_patient(rows), interval.reason, excess=excess
     )

@@ -409,9 +409,9 @@ def _mean(
         np.stack([e.influence for e in parts]), [_few_for_mean(e, measure) for e in parts],
         least, level, most,
     )  # fmt: skip
-    # Chance averages out over findings, what lies too high in each of them does not.
-    excess = float(np.mean([e.excess for e in parts]))
     if not interval.reason:
+        # Chance averages out over findings, what lies too high in each of them does not.
+        excess = float(np.mean([e.excess() if e.excess else 0.0 for e in parts]))
         interval = replace(interval, low=max(least, interval.low - excess))
     return interval, len(good)
 

@@ -114,3 +114,18 @@ def test_the_lower_end_of_a_mean_average_precision_goes_down_by_what_lies_too_hi
     assert min(excesses) > 0
     assert mean["low"] == pytest.approx(without["low"] - np.mean(excesses))
     assert (mean["value"], mean["high"]) == (without["value"], without["high"])
+
+
+def test_differences_of_average_precisions_ask_for_no_excess(monkeypatch):
+    def refused(*given):
+        raise AssertionError("computed though no mean asks for it")
+
+    monkeypatch.setattr(estimates, "precision_excess", refused)
+    rng = np.random.default_rng(0)
+    labels = (rng.random((300, 1)) < 0.2).astype(float)
+    ours, theirs = (labels + rng.normal(size=labels.shape) for _ in range(2))
+    options = {"measures": ["average_precision"]}
+    table = evaluation.difference_table(labels, ours, theirs, ["a"], **options)
+    assert table["difference"].notna().all()
+    with pytest.raises(AssertionError, match="no mean asks"):
+        evaluation.performance_table(labels, ours, ["a"], **options)
