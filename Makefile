@@ -39,13 +39,17 @@ test: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 # The core with the lowest versions that pyproject.toml declares, in an environment of its own (with
-# those of the encoders among its models). Old packages use what newer ones beneath them deprecate, so
+# those of the encoders among its models and of the Hub); those of all extras must at least be
+# installable together. Old packages use what newer ones beneath them deprecate, so
 # that such warnings are no errors here.
 CORE := $(addprefix tests/unit/,remote inputs images transforms weights models runs test_files.py \
 	test_masks.py test_measures.py test_tables.py datasets/test_custom.py) tests/e2e/test_predict.py
 lowest:
 	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
-	$(PYTHON) tools/lowest_versions.py dicom models zero-shot > .venv-lowest/lowest.txt
+	$(PYTHON) tools/lowest_versions.py dicom models zero-shot hub > .venv-lowest/lowest.txt
+	$(PYTHON) tools/lowest_versions.py all > .venv-lowest/all.txt
+	.venv-lowest/bin/python -m pip install --quiet --dry-run --ignore-installed \
+		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r .venv-lowest/all.txt
 	.venv-lowest/bin/python -m pip install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
 		-r .venv-lowest/lowest.txt pytest hypothesis pytest-timeout pytest-xdist
 	.venv-lowest/bin/python -m pip install --quiet --no-deps --editable .
