@@ -315,3 +315,17 @@ def without(file):
     other = file.with_name("other.json")
     other.write_text(json.dumps(record))
     return other
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"images": 3, "patients": 1}, "3 images of 1 patient"),
+        ({"images": 1, "patients": 1}, "1 image of 1 patient"),
+        ({"images": 1200, "patients": 900}, "1,200 images of 900 patients"),
+        ({"images": 1}, "1 image of other patients"),
+        ({}, "other images of other patients"),
+    ],
+)
+def test_what_a_calibration_was_made_on_is_said_in_words(data, said):
+    assert Calibration(output="logit", findings={}, data=data).made_on == said

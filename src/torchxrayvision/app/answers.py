@@ -159,7 +159,7 @@ def _source_of(classifier: Classifier) -> str:
     made = classifier.calibration
     if made is None:
         return ""
-    return f"{made.data.get('images', '?')} images of {made.data.get('patients', '?')} patients"
+    return made.made_on
 
 
 def record_of(name: str) -> dict[str, Any]:

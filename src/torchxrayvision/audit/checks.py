@@ -55,10 +55,9 @@ def issue(severity: Severity, kind: str, rows: Sequence[str], text: str) -> Issu
         severity: See `Issue`.
         kind: See `Issue`.
         rows: The images.
-        text: See `Issue`; ``{n}`` is their number.
+        text: See `Issue`.
     """
     shown = tuple(map(str, rows[:_MOST_ROWS]))
-    text = text.format(n=f"{len(rows):,}")
     return Issue(severity=severity, kind=kind, count=len(rows), text=text, rows=shown)
 
 
@@ -78,7 +77,12 @@ def file_issues(table: pd.DataFrame) -> Iterator[Issue]:
         yield issue(worst, "unreadable", bad, text)
     refused = table.loc[table["check"].str.startswith("refused"), "path"].tolist()
     if refused:
-        text = "{n} images are no upright frontal chest radiographs by the quick screening."
+        text = counted(
+            len(refused),
+            "image is no upright frontal chest radiograph",
+            "images are no upright frontal chest radiographs",
+        )
+        text += " by the quick screening."
         yield issue("warning", "not an upright frontal chest radiograph", refused, text)
 
 
@@ -100,17 +104,15 @@ def duplicate_issues(
         return
     exact = [p for p in pairs if p.how in ("same bytes", "same pixels")]
     second = [names[row] for row in sorted({pair.second for pair in pairs})]
-    text = (
-        f"{{n}} images repeat an earlier one, {len(exact):,} of them exactly; see duplicates.csv."
-    )
+    text = counted(len(second), "image repeats", "images repeat")
+    text += f" an earlier one, {len(exact):,} of them exactly; see duplicates.csv."
     yield issue("warning", "duplicate", second, text)
     known = [p for p in pairs if people[p.first] and people[p.second]]
     aliases = [p for p in known if people[p.first] != people[p.second]]
     if aliases:
         rows = [names[p.second] for p in aliases]
-        yield issue(
-            "warning", "one exposure, two patients", rows, "{n} exposures bear two patients."
-        )
+        text = counted(len(rows), "exposure bears", "exposures bear") + " two patients."
+        yield issue("warning", "one exposure, two patients", rows, text)
     if split is None:
         return
     crossing = [
@@ -119,7 +121,7 @@ def duplicate_issues(
     ]  # fmt: skip
     if crossing:
         rows = [names[p.second] for p in crossing]
-        text = "{n} exposures are in two parts of the split."
+        text = counted(len(rows), "exposure is", "exposures are") + " in two parts of the split."
         yield issue("blocker", "exposure in two splits", rows, text)
 
 
@@ -140,22 +142,20 @@ def leak_issues(
         return
     direct = sorted(leaking_patients(people, split))
     if direct:
-        text = "{n} patients are in two parts of the split."
+        text = counted(len(direct), "patient is", "patients are") + " in two parts of the split."
         yield issue("blocker", "patient in two splits", direct, text)
     united = united_patients(people, pairs)
     through = sorted(leaking_patients(united, split) - set(direct))
     told = [name for name in through if not set(name.split(" = ")) & set(direct)]
     if told:
-        text = (
-            "{n} patients are in two parts of the split under two numbers: they share an exposure."
-        )
+        text = counted(len(told), "patient is", "patients are")
+        text += " in two parts of the split under two numbers, which share an exposure."
         yield issue("blocker", "patient in two splits under two ids", told, text)
     alike = sorted(_alike_numbers(people, split))
     if alike:
-        text = (
-            "{n} pairs of patient numbers in two parts of the split differ in zeros, case or "
-            "punctuation only; see whether they are one patient."
-        )
+        pairs_of = "of patient numbers in two parts of the split"
+        text = counted(len(alike), f"pair {pairs_of} differs", f"pairs {pairs_of} differ")
+        text += " in zeros, case or punctuation only; see whether they are one patient."
         yield issue("warning", "patient numbers that look alike", alike, text)
 
 
@@ -229,15 +229,18 @@ def table_issues(
         Issues.
     """
     if missing:
-        yield issue("warning", "row without image", missing, "{n} rows name no image that is here.")
+        said = counted(len(missing), "row names", "rows name")
+        yield issue("warning", "row without image", missing, f"{said} no image that is here.")
     odd = values.notna() & ~values.isin(_ALLOWED)
     if odd.to_numpy().any():
         rows = names[odd.any(axis=1)].tolist()
-        text = "{n} rows have labels that are neither 1, 0, -1 nor blank."
+        text = counted(len(rows), "row has", "rows have")
+        text += " labels that are neither 1, 0, -1 nor blank."
         yield issue("warning", "label out of range", rows, text)
     unknown = int((values == -1).to_numpy().sum())
     if unknown:
-        text = f"{unknown:,} labels are -1, which this package takes for unknown."
+        text = counted(unknown, "label is", "labels are")
+        text += " -1, which this package takes for unknown."
         yield Issue(severity="note", kind="uncertain labels", count=unknown, text=text)
     yield from _contradictions(values, names)
     for finding in values:
@@ -257,7 +260,7 @@ def _contradictions(values: pd.DataFrame, names: pd.Series[str]) -> Iterator[Iss
     others = [c for c in values if c not in normal and "device" not in str(c).lower()]
     both = said & (values[others] == 1).any(axis=1)
     if both.any():
-        text = f"{{n}} rows say {normal[0]} and a finding."
+        text = counted(int(both.sum()), "row says", "rows say") + f" {normal[0]} and a finding."
         yield issue("warning", "contradiction", names[both].tolist(), text)
 
 
@@ -271,7 +274,8 @@ def _ages(table: pd.DataFrame, names: pd.Series[str]) -> Iterator[Issue]:
         years = pd.to_numeric(text.str.removesuffix("Y"), errors="coerce")
         bad = years.notna() & ((years < 0) | (years > _OLDEST))
         if bad.any():
-            said = f"{{n}} ages in column {column} are below 0 or above {_OLDEST}."
+            ages = counted(int(bad.sum()), "age", "ages")
+            said = f"{ages} in column {column} below 0 or above {_OLDEST}."
             yield issue("warning", "impossible age", names[bad].tolist(), said)
 
 
@@ -296,5 +300,6 @@ def disagreeing_duplicates(
         if (a[known] != b[known]).any():
             found.append(f"{names[pair.first]} | {names[pair.second]}")
     if found:
-        text = "{n} pairs of images show one exposure with different labels."
+        text = counted(len(found), "pair of images shows", "pairs of images show")
+        text += " one exposure with different labels."
         yield issue("warning", "duplicates that disagree", found, text)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from torchxrayvision import tables
 from torchxrayvision.audit.checks import Issue, issue
+from torchxrayvision.errors import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -63,7 +64,8 @@ def public_issues(paths: Sequence[str]) -> Iterator[Issue]:
     seen = _seen(stems)
     for title, inside in seen.items():
         rows = [paths[at] for at in inside.index]
-        text = f"{{n}} images have names of {title}: do not train on it and test here."
+        text = counted(len(rows), "image has a name", "images have names")
+        text += f" of {title}: do not train on it and test here."
         yield issue("note", "public images", rows, text)
     yield from _nih_relations(paths, nih_origins(seen))
 
@@ -106,12 +108,14 @@ def _nih_relations(paths: Sequence[str], origin: dict[int, str]) -> Iterator[Iss
     tested = {f"{number:08d}" for number in tables.load("nih_test")["Patient ID"]}
     rows = [paths[at] for at, image in origin.items() if image[:8] in tested]
     if rows:
-        text = "{n} images are of patients in NIH's official test list."
+        text = counted(len(rows), "image is of a patient", "images are of patients")
+        text += " in NIH's official test list."
         yield issue("note", "patients of NIH's test list", rows, text)
     first: dict[str, int] = {}
     twice = [paths[at] for at, image in origin.items() if first.setdefault(image, at) != at]
     if twice:
-        text = "{n} images repeat one of NIH's, by their names or those of RSNA."
+        text = counted(len(twice), "image repeats", "images repeat")
+        text += " one of NIH's, by their names or those of RSNA."
         yield issue("warning", "public image twice", twice, text)
 
 
@@ -136,12 +140,18 @@ def published_overlap(
     same = public & set(ours.index[ours.isin(set(theirs))].tolist())
     same |= {at for at, image in origin.items() if image in images}
     if same:
-        text = f"{{n}} images are in {reference} too, by their names or published cross-references."
+        text = counted(len(same), "image is", "images are")
+        text += f" in {reference} too, by their names or published cross-references."
         rows = [paths[at] for at in sorted(same)]
         yield issue("blocker", "published image of the reference", rows, text)
     people = sorted(at for at, image in origin.items() if at not in same and image[:8] in patients)
     if people:
-        text = f"{{n}} other images are of patients who are in {reference} too."
+        text = counted(
+            len(people),
+            "other image is of a patient who is",
+            "other images are of patients who are",
+        )
+        text += f" in {reference} too."
         yield issue("blocker", "patient of the reference", [paths[at] for at in people], text)
     if (_SIIM in seen) != (_SIIM in known) and ({_NIH, _RSNA} & {*seen, *known}):
         rows = [paths[at] for at in seen.get(_SIIM, ours).index]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from torchxrayvision.csvtext import write_frame
+from torchxrayvision.errors import counted
 from torchxrayvision.files import write_atomically
 from torchxrayvision.pages import environment
 
@@ -71,7 +72,9 @@ def write_report(audit: Audit, folder: Path) -> Path:
 
 def _verdict(audit: Audit) -> str:
     if audit.blockers:
-        return f"{len(audit.blockers)} blockers: results on this collection would be wrong."
+        return (
+            f"{counted(len(audit.blockers), 'blocker')}: results on this collection would be wrong."
+        )
     if any(i.severity == "warning" for i in audit.issues):
         return "No blocker. The warnings below deserve a look before results are believed."
     return "No blocker and no warning."
@@ -83,7 +86,7 @@ def _cards(audit: Audit) -> list[tuple[str, str, str]]:
         ("files", f"{len(audit.images):,}", f"{int((audit.images['error'] != '').sum()):,} unread"),
         ("patients", f"{len(people):,}" if people else "unknown", "by their numbers"),
         ("pairs of one exposure", f"{len(audit.duplicates):,}", "see below"),
-        ("issues", f"{len(audit.issues):,}", f"{len(audit.blockers)} blockers"),
+        ("issues", f"{len(audit.issues):,}", counted(len(audit.blockers), "blocker")),
     ]
 
 

@@ -23,7 +23,7 @@ from torchxrayvision.audit.duplicates import Pair, by_hash, exposures, search
 from torchxrayvision.audit.public import public_issues, published_overlap
 from torchxrayvision.audit.reference import Reference, reference_of
 from torchxrayvision.audit.statistics import confounding, drift, suspicious_labels
-from torchxrayvision.errors import DependencyError, EvaluationError
+from torchxrayvision.errors import DependencyError, EvaluationError, counted
 from torchxrayvision.evaluation import (
     match_images,
     patient_column,
@@ -269,7 +269,7 @@ class _Run:
         across = sorted({pair.first for pair in pairs if pair.second >= len(names)})
         if other is not None and across:
             rows = [names[row] for row in across]
-            text = "{n} images are in the reference too."
+            text = counted(len(rows), "image is", "images are") + " in the reference too."
             yield issue("blocker", "overlap with the reference", rows, text)
 
     def _confounding(self, images: Images, facts: _Facts) -> pd.DataFrame:
@@ -466,7 +466,7 @@ class _Facts:
         facts.issues += table_issues(inside, values, names, missing)
         without = images.table.loc[~found.to_numpy(), "path"].tolist()
         if without:
-            text = "{n} images have no row in the table."
+            text = counted(len(without), "image has", "images have") + " no row in the table."
             facts.issues.append(issue("warning", "image without row", without, text))
         return facts
 

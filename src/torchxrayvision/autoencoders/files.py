@@ -13,7 +13,7 @@ from torchxrayvision.autoencoders.compact import LIMITS, CompactAE
 from torchxrayvision.autoencoders.resnet import BLOCKS, ResNetAE
 from torchxrayvision.checkpoints import load_checkpoint as read_checkpoint
 from torchxrayvision.checkpoints import save_safetensors, state_dict_of
-from torchxrayvision.errors import CheckpointError, UnknownNameError
+from torchxrayvision.errors import CheckpointError, UnknownNameError, counted
 from torchxrayvision.models import get_model, load_strictly
 from torchxrayvision.weights import list_weights, own_weights
 
@@ -215,5 +215,6 @@ def _recognised(tensors: Mapping[str, torch.Tensor], path: str) -> str:
         ):
             return name
     some = ", ".join(list(tensors)[:3]) or "no tensor at all"
-    msg = f"{path}: no autoencoder of this package; it holds {len(tensors)} tensors ({some}, ...)"
+    held = f"{counted(len(tensors), 'tensor')} ({some}, ...)"
+    msg = f"{path}: no autoencoder of this package; it holds {held}"
     raise CheckpointError(msg)

@@ -16,7 +16,7 @@ from torchxrayvision.datasets import (
     get_dataset_class,
     patients,
 )
-from torchxrayvision.errors import DatasetError
+from torchxrayvision.errors import DatasetError, counted
 from torchxrayvision.evaluation import MEAN, auroc_table
 from torchxrayvision.files import sha256_of, write_atomically
 from torchxrayvision.inputs import ReadOptions, prefetch
@@ -367,4 +367,5 @@ def _text(cell: Cell) -> str:
     if np.isnan(row["auroc"]):
         return str(row["reason"])
     ends = f"[{row['low']:.3f}, {row['high']:.3f}]" if not row["reason"] else str(row["reason"])
-    return f"{row['auroc']:.3f} {ends} ({int(row['n']):,} images, {int(row['findings'])} findings)"
+    over = f"{counted(int(row['n']), 'image')}, {counted(int(row['findings']), 'finding')}"
+    return f"{row['auroc']:.3f} {ends} ({over})"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from torchxrayvision.errors import CalibrationError
+from torchxrayvision.errors import CalibrationError, counted
 from torchxrayvision.files import sha256_of, write_atomically
 
 if TYPE_CHECKING:
@@ -151,6 +151,14 @@ class Calibration:
     preprocessing: Mapping[str, Any] | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] | None = None
+
+    @property
+    def made_on(self) -> str:
+        """What it was fitted to, such as "90 images of 60 patients"; "other" if unknown."""
+        images, patients = (self.data.get(name) for name in ("images", "patients"))
+        shown = counted(images, "image") if isinstance(images, int) else "other images"
+        people = counted(patients, "patient") if isinstance(patients, int) else "other patients"
+        return f"{shown} of {people}"
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Calibration:

@@ -13,6 +13,7 @@ from torchxrayvision.cli import options as opt
 from torchxrayvision.cli.console import (
     EXIT_SOME_FAILED,
     console,
+    count,
     folder_to_write,
     inform,
     load_classifier,
@@ -150,4 +151,4 @@ def _print(done: Any, as_json: bool) -> None:
     for found in done.issues:
         word = (f"{found.severity:8}", _COLOURS[found.severity])
         console().print(Text.assemble(word, found.text), soft_wrap=True)
-    console().print(f"{len(done.images):,} images, {len(done.blockers)} blockers")
+    console().print(f"{count(len(done.images), 'image')}, {count(len(done.blockers), 'blocker')}")

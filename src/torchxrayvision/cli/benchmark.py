@@ -385,7 +385,7 @@ def _show_plans(plans: list[dict[str, Any]], as_json: bool) -> None:
         if found["needs"]:
             console().print(f"  still needs {', '.join(found['needs'])}", markup=False)
         if found["images"] is not None:
-            console().print(f"  {found['images']:,} images in the table", markup=False)
+            console().print(f"  {count(found['images'], 'image')} in the table", markup=False)
         if found["images_missing"] is not None:
             console().print(f"  {found['images_missing']:,} of them are not in the folder")
         for problem in found["problems"]:

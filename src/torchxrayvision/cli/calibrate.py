@@ -10,6 +10,7 @@ import typer
 
 from torchxrayvision.cli import options as opt
 from torchxrayvision.cli.console import (
+    count,
     file_to_write,
     inform,
     print_json,
@@ -93,7 +94,8 @@ def calibrate(
     made = _fitted(study, aside, method=method, target=reach, coverage=sets, folds=folds, seed=seed)
     made.save(to)
     held = f"; {hold_out:g} of the patients are held out" if hold_out else ""
-    inform(f"{len(study.labels)} images of {made.data['patients']} patients{held}")
+    people = count(made.data["patients"], "patient")
+    inform(f"{count(len(study.labels), 'image')} of {people}{held}")
     if made.weights_sha256 is None:
         inform(
             "warning: the predictions do not say which weights made them, so xrv predict will "
@@ -105,7 +107,7 @@ def calibrate(
         _print(made)
     for name, reason in made.skipped.items():
         inform(f"{name} is not calibrated: {reason}")
-    inform(f"{len(made.findings)} findings in {to}")
+    inform(f"{count(len(made.findings), 'finding')} in {to}")
 
 
 def _fitted(study: Study, aside: dict[str, Any], **how: Any) -> Calibration:

@@ -251,9 +251,9 @@ def inform(text: str) -> None:
         stderr_console().print(text, markup=False, soft_wrap=True)
 
 
-def count(number: int, noun: str) -> str:
+def count(number: int, noun: str, plural: str = "") -> str:
     """A number and what is counted: "1 row", "2 rows"."""
-    return counted(number, noun)
+    return counted(number, noun, plural)
 
 
 def end_run(

@@ -240,8 +240,7 @@ def _shown(study: Study, source: _Source) -> str:
         }
         return (
             f"Thresholds are those of the calibration {calibration.name}, chosen for "
-            f"{' or '.join(sorted(goals)) or 'nothing'} on {made.data.get('images', 'other')} "
-            f"images of {made.data.get('patients', 'other')} patients."
+            f"{' or '.join(sorted(goals)) or 'nothing'} on {made.made_on}."
         )
     if table is not None:
         name, _, share = choice.partition("=")
@@ -273,8 +272,9 @@ def _judgement(
         parts = table[table["attribute"] != "all"]
         table = table[table["attribute"] == "all"].drop(columns=["attribute", "subgroup"])
     aside = (
-        f"Only the {len(study.labels):,} images of patients who were held out when the calibration "
-        f"was made are judged; {study.set_aside:,} images were calibrated on."
+        f"Only the {count(len(study.labels), 'image')} of patients who were held out when the "
+        "calibration was made are judged; "
+        f"{count(study.set_aside, 'image was', 'images were')} calibrated on."
         if study.set_aside
         else ""
     )
@@ -405,8 +405,9 @@ def _note_shared_patients(study: Study, other: Study) -> None:
         return
     both = set(study.patients.dropna()) & set(other.patients.dropna())
     if both:
+        people = count(len(both), "patient is", "patients are")
         inform(
-            f"warning: {len(both)} patients are in the table that thresholds are chosen on and in "
+            f"warning: {people} in the table that thresholds are chosen on and in "
             "the one that is judged; what thresholds achieve looks too good"
         )
 
@@ -484,7 +485,8 @@ def _differences(study: Study, others: list[Study], options: _Options) -> pd.Dat
             ours, theirs = study.aligned(other)
         except ValueError as error:
             refuse(error)
-        inform(f"{study.name} minus {other.name}: {len(ours.labels)} images that both have")
+        both = count(len(ours.labels), "image")
+        inform(f"{study.name} minus {other.name}: {both} that both have")
         arguments = _arguments(ours, options)
         given = (ours.labels, ours.scores, theirs.scores, ours.findings)
         part = difference_table(*given, **arguments)

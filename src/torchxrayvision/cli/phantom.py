@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from torchxrayvision.cli import options as opt
-from torchxrayvision.cli.console import console, inform, progress_of, refuse_existing
+from torchxrayvision.cli.console import console, count, inform, progress_of, refuse_existing
 
 
 def phantom(
@@ -51,5 +51,5 @@ def phantom(
     words += [] if imgpath is None else ["--imgpath", str(imgpath)]
     for argument, value in given.items():
         words += ["--with", f"{argument}={value}"]
-    inform(f"{n:,} simulated radiographs in {out_dir}. What they show:")
+    inform(f"{count(n, 'simulated radiograph')} in {out_dir}. What they show:")
     console().print(shlex.join(words), markup=False, soft_wrap=True)

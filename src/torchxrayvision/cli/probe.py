@@ -221,8 +221,9 @@ def _counted(study: Study, tested: NDArray[Any]) -> str:
     trained, judged = (len(set(codes[rows].tolist())) for rows in (~tested, tested))
     unit = "patients" if study.patient else "images, each of which counts as a patient"
     return (
-        f"{len(tested):,} images with labels and embeddings: fitted to {int((~tested).sum()):,} of "
-        f"{trained:,} {unit}, tested on {int(tested.sum()):,} of {judged:,}"
+        f"{count(len(tested), 'image')} with labels and embeddings: "
+        f"fitted to {int((~tested).sum()):,} of {trained:,} {unit}, "
+        f"tested on {int(tested.sum()):,} of {judged:,}"
     )
 
 

@@ -24,6 +24,7 @@ from torchxrayvision.errors import (
     EmptyDatasetError,
     UnknownNameError,
     caller_stacklevel,
+    counted,
 )
 from torchxrayvision.labels import DEFAULT_PATHOLOGIES, is_known
 
@@ -394,7 +395,7 @@ class MergeDataset(Container):
         msg = (
             f"{type(self).__name__} follows the datasets inside it and drops no rows of theirs; "
             f"choose views when those are made, or take SubsetDataset(merged, rows) of "
-            f"{len(rows)} rows"
+            f"{counted(len(rows), 'row')}"
         )
         raise DatasetError(msg)
 

@@ -366,8 +366,8 @@ class Split:
     patients_sha256: str | None
 
     def __str__(self) -> str:
-        people = "" if self.patients is None else f" of {self.patients:,} patients"
-        return f"{self.images:,} images{people}, sha256 {self.images_sha256}"
+        people = "" if self.patients is None else f" of {counted(self.patients, 'patient')}"
+        return f"{counted(self.images, 'image')}{people}, sha256 {self.images_sha256}"
 
 
 def describe_split(dataset: Any) -> Split:

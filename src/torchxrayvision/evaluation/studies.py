@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from torchxrayvision.errors import EvaluationError
+from torchxrayvision.errors import EvaluationError, counted
 from torchxrayvision.evaluation.intervals import patient_codes
 from torchxrayvision.evaluation.joining import (
     image_column,
@@ -199,7 +199,7 @@ class Study:
         )
         aside = f"{self.set_aside} that were calibrated on, " if self.set_aside else ""
         return (
-            f"{len(self.labels)} images; left out: {aside}"
+            f"{counted(len(self.labels), 'image')}; left out: {aside}"
             f"{self.unreadable} that could not be read, "
             f"{self.predicted - self.joined} without labels, {self.labelled - self.joined} without "
             f"predictions; {patients}"

@@ -26,6 +26,7 @@ from torchxrayvision.errors import (
     UnknownNameError,
     XRVWarning,
     caller_stacklevel,
+    counted,
 )
 from torchxrayvision.labels import DEFAULT_PATHOLOGIES
 from torchxrayvision.models.compat import restore
@@ -406,8 +407,9 @@ class XRayClassifier(XRayModel):
         found = torch.as_tensor(points, dtype=torch.float32)
         if found.shape != (len(self.targets),):
             msg = (
-                f"{tuple(found.shape)} operating points for {len(self.targets)} outputs; give one "
-                "for each, NaN where there is none, or a dictionary of target to point"
+                f"{tuple(found.shape)} operating points for "
+                f"{counted(len(self.targets), 'output')}; "
+                "give one for each, NaN where there is none, or a dictionary of target to point"
             )
             raise ValueError(msg)
         known = zip(self.targets, self.trained, strict=True)
@@ -585,7 +587,8 @@ class XRayClassifier(XRayModel):
         """
         names = default_targets(num_classes) if targets is None else list(targets)
         if len(names) != num_classes:
-            msg = f"{len(names)} targets for {num_classes} outputs; give one name per output"
+            msg = f"{counted(len(names), 'target')} for {counted(num_classes, 'output')}"
+            msg += "; give one name per output"
             raise ImageShapeError(msg)
         old = self.head
         fresh = nn.Linear(

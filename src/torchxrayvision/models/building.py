@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from torchxrayvision.errors import CheckpointError
+from torchxrayvision.errors import CheckpointError, counted
 from torchxrayvision.models.densenet import DENSENETS, DenseNet, get_densenet_params
 from torchxrayvision.models.encoder import Encoder
 from torchxrayvision.models.evax import EVAX_SIZES, EvaX, EvaXDenseNet
@@ -52,7 +52,7 @@ def recognise(tensors: dict[str, Tensor], path: str) -> tuple[str, int]:
         some = ", ".join(list(tensors)[:3]) or "no tensor at all"
         msg = (
             f"{path}: not a DenseNet (121, 161, 169, 201), ResNet (18, 34, 50, 101) or EVA-X of "
-            f"this package; it holds {len(tensors)} tensors ({some}, ...)"
+            f"this package; it holds {counted(len(tensors), 'tensor')} ({some}, ...)"
         )
         raise CheckpointError(msg)
     return name, len(last)

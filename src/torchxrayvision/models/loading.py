@@ -13,6 +13,7 @@ from torchxrayvision.checkpoints import load_checkpoint, save_safetensors, state
 from torchxrayvision.errors import (
     CheckpointError,
     UnknownNameError,
+    counted,
 )
 from torchxrayvision.facts import OwnFile
 from torchxrayvision.models.backbone import BACKBONES, Backbone, check_file_arguments
@@ -322,7 +323,7 @@ def read_header_facts(values: Mapping[str, Any], outputs: int, path: str) -> dic
         "resize_route": facts.get("resize_route") in (None, *get_args(ResizeRoute)),
     }
     if wrong := [name for name, fits in fitting.items() if not fits]:
-        msg = f"{path}: the header's {' and '.join(wrong)} do not fit {outputs} outputs"
+        msg = f"{path}: the header's {' and '.join(wrong)} do not fit {counted(outputs, 'output')}"
         raise CheckpointError(msg)
     return {name: facts.get(name) for name in fitting}
 

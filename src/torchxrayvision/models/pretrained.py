@@ -19,7 +19,13 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 import torch
 
 from torchxrayvision.checkpoints import read_tensors, save_safetensors
-from torchxrayvision.errors import CheckpointError, ChecksumError, UnknownNameError, XRVError
+from torchxrayvision.errors import (
+    CheckpointError,
+    ChecksumError,
+    UnknownNameError,
+    XRVError,
+    counted,
+)
 from torchxrayvision.files import write_atomically
 from torchxrayvision.models.backbone import BACKBONES, Backbone, check_file_arguments
 from torchxrayvision.models.base import XRayClassifier, load_strictly
@@ -377,8 +383,8 @@ def _built(config: ModelConfig, tensors: dict[str, Tensor], path: Path) -> XRayM
         msg = f"{source}: {config.architecture} cannot be built: {str(error)[:200]}"
         raise CheckpointError(msg) from error
     if len(model.targets) != len(config.targets):
-        msg = f"{config.architecture} has {len(model.targets)} outputs"
-        raise CheckpointError(f"{source}: {len(config.targets)} targets, {msg}")
+        msg = f"{config.architecture} has {counted(len(model.targets), 'output')}"
+        raise CheckpointError(f"{source}: {counted(len(config.targets), 'target')}, {msg}")
     model.fit_to(tensors)
     load_strictly(model, tensors, source=str(path))
     return model

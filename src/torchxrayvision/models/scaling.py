@@ -21,6 +21,7 @@ from torchxrayvision.errors import (
     ImageShapeError,
     UnknownNameError,
     caller_stacklevel,
+    counted,
 )
 
 if TYPE_CHECKING:
@@ -398,8 +399,9 @@ def op_norm(outputs: Tensor, op_threshs: Tensor) -> Tensor:
     """
     if outputs.shape[-1] != op_threshs.shape[-1]:
         msg = (
-            f"{outputs.shape[-1]} outputs do not match {op_threshs.shape[-1]} operating points; "
-            "after replacing the classifier set op_threshs = None or use reset_classifier(n)"
+            f"{counted(outputs.shape[-1], 'output does', 'outputs do')} not match "
+            f"{counted(op_threshs.shape[-1], 'operating point')}; after replacing the "
+            "classifier set op_threshs = None or use reset_classifier(n)"
         )
         raise ImageShapeError(msg)
     points = op_threshs.to(device=outputs.device, dtype=outputs.dtype)

@@ -25,8 +25,7 @@ def model_card(evaluated: Judgement) -> str:
     card = _card(evaluated)
     lines = [f"# {card.name}", "", *_facts(evaluated, card), "", "## Evaluation", ""]
     lines += [
-        f"{len(evaluated.study.labels):,} images of {evaluated.patients:,} patients; intervals are "
-        "for 95 % confidence and count patients.",
+        f"{evaluated.size}; intervals are for 95 % confidence and count patients.",
         "",
         "| finding | n | positives | AUROC | sensitivity | specificity |",
         "| --- | ---: | ---: | --- | --- | --- |",

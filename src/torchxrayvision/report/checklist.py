@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+from torchxrayvision.errors import counted
+
 if TYPE_CHECKING:
     from torchxrayvision.report.writing import Judgement
 
@@ -47,7 +49,6 @@ def checklist(evaluated: Judgement) -> list[Item]:
     """
     study = evaluated.study
     counts = dict(study.flow())
-    patients = evaluated.patients
     made = study.made
     weights = made.get("weights") or "weights that the predictions do not name"
     found = ", ".join(f"{name} {n:,}" for name, n in evaluated.positives.items())
@@ -74,11 +75,11 @@ def checklist(evaluated: Judgement) -> list[Item]:
         Item("9", "predictors", f"the image alone, {len(study.labels):,} of them"),
         Item(
             "10", "sample size",
-            f"{len(study.labels):,} images of {patients:,} patients; how the size was chosen …",
+            f"{evaluated.size}; how the size was chosen …",
         ),
         Item(
             "11", "missing data",
-            f"{counts['could not be read']:,} images could not be read and "
+            f"{counted(counts['could not be read'], 'image')} could not be read and "
             f"{counts['without labels']:,} had no labels; both were left out. Labels that are "
             f"missing: {absent}; rows are left out of that finding only.",
         ),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from torchxrayvision.errors import counted
+
 if TYPE_CHECKING:
     from torchxrayvision.evaluation import Study
 
@@ -23,19 +25,22 @@ def flow_svg(study: Study) -> str:
     counts = dict(study.flow())
     patients = len(set(study.codes.tolist()))
     left = [
-        ("predictions", f"{counts['predicted']:,} images", ""),
-        ("with labels", f"{study.joined:,} images", ""),
-        ("evaluated", f"{counts['evaluated']:,} images", f"{patients:,} patients"),
+        ("predictions", counted(counts["predicted"], "image"), ""),
+        ("with labels", counted(study.joined, "image"), ""),
+        ("evaluated", counted(counts["evaluated"], "image"), counted(patients, "patient")),
     ]
     aside = [
         ("left out: without labels", f"{counts['without labels']:,}"),
         ("left out: could not be read", f"{counts['could not be read']:,}"),
     ]
     if study.set_aside:
-        left.insert(2, ("read", f"{study.joined - study.unreadable:,} images", ""))
+        left.insert(2, ("read", counted(study.joined - study.unreadable, "image"), ""))
         aside.append(("used for the calibration", f"{study.set_aside:,}"))
     if study.labelled - study.joined:
-        beside = f"{study.labelled - study.joined:,} labelled images have no predictions"
+        beside = counted(
+            study.labelled - study.joined, "labelled image has", "labelled images have"
+        )
+        beside += " no predictions"
     else:
         beside = "every labelled image has predictions"
     parts, step = [], 92

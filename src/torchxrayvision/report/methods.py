@@ -28,7 +28,7 @@ def methods(evaluated: Judgement) -> list[tuple[str, str]]:
     parts = [
         (
             "Images and reference",
-            f"{len(study.labels):,} images of {evaluated.patients:,} patients had predictions and "
+            f"{evaluated.size} had predictions and "
             "labels. Labels are 1 (present), 0 (absent) or missing; a row whose label of a finding "
             "is missing is left out of that finding. "
             + _missing(evaluated)

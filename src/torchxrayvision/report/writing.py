@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from torchxrayvision.csvtext import write_frame
-from torchxrayvision.errors import EvaluationError, needs_package
+from torchxrayvision.errors import EvaluationError, counted, needs_package
 from torchxrayvision.evaluation import (
     net_benefit_curve,
     operating_point,
@@ -107,6 +107,12 @@ class Judgement:
     def patients(self) -> int:
         """How many there are."""
         return len(np.unique(self.study.codes))
+
+    @property
+    def size(self) -> str:
+        """How many images of how many patients, in words."""
+        images = counted(len(self.study.labels), "image")
+        return f"{images} of {counted(self.patients, 'patient')}"
 
     @property
     def kind_shown(self) -> str:
@@ -223,7 +229,11 @@ def _cards(evaluated: Judgement) -> list[tuple[str, str, str]]:
     """The figures at the top."""
     means = evaluated.table[evaluated.table["finding"] == "mean"].set_index("measure")
     cards = [
-        ("images", f"{len(evaluated.study.labels):,}", f"of {evaluated.patients:,} patients"),
+        (
+            "images",
+            f"{len(evaluated.study.labels):,}",
+            f"of {counted(evaluated.patients, 'patient')}",
+        ),
         (
             "findings",
             str(len(evaluated.study.findings)),

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from torchxrayvision.errors import ImageReadError
+from torchxrayvision.errors import ImageReadError, counted
 from torchxrayvision.files import write_atomically
 from torchxrayvision.inputs import ReadOptions, reason_of
 from torchxrayvision.provenance import Provenance
@@ -82,7 +82,7 @@ def make_objects(
         elif kind == "ko":
             above = [f for f in reading.findings if f.number >= key_threshold]
             if above:
-                text = f"{len(above)} findings at or above {key_threshold:g}"
+                text = f"{counted(len(above), 'finding')} at or above {key_threshold:g}"
                 objects[kind] = [key_objects([reading], text)]
     return objects
 

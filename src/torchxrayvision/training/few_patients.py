@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from torchxrayvision.errors import DatasetError, ImageShapeError
+from torchxrayvision.errors import DatasetError, ImageShapeError, counted
 from torchxrayvision.evaluation import MEAN, auroc_interval, mean_auroc, patient_codes
 from torchxrayvision.training.images.prepared import checked_labels
 from torchxrayvision.training.probe import STRENGTHS, fit_one, linear_probe, require_sklearn
@@ -80,7 +80,8 @@ def learning_curve(
         both = {*np.asarray(train[2]).tolist()} & {*np.asarray(test[2]).tolist()} - {None}
         if both:
             some = ", ".join(str(name) for name in sorted(both, key=str)[:3])
-            msg = f"{len(both)} patients are in the training and in the test, such as {some}"
+            shared = counted(len(both), "patient is", "patients are")
+            msg = f"{shared} in the training and in the test, such as {some}"
             raise DatasetError(msg)
     ours, theirs = (_Side(side, names) for side in (train, test))
     steps = len(names) * seeds * len(shots)

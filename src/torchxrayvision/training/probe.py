@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from torchxrayvision.deprecation import with_former_names
-from torchxrayvision.errors import ImageShapeError, needs_package
+from torchxrayvision.errors import ImageShapeError, counted, needs_package
 from torchxrayvision.evaluation import auroc, patient_codes
 from torchxrayvision.training.images.prepared import checked_labels
 
@@ -138,7 +138,8 @@ def linear_probe(
     require_sklearn()
     features, labels = np.asarray(features, np.float64), np.asarray(labels, np.float64)
     if labels.shape != (len(features), len(names)):
-        msg = f"{len(features)} features and {len(names)} findings, but labels {labels.shape}"
+        given = f"features of {counted(len(features), 'image')}, {counted(len(names), 'finding')}"
+        msg = f"{given}, but labels {labels.shape}"
         raise ImageShapeError(msg)
     checked_labels(labels, names)
     codes = patient_codes(patient_ids, len(features))

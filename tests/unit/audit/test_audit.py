@@ -251,7 +251,10 @@ def test_public_images_are_known_by_name():
     tested = found["patients of NIH's test list"].rows
     assert tested == ("00000003_000.png", f"x/{rsna}.dcm")
     texts = [i.text for i in public_issues(paths) if i.kind == "public images"]
-    assert [text.split(" images")[0] for text in texts] == ["2", "1"]
+    assert [text.split(" of ")[0] for text in texts] == [
+        "2 images have names",
+        "1 image has a name",
+    ]
 
 
 def test_numbers_that_differ_in_zeros_are_a_warning():
@@ -339,6 +342,6 @@ def test_drift_is_flagged_in_its_subgroup_alone():
 def test_an_issue_keeps_a_bounded_number_of_rows():
     from torchxrayvision.audit.checks import issue
 
-    found = issue("note", "x", [str(i) for i in range(1000)], "{n} rows.")
+    found = issue("note", "x", [str(i) for i in range(1000)], "1,000 rows.")
     assert isinstance(found, Issue)
     assert (found.count, len(found.rows), found.text) == (1000, 200, "1,000 rows.")

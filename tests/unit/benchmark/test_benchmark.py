@@ -73,7 +73,7 @@ def test_other_rows_are_refused(tmp_path):
     assert "images 1, not 25596" in done.output
     assert "--partial" in done.output
     shown = run("benchmark", "nih-official", *given, "--dry-run")
-    assert "1 images in the table" in shown.output
+    assert "1 image in the table" in shown.output
     assert "0 of them are not in the folder" in shown.output
 
 

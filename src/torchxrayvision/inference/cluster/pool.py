@@ -17,7 +17,7 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any, Final
 
-from torchxrayvision.errors import ClusterError, XRVWarning, caller_stacklevel
+from torchxrayvision.errors import ClusterError, XRVWarning, caller_stacklevel, counted
 from torchxrayvision.inference.cluster.worker import Answer, Part, Worker
 from torchxrayvision.inference.runs import environment_changes
 
@@ -230,9 +230,9 @@ class Pool:
         _log.info("lost %d images from position %d: %s", len(part.lines), part.first, error)
         if part.losses > _MOST_LOSSES:
             msg = (
-                f"{len(part.lines)} images from position {part.first} of the list on ended their "
-                f"process {part.losses} times, the last time so: {_short(error)}; see whether the "
-                "nodes have the memory for it"
+                f"{counted(len(part.lines), 'image')} from position {part.first} of the list on "
+                f"ended their process {part.losses} times, the last time so: {_short(error)}; "
+                "see whether the nodes have the memory for it"
             )
             raise ClusterError(msg) from error
         heapq.heappush(self._lost, part)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from torchxrayvision.deprecation import with_former_names
-from torchxrayvision.errors import DatasetError, ImageShapeError
+from torchxrayvision.errors import DatasetError, ImageShapeError, counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -157,11 +157,12 @@ class PreparedImages:
         none = np.zeros((len(pixels), 0), np.float32)
         table = np.asarray(none if labels is None else labels, dtype=np.float32)
         if table.shape != (len(pixels), len(names)):
-            msg = f"{len(pixels)} images and {len(names)} findings need labels of shape "
-            raise ImageShapeError(f"{msg}{(len(pixels), len(names))}, got {table.shape}")
+            given = f"{counted(len(pixels), 'image')} and {counted(len(names), 'finding')}"
+            shape = (len(pixels), len(names))
+            raise ImageShapeError(f"{given} need labels of shape {shape}, got {table.shape}")
         if patient_ids is not None and len(patient_ids) != len(pixels):
             raise ImageShapeError(
-                f"{len(patient_ids)} patient_ids for {len(pixels)} images; give one each"
+                f"{len(patient_ids)} patient_ids for {counted(len(pixels), 'image')}; give one each"
             )
         if pixels.dtype.kind != "f" and str(pixels.dtype) not in _LEVELS:
             raise ImageShapeError(f"images must be uint8, uint16 or float, got {pixels.dtype}")
