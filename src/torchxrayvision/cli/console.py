@@ -313,9 +313,13 @@ def print_table(
     shown = Table(**{"box": None, "pad_edge": False, **style})
     for head in columns:
         justify: Literal["left", "right"] = "right" if head in numbers else "left"
-        shown.add_column(Text(head), justify=justify, no_wrap=head in whole)
+        # What does not fit goes on in the next line: half a number would be another number.
+        shown.add_column(Text(head), justify=justify, no_wrap=head in whole, overflow="fold")
     for row in rows:
         shown.add_row(*map(Text, row))
+    if shown.__rich_measure__(console(), console().options).minimum > console().width:
+        for column in shown.columns:
+            column.no_wrap = False
     console().print(shown)
 
 

@@ -1,8 +1,10 @@
 """What the commands say where a file is not there, or a warning comes from deep below."""
 
+import io
 import sys
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from support.image_files import png, ramp
@@ -58,3 +60,17 @@ def test_warnings_of_a_report_are_one_line_each(tmp_path, recwarn):
     assert done.exit_code == 0, done.output
     assert "warning: resnet18-res144-demo" in done.stderr
     assert not [w for w in recwarn if "demonstration" in str(w.message)]
+
+
+@pytest.mark.parametrize("whole", [(), ("finding", "n", "AUROC", "interval")])
+def test_no_number_is_cut_where_a_terminal_is_narrow(monkeypatch, whole):
+    narrow = Console(width=26, file=io.StringIO())
+    monkeypatch.setattr(console, "console", lambda: narrow)
+    rows = [["Pleural_Thickening", "1116", "0.765", "0.718 to 0.805"]]
+    heads = ["finding", "n", "AUROC", "interval"]
+    console.print_table(heads, rows, numbers={"n", "AUROC"}, whole=whole)
+    shown = narrow.file.getvalue()
+    assert "\N{HORIZONTAL ELLIPSIS}" not in shown
+    assert "Pleural_Thickening" in "".join(line[:6].strip() for line in shown.splitlines())
+    for number in ("1116", "0.765", "0.718", "0.805"):
+        assert number in shown
