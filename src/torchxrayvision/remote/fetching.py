@@ -324,7 +324,9 @@ class Fetch:
         if found.status == "changed":
             raise ChecksumError(self._refusal(found, "delete the file to fetch it again"))
         if found.ok:
-            if found.status == "pinned" and self.folder.stat().st_mode & 0o002:
+            # Windows has lists of rights in place of this bit, and reports it as set.
+            open_to_all = os.name != "nt" and self.folder.stat().st_mode & 0o002
+            if found.status == "pinned" and open_to_all:
                 _log.warning(
                     "everybody can write in %s, so that its record of %s may be anybody's; "
                     "chmod o-w takes that away", self.folder, self.file.filename,

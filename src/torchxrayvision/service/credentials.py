@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,8 @@ def secret_of(file: Path, key: str) -> str:
         ConfigError: If it cannot be read, is empty, or may be read by everybody.
     """
     try:
-        if file.stat().st_mode & 0o007:
+        # Windows has lists of rights in place of these bits, and reports them as set.
+        if os.name != "nt" and file.stat().st_mode & 0o007:
             raise ConfigError(key, f"{file} may be read by everybody; chmod 600 it")
         text = file.read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:

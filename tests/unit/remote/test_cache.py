@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -346,6 +347,17 @@ def test_record_that_everybody_may_write_is_said(cache, caplog):
     assert caplog.text == "", "a published checksum needs no record"
     fetch(cache, remote_file(**UNKNOWN))
     assert "everybody can write" in caplog.text
+
+
+def test_windows_where_every_folder_has_that_bit_says_nothing(cache, caplog, monkeypatch):
+    windows = types.SimpleNamespace(**{**vars(os), "name": "nt"})
+    monkeypatch.setattr("torchxrayvision.remote.fetching.os", windows)
+    place(cache, CONTENT)
+    with pytest.warns(UnpinnedDownloadWarning):
+        fetch(cache, remote_file(**UNKNOWN))
+    cache.chmod(0o777)
+    fetch(cache, remote_file(**UNKNOWN))
+    assert caplog.text == ""
 
 
 def test_touched_file_keeps_the_day_of_first_trust(cache):
