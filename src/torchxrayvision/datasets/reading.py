@@ -156,8 +156,10 @@ def _from_path(table: Table, path: Path, dataset: str) -> pd.DataFrame:
         raise
     except Exception as error:  # parsers of tables and of their packing raise what they like
         what = table.description or "a table"
-        msg = f"{dataset}: {table.argument}={str(path)!r} cannot be read as {what}"
-        raise DatasetError(f"{msg}: {error}") from error
+        msg = f"{dataset}: {table.argument}={str(path)!r} cannot be read as {what}: {error}"
+        if isinstance(error, UnicodeDecodeError):
+            msg += "; in a spreadsheet save it as CSV UTF-8"
+        raise DatasetError(msg) from error
 
 
 def _not_given(table: Table, dataset: str) -> DatasetError:

@@ -65,9 +65,26 @@ def test_an_argument_that_does_not_fit_is_named(arguments, said):
         xd.CSV_Dataset(table(Mass=[0, 1, 0]), **arguments)
 
 
-def test_a_table_with_semicolons_says_how_to_read_it(tmp_path):
-    path = write_text(tmp_path / "mine.csv", ["file;Mass", "a.png;1"])
-    with pytest.raises(DatasetError, match=r"sep=';'"):
+@pytest.mark.parametrize("lines", [["sep=;", "file;Mass;pid"], ["file;Mass;pid"]])
+def test_a_table_with_semicolons_is_read_as_one_with_commas(tmp_path, lines):
+    path = write_text(tmp_path / "mine.csv", [*lines, "007,a.png;1;007", "b.png;0;7"])
+    dataset = xd.CSV_Dataset(path, patient="pid")
+    assert dataset.pathologies == ["Mass"]
+    assert dataset.labels.tolist() == [[1], [0]]
+    assert dataset.csv["file"].tolist() == ["007,a.png", "b.png"]
+    assert dataset.csv["patientid"].tolist() == ["007", "7"]
+
+
+def test_a_table_with_another_separator_says_how_to_read_it(tmp_path):
+    path = write_text(tmp_path / "mine.csv", ["file|Mass", "a.png|1"])
+    with pytest.raises(DatasetError, match=r"sep='\|'"):
+        xd.CSV_Dataset(path)
+
+
+def test_a_table_in_another_encoding_says_how_to_save_it(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_bytes("file,sex,Mass\na.png,\xe4,1\n".encode("cp1252"))
+    with pytest.raises(DatasetError, match="save it as CSV UTF-8"):
         xd.CSV_Dataset(path)
 
 

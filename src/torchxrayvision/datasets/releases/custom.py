@@ -7,11 +7,12 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
+from torchxrayvision.csvtext import open_table, separator_of
 from torchxrayvision.datasets.images import Files
 from torchxrayvision.datasets.pipeline import SpecDataset
-from torchxrayvision.datasets.reading import read_as_text, read_tables
+from torchxrayvision.datasets.reading import read_as_text, read_csv, read_tables
 from torchxrayvision.datasets.releases.guess import (
     AUTO,
     AgeColumn,
@@ -55,6 +56,17 @@ _TEXT_ROLES = ("patient", "view", "sex", "split")
 _UNCERTAIN = {"unknown": float("nan"), "present": 1.0, "absent": 0.0}
 
 
+def _written(path: Path) -> dict[str, Any]:
+    """How `pandas.read_csv` takes a table that a spreadsheet may have saved."""
+    with open_table(path) as lines:
+        separator, named = separator_of(lines.readline().decode("utf-8-sig", "replace"))
+    return {"sep": separator, "skiprows": int(named)}
+
+
+def _read_own(path: Path) -> pd.DataFrame:
+    return read_csv(path) if path.suffix == ".parquet" else read_csv(path, **_written(path))
+
+
 def _checked_rows(context: SourceContext) -> pd.DataFrame:
     """The table, with a path in every row."""
     frame = context.tables["csvpath"].reset_index(drop=True)
@@ -80,7 +92,8 @@ class CSV_Dataset(SpecDataset):
     findings; to merge with other datasets, name them as those do or use `relabel_dataset`.
 
     Args:
-        csvpath: The table: a csv (plain, gzip, zip), a parquet file, or a DataFrame.
+        csvpath: The table: a csv (comma, semicolon or tab, or as a first line ``sep=;`` says;
+            plain, gzip, zip), a parquet file, or a DataFrame.
         imgpath: Folder that the paths in the table start from; None: the folder of the csv file.
             Absolute paths in the table stay as they are.
         path: Column that names the image files.
@@ -128,7 +141,7 @@ class CSV_Dataset(SpecDataset):
         reference=LIBRARY,
         license=_YOURS,
         homepage=LIBRARY.url,
-        tables=(Table("csvpath", description="your table, one row per image"),),
+        tables=(Table("csvpath", description="your table, one row per image", read=_read_own),),
         join=_checked_rows,
         images=Files(
             PathColumn("path"),
@@ -243,7 +256,7 @@ def _identifiers(
     named = [name for name in dict.fromkeys(columns) if name is not None and name in table.columns]
     path = Path(csvpath).expanduser() if isinstance(csvpath, (str, os.PathLike)) else None
     if path is not None and path.suffix != ".parquet" and isinstance(table.index, pd.RangeIndex):
-        written = read_as_text(path, named)
+        written = read_as_text(path, named, **_written(path))
         return table.assign(**{name: written[name] for name in named})
     return table.assign(**{name: whole_numbers(table[name]) for name in named})
 

@@ -145,10 +145,10 @@ def _no_path(table: pd.DataFrame, candidates: Sequence[str], dataset: str) -> st
         found = " and ".join(map(repr, candidates))
         return f"{dataset}: {found} could all name the image files; pass path=<one of them>"
     advice = "pass path=<the column that names the image files>"
-    if len(table.columns) == 1 and re.search(r"[;\t]", str(table.columns[0])):
+    if len(table.columns) == 1 and re.search(r"[|:]", str(table.columns[0])):
         advice = (
-            "it does not look separated by commas; pass a DataFrame, such as "
-            "pandas.read_csv(path, sep=';')"
+            "it is not separated by commas, semicolons or tabs; pass a DataFrame, such as "
+            "pandas.read_csv(path, sep='|')"
         )
     return f"{dataset}: no column names image files; the table has {shown}; {advice}"
 
