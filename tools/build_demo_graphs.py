@@ -29,12 +29,11 @@ from torchxrayvision.inference.engines.base import (
     strip,
     trace,
 )
-from torchxrayvision.inference.engines.graph import CARD_SUFFIX
-from torchxrayvision.inference.engines.runtime import INPUT
+from torchxrayvision.inference.engines.runtime import CARD_SUFFIX, INPUT
 from torchxrayvision.models import get_model
 
 DATA = Path(__file__).parents[1] / "src" / "torchxrayvision" / "weights" / "data"
-STEMS = ("demo",)
+STEMS = ("demo", "demo-anatomy")
 _PREFIX = "model.model."  # of a parameter in a graph: the network within its wrapper
 
 

@@ -91,6 +91,11 @@ def test_a_graph_is_run_where_there_is_no_torch(tmp_path):
     for name in net.targets:
         np.testing.assert_allclose(packaged[name], expected[name], atol=1e-5)
 
+    outlines = tmp_path / "outlines"
+    call(*xrv_command, "segment", films, "-w", "demo-anatomy", "--engine", "auto",
+         "--out-dir", outlines, **alone)  # fmt: skip
+    assert len(list(outlines.glob("*/masks/Heart.png"))) == 3
+
     done = subprocess.run(
         [str(python), "-m", "torchxrayvision", "predict", str(films), "--weights", "all"],
         capture_output=True, text=True, env={**os.environ, **alone}, check=False,

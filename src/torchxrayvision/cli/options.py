@@ -168,8 +168,8 @@ GraphFile = Annotated[
     Path | None,
     typer.Option(
         "--graph",
-        help="A classifier that `xrv export` wrote as ONNX or OpenVINO, instead of weights; needs "
-        "no PyTorch.",
+        help="A network that `xrv export` wrote as ONNX or OpenVINO, instead of weights; needs no "
+        "PyTorch.",
     ),
 ]
 CalibrationFile = Annotated[

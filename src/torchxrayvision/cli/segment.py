@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
@@ -20,6 +21,11 @@ from torchxrayvision.cli.console import (
 )
 from torchxrayvision.errors import XRVError
 
+if TYPE_CHECKING:
+    from torchxrayvision.inference import MaskGraph
+
+_DEFAULT: Final = "chestx_det"
+
 
 @opt.reads_images
 def segment(
@@ -27,8 +33,12 @@ def segment(
     paths: opt.Images = None,
     from_file: opt.FromFile = None,
     weights: Annotated[
-        str, typer.Option("--weights", "-w", help="Segmentation network, such as chestx_det.")
-    ] = "chestx_det",
+        str | None,
+        typer.Option(
+            "--weights", "-w", help=f"Segmentation network, such as demo-anatomy [{_DEFAULT}]."
+        ),
+    ] = None,
+    graph: opt.GraphFile = None,
     structure: opt.Structures = None,
     threshold: Annotated[
         float, typer.Option(min=0, max=1, help="Least probability inside a mask.")
@@ -56,14 +66,21 @@ def segment(
     cannot be read becomes a row with an error, and the exit code is 1.
     """
     names = named_images(paths, from_file)
+    for wrong, reason in (
+        (graph and weights, "--graph stands alone: it is the network"),
+        (graph and device not in (None, "cpu"), f"--graph runs on the CPU, not on {device}"),
+    ):
+        if wrong:
+            refuse(reason)
     table = out_dir / "measures.csv"
     refuse_existing(out_dir, overwrite, unfinished=table)
     from torchxrayvision.segmentation import segment_to_folder
 
     with show_warnings(), run_progress() as progress:
         try:
+            net = _network(weights, graph, engine)
             done, turned = segment_to_folder(
-                names, weights, out_dir, only=structure, nifti=nifti, threshold=threshold,
+                names, net, out_dir, only=structure, nifti=nifti, threshold=threshold,
                 pixel_spacing=None if pixel_spacing is None else (pixel_spacing, pixel_spacing),
                 batch_size=batch_size, device=device, engine=engine, precision=precision,
                 upright=upright, reading=reading(), overwrite=overwrite,
@@ -77,3 +94,14 @@ def segment(
         said = "were turned upright" if upright else "seem to be rotated; --upright turns them"
         inform(f"{turned} of {done.total} images {said}; see turned_clockwise")
     end_run(done, names)
+
+
+def _network(weights: str | None, graph: Path | None, engine: str) -> str | MaskGraph:
+    """What is asked: a name, or the graph in a file."""
+    from torchxrayvision.inference import open_mask_graph, torch_version
+
+    if graph is not None:
+        return open_mask_graph(graph, "auto" if engine == "torch" else engine)
+    if engine == "torch" and torch_version() is None:
+        refuse("PyTorch is not installed; --engine auto takes ONNX Runtime or OpenVINO")
+    return weights or _DEFAULT

@@ -7,4 +7,5 @@ from .masks import Prepared as Prepared
 from .masks import Segmentation as Segmentation
 from .masks import Segmenting as Segmenting
 from .masks import segment as segment
+from .networks import NamedSegmenter as NamedSegmenter
 from .networks import get_segmenter as get_segmenter

@@ -15,6 +15,7 @@ import numpy as np
 
 from torchxrayvision.csvtext import CsvFile
 from torchxrayvision.errors import UnknownNameError, needs_package
+from torchxrayvision.inference import MaskGraph, fingerprint_of, ready
 from torchxrayvision.inputs import ReadOptions
 from torchxrayvision.measures import area, chosen_parts, parts_of
 from torchxrayvision.pictures import annotate, draw_outlines, palette
@@ -23,7 +24,6 @@ from torchxrayvision.runs import (
     CsvTable,
     RunFolder,
     describe_inputs,
-    fingerprint,
     in_batches,
     read_manifest,
     run_to_table,
@@ -37,7 +37,7 @@ from torchxrayvision.segmentation.masks import (
     Segmenting,
     check_spacing,
 )
-from torchxrayvision.segmentation.networks import get_segmenter
+from torchxrayvision.segmentation.networks import named_or_given
 
 if TYPE_CHECKING:
     import os
@@ -289,7 +289,7 @@ class SegmentationWriter(SegmentationFiles):
 
 def segment_to_folder(
     paths: Paths,
-    model: str | Segmenter,
+    model: str | Segmenter | MaskGraph,
     folder: str | os.PathLike[str],
     *,
     only: Iterable[str] | None = None,
@@ -338,10 +338,9 @@ def segment_to_folder(
         DependencyError: If the package of the engine, or nibabel, is missing.
     """
     from torchxrayvision.inference import device_names
-    from torchxrayvision.models import temporarily_eval
 
     check_spacing(pixel_spacing)
-    net = get_segmenter(model) if isinstance(model, str) else model
+    net, named = named_or_given(model, engine, precision, device)
     segmenting = Segmenting(
         net, threshold, pixel_spacing, upright, batch_size or BATCH, engine, precision,
         grows=batch_size is None, devices=device_names(device),
@@ -351,7 +350,7 @@ def segment_to_folder(
     place = Path(folder)
     how = reading or ReadOptions()
     options: dict[str, Any] = {
-        "inputs": describe_inputs(paths, how), "model": fingerprint(net), "only": wanted,
+        "inputs": describe_inputs(paths, how), "model": fingerprint_of(net), "only": wanted,
         "nifti": nifti, "threshold": threshold, "pixel_spacing": pixel_spacing,
         "upright": upright, "batch_size": batch_size or BATCH,
         "engine": engine, "precision": precision,
@@ -363,13 +362,16 @@ def segment_to_folder(
         options={
             "threshold": threshold, "pixel_spacing": pixel_spacing, "precision": precision,
             "structures": wanted,
-            "devices": list(segmenting.devices or [str(next(net.parameters()).device)]),
+            "devices": list(segmenting.devices or [_device_of(net)]),
         },
     )  # fmt: skip
 
     def machine(images: int) -> dict[str, Any]:
-        with temporarily_eval(net, first):
-            return {"engine": segmenting.choose(images)}
+        with ready(net, first):
+            chosen = segmenting.choose(images)
+            if chosen is not None:
+                named.keep_card(segmenting.net)
+            return {"engine": chosen}
 
     def compute(
         run: RunFolder, record: Record, start: int, stop: int
@@ -388,7 +390,7 @@ def segment_to_folder(
             return result.error, row
 
         listed = read_manifest(run.sources, start, stop)
-        with temporarily_eval(net, first):
+        with ready(net, first):
             segmenting.start(record.machine["engine"])
             with (
                 contextlib.closing(segmenting.results(listed, how)) as results,
@@ -409,6 +411,10 @@ def segment_to_folder(
         on_found=on_found, on_progress=on_progress,
     )  # fmt: skip
     return summary, turned
+
+
+def _device_of(net: Segmenter | MaskGraph) -> str:
+    return "cpu" if isinstance(net, MaskGraph) else str(next(net.parameters()).device)
 
 
 def _meanwhile(

@@ -15,8 +15,10 @@ import numpy as np
 
 from torchxrayvision import measures
 from torchxrayvision.errors import UnknownNameError
+from torchxrayvision.inference import MaskGraph, ready, usable_threads, worth_measuring
 from torchxrayvision.inputs import Readers, ReadOptions, crop_and_resize, expand
 from torchxrayvision.screening import SIDE, pose_of
+from torchxrayvision.segmentation.networks import named_or_given
 from torchxrayvision.transforms import Placement
 
 if TYPE_CHECKING:
@@ -24,10 +26,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from torchxrayvision.images import Raster
-    from torchxrayvision.inference import Accelerated, Plan
+    from torchxrayvision.inference import Accelerated, MaskEngine, Plan
     from torchxrayvision.inputs import InputFile, Paths, Read
     from torchxrayvision.models import Segmenter
 
+    Net = Segmenter | MaskGraph
 
 MEASURES: Final = (
     "cardiothoracic_ratio",
@@ -247,7 +250,7 @@ class Prepared:
 
 def segment(
     paths: Paths | Iterable[str | os.PathLike[str] | InputFile],
-    model: str | Segmenter,
+    model: str | Net,
     *,
     threshold: float = 0.5,
     pixel_spacing: tuple[float, float] | None = None,
@@ -264,7 +267,7 @@ def segment(
     Args:
         paths: A file or folder, or several; see `expand`, which takes an `InputFile` too.
         model: Name of a network, see `get_segmenter`, or a network with weights, which is in
-            evaluation mode from the first result to the last and then as it was.
+            evaluation mode from the first result to the last and then as it was, or a `MaskGraph`.
         threshold: Least probability inside a mask.
         pixel_spacing: Millimetres between rows and between columns of all the files; None takes
             what each DICOM file says.
@@ -273,7 +276,9 @@ def segment(
         workers: Threads that read files ahead.
         device: Where the network runs meanwhile, or several devices, see
             `torchxrayvision.inference.predict`; None leaves it where it is.
-        engine: See `accelerate`; others than torch need seconds to minutes to convert a network.
+        engine: See `accelerate`; others than torch need seconds to minutes to convert a network,
+            and none of it, nor torch, where its graph is in the cache or in the package. A
+            `MaskGraph` runs as it was opened.
         precision: See `accelerate`.
         upright: Turn rotated images upright for the network; masks still have the geometry of the
             file, and measures are those of the upright image. `checks` tells how an image is
@@ -290,11 +295,9 @@ def segment(
         RemoteError: If its weights cannot be fetched.
     """
     from torchxrayvision.inference import device_names
-    from torchxrayvision.models import temporarily_eval
-    from torchxrayvision.segmentation.networks import get_segmenter
 
     check_spacing(pixel_spacing)
-    net = get_segmenter(model) if isinstance(model, str) else model
+    net, named = named_or_given(model, engine, precision, device)
     segmenting = Segmenting(
         net, threshold, pixel_spacing, upright, batch_size or BATCH, engine, precision,
         grows=batch_size is None, devices=device_names(device),
@@ -304,8 +307,9 @@ def segment(
         if not isinstance(paths, str | os.PathLike):
             paths = list(paths)  # they are counted first; more would not change the choice
         images = sum(1 for _ in itertools.islice(expand(paths), 100_000))
-        with temporarily_eval(net, first):
+        with ready(net, first):
             segmenting.start(segmenting.choose(images))
+            named.keep_card(segmenting.net)
     how = reading or ReadOptions(workers=workers)
     results = segmenting.results(expand(paths, strict=how.strict), how)
     return _lending(net, first, results)
@@ -323,14 +327,12 @@ def check_spacing(spacing: tuple[float, float] | None) -> None:
 
 
 def _lending(
-    net: Segmenter,
+    net: Net,
     device: str | None,
     results: Generator[Segmentation, None, None],
 ) -> Iterator[Segmentation]:
     """The results; the network is in evaluation mode from the first one to the last."""
-    from torchxrayvision.models import temporarily_eval
-
-    with temporarily_eval(net, device), contextlib.closing(results):
+    with ready(net, device), contextlib.closing(results):
         yield from results
 
 
@@ -339,7 +341,7 @@ class Segmenting:
     """A network and how `segment`, which says more of it, uses it.
 
     Args:
-        net: In evaluation mode while results are made.
+        net: In evaluation mode while results are made, or a graph of it.
         threshold: Least probability inside a mask.
         spacing: Millimetres between rows and between columns of all files, or None.
         upright: Whether rotated images are turned upright for the network.
@@ -350,7 +352,7 @@ class Segmenting:
         devices: Names of those that compute, the first that of the network; empty for that alone.
     """
 
-    net: Segmenter
+    net: Net
     threshold: float
     spacing: tuple[float, float] | None
     upright: bool
@@ -362,16 +364,21 @@ class Segmenting:
 
     def __post_init__(self) -> None:
         self._run: Accelerated | None = None  # the network itself
+        self._graph: MaskEngine | None = None
 
     @property
     def converts(self) -> bool:
         """Whether the network may run on another engine than itself."""
-        return (self.engine, self.precision) != ("torch", "exact")
+        asked = (self.engine, self.precision) != ("torch", "exact")
+        return asked or isinstance(self.net, MaskGraph)
 
     def choose(self, images: int) -> dict[str, Any] | None:
         """The engine and its arithmetic for so many images; None for the network itself."""
         if not self.converts:
             return None
+        self.net = worth_measuring(self.net, images)
+        if isinstance(self.net, MaskGraph):
+            return asdict(self.net.choice)
         from torchxrayvision.inference import accelerate
 
         made = accelerate(
@@ -383,20 +390,36 @@ class Segmenting:
 
     def start(self, choice: dict[str, Any] | None) -> None:
         """Get ready to run as `choose` said."""
-        if choice is not None and self._run is None:
-            from torchxrayvision.inference import Accelerated, Choice
+        if choice is None or self._run is not None or self._graph is not None:
+            return
+        from torchxrayvision.inference import Choice
 
-            self._run = Accelerated(self.net, self.batch_size, Choice(**choice), self._plan())
+        how, net = Choice(**choice), self.net
+        if isinstance(net, MaskGraph):
+            if net.file_for(how) is not None:
+                self._graph = net.open(self.batch_size, how, usable_threads())
+                return
+            self.net = net = net.network("masks of a run that was begun with torch")
+        from torchxrayvision.inference import Accelerated
+
+        self._run = Accelerated(net, self.batch_size, how, self._plan())
 
     def _plan(self) -> Plan:
         from torchxrayvision.inference import Plan as Planned
 
         return Planned(grows=self.grows, devices=self.devices)
 
-    def _start_on_gpu(self) -> None:
-        """Leave a GPU, or several devices, to an engine: copies overlap, and batches may grow."""
-        known = getattr(self.net, "input_resolution", None) is not None
-        on_cuda = next(self.net.parameters()).device.type == "cuda"
+    def _start_unasked(self) -> None:
+        """Open a graph; leave a network on a GPU, or on several devices, to an engine.
+
+        Copies overlap there, and batches may grow.
+        """
+        net = self.net
+        if isinstance(net, MaskGraph):
+            self.start(asdict(net.choice))
+            return
+        known = getattr(net, "input_resolution", None) is not None
+        on_cuda = next(net.parameters()).device.type == "cuda"
         if known and (on_cuda or len(self.devices) > 1):
             self.start({"engine": "torch"})
 
@@ -414,7 +437,7 @@ class Segmenting:
         def make(file: InputFile, read: Read) -> Prepared:
             return self.prepare(file, read(file))
 
-        self._start_on_gpu()
+        self._start_unasked()
         begun: deque[Callable[[], Iterator[Segmentation]]] = deque()
         with contextlib.ExitStack() as stack:
             if self._run is not None:
@@ -456,20 +479,30 @@ class Segmenting:
         self, chunk: Sequence[tuple[InputFile, Prepared | str]]
     ) -> Callable[[], Iterator[Segmentation]]:
         """Begin with some images; what it gives waits for the end and gives their results."""
-        squares = [ready.square for _, ready in chunk if not isinstance(ready, str)]
-        finish = _maps(self.net, self._run, squares) if squares else None
+        squares = [image.square for _, image in chunk if not isinstance(image, str)]
+        finish = self._maps(squares) if squares else None
 
         def results() -> Iterator[Segmentation]:
             maps = iter(() if finish is None else finish())
-            for file, ready in chunk:
-                if isinstance(ready, str):
-                    yield Segmentation(file.given, ready)
+            for file, image in chunk:
+                if isinstance(image, str):
+                    yield Segmentation(file.given, image)
                     continue
-                masks = Masks(self.net.targets, next(maps), ready.placement, self.threshold)
-                near = self.spacing or ready.pixel_spacing
-                yield Segmentation(file.given, "", masks, ready.picture, near, ready.turned)
+                masks = Masks(self.net.targets, next(maps), image.placement, self.threshold)
+                near = self.spacing or image.pixel_spacing
+                yield Segmentation(file.given, "", masks, image.picture, near, image.turned)
 
         return results
+
+    def _maps(self, squares: list[NDArray[np.float32]]) -> Callable[[], NDArray[np.float32]]:
+        """Begin with a batch; what it gives waits for its probabilities, (B, P, R, R)."""
+        if isinstance(self.net, MaskGraph):
+            self.start(asdict(self.net.choice))
+        if self._graph is not None:
+            made = self._graph(squares)
+            return lambda: made
+        assert not isinstance(self.net, MaskGraph)  # which was opened, or gave its network
+        return _maps(self.net, self._run, squares)
 
 
 def _prepared(file: InputFile, raster: Raster, size: int, upright: bool) -> Prepared:

@@ -22,8 +22,19 @@ from support.without_torch import NOT_INSTALLED
 from torchxrayvision import weights
 from torchxrayvision.errors import DependencyError, GraphError
 from torchxrayvision.facts import PackagedFile
-from torchxrayvision.inference import NamedClassifier, open_graph, predict, predict_to_file
+from torchxrayvision.inference import (
+    Graph,
+    MaskGraph,
+    NamedClassifier,
+    open_graph,
+    open_mask_graph,
+    predict,
+    predict_to_file,
+)
 from torchxrayvision.inference.engines import graph as _graph
+from torchxrayvision.inference.engines import graphfiles as _files
+from torchxrayvision.inference.engines import runtime as _runtime
+from torchxrayvision.inference.engines.kinds import sigmoid
 from torchxrayvision.inference.engines.runtime import (
     SESSIONS,
     Choice,
@@ -35,7 +46,8 @@ from torchxrayvision.models import get_model
 
 ROOT = Path(__file__).parents[3]
 DATA = Path(weights.__file__).parent / "data"
-STEMS = ("demo",)
+STEMS = ("demo", "demo-anatomy")
+KINDS = {"demo": Graph, "demo-anatomy": MaskGraph}
 EACH = pytest.mark.parametrize("stem", STEMS)
 COMMAND = NOT_INSTALLED + "\nfrom torchxrayvision.cli import main\nmain()\n"
 
@@ -128,7 +140,7 @@ def test_every_tensor_is_read_from_the_packaged_file(stem, tool):
 @pytest.mark.parametrize("engine", SESSIONS)
 def test_outputs_are_those_of_torch(stem, engine, empty):
     net, entry = network(stem), weights.get(stem)
-    graph = _graph.packaged_graph(entry, engine)
+    graph = _files.packaged_graph(entry, engine, KINDS[stem])
     size = net.input_resolution
     images = aligned((3, 1, size, size))
     images[:] = np.random.default_rng(0).uniform(-1024, 1024, images.shape)
@@ -138,6 +150,8 @@ def test_outputs_are_those_of_torch(stem, engine, empty):
     found = session.run()[0]
     with torch.inference_mode():
         expected = net(torch.from_numpy(images)).numpy()
+    if stem == "demo-anatomy":  # logits of pixels
+        found, expected = sigmoid(found), sigmoid(expected)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -180,35 +194,37 @@ def test_other_weights_still_need_torch_or_a_graph(films, tmp_path):
 def test_a_damaged_file_is_said_and_not_used(films, empty, tmp_path, monkeypatch):
     for name in ("demo.onnx", "demo.onnx.json", "demo.safetensors"):
         shutil.copy(DATA / name, tmp_path / name)
-    monkeypatch.setattr(_graph, "locate_weights", lambda _: tmp_path / "demo.safetensors")
+    monkeypatch.setattr(_files, "locate_weights", lambda _: tmp_path / "demo.safetensors")
+    monkeypatch.setattr(_files, "torch_version", lambda: None)
     entry = weights.get("demo")
-    assert _graph.packaged_graph(entry, "onnx") is not None
+    assert _files.packaged_graph(entry, "onnx", Graph) is not None
     whole = (tmp_path / "demo.safetensors").read_bytes()
     (tmp_path / "demo.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(GraphError, match=r"demo\.safetensors is not the file"):
-        _graph.packaged_graph(entry, "onnx")
-    monkeypatch.setattr(_graph, "torch_version", lambda: "2.14.1")
-    assert _graph.packaged_graph(entry, "onnx") is None
+        _files.packaged_graph(entry, "onnx", Graph)
+    monkeypatch.setattr(_files, "torch_version", lambda: "2.14.1")
+    assert _files.packaged_graph(entry, "onnx", Graph) is None
 
 
 def test_the_card_is_that_of_the_record():
-    for stem in STEMS:
+    for stem, opened in (("demo", open_graph), ("demo-anatomy", open_mask_graph)):
         entry = weights.get(stem)
-        graph = open_graph(DATA / f"{stem}.onnx")
+        graph = opened(DATA / f"{stem}.onnx")
         assert (graph.weights, tuple(graph.targets)) == (entry.name, entry.targets)
         assert graph.weights_sha256 == entry.file.sha256
         assert graph.input_resolution == entry.input_resolution
-        np.testing.assert_allclose(graph.op_threshs, entry.operating_points, rtol=1e-6)
+        if stem == "demo":
+            np.testing.assert_allclose(graph.op_threshs, entry.operating_points, rtol=1e-6)
 
 
 def test_auto_takes_what_is_installed_where_torch_is_not(empty, monkeypatch):
     named = NamedClassifier(weights="demo")
     with pytest.warns(match="demonstration weights"):
         assert named.graph("auto").choice == Choice("onnx")
-    monkeypatch.setattr(_graph, "find_spec", lambda name: name == "openvino")
+    monkeypatch.setattr(_runtime, "find_spec", lambda name: name == "openvino")
     with pytest.warns(match="demonstration weights"):
         assert named.graph("auto").choice == Choice("openvino")
-    monkeypatch.setattr(_graph, "find_spec", lambda _: None)
+    monkeypatch.setattr(_runtime, "find_spec", lambda _: None)
     assert named.graph("auto") is None
     with pytest.raises(GraphError, match="onnxruntime or openvino, of which neither"):
         named.load()
@@ -228,11 +244,11 @@ def test_auto_asks_torch_where_it_is_installed(tmp_path, monkeypatch):
 
 
 def test_weights_that_are_not_packaged_have_no_such_graph(empty, tmp_path):
-    assert _graph.packaged_graph(weights.get("all"), "onnx") is None
+    assert NamedClassifier(weights="all").graph("onnx") is None
     entry = weights.get("demo")
     assert isinstance(entry.file, PackagedFile)
     without = replace(entry, file=replace(entry.file, filename="absent.safetensors"))
-    assert _graph.packaged_graph(without, "onnx") is None
+    assert _files.packaged_graph(without, "onnx", Graph) is None
 
 
 def test_python_predicts_by_name_from_the_packaged_graph(films, tmp_path, monkeypatch):

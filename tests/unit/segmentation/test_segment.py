@@ -68,7 +68,8 @@ def drawn(height, width):
 @pytest.fixture
 def net(monkeypatch):
     planted = Planted()
-    monkeypatch.setattr("torchxrayvision.segmentation.files.get_segmenter", lambda name: planted)
+    named = (planted, segmentation.NamedSegmenter())
+    monkeypatch.setattr(files, "named_or_given", lambda *_: named)
     return planted
 
 

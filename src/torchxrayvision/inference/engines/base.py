@@ -28,12 +28,13 @@ from torchxrayvision.inference.engines.runtime import (
     FOLDER,
     INPUT,
     BatchInput,
+    at_places,
     example_image,
     input_size,
     processor,
 )
 from torchxrayvision.inputs import AIR
-from torchxrayvision.models import XRayClassifier, operating_points, scale_is_known
+from torchxrayvision.models import Segmenter, XRayClassifier, operating_points, scale_is_known
 from torchxrayvision.remote import cache_dir
 from torchxrayvision.runs import fingerprint
 
@@ -235,6 +236,8 @@ def _terms(name: str | None) -> dict[str, Any]:
 
 def runs_as_graph(model: XRayModel) -> bool:
     """Whether the numbers of a model can be made of what its graph gives, without torch."""
+    if isinstance(model, Segmenter):
+        return True
     return (
         isinstance(model, XRayClassifier)
         and model.raw_kind == "logit"
@@ -247,7 +250,7 @@ def runs_as_graph(model: XRayModel) -> bool:
 
 
 def graph_facts(model: XRayModel, size: int) -> dict[str, Any]:
-    """What is needed besides `describe` to run a classifier from its graph, see `Graph`.
+    """What is needed besides `describe` to run a network from its graph, see `NetworkGraph`.
 
     Args:
         model: In evaluation mode, on the CPU in float32.
@@ -256,23 +259,35 @@ def graph_facts(model: XRayModel, size: int) -> dict[str, Any]:
     Returns:
         Nothing for a network that does not run so.
     """
-    if not isinstance(model, XRayClassifier) or not runs_as_graph(model):
+    if not runs_as_graph(model):
         return {}
     image = torch.from_numpy(example_image(size))[None, None]
-    runs = {
-        "kinds": list(model.kinds),
-        "kind": model.check_kind(None),
-        "features": model.features_width,
-        "resize_route": model.resize_route,
+    logits = reference(model, image)[0][0]
+    runs: dict[str, Any] = {}
+    if isinstance(model, XRayClassifier):
+        runs |= {
+            "kinds": list(model.kinds),
+            "kind": model.check_kind(None),
+            "features": model.features_width,
+            "resize_route": model.resize_route,
+            "example": logits.tolist(),
+        }
+    else:
+        runs |= {"masks": True, "example": _digits(at_places(logits.numpy()))}
+    runs |= {
         "fingerprint": fingerprint(model),
         "weights_sha256": _file_hash(model),
         "wide": has_wide_convolutions(model),
         "network": parameter_shapes(model),
-        "example": reference(model, image)[0][0].tolist(),
         "made_by": {"torch": torch.__version__, "processor": cpu(), "machine": processor()},
     }
     json.dumps(runs, allow_nan=False)
     return {"runs": runs}
+
+
+def _digits(values: NDArray[np.float32]) -> list[float]:
+    """Values as JSON holds them in as few digits as tell them apart."""
+    return [float(str(value)) for value in values]
 
 
 def _file_hash(model: XRayModel) -> str:

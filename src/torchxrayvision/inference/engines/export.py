@@ -25,8 +25,7 @@ from torchxrayvision.inference.engines.base import (
     to_onnx,
     trace,
 )
-from torchxrayvision.inference.engines.graph import CARD_SUFFIX
-from torchxrayvision.inference.engines.runtime import INPUT, import_openvino
+from torchxrayvision.inference.engines.runtime import CARD_SUFFIX, INPUT, import_openvino
 
 if TYPE_CHECKING:
     import os

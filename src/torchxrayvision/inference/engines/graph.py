@@ -1,10 +1,11 @@
-"""A classifier as its graph and what is known of it, so that images are read without torch.
+"""A network as its graph and what is known of it, so that images are read without torch.
 
 A network that was converted once leaves two files: the graph, and beside it a card, JSON with the
 targets, the operating points, the resolution, and the fingerprint of the tensors. With both,
 `predict` needs a runtime of graphs and neither torch nor the weights. Cards of published weights
 lie in the cache folder and are found by name; `export` writes one as ``model.onnx.json``; those of
-the demonstration weights are installed with the package.
+the demonstration weights are installed with the package (`graphfiles`). `maskgraph` has the graphs
+of segmentation networks.
 
 A graph is used only if it is, by its hash, the one that the card was made for, and if this machine
 computes with it what PyTorch computed when the card was made.
@@ -12,16 +13,15 @@ computes with it what PyTorch computed when the card was made.
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import json
 import logging
 import platform
 import sys
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
 
 import numpy as np
 
@@ -46,11 +46,13 @@ from torchxrayvision.inference.engines.runtime import (
     input_size,
     measurement_key,
     processor,
+    torch_version,
     usable_threads,
     winograd_file,
+    without_torch,
 )
 from torchxrayvision.remote import cache_dir, is_as_made, make_folder, remember_made
-from torchxrayvision.weights import get, locate_weights, warn_of_terms
+from torchxrayvision.weights import get, warn_of_terms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -60,12 +62,14 @@ if TYPE_CHECKING:
 
     from torchxrayvision.inference.engines.base import ClassifierEngine
     from torchxrayvision.inference.engines.runtime import Devices, Session
-    from torchxrayvision.models import XRayClassifier
+    from torchxrayvision.models import XRayClassifier, XRayModel
     from torchxrayvision.weights import Weights
 
 _log = logging.getLogger(__name__)
 
-CARD_SUFFIX: Final = ".json"
+_Made = TypeVar("_Made", bound="NetworkGraph")
+_Any = TypeVar("_Any")
+
 _FORMAT: Final = "torchxrayvision-2"
 _PLAIN: Final = Plan()
 # Most that a probability of the card's own image may differ from what PyTorch gave.
@@ -74,8 +78,8 @@ _TOLERANCE: Final = 1e-4
 _DEVICES: Final = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd", "/dev/dri/renderD128")
 
 
-class Graph:
-    """A classifier of findings that runs without torch.
+class NetworkGraph(abc.ABC):
+    """A network that runs without torch.
 
     Args:
         path: The graph, `.onnx` or `.xml`.
@@ -84,73 +88,57 @@ class Graph:
 
     Attributes:
         targets: Names of the P outputs.
-        trained: For each output, whether it was trained.
         weights: Name of the weights, or None.
         input_resolution: Side of its images in pixels.
-        resize_route: As of the model.
         fingerprint: SHA-256 of the tensors, see `runs.fingerprint`.
-        features_width: Number of features per image, D.
-        op_threshs: Operating points, shape (P,), NaN where there is none; None for none.
         load: Loads the network itself, where that is known.
         unmeasured: Whether another way to run it may be faster on this machine.
-        raw_kind: Kind of what the graph gives, `"logit"`.
-        kinds: All kinds of output.
         weights_sha256: Of the file of the weights; of the graph where that is not known.
+        what: What it is, for messages.
     """
-
-    raw_kind: Final = "logit"
 
     def __init__(self, path: Path, card: Mapping[str, Any], choice: Choice) -> None:
         self.path, self.card, self.choice = path, card, choice
-        self.load: Callable[[], XRayClassifier] | None = None
+        self.load: Callable[[], Any] | None = None
         self.unmeasured = False
-        self._network: XRayClassifier | None = None
+        self._network: Any = None
         try:
-            runs, points = card["runs"], card["operating_points"]
+            runs = card["runs"]
             self.targets = [str(name) for name in card["targets"]]
-            self.trained = tuple(bool(known) for known in card["trained"])
             self.weights: str | None = card["weights"]
             self.input_resolution = int(card["input"]["shape"][-1])
-            self.resize_route = str(runs["resize_route"])
             self.fingerprint = str(runs["fingerprint"])
-            self.features_width = int(runs["features"])
-            self.kinds = tuple(str(kind) for kind in runs["kinds"])
             known = runs.get("weights_sha256") or card["files"][path.name]
             self.weights_sha256 = str(known)
-            self.op_threshs = None if points is None else _array(points)
             self._example = _array(runs["example"])
-            fits = card["format"] == _FORMAT and len(self.trained) == len(self.targets)
+            fits = card["format"] == _FORMAT and self._take(card)
         except (KeyError, TypeError, ValueError) as error:
             msg = f"{path}: its card is damaged or of another version ({error!r})"
             raise GraphError(msg) from error
-        for each in (self.op_threshs, self._example):
-            fits = fits and (each is None or each.shape == (len(self.targets),))
         if not fits:
             raise GraphError(f"{path}: its card contradicts itself, or is of another version")
 
-    def check_kind(self, kind: str | None) -> str:
-        """The kind of output that is asked for, as `XRayClassifier.check_kind`.
+    what: ClassVar[str]
 
-        Raises:
-            UnknownNameError: If the network has no such output.
-        """
-        runs = self.card["runs"]
-        found: str = runs["kind"] if kind is None else kind
-        if found not in runs["kinds"]:
-            raise UnknownNameError(f"output kind of {self.card['network']}", found, runs["kinds"])
-        return found
+    @classmethod
+    @abc.abstractmethod
+    def fits(cls, card: Mapping[str, Any]) -> bool:
+        """Whether a card with `runs` is of this kind of network."""
 
-    def convert(self, logits: NDArray[np.float32], kind: str) -> NDArray[np.float32]:
-        """Logits as another kind of output, see `kinds.convert`.
+    @abc.abstractmethod
+    def _take(self, card: Mapping[str, Any]) -> bool:
+        """Take what only this kind of network has; whether it fits the rest."""
+
+    @abc.abstractmethod
+    def _example_logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the card holds for an image, of what the graph gives for it here.
 
         Args:
-            logits: Shape (B, P), float32.
-            kind: One of `kinds`.
+            images: Shape (1, 1, S, S).
         """
-        return convert(logits, self.check_kind(kind), self.op_threshs)
 
-    def network(self, purpose: str) -> XRayClassifier:
-        """The network that the graph was made of, for what needs gradients; loaded once.
+    def network(self, purpose: str) -> Any:
+        """The network that the graph was made of, for what needs it; loaded once.
 
         Args:
             purpose: What it is needed for, as a plural.
@@ -191,14 +179,16 @@ class Graph:
         path = winograd_file(self.path)
         return path if is_as_made(path) else None
 
-    def open(self, kind: str, batch_size: int, choice: Choice, threads: int) -> GraphEngine:
-        """The network, ready to run.
+    def session(
+        self, batch_size: int, choice: Choice, threads: int, wanted: Sequence[str]
+    ) -> Session:
+        """The graph in a runtime.
 
         Args:
-            kind: Meaning of the values.
             batch_size: Images of a batch.
             choice: What runs it.
             threads: That it may use.
+            wanted: Names of the outputs.
 
         Raises:
             DependencyError: If the package of the engine is missing.
@@ -209,10 +199,7 @@ class Graph:
             msg = f"{self.path.name} cannot be run by {choice}; load the weights instead"
             raise GraphError(msg)
         images = aligned((batch_size, 1, self.input_resolution, self.input_resolution))
-        session = SESSIONS[choice.engine]
-        wanted = list(self.card["outputs"])[1:]
-        made = session(path, images, wanted, threads, choice.arithmetic)
-        return GraphEngine(made, self, kind)
+        return SESSIONS[choice.engine](path, images, wanted, threads, choice.arithmetic)
 
     def verify(self) -> None:
         """Compare this machine with PyTorch on the image of the card, once per runtime and machine.
@@ -228,9 +215,7 @@ class Graph:
         if memory.get() is not None:
             return
         try:
-            opened = self.open("logit", 1, self.choice, usable_threads())
-            opened.input[0] = example_image(self.input_resolution)
-            found = sigmoid(opened()[0][0])
+            found = sigmoid(self._example_logits(example_image(self.input_resolution)[None, None]))
         except Exception as error:
             if isinstance(error, ImportError):
                 raise
@@ -244,6 +229,87 @@ class Graph:
             )
             raise GraphError(msg)
         memory.put(self.choice, {})
+
+
+class Graph(NetworkGraph):
+    """A classifier of findings that runs without torch.
+
+    Args:
+        path: See `NetworkGraph`.
+        card: See `NetworkGraph`.
+        choice: See `NetworkGraph`.
+
+    Attributes:
+        trained: For each output, whether it was trained.
+        resize_route: As of the model.
+        features_width: Number of features per image, D.
+        op_threshs: Operating points, shape (P,), NaN where there is none; None for none.
+        raw_kind: Kind of what the graph gives, `"logit"`.
+        kinds: All kinds of output.
+    """
+
+    raw_kind: Final = "logit"
+    what = "a classifier of findings"
+
+    @classmethod
+    def fits(cls, card: Mapping[str, Any]) -> bool:
+        """See `NetworkGraph`."""
+        return not card["runs"].get("masks", False)
+
+    def _take(self, card: Mapping[str, Any]) -> bool:
+        runs, points = card["runs"], card["operating_points"]
+        self.trained = tuple(bool(known) for known in card["trained"])
+        self.resize_route = str(runs["resize_route"])
+        self.features_width = int(runs["features"])
+        self.kinds = tuple(str(kind) for kind in runs["kinds"])
+        self.op_threshs = None if points is None else _array(points)
+        return len(self.trained) == len(self.targets) and all(
+            each is None or each.shape == (len(self.targets),)
+            for each in (self.op_threshs, self._example)
+        )
+
+    def _example_logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        opened = self.open("logit", 1, self.choice, usable_threads())
+        opened.input[...] = images
+        logits: NDArray[np.float32] = opened()[0][0]
+        return logits
+
+    def check_kind(self, kind: str | None) -> str:
+        """The kind of output that is asked for, as `XRayClassifier.check_kind`.
+
+        Raises:
+            UnknownNameError: If the network has no such output.
+        """
+        runs = self.card["runs"]
+        found: str = runs["kind"] if kind is None else kind
+        if found not in runs["kinds"]:
+            raise UnknownNameError(f"output kind of {self.card['network']}", found, runs["kinds"])
+        return found
+
+    def convert(self, logits: NDArray[np.float32], kind: str) -> NDArray[np.float32]:
+        """Logits as another kind of output, see `kinds.convert`.
+
+        Args:
+            logits: Shape (B, P), float32.
+            kind: One of `kinds`.
+        """
+        return convert(logits, self.check_kind(kind), self.op_threshs)
+
+    def open(self, kind: str, batch_size: int, choice: Choice, threads: int) -> GraphEngine:
+        """The network, ready to run.
+
+        Args:
+            kind: Meaning of the values.
+            batch_size: Images of a batch.
+            choice: What runs it.
+            threads: That it may use.
+
+        Raises:
+            DependencyError: If the package of the engine is missing.
+            GraphError: If there is no graph for the choice.
+        """
+        wanted = list(self.card["outputs"])[1:]
+        return GraphEngine(self.session(batch_size, choice, threads, wanted), self, kind)
 
 
 class GraphEngine(BatchInput):
@@ -283,7 +349,7 @@ def _array(values: Sequence[float | None]) -> NDArray[np.float32]:
 
 
 def open_graph(path: Path, engine: str = "auto") -> Graph:
-    """A graph that `export` wrote, checked.
+    """A classifier that `export` wrote as a graph, checked.
 
     Args:
         path: `.onnx` or `.xml`, with its card beside it.
@@ -293,89 +359,22 @@ def open_graph(path: Path, engine: str = "auto") -> Graph:
         It, ready to be given to `predict` in place of a model.
 
     Raises:
-        GraphError: If the card is missing, the graph is not the one that it describes, or it gives
-            other numbers here.
+        GraphError: If the card is missing, the graph is not the one that it describes, it is of
+            another kind of network, or it gives other numbers here.
         DependencyError: If the package of the engine is missing.
     """
-    card = _read_card(path)
-    for name, expected in card.get("files", {}).items():
-        try:
-            found = sha256_of(path.with_name(name))
-        except OSError as error:
-            raise GraphError(f"{path.with_name(name)}: {error.strerror}") from error
-        if found != expected:
-            msg = f"{path.with_name(name)} is not the file that {path.name}{CARD_SUFFIX} describes"
-            raise GraphError(msg)
-    if path.name not in card.get("files", {}):
-        raise GraphError(f"{path}{CARD_SUFFIX} describes another graph; export it again")
-    if "runs" not in card:
-        msg = f"{path}: only classifiers of findings run from a graph; use --weights"
-        raise GraphError(msg)
-    usual = "openvino" if path.suffix == ".xml" else "onnx"
-    if engine == "torch" or (usual == "openvino" and engine == "onnx"):
-        msg = f"{path.name} cannot be run by engine {engine}; leave the engine to auto"
-        raise GraphError(msg)
-    graph = Graph(path, card, Choice(usual if engine == "auto" else engine))
-    graph.verify()
-    return graph
+    from torchxrayvision.inference.engines.graphfiles import open_file
+
+    return open_file(path, engine, Graph)
 
 
-def packaged_graph(entry: Weights, engine: str) -> Graph | None:
-    """The graph of weights that are installed with the package, beside them.
-
-    Args:
-        entry: Any weights.
-        engine: `"onnx"`, `"openvino"`, or `"auto"` for what is installed in place of torch.
-
-    Returns:
-        The graph; None if there is none, or torch is to be asked.
-
-    Raises:
-        DependencyError: If the package of the engine is missing.
-        GraphError: If the files are damaged or give other numbers here, and torch, which would
-            say so or do without, is not installed.
-    """
-    if not isinstance(entry.file, PackagedFile):
-        return None
-    tensors = locate_weights(entry)
-    if engine == "auto":
-        choice = None if torch_version() else without_torch()
-        engine = "torch" if choice is None else choice.engine
-    if engine == "torch" or tensors is None or not tensors.with_suffix(".onnx").is_file():
-        return None
-    path = tensors.with_suffix(".onnx")
-    try:
-        return open_graph(path, engine)
-    except GraphError as error:
-        if torch_version() is None:
-            raise
-        _log.info("%s is not used: %s", path, error)
-        return None
-
-
-def _read_card(path: Path) -> dict[str, Any]:
-    place = path.with_name(path.name + CARD_SUFFIX)
-    try:
-        card = json.loads(place.read_text("utf-8"))
-    except OSError as error:
-        msg = (
-            f"{place}: {error.strerror}; "
-            f"`xrv export WEIGHTS --to onnx --output {path.name}` writes it beside the graph"
-        )
-        raise GraphError(msg) from error
-    except (ValueError, RecursionError) as error:
-        raise GraphError(f"{place} is not JSON; export the graph again") from error
-    if not isinstance(card, dict) or not isinstance(card.get("files", {}), dict):
-        raise GraphError(f"{place} is not a card of a graph; export the graph again")
-    return card
-
-
-def cached_graph(source: Sequence[Any], engine: str) -> Graph | None:
+def cached_graph(source: Sequence[Any], engine: str, make: type[_Made]) -> _Made | None:
     """The converted network of weights in the cache, if it is what a run would use.
 
     Args:
         source: What says which tensors they are: names, hashes and versions.
         engine: `"onnx"`, `"openvino"`, or `"auto"` for what was measured to be the fastest here.
+        make: Kind of graph.
 
     Returns:
         The graph; None where torch has to be asked: nothing was converted or measured, another
@@ -394,7 +393,7 @@ def cached_graph(source: Sequence[Any], engine: str) -> Graph | None:
         path = place.with_name(card["runs"]["graph"])
         if not is_as_made(path):
             return None
-        graph = Graph(path, card, choice)
+        graph = make(path, card, choice)
         graph.unmeasured = card["runs"]["wide"] and not measured and choice.engine == "onnx"
         if graph.file_for(choice) is None:
             return None
@@ -423,19 +422,6 @@ def _chosen(card: Mapping[str, Any], engine: str) -> tuple[Choice | None, bool]:
     if found is None:
         return (None if engine == "auto" else Choice(engine)), False
     return (found if found.engine in SESSIONS else None), True
-
-
-def without_torch() -> Choice | None:
-    """What `"auto"` is where torch is not installed; None where no runtime of graphs is either."""
-    return next((Choice(name) for name, run in SESSIONS.items() if find_spec(run.package)), None)
-
-
-def torch_version() -> str | None:
-    """Of the torch that is installed, without importing it; None without one."""
-    try:
-        return version("torch")
-    except PackageNotFoundError:
-        return None
 
 
 def may_have_accelerator() -> bool:
@@ -474,7 +460,7 @@ def write_card(source: Sequence[Any], card: Mapping[str, Any], graph: Path) -> N
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class NamedClassifier:
+class NamedNetwork(abc.ABC, Generic[_Made]):
     """What a user named: published weights, or a file of their own.
 
     Args:
@@ -486,6 +472,14 @@ class NamedClassifier:
     weights: str | None = None
     checkpoint: Path | None = None
     compat: str | None = None
+
+    @abc.abstractmethod
+    def load(self) -> Any:
+        """The network, in evaluation mode."""
+
+    @abc.abstractmethod
+    def graph_type(self) -> type[_Made]:
+        """The kind of graph that stands for it."""
 
     def source(self) -> list[Any] | None:
         """Which tensors these are, as JSON holds it; None where their hash is not known."""
@@ -505,7 +499,7 @@ class NamedClassifier:
         engine: str = "auto",
         precision: str = "exact",
         device: Devices = None,
-    ) -> Graph | None:
+    ) -> _Made | None:
         """The graph that runs in place of the network, if a run would use it.
 
         Args:
@@ -516,6 +510,9 @@ class NamedClassifier:
         Returns:
             None where torch is to be asked.
 
+        Raises:
+            GraphError: If a graph of the package cannot be used, and torch is not installed.
+
         Warns:
             LicenseWarning: As `get_model`.
             DemonstrationWarning: As `get_model`.
@@ -524,16 +521,72 @@ class NamedClassifier:
         cpu = device_names(device) in ((), ("cpu",))
         if precision != "exact" or not cpu or engine == "torch":
             return None
-        source = self.source()
-        found = None if source is None else cached_graph(source, engine)
+        source, kind = self.source(), self.graph_type()
+        found = None if source is None else cached_graph(source, engine, kind)
         if found is None and self.weights is not None and (self.checkpoint or self.compat) is None:
-            found = packaged_graph(get(self.weights), engine)
+            found = _packaged(get(self.weights), engine, kind)
         if found is None:
             return None
         if self.weights is not None and self.checkpoint is None:
             warn_of_terms(get(self.weights))
         found.load = self.load
         return found
+
+    def keep_card(self, model: Any) -> None:
+        """Once the network was converted, let later runs do without torch.
+
+        Args:
+            model: What `load` gave, unchanged, or a graph of it.
+        """
+        if isinstance(model, NetworkGraph):
+            return
+        from torchxrayvision.inference.engines.base import (
+            describe,
+            graph_facts,
+            onnx_place,
+            runs_as_graph,
+        )
+        from torchxrayvision.inference.engines.choose import seconds_an_image
+
+        source, size = self.source(), getattr(model, "input_resolution", None)
+        if source is None or size is None or not runs_as_graph(model):
+            return
+        if self.weights is not None and model.weights != get(self.weights).name:
+            return  # it is another one
+        graph = onnx_place(model, size)
+        if not graph.is_file() or is_as_made(card_place(source)) or not is_as_made(graph):
+            return
+        if next(model.parameters()).device.type == "cpu":
+            card = {**describe(model, size), **graph_facts(model, size)}
+            card["runs"]["seconds"] = seconds_an_image(model)
+            write_card(source, card, graph)
+
+
+def _packaged(entry: Weights, engine: str, kind: type[_Made]) -> _Made | None:
+    """The graph of weights that are installed with the package, see `packaged_graph`."""
+    if engine == "auto":
+        choice = None if torch_version() else without_torch()
+        engine = "torch" if choice is None else choice.engine
+    if engine == "torch" or not isinstance(entry.file, PackagedFile):
+        return None
+    from torchxrayvision.inference.engines.graphfiles import packaged_graph
+
+    return packaged_graph(entry, engine, kind)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NamedClassifier(NamedNetwork[Graph]):
+    """A classifier that a user named.
+
+    Args:
+        weights: See `NamedNetwork`.
+        checkpoint: See `NamedNetwork`.
+        compat: See `NamedNetwork`.
+    """
+
+    def graph_type(self) -> type[Graph]:
+        """See `NamedNetwork`."""
+        return Graph
 
     def load(self) -> XRayClassifier:
         """The network, in evaluation mode.
@@ -575,35 +628,6 @@ class NamedClassifier:
         self.keep_card(net)
         return self.graph(engine) or net
 
-    def keep_card(self, model: XRayClassifier | Graph) -> None:
-        """Once the network was converted, let later runs do without torch.
-
-        Args:
-            model: What `load` gave, unchanged.
-        """
-        if isinstance(model, Graph):
-            return
-        from torchxrayvision.inference.engines.base import (
-            describe,
-            graph_facts,
-            onnx_place,
-            runs_as_graph,
-        )
-        from torchxrayvision.inference.engines.choose import seconds_an_image
-
-        source, size = self.source(), getattr(model, "input_resolution", None)
-        if source is None or size is None or not runs_as_graph(model):
-            return
-        if self.weights is not None and model.weights != get(self.weights).name:
-            return  # it is another one
-        graph = onnx_place(model, size)
-        if not graph.is_file() or is_as_made(card_place(source)) or not is_as_made(graph):
-            return
-        if next(model.parameters()).device.type == "cpu":
-            card = {**describe(model, size), **graph_facts(model, size)}
-            card["runs"]["seconds"] = seconds_an_image(model)
-            write_card(source, card, graph)
-
 
 def require_torch(purpose: str = "") -> None:
     """Say what to do where a network is to be loaded and PyTorch is not installed.
@@ -627,9 +651,17 @@ def require_torch(purpose: str = "") -> None:
         raise GraphError(msg)
 
 
-def worth_measuring(model: XRayClassifier | Graph, images: int) -> XRayClassifier | Graph:
-    """A graph as it is, or its network where a run is so long that engines are to be compared."""
-    if not isinstance(model, Graph) or model.load is None or torch_version() is None:
+def worth_measuring(model: _Any, images: int) -> _Any:
+    """A graph as it is, or its network where a run is so long that engines are to be compared.
+
+    Args:
+        model: Either.
+        images: How many there are to do.
+
+    Returns:
+        One of the two.
+    """
+    if not isinstance(model, NetworkGraph) or model.load is None or torch_version() is None:
         return model
     seconds = images * model.card["runs"].get("seconds", 0.0)  # that torch takes
     return model.load() if model.unmeasured and seconds >= WORTH_MEASURING else model
@@ -720,7 +752,7 @@ def open_by_name(
     return open_classifier(model, kind, batch_size, choice)
 
 
-def fingerprint_of(model: XRayClassifier | Graph) -> str:
+def fingerprint_of(model: XRayModel | NetworkGraph) -> str:
     """SHA-256 of the tensors of a network, or of the one that a graph was made of.
 
     Args:
@@ -729,7 +761,7 @@ def fingerprint_of(model: XRayClassifier | Graph) -> str:
     Returns:
         Hexadecimal digits, see `runs.fingerprint`.
     """
-    if isinstance(model, Graph):
+    if isinstance(model, NetworkGraph):
         return model.fingerprint
     from torchxrayvision.runs import fingerprint
 
@@ -738,10 +770,21 @@ def fingerprint_of(model: XRayClassifier | Graph) -> str:
 
 @contextlib.contextmanager
 def ready(
-    model: XRayClassifier | Graph, device: str | torch.device | None = None
+    model: XRayModel | NetworkGraph, device: str | torch.device | None = None
 ) -> Iterator[None]:
-    """A network in evaluation mode on a device meanwhile; a graph is as it is."""
-    if isinstance(model, Graph):
+    """A network in evaluation mode on a device meanwhile; a graph is as it is.
+
+    Args:
+        model: Either.
+        device: Where a network runs meanwhile; None leaves it where it is.
+
+    Returns:
+        A context in which it is so.
+
+    Raises:
+        GraphError: If a graph is asked to run elsewhere than on the CPU.
+    """
+    if isinstance(model, NetworkGraph):
         if str(device or "cpu") != "cpu":
             raise GraphError(f"{model.path.name} runs on the CPU, not on {device}")
         yield

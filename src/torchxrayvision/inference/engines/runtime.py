@@ -40,6 +40,10 @@ BATCH: Final = 8
 """Images of a batch of a classifier where nobody names a number."""
 FOLDER: Final = "engines"
 """Of the cache, for converted networks."""
+CARD_SUFFIX: Final = ".json"
+"""After the name of a graph, for what is known of it."""
+PLACES: Final = 8
+"""A side: where a card holds the logits of each structure."""
 _ALIGNMENT: Final = 64  # bytes: what torch gives its tensors; last bits may depend on it
 _FOLDER_OF_WEIGHTS: Final = "session.model_external_initializers_file_folder_path"
 _CPUINFO: Final = Path("/proc/cpuinfo")
@@ -62,7 +66,11 @@ def aligned(shape: Sequence[int], value: float = AIR) -> Float32:
 
 
 def usable_threads() -> int:
-    """Threads that torch would use: as the environment says, or one per core of the processor."""
+    """Threads that torch would use: as the environment says, or one per core of the processor.
+
+    Returns:
+        At least 1.
+    """
     for name in ("MKL_NUM_THREADS", "OMP_NUM_THREADS"):
         given = os.environ.get(name, "").partition(",")[0].strip()
         if given.isdecimal() and int(given):
@@ -92,6 +100,36 @@ def example_image(size: int) -> NDArray[np.float32]:
     across, down = places[None, :], places[:, None]
     waves = np.sin(9 * across + 5 * down**2) * np.cos(7 * down - 4 * across**2)
     return np.asarray(700 * waves + 250 * np.cos(40 * across * down), np.float32)
+
+
+def without_torch() -> Choice | None:
+    """What `"auto"` is where torch is not installed; None where no runtime of graphs is either."""
+    return next((Choice(name) for name, run in SESSIONS.items() if find_spec(run.package)), None)
+
+
+def torch_version() -> str | None:
+    """The version of the torch that is installed, without importing it.
+
+    Returns:
+        None without one.
+    """
+    try:
+        return version("torch")
+    except PackageNotFoundError:
+        return None
+
+
+def at_places(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What a card holds of the maps of an image: their values in some places.
+
+    Args:
+        maps: Shape (P, R, R).
+
+    Returns:
+        Shape (P * 64,), rounded to five digits after the point.
+    """
+    places = (np.arange(PLACES) * maps.shape[-1] + maps.shape[-1] // 2) // PLACES
+    return np.round(maps[:, places[:, None], places[None, :]], 5).reshape(-1)
 
 
 def winograd_file(path: Path) -> Path:
