@@ -102,8 +102,10 @@ def load_checkpoint(
         return found
     checkpoint = read_tensors(path, limits=limits)
     with contextlib.suppress(OSError):  # a file that is gone meanwhile gets no copy
-        if checkpoint.container != "safetensors" and FileState.of(path) == before:
-            kept.save(checkpoint)
+        changed = FileState.of(path) != before
+        if checkpoint.container != "safetensors" and not changed and kept.save(checkpoint):
+            # Mapped like those of every later use, so that the memory of the others is free.
+            return kept.load(path, limits) or checkpoint
     return checkpoint
 
 
@@ -161,18 +163,24 @@ class _Copy:
             logger.warning("%s is rebuilt: its bytes are not those sealed", self._file)
         return not wrong
 
-    def save(self, checkpoint: Checkpoint) -> None:
-        """Write the copy, then its seal, each under its final name only when whole."""
+    def save(self, checkpoint: Checkpoint) -> bool:
+        """Write the copy, then its seal, each under its final name only when whole.
+
+        Returns:
+            Whether the copy is there.
+        """
         tensors, metadata = _packed(checkpoint, self._digest)
         try:
             make_folder(self._folder)
             self._sweep()
             save_safetensors(self._file, tensors, metadata)
             _write_json(self._seal, {"sha256": sha256_once(self._file)})
+            return True
         except Unreadable as error:
             logger.info("no copy of %s: %s", checkpoint.path, error)
         except OSError as error:
             logger.warning("no copy of %s is kept in %s: %s", checkpoint.path, self._folder, error)
+        return False
 
     def _sweep(self) -> None:
         for part in self._folder.glob(".*.part*"):

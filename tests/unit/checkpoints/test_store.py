@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -77,6 +78,11 @@ def assert_equal(first, second):
         assert torch.equal(tensor, second[name]), name
 
 
+def in_memory(tensors):
+    """The same tensors, whatever becomes of their file."""
+    return {name: tensor.clone() for name, tensor in tensors.items()}
+
+
 def test_second_load_parses_and_hashes_nothing_and_is_equal(source, cache, monkeypatch):
     first = load_checkpoint(source, cache=cache)
     parses, hashes = count(monkeypatch, "read_tensors"), count_hashes(monkeypatch)
@@ -87,6 +93,20 @@ def test_second_load_parses_and_hashes_nothing_and_is_equal(source, cache, monke
         assert getattr(first, field) == getattr(second, field), field
     assert second.values == {"epoch": 3, "tasks": {"Edema": 0}}
     assert list(second.skipped) == ["sparse"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists what is mapped")
+def test_the_first_load_maps_the_copy_too(tmp_path, cache):
+    torch.save({"w": torch.ones(1 << 18)}, tmp_path / "net.pt")
+    tensor = load_tensors(tmp_path / "net.pt", cache=cache)["w"]
+    assert tensor.all()
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        places, *_, name = line.split()
+        first, stop = (int(place, 16) for place in places.split("-"))
+        if first <= tensor.data_ptr() < stop:
+            assert name == str(copies(cache)[0])
+            return
+    raise AssertionError(tensor.data_ptr())
 
 
 def test_copy_is_named_after_the_hash_of_its_source(source, cache):
@@ -153,7 +173,7 @@ def write_other(path):
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_damaged_copy_is_detected_and_rebuilt(damage, source, cache, monkeypatch):
-    expected = load_tensors(source, cache=cache)
+    expected = in_memory(load_tensors(source, cache=cache))
     damage(copies(cache)[0])
     parses = count(monkeypatch, "read_tensors")
     assert_equal(load_tensors(source, cache=cache), expected)
@@ -251,7 +271,7 @@ def test_size_and_time_do_not_vouch_for_a_file_in_another_process(tmp_path, cach
 @pytest.mark.skipif(os.name == "nt", reason="rights are another matter on Windows")
 @pytest.mark.parametrize("how", ["writable by all", "of another user"])
 def test_copies_that_others_may_have_put_there_are_not_used(source, cache, caplog, how):
-    expected = load_tensors(source, cache=cache)
+    expected = in_memory(load_tensors(source, cache=cache))
     folder = cache / "tensors"
     if how == "writable by all":
         folder.chmod(0o777)
