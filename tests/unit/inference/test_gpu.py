@@ -21,7 +21,7 @@ import torch
 from support import long_run
 from torchxrayvision.autoencoders import ResNetAE
 from torchxrayvision.baseline_models.chestx_det import PSPNet
-from torchxrayvision.inference import accelerate, predictions
+from torchxrayvision.inference import Plan, accelerate, predictions
 from torchxrayvision.inference.engines import choose as _choose
 from torchxrayvision.inference.engines import gpu as _gpu
 from torchxrayvision.inference.engines.base import (
@@ -36,6 +36,7 @@ from torchxrayvision.inference.engines.choose import (
     choose_engine,
     open_engine,
     open_network,
+    open_planned,
 )
 from torchxrayvision.inference.prediction import batches
 from torchxrayvision.inputs import expand
@@ -266,6 +267,33 @@ def test_float32_is_true_float32_and_the_callers_setting_comes_back():
     assert precision_now() == before
 
 
+@pytest.fixture
+def settings_of_torch():
+    """What programs set of float32 comes back after the test."""
+    yield
+    torch.backends.fp32_precision = "none"
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cuda.matmul.fp32_precision = torch.backends.mkldnn.matmul.fp32_precision = "none"
+
+
+@pytest.mark.usefixtures("settings_of_torch")
+@pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="torch has the old way only")
+@pytest.mark.parametrize("way", ["old", "new"])
+def test_programs_that_ask_for_tf32_either_way_still_get_true_float32(way):
+    """Torch refuses products of matrices where its two ways to set this disagree."""
+    if way == "old":
+        torch.set_float32_matmul_precision("high")
+    else:
+        torch.backends.fp32_precision = "tf32"
+    before = precision_now()
+    with _gpu.true_float32():
+        assert precision_now() == ("ieee", "ieee")
+        assert torch.backends.cuda.matmul.allow_tf32 is False  # refused: what every product asks
+    assert precision_now() == before
+    if way == "old":
+        assert torch.get_float32_matmul_precision() == "high"
+
+
 def test_float32_stays_true_until_the_last_thread_is_done():
     before, inside, leave = precision_now(), threading.Event(), threading.Event()
 
@@ -321,8 +349,9 @@ def test_float32_on_a_gpu_is_that_of_the_cpu_to_1e_4(pair, captured):
 
 
 @needs_gpu
-def test_fast_on_a_gpu_keeps_its_promise(pair):
+def test_fast_on_a_gpu_keeps_its_promise(pair, monkeypatch):
     net, images, expected = pair
+    monkeypatch.setattr(_choose, "has_compiler", lambda device: False)  # which takes minutes
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what bfloat16 does not reach is computed in float32
         choice = choose_engine(
@@ -397,7 +426,68 @@ def test_memory_that_runs_out_on_a_gpu_halves_the_batch():
 
 
 @needs_gpu
-@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+@pytest.mark.parametrize("captured", [False, True])
+def test_batches_that_grow_on_a_gpu_give_the_numbers_of_those_that_do_not(network, captured):
+    images = example(long_run.SIZE, 512)
+    expected = reference(network, images)[0]
+    net, plan = network.to("cuda"), Plan(grows=True, images=10**6)
+    engine = open_planned(net, 8, Choice("torch", captured=captured), plan)
+    waiting, found, place = [], [], 0
+    while place < 100_000 and not engine.growth.settled:
+        size = len(engine.input)
+        at = np.arange(place, place + size) % len(images)
+        engine.input[...] = images[at].numpy()
+        waiting.append((at, engine.start()))
+        place += size
+        if len(waiting) > engine.overlaps:
+            at, finish = waiting.pop(0)
+            found.append((at, finish()[0].clone()))
+    found += [(at, finish()[0].clone()) for at, finish in waiting]
+    engine.close()
+    assert engine.growth.settled
+    assert max(len(at) for at, _ in found) > 8
+    for at, given in found:
+        torch.testing.assert_close(given, expected[at], atol=1e-4, rtol=1e-4)
+
+
+@needs_gpu
+def test_a_gpu_with_tf32_asked_for_by_the_program_computes_in_float32(network):
+    images = example(long_run.SIZE, BATCH)
+    expected = reference(network, images)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        engine = open_network(network.to("cuda"), BATCH, Choice("torch"))
+        engine.input[...] = images.numpy()
+        assert agreement(network, expected, engine.run(), "exact").holds
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+two_gpus = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+
+
+@needs_gpu
+@two_gpus
+@pytest.mark.parametrize("captured", [False, True])
+def test_two_gpus_in_one_run_give_the_numbers_of_the_cpu(network, captured):
+    """Each captures a graph while the other computes."""
+    images = example(long_run.SIZE, 32 * BATCH)
+    expected = reference(network, images)[0]
+    plan = Plan(devices=("cuda:0", "cuda:1"))
+    choice = Choice("torch", captured=captured)
+    engine = open_planned(network.to("cuda:0"), BATCH, choice, plan)
+    finishes = []
+    for part in images.split(BATCH):
+        engine.input[...] = part.numpy()
+        finishes.append(engine.start())
+    found = torch.cat([finish()[0].clone() for finish in finishes])
+    engine.close()
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+@needs_gpu
+@two_gpus
 def test_a_second_device_gives_the_numbers_of_the_first(network):
     images = example(long_run.SIZE, BATCH)
     answers = [

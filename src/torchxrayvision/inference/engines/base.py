@@ -533,10 +533,11 @@ class ClassifierEngine(BatchInput):
 class TorchEngine(Engine):
     """PyTorch, on the device of the model.
 
-    On the CPU a copy of the weights lies with the channels last, which convolutions run faster on
-    (`docs/speed.md`); the model of the caller stays as it is. On a GPU images and results are
-    copied while other batches are computed, see `start`. Where the memory of the device does not
-    suffice for a batch, it goes through in halves, or in halves of those, from then on.
+    On the CPU, and on a GPU in bfloat16, a copy of the weights lies with the channels last, which
+    convolutions run faster on (`docs/speed.md`); the model of the caller stays as it is. On a GPU
+    images and results are copied while other batches are computed, see `start`. Where the memory of
+    the device does not suffice for a batch, it goes through in halves, or in halves of those, from
+    then on.
 
     `arithmetic` is `"float32"` for that of the weights, or `"bfloat16"` for convolutions in it.
     `compiled` compiles the network when it first runs, which takes up to minutes; without a
@@ -564,6 +565,8 @@ class TorchEngine(Engine):
         elif self._weight.device.type == "cuda":
             from torchxrayvision.inference.engines.gpu import Transfers
 
+            if self._reduced:  # what tensor cores take without turning each layer
+                model = copy.deepcopy(model).to(memory_format=torch.channels_last)
             self._transfers = Transfers(self._tensor.shape, self._weight.device)
             self._take(self._transfers.buffer)
             self.overlaps = 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
@@ -24,15 +24,15 @@ _WARM_UPS: Final = 3  # before a capture, in which nothing may be allocated or c
 
 
 class _Float32:
-    """What the settings of torch for float32 were before the first of those who changed them."""
+    """Who computes in true float32 now; the settings of torch are those of the whole process."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.users = 0
-        self.before: list[object] = []
+        self.give_back: Callable[[], None] = lambda: None
 
 
-_float32: Final = _Float32()  # the settings are of the process, so their users are counted in it
+_float32: Final = _Float32()
 _capturing: Final = threading.Lock()  # torch captures one graph at a time
 
 
@@ -44,20 +44,9 @@ def true_float32() -> Iterator[None]:
     probabilities by about 1e-3. Threads may enter at the same time: what was set before the first
     of them comes back after the last.
     """
-    places: list[tuple[object, str, object]] = [
-        (torch.backends.cudnn, "allow_tf32", False),
-        (torch.backends.cuda.matmul, "allow_tf32", False),
-    ]
-    if hasattr(torch.backends.cudnn, "conv"):  # from torch 2.9, where the two ways do not mix
-        places = [
-            (torch.backends.cudnn.conv, "fp32_precision", "ieee"),
-            (torch.backends.cuda.matmul, "fp32_precision", "ieee"),
-        ]
     with _float32.lock:
         if not _float32.users:
-            _float32.before = [getattr(where, name) for where, name, _ in places]
-            for where, name, wanted in places:
-                setattr(where, name, wanted)
+            _float32.give_back = _without_tf32()
         _float32.users += 1
     try:
         yield
@@ -65,8 +54,44 @@ def true_float32() -> Iterator[None]:
         with _float32.lock:
             _float32.users -= 1
             if not _float32.users:
-                for (where, name, _), value in zip(places, _float32.before, strict=True):
-                    setattr(where, name, value)
+                _float32.give_back()
+
+
+def _without_tf32() -> Callable[[], None]:
+    """Set it; what is given sets what was before."""
+    backends: Any = torch.backends
+    name = "allow_tf32"
+    wanted: bool | str = False
+    parts = [backends.cudnn, backends.cuda.matmul]
+    if hasattr(backends.cudnn, "conv"):  # from torch 2.9, where there is an old and a new way
+        name, wanted = "fp32_precision", "ieee"
+        parts = [backends.cudnn.conv, backends.cuda.matmul, backends.mkldnn.matmul]
+    before = [getattr(part, name) for part in parts]
+    for part in parts[:2]:
+        setattr(part, name, wanted)
+    old_way = _disagreeing()
+    if old_way is not None:  # this sets products of matrices on CPUs as well
+        torch.set_float32_matmul_precision("highest")
+
+    def give_back() -> None:
+        if old_way is not None:
+            torch.set_float32_matmul_precision(old_way)
+        for part, value in zip(parts, before, strict=True):
+            setattr(part, name, value)
+
+    return give_back
+
+
+def _disagreeing() -> str | None:
+    """What a program set the old way, where torch refuses products of matrices because of it."""
+    try:
+        torch.backends.cuda.matmul.allow_tf32  # noqa: B018 - each product asks for it
+    except RuntimeError:
+        try:
+            return torch.get_float32_matmul_precision()
+        except RuntimeError:
+            return "high"
+    return None
 
 
 class Transfers:
