@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import re
 import subprocess
 import sys
 import threading
@@ -43,6 +44,8 @@ from torchxrayvision.inputs import expand
 from torchxrayvision.models import UNet, get_model
 
 BATCH = 4
+BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "bench_gpu.py"
+PARTS_OF_BENCHMARK = ("Numbers", "Alone", "Growing", "Devices", "Files")
 
 
 def needs_gpu(test):
@@ -500,13 +503,26 @@ def test_a_second_device_gives_the_numbers_of_the_first(network):
 @pytest.mark.slow
 def test_the_benchmark_runs_without_a_gpu(tmp_path):
     """So that it is ready where there is one."""
-    script = Path(__file__).parents[3] / "benchmarks" / "bench_gpu.py"
     table = tmp_path / "table.md"
-    command = [sys.executable, str(script), "--device", "cpu", "--quick", "--output", str(table)]
+    command = [sys.executable, str(BENCHMARK), "--device", "cpu", "--quick", "--output", str(table)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     text = table.read_text("utf-8")
-    assert text.count("| yes |") == 2
+    assert re.findall(r"^## (\w+)$", text, re.M) == list(PARTS_OF_BENCHMARK)
     assert "NO" not in text.replace("no GPU", "")
-    for heading in ("## Numbers", "## Alone", "## From files"):
-        assert heading in text
+    assert "FAILED" not in text
+    rows = [line for line in text.splitlines() if line.startswith(("| densenet121", "| demo"))]
+    assert len(rows) >= 6
+    assert any("cpu:0 cpu:1" in row for row in rows)
+
+
+@pytest.mark.slow
+def test_the_benchmark_writes_its_table_where_parts_fail(tmp_path):
+    """A device that torch does not have breaks every part, and each says so in its table."""
+    table = tmp_path / "table.md"
+    command = [sys.executable, str(BENCHMARK), "--device", "mps", "--quick", "--output", str(table)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    text = table.read_text("utf-8")
+    assert re.findall(r"^## (\w+)$", text, re.M) == list(PARTS_OF_BENCHMARK)
+    assert text.count("| FAILED (1): ") == text.count("## ") == len(PARTS_OF_BENCHMARK)
