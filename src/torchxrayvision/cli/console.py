@@ -364,6 +364,18 @@ def named_images(paths: Sequence[str] | None, lists: Sequence[Path] | None) -> l
     return [given for name in names for given in (listed if name == "-" else [name])]
 
 
+def note_pictures_among(names: Sequence[str], out_dir: Path) -> None:
+    """Say that pictures are written into a folder that is read, where the next run finds them."""
+    place = out_dir.resolve()
+    for name in names:
+        if Path(name).is_dir() and place.is_relative_to(Path(name).resolve()):
+            inform(
+                f"warning: {out_dir} lies in {name}, so a later run over {name} takes the pictures "
+                "written there for radiographs; name a folder elsewhere with --out-dir"
+            )
+            return
+
+
 def force_utf8_streams() -> None:
     """Let the streams of this process take every file name; as files and pipes they are UTF-8.
 
@@ -477,6 +489,8 @@ def folder_to_write(path: Path | None) -> Path | None:
     there = next((p for p in (path, *path.parents) if p.exists()), None) if path else None
     if there is not None and not there.is_dir():
         raise typer.BadParameter(f"{there} is a file, name a folder")
+    if there is not None and not os.access(there, os.W_OK):
+        raise typer.BadParameter(f"{there} cannot be written in; name another place")
     return path
 
 

@@ -14,6 +14,7 @@ from torchxrayvision.cli.console import (
     end_run,
     load_classifier,
     named_images,
+    note_pictures_among,
     read_options,
     refuse_existing,
     run_progress,
@@ -71,6 +72,7 @@ def explain(
     names = named_images(paths, from_file)
     table = out_dir / SUMMARY
     refuse_existing(out_dir, overwrite, unfinished=table)
+    note_pictures_among(names, out_dir)
     from torchxrayvision.explain import explain_to_folder
 
     with show_warnings(), run_progress() as progress:

@@ -13,6 +13,7 @@ from torchxrayvision.cli.console import (
     end_run,
     inform,
     named_images,
+    note_pictures_among,
     read_options,
     refuse,
     refuse_existing,
@@ -74,6 +75,7 @@ def segment(
             refuse(reason)
     table = out_dir / "measures.csv"
     refuse_existing(out_dir, overwrite, unfinished=table)
+    note_pictures_among(names, out_dir)
     from torchxrayvision.segmentation import segment_to_folder
 
     with show_warnings(), run_progress() as progress:

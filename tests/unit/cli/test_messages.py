@@ -1,7 +1,9 @@
 """What the commands say where a file is not there, or a warning comes from deep below."""
 
 import io
+import os
 import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -74,3 +76,25 @@ def test_no_number_is_cut_where_a_terminal_is_narrow(monkeypatch, whole):
     assert "Pleural_Thickening" in "".join(line[:6].strip() for line in shown.splitlines())
     for number in ("1116", "0.765", "0.718", "0.805"):
         assert number in shown
+
+
+def test_pictures_that_would_be_read_as_radiographs_are_announced(tmp_path, monkeypatch, capsys):
+    films = tmp_path / "films"
+    films.mkdir()
+    monkeypatch.chdir(films)
+    console.note_pictures_among(["a.png", str(tmp_path / "others")], films / "maps")
+    console.note_pictures_among([str(films)], tmp_path / "maps")
+    assert capsys.readouterr().err == ""
+    console.note_pictures_among(["."], Path("maps"))
+    assert "warning: maps lies in ., so a later run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "calibrate"])
+def test_a_folder_without_rights_is_refused_before_anything_is_computed(
+    tmp_path, monkeypatch, command
+):
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    option = "--output" if command == "evaluate" else "--to"
+    done = run(command, "none.csv", "none.csv", option, tmp_path / "out.csv")
+    assert done.exit_code == 2
+    assert "cannot be written in" in " ".join(done.stderr.split())
