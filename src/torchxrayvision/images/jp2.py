@@ -30,6 +30,7 @@ from torchxrayvision.images.jpeg import read_codestream
 from torchxrayvision.images.jpeg2000 import (
     MOST_BITS,
     can_decode,
+    check_pieces,
     decode_image,
     is_clipped,
     read_coding,
@@ -305,6 +306,7 @@ def _code(
     options.limits.check_picture(
         path, stream.height, stream.width, bits=bits, stored=len(data), frames=len(picture.streams)
     )
+    check_pieces(code, path)
     sizes = code[42 : 42 + 3 * stream.components]
     if not sizes or int.from_bytes(code[4:6]) != 38 + len(sizes):
         raise ImageReadError(path, "the header of the JPEG 2000 code stream is damaged")

@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from PIL import Image, features
 
+from torchxrayvision.errors import ImageTooLargeError
 from torchxrayvision.images.common import Reduction, silence_decoders
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from torchxrayvision.images.jpeg import CodeStream
@@ -27,13 +30,18 @@ if TYPE_CHECKING:
 _THREADS: Final = "OPJ_NUM_THREADS"  # what OpenJPEG itself reads, each time it begins an image
 MOST_BITS: Final = 16
 """Of a sample, that Pillow keeps."""
-_SIZ, _COD, _COC, _SOT = 0xFF51, 0xFF52, 0xFF53, 0xFF90
+_SIZ, _COD, _COC, _SOT, _SOD = 0xFF51, 0xFF52, 0xFF53, 0xFF90, 0xFF93
 _SOC: Final = b"\xff\x4f"
 # Variance of the low-pass filters of annex F, in squared samples: the 5-3 filter (-1, 2, 6, 2, -1)
 # / 8 and the 9-7 filter of table F.4.
 _BLUR_REVERSIBLE: Final = -0.5
 _BLUR_IRREVERSIBLE: Final = 0.46035
 
+# Precincts and code blocks, of which OpenJPEG makes objects of 400 bytes before it reads any code.
+# An image of 25 million pixels has 8,000 in blocks of 64 x 64, and 130,000 in blocks of 16 x 16.
+_MOST_PIECES: Final = 500_000
+_HARMLESS_PACKETS: Final = 100_000
+_MOST_LEVELS: Final = 32
 _CLIPPED: Final = 5e-4  # share of the samples, from which on an image is decoded whole
 
 _log = logging.getLogger(__name__)
@@ -85,6 +93,87 @@ def read_coding(data: bytes) -> Coding | None:
             break
         position += 2 + length
     return found and Coding(levels=found[0], reversible=found[1], signed=signed)
+
+
+def check_pieces(data: bytes, path: str) -> None:
+    """Refuse a code stream that cuts its image into so many pieces that they only keep us busy.
+
+    The header says how many there are: 159 bytes can ask for 2 GB. Each precinct has a packet in
+    each layer, which takes at least a byte (ITU-T T.800 sections B.6 to B.10).
+
+    Args:
+        data: The code stream.
+        path: For the error.
+
+    Raises:
+        ImageTooLargeError: If there are too many.
+    """
+    try:
+        pieces, packets = _count_pieces(data)
+    except (struct.error, IndexError, ZeroDivisionError):  # the decoder says what is wrong
+        return
+    if pieces > _MOST_PIECES:
+        reason = f"declares a JPEG 2000 image in {pieces:,} pieces, above {_MOST_PIECES:,}"
+        raise ImageTooLargeError(path, reason, "write it with larger precincts or code blocks")
+    if packets > max(_HARMLESS_PACKETS, len(data)):
+        reason = f"declares {packets:,} packets of JPEG 2000 in {len(data):,} bytes"
+        raise ImageTooLargeError(path, reason, "the file is truncated or hostile")
+
+
+def _count_pieces(data: bytes) -> tuple[int, int]:
+    """Precincts and code blocks in all, and packets; those of the finest style that is declared."""
+    x1, y1, x0, y0, width, height, left, top = struct.unpack_from(">8I", data, 8)
+    (components,) = struct.unpack_from(">H", data, 40)
+    tiles = -(-(x1 - left) // width) * -(-(y1 - top) // height)
+    sides = min(width, x1 - x0), min(height, y1 - y0)
+    pieces, packets, layers = 0, 0, 1
+    for marker, body in _style_segments(data):
+        if marker == _COD:
+            layers, style, own = int.from_bytes(body[2:4]), body[0], body[5:]
+        else:
+            at = 1 if components < 257 else 2
+            style, own = body[at], body[at + 1 :]
+        precincts, blocks = _pieces_of_tile(*sides, own, own_precincts=bool(style & 1))
+        pieces = max(pieces, (precincts + blocks) * tiles * components)
+        packets = max(packets, precincts * tiles * components * layers)
+    return pieces, packets
+
+
+def _style_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """COD and COC segments of the main header and of those of tile-parts."""
+    position, part, end = 2, 0, 0
+    while position + 4 <= len(data):
+        marker, length = struct.unpack_from(">HH", data, position)
+        if marker == _SOT:
+            part = position
+            end = part + int.from_bytes(data[part + 6 : part + 10])
+        elif marker == _SOD:
+            if end <= part:  # the last one
+                return
+            position = end
+            continue
+        elif marker in (_COD, _COC):
+            yield marker, data[position + 4 : position + 2 + length]
+        elif length < 2:
+            return
+        position += 2 + length
+
+
+def _pieces_of_tile(
+    width: int, height: int, style: bytes, *, own_precincts: bool
+) -> tuple[int, int]:
+    """Precincts and code blocks of one component, by SPcod or SPcoc (section A.6.1)."""
+    levels, across, down = min(style[0], _MOST_LEVELS), style[1] + 2, style[2] + 2
+    precincts, blocks = 0, 0
+    for resolution in range(levels + 1):
+        size = style[5 + resolution] if own_precincts else 0xFF
+        wide, high = size & 15, size >> 4
+        columns, rows = (-(-side >> (levels - resolution)) for side in (width, height))
+        precincts += -(-columns >> wide) * -(-rows >> high)
+        bands, shift = (3, 1) if resolution else (1, 0)
+        block = min(across, max(0, wide - shift)), min(down, max(0, high - shift))
+        blocks += bands * -(-columns >> (block[0] + shift)) * -(-rows >> (block[1] + shift))
+    return precincts, blocks
 
 
 def decode_reduced(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile, features
 
-from support.image_files import ramp
+from support.image_files import JPEG_2000_LOSSLESS, encapsulated, ramp
 from support.jpeg2000_files import (
     SIGNATURE,
     box,
@@ -404,6 +404,64 @@ def test_limits_hold_before_anything_is_decoded():
         with pytest.raises(ImageTooLargeError, match=r"more than 10,000 boxes"):
             read(SIGNATURE + box(b"free") * 10_001)
     assert read_image(code(GREY), limits=Limits(decoded_bytes=8000)).shape == (1, 40, 50)
+
+
+def finely_cut(side, precinct, block=4, layers=1, where="main", marker=0xFF52):
+    """A blank image whose header asks for small precincts (2 to the power) in one of three places.
+
+    The code that follows is for larger ones, which nobody gets to see.
+    """
+    stream = code(np.zeros((side, side), np.uint8))
+    place = stream.index(b"\xff\x52")
+    (length,) = struct.unpack_from(">H", stream, place + 2)
+    body = bytearray(stream[place + 4 : place + 2 + length])
+    style = bytes(body[5:])[:1] + bytes([block - 2] * 2) + bytes(body[8:10])
+    style += bytes([precinct * 17] * (body[5] + 1))
+    if marker == 0xFF53:  # of component 0
+        content = b"\0\1" + style
+    else:
+        content = bytes([body[0] | 1, body[1]]) + struct.pack(">H", layers) + body[4:5] + style
+    segment = struct.pack(">HH", marker, len(content) + 2) + content
+    if where == "main":
+        rest = stream[place + 2 + length :] if marker == 0xFF52 else stream[place:]
+        return stream[:place] + segment + rest
+    part = stream.index(b"\xff\x90")
+    (size,) = struct.unpack_from(">I", stream, part + 6)
+    head = stream[part : part + 6] + struct.pack(">I", size + len(segment)) + stream[part + 10 :]
+    return stream[:part] + head[:12] + segment + head[12:]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"where": "tile"}, {"marker": 0xFF53}, {"marker": 0xFF53, "where": "tile"}],
+    ids=["main header", "tile-part", "of a component", "of a component, tile-part"],
+)
+@pytest.mark.parametrize("form", ["bare", "boxes", "dicom"])
+def test_an_image_in_countless_pieces_is_refused_at_once(options, form):
+    """200 bytes would take 600 MB and seconds."""
+    stream = finely_cut(1024, 1, **options)
+    assert len(stream) < 250
+    if form == "dicom":
+        blank = np.zeros((1024, 1024), np.uint8)
+        data = encapsulated([stream], blank, JPEG_2000_LOSSLESS)
+    else:
+        data = jp2(stream, GREYS) if form == "boxes" else stream
+    for read in (read_raster,) if form == "dicom" else (read_raster, read_info):
+        with pytest.raises(ImageTooLargeError, match=r"in 1,397,2\d\d pieces, above 500,000"):
+            read(data)
+
+
+def test_more_packets_than_bytes_are_refused():
+    with pytest.raises(ImageTooLargeError, match=r"packets of JPEG 2000 in .* hostile"):
+        read_image(finely_cut(1024, 7, layers=2000))
+
+
+@pytest.mark.parametrize(("precinct", "block"), [(15, 6), (8, 6), (6, 4), (5, 4), (15, 2)])
+def test_usual_pieces_pass(precinct, block):
+    pixels = ramp(300, 280, 255).astype(np.uint8)
+    sizes = {} if precinct == 15 else {"precinct_size": (1 << precinct,) * 2}
+    data = code(pixels, codeblock_size=(1 << block,) * 2, **sizes)
+    assert np.array_equal(read_raster(data).pixels, pixels)
 
 
 def test_a_pillow_without_openjpeg_is_named(monkeypatch):

@@ -356,6 +356,10 @@ def stored_values(
     if stream is not None:
         _check_stream(stream, header, tags.path, limits)
         data = data[: stream.end]
+        if stream.kind == "jpeg2000":
+            from torchxrayvision.images.jpeg2000 import check_pieces
+
+            check_pieces(data[max(0, data.find(_STARTS[1])) :], tags.path)
     reduced = _reduced(data, stream, actual, header, tags.path, times)
     if reduced is not None:
         pixels, reduction = reduced
