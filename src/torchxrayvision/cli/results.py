@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
 from torchxrayvision.cli import options as opt
 from torchxrayvision.cli.console import (
+    DEFAULT_WEIGHTS,
     decodes_in_parallel,
     end_run,
-    load_classifier,
     named_images,
     refuse,
     refuse_existing,
@@ -19,9 +20,11 @@ from torchxrayvision.cli.console import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from torchxrayvision.inference import Graph, MaskGraph
+    from torchxrayvision.models import Segmenter, XRayClassifier
 
-    from torchxrayvision.results import Reader
+
+_CPU_ONLY: Final = ("onnx", "openvino")
 
 
 @decodes_in_parallel
@@ -39,10 +42,14 @@ def results(
     ] = "sr,sc",
     weights: opt.Weights = None,
     checkpoint: opt.Checkpoint = None,
+    graph: opt.GraphFile = None,
     calibration: opt.CalibrationFile = None,
     segmenter: Annotated[
         str | None,
-        typer.Option(help="Segmentation network, such as chestx_det; no masks if not given."),
+        typer.Option(
+            help="Segmentation network, such as chestx_det, or a file of `xrv export` with its "
+            "graph; no masks if not given."
+        ),
     ] = None,
     structure: opt.Structures = None,
     upright: opt.Upright = False,
@@ -54,6 +61,9 @@ def results(
             "that is present if not given.",
         ),
     ] = None,
+    no_evidence: Annotated[
+        bool, typer.Option("--no-evidence", help="Show no evidence, which needs PyTorch.")
+    ] = False,
     method: Annotated[
         Literal["gradcam", "gradcam++", "cam"], typer.Option("--map", help="How evidence is found.")
     ] = "gradcam",
@@ -68,6 +78,7 @@ def results(
         ),
     ] = 0.5,
     batch_size: opt.BatchSize = 1,
+    engine: opt.Engine = "torch",
     device: opt.Device = None,
     workers: opt.Workers = None,
     time_limit: opt.TimeLimit = None,
@@ -98,19 +109,39 @@ def results(
         chosen = check_kinds(wanted)
     except UnknownNameError as error:
         refuse(error)
-    if "seg" in chosen and segmenter is None:
-        refuse("seg holds masks: name a network with --segmenter, such as chestx_det")
+    elsewhere = device not in (None, "cpu")
+    for wrong, reason in (
+        ("seg" in chosen and segmenter is None,
+         "seg holds masks: name a network with --segmenter, such as chestx_det"),
+        (graph and (weights or checkpoint), "--graph stands alone: it is the network"),
+        (graph and elsewhere, f"--graph runs on the CPU, not on {device}"),
+        (engine in _CPU_ONLY and elsewhere, f"--engine {engine} runs on the CPU, not on {device}"),
+        (no_evidence and target, "--evidence and --no-evidence exclude each other"),
+        (no_evidence and "pm" in chosen, "pm holds evidence: leave --no-evidence away"),
+    ):  # fmt: skip
+        if wrong:
+            refuse(reason)
     reading = ReadOptions.of(
         workers=workers, time_limit=time_limit, isolate=isolate, strict=strict,
         max_pixels=max_pixels,
     )  # fmt: skip
-    from torchxrayvision.results import results_to_folder
+    from torchxrayvision.results import Reader, results_to_folder
 
     with show_warnings(), run_progress() as progress:
-        reader = _reader(
-            weights, checkpoint, calibration, segmenter, structure, upright, target, method, device,
-            chosen, batch_size,
-        )  # fmt: skip
+        engine = "torch" if elsewhere else engine
+        drawn = not no_evidence and bool({"sc", "gsps", "pm"} & set(chosen))
+        reader = Reader(
+            classifier=_classifier(weights, checkpoint, graph, engine, device, drawn=drawn),
+            segmenter=_segmenter(segmenter, engine, device),
+            checkpoint=checkpoint,
+            calibration=calibration,
+            structures=structure,
+            upright=upright,
+            targets=target or None,
+            most=1 if drawn else 0,
+            method=method,
+            batch_size=batch_size,
+        )
         done = results_to_folder(
             names, reader, out_dir, chosen, segmentation_type=segmentation_type,
             key_threshold=key_threshold, reading=reading, overwrite=overwrite,
@@ -119,37 +150,46 @@ def results(
     end_run(done, names, failure="have no results")
 
 
-def _reader(
+def _classifier(
     weights: str | None,
     checkpoint: Path | None,
-    calibration: Path | None,
-    segmenter: str | None,
-    structure: list[str] | None,
-    upright: bool,
-    target: list[str] | None,
-    method: str,
+    graph: Path | None,
+    engine: str,
     device: str | None,
-    kinds: tuple[str, ...],
-    batch_size: int,
-) -> Reader:
-    from torchxrayvision.results import Reader
-    from torchxrayvision.segmentation import get_segmenter
+    *,
+    drawn: bool,
+) -> XRayClassifier | Graph:
+    """What finds; heat maps that are to be drawn need the network besides a graph."""
+    from torchxrayvision.inference import Graph, NamedClassifier, open_graph, torch_version
 
-    model = load_classifier(weights, checkpoint)
-    net = None if segmenter is None else get_segmenter(segmenter)
-    if device is not None:
-        model = model.to(device)
-        net = None if net is None else net.to(device)
-    drawn = {"sc", "gsps", "pm"} & set(kinds)
-    return Reader(
-        classifier=model,
-        segmenter=net,
-        checkpoint=checkpoint,
-        calibration=calibration,
-        structures=structure,
-        upright=upright,
-        targets=target or None,
-        most=1 if drawn else 0,
-        method=method,
-        batch_size=batch_size,
-    )
+    if graph is not None:
+        found = open_graph(graph, "auto" if engine == "torch" else engine)
+    elif engine == "torch" and torch_version() is None:
+        refuse("PyTorch is not installed; --engine auto takes ONNX Runtime or OpenVINO")
+    else:
+        name = weights or (None if checkpoint else DEFAULT_WEIGHTS)
+        opened = NamedClassifier(weights=name, checkpoint=checkpoint).open(engine)
+        if not isinstance(opened, Graph):
+            return opened if device is None else opened.to(device)
+        found = opened
+    if drawn and not found.has_network:
+        refuse(
+            "evidence needs PyTorch and the weights, and there is a graph alone: --no-evidence "
+            "leaves it out"
+        )
+    return found
+
+
+def _segmenter(named: str | None, engine: str, device: str | None) -> Segmenter | MaskGraph | None:
+    """What outlines: a network by its name, or the graph in a file."""
+    from torchxrayvision.inference import MaskGraph, open_mask_graph
+    from torchxrayvision.segmentation import NamedSegmenter
+
+    if named is None:
+        return None
+    if Path(named).suffix in (".onnx", ".xml"):
+        return open_mask_graph(Path(named), "auto" if engine == "torch" else engine)
+    found = NamedSegmenter.of(named).open(engine)
+    if device is None or isinstance(found, MaskGraph):
+        return found
+    return found.to(device)

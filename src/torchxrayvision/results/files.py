@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from torchxrayvision.errors import ImageReadError, counted
 from torchxrayvision.files import write_atomically
+from torchxrayvision.inference import fingerprint_of
 from torchxrayvision.inputs import ReadOptions, reason_of
 from torchxrayvision.provenance import Provenance
 from torchxrayvision.results.documents import key_objects, structured_report
@@ -22,7 +23,6 @@ from torchxrayvision.runs import (
     CsvTable,
     RunFolder,
     describe_inputs,
-    fingerprint,
     in_batches,
     read_manifest,
     run_to_table,
@@ -178,7 +178,7 @@ def results_to_folder(
     how = reading or ReadOptions()
     asked: dict[str, Any] = {"segmentation_type": segmentation_type, "key_threshold": key_threshold}
     networks = [reader.classifier, reader.segmenter]
-    prints = [None if net is None else fingerprint(net) for net in networks]
+    prints = [None if net is None else fingerprint_of(net) for net in networks]
     options = {
         "inputs": describe_inputs(listed, how), "kinds": list(chosen), **asked,
         "reader": reader.settings(), "batch_size": reader.batch_size, "models": prints,

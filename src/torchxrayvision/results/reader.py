@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from torchxrayvision.errors import ImageReadError, UnknownNameError
 from torchxrayvision.files import FileState, sha256_of
-from torchxrayvision.inference import Graph, calibrated, input_size, open_by_name
+from torchxrayvision.inference import Graph, MaskGraph, calibrated, input_size, open_by_name
 from torchxrayvision.inputs import (
     AIR,
     InputFile,
@@ -73,7 +74,7 @@ class Reader:
     Args:
         classifier: In evaluation mode, on its device, or a `Graph`; None for no findings. Heat
             maps of a graph need torch and the network that it was made of.
-        segmenter: In evaluation mode, on its device; None for no masks.
+        segmenter: In evaluation mode, on its device, or a `MaskGraph`; None for no masks.
         checkpoint: The file of the classifier's weights, where it was loaded from one.
         calibration: What `xrv calibrate` wrote for the classifier, or its file; with it findings
             have probabilities, and thresholds if it chose some.
@@ -95,7 +96,7 @@ class Reader:
     """
 
     classifier: Classifier | None = None
-    segmenter: Segmenter | None = None
+    segmenter: Segmenter | MaskGraph | None = None
     checkpoint: Path | None = None
     calibration: Calibration | str | os.PathLike[str] | None = None
     mask_threshold: float = 0.5
@@ -164,6 +165,8 @@ class Reader:
         computed = self._computed_by()
         if computed:
             values["engine"] = computed
+        if isinstance(self.segmenter, MaskGraph):
+            values["segmenter_engine"] = str(self.segmenter.choice)
         said = {
             name: list(value) if isinstance(value, list | tuple) else value
             for name, value in values.items()
@@ -236,7 +239,7 @@ class Reader:
             square = crop_and_resize(known, raster, input_size(self.classifier))
             check = quick_check(known, raster, square, self.reference)
         if self.segmenter is not None:
-            prepared = self._segmenting().prepare(known, raster)
+            prepared = self._segmenting.prepare(known, raster)
         return _Image(replace(file, data=None), source, raster, check, square, prepared)
 
     def _engine(self, batch_size: int) -> ClassifierEngine | GraphEngine:
@@ -248,6 +251,7 @@ class Reader:
                 )
             return self._engines[batch_size]
 
+    @cached_property
     def _segmenting(self) -> Segmenting:
         assert self.segmenter is not None  # the caller asked
         return Segmenting(
@@ -317,7 +321,7 @@ class Reader:
             return [Segmentation(image.file.given, "") for image in images]
         chunk = [(i.file, i.prepared) for i in images if i.prepared is not None]
         with self._lock:
-            return list(self._segmenting().batch(chunk))
+            return list(self._segmenting.batch(chunk))
 
     def _about_classifier(self) -> Algorithm | None:
         if self.classifier is None:
@@ -375,7 +379,7 @@ def _state(file: Path) -> FileState:
 
 
 def _sha256(model: Any, checkpoint: Path | None) -> str:
-    if isinstance(model, Graph) and checkpoint is None:
+    if isinstance(model, Graph | MaskGraph) and checkpoint is None:
         return model.weights_sha256
     file = checkpoint or getattr(model, "weights_filename_local", None)
     return sha256_of(file) if file is not None and Path(file).is_file() else ""
