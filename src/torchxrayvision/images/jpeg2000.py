@@ -141,20 +141,19 @@ def _count_pieces(data: bytes) -> tuple[int, int]:
 
 def _style_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
     """COD and COC segments of the main header and of those of tile-parts."""
-    position, part, end = 2, 0, 0
+    position, end = 2, 0
     while position + 4 <= len(data):
         marker, length = struct.unpack_from(">HH", data, position)
         if marker == _SOT:
-            part = position
-            end = part + int.from_bytes(data[part + 6 : part + 10])
+            end = position + int.from_bytes(data[position + 6 : position + 10])
         elif marker == _SOD:
-            if end <= part:  # the last one
+            if end <= position:  # the last one, or a length that cannot be
                 return
             position = end
             continue
         elif marker in (_COD, _COC):
             yield marker, data[position + 4 : position + 2 + length]
-        elif length < 2:
+        if length < 2:
             return
         position += 2 + length
 

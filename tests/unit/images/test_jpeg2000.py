@@ -25,6 +25,7 @@ from support.jpeg2000_files import (
 )
 from torchxrayvision.errors import ImageReadError, ImageTooLargeError, UnsupportedImageError
 from torchxrayvision.images import Limits, read_image, read_info, read_raster
+from torchxrayvision.images.jpeg2000 import _style_segments
 from torchxrayvision.transforms import prepare
 
 pytestmark = pytest.mark.skipif(
@@ -449,6 +450,18 @@ def test_an_image_in_countless_pieces_is_refused_at_once(options, form):
     for read in (read_raster,) if form == "dicom" else (read_raster, read_info):
         with pytest.raises(ImageTooLargeError, match=r"in 1,397,2\d\d pieces, above 500,000"):
             read(data)
+
+
+@pytest.mark.parametrize("length", [1, 12, 13, 14, 20])
+def test_a_tile_part_that_ends_within_its_header_is_no_endless_loop(length):
+    stream = bytearray(finely_cut(64, 15, where="tile"))
+    part = stream.index(b"\xff\x90")
+    struct.pack_into(">I", stream, part + 6, length)
+    with pytest.raises(ImageReadError):
+        read_image(bytes(stream))
+    assert len(list(_style_segments(bytes(stream)))) == 2
+    stream[part + 12 :] = b"\xff\x64\0\0" * 9
+    assert len(list(_style_segments(bytes(stream)))) == 1
 
 
 def test_more_packets_than_bytes_are_refused():
