@@ -458,12 +458,18 @@ class _Facts:
             for name, values in _attributes(images.table).items()
             if name not in facts.attributes
         }
-        missing = table.loc[~table.index.isin(set(rows[found])), column].astype(str).tolist()
+        again = table[column].astype(str).duplicated()
+        absent = ~table.index.isin(set(rows[found])) & ~again
+        missing = table.loc[absent, column].astype(str).tolist()
         inside = joined[found.to_numpy()]
         names = images.table["path"][found.to_numpy()]
         names.index = inside.index
         values = facts.labels[found.to_numpy()]
         facts.issues += table_issues(inside, values, names, missing)
+        if repeated := table.loc[again, column].astype(str).tolist():
+            text = counted(len(repeated), "row repeats an image", "rows repeat an image")
+            text += " of the table; the first row of an image counts."
+            facts.issues.append(issue("warning", "image in several rows", repeated, text))
         without = images.table.loc[~found.to_numpy(), "path"].tolist()
         if without:
             text = counted(len(without), "image has", "images have") + " no row in the table."

@@ -334,11 +334,16 @@ class Fetch:
             self._trust(found, pin, f"the copy found in {self.folder}")
         return found.ok
 
+    @property
+    def _aside(self) -> Path:
+        """Where a file that is not the published one is kept."""
+        return self.target.with_name(self.target.name + ".rejected")
+
     def _set_aside(self) -> None:
         """Move a wrong file from the final name, kept because it is not ours to delete."""
         if not self.target.exists():
             return
-        aside = self.target.with_name(self.target.name + ".rejected")
+        aside = self._aside
         with storage(self.folder):
             self.target.replace(aside)
         _log.warning("%s is not the published file; it is now %s", self.target, aside)
@@ -483,8 +488,10 @@ class Fetch:
         known = [f"{file.size:,} bytes"] if file.size else []
         known += [f"sha256 {file.sha256}"] if file.sha256 else []
         facts = f" ({', '.join(known)})" if known else ""
+        other = f" (what was there is another file, now {self._aside})"
         return kind(
-            f"{file.filename} is not in {self.folder} and could not be fetched. "
+            f"{file.filename} is not in {self.folder}{other if self._aside.exists() else ''} "
+            "and could not be fetched. "
             + "; ".join(tried)
             + f". To continue without this network, download {file.url}{facts} elsewhere and place "
             f"it at {self.target}, or set XRV_MIRROR to a folder or URL that holds it"

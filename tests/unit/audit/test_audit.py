@@ -276,6 +276,18 @@ def test_labels_out_of_range_are_told():
     assert found["label without contrast"].text.startswith("Edema is present in all 2")
 
 
+def test_rows_that_repeat_an_image_are_told_and_not_taken_for_absent_ones(films, tmp_path):
+    shutil.copy(films / "00.png", tmp_path)
+    shutil.copy(films / "01.png", tmp_path)
+    done = audit(tmp_path, table_of(["00.png", "01.png", "00.png", "gone.png"]))
+    found = {i.kind: i for i in done.issues}
+    assert found["image in several rows"].rows == ("00.png",)
+    assert found["image in several rows"].text == (
+        "1 row repeats an image of the table; the first row of an image counts."
+    )
+    assert found["row without image"].rows == ("gone.png",)
+
+
 def test_a_site_that_predicts_a_label_is_flagged_and_one_that_does_not_is_not():
     rng = np.random.default_rng(0)
     site = rng.choice(["A", "B"], 600).astype(object)
