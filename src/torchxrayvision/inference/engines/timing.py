@@ -44,7 +44,8 @@ class Spent:
 
         Threads that wait as much as each other lengthen the whole as each of them is lengthened;
         what sleeps meanwhile, as for a device, is not lengthened, so no more is taken off than was
-        waited.
+        waited. Threads that spin while they wait for each other (ONNX Runtime) seem to compute, so
+        that some of the disturbance stays in their time.
         """
         ready = self.computed + self.waited
         alike = self.wall * self.computed / ready if ready else self.wall
