@@ -13,16 +13,18 @@ from torchxrayvision.errors import UnknownNameError
 from torchxrayvision.files import Provenance, sha256_of
 from torchxrayvision.inference import (
     Graph,
+    MaskGraph,
     fingerprint_of,
     open_by_name,
     predictions,
     preprocessing_of,
     require_torch,
+    torch_version,
 )
 from torchxrayvision.measures import area
 from torchxrayvision.pictures import palette
 from torchxrayvision.results import outlines
-from torchxrayvision.segmentation import MEASURES, get_segmenter, main_structures, segment
+from torchxrayvision.segmentation import MEASURES, NamedSegmenter, main_structures, segment
 from torchxrayvision.transforms import resample
 
 if TYPE_CHECKING:
@@ -275,29 +277,35 @@ class Networks:
     def __init__(self, classifiers: Sequence[Classifier], segmenter: str | None = None) -> None:
         self.classifiers = list(classifiers)
         self.segmenter_name = segmenter
-        self._segmenter: Segmenter | None = None
+        self._segmenter: Segmenter | MaskGraph | None = None
         self._lock = threading.Lock()
 
     @property
-    def segmenter(self) -> Segmenter:
-        """The network for structures.
+    def segmenter(self) -> Segmenter | MaskGraph:
+        """The network for structures, or its graph where torch is not installed.
 
         Raises:
             RemoteError: If its weights cannot be fetched.
             UnknownNameError: If the page has none.
-            GraphError: If torch is missing.
+            GraphError: If torch is missing, and no graph is in the cache or in the package.
         """
         with self._lock:
             if self._segmenter is None:
                 if self.segmenter_name is None:
                     raise UnknownNameError("segmentation network", "none", ())
-                require_torch("structures")
-                self._segmenter = get_segmenter(self.segmenter_name)
+                named = NamedSegmenter.of(self.segmenter_name)
+                if torch_version() is None:
+                    self._segmenter = named.graph("auto")
+                if self._segmenter is None:
+                    require_torch("structures")
+                    self._segmenter = named.load()
             return self._segmenter
 
     @property
     def segmenter_sha256(self) -> str:
         """Of the file of its weights; empty before it is loaded."""
+        if isinstance(self._segmenter, MaskGraph):
+            return self._segmenter.weights_sha256
         file = self._segmenter and self._segmenter.weights_filename_local
         return sha256_of(file) if file else ""
 

@@ -14,7 +14,7 @@ from support import page as pages
 from support.dicom_results import calibration_of
 from support.without_torch import environment
 from torchxrayvision.app import Classifier, Networks
-from torchxrayvision.inference import Graph, NamedClassifier, open_graph
+from torchxrayvision.inference import Graph, MaskGraph, NamedClassifier, open_graph
 
 pytest.importorskip("starlette")
 
@@ -131,9 +131,27 @@ def test_what_needs_gradients_says_that_it_needs_the_network(made, monkeypatch):
     assert "heat maps need" in refused.json()["error"]["detail"]
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_structures_come_from_a_graph_where_torch_is_not_installed(made):
+    nets = Networks([Classifier(open_graph(made / "demo.onnx"))], "demo-anatomy")
+    page = pages.client(nets)
+    (key,) = pages.add(page, "0.dcm", (made / "films" / "0.dcm").read_bytes())
+    with pytest.MonkeyPatch.context() as patched:
+        for module in ("inference.engines.graph", "app.networks"):
+            patched.setattr(f"torchxrayvision.{module}.torch_version", lambda: None)
+        found = page.get(f"/api/images/{key}/structures").json()
+    assert isinstance(nets.segmenter, MaskGraph)
+    assert nets.segmenter_sha256 == xrv.weights.get("demo-anatomy").file.sha256
+    page = pages.client(Networks(nets.classifiers, "demo-anatomy"))
+    (key,) = pages.add(page, "0.dcm", (made / "films" / "0.dcm").read_bytes())
+    expected = page.get(f"/api/images/{key}/structures").json()
+    pixels = [[part["pixels"] for part in told["structures"]] for told in (found, expected)]
+    np.testing.assert_allclose(*pixels, rtol=1e-3)
+
+
 def test_structures_say_that_they_need_torch(made, monkeypatch):
     monkeypatch.setattr("torchxrayvision.inference.engines.graph.torch_version", lambda: None)
-    nets = Networks([Classifier(open_graph(made / "demo.onnx"))], "demo-anatomy")
+    nets = Networks([Classifier(open_graph(made / "demo.onnx"))], "chestx_det")
     page = pages.client(nets)
     (key,) = pages.add(page, "0.dcm", (made / "films" / "0.dcm").read_bytes())
     found = page.get(f"/api/images/{key}/structures")
