@@ -246,7 +246,7 @@ def test_the_batches_of_a_segmentation_grow(films, sizes, monkeypatch):
     files = list(expand([films]))[:60]
     expected = list(segment(files, net, batch_size=1))
     monkeypatch.setattr(
-        "torchxrayvision.segmentation.masks.Segmenting._start_on_gpu",
+        "torchxrayvision.segmentation.masks.Segmenting._start_unasked",
         lambda self: self.start({"engine": "torch"}),
     )
     sizes.clear()
