@@ -11,8 +11,8 @@ import torch
 from torchxrayvision import __version__
 from torchxrayvision.autoencoders.compact import LIMITS, CompactAE
 from torchxrayvision.autoencoders.resnet import BLOCKS, ResNetAE
+from torchxrayvision.checkpoints import described_header, save_safetensors, state_dict_of
 from torchxrayvision.checkpoints import load_checkpoint as read_checkpoint
-from torchxrayvision.checkpoints import save_safetensors, state_dict_of
 from torchxrayvision.errors import CheckpointError, UnknownNameError, counted
 from torchxrayvision.models import get_model, load_strictly
 from torchxrayvision.weights import list_weights, own_weights
@@ -103,8 +103,7 @@ def save_checkpoint(
         "torchxrayvision": __version__,
         **(facts or {}),
     }
-    header = {"format": "pt", _KEY: json.dumps(described)}
-    save_safetensors(Path(path), dict(model.state_dict()), header)
+    save_safetensors(Path(path), dict(model.state_dict()), described_header(_KEY, described))
     return described
 
 

@@ -1,6 +1,7 @@
 from .cache import load_checkpoint as load_checkpoint
 from .cache import load_tensors as load_tensors
 from .read import Checkpoint as Checkpoint
+from .read import described_header as described_header
 from .read import read_tensors as read_tensors
 from .read import save_safetensors as save_safetensors
 from .read import state_dict_of as state_dict_of

@@ -51,6 +51,23 @@ if TYPE_CHECKING:
 _MAX_HEADER: Final = 16 << 20  # some 100,000 tensors
 
 
+def described_header(key: str, described: Mapping[str, Any]) -> dict[str, str]:
+    """The header of a safetensors file that holds a description beside the tensors.
+
+    Args:
+        key: Where it stands in the header.
+        described: Anything that JSON holds.
+
+    Returns:
+        The header for `save_safetensors`.
+
+    Example:
+        >>> described_header("of.mine", {"side": 64})
+        {'format': 'pt', 'of.mine': '{"side": 64}'}
+    """
+    return {"format": "pt", key: json.dumps(described)}
+
+
 def save_safetensors(
     path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]
 ) -> None:

@@ -19,9 +19,8 @@ from torchxrayvision.evaluation.performance import (
     MeasureOptions,
     flat,
     labelled_scores,
-    members_of,
 )
-from torchxrayvision.evaluation.subgroups import UNKNOWN, named
+from torchxrayvision.evaluation.subgroups import UNKNOWN, members_of, named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -234,7 +233,9 @@ def gap_table(
     records = [
         record
         for attribute, values in subgroups.items()
-        for record in _gaps(study, attribute, members_of(values, attribute, study), least)
+        for record in _gaps(
+            study, attribute, members_of(values, attribute, len(study.known)), least
+        )
     ]
     columns = [
         "attribute", "subgroup", "rest", "finding", "measure", "value", "value_of_rest", "gap",

@@ -26,10 +26,10 @@ from torchxrayvision.evaluation.intervals import (
     patient_codes,
     too_few,
 )
-from torchxrayvision.evaluation.subgroups import UNKNOWN, named
+from torchxrayvision.evaluation.subgroups import UNKNOWN, table_by_subgroup
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import pandas as pd
     from numpy.typing import ArrayLike, NDArray
@@ -317,37 +317,17 @@ def performance_by(
         >>> table.query("measure == 'auroc'")["subgroup"].tolist()
         ['F', 'F', 'M', 'M']
     """
-    import pandas as pd
-
     study = labelled_scores(labels, scores, names, options)
-    parts = []
-    for attribute, values in subgroups.items():
-        members = members_of(values, attribute, study)
-        groups = {value: members == value for value in sorted(set(members))}
-        found = {value: study.estimates(rows) for value, rows in groups.items()}
+
+    def tables(rows_of: dict[str, NDArray[np.bool_]]) -> Iterator[pd.DataFrame]:
+        found = {value: study.estimates(rows) for value, rows in rows_of.items()}
         shared = _shared(
-            [found[value] for value in groups if value != UNKNOWN] or [*found.values()]
+            [found[value] for value in rows_of if value != UNKNOWN] or [*found.values()]
         )
-        for value, rows in groups.items():
-            table = _table(study, found[value], prevalence, rows, shared)
-            table.insert(0, "subgroup", value)
-            table.insert(0, "attribute", attribute)
-            parts.append(table)
-    if not parts:
-        msg = "subgroups needs an attribute or more, got none"
-        raise EvaluationError(msg)
-    return pd.concat(parts, ignore_index=True)
+        for value, rows in rows_of.items():
+            yield _table(study, found[value], prevalence, rows, shared)
 
-
-def members_of(values: ArrayLike, attribute: str, study: LabelledScores) -> NDArray[np.object_]:
-    """The subgroup of each row, (N,)."""
-    import pandas as pd
-
-    members = named(pd.Series(np.asarray(values).reshape(-1)))
-    if len(members) != len(study.known):
-        msg = f"subgroups[{attribute!r}] has {len(members)} values for {len(study.known)} rows"
-        raise EvaluationError(msg)
-    return members
+    return table_by_subgroup(subgroups, len(study.known), tables)
 
 
 def _shared(groups: Sequence[list[dict[str, Estimate]]]) -> dict[str, list[int]]:

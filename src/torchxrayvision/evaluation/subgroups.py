@@ -20,7 +20,7 @@ from torchxrayvision.evaluation.intervals import (
 from torchxrayvision.evaluation.joining import plain_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import pandas as pd
     from numpy.typing import ArrayLike, NDArray
@@ -156,26 +156,49 @@ def subgroup_table(
         >>> table.query("finding == 'mean'")[["subgroup", "auroc"]].to_dict("list")
         {'subgroup': ['AP', 'PA'], 'auroc': [1.0, 1.0]}
     """
-    import pandas as pd
-
     known, given = matrix(labels, scores)
     if len(names) != known.shape[1]:
         msg = f"names are those of {known.shape[1]} findings, got {len(names)}"
         raise EvaluationError(msg)
     patients = patient_codes(patient_ids, len(known))
-    parts = []
-    for attribute, given_values in subgroups.items():
-        members = named(pd.Series(np.asarray(given_values).reshape(-1)))
-        if len(members) != len(known):
-            msg = f"subgroups[{attribute!r}] has {len(members)} values for {len(known)} rows"
-            raise EvaluationError(msg)
-        rows_of = {value: members == value for value in sorted(set(members))}
+
+    def tables(rows_of: dict[str, NDArray[np.bool_]]) -> Iterator[pd.DataFrame]:
         shared = _shared(known, given, rows_of)
-        for value, rows in rows_of.items():
+        for rows in rows_of.values():
             intervals, _ = intervals_of(known[rows], given[rows], patients[rows], level)
             mean = _mean(known[rows], given[rows], patients[rows], shared, level)
             table = table_of(names, intervals, mean)
             table["findings"] = [*table["findings"][:-1], len(shared)]
+            yield table
+
+    return table_by_subgroup(subgroups, len(known), tables)
+
+
+def table_by_subgroup(
+    subgroups: Mapping[str, ArrayLike],
+    rows: int,
+    tables: Callable[[dict[str, NDArray[np.bool_]]], Iterable[pd.DataFrame]],
+) -> pd.DataFrame:
+    """One table of the tables of every subgroup of every attribute.
+
+    Args:
+        subgroups: Attribute to the subgroup of each row.
+        rows: How many rows there are, N.
+        tables: Makes the table of each subgroup of one attribute, given its rows, (N,) each.
+
+    Returns:
+        Them below each other, with the columns ``attribute`` and ``subgroup`` in front.
+
+    Raises:
+        EvaluationError: If there is no attribute, or one has not one value per row.
+    """
+    import pandas as pd
+
+    parts = []
+    for attribute, values in subgroups.items():
+        members = members_of(values, attribute, rows)
+        rows_of = {value: members == value for value in sorted(set(members))}
+        for value, table in zip(rows_of, tables(rows_of), strict=True):
             table.insert(0, "subgroup", value)
             table.insert(0, "attribute", attribute)
             parts.append(table)
@@ -185,7 +208,27 @@ def subgroup_table(
     return pd.concat(parts, ignore_index=True)
 
 
-def _shared(known: Floats, given: Floats, rows_of: Mapping[object, NDArray[np.bool_]]) -> list[int]:
+def members_of(values: ArrayLike, attribute: str, rows: int) -> NDArray[np.object_]:
+    """The subgroup of each row, (N,).
+
+    Args:
+        values: Of each row, (N,).
+        attribute: What messages call them.
+        rows: How many there must be, N.
+
+    Raises:
+        EvaluationError: If there are not as many.
+    """
+    import pandas as pd
+
+    members = named(pd.Series(np.asarray(values).reshape(-1)))
+    if len(members) != rows:
+        msg = f"subgroups[{attribute!r}] has {len(members)} values for {rows} rows"
+        raise EvaluationError(msg)
+    return members
+
+
+def _shared(known: Floats, given: Floats, rows_of: Mapping[str, NDArray[np.bool_]]) -> list[int]:
     """Findings that have an AUROC in every subgroup that is known."""
     groups = [rows for value, rows in rows_of.items() if value != UNKNOWN] or [*rows_of.values()]
     return [

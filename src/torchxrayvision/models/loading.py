@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 import torch
 
 from torchxrayvision import __version__
-from torchxrayvision.checkpoints import load_checkpoint, save_safetensors, state_dict_of
+from torchxrayvision.checkpoints import (
+    described_header,
+    load_checkpoint,
+    save_safetensors,
+    state_dict_of,
+)
 from torchxrayvision.errors import (
     CheckpointError,
     UnknownNameError,
@@ -251,17 +256,14 @@ def save_checkpoint(
         check_file_arguments(model.architecture, model.arguments, str(path))
     described = {**_described(model), **(facts or {})}
     tensors = {k: v for k, v in model.state_dict().items() if k != "op_threshs"}
-    save_safetensors(Path(path), tensors, _header(described))
+    save_safetensors(Path(path), tensors, described_header(_KEY, described))
     return described
 
 
 def header_of(model: XRayClassifier, input_resolution: int | None) -> dict[str, str]:
     """What the header of a safetensors file says, for `load_checkpoint` to understand it."""
-    return _header({**_described(model), "input_resolution": input_resolution})
-
-
-def _header(described: dict[str, Any]) -> dict[str, str]:
-    return {"format": "pt", _KEY: json.dumps(described)}
+    said = {**_described(model), "input_resolution": input_resolution}
+    return described_header(_KEY, said)
 
 
 def _described(model: XRayClassifier) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 import torch
 
-from torchxrayvision.checkpoints import read_tensors, save_safetensors
+from torchxrayvision.checkpoints import described_header, read_tensors, save_safetensors
 from torchxrayvision.errors import (
     CheckpointError,
     ChecksumError,
@@ -463,7 +463,7 @@ def save_segmenter(
         **(facts or {}),
         _CONFIG: json.loads(config.to_json()),
     }
-    save_safetensors(Path(path), tensors, {"format": "pt", _SEGMENTER: json.dumps(described)})
+    save_safetensors(Path(path), tensors, described_header(_SEGMENTER, described))
     return described
 
 

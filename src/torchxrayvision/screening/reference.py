@@ -160,7 +160,7 @@ class Reference:
         """
         import torch
 
-        from torchxrayvision.checkpoints import save_safetensors
+        from torchxrayvision.checkpoints import described_header, save_safetensors
 
         tensors = {
             "reference.mean": torch.from_numpy(np.asarray(self.mean, np.float32)),
@@ -172,8 +172,8 @@ class Reference:
                 stated[part], own = _stated_network(network, str(path))
                 tensors |= {f"{part}.{name}": value for name, value in own.items()}
         finite = {name: value for name, value in self.limits.items() if math.isfinite(value)}
-        header = json.dumps({**stated, "limits": finite, "facts": dict(self.facts)})
-        save_safetensors(Path(path), tensors, {"format": "pt", _KEY: header})
+        header = {**stated, "limits": finite, "facts": dict(self.facts)}
+        save_safetensors(Path(path), tensors, described_header(_KEY, header))
 
 
 def side_of(network: XRayModel, autoencoder: Autoencoder | None) -> int:

@@ -68,8 +68,8 @@ def autoencoder_of(recipe: Recipe, given: Autoencoder | None = None) -> Autoenco
 
     with seeded(recipe.seed, 0):
         net = _autoencoder(recipe) if given is None else given
-    net.weights = net.weights_filename_local = None
-    net.input_resolution = side = recipe.resolution
+    _prepare(net, recipe)
+    side = recipe.resolution
     net.eval()
     try:
         with torch.no_grad():
@@ -79,8 +79,6 @@ def autoencoder_of(recipe: Recipe, given: Autoencoder | None = None) -> Autoenco
     if drawn != side:
         msg = f"{recipe.model} draws {drawn} pixels of {side}; choose a resolution that comes back"
         raise RecipeError(f"{msg}, such as 32, 128, 224 or 320 for a ResNet")
-    if recipe.channels_last:
-        net.to(memory_format=torch.channels_last)
     return net.train()
 
 
@@ -127,8 +125,6 @@ def segmenter_of(
         UnknownNameError: If nothing has the model's name.
         CheckpointError: If the weights cannot be read.
     """
-    import torch
-
     sided = [name for name in structures if name.split()[0].lower() in ("left", "right")]
     if sided and recipe.augmentation.flip:
         msg = f"augmentation.flip mirrors images, which makes {sided[0]!r} another structure"
@@ -137,10 +133,7 @@ def segmenter_of(
         net = _segmenter(recipe, structures) if given is None else given
         if list(net.targets) != list(structures):
             net.reset_outputs(structures)
-    net.weights = net.weights_filename_local = None
-    net.input_resolution = recipe.resolution
-    if recipe.channels_last:
-        net.to(memory_format=torch.channels_last)
+    _prepare(net, recipe)
     return net.train()
 
 
@@ -196,8 +189,6 @@ def network_of(
         UnknownNameError: If nothing has the model's name.
         CheckpointError: If the weights cannot be read.
     """
-    import torch
-
     with seeded(recipe.seed, 0):
         net = _start(recipe, len(findings)) if given is None else given
         untrained = net.weights is None and net.head.out_features == len(findings)
@@ -207,11 +198,18 @@ def network_of(
             net.reset_classifier(len(findings), list(findings))
     net.op_threshs = None  # those of other weights would not hold
     net.apply_sigmoid = True
-    net.input_resolution = recipe.resolution
+    _prepare(net, recipe)
+    return net.train()
+
+
+def _prepare(net: XRayModel, recipe: Recipe) -> None:
+    """What every network that is trained has: new weights, a resolution, an order in memory."""
+    import torch
+
     net.weights = net.weights_filename_local = None
+    net.input_resolution = recipe.resolution
     if recipe.channels_last:
         net.to(memory_format=torch.channels_last)
-    return net.train()
 
 
 def _start(recipe: Recipe, outputs: int) -> XRayClassifier:
