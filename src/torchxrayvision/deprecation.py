@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 from torchxrayvision.errors import caller_stacklevel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
 __all__ = ["carried_names", "count_replacements", "with_former_names", "with_moved_names"]
 
@@ -81,7 +81,10 @@ _CARRIED = {
 
 
 def carried_names(
-    package: str, names: str, otherwise: Callable[[str], Any] | None = None
+    package: str,
+    names: str,
+    otherwise: Callable[[str], Any] | None = None,
+    lazy: Collection[str] = (),
 ) -> Callable[[str], Any]:
     """A module's `__getattr__` for modules that the one of 1.5.7 had imported, as `models.nn`.
 
@@ -89,11 +92,12 @@ def carried_names(
         package: The module's `__name__`.
         names: What clients took from it, in one line.
         otherwise: The module's other `__getattr__`, for the names of `__all__`.
+        lazy: More names for it.
     """
 
     def find(name: str) -> Any:
         known = getattr(sys.modules[package], "__all__", ())
-        if otherwise is not None and name in known:
+        if otherwise is not None and (name in known or name in lazy):
             value = vars(sys.modules[package])[name] = otherwise(name)  # found at once from now on
             return value
         if name in names.split():

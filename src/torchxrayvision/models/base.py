@@ -651,3 +651,7 @@ def _converted_later(
     if kind not in kinds:
         raise UnknownNameError("output kind", kind, kinds)
     return calibrate(raw, cast("OutputKind", kind), points)
+
+
+Model = XRayClassifier
+"""The name that 1.5.7 has for it."""

@@ -10,12 +10,24 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from torchxrayvision.weights import DenseNet121_Weights as DenseNet121_Weights
+from torchxrayvision.weights import Encoder_Weights as Encoder_Weights
+from torchxrayvision.weights import EVAX_Weights as EVAX_Weights
+from torchxrayvision.weights import EVAXDenseNet_Weights as EVAXDenseNet_Weights
+from torchxrayvision.weights import ResNet50_Weights as ResNet50_Weights
+from torchxrayvision.weights import ZeroShot_Weights as ZeroShot_Weights
+from torchxrayvision.weights import model_urls_view
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
 
     from torchxrayvision.models.base import XRayModel
+
+
+model_urls = model_urls_view()
+"""The published weights in the form that 1.5.7 has them; read-only."""
 
 
 def replaced_method(instance: Any, name: str, own: Callable[..., Any]) -> Callable[..., Any] | None:

@@ -292,3 +292,7 @@ class DenseNet(XRayClassifier):
 
 
 _FEATURES2: Final = DenseNet.features2
+
+
+# Under these names 1.5.7 has them, and pickled whole modules name them.
+_DenseBlock, _DenseLayer, _Transition = Block, Layer, Transition
