@@ -16,7 +16,7 @@ from support.dicom_results import calibration_of, write
 from support.without_torch import environment
 from torchxrayvision.errors import GraphError, ServiceError
 from torchxrayvision.inference import Graph, export
-from torchxrayvision.models import get_model
+from torchxrayvision.models import get_model, save_checkpoint
 from torchxrayvision.results import Reader, make_objects
 from torchxrayvision.service import config_of, status
 from torchxrayvision.service.work import Worker
@@ -216,9 +216,12 @@ def test_the_process_that_converted_is_replaced_by_one_without_torch(tmp_path, m
 
     monkeypatch.setattr(Worker, "_start", counted)
     monkeypatch.setenv("XRV_CACHE_DIR", str(tmp_path / "cache"))
-    for expected in ([True, False], [False]):
+    path = tmp_path / "own.safetensors"
+    save_checkpoint(get_model("demo"), path)
+    packaged, own = {"weights": "demo"}, {"weights": "", "checkpoint": str(path)}
+    for network, expected in ((own, [True, False]), (own, [False]), (packaged, [False])):
         started.clear()
-        worker = Worker(settings(tmp_path, weights="demo", engine="onnx"))
+        worker = Worker(settings(tmp_path, **network, engine="onnx"))
         worker.close()
         assert [answer["converted"] for answer in started] == expected
         assert len({answer["model"] for answer in started}) == 1
