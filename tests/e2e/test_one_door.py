@@ -157,7 +157,8 @@ def command(name, paths, folder, *options):
 
 @pytest.fixture(autouse=True)
 def segmenter(monkeypatch):
-    monkeypatch.setattr("torchxrayvision.segmentation.files.get_segmenter", lambda name: Planted())
+    place = "torchxrayvision.segmentation.networks.get_segmenter"
+    monkeypatch.setattr(place, lambda name: Planted())
 
 
 COMMANDS = ["predict", "check", "segment", "explain"]
