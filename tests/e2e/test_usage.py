@@ -101,7 +101,7 @@ def test_a_fault_of_the_disk_is_one_line(monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 2
-    assert capsys.readouterr().err.endswith("No space left on device: 'scores.csv'\n")
+    assert capsys.readouterr().err == "error: scores.csv: no space left on device\n"
 
 
 def test_networks_of_other_groups_are_named(here, refusal):
