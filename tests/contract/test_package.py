@@ -53,6 +53,13 @@ def test_all_names_what_is_there(module):
         assert hasattr(loaded, name), name
 
 
+def test_stubs_that_are_read_at_run_time_are_ascii():
+    """lazy_loader opens them in the encoding of the system, which on Windows is no UTF-8."""
+    stubs = sorted(SOURCE.rglob("*.pyi"))
+    assert len(stubs) > 10
+    assert [path.name for path in stubs if not path.read_bytes().isascii()] == []
+
+
 NAMES_157 = [f"{m}.{n}" for m, names in API_157.items() for n in names]
 
 
