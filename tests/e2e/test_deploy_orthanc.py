@@ -137,13 +137,23 @@ def test_installations_without_torch_have_the_bounds_of_the_package():
     facts = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())["project"]
     extras = facts["optional-dependencies"]
     known = {*facts["dependencies"], *extras["onnx"], *extras["dicom"], *extras["serve"]}
-    known |= set(extras["dicom-results"])
+    known |= {*extras["dicom-results"], *extras["fast-png"]}
     for name in ("runtime", "serve"):
         lines = (DEPLOY / f"requirements-{name}.txt").read_text().splitlines()
         asked = {line.partition("#")[0].strip() for line in lines} - {""}
         assert len(asked) > 5
         assert asked - known <= {"-r requirements-runtime.txt"}
         assert not any(line.startswith(("torch", "pandas")) for line in asked)
+
+
+def test_a_package_has_one_bound_in_all_extras():
+    facts = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())["project"]
+    bounds = {}
+    for part in (facts["dependencies"], *facts["optional-dependencies"].values()):
+        for requirement in part:
+            name, bound = re.fullmatch(r"([\w-]+(?:\[[\w,-]+\])?)(.*)", requirement).groups()
+            bounds.setdefault(name, set()).add(bound)
+    assert {name: found for name, found in bounds.items() if len(found) > 1} == {}
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze")

@@ -90,22 +90,6 @@ def test_the_conda_recipe_has_the_bounds_of_the_package():
         assert f"- {name} >={bound}" in recipe, requirement
 
 
-@pytest.mark.parametrize("name", ["runtime", "serve"])
-def test_the_requirements_of_the_runtime_have_the_bounds_of_the_package(name):
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"].values()
-    bounds = {one for part in (project["dependencies"], *extras) for one in part}
-    lines = (ROOT / f"deploy/requirements-{name}.txt").read_text().splitlines()
-    required = [line.split("#")[0].strip() for line in lines]
-    required = [line for line in required if line and not line.startswith("-r ")]
-    assert required
-    for requirement in required:
-        assert requirement in bounds
-        package = re.match(r"[\w-]+", requirement)[0]
-        others = {one for one in bounds if re.match(r"[\w-]+", one)[0] == package}
-        assert others == {requirement}, "one bound per package"
-
-
 def test_every_promise_of_security_names_tests_that_exist():
     text = (ROOT / "SECURITY.md").read_text("utf-8")
     rows = [row for row in text.splitlines() if row.startswith("| ") and "---" not in row][1:]
