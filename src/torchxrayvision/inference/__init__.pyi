@@ -8,8 +8,6 @@ from .engines.export import Exported as Exported
 from .engines.export import export as export
 from .engines.graph import Graph as Graph
 from .engines.graph import GraphEngine as GraphEngine
-from .engines.graph import NamedClassifier as NamedClassifier
-from .engines.graph import NamedNetwork as NamedNetwork
 from .engines.graph import fingerprint_of as fingerprint_of
 from .engines.graph import open_by_name as open_by_name
 from .engines.graph import open_graph as open_graph
@@ -19,6 +17,8 @@ from .engines.graph import worth_measuring as worth_measuring
 from .engines.maskgraph import MaskEngine as MaskEngine
 from .engines.maskgraph import MaskGraph as MaskGraph
 from .engines.maskgraph import open_mask_graph as open_mask_graph
+from .engines.named import NamedClassifier as NamedClassifier
+from .engines.named import NamedNetwork as NamedNetwork
 from .engines.runtime import BATCH as BATCH
 from .engines.runtime import Choice as Choice
 from .engines.runtime import Plan as Plan

@@ -14,11 +14,11 @@ from torchxrayvision.errors import ImageReadError, UnknownNameError
 from torchxrayvision.inference.engines.graph import (
     choose,
     fingerprint_of,
-    named_or_given,
     open_classifier,
     ready,
     worth_measuring,
 )
+from torchxrayvision.inference.engines.named import named_or_given
 from torchxrayvision.inference.engines.runtime import BATCH, Plan, device_names, input_size
 from torchxrayvision.inputs import AIR, Readers, ReadOptions, crop_and_resize, expand
 from torchxrayvision.runs import Batch, open_table

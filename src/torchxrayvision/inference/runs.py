@@ -24,11 +24,11 @@ from torchxrayvision.inference.engines.graph import (
     Graph,
     choose,
     fingerprint_of,
-    named_or_given,
     open_classifier,
     ready,
     worth_measuring,
 )
+from torchxrayvision.inference.engines.named import named_or_given
 from torchxrayvision.inference.engines.runtime import (
     BATCH,
     Choice,

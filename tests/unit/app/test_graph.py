@@ -137,7 +137,7 @@ def test_structures_come_from_a_graph_where_torch_is_not_installed(made):
     page = pages.client(nets)
     (key,) = pages.add(page, "0.dcm", (made / "films" / "0.dcm").read_bytes())
     with pytest.MonkeyPatch.context() as patched:
-        for module in ("inference.engines.graph", "app.networks"):
+        for module in ("inference.engines.graph", "inference.engines.named", "app.networks"):
             patched.setattr(f"torchxrayvision.{module}.torch_version", lambda: None)
         found = page.get(f"/api/images/{key}/structures").json()
     assert isinstance(nets.segmenter, MaskGraph)

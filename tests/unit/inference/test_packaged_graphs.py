@@ -33,6 +33,7 @@ from torchxrayvision.inference import (
 )
 from torchxrayvision.inference.engines import graph as _graph
 from torchxrayvision.inference.engines import graphfiles as _files
+from torchxrayvision.inference.engines import named as _named
 from torchxrayvision.inference.engines import runtime as _runtime
 from torchxrayvision.inference.engines.kinds import sigmoid
 from torchxrayvision.inference.engines.runtime import (
@@ -80,6 +81,7 @@ def empty(monkeypatch, tmp_path):
     """An empty cache, and a Python that says torch is not installed."""
     monkeypatch.setenv("XRV_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(_graph, "torch_version", lambda: None)
+    monkeypatch.setattr(_named, "torch_version", lambda: None)
     return tmp_path / "cache"
 
 
