@@ -21,11 +21,11 @@ from onnx import TensorProto
 from safetensors import safe_open
 
 from torchxrayvision.files import sha256_of
-from torchxrayvision.inference.engines.base import (
+from torchxrayvision.inference.engines.base import output_names
+from torchxrayvision.inference.engines.conversion import (
     OPSET,
     describe,
     graph_facts,
-    output_names,
     strip,
     trace,
 )

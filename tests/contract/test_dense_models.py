@@ -15,7 +15,7 @@ from torchxrayvision.baseline_models.chestx_det import PSPNet
 from torchxrayvision.baseline_models.ieee8023 import VQGAN
 from torchxrayvision.baseline_models.ieee8023.net import Config, Net
 from torchxrayvision.errors import ImageShapeError, StateMismatchError
-from torchxrayvision.inference.engines.base import describe
+from torchxrayvision.inference.engines.conversion import describe
 from torchxrayvision.models import UNet
 from torchxrayvision.models.base import load_strictly
 

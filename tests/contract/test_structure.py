@@ -39,7 +39,7 @@ LOOKS_INSIDE = {
     ("contract/test_datasets.py", "datasets.images"): "asks every member",
     ("contract/test_datasets.py", "datasets.release"): "asks every member",
     ("contract/test_dense_models.py", "baseline_models.ieee8023.net"): "the layers of a network",
-    ("contract/test_dense_models.py", "inference.engines.base"): "counts operations",
+    ("contract/test_dense_models.py", "inference.engines.conversion"): "counts operations",
     ("contract/test_dense_models.py", "models.base"): "asks every member",
     ("contract/test_docs.py", "weights.registry"): "reads every entry",
     ("contract/test_models.py", "models.base"): "asks every member",

@@ -16,12 +16,14 @@ import torch
 from torchxrayvision.errors import ExportError, UnknownNameError, needs_package
 from torchxrayvision.files import put_in_place, sha256_of
 from torchxrayvision.inference.engines.base import (
-    describe,
     example,
-    graph_facts,
     graph_module,
     on_cpu,
     output_names,
+)
+from torchxrayvision.inference.engines.conversion import (
+    describe,
+    graph_facts,
     to_onnx,
     trace,
 )

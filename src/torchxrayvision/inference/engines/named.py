@@ -121,13 +121,9 @@ class NamedNetwork(abc.ABC, Generic[_Made]):
         """
         if isinstance(model, NetworkGraph):
             return
-        from torchxrayvision.inference.engines.base import (
-            describe,
-            graph_facts,
-            onnx_place,
-            runs_as_graph,
-        )
+        from torchxrayvision.inference.engines.base import onnx_place, runs_as_graph
         from torchxrayvision.inference.engines.choose import seconds_an_image
+        from torchxrayvision.inference.engines.conversion import describe, graph_facts
 
         source, size = self.source(), getattr(model, "input_resolution", None)
         if source is None or size is None or not runs_as_graph(model):

@@ -13,9 +13,8 @@ from torchxrayvision.inference.engines.base import (
     on_cpu,
     onnx_place,
     output_names,
-    to_onnx,
-    trace,
 )
+from torchxrayvision.inference.engines.conversion import to_onnx, trace
 from torchxrayvision.inference.engines.onnxfile import LightModel, read_light
 from torchxrayvision.inference.engines.pages import drop_clean_pages
 from torchxrayvision.inference.engines.runtime import (
