@@ -289,6 +289,18 @@ def test_a_changed_file_of_weights_is_another_network(named, checkpoint, tmp_pat
     assert NamedClassifier(checkpoint=other).graph("onnx") is None
 
 
+@pytest.mark.filterwarnings("ignore:.*demonstration weights")
+def test_a_file_with_the_facts_of_published_weights_has_a_card(
+    made, checkpoint, tmp_path, monkeypatch
+):
+    shutil.copytree(made / "cache", tmp_path / "cache")
+    monkeypatch.setenv("XRV_CACHE_DIR", str(tmp_path / "cache"))
+    both = NamedClassifier(weights="demo", checkpoint=checkpoint)
+    assert both.graph("onnx") is None
+    assert isinstance(both.open("onnx"), Graph)
+    assert both.graph("onnx") is not None
+
+
 @pytest.mark.parametrize("harm", ["graph", "card"])
 def test_what_was_changed_in_the_cache_is_not_used(named, made, harm):
     (graph,) = (made / "cache" / "engines").glob("*[0-9a-f].onnx")

@@ -128,7 +128,8 @@ class NamedNetwork(abc.ABC, Generic[_Made]):
         source, size = self.source(), getattr(model, "input_resolution", None)
         if source is None or size is None or not runs_as_graph(model):
             return
-        if self.weights is not None and model.weights != get(self.weights).name:
+        published = self.weights is not None and self.checkpoint is None
+        if published and model.weights != get(self.weights or "").name:
             return  # it is another one
         graph = onnx_place(model, size)
         if not graph.is_file() or is_as_made(card_place(source)) or not is_as_made(graph):
