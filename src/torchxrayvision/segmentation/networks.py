@@ -82,7 +82,7 @@ def _entry(name: str) -> Weights:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class NamedSegmenter(NamedNetwork[MaskGraph]):
+class NamedSegmenter(NamedNetwork["Segmenter", MaskGraph]):
     """A segmentation network that a user named, which may run from a graph without torch.
 
     Args:
@@ -125,34 +125,11 @@ class NamedSegmenter(NamedNetwork[MaskGraph]):
         require_torch()
         return get_segmenter(self.weights or "")
 
-    def open(self, engine: str = "torch") -> Segmenter | MaskGraph:
-        """What answers for as long as a process runs.
-
-        Args:
-            engine: `"torch"`; `"onnx"` or `"openvino"`, for which the network is converted now if
-                it was not before; or `"auto"` for the graph where that was measured to be the
-                fastest here, and torch elsewhere: nothing is measured now.
-
-        Returns:
-            The graph, which needs no torch, or the network in evaluation mode.
-
-        Raises:
-            UnknownNameError: If there is no such engine.
-            GraphError: If torch is needed and missing.
-            DependencyError: If the package of the engine is missing.
-            RemoteError: If its weights cannot be fetched.
-        """
-        found = self.graph(engine)
-        if found is not None:
-            return found
-        net = self.load()
-        if engine in ("torch", "auto"):
-            return net
+    def convert(self, net: Segmenter, engine: str) -> None:
+        """See `NamedNetwork`."""
         from torchxrayvision.inference import accelerate
 
         accelerate(net, 1, engine=engine, images=1)
-        self.keep_card(net)
-        return self.graph(engine) or net
 
 
 def named_or_given(

@@ -25,7 +25,6 @@ class Accelerated:
 
     Args:
         batch_size: Images per call of the engine.
-
         plan: How it runs besides.
 
     Attributes:

@@ -34,14 +34,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torchxrayvision.inference.engines.runtime import Devices
-    from torchxrayvision.models import XRayClassifier
+    from torchxrayvision.models import XRayClassifier, XRayModel
     from torchxrayvision.weights import Weights
 
+_Net = TypeVar("_Net", bound="XRayModel")
 _Made = TypeVar("_Made", bound="NetworkGraph")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class NamedNetwork(abc.ABC, Generic[_Made]):
+class NamedNetwork(abc.ABC, Generic[_Net, _Made]):
     """What a user named: published weights, or a file of their own.
 
     Args:
@@ -55,12 +56,51 @@ class NamedNetwork(abc.ABC, Generic[_Made]):
     compat: str | None = None
 
     @abc.abstractmethod
-    def load(self) -> Any:
+    def load(self) -> _Net:
         """The network, in evaluation mode."""
 
     @abc.abstractmethod
     def graph_type(self) -> type[_Made]:
         """The kind of graph that stands for it."""
+
+    @abc.abstractmethod
+    def convert(self, net: _Net, engine: str) -> None:
+        """Let an engine have the network, so that its graph is in the cache.
+
+        Args:
+            net: What `load` gave.
+            engine: `"onnx"` or `"openvino"`.
+
+        Raises:
+            DependencyError: If the package of the engine is missing.
+        """
+
+    def open(self, engine: str = "torch") -> _Net | _Made:
+        """What answers for as long as a process runs.
+
+        Args:
+            engine: `"torch"`; `"onnx"` or `"openvino"`, for which the network is converted now if
+                it was not before; or `"auto"` for the graph where that was measured to be the
+                fastest here, and torch elsewhere: nothing is measured now.
+
+        Returns:
+            The graph, which needs no torch, or the network in evaluation mode.
+
+        Raises:
+            UnknownNameError: If there is no such engine or weights.
+            GraphError: If torch is needed and missing.
+            DependencyError: If the package of the engine is missing.
+            RemoteError: If its weights cannot be fetched.
+        """
+        found = self.graph(engine)
+        if found is not None:
+            return found
+        net = self.load()
+        if engine not in SESSIONS:
+            return net
+        self.convert(net, engine)
+        self.keep_card(net)
+        return self.graph(engine) or net
 
     def source(self) -> list[Any] | None:
         """Which tensors these are, as JSON holds it; None where their hash is not known."""
@@ -153,7 +193,7 @@ def _packaged(entry: Weights, engine: str, kind: type[_Made]) -> _Made | None:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class NamedClassifier(NamedNetwork[Graph]):
+class NamedClassifier(NamedNetwork["XRayClassifier", Graph]):
     """A classifier that a user named.
 
     Args:
@@ -180,31 +220,9 @@ class NamedClassifier(NamedNetwork[Graph]):
         asked = {} if self.compat is None else {"compat": self.compat}  # others have none
         return get_model(self.weights or "", **asked)
 
-    def open(self, engine: str = "torch") -> XRayClassifier | Graph:
-        """What answers for as long as a process runs.
-
-        Args:
-            engine: `"torch"`; `"onnx"` or `"openvino"`, for which the network is converted now if
-                it was not before; or `"auto"` for the graph where that was measured to be the
-                fastest here, and torch elsewhere: nothing is measured now.
-
-        Returns:
-            The graph, which needs no torch, or the network in evaluation mode.
-
-        Raises:
-            UnknownNameError: If there is no such engine or weights.
-            GraphError: If torch is needed and missing.
-            DependencyError: If the package of the engine is missing.
-        """
-        found = self.graph(engine)
-        if found is not None:
-            return found
-        net = self.load()
-        if engine not in SESSIONS:
-            return net
+    def convert(self, net: XRayClassifier, engine: str) -> None:
+        """See `NamedNetwork`."""
         open_by_name(net, net.check_kind(None), 1, engine)
-        self.keep_card(net)
-        return self.graph(engine) or net
 
 
 @contextlib.contextmanager
