@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -31,6 +32,30 @@ importlib.metadata.version = version
 """
 )
 """As `BLOCK`, and nothing says that torch is installed."""
+
+_COMMAND = "\nfrom torchxrayvision.cli import main\nmain()\n"
+
+
+def run_without_torch(cache: Path, *arguments: object, code: int = 0, before: str = BLOCK) -> str:
+    """Run the command in such a process.
+
+    Args:
+        cache: The cache folder of the package.
+        arguments: Of the command.
+        code: With which it must end; without a traceback in any case.
+        before: `NOT_INSTALLED` or `BLOCK`.
+
+    Returns:
+        What it said, in one line.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", before + _COMMAND, *map(str, arguments)],
+        capture_output=True, text=True, timeout=120, check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "XRV_CACHE_DIR": str(cache)},
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return " ".join((done.stdout + done.stderr).split())
 
 
 def environment(folder: Path, cache: Path) -> dict[str, str]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from typer.testing import CliRunner
 
 from support import long_run
 from support.dicom_results import calibration_of
-from support.without_torch import BLOCK
+from support.without_torch import run_without_torch
 from torchxrayvision.cli import app
 from torchxrayvision.errors import GraphError, UnknownNameError
 from torchxrayvision.inference import (
@@ -35,35 +34,14 @@ from torchxrayvision.inference.engines.kinds import convert, sigmoid
 from torchxrayvision.inference.engines.runtime import Choice, Memory, aligned, usable_threads
 from torchxrayvision.models import get_model, load_checkpoint, save_checkpoint
 
-BLOCKED = (
-    BLOCK
-    + """
-from torchxrayvision.cli import main
-main()
-"""
-)
+# A film of the folder is damaged.
+run_blocked = functools.partial(run_without_torch, code=1)
 
 
 def run(*arguments: object) -> None:
     done = CliRunner().invoke(app, [str(a) for a in arguments])
     assert isinstance(done.exception, SystemExit | None), done.output
     assert done.exit_code in (0, 1)
-
-
-def run_without_torch(cache: Path, *arguments: object, code: int = 1) -> str:
-    """The command in a process that cannot import torch; a film of the folder is damaged."""
-    search = os.pathsep.join(sys.path)
-    done = subprocess.run(
-        [sys.executable, "-c", BLOCKED, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "PYTHONPATH": search, "XRV_CACHE_DIR": str(cache)},
-        check=False,
-    )
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +93,7 @@ def named(made, checkpoint, monkeypatch):
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_the_table_has_the_same_bytes_without_torch(made, films, checkpoint, tmp_path, kind):
     table = tmp_path / f"t.{kind}"
-    run_without_torch(
+    run_blocked(
         made / "cache", "predict", films, "--checkpoint", checkpoint, "--engine", "onnx",
         "--output", table, "--embeddings",
     )  # fmt: skip
@@ -127,7 +105,7 @@ def test_the_table_has_the_same_bytes_without_torch(made, films, checkpoint, tmp
 
 def test_an_exported_graph_gives_the_same_numbers_without_torch(made, films, graphs, tmp_path):
     graph = graphs / "small.onnx"
-    run_without_torch(
+    run_blocked(
         tmp_path / "other", "predict", films, "--graph", graph, "--output", tmp_path / "t.csv",
         "--embeddings",
     )  # fmt: skip
@@ -149,7 +127,7 @@ def test_calibrated_columns_are_those_of_the_path_with_torch(
     tables = {}
     for name, words in ways.items():
         place = tmp_path / f"{name}.csv"
-        run_without_torch(made / "cache", "predict", films, *words, *own, "--output", place)
+        run_blocked(made / "cache", "predict", films, *words, *own, "--output", place)
         tables[name] = place.read_bytes()
     place = tmp_path / "torch.csv"
     predict_to_file(films, net, place, engine="onnx", calibration=tmp_path / "own.json")
@@ -170,7 +148,7 @@ def test_calibrated_columns_are_those_of_the_path_with_torch(
 def test_a_calibration_of_other_weights_is_refused(films, graphs, checkpoint, tmp_path):
     other = calibration_of(load_checkpoint(checkpoint), weights_sha256="0" * 64)
     other.save(tmp_path / "other.json")
-    said = run_without_torch(
+    said = run_blocked(
         tmp_path, "predict", films, "--graph", graphs / "small.onnx",
         "--calibration", tmp_path / "other.json", code=2,
     )  # fmt: skip
@@ -178,7 +156,7 @@ def test_a_calibration_of_other_weights_is_refused(films, graphs, checkpoint, tm
 
 
 def test_one_film_is_answered_on_standard_output_without_torch(made, films, checkpoint):
-    said = run_without_torch(
+    said = run_blocked(
         made / "cache", "predict", films / "000" / "00001.png", "--checkpoint", checkpoint,
         "--engine", "openvino", "--json", code=0,
     )  # fmt: skip

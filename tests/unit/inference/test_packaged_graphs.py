@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import os
 import shutil
-import subprocess
-import sys
 import warnings
 from dataclasses import replace
 from importlib.metadata import version
@@ -18,7 +16,7 @@ import pytest
 import torch
 
 from support import long_run
-from support.without_torch import NOT_INSTALLED
+from support.without_torch import NOT_INSTALLED, run_without_torch
 from torchxrayvision import weights
 from torchxrayvision.errors import DependencyError, GraphError
 from torchxrayvision.facts import PackagedFile
@@ -50,25 +48,13 @@ DATA = Path(weights.__file__).parent / "data"
 STEMS = ("demo", "demo-anatomy")
 KINDS = {"demo": Graph, "demo-anatomy": MaskGraph}
 EACH = pytest.mark.parametrize("stem", STEMS)
-COMMAND = NOT_INSTALLED + "\nfrom torchxrayvision.cli import main\nmain()\n"
+run_alone = functools.partial(run_without_torch, before=NOT_INSTALLED)
 
 
 def network(stem):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return get_model(stem)
-
-
-def run_alone(cache: Path, *arguments: object, code: int = 0) -> str:
-    """The command where torch is not installed."""
-    done = subprocess.run(
-        [sys.executable, "-c", COMMAND, *map(str, arguments)],
-        capture_output=True, text=True, timeout=120, check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "XRV_CACHE_DIR": str(cache)},
-    )  # fmt: skip
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return " ".join((done.stdout + done.stderr).split())
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
-import subprocess
-import sys
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from support.dicom_results import write
-from support.without_torch import NOT_INSTALLED
+from support.without_torch import NOT_INSTALLED, run_without_torch
 from torchxrayvision import weights
 from torchxrayvision.cli import app
 from torchxrayvision.inference import MaskGraph, open_graph, open_mask_graph
@@ -24,23 +22,11 @@ from torchxrayvision.segmentation import get_segmenter
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 DATA = Path(weights.__file__).parent / "data"
-COMMAND = NOT_INSTALLED + "\nfrom torchxrayvision.cli import main\nmain()\n"
+run_alone = functools.partial(run_without_torch, before=NOT_INSTALLED)
 WAYS = {
     "names": ("--weights", "demo", "--segmenter", "demo-anatomy", "--engine", "onnx"),
     "files": ("--graph", DATA / "demo.onnx", "--segmenter", DATA / "demo-anatomy.onnx"),
 }
-
-
-def run_alone(cache: Path, *arguments: object, code: int = 0) -> str:
-    """The command where torch is not installed."""
-    done = subprocess.run(
-        [sys.executable, "-c", COMMAND, "results", *map(str, arguments)],
-        capture_output=True, text=True, timeout=120, check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "XRV_CACHE_DIR": str(cache)},
-    )  # fmt: skip
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return " ".join((done.stdout + done.stderr).split())
 
 
 def objects(folder: Path) -> dict[str, pydicom.Dataset]:
@@ -82,7 +68,8 @@ def expected(tmp_path_factory):
 @pytest.mark.parametrize("way", WAYS)
 def test_findings_and_masks_are_made_where_torch_is_not_installed(expected, tmp_path, way):
     film, wanted = expected
-    run_alone(tmp_path / "cache", film, "--as", "sr,seg", *WAYS[way], "--out-dir", tmp_path / "out")
+    words = ("--as", "sr,seg", *WAYS[way], "--out-dir", tmp_path / "out")
+    run_alone(tmp_path / "cache", "results", film, *words)
     found = objects(tmp_path / "out")
     names, values = zip(*numbers(found["sr"]), strict=True)
     expected_names, expected_values = zip(*numbers(wanted["sr"]), strict=True)
@@ -98,14 +85,14 @@ def test_findings_and_masks_are_made_where_torch_is_not_installed(expected, tmp_
 def test_evidence_is_refused_or_left_out_where_torch_is_not_installed(expected, tmp_path):
     film, _ = expected
     words = (film, "--weights", "demo", "--engine", "auto", "--out-dir", tmp_path / "out")
-    said = run_alone(tmp_path / "cache", *words, code=2)
+    said = run_alone(tmp_path / "cache", "results", *words, code=2)
     assert "evidence needs PyTorch and the weights" in said
     assert "--no-evidence" in said
-    run_alone(tmp_path / "cache", *words, "--no-evidence")
+    run_alone(tmp_path / "cache", "results", *words, "--no-evidence")
     made = sorted(path.name[:3] for path in (tmp_path / "out").glob("*.dcm"))
     assert made == ["sc-", "sr-"]
-    said = run_alone(tmp_path / "cache", film, "--weights", "demo", "--out-dir", tmp_path / "b",
-                     code=2)  # fmt: skip
+    words = ("--weights", "demo", "--out-dir", tmp_path / "b")
+    said = run_alone(tmp_path / "cache", "results", film, *words, code=2)
     assert "PyTorch is not installed; --engine auto takes" in said
 
 

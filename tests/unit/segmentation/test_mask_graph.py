@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -17,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from support import long_run
-from support.without_torch import BLOCK, NOT_INSTALLED
+from support.without_torch import NOT_INSTALLED, run_without_torch
 from torchxrayvision import weights
 from torchxrayvision.cli import app
 from torchxrayvision.errors import GraphError, UnknownNameError
@@ -31,7 +28,6 @@ from torchxrayvision.segmentation import (
     segment_to_folder,
 )
 
-MAIN = "\nfrom torchxrayvision.cli import main\nmain()\n"
 DATA = Path(weights.__file__).parent / "data"
 
 
@@ -39,18 +35,6 @@ def demo_anatomy():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return get_segmenter("demo-anatomy")
-
-
-def run_without_torch(cache: Path, *arguments: object, code: int = 0, before: str = BLOCK) -> str:
-    """The command in a process that cannot import torch or pandas."""
-    done = subprocess.run(
-        [sys.executable, "-c", before + MAIN, *map(str, arguments)],
-        capture_output=True, text=True, timeout=120, check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "XRV_CACHE_DIR": str(cache)},
-    )  # fmt: skip
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return " ".join((done.stdout + done.stderr).split())
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
