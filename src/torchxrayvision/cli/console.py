@@ -438,6 +438,21 @@ def refuse(reason: str | Exception) -> NoReturn:
     raise typer.Exit(EXIT_USAGE)
 
 
+def graph_faults(
+    graph: Path | None, *others: object, device: str | None = None
+) -> Iterator[tuple[bool, str]]:
+    """What a command with `--graph` cannot be asked besides: whether, and what is wrong.
+
+    Args:
+        graph: The file, if one was given.
+        others: What names or changes a network.
+        device: Where it is to run.
+    """
+    yield graph is not None and any(others), "--graph stands alone: it is the network"
+    elsewhere = graph is not None and device not in (None, "cpu")
+    yield elsewhere, f"--graph runs on the CPU, not on {device}"
+
+
 def require_extension(path: Path | None, *extensions: str) -> None:
     """Refuse a file whose name promises another format than it would get."""
     if path is not None and path != STDOUT and path.suffix.lower() not in extensions:

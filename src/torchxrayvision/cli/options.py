@@ -17,6 +17,7 @@ from torchxrayvision.cli.console import (
     file_to_write,
     folder_to_write,
     read_options,
+    refuse,
     takes_fields,
 )
 
@@ -199,3 +200,11 @@ def reads_images(command: Callable[..., None]) -> Callable[..., None]:
     A few single images are decoded in parallel, see `decodes_in_parallel`.
     """
     return _takes_reading(decodes_in_parallel(command))
+
+
+def refuse_torch_where_missing(engine: str) -> None:
+    """Refuse `--engine torch` where PyTorch is not installed."""
+    from torchxrayvision.inference import torch_version
+
+    if engine == "torch" and torch_version() is None:
+        refuse("PyTorch is not installed; --engine auto takes ONNX Runtime or OpenVINO")

@@ -12,6 +12,7 @@ from torchxrayvision.cli import options as opt
 from torchxrayvision.cli.console import (
     DEFAULT_WEIGHTS,
     decoder_threads,
+    graph_faults,
     inform,
     refuse,
     show_warnings,
@@ -92,8 +93,9 @@ def app(
     password = _password(password_file)
     if calibration is not None and weights and len(weights) > 1:
         refuse("--calibration is for one network: give one --weights")
-    if graph is not None and (weights or checkpoint):
-        refuse("--graph stands alone: it is the network")
+    for wrong, reason in graph_faults(graph, weights, checkpoint):
+        if wrong:
+            refuse(reason)
     _check(folder, host, password, checkpoint, weights)
     from torchxrayvision.app import Settings, serve
 

@@ -12,6 +12,7 @@ from torchxrayvision.cli.console import (
     DEFAULT_WEIGHTS,
     decodes_in_parallel,
     end_run,
+    graph_faults,
     named_images,
     refuse,
     refuse_existing,
@@ -113,8 +114,7 @@ def results(
     for wrong, reason in (
         ("seg" in chosen and segmenter is None,
          "seg holds masks: name a network with --segmenter, such as chestx_det"),
-        (graph and (weights or checkpoint), "--graph stands alone: it is the network"),
-        (graph and elsewhere, f"--graph runs on the CPU, not on {device}"),
+        *graph_faults(graph, weights, checkpoint, device=device),
         (engine in _CPU_ONLY and elsewhere, f"--engine {engine} runs on the CPU, not on {device}"),
         (no_evidence and target, "--evidence and --no-evidence exclude each other"),
         (no_evidence and "pm" in chosen, "pm holds evidence: leave --no-evidence away"),
@@ -160,13 +160,12 @@ def _classifier(
     drawn: bool,
 ) -> XRayClassifier | Graph:
     """What finds; heat maps that are to be drawn need the network besides a graph."""
-    from torchxrayvision.inference import Graph, NamedClassifier, open_graph, torch_version
+    from torchxrayvision.inference import Graph, NamedClassifier, open_graph
 
     if graph is not None:
         found = open_graph(graph, "auto" if engine == "torch" else engine)
-    elif engine == "torch" and torch_version() is None:
-        refuse("PyTorch is not installed; --engine auto takes ONNX Runtime or OpenVINO")
     else:
+        opt.refuse_torch_where_missing(engine)
         name = weights or (None if checkpoint else DEFAULT_WEIGHTS)
         opened = NamedClassifier(weights=name, checkpoint=checkpoint).open(engine)
         if not isinstance(opened, Graph):

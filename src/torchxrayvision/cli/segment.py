@@ -11,6 +11,7 @@ import typer
 from torchxrayvision.cli import options as opt
 from torchxrayvision.cli.console import (
     end_run,
+    graph_faults,
     inform,
     named_images,
     note_pictures_among,
@@ -67,10 +68,7 @@ def segment(
     cannot be read becomes a row with an error, and the exit code is 1.
     """
     names = named_images(paths, from_file)
-    for wrong, reason in (
-        (graph and weights, "--graph stands alone: it is the network"),
-        (graph and device not in (None, "cpu"), f"--graph runs on the CPU, not on {device}"),
-    ):
+    for wrong, reason in graph_faults(graph, weights, device=device):
         if wrong:
             refuse(reason)
     table = out_dir / "measures.csv"
@@ -100,10 +98,9 @@ def segment(
 
 def _network(weights: str | None, graph: Path | None, engine: str) -> str | MaskGraph:
     """What is asked: a name, or the graph in a file."""
-    from torchxrayvision.inference import open_mask_graph, torch_version
+    from torchxrayvision.inference import open_mask_graph
 
     if graph is not None:
         return open_mask_graph(graph, "auto" if engine == "torch" else engine)
-    if engine == "torch" and torch_version() is None:
-        refuse("PyTorch is not installed; --engine auto takes ONNX Runtime or OpenVINO")
+    opt.refuse_torch_where_missing(engine)
     return weights or _DEFAULT
